@@ -1,0 +1,108 @@
+//! The one error type: what failed, why, and what to do about it.
+//!
+//! Messages read `{subject}: {reason}; {remedy}` on a single line, so that they survive being
+//! piped into a log. The kind decides the process's exit code.
+
+use std::fmt;
+
+/// Result with massact's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a command ended early; maps to the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The work failed (exit code 1).
+    Failed,
+    /// The command line or its combination of arguments is wrong (exit code 2).
+    Usage,
+    /// Ctrl-C or SIGTERM (exit code 3); nothing partial is left behind.
+    Interrupted,
+}
+
+/// A failure that names the thing, the reason and, where there is one, the remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    remedy: Option<String>,
+}
+
+impl Error {
+    /// The work on `subject` (a file, a tensor, a layer) failed because of `reason`.
+    pub fn new(subject: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Failed,
+            message: one_line(&format!("{subject}: {reason}")),
+            remedy: None,
+        }
+    }
+
+    /// The arguments are wrong: `subject` is usually the flag.
+    pub fn usage(subject: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Usage,
+            ..Self::new(subject, reason)
+        }
+    }
+
+    /// The user asked to stop.
+    pub fn interrupted() -> Self {
+        Self {
+            kind: Kind::Interrupted,
+            message: "interrupted".into(),
+            remedy: None,
+        }
+    }
+
+    /// Adds what the reader can do about it, as a clause without a final full stop.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl fmt::Display) -> Self {
+        self.remedy = Some(one_line(&remedy.to_string()));
+        self
+    }
+
+    /// Why the command ends.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// 1 failed, 2 usage, 3 interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Failed => 1,
+            Kind::Usage => 2,
+            Kind::Interrupted => 3,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Messages of libraries may span lines; ours never do.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_one_line_with_remedy() {
+        let error = Error::new("config.json", "bad\n  thing").remedy("fix it");
+        assert_eq!(error.to_string(), "config.json: bad thing; fix it");
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(Error::usage("--seed", "x").exit_code(), 2);
+        assert_eq!(Error::interrupted().exit_code(), 3);
+    }
+}

@@ -1,0 +1,33 @@
+//! Ctrl-C: a flag that long work polls.
+//!
+//! The handler only sets a flag, so that the thread that owns a temporary file removes it on the
+//! way out. A second Ctrl-C ends the process at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+
+/// Installs the handler for SIGINT and SIGTERM. Called once, by `main`.
+pub fn install() {
+    // Fails only when a handler exists already; then that one stays in charge.
+    let _ = ctrlc::set_handler(|| {
+        if REQUESTED.swap(true, Ordering::SeqCst) {
+            std::process::exit(3);
+        }
+    });
+}
+
+/// An `Interrupted` error once the user has asked to stop. Poll it at least twice a second.
+pub fn check() -> Result<()> {
+    if REQUESTED.load(Ordering::Relaxed) {
+        return Err(Error::interrupted());
+    }
+    Ok(())
+}
+
+/// Whether the user has asked to stop; for inner loops of worker threads that cannot return early.
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
+}

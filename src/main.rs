@@ -1,0 +1,4 @@
+//! The `massact` binary.
+fn main() {
+    massact::interrupt::install();
+}
