@@ -1,7 +1,10 @@
 //! massact: find, measure and intervene on massive activations in decoder LLMs.
 
+pub mod backend;
+pub mod engine;
 pub mod error;
 pub mod interrupt;
+pub mod model;
 pub mod progress;
 
 pub use error::{Error, Result};

@@ -1,0 +1,176 @@
+//! Attention maps: a second walk over the queries, a block of rows at a time.
+//!
+//! Memory is linear in T per head; only the maps that were asked for are kept.
+#![forbid(unsafe_code)]
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::{QUERIES, Sequence};
+use crate::{
+    backend::{
+        AttentionMaps,
+        cpu::{
+            gemm::{self, Operand, Shape},
+            math,
+        },
+    },
+    error::Result,
+    interrupt,
+};
+
+/// Maps of the query positions of one block.
+struct Block {
+    first: usize,
+    positions: usize,
+    /// `[positions, T]` sums over heads.
+    probs: Vec<f32>,
+    logits: Vec<f32>,
+    /// `[heads, positions, T]`
+    head_probs: Vec<f32>,
+    head_logits: Vec<f32>,
+    /// `[heads, T]` sums over the block's queries.
+    received: Vec<f32>,
+}
+
+/// The maps of one sequence.
+pub(super) fn capture(sequence: Sequence<'_>) -> Result<AttentionMaps> {
+    let starts: Vec<usize> = (0..sequence.length).step_by(QUERIES).collect();
+    let blocks: Vec<Block> = starts
+        .into_par_iter()
+        .map(|first| {
+            interrupt::check()?;
+            Ok(block(sequence, first))
+        })
+        .collect::<Result<_>>()?;
+    Ok(assemble(sequence, &blocks))
+}
+
+fn block(sequence: Sequence<'_>, first: usize) -> Block {
+    let request = sequence.request;
+    let (length, heads, width) = (sequence.length, request.heads, request.head_dim);
+    let positions = QUERIES.min(length - first);
+    let keys = first + positions;
+    let size = |wanted: bool, count: usize| if wanted { count } else { 0 };
+    let mut block = Block {
+        first,
+        positions,
+        probs: vec![0.0; size(request.capture.mean, positions * length)],
+        logits: vec![0.0; size(request.capture.mean, positions * length)],
+        head_probs: vec![f32::NAN; size(request.capture.heads, heads * positions * length)],
+        head_logits: vec![f32::NAN; size(request.capture.heads, heads * positions * length)],
+        received: vec![0.0; size(request.capture.sink, heads * length)],
+    };
+    let mut queries = Vec::new();
+    let mut logits = vec![0.0; positions * keys];
+    let mut probs = vec![0.0; keys];
+    for head in 0..heads {
+        sequence.gather_queries(first..first + positions, head..head + 1, &mut queries);
+        gemm::multiply(
+            Shape {
+                m: positions,
+                n: keys,
+                k: width,
+            },
+            &mut logits,
+            keys,
+            false,
+            Operand {
+                values: &queries,
+                row_stride: width,
+                column_stride: 1,
+            },
+            sequence.keys(head / sequence.group(), 0),
+            1,
+        );
+        for row in 0..positions {
+            let visible = first + row + 1;
+            let logits = &logits[row * keys..row * keys + visible];
+            let probs = &mut probs[..visible];
+            softmax(logits, probs);
+            if request.capture.mean {
+                let place = row * length..row * length + visible;
+                add(&mut block.probs[place.clone()], probs);
+                add(&mut block.logits[place], logits);
+            }
+            if request.capture.heads {
+                let start = (head * positions + row) * length;
+                block.head_probs[start..start + visible].copy_from_slice(probs);
+                block.head_logits[start..start + visible].copy_from_slice(logits);
+            }
+            if request.capture.sink {
+                add(
+                    &mut block.received[head * length..head * length + visible],
+                    probs,
+                );
+            }
+        }
+    }
+    block
+}
+
+fn softmax(logits: &[f32], probs: &mut [f32]) {
+    probs.copy_from_slice(logits);
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let max = math::max(probs);
+            let inverse = 1.0 / math::map_sum(probs, |logit| math::exp(logit - max));
+            for value in probs.iter_mut() {
+                *value *= inverse;
+            }
+        },
+    );
+}
+
+fn add(sum: &mut [f32], values: &[f32]) {
+    for (sum, value) in sum.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
+
+fn assemble(sequence: Sequence<'_>, blocks: &[Block]) -> AttentionMaps {
+    let (length, heads) = (sequence.length, sequence.request.heads);
+    let capture = sequence.request.capture;
+    let mean = |part: &dyn Fn(&Block) -> &[f32]| -> Vec<f32> {
+        let mut map = Vec::with_capacity(length * length);
+        for block in blocks {
+            for (row, sums) in part(block).chunks_exact(length).enumerate() {
+                let visible = block.first + row + 1;
+                map.extend(sums[..visible].iter().map(|sum| sum / heads as f32));
+                map.resize(map.len() + length - visible, f32::NAN);
+            }
+        }
+        map
+    };
+    let by_head = |part: &dyn Fn(&Block) -> &[f32]| -> Vec<f32> {
+        let mut map = Vec::with_capacity(heads * length * length);
+        for head in 0..heads {
+            for block in blocks {
+                let rows = block.positions * length;
+                map.extend_from_slice(&part(block)[head * rows..(head + 1) * rows]);
+            }
+        }
+        map
+    };
+    let sink = || -> Vec<f32> {
+        let mut mass = vec![0.0; heads * length];
+        for block in blocks {
+            add(&mut mass, &block.received);
+        }
+        for row in mass.chunks_exact_mut(length) {
+            for (key, value) in row.iter_mut().enumerate() {
+                // Key j is seen by the queries j..length.
+                *value /= (length - key) as f32;
+            }
+        }
+        mass
+    };
+    AttentionMaps {
+        probs_mean: capture.mean.then(|| mean(&|block| &block.probs)),
+        logits_mean: capture.mean.then(|| mean(&|block| &block.logits)),
+        probs: capture.heads.then(|| by_head(&|block| &block.head_probs)),
+        logits: capture.heads.then(|| by_head(&|block| &block.head_logits)),
+        sink_mass: capture.sink.then(sink),
+    }
+}

@@ -1,0 +1,151 @@
+//! Attention without the T x T matrix: keys in tiles, softmax kept up to date as they pass
+//! (online softmax, Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022).
+#![forbid(unsafe_code)]
+
+use pulp::Arch;
+
+use super::{QUERIES, Sequence};
+use crate::backend::cpu::{
+    gemm::{self, Operand, Shape},
+    math,
+};
+
+/// Keys in a tile. 64 x 4 query rows by 256 keys is 256 KiB of logits, half a second-level cache.
+const KEYS: usize = 256;
+/// Query rows (positions x heads that share a key) in one product.
+const ROWS: usize = 256;
+
+/// Buffers of one worker.
+#[derive(Default)]
+pub(super) struct Scratch {
+    queries: Vec<f32>,
+    logits: Vec<f32>,
+    /// Unnormalised output `[rows, head_dim]`.
+    output: Vec<f32>,
+    /// Largest logit of each row so far, and the sum of exponentials relative to it.
+    softmax: Vec<(f32, f32)>,
+}
+
+/// All heads of the query positions `first..` that `out` has room for.
+pub(super) fn attend(sequence: Sequence<'_>, first: usize, out: &mut [f32], scratch: &mut Scratch) {
+    let request = sequence.request;
+    let columns = request.heads * request.head_dim;
+    let positions = out.len() / columns;
+    let group = sequence.group();
+    let step = (ROWS / QUERIES).clamp(1, group);
+    for kv_head in 0..request.kv_heads {
+        for offset in (0..group).step_by(step) {
+            let head = kv_head * group + offset;
+            let heads = head..(head + step).min((kv_head + 1) * group);
+            let count = heads.len();
+            sequence.gather_queries(first..first + positions, heads, &mut scratch.queries);
+            scratch.attend_heads(sequence, kv_head, first, positions, count);
+            scratch.write(out, columns, head * request.head_dim, count);
+        }
+    }
+}
+
+impl Scratch {
+    /// Runs the gathered queries (`heads` rows a position) over the keys they can see.
+    fn attend_heads(
+        &mut self,
+        sequence: Sequence<'_>,
+        kv_head: usize,
+        first: usize,
+        positions: usize,
+        heads: usize,
+    ) {
+        let width = sequence.request.head_dim;
+        let rows = positions * heads;
+        self.output.clear();
+        self.output.resize(rows * width, 0.0);
+        self.softmax.clear();
+        self.softmax.resize(rows, (f32::NEG_INFINITY, 0.0));
+        let end = first + positions;
+        for tile in (0..end).step_by(KEYS) {
+            let keys = KEYS.min(end - tile);
+            self.logits.resize(rows * KEYS, 0.0);
+            gemm::multiply(
+                Shape {
+                    m: rows,
+                    n: keys,
+                    k: width,
+                },
+                &mut self.logits,
+                keys,
+                false,
+                Operand {
+                    values: &self.queries,
+                    row_stride: width,
+                    column_stride: 1,
+                },
+                sequence.keys(kv_head, tile),
+                1,
+            );
+            for row in 0..rows {
+                let position = first + row / heads;
+                let visible = (position + 1).saturating_sub(tile).min(keys);
+                let logits = &mut self.logits[row * keys..(row + 1) * keys];
+                let output = &mut self.output[row * width..(row + 1) * width];
+                update(&mut self.softmax[row], logits, visible, output);
+            }
+            gemm::multiply(
+                Shape {
+                    m: rows,
+                    n: width,
+                    k: keys,
+                },
+                &mut self.output,
+                width,
+                true,
+                Operand {
+                    values: &self.logits,
+                    row_stride: keys,
+                    column_stride: 1,
+                },
+                sequence.head(sequence.v, kv_head, tile),
+                1,
+            );
+        }
+    }
+
+    /// Divides by the softmax sums and places the heads in their columns.
+    fn write(&self, out: &mut [f32], columns: usize, start: usize, heads: usize) {
+        let width = self.output.len() / self.softmax.len();
+        for (row, (output, (_, sum))) in self
+            .output
+            .chunks_exact(width)
+            .zip(&self.softmax)
+            .enumerate()
+        {
+            let place = row / heads * columns + start + row % heads * width;
+            for (out, value) in out[place..place + width].iter_mut().zip(output) {
+                *out = value / sum;
+            }
+        }
+    }
+}
+
+/// Turns a tile's logits of one row into unnormalised probabilities; the first `visible` count.
+fn update(state: &mut (f32, f32), logits: &mut [f32], visible: usize, output: &mut [f32]) {
+    let (seen, hidden) = logits.split_at_mut(visible);
+    hidden.fill(0.0);
+    if seen.is_empty() {
+        return;
+    }
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let max = state.0.max(math::max(seen));
+            if max > state.0 {
+                let shrink = math::exp(state.0 - max);
+                state.1 *= shrink;
+                for value in output.iter_mut() {
+                    *value *= shrink;
+                }
+                state.0 = max;
+            }
+            state.1 += math::map_sum(seen, |logit| math::exp(logit - max));
+        },
+    );
+}

@@ -1,0 +1,267 @@
+//! The CPU backend: float32 arithmetic on all cores.
+//!
+//! Matrix products come from the `gemm` crate; everything between them is here and vectorised by
+//! the compiler for the processor at hand (`pulp` picks the instruction set at run time).
+
+mod attention;
+mod elementwise;
+mod gemm;
+mod head;
+mod math;
+mod norm;
+mod pool;
+mod statistics;
+
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
+use self::{
+    gemm::{Operand, Shape},
+    pool::{Buffer, Pool},
+};
+use super::{
+    AttentionMaps, AttentionRequest, Backend, NormWeights, Rows, Statistics, StatisticsRequest,
+};
+use crate::{
+    error::Result,
+    interrupt,
+    model::{
+        dtype::DType,
+        rope::RopeTable,
+        spec::Activation,
+        weights::{Elements, MatrixView},
+    },
+};
+
+/// Multiply-adds between two looks at the interrupt flag: about 0.2 s on two cores.
+const WORK_BETWEEN_CHECKS: usize = 10_000_000_000;
+
+/// The processor.
+#[derive(Debug, Default)]
+pub struct Cpu {
+    pool: Pool,
+}
+
+/// Activations, row-major.
+#[derive(Debug)]
+pub struct Tensor {
+    rows: usize,
+    columns: usize,
+    values: Buffer,
+}
+
+impl Tensor {
+    /// The values, `rows * columns` of them.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.columns..(index + 1) * self.columns]
+    }
+}
+
+/// A weight in float32, borrowed from the file where it is stored so.
+#[derive(Debug)]
+pub struct Matrix<'w> {
+    values: Cow<'w, [f32]>,
+    out_features: usize,
+    in_features: usize,
+    out_stride: usize,
+    in_stride: usize,
+}
+
+impl Matrix<'_> {
+    /// The weight as the right factor `[in, out]` of `x W^T`, from output `first` on.
+    fn transposed(&self, first: usize) -> Operand<'_> {
+        Operand {
+            values: &self.values[first * self.out_stride..],
+            row_stride: self.in_stride,
+            column_stride: self.out_stride,
+        }
+    }
+}
+
+impl Cpu {
+    /// A backend on all cores.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn tensor(&self, rows: usize, columns: usize) -> Tensor {
+        Tensor {
+            rows,
+            columns,
+            values: self.pool.take(rows * columns),
+        }
+    }
+}
+
+/// Converts on all cores: a layer of a 7B model has 200 million weights.
+fn to_f32(elements: Elements<'_>) -> Cow<'_, [f32]> {
+    const CHUNK: usize = 1 << 18;
+    if elements.dtype == DType::Float32 {
+        return elements.to_f32();
+    }
+    let mut values = vec![0.0; elements.len()];
+    values
+        .par_chunks_mut(CHUNK)
+        .enumerate()
+        .for_each(|(index, chunk)| {
+            let start = index * CHUNK;
+            elements.slice(start, start + chunk.len()).write_f32(chunk);
+        });
+    Cow::Owned(values)
+}
+
+impl Backend for Cpu {
+    type Tensor = Tensor;
+    type Matrix<'w> = Matrix<'w>;
+    type Vector = Vec<f32>;
+    type Pending = Vec<Statistics>;
+
+    // Enough rows to amortise packing the weights; more would only need more memory.
+    const MICRO_BATCH_ROWS: usize = 2048;
+
+    fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor> {
+        debug_assert_eq!(values.len(), rows * columns);
+        Ok(Tensor {
+            rows,
+            columns,
+            values: self.pool.adopt(values),
+        })
+    }
+
+    fn download(&self, x: &Tensor) -> Result<Vec<f32>> {
+        Ok(x.values().to_vec())
+    }
+
+    fn columns(&self, x: &Tensor) -> usize {
+        x.columns
+    }
+
+    fn matrix<'w>(&self, view: MatrixView<'w>) -> Result<Matrix<'w>> {
+        Ok(Matrix {
+            values: to_f32(view.elements),
+            out_features: view.out_features,
+            in_features: view.in_features,
+            out_stride: view.out_stride,
+            in_stride: view.in_stride,
+        })
+    }
+
+    fn vector(&self, elements: Elements<'_>) -> Result<Vec<f32>> {
+        Ok(elements.to_f32().into_owned())
+    }
+
+    fn norm(&self, x: &Tensor, norm: &NormWeights<Vec<f32>>) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, x.columns);
+        norm::normalise(x.values(), x.columns, norm, &mut out.values);
+        Ok(out)
+    }
+
+    fn linear(&self, x: &Tensor, weight: &Matrix<'_>, bias: Option<&Vec<f32>>) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, weight.out_features);
+        if let Some(bias) = bias {
+            elementwise::fill_rows(&mut out.values, bias);
+        }
+        // Split by outputs, not rows: each part of the weight is then packed only once.
+        let step = (WORK_BETWEEN_CHECKS / (x.rows * x.columns).max(1)).max(256);
+        for first in (0..weight.out_features).step_by(step) {
+            interrupt::check()?;
+            let shape = Shape {
+                m: x.rows,
+                n: step.min(weight.out_features - first),
+                k: weight.in_features,
+            };
+            let left = Operand {
+                values: x.values(),
+                row_stride: x.columns,
+                column_stride: 1,
+            };
+            gemm::multiply(
+                shape,
+                &mut out.values[first..],
+                weight.out_features,
+                bias.is_some(),
+                left,
+                weight.transposed(first),
+                rayon::current_num_threads(),
+            );
+        }
+        Ok(out)
+    }
+
+    fn activate(&self, x: &mut Tensor, activation: Activation) -> Result<()> {
+        elementwise::activate(&mut x.values, activation);
+        Ok(())
+    }
+
+    fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
+        elementwise::combine(&mut x.values, &other.values, |a, b| a * b);
+        Ok(())
+    }
+
+    fn add(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
+        elementwise::combine(&mut x.values, &other.values, |a, b| a + b);
+        Ok(())
+    }
+
+    fn rotate(
+        &self,
+        x: &mut Tensor,
+        sequences: &[Rows],
+        head_dim: usize,
+        tables: &[&RopeTable],
+    ) -> Result<()> {
+        let columns = x.columns;
+        for (rows, table) in sequences.iter().zip(tables) {
+            let values = &mut x.values[rows.start * columns..rows.end * columns];
+            elementwise::rotate(values, columns, head_dim, table);
+        }
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        sequences: &[Rows],
+        request: &AttentionRequest,
+    ) -> Result<(Tensor, Vec<AttentionMaps>)> {
+        let mut out = self.tensor(q.rows, q.columns);
+        let maps = attention::run(q, k, v, sequences, request, &mut out.values)?;
+        Ok((out, maps))
+    }
+
+    fn statistics(
+        &self,
+        x: &Tensor,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Vec<Statistics>> {
+        interrupt::check()?;
+        Ok(sequences
+            .iter()
+            .map(|rows| {
+                let values = &x.values[rows.start * x.columns..rows.end * x.columns];
+                statistics::measure(values, x.columns, request)
+            })
+            .collect())
+    }
+
+    fn read_statistics(&self, pending: Vec<Statistics>) -> Result<Vec<Statistics>> {
+        Ok(pending)
+    }
+
+    fn token_nll(
+        &self,
+        x: &Tensor,
+        head: MatrixView<'_>,
+        targets: &[Option<u32>],
+    ) -> Result<Vec<f32>> {
+        head::token_nll(self, x, head, targets)
+    }
+}

@@ -1,0 +1,89 @@
+//! What probes ask of a backend, and what they get.
+#![forbid(unsafe_code)]
+
+use serde::Serialize;
+
+/// Which magnitudes to report for a tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StatisticsRequest {
+    /// Entries of largest magnitude to list.
+    pub top_k: usize,
+    /// An entry is massive if |x| is above this...
+    pub abs_threshold: f32,
+    /// ...and above this times the median of |x|.
+    pub rel_threshold: f32,
+}
+
+/// One value of a tensor and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Entry {
+    /// Token position in the sequence.
+    pub position: usize,
+    /// Index in the row.
+    pub dimension: usize,
+    /// Signed value.
+    pub value: f32,
+}
+
+/// Magnitudes of one sequence's rows at one site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statistics {
+    /// max |x|
+    pub max: f32,
+    /// Exact median of |x|: the lower of the two middle values when their count is even.
+    pub median: f32,
+    /// The `top_k` entries of largest magnitude, descending; ties by position, then dimension.
+    pub top: Vec<Entry>,
+    /// All massive entries, by position, then dimension.
+    pub massive: Vec<Entry>,
+    /// Values that are infinite or not a number.
+    pub non_finite: usize,
+}
+
+/// Shape and options of an attention call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionRequest {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Factor on q.k.
+    pub scale: f32,
+    /// Maps to return.
+    pub capture: AttentionCapture,
+}
+
+/// Which attention maps to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AttentionCapture {
+    /// Logits and probabilities averaged over heads.
+    pub mean: bool,
+    /// Logits and probabilities of every head.
+    pub heads: bool,
+    /// What each key receives, per head.
+    pub sink: bool,
+}
+
+impl AttentionCapture {
+    /// Whether any map is wanted.
+    pub fn any(self) -> bool {
+        self.mean || self.heads || self.sink
+    }
+}
+
+/// Attention maps of one sequence of length T. Entries that the causal mask hides are NaN.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AttentionMaps {
+    /// `[T, T]` probabilities, mean over heads.
+    pub probs_mean: Option<Vec<f32>>,
+    /// `[T, T]` logits, mean over heads.
+    pub logits_mean: Option<Vec<f32>>,
+    /// `[heads, T, T]` probabilities.
+    pub probs: Option<Vec<f32>>,
+    /// `[heads, T, T]` logits.
+    pub logits: Option<Vec<f32>>,
+    /// `[heads, T]`: the probability each key receives, averaged over the queries that see it.
+    pub sink_mass: Option<Vec<f32>>,
+}

@@ -1,0 +1,18 @@
+//! Runs a decoder over sequences and probes it on the way.
+//!
+//! The schedule is layer-major: a layer's weights are made ready once, every micro-batch passes
+//! through it, then the next layer follows. A model is read once however many sequences there
+//! are, and may be larger than memory.
+#![forbid(unsafe_code)]
+
+mod forward;
+mod layer;
+mod plan;
+mod probe;
+mod schedule;
+mod site;
+
+pub use plan::{Outcome, Plan, Timings};
+pub use probe::{Discard, Recorder};
+pub use schedule::run;
+pub use site::Site;

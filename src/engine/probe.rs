@@ -1,0 +1,140 @@
+//! Observes tensors as the forward pass produces them.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{plan::Plan, schedule::Batch, site::Site};
+use crate::{
+    backend::{AttentionMaps, Backend, Statistics},
+    error::{Error, Result},
+};
+
+/// Receives what is too large to keep: whole tensors and attention maps.
+pub trait Recorder {
+    /// The `[rows, columns]` tensor of one sequence at a site.
+    fn tensor(
+        &mut self,
+        site: Site,
+        layer: usize,
+        sequence: usize,
+        columns: usize,
+        values: &[f32],
+    ) -> Result<()>;
+
+    /// The attention maps of one sequence in a layer.
+    fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()>;
+}
+
+/// A recorder for runs that capture nothing.
+#[derive(Debug)]
+pub struct Discard;
+
+impl Recorder for Discard {
+    fn tensor(&mut self, _: Site, _: usize, _: usize, _: usize, _: &[f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn attention(&mut self, _: usize, _: usize, _: AttentionMaps) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Collects statistics on the device and forwards raw captures.
+pub(super) struct Probe<'r, B: Backend> {
+    backend: &'r B,
+    plan: &'r Plan,
+    recorder: &'r mut dyn Recorder,
+    /// By site and layer, in the order of the micro-batches.
+    pending: BTreeMap<(Site, usize), Vec<B::Pending>>,
+    time: Duration,
+}
+
+impl<'r, B: Backend> Probe<'r, B> {
+    pub(super) fn new(backend: &'r B, plan: &'r Plan, recorder: &'r mut dyn Recorder) -> Self {
+        Self {
+            backend,
+            plan,
+            recorder,
+            pending: BTreeMap::new(),
+            time: Duration::ZERO,
+        }
+    }
+
+    /// Looks at a tensor, if the plan asks for this site.
+    pub(super) fn observe(
+        &mut self,
+        site: Site,
+        layer: usize,
+        batch: &Batch,
+        tensor: &B::Tensor,
+    ) -> Result<()> {
+        if self.plan.sites.contains(&site) {
+            let started = Instant::now();
+            let pending = self
+                .backend
+                .statistics(tensor, &batch.rows, &self.plan.statistics)?;
+            self.pending.entry((site, layer)).or_default().push(pending);
+            self.time += started.elapsed();
+        }
+        if self.plan.raw.contains(&site) {
+            let values = self.backend.download(tensor)?;
+            let columns = self.backend.columns(tensor);
+            for (index, rows) in batch.rows.iter().enumerate() {
+                let part = &values[rows.start * columns..rows.end * columns];
+                let sequence = batch.first_sequence + index;
+                self.recorder.tensor(site, layer, sequence, columns, part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes captured attention maps on.
+    pub(super) fn attention(
+        &mut self,
+        layer: usize,
+        batch: &Batch,
+        maps: Vec<AttentionMaps>,
+    ) -> Result<()> {
+        for (index, maps) in maps.into_iter().enumerate() {
+            self.recorder
+                .attention(layer, batch.first_sequence + index, maps)?;
+        }
+        Ok(())
+    }
+
+    /// Reads all statistics and refuses values that overflowed.
+    #[allow(clippy::type_complexity)]
+    pub(super) fn finish(mut self) -> Result<(BTreeMap<Site, Vec<Vec<Statistics>>>, Duration)> {
+        let started = Instant::now();
+        let mut by_site: BTreeMap<Site, Vec<Vec<Statistics>>> = BTreeMap::new();
+        for ((site, layer), pending) in std::mem::take(&mut self.pending) {
+            let mut sequences = Vec::new();
+            for part in pending {
+                sequences.extend(self.backend.read_statistics(part)?);
+            }
+            for (sequence, statistics) in sequences.iter().enumerate() {
+                check_finite(site, layer, sequence, statistics)?;
+            }
+            by_site.entry(site).or_default().push(sequences);
+        }
+        self.time += started.elapsed();
+        Ok((by_site, self.time))
+    }
+}
+
+fn check_finite(site: Site, layer: usize, sequence: usize, found: &Statistics) -> Result<()> {
+    if found.non_finite == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        format!("layer {layer}, {}", site.name()),
+        format!(
+            "{} values of sequence {sequence} are infinite or not a number in float32",
+            found.non_finite
+        ),
+    )
+    .remedy("the checkpoint's weights are damaged or overflowed when they were saved; get it in another dtype or revision"))
+}

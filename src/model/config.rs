@@ -1,0 +1,203 @@
+//! Typed, checked access to `config.json`.
+//!
+//! Every getter names the key in its error. Families also name the settings that would change the
+//! mathematics in ways massact does not compute ([`Config::refuse_unless`]).
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// A parsed `config.json`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    values: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads `config.json` in `folder`.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        let text = std::fs::read(&path).map_err(|error| {
+            Error::new(path.display(), error)
+                .remedy("give a folder with a Hugging Face checkpoint, or a hub id")
+        })?;
+        Self::parse(&text)
+    }
+
+    /// Parses the text of a `config.json`.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        match serde_json::from_slice(text) {
+            Ok(Value::Object(values)) => Ok(Self { values }),
+            Ok(_) => {
+                Err(Error::new("config.json", "not a JSON object").remedy("download it again"))
+            }
+            Err(error) => Err(
+                Error::new("config.json", format!("not valid JSON: {error}"))
+                    .remedy("download it again"),
+            ),
+        }
+    }
+
+    /// The value of `key`; a JSON null counts as absent.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    /// `model_type`.
+    pub fn model_type(&self) -> Result<&str> {
+        self.get("model_type")
+            .and_then(Value::as_str)
+            .ok_or_else(|| {
+                Error::new("config.json", "`model_type` is missing")
+                    .remedy("massact reads the layout of transformers' save_pretrained")
+            })
+    }
+
+    /// A count of at least 1, required.
+    pub fn size(&self, key: &str) -> Result<usize> {
+        self.size_opt(key)?.ok_or_else(|| missing(key))
+    }
+
+    /// A count of at least 1, or `default`.
+    pub fn size_or(&self, key: &str, default: usize) -> Result<usize> {
+        Ok(self.size_opt(key)?.unwrap_or(default))
+    }
+
+    /// A count of at least 1, if present.
+    pub fn size_opt(&self, key: &str) -> Result<Option<usize>> {
+        // No dimension of a decoder comes near this; it keeps products of two inside u64.
+        const LARGEST: u64 = 1 << 31;
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(size @ 1..=LARGEST) => Ok(Some(size as usize)),
+                _ => Err(wrong(key, value, "a positive integer")),
+            },
+        }
+    }
+
+    /// The number of layers: a count small enough to describe each of them in memory.
+    pub fn layers(&self, key: &str) -> Result<usize> {
+        match self.size(key)? {
+            layers @ ..=10_000 => Ok(layers),
+            layers => Err(wrong(key, &Value::from(layers), "at most 10000 layers")),
+        }
+    }
+
+    /// A finite number, or `default`.
+    pub fn number_or(&self, key: &str, default: f64) -> Result<f64> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value
+                .as_f64()
+                .filter(|number| number.is_finite())
+                .ok_or_else(|| wrong(key, value, "a number")),
+        }
+    }
+
+    /// A boolean, or `default`.
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value
+                .as_bool()
+                .ok_or_else(|| wrong(key, value, "true or false")),
+        }
+    }
+
+    /// A string, or `default`.
+    pub fn text_or<'c>(&'c self, key: &str, default: &'c str) -> Result<&'c str> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value.as_str().ok_or_else(|| wrong(key, value, "a string")),
+        }
+    }
+
+    /// The object under `key`, if present.
+    pub fn section(&self, key: &str) -> Result<Option<Config>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(values)) => Ok(Some(Config {
+                values: values.clone(),
+            })),
+            Some(value) => Err(wrong(key, value, "an object")),
+        }
+    }
+
+    /// Refuses a setting that changes the mathematics in a way massact does not compute.
+    pub fn refuse_unless(&self, key: &str, allowed: &Value) -> Result<()> {
+        match self.get(key) {
+            Some(value) if !same(value, allowed) => Err(Error::new(
+                "config.json",
+                format!("`{key}` is {value}, which massact does not compute (only {allowed})"),
+            )
+            .remedy("run `massact models` for what is supported")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Equality that lets 1 equal 1.0.
+fn same(a: &Value, b: &Value) -> bool {
+    a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
+}
+
+fn missing(key: &str) -> Error {
+    Error::new("config.json", format!("`{key}` is missing"))
+        .remedy("the file is incomplete; download it again")
+}
+
+fn wrong(key: &str, value: &Value, expected: &str) -> Error {
+    Error::new(
+        "config.json",
+        format!("`{key}` is {value}, expected {expected}"),
+    )
+    .remedy("the file is damaged; download it again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text.as_bytes()).expect("valid test config")
+    }
+
+    #[test]
+    fn null_is_absent_and_types_are_checked() {
+        let c = config(r#"{"a": null, "b": 0, "c": 1.5, "d": "x", "e": -3}"#);
+        assert_eq!(c.size_or("a", 7), Ok(7));
+        assert!(
+            c.size("a")
+                .is_err_and(|e| e.to_string().contains("`a` is missing"))
+        );
+        for key in ["b", "c", "d", "e"] {
+            let message = c.size(key).expect_err(key).to_string();
+            assert!(message.contains(&format!("`{key}`")), "{message}");
+        }
+        assert_eq!(c.number_or("c", 0.0), Ok(1.5));
+        assert!(c.flag_or("d", true).is_err());
+    }
+
+    #[test]
+    fn refuses_by_name() {
+        let c = config(r#"{"pretraining_tp": 2, "x": 1.0}"#);
+        let message = c
+            .refuse_unless("pretraining_tp", &Value::from(1))
+            .expect_err("2 is not 1")
+            .to_string();
+        assert!(message.contains("pretraining_tp"), "{message}");
+        assert_eq!(c.refuse_unless("x", &Value::from(1)), Ok(()));
+        assert_eq!(c.refuse_unless("absent", &Value::from(1)), Ok(()));
+    }
+
+    #[test]
+    fn rejects_what_is_not_an_object() {
+        for text in ["[]", "3", "", "{", "\u{feff}{}"] {
+            assert!(Config::parse(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}

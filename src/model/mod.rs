@@ -1,0 +1,14 @@
+//! Models: config.json to a description, weights by name, tokenizer.
+
+pub mod config;
+pub mod dtype;
+pub mod families;
+pub mod names;
+pub mod rope;
+pub mod spec;
+pub mod tokenizer;
+pub mod weights;
+
+mod checkpoint;
+
+pub use checkpoint::{Model, NormTensors};

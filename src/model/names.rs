@@ -1,0 +1,56 @@
+//! Tensor names of a checkpoint, whatever prefix it was saved with.
+#![forbid(unsafe_code)]
+
+use super::weights::WeightStore;
+use crate::error::{Error, Result};
+
+/// Builds complete tensor names.
+#[derive(Debug)]
+pub struct Names {
+    prefix: &'static str,
+}
+
+impl Names {
+    /// Finds which of `prefixes` the checkpoint uses by looking for its embedding table.
+    pub fn detect(
+        weights: &WeightStore,
+        embedding: &str,
+        prefixes: &[&'static str],
+    ) -> Result<Self> {
+        prefixes
+            .iter()
+            .find(|prefix| weights.contains(&format!("{prefix}{embedding}")))
+            .map(|prefix| Self { prefix })
+            .ok_or_else(|| {
+                let tried: Vec<String> = prefixes
+                    .iter()
+                    .map(|prefix| format!("`{prefix}{embedding}`"))
+                    .collect();
+                Error::new(
+                    "weights",
+                    format!("tensor {} is missing", tried.join(" or ")),
+                )
+                .remedy("the checkpoint does not match its config.json; download both again")
+            })
+    }
+
+    /// A tensor of the base model.
+    pub fn base(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// A tensor of layer `index` in the module list `list`.
+    pub fn layer(&self, list: &str, index: usize, name: &str) -> String {
+        format!("{}{list}.{index}.{name}", self.prefix)
+    }
+
+    /// The head's weight: the embedding table when tied. As in transformers a stored `lm_head` of
+    /// a tied model is ignored.
+    pub fn head(&self, tied: bool, embedding: &str) -> String {
+        if tied {
+            embedding.to_owned()
+        } else {
+            "lm_head.weight".to_owned()
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Opens the safetensors files of a checkpoint and finds tensors by name.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use super::{storage::Storage, view::Elements};
+use crate::{
+    error::{Error, Result},
+    model::dtype::DType,
+};
+
+/// File that names the shard of every tensor.
+const INDEX: &str = "model.safetensors.index.json";
+/// File of an unsharded checkpoint.
+const SINGLE: &str = "model.safetensors";
+
+/// One safetensors file.
+#[derive(Debug)]
+pub struct Shard {
+    name: String,
+    path: Option<PathBuf>,
+    storage: Storage,
+}
+
+impl Shard {
+    /// File name, for messages and run.json.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Path on disk; none when the file is part of the binary.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        self.storage.bytes()
+    }
+}
+
+/// Where one tensor lies.
+#[derive(Debug, Clone)]
+struct Entry {
+    shard: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: Range<usize>,
+}
+
+/// All tensors of a checkpoint.
+#[derive(Debug)]
+pub struct WeightStore {
+    shards: Vec<Shard>,
+    entries: HashMap<String, Entry>,
+}
+
+/// One tensor as stored: shape and elements.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredTensor<'w> {
+    /// Dimensions, outermost first.
+    pub shape: &'w [usize],
+    /// The values, row-major.
+    pub elements: Elements<'w>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl WeightStore {
+    /// Opens `model.safetensors`, or the shards named by its index, in `folder`.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let index = folder.join(INDEX);
+        let single = folder.join(SINGLE);
+        if index.is_file() {
+            Self::open_sharded(folder, &index)
+        } else if single.is_file() {
+            let mut store = Self::empty();
+            store.add(
+                SINGLE.to_owned(),
+                Some(single.clone()),
+                Storage::map(&single)?,
+            )?;
+            Ok(store)
+        } else {
+            Err(missing_weights(folder))
+        }
+    }
+
+    /// A store over files that are part of the binary; a later file's tensors replace those of
+    /// the same name in an earlier one.
+    pub fn embedded(files: &[(&str, &'static [u8])]) -> Result<Self> {
+        let mut store = Self::empty();
+        for (name, bytes) in files {
+            store.add((*name).to_owned(), None, Storage::Embedded(bytes))?;
+        }
+        Ok(store)
+    }
+
+    fn empty() -> Self {
+        Self {
+            shards: Vec::new(),
+            entries: HashMap::new(),
+        }
+    }
+
+    fn open_sharded(folder: &Path, index: &Path) -> Result<Self> {
+        let text = std::fs::read(index).map_err(|error| Error::new(index.display(), error))?;
+        let parsed: Index = serde_json::from_slice(&text).map_err(|error| {
+            Error::new(index.display(), format!("not a safetensors index: {error}"))
+                .remedy("download it again")
+        })?;
+        let mut by_shard: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (tensor, shard) in &parsed.weight_map {
+            by_shard.entry(shard).or_default().push(tensor);
+        }
+        let mut store = Self::empty();
+        for (shard, tensors) in by_shard {
+            // A shard lies beside its index; anything else is a mistake or an attack.
+            if Path::new(shard)
+                .file_name()
+                .is_none_or(|name| name != shard)
+            {
+                return Err(Error::new(
+                    index.display(),
+                    format!("shard name `{shard}` is not a plain file name"),
+                )
+                .remedy("download the index again from a source you trust"));
+            }
+            let path = folder.join(shard);
+            if !path.is_file() {
+                return Err(Error::new(
+                    index.display(),
+                    format!("it names the shard `{shard}`, which is not in the folder"),
+                )
+                .remedy("download the missing shard"));
+            }
+            store.add(shard.to_owned(), Some(path.clone()), Storage::map(&path)?)?;
+            for tensor in tensors {
+                if !store.entries.contains_key(tensor) {
+                    return Err(Error::new(
+                        path.display(),
+                        format!("the index places tensor `{tensor}` here, but the file lacks it"),
+                    )
+                    .remedy("download the index and its shards again, of one revision"));
+                }
+            }
+        }
+        if store.shards.is_empty() {
+            return Err(
+                Error::new(index.display(), "it names no tensor").remedy("download it again")
+            );
+        }
+        Ok(store)
+    }
+
+    fn add(&mut self, name: String, path: Option<PathBuf>, storage: Storage) -> Result<()> {
+        let subject = path
+            .as_ref()
+            .map_or_else(|| name.clone(), |path| path.display().to_string());
+        let bytes = storage.bytes();
+        // Checks the header's JSON, offsets, sizes and that they cover the file exactly.
+        let parsed = SafeTensors::deserialize(bytes).map_err(|error| {
+            Error::new(&subject, format!("not a valid safetensors file: {error}"))
+                .remedy("it is truncated or corrupt; download it again")
+        })?;
+        let shard = self.shards.len();
+        let base = bytes.as_ptr().addr();
+        for (tensor, view) in parsed.iter() {
+            let start = view.data().as_ptr().addr() - base;
+            self.entries.insert(
+                tensor.to_owned(),
+                Entry {
+                    shard,
+                    dtype: view.dtype(),
+                    shape: view.shape().to_vec(),
+                    range: start..start + view.data().len(),
+                },
+            );
+        }
+        self.shards.push(Shard {
+            name,
+            path,
+            storage,
+        });
+        Ok(())
+    }
+
+    /// The files, in reading order.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// Whether a tensor of this name is stored.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Names of all stored tensors, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The tensor `name`; it must exist and hold floats of a supported width.
+    pub fn get(&self, name: &str) -> Result<StoredTensor<'_>> {
+        let entry = self.entries.get(name).ok_or_else(|| {
+            Error::new(self.describe(), format!("tensor `{name}` is missing"))
+                .remedy("the checkpoint does not match its config.json; download both again")
+        })?;
+        let dtype = match entry.dtype {
+            Dtype::F32 => DType::Float32,
+            Dtype::BF16 => DType::BFloat16,
+            Dtype::F16 => DType::Float16,
+            other => {
+                return Err(Error::new(
+                    &self.shards[entry.shard].name,
+                    format!("tensor `{name}` is stored as {other:?}"),
+                )
+                .remedy("convert the checkpoint to float32, bfloat16 or float16"));
+            }
+        };
+        Ok(StoredTensor {
+            shape: &entry.shape,
+            elements: Elements {
+                dtype,
+                bytes: &self.shards[entry.shard].bytes()[entry.range.clone()],
+            },
+        })
+    }
+
+    /// The tensor `name`, which must have exactly this shape.
+    pub fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
+        let tensor = self.get(name)?;
+        if tensor.shape != shape {
+            return Err(Error::new(
+                self.describe(),
+                format!(
+                    "tensor `{name}` has shape {:?}, but config.json implies {shape:?}",
+                    tensor.shape
+                ),
+            )
+            .remedy("the checkpoint does not match its config.json; download both again"));
+        }
+        Ok(tensor)
+    }
+
+    /// Asks the kernel to read these tensors ahead of their use.
+    pub fn prefetch(&self, names: &[&str]) {
+        for entry in names.iter().filter_map(|name| self.entries.get(*name)) {
+            self.shards[entry.shard]
+                .storage
+                .prefetch(entry.range.clone());
+        }
+    }
+
+    /// Drops these tensors from the resident set; reading them again is still correct.
+    pub fn release(&self, names: &[&str]) {
+        for entry in names.iter().filter_map(|name| self.entries.get(*name)) {
+            self.shards[entry.shard]
+                .storage
+                .release(entry.range.clone());
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self.shards.as_slice() {
+            [only] => only.name.clone(),
+            _ => format!("{} safetensors files", self.shards.len()),
+        }
+    }
+}
+
+/// Says what the folder has instead of safetensors, and how to get them.
+fn missing_weights(folder: &Path) -> Error {
+    let pickled = std::fs::read_dir(folder).is_ok_and(|entries| {
+        entries.flatten().any(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with("pytorch_model") && name.contains(".bin")
+        })
+    });
+    if pickled {
+        Error::new(
+            folder.display(),
+            "the weights are pickled (pytorch_model.bin), which massact does not read",
+        )
+        .remedy(
+            "convert them: AutoModelForCausalLM.from_pretrained(..).save_pretrained(.., safe_serialization=True)",
+        )
+    } else {
+        Error::new(
+            folder.display(),
+            format!("neither {SINGLE} nor {INDEX} is there"),
+        )
+        .remedy("give a folder with a Hugging Face safetensors checkpoint")
+    }
+}
