@@ -1,0 +1,146 @@
+"""Turns one row of the table into a folder: weights, reference.json, reference.safetensors."""
+
+import json
+import platform
+import re
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import experiments
+import noise
+from folder import fresh, hub_tensors, write_json, write_weights
+from quantities import attention_summary, sequence_summary, smallest_gap
+from record import observe
+from table import Checkpoint
+from tokenizers_and_text import write_text, write_tokenizer
+from weights import randomise
+
+SMALLEST_GAP = 1e-3
+MOST_SEEDS = 60
+
+
+def build(row: Checkpoint, folder: Path) -> str:
+    """Builds the folder, trying seeds until the draw is acceptable; returns a line about it."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for seed in range(MOST_SEEDS):
+        write_checkpoint(row, seed, fresh(folder))
+        reference, attention, gap = observe_all(row, seed, folder)
+        if acceptable(row, reference, gap):
+            break
+    else:
+        raise ValueError(f"{row.name}: no seed will do; the last has gap {gap:.1e}, noise {reference['noise']}")
+    if row.tokenizer:
+        reference["experiments"] = experiments.summaries(row, folder, load(row, folder))
+    (folder / "reference.json").write_text(reference_text(reference), encoding="utf-8")
+    save_file(attention, folder / "reference.safetensors")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    worst = max(reference["noise"].items(), key=lambda item: item[1])
+    return f"{row.name}: seed {seed}, {size / 1024:.0f} KiB, gap {gap:.1e}, noise {worst[0]} {worst[1]:.1e}"
+
+
+def acceptable(row: Checkpoint, reference: dict, gap: float) -> bool:
+    """Top lists without near-ties (their order is part of the reference), and little noise."""
+    quiet = all(
+        value < row.noise_allowance * noise.LIMIT[quantity]
+        for quantity, value in reference["noise"].items()
+    )
+    return gap > SMALLEST_GAP and quiet
+
+
+def text_config(row: Checkpoint, config: dict) -> dict:
+    """The config of the model that runs: nested for multimodal checkpoints."""
+    return row.text_model(config) if row.text_model else config
+
+
+def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> None:
+    """A random model in its hub form."""
+    # AutoConfig reads the file, so old and new spellings take the way they take for users.
+    write_json(folder / "config.json", text_config(row, row.config))
+    config = AutoConfig.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    randomise(model, seed)
+    tensors = hub_tensors(model)
+    if row.plant:
+        row.plant(row.config, tensors)
+    write_json(folder / "config.json", row.config)
+    write_weights(row, tensors, folder)
+    if row.tokenizer:
+        write_tokenizer(row.tokenizer, row.context_length, folder)
+        write_text(folder)
+
+
+def load(row: Checkpoint, folder: Path) -> torch.nn.Module:
+    """The folder as a float32 eager model; every stored tensor must have found its place."""
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    unused = [
+        name
+        for name in info["unexpected_keys"]
+        if not any(re.search(pattern, name) for pattern in row.allowed_unused)
+    ]
+    if unused or info["missing_keys"] or info["mismatched_keys"]:
+        raise ValueError(f"{row.name}: unused {unused}, missing {info['missing_keys']}")
+    return model.eval()
+
+
+def sequences(row: Checkpoint, seed: int, vocabulary: int) -> list[list[int]]:
+    """Random token ids of the row's lengths; the smallest and largest id occur in the longest."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    drawn = [
+        torch.randint(vocabulary, (length,), generator=generator).tolist()
+        for length in (*row.lengths, row.max_length)
+    ]
+    drawn[-1][0], drawn[-1][-1] = 0, vocabulary - 1
+    for token_ids in drawn:
+        if row.start_id is not None and len(token_ids) > 1:
+            token_ids[0] = row.start_id
+        for place, required in enumerate(row.include_ids, start=len(token_ids) // 2):
+            if place > 0:
+                token_ids[place] = required
+    return drawn
+
+
+def observe_all(row: Checkpoint, seed: int, folder: Path) -> tuple[dict, dict, float]:
+    """The reference document, the attention tensors, and the smallest gap in any top list."""
+    single = load(row, folder)
+    double = load(row, folder).double()
+    summaries, attention = [], {}
+    worst = dict.fromkeys(noise.LIMIT, 0.0)
+    gap = float("inf")
+    mapped = len(row.lengths) - 1
+    vocabulary = single.config.get_text_config().vocab_size
+    for index, token_ids in enumerate(sequences(row, seed, vocabulary)):
+        observed = observe(single, token_ids)
+        truth = observe(double, token_ids, float64=True)
+        summaries.append(sequence_summary(observed, token_ids))
+        gap = min([gap, *map(smallest_gap, observed.layers)])
+        measured = noise.measure(observed, truth, token_ids)
+        worst = {quantity: max(worst[quantity], measured[quantity]) for quantity in worst}
+        if index == mapped:
+            attention = attention_summary(observed)
+    reference = {
+        "checkpoint": row.name,
+        "seed": seed,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__.split("+")[0],
+            "transformers": transformers.__version__,
+        },
+        "noise": {quantity: float(f"{value:.3g}") for quantity, value in worst.items()},
+        "attention_sequence": mapped,
+        "sequences": summaries,
+    }
+    return reference, attention, gap
+
+
+def reference_text(reference: dict) -> str:
+    """JSON with one line per innermost record: readable in a diff without a line per number."""
+    return json.dumps(reference, ensure_ascii=False).replace('{"layer"', '\n{"layer"').replace(
+        '{"token_ids"', '\n{"token_ids"'
+    ) + "\n"

@@ -1,0 +1,124 @@
+"""Experiment summaries of a checkpoint on its text, straight from the definitions.
+
+Written without looking at speed: every window is run on its own and every layer's
+full output is kept.
+"""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from quantities import ABS_THRESHOLD, REL_THRESHOLD, entry, exact, massive_indices, median
+from record import observe
+from table import Checkpoint
+from tokenizers_and_text import TEXT_FILE
+
+EXISTENCE_SAMPLES = 10
+TOKENS_SAMPLES = 20
+
+
+def windows(token_ids: list[int], length: int, count: int, bos: int | None) -> list[list[int]]:
+    """Consecutive slices of `length` tokens; with BOS it takes the place of a slice's last token."""
+    slices = [token_ids[start : start + length] for start in range(0, length * count, length)]
+    return slices if bos is None else [[bos, *part[:-1]] for part in slices]
+
+
+def existence(layers_by_sequence: list[list[torch.Tensor]]) -> dict:
+    """existence-validation: per layer, means over sequences of the largest value and the median."""
+    layers = []
+    for layer, hiddens in enumerate(zip(*layers_by_sequence, strict=True)):
+        top1 = torch.stack([hidden.abs().max() for hidden in hiddens]).double().mean()
+        middle = torch.stack([median(hidden) for hidden in hiddens]).double().mean()
+        layers.append({
+            "layer": layer,
+            "top1_mean": exact(top1),
+            "median_mean": exact(middle),
+            "massive": bool(top1 > ABS_THRESHOLD and top1 >= REL_THRESHOLD * middle),
+        })
+    return {
+        "has_massive_activations": any(layer["massive"] for layer in layers),
+        "layers": layers,
+    }
+
+
+def tokens(
+    samples: list[list[int]], layers_by_sequence: list[list[torch.Tensor]], tokenizer: Tokenizer
+) -> dict:
+    """tokens-analysis: where the massive activations of each sequence are, and their summary."""
+    sequences = []
+    for layers in layers_by_sequence:
+        found = {}
+        for layer, hidden in enumerate(layers):
+            indices = massive_indices(hidden)
+            if indices:
+                found[layer] = [entry(hidden, index) for index in indices]
+        sequences.append(found)
+
+    hits = [found for found in sequences if found]
+    first_layer = min((min(found) for found in hits), default=None)
+    all_dimensions = {item["dimension"] for found in hits for items in found.values() for item in items}
+    # The reference program's own set: its first hit contributes one layer, later ones all.
+    reference_dimensions = set()
+    for found in hits:
+        counted = found if reference_dimensions else [min(found)]
+        reference_dimensions |= {item["dimension"] for layer in counted for item in found[layer]}
+
+    magnitudes, unique_tokens = {}, {}
+    for token_ids, found in zip(samples, sequences, strict=True):
+        for layer, items in found.items():
+            for item in items:
+                token = tokenizer.decode([token_ids[item["position"]]], skip_special_tokens=False)
+                unique_tokens.setdefault(item["position"], set()).add(token)
+                if layer == first_layer:
+                    place = item["position"], item["dimension"]
+                    magnitudes.setdefault(place, []).append(abs(item["value"]))
+    return {
+        "first_layer": first_layer,
+        "dimensions": sorted(all_dimensions),
+        "dimensions_reference": sorted(reference_dimensions),
+        "unique_tokens": {str(position): sorted(found) for position, found in sorted(unique_tokens.items())},
+        "magnitudes": [
+            {
+                "position": position,
+                "dimension": dimension,
+                "mean": exact(torch.tensor(values, dtype=torch.float64).mean()),
+                "std": exact(torch.tensor(values, dtype=torch.float64).std(correction=0)),
+                "count": len(values),
+            }
+            for (position, dimension), values in sorted(magnitudes.items())
+        ],
+        "sequences": [
+            {"sequence": index, "layers": [{"layer": layer, "massive": items} for layer, items in found.items()]}
+            for index, found in enumerate(sequences)
+        ],
+    }
+
+
+def summaries(row: Checkpoint, folder: Path, model: torch.nn.Module) -> dict:
+    """Both experiments on the folder's text, without and with BOS."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    text = (folder / TEXT_FILE).read_text(encoding="utf-8")
+    token_ids = tokenizer.encode(text, add_special_tokens=False).ids
+    # Without a BOS token the end-of-sequence token serves.
+    bos = tokenizer.token_to_id("<s>")
+    if bos is None:
+        bos = tokenizer.token_to_id("<|endoftext|>")
+    runs = []
+    for start in (None, bos):
+        samples = windows(token_ids, row.context_length, TOKENS_SAMPLES, start)
+        layers = [observe(model, sample).layers for sample in samples]
+        runs.append({
+            "add_bos_token": start is not None,
+            "first_window": samples[0],
+            "existence_validation": existence(layers[:EXISTENCE_SAMPLES]),
+            "tokens_analysis": tokens(samples, layers, tokenizer),
+        })
+    return {
+        "text_file": TEXT_FILE,
+        "text_tokens": len(token_ids),
+        "context_length": row.context_length,
+        "existence_nsamples": EXISTENCE_SAMPLES,
+        "tokens_nsamples": TOKENS_SAMPLES,
+        "runs": runs,
+    }

@@ -1,0 +1,87 @@
+"""What the reference model computes, observed from outside.
+
+Decoder layers are watched by forward hooks. Attention is watched at its softmax: the
+argument of that call is exactly the logits after scale, soft cap, bias and mask, the
+result the probabilities, whatever the family's module looks like.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+SOFTMAXES = (torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
+
+
+@dataclass
+class Observed:
+    """One forward pass: `layers[l]` is [T, D], `attention[l]` is (logits, probabilities), [heads, T, keys]."""
+
+    logits: torch.Tensor = None
+    layers: list[torch.Tensor] = field(default_factory=list)
+    attention: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+
+class RecordAttention(TorchFunctionMode):
+    """Collects argument and result of every attention softmax, in the order of the layers."""
+
+    def __init__(self, maps: list):
+        super().__init__()
+        self.maps = maps
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        # Four dimensions set attention apart from a router's softmax over experts.
+        if function in SOFTMAXES and args[0].dim() == 4:
+            self.maps.append((args[0][0], result[0]))
+        return result
+
+
+class StayInFloat64(TorchFunctionMode):
+    """Keeps a float64 model in float64 where its code casts to float32 (norms, softmax, rotary angles)."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        def widen(value):
+            return torch.float64 if value is torch.float32 else value
+
+        if function is torch.Tensor.float:
+            function = torch.Tensor.double
+        kwargs = {key: widen(value) for key, value in (kwargs or {}).items()}
+        return function(*map(widen, args), **kwargs)
+
+
+def decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
+    """The list of decoder layers, found by its length: no family keeps two such lists."""
+    depth = model.config.get_text_config().num_hidden_layers
+    found = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.ModuleList)
+        and len(module) == depth
+        and type(module[0]).__name__.endswith(("Layer", "Block", "Decoder"))
+    ]
+    if len(found) != 1:
+        raise ValueError(f"{type(model).__name__}: {len(found)} candidates for the decoder layers")
+    return found[0]
+
+
+@torch.no_grad()
+def observe(model: torch.nn.Module, token_ids: list[int], float64: bool = False) -> Observed:
+    """Runs one sequence and records layer outputs, attention and the model's logits."""
+    observed = Observed()
+
+    def keep(module, arguments, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        observed.layers.append(hidden[0].clone())
+
+    with ExitStack() as stack:
+        for layer in decoder_layers(model):
+            stack.callback(layer.register_forward_hook(keep).remove)
+        stack.enter_context(RecordAttention(observed.attention))
+        if float64:
+            stack.enter_context(StayInFloat64())
+        observed.logits = model(torch.tensor([token_ids]), use_cache=False).logits[0]
+    if len(observed.attention) != len(observed.layers):
+        raise ValueError("not exactly one attention softmax per layer")
+    return observed
