@@ -47,6 +47,17 @@ pub enum RopeScaling {
         /// Positions of pre-training.
         original: usize,
     },
+    /// Interpolates slow dimensions and leaves fast ones (YaRN, Peng et al. 2023).
+    Yarn {
+        /// Divisor of interpolated frequencies.
+        factor: f64,
+        /// Factor on cosines and sines.
+        attention: f64,
+        /// Pair index below which nothing is interpolated.
+        low: f64,
+        /// Pair index above which everything is interpolated.
+        high: f64,
+    },
 }
 
 impl Rope {
@@ -74,7 +85,7 @@ impl Rope {
             theta,
             dims,
             scaling: match scaling {
-                Some(section) => RopeScaling::from_section(&section, max_positions)?,
+                Some(section) => RopeScaling::from_section(&section, theta, dims, max_positions)?,
                 None => RopeScaling::Default,
             },
         })
@@ -102,11 +113,12 @@ impl Rope {
                 let exponent = index as f32 / self.dims as f32;
                 1.0 / (base.powf(f64::from(exponent)) as f32)
             })
-            .map(|frequency| self.scale(frequency))
+            .enumerate()
+            .map(|(pair, frequency)| self.scale(pair, frequency))
             .collect()
     }
 
-    fn scale(&self, frequency: f32) -> f32 {
+    fn scale(&self, pair: usize, frequency: f32) -> f32 {
         match self.scaling {
             RopeScaling::Default | RopeScaling::Dynamic { .. } => frequency,
             RopeScaling::Linear { factor } => frequency / factor as f32,
@@ -128,19 +140,30 @@ impl Rope {
                     (1.0 - smooth) * frequency / factor + smooth * frequency
                 }
             }
+            RopeScaling::Yarn {
+                factor, low, high, ..
+            } => {
+                let width = if low == high { 0.001 } else { high - low };
+                let kept = 1.0 - ((pair as f64 - low) / width).clamp(0.0, 1.0) as f32;
+                frequency / factor as f32 * (1.0 - kept) + frequency * kept
+            }
         }
     }
 
     /// Cosines and sines, each `[length, dims / 2]`, for positions `0..length`.
     pub fn table(&self, length: usize) -> RopeTable {
         let frequencies = self.inverse_frequencies(length);
+        let factor = match self.scaling {
+            RopeScaling::Yarn { attention, .. } => attention,
+            _ => 1.0,
+        };
         let mut cos = Vec::with_capacity(length * frequencies.len());
         let mut sin = Vec::with_capacity(length * frequencies.len());
         for position in 0..length {
             for frequency in &frequencies {
                 let angle = f64::from(position as f32 * frequency);
-                cos.push(angle.cos() as f32);
-                sin.push(angle.sin() as f32);
+                cos.push((angle.cos() * factor) as f32);
+                sin.push((angle.sin() * factor) as f32);
             }
         }
         RopeTable {
@@ -163,7 +186,12 @@ pub struct RopeTable {
 }
 
 impl RopeScaling {
-    fn from_section(section: &Config, max_positions: usize) -> Result<Self> {
+    fn from_section(
+        section: &Config,
+        theta: f64,
+        dims: usize,
+        max_positions: usize,
+    ) -> Result<Self> {
         // Older configs say `type`, newer ones `rope_type`.
         let kind = section.text_or("rope_type", section.text_or("type", "default")?)?;
         let factor = || {
@@ -191,6 +219,11 @@ impl RopeScaling {
                 high: section.number_or("high_freq_factor", 4.0)?,
                 original: original()?,
             }),
+            "yarn" => {
+                let original = original()?;
+                let factor = section.number_or("factor", max_positions as f64 / original as f64)?;
+                Ok(yarn(section, factor, theta, dims, original)?)
+            }
             other => Err(Error::new(
                 "config.json",
                 format!("rope scaling `{other}` is not one that massact computes"),
@@ -198,6 +231,48 @@ impl RopeScaling {
             .remedy("run `massact models` for what is supported")),
         }
     }
+}
+
+/// Settings of YaRN as transformers derives them.
+fn yarn(
+    section: &Config,
+    factor: f64,
+    theta: f64,
+    dims: usize,
+    original: usize,
+) -> Result<RopeScaling> {
+    let magnitude = |scale: f64| {
+        if factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * scale * factor.ln() + 1.0
+        }
+    };
+    let (scale, all) = (
+        section.number_or("mscale", 0.0)?,
+        section.number_or("mscale_all_dim", 0.0)?,
+    );
+    let attention = if scale != 0.0 && all != 0.0 {
+        magnitude(scale) / magnitude(all)
+    } else {
+        magnitude(1.0)
+    };
+    // The pair whose wavelength makes this many turns over the original positions.
+    let pair = |turns: f64| {
+        let turns = original as f64 / (turns * 2.0 * std::f64::consts::PI);
+        dims as f64 * turns.ln() / (2.0 * theta.ln())
+    };
+    let mut low = pair(section.number_or("beta_fast", 32.0)?);
+    let mut high = pair(section.number_or("beta_slow", 1.0)?);
+    if section.flag_or("truncate", true)? {
+        (low, high) = (low.floor(), high.ceil());
+    }
+    Ok(RopeScaling::Yarn {
+        factor,
+        attention: section.number_or("attention_factor", attention)?,
+        low: low.max(0.0),
+        high: high.min(dims as f64 - 1.0),
+    })
 }
 
 #[cfg(test)]

@@ -179,9 +179,14 @@ mod tests {
             let erf_truth = 0.5 * wide * erfc_f64(-wide / 2f64.sqrt());
             for (name, got, truth, bound) in [
                 ("silu", silu(x), silu_truth, 1e-6),
-                // The exponent grows to 200, and its rounding with it.
+                // Far out the exponent grows to 200 or 72, and its rounding error with it.
                 ("gelu_tanh", gelu_tanh(x), tanh_truth, 3e-5),
-                ("gelu_erf", gelu_erf(x), erf_truth, 1e-5),
+                (
+                    "gelu_erf",
+                    gelu_erf(x),
+                    erf_truth,
+                    if x > -5.0 { 3e-6 } else { 2e-5 },
+                ),
             ] {
                 let error = (f64::from(got) - truth).abs();
                 assert!(
