@@ -3,5 +3,6 @@
 pub mod error;
 pub mod interrupt;
 pub mod progress;
+pub mod report;
 
 pub use error::{Error, Result};
