@@ -6,5 +6,6 @@ pub mod error;
 pub mod interrupt;
 pub mod model;
 pub mod progress;
+pub mod report;
 
 pub use error::{Error, Result};

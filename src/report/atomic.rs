@@ -1,0 +1,164 @@
+//! Files that appear complete or not at all.
+//!
+//! Data goes to a hidden temporary file in the same folder, is synced to disk and then renamed over
+//! the final name. The temporary file is removed on drop, which covers errors and Ctrl-C alike,
+//! because an interrupt unwinds through `Drop` like any other error.
+
+use std::fs;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// Tensors arrive in small pieces; one write per megabyte keeps system calls out of the profile.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A file being written that becomes visible under its name only by [`AtomicFile::commit`].
+///
+/// ```
+/// # fn main() -> massact::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// use std::io::Write;
+/// let mut file = massact::report::AtomicFile::create(&folder.path().join("capture.safetensors"))?;
+/// file.write_all(b"data").map_err(|error| file.error(&error))?;
+/// file.commit()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct AtomicFile {
+    writer: BufWriter<NamedTempFile>,
+    target: PathBuf,
+}
+
+impl AtomicFile {
+    /// Opens a temporary file beside `target`, whose folder must exist.
+    pub fn create(target: &Path) -> Result<Self> {
+        let temp = open_temp(target).map_err(|error| io_error(target, &error))?;
+        Ok(Self {
+            writer: BufWriter::with_capacity(BUFFER_BYTES, temp),
+            target: target.to_owned(),
+        })
+    }
+
+    /// Where the file will be once committed.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Explains an error of this writer in terms of the final file, not of the temporary one.
+    pub fn error(&self, error: &io::Error) -> Error {
+        io_error(&self.target, error)
+    }
+
+    /// Syncs the data to disk and gives it its name, replacing an earlier file of that name.
+    pub fn commit(self) -> Result<PathBuf> {
+        let Self { writer, target } = self;
+        let fail = |error: &io::Error| io_error(&target, error);
+        let temp = writer
+            .into_inner()
+            .map_err(|error| fail(&error.into_error()))?;
+        temp.as_file().sync_all().map_err(|error| fail(&error))?;
+        if target.is_dir() {
+            return Err(fail(&ErrorKind::IsADirectory.into()));
+        }
+        temp.persist(&target).map_err(|error| fail(&error.error))?;
+        Ok(target)
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// Writes the whole of `bytes` to `target` at once.
+pub fn write_atomic(target: &Path, bytes: &[u8]) -> Result<PathBuf> {
+    let mut file = AtomicFile::create(target)?;
+    file.write_all(bytes).map_err(|error| file.error(&error))?;
+    file.commit()
+}
+
+/// A temporary file in the folder of `target`, so that the rename stays on one file system.
+fn open_temp(target: &Path) -> io::Result<NamedTempFile> {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".massact-").suffix(".tmp");
+    // tempfile makes private files; a result should be as readable as any other new file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// Creates `folder` and its parents.
+pub(super) fn create_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| {
+        // create_dir_all says "File exists" for the whole path; name the file that is in the way.
+        let blocked = folder.ancestors().find(|path| path.is_file());
+        match blocked {
+            Some(file) => io_error(file, &ErrorKind::NotADirectory.into()),
+            None => io_error(folder, &error),
+        }
+    })
+}
+
+/// Why `path` could not be written and what to do about it.
+pub(super) fn io_error(path: &Path, error: &io::Error) -> Error {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::StorageFull
+        | ErrorKind::QuotaExceeded
+        | ErrorKind::FileTooLarge
+        | ErrorKind::WriteZero => {
+            Error::new(path, error).remedy("free space or choose another --save-dir")
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            Error::new(path, error).remedy("choose another --save-dir")
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            Error::new(path, "a file is where a folder is needed")
+                .remedy("remove it or choose another --save-dir")
+        }
+        ErrorKind::IsADirectory => Error::new(path, "a folder is where the file should go")
+            .remedy("remove it or choose another --save-dir"),
+        ErrorKind::NotFound => Error::new(path, "its folder has disappeared")
+            .remedy("run again, and leave the folder in place while massact runs"),
+        ErrorKind::InvalidFilename => {
+            Error::new(path, error).remedy("choose another, shorter --save-dir")
+        }
+        _ => Error::new(path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full disk cannot be had in a test; the wording can.
+    #[test]
+    fn errors_name_path_reason_and_remedy() {
+        let said = |kind: ErrorKind| io_error(Path::new("out/x.json"), &kind.into()).to_string();
+        let full = said(ErrorKind::StorageFull);
+        assert!(full.starts_with("out/x.json: "), "{full}");
+        assert!(
+            full.ends_with("; free space or choose another --save-dir"),
+            "{full}"
+        );
+        let denied = said(ErrorKind::PermissionDenied);
+        assert_eq!(
+            denied,
+            "out/x.json: permission denied; choose another --save-dir"
+        );
+        assert!(said(ErrorKind::NotADirectory).contains("a file is where a folder is needed"));
+    }
+}

@@ -1,0 +1,14 @@
+//! What a run leaves behind: its folder, JSON, the reference's text files, figures and a page.
+//!
+//! Everything here turns plain data into bytes; only [`folder`] and [`atomic`] touch the disk.
+
+pub mod atomic;
+pub mod folder;
+pub mod run;
+pub mod table;
+pub mod text;
+pub mod visible;
+
+pub use atomic::AtomicFile;
+pub use folder::RunFolder;
+pub use run::RunRecord;

@@ -1,0 +1,290 @@
+//! run.json: what was run, on what, how long it took and what it needed.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// The `schema` field of run.json.
+pub const RUN_SCHEMA: &str = "massact/run/1";
+
+/// Everything run.json holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Always [`RUN_SCHEMA`].
+    pub schema: String,
+    /// The program and how it was built.
+    pub massact: Build,
+    /// Which command ran: `existence-validation`, `capture`, ...
+    pub command: String,
+    /// The command line's settings with defaults filled in.
+    pub settings: Value,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// The checkpoint.
+    pub model: ModelRecord,
+    /// Where it ran: `cpu` or the GPU's name.
+    pub device: String,
+    /// The type matrix products were computed in.
+    pub compute_dtype: String,
+    /// Files that determined the result, with checksums.
+    pub inputs: Vec<InputRecord>,
+    /// Where the time went.
+    pub timings: Timings,
+    /// Tokens that went through the model.
+    pub tokens: u64,
+    /// `tokens` over the forward time; `None` before anything ran.
+    pub tokens_per_second: Option<f64>,
+    /// Peak memory; `None` where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+    /// What the memory consisted of when the run ended; `None` where the system does not tell.
+    pub memory_at_end: Option<MemoryParts>,
+    /// Start of the run, RFC 3339 in UTC.
+    pub started_at: String,
+    /// The machine.
+    pub host: Host,
+}
+
+/// The program's version and build, as known at compile time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// The crate's version.
+    pub version: String,
+    /// Commit of the source tree, if built from one.
+    pub git_commit: Option<String>,
+    /// Version of rustc, if recorded.
+    pub rustc: Option<String>,
+    /// Target triple, if recorded.
+    pub target: Option<String>,
+}
+
+impl Build {
+    /// This build; the build script's findings are passed in because only the crate root sees them.
+    pub fn new(git_commit: Option<&str>, rustc: Option<&str>, target: Option<&str>) -> Self {
+        let known = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            git_commit: known(git_commit),
+            rustc: known(rustc),
+            target: known(target),
+        }
+    }
+}
+
+/// The checkpoint as loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// Id or path as given.
+    pub name: String,
+    /// Where the files came from: a folder, a hub or `built-in`.
+    pub source: String,
+    /// Branch, tag or commit that was asked for.
+    pub revision: Option<String>,
+    /// Commit it resolved to.
+    pub commit: Option<String>,
+    /// `model_type` of config.json.
+    pub model_type: String,
+    /// Number of decoder layers.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Type the weights are stored in.
+    pub dtype: String,
+}
+
+/// A file that determined the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRecord {
+    /// Path as used.
+    pub path: String,
+    /// Size.
+    pub bytes: u64,
+    /// BLAKE3 of the contents, 64 hex digits.
+    pub blake3: String,
+}
+
+impl InputRecord {
+    /// Reads `path` once for its checksum. Stops early when the user interrupts.
+    pub fn of_file(path: &Path) -> Result<Self> {
+        let fail = |error: std::io::Error| Error::new(path.display(), error);
+        let mut file = File::open(path).map_err(fail)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut bytes = 0;
+        loop {
+            crate::interrupt::check()?;
+            let count = match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(fail(error)),
+            };
+            hasher.update(&buffer[..count]);
+            bytes += count as u64;
+        }
+        Ok(Self {
+            path: path.display().to_string(),
+            bytes,
+            blake3: hasher.finalize().to_hex().to_string(),
+        })
+    }
+
+    /// Text given on the command line or built in, under a made-up `name`.
+    pub fn of_bytes(name: &str, bytes: &[u8]) -> Self {
+        Self {
+            path: name.to_owned(),
+            bytes: bytes.len() as u64,
+            blake3: blake3::hash(bytes).to_hex().to_string(),
+        }
+    }
+}
+
+/// Wall-clock seconds by phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Opening the checkpoint and tokenising.
+    pub load_seconds: f64,
+    /// The forward passes.
+    pub forward_seconds: f64,
+    /// Medians, top-k and other reductions.
+    pub statistics_seconds: f64,
+    /// From start to the writing of run.json.
+    pub total_seconds: f64,
+}
+
+impl Timings {
+    /// Throughput of the forward passes; `None` if they took no measurable time.
+    pub fn tokens_per_second(&self, tokens: u64) -> Option<f64> {
+        (tokens > 0 && self.forward_seconds > 0.0).then(|| tokens as f64 / self.forward_seconds)
+    }
+}
+
+/// The machine a run was made on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Operating system.
+    pub os: String,
+    /// Processor architecture.
+    pub arch: String,
+    /// Processor model, where the system tells.
+    pub cpu: Option<String>,
+    /// Cores this process may use.
+    pub cores: usize,
+}
+
+impl Host {
+    /// This machine.
+    pub fn current() -> Self {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        Self {
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            cpu: cpu_model(&cpuinfo),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+/// Resident memory by kind. Pages of memory-mapped weights count as `file_bytes`: the system can
+/// drop them at any time, so they are not what limits the size of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryParts {
+    /// Heap and stacks.
+    pub anonymous_bytes: u64,
+    /// Mapped files.
+    pub file_bytes: u64,
+}
+
+/// The largest resident size this process has had, mapped weights included; Linux only.
+pub fn peak_memory() -> Option<u64> {
+    status_bytes(&process_status()?, "VmHWM")
+}
+
+/// What the resident memory consists of at this moment; Linux only.
+pub fn memory_parts() -> Option<MemoryParts> {
+    let status = process_status()?;
+    Some(MemoryParts {
+        anonymous_bytes: status_bytes(&status, "RssAnon")?,
+        file_bytes: status_bytes(&status, "RssFile")?,
+    })
+}
+
+/// The present moment as RFC 3339 in UTC, to the second.
+pub fn now_rfc3339() -> String {
+    format!("{:.0}", jiff::Timestamp::now())
+}
+
+fn process_status() -> Option<String> {
+    std::fs::read_to_string("/proc/self/status").ok()
+}
+
+/// A line like `VmHWM:     1234 kB`.
+fn status_bytes(status: &str, key: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// x86 has `model name`; most other architectures have no such line.
+fn cpu_model(cpuinfo: &str) -> Option<String> {
+    let line = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name"))?;
+    let (_, name) = line.split_once(':')?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_proc_status() {
+        let status = "Name:\tmassact\nVmHWM:\t  2048 kB\nRssAnon:\t 12 kB\nVmHWMx:\t1 kB\n";
+        assert_eq!(status_bytes(status, "VmHWM"), Some(2048 * 1024));
+        assert_eq!(status_bytes(status, "RssFile"), None);
+        assert_eq!(status_bytes("VmHWM:\tmany kB", "VmHWM"), None);
+        assert_eq!(
+            status_bytes(&format!("VmHWM: {} kB", u64::MAX), "VmHWM"),
+            None
+        );
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn peak_covers_the_present() {
+        let block = vec![1u8; 32 << 20];
+        let parts = memory_parts().unwrap();
+        assert!(parts.anonymous_bytes >= block.iter().map(|&b| u64::from(b)).sum());
+        assert!(peak_memory().unwrap() >= parts.anonymous_bytes);
+    }
+
+    #[test]
+    fn reads_cpu_model() {
+        let info = "processor\t: 0\nmodel name\t: Some CPU @ 2.0GHz\n";
+        assert_eq!(cpu_model(info).as_deref(), Some("Some CPU @ 2.0GHz"));
+        assert_eq!(cpu_model("model name\t: \n"), None);
+        assert_eq!(cpu_model(""), None);
+    }
+
+    #[test]
+    fn time_is_utc_to_the_second() {
+        let now = now_rfc3339();
+        assert_eq!(now.len(), "2026-01-01T00:00:00Z".len(), "{now}");
+        assert!(now.ends_with('Z'), "{now}");
+    }
+
+    #[test]
+    fn throughput_needs_time() {
+        let mut timings = Timings::default();
+        assert_eq!(timings.tokens_per_second(10), None);
+        timings.forward_seconds = 2.0;
+        assert_eq!(timings.tokens_per_second(10), Some(5.0));
+    }
+}
