@@ -1,4 +1,8 @@
 //! The `massact` binary.
-fn main() {
-    massact::interrupt::install();
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    massact::cli::main()
 }

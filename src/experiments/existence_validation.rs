@@ -1,0 +1,159 @@
+//! existence-validation: are there massive activations, in which layers, how large?
+//!
+//! Definition (section 2 of arXiv 2503.22329 and its program): per layer the largest magnitude and
+//! the median magnitude of each sequence's hidden state are averaged over the sequences; a layer
+//! is massive if the mean maximum is above `abs_threshold` and at least `rel_threshold` times the
+//! mean median.
+#![forbid(unsafe_code)]
+
+use serde::Serialize;
+
+use super::{
+    Finding, Subject, TokenEntry,
+    summary::{mean, top_over_sequences},
+};
+use crate::{
+    backend::{AttentionCapture, Backend, Statistics, StatisticsRequest},
+    engine::{Discard, Plan, Site},
+    error::Result,
+};
+
+/// Value of the JSON's `schema` field.
+pub const SCHEMA: &str = "massact/existence-validation/1";
+
+/// Entries listed per layer.
+const TOP_K: usize = 5;
+
+/// When a layer counts as massive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// The mean maximum must be above this.
+    pub abs: f64,
+    /// The mean maximum must be at least this times the mean median.
+    pub rel: f64,
+}
+
+/// The verdict and the evidence.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExistenceValidation {
+    /// Whether any layer is massive.
+    pub has_massive_activations: bool,
+    /// Threshold on the mean maximum.
+    pub abs_threshold: f64,
+    /// Threshold on its ratio to the mean median.
+    pub rel_threshold: f64,
+    /// Sequences that were run.
+    pub nsamples: usize,
+    /// One report a layer, first to last.
+    pub layers: Vec<LayerReport>,
+}
+
+/// What was found in one layer's output.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// 0-based index.
+    pub layer: usize,
+    /// Mean over sequences of max |h|.
+    pub top1_mean: f64,
+    /// Mean over sequences of the median of |h|.
+    pub median_mean: f64,
+    /// `top1_mean / median_mean`; null when the median is 0.
+    pub ratio: Option<f64>,
+    /// Whether this layer is massive.
+    pub massive: bool,
+    /// The largest entries over all sequences.
+    pub top: Vec<TokenEntry>,
+    /// The two averaged quantities of each sequence.
+    pub sequences: Vec<SequenceReport>,
+}
+
+/// One sequence's part in a layer's means.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SequenceReport {
+    /// max |h|
+    pub top1: f32,
+    /// median of |h|
+    pub median: f32,
+}
+
+/// Runs the experiment.
+pub fn run<B: Backend>(
+    subject: &Subject<'_, B>,
+    thresholds: Thresholds,
+) -> Result<Finding<ExistenceValidation>> {
+    let plan = Plan {
+        statistics: StatisticsRequest {
+            top_k: TOP_K,
+            abs_threshold: thresholds.abs as f32,
+            rel_threshold: thresholds.rel as f32,
+        },
+        sites: vec![Site::LayerOutput],
+        raw: Vec::new(),
+        attention: AttentionCapture::default(),
+        nll: false,
+        last_logits: 0,
+    };
+    let outcome = subject.run(&plan, &mut Discard)?;
+    let layers: Vec<LayerReport> = outcome.statistics[&Site::LayerOutput]
+        .iter()
+        .enumerate()
+        .map(|(layer, found)| report(subject, layer, found, thresholds))
+        .collect();
+    Ok(Finding {
+        result: ExistenceValidation {
+            has_massive_activations: layers.iter().any(|layer| layer.massive),
+            abs_threshold: thresholds.abs,
+            rel_threshold: thresholds.rel,
+            nsamples: subject.sequences.len(),
+            layers,
+        },
+        timings: outcome.timings,
+    })
+}
+
+fn report<B: Backend>(
+    subject: &Subject<'_, B>,
+    layer: usize,
+    found: &[Statistics],
+    thresholds: Thresholds,
+) -> LayerReport {
+    let top1_mean = mean(found.iter().map(|sequence| sequence.max));
+    let median_mean = mean(found.iter().map(|sequence| sequence.median));
+    LayerReport {
+        layer,
+        top1_mean,
+        median_mean,
+        ratio: (median_mean > 0.0).then(|| top1_mean / median_mean),
+        massive: is_massive(top1_mean, median_mean, thresholds),
+        top: top_over_sequences(subject, found, TOP_K),
+        sequences: found
+            .iter()
+            .map(|sequence| SequenceReport {
+                top1: sequence.max,
+                median: sequence.median,
+            })
+            .collect(),
+    }
+}
+
+/// Strict for the absolute threshold, not strict for the ratio: as the reference program.
+fn is_massive(top1: f64, median: f64, thresholds: Thresholds) -> bool {
+    top1 > thresholds.abs && top1 >= thresholds.rel * median
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict_above_the_value_but_not_the_ratio() {
+        let thresholds = Thresholds {
+            abs: 100.0,
+            rel: 1000.0,
+        };
+        assert!(!is_massive(100.0, 0.01, thresholds));
+        assert!(is_massive(100.5, 0.1005, thresholds));
+        assert!(!is_massive(100.5, 0.100_6, thresholds));
+        assert!(is_massive(2400.0, 0.0, thresholds));
+    }
+}
