@@ -1,6 +1,8 @@
 //! massact: find, measure and intervene on massive activations in decoder LLMs.
 
+pub mod data;
 pub mod error;
+pub mod hub;
 pub mod interrupt;
 pub mod progress;
 
