@@ -1,8 +1,12 @@
 //! massact: find, measure and intervene on massive activations in decoder LLMs.
 
 pub mod backend;
+pub mod cli;
+pub mod data;
 pub mod engine;
 pub mod error;
+pub mod experiments;
+pub mod hub;
 pub mod interrupt;
 pub mod model;
 pub mod progress;

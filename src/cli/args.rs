@@ -1,0 +1,92 @@
+//! Arguments that several commands share. Their help is the documentation.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Which checkpoint, and where it runs.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ModelArgs {
+    /// Hub id or folder of a Hugging Face checkpoint; without it the built-in demo runs.
+    #[arg(long, value_name = "ID_OR_PATH")]
+    pub(super) pretrained: Option<String>,
+    /// Branch, tag or commit of the hub repository.
+    #[arg(long, requires = "pretrained")]
+    pub(super) revision: Option<String>,
+    /// Type of the arithmetic; the CPU computes in float32.
+    #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
+    pub(super) dtype: DTypeArg,
+    /// `auto`, `cpu` or `cuda[:N]`.
+    #[arg(long, default_value = "auto")]
+    pub(super) device: String,
+}
+
+/// Choices of `--dtype`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DTypeArg {
+    Auto,
+    Float32,
+    Bfloat16,
+    Float16,
+}
+
+/// Which text, and how it is cut.
+#[derive(Debug, Clone, Args)]
+pub(super) struct TextArgs {
+    /// redpajama, wikitext, c4, pg19, builtin, `owner/name` on the hub, or a local .txt,
+    /// .jsonl[.gz|.zst] or .parquet. Default: redpajama; for the demo, builtin.
+    #[arg(long, value_name = "NAME_OR_FILE", conflicts_with = "text_file")]
+    pub(super) dataset: Option<String>,
+    /// A file that is the joined text: tokenised whole and cut from its start.
+    #[arg(long, value_name = "FILE")]
+    pub(super) text_file: Option<PathBuf>,
+    /// Tokens in a sequence, BOS included. Default: 4096, or what the model has positions for.
+    #[arg(long, value_name = "N")]
+    pub(super) context_length: Option<usize>,
+    /// Start every sequence with the BOS token (EOS if the tokenizer has no BOS).
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    pub(super) add_bos_token: bool,
+    /// Seed of the random choice of documents.
+    #[arg(long, default_value_t = 42)]
+    pub(super) seed: u64,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Args)]
+pub(super) struct OutputArgs {
+    /// Folder of the results.
+    #[arg(long, value_name = "DIR", default_value = "massact-results")]
+    pub(super) save_dir: PathBuf,
+    /// No progress and no notices.
+    #[arg(long)]
+    pub(super) quiet: bool,
+    /// Print the experiment's JSON on stdout instead of the table.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What counts as massive.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct ThresholdArgs {
+    /// A massive activation is above this...
+    #[arg(long, value_name = "X", default_value_t = 100.0, value_parser = threshold)]
+    pub(super) abs_threshold: f64,
+    /// ...and this many times the layer's median.
+    #[arg(long, value_name = "X", default_value_t = 1000.0, value_parser = threshold)]
+    pub(super) rel_threshold: f64,
+}
+
+fn threshold(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("expected a number of at least 0".into()),
+    }
+}
+
+/// A count of at least one.
+pub(super) fn positive(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(value) if value > 0 => Ok(value),
+        _ => Err("expected a positive integer".into()),
+    }
+}

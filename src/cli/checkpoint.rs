@@ -1,0 +1,167 @@
+//! From `--pretrained` to a model ready to run.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{DTypeArg, ModelArgs};
+use crate::{
+    error::{Error, Result},
+    hub::Hub,
+    model::{Model, demo},
+    progress::Progress,
+    report::run::{InputRecord, ModelRecord},
+};
+
+/// An opened checkpoint and its record.
+pub(super) struct Checkpoint {
+    pub(super) model: Model,
+    pub(super) record: ModelRecord,
+    /// Its folder; none for the demo.
+    folder: Option<PathBuf>,
+}
+
+/// Files that determine a result, beside the weights.
+const DESCRIPTIONS: [&str; 5] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "model.safetensors.index.json",
+];
+
+/// Opens the built-in demo, a folder, or a repository of the hub.
+pub(super) fn open(args: &ModelArgs, progress: Progress) -> Result<Checkpoint> {
+    check_device(args)?;
+    let Some(name) = args.pretrained.as_deref() else {
+        return built_in(demo::NAME);
+    };
+    if demo::NAMES.contains(&name) && !Path::new(name).exists() {
+        return built_in(name);
+    }
+    let path = Path::new(name);
+    if path.exists() || looks_like_path(name) {
+        if args.revision.is_some() {
+            return Err(Error::usage("--revision", "a local folder has no revisions")
+                .remedy("leave it out, or give a hub id"));
+        }
+        return folder(name, path.to_owned(), "folder".to_owned(), None, None);
+    }
+    let revision = args.revision.as_deref();
+    let snapshot = Hub::from_env(progress)?.model(name, revision)?;
+    folder(
+        name,
+        snapshot.dir,
+        "hub".to_owned(),
+        revision.map(str::to_owned),
+        Some(snapshot.commit),
+    )
+}
+
+fn built_in(name: &str) -> Result<Checkpoint> {
+    let model = demo::open(name)?;
+    Ok(Checkpoint {
+        record: record(&model, name, "built-in".to_owned(), None, None)?,
+        model,
+        folder: None,
+    })
+}
+
+fn folder(
+    name: &str,
+    path: PathBuf,
+    source: String,
+    revision: Option<String>,
+    commit: Option<String>,
+) -> Result<Checkpoint> {
+    let model = Model::open(&path)?;
+    Ok(Checkpoint {
+        record: record(&model, name, source, revision, commit)?,
+        model,
+        folder: Some(path),
+    })
+}
+
+fn record(
+    model: &Model,
+    name: &str,
+    source: String,
+    revision: Option<String>,
+    commit: Option<String>,
+) -> Result<ModelRecord> {
+    Ok(ModelRecord {
+        name: name.to_owned(),
+        source,
+        revision,
+        commit,
+        model_type: model.spec.model_type.clone(),
+        layers: model.spec.layers.len(),
+        hidden_size: model.spec.hidden_size,
+        dtype: model.stored_dtype()?.to_string(),
+    })
+}
+
+impl Checkpoint {
+    /// Checksums of everything the result depends on.
+    pub(super) fn inputs(&self) -> Result<Vec<InputRecord>> {
+        let mut inputs = Vec::new();
+        if let Some(folder) = &self.folder {
+            for name in DESCRIPTIONS {
+                let path = folder.join(name);
+                if path.is_file() {
+                    inputs.push(InputRecord::of_file(&path)?);
+                }
+            }
+        }
+        for shard in self.model.weights.shards() {
+            inputs.push(match shard.path() {
+                Some(path) => InputRecord::of_file(path)?,
+                None => InputRecord::of_bytes(shard.name(), shard.bytes()),
+            });
+        }
+        Ok(inputs)
+    }
+}
+
+/// A relative or absolute path rather than `owner/name`.
+fn looks_like_path(name: &str) -> bool {
+    name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.matches('/').count() > 1
+}
+
+/// Refuses devices and arithmetic that this build does not have.
+fn check_device(args: &ModelArgs) -> Result<()> {
+    match args.device.as_str() {
+        "auto" | "cpu" => {}
+        device if device == "cuda" || device.starts_with("cuda:") => {
+            return Err(Error::usage(
+                format!("--device {device}"),
+                "this build has no CUDA backend",
+            )
+            .remedy("use --device cpu; `massact devices` shows what there is"));
+        }
+        device => {
+            return Err(Error::usage(format!("--device {device}"), "no such device")
+                .remedy("use auto or cpu"));
+        }
+    }
+    match args.dtype {
+        DTypeArg::Auto | DTypeArg::Float32 => Ok(()),
+        DTypeArg::Bfloat16 | DTypeArg::Float16 => {
+            Err(Error::usage("--dtype", "the CPU computes in float32 only")
+                .remedy("use --dtype auto; checkpoints of every dtype are read"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_paths_from_hub_ids() {
+        for path in ["./x", "/x", "../x", "~/x", "a/b/c", "x/"] {
+            assert!(looks_like_path(path), "{path}");
+        }
+        for id in ["gpt2", "meta-llama/Llama-3.2-1B"] {
+            assert!(!looks_like_path(id), "{id}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Arguments in, exit code out: one file a command.
+#![forbid(unsafe_code)]
+
+mod args;
+mod capture;
+mod checkpoint;
+mod devices;
+mod existence_validation;
+mod figures;
+mod models;
+mod recorder;
+mod run;
+mod sequences;
+mod top_activation_magnitude;
+
+use std::{
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+use crate::{
+    error::{Error, Result},
+    interrupt,
+};
+
+/// Find, measure and intervene on massive activations in decoder LLMs.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+// The underscored names are the reference program's.
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(alias = "existence_validation")]
+    ExistenceValidation(existence_validation::ExistenceArgs),
+    #[command(alias = "top_activation_magnitude")]
+    TopActivationMagnitude(top_activation_magnitude::MagnitudeArgs),
+    Capture(capture::CaptureArgs),
+    Models(models::ModelsArgs),
+    Devices(devices::DevicesArgs),
+}
+
+/// The whole program: parses, runs, reports. Exit codes: 0 done, 1 failed, 2 usage, 3 interrupted.
+pub fn main() -> ExitCode {
+    interrupt::install();
+    let result = match Cli::parse().command {
+        Command::ExistenceValidation(args) => existence_validation::run(&args),
+        Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
+        Command::Capture(args) => capture::run(&args),
+        Command::Models(args) => models::run(&args),
+        Command::Devices(args) => devices::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("massact: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// One line on stdout.
+fn print_line(text: &str) -> Result<()> {
+    to_stdout(&format!("{text}\n"))
+}
+
+/// A JSON document on stdout.
+fn print_json(document: &Value) -> Result<()> {
+    to_stdout(&format!("{document:#}\n"))
+}
+
+/// A reader that has gone away (`massact ... | head`) is no error.
+fn to_stdout(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::new("stdout", error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,135 @@
+//! Writes captured tensors to safetensors files while the model runs.
+
+use crate::{
+    backend::AttentionMaps,
+    engine::{Plan, Recorder, Site},
+    error::Result,
+    model::{Model, spec::Mlp},
+    report::{RunFolder, tensors::TensorFile},
+};
+
+/// capture.safetensors and attention.safetensors, as far as the plan asks for them.
+pub(super) struct FileRecorder {
+    raw: Option<TensorFile>,
+    attention: Option<TensorFile>,
+}
+
+impl FileRecorder {
+    /// Lays the files out; every shape follows from the model and the sequences.
+    pub(super) fn create(
+        folder: &RunFolder,
+        plan: &Plan,
+        model: &Model,
+        sequences: &[Vec<u32>],
+    ) -> Result<Self> {
+        let layers = model.spec.layers.len();
+        let mut raw = Vec::new();
+        for site in &plan.raw {
+            for layer in 0..if site.per_layer() { layers } else { 1 } {
+                for (sequence, ids) in sequences.iter().enumerate() {
+                    let shape = vec![ids.len(), width(*site, layer, model)];
+                    raw.push((raw_name(*site, layer, sequence), shape));
+                }
+            }
+        }
+        let mut attention = Vec::new();
+        for layer in 0..layers {
+            let heads = model.spec.layers[layer].attention.heads;
+            for (sequence, ids) in sequences.iter().enumerate() {
+                let tokens = ids.len();
+                let mut add = |kind: &str, shape: &[usize]| {
+                    attention.push((attention_name(sequence, layer, kind), shape.to_vec()));
+                };
+                if plan.attention.mean {
+                    add("probs_mean", &[tokens, tokens]);
+                    add("logits_mean", &[tokens, tokens]);
+                }
+                if plan.attention.heads {
+                    add("probs", &[heads, tokens, tokens]);
+                    add("logits", &[heads, tokens, tokens]);
+                }
+                if plan.attention.sink {
+                    add("sink_mass", &[heads, tokens]);
+                }
+            }
+        }
+        let file = |name, tensors: Vec<_>| {
+            (!tensors.is_empty())
+                .then(|| TensorFile::create(folder, name, &tensors))
+                .transpose()
+        };
+        Ok(Self {
+            raw: file("capture.safetensors", raw)?,
+            attention: file("attention.safetensors", attention)?,
+        })
+    }
+
+    /// Gives the files their names.
+    pub(super) fn commit(self) -> Result<()> {
+        for file in [self.raw, self.attention].into_iter().flatten() {
+            file.commit()?;
+        }
+        Ok(())
+    }
+}
+
+impl Recorder for FileRecorder {
+    fn tensor(
+        &mut self,
+        site: Site,
+        layer: usize,
+        sequence: usize,
+        _columns: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        match &mut self.raw {
+            Some(file) => file.write(&raw_name(site, layer, sequence), values),
+            None => Ok(()),
+        }
+    }
+
+    fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
+        let Some(file) = &mut self.attention else {
+            return Ok(());
+        };
+        for (kind, map) in [
+            ("probs_mean", maps.probs_mean),
+            ("logits_mean", maps.logits_mean),
+            ("probs", maps.probs),
+            ("logits", maps.logits),
+            ("sink_mass", maps.sink_mass),
+        ] {
+            if let Some(values) = map {
+                file.write(&attention_name(sequence, layer, kind), &values)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn raw_name(site: Site, layer: usize, sequence: usize) -> String {
+    format!("{}.{layer}.{sequence}", site.name())
+}
+
+/// The first sequence's maps have the plain name; most captures have one sequence.
+fn attention_name(sequence: usize, layer: usize, kind: &str) -> String {
+    match sequence {
+        0 => format!("layer.{layer}.{kind}"),
+        _ => format!("sequence.{sequence}.layer.{layer}.{kind}"),
+    }
+}
+
+fn width(site: Site, layer: usize, model: &Model) -> usize {
+    let spec = &model.spec;
+    let attention = &spec.layers[layer].attention;
+    match site {
+        Site::Q => attention.q.out_features,
+        Site::K => attention.k.out_features,
+        Site::V => attention.v.out_features,
+        Site::Gate => match &spec.layers[layer].mlp {
+            Mlp::Gated { gate, .. } => gate.out_features,
+            Mlp::Plain { up, .. } => up.out_features,
+        },
+        _ => spec.hidden_size,
+    }
+}

@@ -1,0 +1,172 @@
+//! What every run shares: its clock, its folder and its run.json.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    args::{ModelArgs, OutputArgs},
+    checkpoint::{self, Checkpoint},
+    sequences::Sequences,
+};
+use crate::{
+    engine,
+    error::{Error, Result},
+    progress::Progress,
+    report::{
+        RunFolder, RunRecord, folder,
+        run::{
+            Build, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339, peak_memory,
+        },
+    },
+};
+
+/// A run between its start and its run.json.
+pub(super) struct Run {
+    command: &'static str,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) progress: Progress,
+    started: Instant,
+    started_at: String,
+    output: OutputArgs,
+    seed: u64,
+}
+
+impl Run {
+    /// Checks the output folder, then opens the model.
+    pub(super) fn open(
+        command: &'static str,
+        model: &ModelArgs,
+        output: &OutputArgs,
+        seed: u64,
+    ) -> Result<Self> {
+        let (started, started_at) = (Instant::now(), now_rfc3339());
+        folder::check_writable(&output.save_dir)?;
+        let progress = Progress::new(output.quiet);
+        Ok(Self {
+            command,
+            checkpoint: checkpoint::open(model, progress)?,
+            progress,
+            started,
+            started_at,
+            output: output.clone(),
+            seed,
+        })
+    }
+
+    /// Whether the model is part of the binary.
+    pub(super) fn built_in_model(&self) -> bool {
+        self.checkpoint.record.source == "built-in"
+    }
+
+    /// Last part of the model's name, as folders and titles show it.
+    pub(super) fn model_name(&self) -> String {
+        let name = self.checkpoint.record.name.trim_end_matches('/');
+        name.rsplit('/').next().unwrap_or(name).to_owned()
+    }
+
+    /// Time since the start.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Creates the folder for these settings.
+    pub(super) fn folder(&self, settings: &Value) -> Result<RunFolder> {
+        RunFolder::create(
+            &self.output.save_dir,
+            &self.checkpoint.record.name,
+            self.command,
+            settings,
+        )
+    }
+
+    /// The experiment's JSON: schema and settings first, then the result's own fields.
+    pub(super) fn document(
+        &self,
+        schema: &str,
+        settings: &Value,
+        result: &impl Serialize,
+    ) -> Result<Value> {
+        let mut document = json!({ "schema": schema, "model": self.checkpoint.record.name });
+        let result = serde_json::to_value(result)
+            .map_err(|error| Error::new("result", format!("not valid JSON: {error}")))?;
+        for part in [settings, &result] {
+            if let (Value::Object(all), Value::Object(part)) = (&mut document, part) {
+                all.extend(part.clone());
+            }
+        }
+        Ok(document)
+    }
+
+    /// Writes run.json.
+    pub(super) fn finish(
+        &self,
+        folder: &RunFolder,
+        settings: Value,
+        sequences: &Sequences,
+        loaded: Duration,
+        timings: engine::Timings,
+    ) -> Result<()> {
+        let mut inputs = self.checkpoint.inputs()?;
+        if let Some(source) = &sequences.provenance {
+            inputs.extend(source.files.iter().map(|file| InputRecord {
+                path: file.path.clone(),
+                bytes: file.bytes,
+                blake3: file.blake3.clone(),
+            }));
+        }
+        let tokens = sequences.ids.iter().map(|ids| ids.len() as u64).sum();
+        let timings = Timings {
+            load_seconds: loaded.as_secs_f64(),
+            forward_seconds: timings.forward.as_secs_f64(),
+            statistics_seconds: timings.statistics.as_secs_f64(),
+            total_seconds: self.elapsed().as_secs_f64(),
+        };
+        let mut settings = settings;
+        if let (Value::Object(settings), Some(source)) = (&mut settings, &sequences.provenance) {
+            settings.insert("text".into(), json!(source));
+        }
+        let record = RunRecord {
+            schema: RUN_SCHEMA.to_owned(),
+            massact: Build::new(
+                option_env!("MASSACT_GIT_COMMIT"),
+                option_env!("MASSACT_RUSTC"),
+                option_env!("MASSACT_TARGET"),
+            ),
+            command: self.command.to_owned(),
+            settings,
+            seed: self.seed,
+            model: self.checkpoint.record.clone(),
+            device: "cpu".to_owned(),
+            compute_dtype: "float32".to_owned(),
+            inputs,
+            tokens_per_second: timings.tokens_per_second(tokens),
+            timings,
+            tokens,
+            peak_memory_bytes: peak_memory(),
+            memory_at_end: memory_parts(),
+            started_at: self.started_at.clone(),
+            host: Host::current(),
+        };
+        folder.write_json("run.json", &record)?;
+        Ok(())
+    }
+
+    /// Prints the document with `--json`, else runs `table`, then says where the files are.
+    pub(super) fn present(
+        &self,
+        folder: &RunFolder,
+        document: &Value,
+        table: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        if self.output.json {
+            super::print_json(document)?;
+        } else {
+            table()?;
+        }
+        self.progress
+            .notice(&format!("results in {}", folder.path().display()));
+        Ok(())
+    }
+}

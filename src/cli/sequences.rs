@@ -1,0 +1,114 @@
+//! From the text arguments to token sequences.
+
+use super::args::TextArgs;
+use crate::{
+    data::{self, JoinedText, Provenance, Role, datasets},
+    error::{Error, Result},
+    hub::Hub,
+    model::{Model, tokenizer::Tokenizer},
+    progress::Progress,
+};
+
+/// The reference's default, used as far as the model has positions.
+const CONTEXT_LENGTH: usize = 4096;
+
+/// Sequences and where they come from.
+pub(super) struct Sequences {
+    pub(super) ids: Vec<Vec<u32>>,
+    pub(super) context_length: usize,
+    pub(super) add_bos_token: bool,
+    pub(super) provenance: Option<Provenance>,
+}
+
+/// Loads the text, tokenises it and cuts up to `nsamples` windows from its start.
+pub(super) fn load(
+    args: &TextArgs,
+    model: &Model,
+    built_in_model: bool,
+    nsamples: usize,
+    progress: Progress,
+) -> Result<Sequences> {
+    let context_length = context_length(args, model)?;
+    let tokenizer = tokenizer(model)?;
+    let bos = bos(args, tokenizer)?;
+    let JoinedText { text, source } = text(args, built_in_model, progress)?;
+    let ids = tokenizer.encode(&text)?;
+    let rule = datasets::corpus_rule(context_length, bos, nsamples);
+    let ids = data::windows(&ids, &rule)?;
+    if ids.len() < nsamples {
+        progress.notice(&format!(
+            "the text has {} windows of {context_length} tokens, not {nsamples}; using those",
+            ids.len()
+        ));
+    }
+    Ok(Sequences {
+        ids,
+        context_length,
+        add_bos_token: bos.is_some(),
+        provenance: Some(source),
+    })
+}
+
+/// One sequence of exactly this text.
+pub(super) fn of_text(args: &TextArgs, model: &Model, text: &str) -> Result<Sequences> {
+    let tokenizer = tokenizer(model)?;
+    let bos = bos(args, tokenizer)?;
+    let mut ids: Vec<u32> = bos.into_iter().collect();
+    ids.extend(tokenizer.encode(text)?);
+    if ids.len() == usize::from(bos.is_some()) {
+        return Err(Error::usage("text", "it has no token").remedy("give some text"));
+    }
+    Ok(Sequences {
+        context_length: ids.len(),
+        ids: vec![ids],
+        add_bos_token: bos.is_some(),
+        provenance: None,
+    })
+}
+
+fn text(args: &TextArgs, built_in_model: bool, progress: Progress) -> Result<JoinedText> {
+    if let Some(path) = &args.text_file {
+        return data::read_text_file(path);
+    }
+    let default = if built_in_model { "builtin" } else { "redpajama" };
+    let name = args.dataset.as_deref().unwrap_or(default);
+    let hub = || Hub::from_env(progress);
+    data::load(name, Role::Corpus, args.seed, &hub, progress)
+}
+
+fn tokenizer(model: &Model) -> Result<&Tokenizer> {
+    model.tokenizer.as_ref().ok_or_else(|| {
+        Error::new("tokenizer.json", "the checkpoint has none, and text needs one").remedy(
+            "save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(..).save_pretrained(..); \
+             or run `massact capture --token-ids`",
+        )
+    })
+}
+
+fn context_length(args: &TextArgs, model: &Model) -> Result<usize> {
+    let positions = model.spec.max_positions;
+    match (args.context_length, positions) {
+        (Some(length), Some(positions)) if length > positions => Err(Error::usage(
+            "--context-length",
+            format!("{length} tokens, but the model has {positions} positions"),
+        )
+        .remedy(format!("use {positions} or less"))),
+        (Some(length), _) => Ok(length),
+        (None, Some(positions)) => Ok(CONTEXT_LENGTH.min(positions)),
+        (None, None) => Ok(CONTEXT_LENGTH),
+    }
+}
+
+fn bos(args: &TextArgs, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    if !args.add_bos_token {
+        return Ok(None);
+    }
+    match tokenizer.bos() {
+        Some(id) => Ok(Some(id)),
+        None => Err(Error::new(
+            "--add-bos-token true",
+            "neither the tokenizer nor config.json names a BOS or EOS token",
+        )
+        .remedy("use --add-bos-token false")),
+    }
+}
