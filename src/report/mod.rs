@@ -4,6 +4,8 @@
 
 pub mod atomic;
 pub mod folder;
+pub mod html;
+pub mod plot;
 pub mod run;
 pub mod table;
 pub mod text;

@@ -65,7 +65,7 @@ Layer-2: 2400.0
 
     #[test]
     fn rounds_to_the_runs_dtype() {
-        let value = 1536.123_413_085_937_5 + 1e-9;
+        let value = 1_536.123_413_085_937_5 + 1e-9;
         assert_eq!(
             python_float(TextDtype::Float32.round(value)),
             "1536.1234130859375"

@@ -1,0 +1,42 @@
+//! Figures: data -> SVG text -> PNG of the very same SVG, with fonts of our own.
+//!
+//! The SVG is written here rather than by a plotting crate because only exact text widths (taken
+//! from the font that also renders the PNG) let labels be placed so that none overlap.
+
+mod colour;
+mod font;
+mod heatmap;
+mod line;
+mod raster;
+mod svg;
+mod ticks;
+
+pub use heatmap::{Heatmap, HeatmapGrid};
+pub use line::{Highlight, LineChart, Marker, Scale, Series};
+pub use raster::{encode_png, svg_to_png};
+
+/// Colours of the Okabe-Ito palette, told apart by readers with any colour vision.
+pub mod palette {
+    /// Main series.
+    pub const BLUE: &str = "#0072b2";
+    /// Series for comparison.
+    pub const GRAY: &str = "#6e6e6e";
+    /// Warnings, second series.
+    pub const VERMILION: &str = "#d55e00";
+    /// Third series.
+    pub const GREEN: &str = "#009e73";
+    /// Fourth series.
+    pub const PURPLE: &str = "#cc79a7";
+    /// Fifth series.
+    pub const SKY: &str = "#56b4e9";
+    /// Highlighted regions, behind the data.
+    pub const HIGHLIGHT: &str = "#fbe8c0";
+    /// Text and axes.
+    pub(super) const INK: &str = "#1a1a1a";
+    /// Secondary text.
+    pub(super) const MUTED: &str = "#555555";
+    /// Grid lines.
+    pub(super) const GRID: &str = "#e3e3e3";
+    /// Emphasised labels: dark enough to read at small sizes.
+    pub(super) const RED: &str = "#c00000";
+}
