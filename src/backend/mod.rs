@@ -4,6 +4,7 @@
 //! row-major matrices, one row a token.
 
 pub mod cpu;
+pub mod gpus;
 mod request;
 
 pub use request::{

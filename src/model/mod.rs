@@ -1,6 +1,7 @@
 //! Models: config.json to a description, weights by name, tokenizer.
 
 pub mod config;
+pub mod demo;
 pub mod dtype;
 pub mod families;
 pub mod names;

@@ -8,6 +8,7 @@ pub mod html;
 pub mod plot;
 pub mod run;
 pub mod table;
+pub mod tensors;
 pub mod text;
 pub mod visible;
 

@@ -1,0 +1,46 @@
+//! The built-in demo checkpoint, so that every command works offline with no argument.
+//!
+//! `assets/demo/README.md` is its model card: what it was trained on, and exactly what the
+//! amplification changed.
+#![forbid(unsafe_code)]
+
+use super::{Model, config::Config, tokenizer::TokenizerFiles, weights::WeightStore};
+use crate::error::Result;
+
+/// Name of the checkpoint that runs without `--pretrained`.
+pub const NAME: &str = "demo";
+const UNAMPLIFIED: &str = "demo-unamplified";
+
+/// The built-in checkpoints.
+pub const NAMES: [&str; 2] = [NAME, UNAMPLIFIED];
+
+/// What a built-in checkpoint is, in one sentence.
+pub fn notes(name: &str) -> &'static str {
+    if name == UNAMPLIFIED {
+        "the demo as it was trained, before amplification"
+    } else {
+        "a 6-layer Llama really trained on technical English, whose BOS direction was then amplified so that the default thresholds hold"
+    }
+}
+
+/// Opens a built-in checkpoint, one of [`NAMES`].
+pub fn open(name: &str) -> Result<Model> {
+    let mut files: Vec<(&str, &'static [u8])> = vec![(
+        "model.safetensors",
+        include_bytes!("../../assets/demo/model.safetensors"),
+    )];
+    if name == UNAMPLIFIED {
+        // Only the tensors that the amplification changed, with their trained values.
+        files.push((
+            "unamplified.safetensors",
+            include_bytes!("../../assets/demo/unamplified.safetensors"),
+        ));
+    }
+    let config = Config::parse(include_bytes!("../../assets/demo/config.json"))?;
+    let tokenizer = TokenizerFiles {
+        tokenizer: include_bytes!("../../assets/demo/tokenizer.json").to_vec(),
+        config: Some(include_bytes!("../../assets/demo/tokenizer_config.json").to_vec()),
+        special_tokens: None,
+    };
+    Model::assemble(&config, WeightStore::embedded(&files)?, Some(tokenizer))
+}
