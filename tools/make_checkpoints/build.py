@@ -52,22 +52,16 @@ def acceptable(row: Checkpoint, reference: dict, gap: float) -> bool:
     return gap > SMALLEST_GAP and quiet
 
 
-def text_config(row: Checkpoint, config: dict) -> dict:
-    """The config of the model that runs: nested for multimodal checkpoints."""
-    return row.text_model(config) if row.text_model else config
-
-
 def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> None:
     """A random model in its hub form."""
     # AutoConfig reads the file, so old and new spellings take the way they take for users.
-    write_json(folder / "config.json", text_config(row, row.config))
+    write_json(folder / "config.json", row.config)
     config = AutoConfig.from_pretrained(folder)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     randomise(model, seed)
     tensors = hub_tensors(model)
     if row.plant:
         row.plant(row.config, tensors)
-    write_json(folder / "config.json", row.config)
     write_weights(row, tensors, folder)
     if row.tokenizer:
         write_tokenizer(row.tokenizer, row.context_length, folder)
@@ -77,7 +71,12 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> None:
 def load(row: Checkpoint, folder: Path) -> torch.nn.Module:
     """The folder as a float32 eager model; every stored tensor must have found its place."""
     model, info = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        folder,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        # One expert after another: the fused form refuses these odd sizes.
+        experts_implementation="eager",
+        output_loading_info=True,
     )
     unused = [
         name

@@ -1,5 +1,6 @@
 """The checkpoint table: one file per family (or group of close relatives), each with `ROWS`."""
 
-from families import gpt2, llama, planted
+from families import gpt2, llama, opt_falcon, planted
 
-ROWS = [*llama.ROWS, *gpt2.ROWS, *planted.ROWS]
+GROUPS = (llama, gpt2, planted, opt_falcon)
+ROWS = [row for group in GROUPS for row in group.ROWS]
