@@ -239,22 +239,26 @@ def summarise(runs: dict[str, list[dict]], tokens: int) -> list[dict]:
     for variant, repetitions in runs.items():
         steady = [run["forward_seconds"] + run["statistics_seconds"] for run in repetitions]
         wall = [run["wall_seconds"] for run in repetitions]
-        rows.append({
-            "variant": variant,
-            "steady_tokens_per_second_best": tokens / min(steady),
-            "steady_tokens_per_second_median": tokens / statistics.median(steady),
-            "wall_tokens_per_second_best": tokens / min(wall),
-            "wall_tokens_per_second_median": tokens / statistics.median(wall),
-            "statistics_share": statistics.median(
-                run["statistics_seconds"] / total for run, total in zip(repetitions, steady, strict=True)
-            ),
-            "load_seconds": statistics.median(run["load_seconds"] for run in repetitions),
-            "peak_bytes": {
-                kind: max(run["peak_bytes"][kind] for run in repetitions)
-                for kind in repetitions[0]["peak_bytes"]
-            },
-            "largest_difference": largest_difference(repetitions[0]["layers"], runs[BASELINE][0]["layers"]),
-        })
+        rows.append(
+            {
+                "variant": variant,
+                "steady_tokens_per_second_best": tokens / min(steady),
+                "steady_tokens_per_second_median": tokens / statistics.median(steady),
+                "wall_tokens_per_second_best": tokens / min(wall),
+                "wall_tokens_per_second_median": tokens / statistics.median(wall),
+                "statistics_share": statistics.median(
+                    run["statistics_seconds"] / total for run, total in zip(repetitions, steady, strict=True)
+                ),
+                "load_seconds": statistics.median(run["load_seconds"] for run in repetitions),
+                "peak_bytes": {
+                    kind: max(run["peak_bytes"][kind] for run in repetitions)
+                    for kind in repetitions[0]["peak_bytes"]
+                },
+                "largest_difference": largest_difference(
+                    repetitions[0]["layers"], runs[BASELINE][0]["layers"]
+                ),
+            }
+        )
     baseline = next(row for row in rows if row["variant"] == BASELINE)
     for row in rows:
         for rate in ("steady", "wall"):
@@ -266,8 +270,21 @@ def summarise(runs: dict[str, list[dict]], tokens: int) -> list[dict]:
 
 def markdown(machine: dict, settings: dict, rows: list[dict]) -> str:
     """The table, with what it was measured on."""
-    columns = ["variant", "tokens/s (best)", "tokens/s (median)", f"x {BASELINE}", "whole process tokens/s (best)"]
-    columns += [f"x {BASELINE}", "statistics", "load s", "peak MiB (anonymous + file)", f"x {BASELINE}", "difference"]
+    columns = [
+        "variant",
+        "tokens/s (best)",
+        "tokens/s (median)",
+        f"x {BASELINE}",
+        "whole process tokens/s (best)",
+    ]
+    columns += [
+        f"x {BASELINE}",
+        "statistics",
+        "load s",
+        "peak MiB (anonymous + file)",
+        f"x {BASELINE}",
+        "difference",
+    ]
     lines = [
         f"### {settings['shape']}, stored {settings['stored_dtype']}, "
         f"{settings['nsamples']} x {settings['context_length']} tokens",
@@ -302,7 +319,9 @@ def machine() -> dict:
     """What the numbers depend on besides the settings."""
     from importlib.metadata import version
 
-    names = [line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    names = [
+        line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
     ).stdout.strip()
@@ -361,7 +380,10 @@ def main() -> None:
                 massact = variant == "massact"
                 result = run_massact(job, environment) if massact else run_python(variant, job, environment)
                 repetitions.append(result)
-                print(f"{repetition + 1}/{job.repeats} {variant}: {result['wall_seconds']:.1f} s", file=sys.stderr)
+                print(
+                    f"{repetition + 1}/{job.repeats} {variant}: {result['wall_seconds']:.1f} s",
+                    file=sys.stderr,
+                )
 
     settings = {
         key: getattr(job, key)

@@ -33,7 +33,9 @@ def build(row: Checkpoint, folder: Path) -> str:
         if acceptable(row, reference, gap):
             break
     else:
-        raise ValueError(f"{row.name}: no seed will do; the last has gap {gap:.1e}, noise {reference['noise']}")
+        raise ValueError(
+            f"{row.name}: no seed will do; the last has gap {gap:.1e}, noise {reference['noise']}"
+        )
     if row.tokenizer:
         reference["experiments"] = experiments.summaries(row, folder, load(row, folder))
     (folder / "reference.json").write_text(reference_text(reference), encoding="utf-8")
@@ -46,8 +48,7 @@ def build(row: Checkpoint, folder: Path) -> str:
 def acceptable(row: Checkpoint, reference: dict, gap: float) -> bool:
     """Top lists without near-ties (their order is part of the reference), and little noise."""
     quiet = all(
-        value < row.noise_allowance * noise.LIMIT[quantity]
-        for quantity, value in reference["noise"].items()
+        value < row.noise_allowance * noise.LIMIT[quantity] for quantity, value in reference["noise"].items()
     )
     return gap > SMALLEST_GAP and quiet
 
@@ -57,6 +58,8 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> None:
     # AutoConfig reads the file, so old and new spellings take the way they take for users.
     write_json(folder / "config.json", row.config)
     config = AutoConfig.from_pretrained(folder)
+    # Some initial values are drawn from the global generator (gpt-oss's sinks).
+    torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     randomise(model, seed)
     tensors = hub_tensors(model)
@@ -140,6 +143,9 @@ def observe_all(row: Checkpoint, seed: int, folder: Path) -> tuple[dict, dict, f
 
 def reference_text(reference: dict) -> str:
     """JSON with one line per innermost record: readable in a diff without a line per number."""
-    return json.dumps(reference, ensure_ascii=False).replace('{"layer"', '\n{"layer"').replace(
-        '{"token_ids"', '\n{"token_ids"'
-    ) + "\n"
+    return (
+        json.dumps(reference, ensure_ascii=False)
+        .replace('{"layer"', '\n{"layer"')
+        .replace('{"token_ids"', '\n{"token_ids"')
+        + "\n"
+    )

@@ -16,7 +16,7 @@ SOFTMAXES = (torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
 
 @dataclass
 class Observed:
-    """One forward pass: `layers[l]` is [T, D], `attention[l]` is (logits, probabilities), [heads, T, keys]."""
+    """One forward pass: `layers[l]` is [T, D], `attention[l]` logits and probabilities, [heads, T, T]."""
 
     logits: torch.Tensor = None
     layers: list[torch.Tensor] = field(default_factory=list)

@@ -48,7 +48,12 @@ ROWS = [
     small(
         "gemma",
         llama_like(
-            "gemma", "GemmaForCausalLM", hidden_act="gelu", tie_word_embeddings=None, head_dim=8, num_key_value_heads=1
+            "gemma",
+            "GemmaForCausalLM",
+            hidden_act="gelu",
+            tie_word_embeddings=None,
+            head_dim=8,
+            num_key_value_heads=1,
         ),
     ),
     small("gemma2", GEMMA2),

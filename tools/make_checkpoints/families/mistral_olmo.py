@@ -7,7 +7,10 @@ OLMO2 = llama_like("olmo2", "Olmo2ForCausalLM")
 ROWS = [
     small("mistral-window", llama_like("mistral", "MistralForCausalLM", sliding_window=WINDOW)),
     # As Mistral-Nemo: no window, heads wider than hidden / heads.
-    small("mistral-head-dim", llama_like("mistral", "MistralForCausalLM", head_dim=10) | {"sliding_window": None}),
+    small(
+        "mistral-head-dim",
+        llama_like("mistral", "MistralForCausalLM", head_dim=10) | {"sliding_window": None},
+    ),
     small(
         "ministral",
         llama_like(

@@ -61,7 +61,10 @@ ROWS = [
         extra_tensors=neox_buffers,
         allowed_unused=(r"attention\.(bias|masked_bias|rotary_emb\.inv_freq)$",),
     ),
-    small("gpt-neox-sequential", NEOX | {"use_parallel_residual": False, "rotary_pct": 1.0, "hidden_act": "gelu_fast"}),
+    small(
+        "gpt-neox-sequential",
+        NEOX | {"use_parallel_residual": False, "rotary_pct": 1.0, "hidden_act": "gelu_fast"},
+    ),
     small(
         "gptj",
         {
@@ -80,7 +83,10 @@ ROWS = [
     ),
     # The published small ones are saved without the prefix and say n_embed.
     small("bloom", BLOOM | {"n_embed": 24}, rename=lambda name: name.removeprefix("transformer.")),
-    small("bloom-residual-after-norm", BLOOM | {"hidden_size": 24, "apply_residual_connection_post_layernorm": True}),
+    small(
+        "bloom-residual-after-norm",
+        BLOOM | {"hidden_size": 24, "apply_residual_connection_post_layernorm": True},
+    ),
     small("mpt", MPT | {"attn_config": {"alibi": True, "alibi_bias_max": 8, "attn_impl": "torch"}}),
     small(
         "mpt-clip-qkv",

@@ -28,18 +28,32 @@ FALCON = {
     "alibi": False,
     "bias": False,
 }
-GROUPED = FALCON | {"new_decoder_architecture": True, "multi_query": True, "parallel_attn": True, "num_kv_heads": 2}
+GROUPED = FALCON | {
+    "new_decoder_architecture": True,
+    "multi_query": True,
+    "parallel_attn": True,
+    "num_kv_heads": 2,
+}
 
 ROWS = [
     small("opt-pre-norm", OPT),
     # As opt-350m: norms after the residual sums, no final norm, narrow embeddings.
     small("opt-post-norm-projected", OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 14}),
-    small("falcon-multi-query", FALCON | {"multi_query": True, "new_decoder_architecture": False, "parallel_attn": True}),
+    small(
+        "falcon-multi-query",
+        FALCON | {"multi_query": True, "new_decoder_architecture": False, "parallel_attn": True},
+    ),
     small("falcon-grouped-two-norms", GROUPED),
     small("falcon-grouped-one-norm", GROUPED | {"num_ln_in_parallel_attn": 1, "ffn_hidden_size": 35}),
     small(
         "falcon-alibi",
         FALCON
-        | {"alibi": True, "bias": True, "multi_query": False, "new_decoder_architecture": False, "parallel_attn": False},
+        | {
+            "alibi": True,
+            "bias": True,
+            "multi_query": False,
+            "new_decoder_architecture": False,
+            "parallel_attn": False,
+        },
     ),
 ]

@@ -3,10 +3,20 @@
 from families.common import WINDOW, llama_like, small
 
 STABLELM = llama_like(
-    "stablelm", "StableLmForCausalLM", rms_norm_eps=None, layer_norm_eps=1e-05, hidden_size=32, partial_rotary_factor=0.25
+    "stablelm",
+    "StableLmForCausalLM",
+    rms_norm_eps=None,
+    layer_norm_eps=1e-05,
+    hidden_size=32,
+    partial_rotary_factor=0.25,
 )
 COHERE = llama_like(
-    "cohere", "CohereForCausalLM", rms_norm_eps=None, layer_norm_eps=1e-05, tie_word_embeddings=None, logit_scale=0.25
+    "cohere",
+    "CohereForCausalLM",
+    rms_norm_eps=None,
+    layer_norm_eps=1e-05,
+    tie_word_embeddings=None,
+    logit_scale=0.25,
 )
 
 ROWS = [

@@ -14,7 +14,9 @@ PHI = llama_like(
     partial_rotary_factor=0.4,
     qk_layernorm=False,
 )
-PHI3 = llama_like("phi3", "Phi3ForCausalLM", rms_norm_eps=1e-05, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+PHI3 = llama_like(
+    "phi3", "Phi3ForCausalLM", rms_norm_eps=1e-05, pad_token_id=0, bos_token_id=1, eos_token_id=2
+)
 
 ROWS = [
     small("phi", PHI),
