@@ -65,6 +65,7 @@ SHAPES = {
 }
 PYTHON_VARIANTS = ("eager", "sdpa", "sdpa-no-head")
 BASELINE = "eager"
+WRITER = "write"
 TOP_K = 5
 # Largest relative difference of two variants' per-layer numbers; float32 sums in other orders.
 AGREEMENT = 1e-3
@@ -73,8 +74,8 @@ AGREEMENT = 1e-3
 # --- the checkpoint and the text -------------------------------------------------------
 
 
-def write_checkpoint(shape: str, stored_dtype: str, folder: Path) -> int:
-    """Random weights and a word-per-id tokenizer; returns the vocabulary size."""
+def write_checkpoint(shape: str, stored_dtype: str, folder: Path) -> None:
+    """Random weights and a word-per-id tokenizer."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -89,7 +90,6 @@ def write_checkpoint(shape: str, stored_dtype: str, folder: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}\n')
-    return config.vocab_size
 
 
 def write_text(tokens: int, vocabulary: int, path: Path) -> None:
@@ -355,6 +355,9 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     job = parse()
+    if job.worker == WRITER:
+        write_checkpoint(job.shape, job.stored_dtype, Path(job.checkpoint))
+        return
     if job.worker:
         result = python_worker(
             job.worker, Path(job.checkpoint), Path(job.text), job.context_length, job.nsamples, job.threads
@@ -374,7 +377,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         job.checkpoint = Path(folder) / job.shape
         job.text = Path(folder) / "text.txt"
-        write_text(tokens, write_checkpoint(job.shape, job.stored_dtype, job.checkpoint), job.text)
+        # In a process of its own: this one stays small, since the kernel's peak account of
+        # a child starts at the size of its parent.
+        command = [sys.executable, __file__, "--worker", WRITER, "--checkpoint", str(job.checkpoint)]
+        command += ["--shape", job.shape, "--stored-dtype", job.stored_dtype]
+        subprocess.run(command, check=True)
+        vocabulary = json.loads((job.checkpoint / "config.json").read_text())["vocab_size"]
+        write_text(tokens, vocabulary, job.text)
         for repetition in range(job.repeats):
             for variant, repetitions in runs.items():
                 massact = variant == "massact"
