@@ -6,7 +6,7 @@ from table import Tensors
 GEMMA2 = llama_like(
     "gemma2",
     "Gemma2ForCausalLM",
-    num_hidden_layers=3,
+    num_hidden_layers=4,
     hidden_act=None,
     tie_word_embeddings=None,
     hidden_activation="gelu_pytorch_tanh",
@@ -61,7 +61,7 @@ ROWS = [
         "gemma3-old-keys",
         GEMMA3
         | {
-            "sliding_window_pattern": 3,
+            "sliding_window_pattern": 2,
             "rope_theta": 1000000.0,
             "rope_local_base_freq": 100.0,
             "rope_scaling": {"rope_type": "linear", "factor": 8.0},

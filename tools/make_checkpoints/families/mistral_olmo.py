@@ -17,8 +17,9 @@ ROWS = [
             "ministral",
             "MinistralForCausalLM",
             head_dim=8,
+            num_hidden_layers=4,
             sliding_window=WINDOW,
-            layer_types=["sliding_attention", "full_attention"],
+            layer_types=["sliding_attention", "full_attention"] * 2,
         ),
     ),
     small("olmo", llama_like("olmo", "OlmoForCausalLM", rms_norm_eps=None)),
@@ -30,8 +31,9 @@ ROWS = [
         | {
             "architectures": ["Olmo3ForCausalLM"],
             "model_type": "olmo3",
+            "num_hidden_layers": 4,
             "sliding_window": WINDOW,
-            "layer_types": ["sliding_attention", "full_attention"],
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
         },
     ),
 ]

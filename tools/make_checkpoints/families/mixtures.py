@@ -8,8 +8,9 @@ from table import Tensors
 
 def unbalance(config: dict, tensors: Tensors) -> None:
     """DeepSeek's balancing bias is a buffer, so the random weights leave it at zero."""
-    experts = config["n_routed_experts"]
-    tensors["model.layers.1.mlp.gate.e_score_correction_bias"].copy_(torch.linspace(-0.3, 0.4, experts))
+    for name, tensor in tensors.items():
+        if name.endswith("e_score_correction_bias"):
+            tensor.copy_(torch.linspace(-0.3, 0.4, len(tensor)))
 
 
 ROWS = [
@@ -41,8 +42,10 @@ ROWS = [
             num_experts_per_tok=2,
             attention_bias=True,
             sliding_window=WINDOW,
-            layer_types=["sliding_attention", "full_attention"],
-            swiglu_limit=7.0,
+            num_hidden_layers=4,
+            layer_types=["sliding_attention", "full_attention"] * 2,
+            # The published limit of 7 would clamp nothing here.
+            swiglu_limit=2.0,
             rope_theta=150000.0,
             rope_scaling={
                 "rope_type": "yarn",
@@ -54,19 +57,20 @@ ROWS = [
             },
         ),
     ),
-    # One dense layer, then experts in groups; compressed queries and keys.
+    # Two dense layers, then experts in groups; compressed queries and keys.
     small(
         "deepseek-v3",
         llama_like(
             "deepseek_v3",
             "DeepseekV3ForCausalLM",
+            num_hidden_layers=4,
             num_key_value_heads=4,
             q_lora_rank=10,
             kv_lora_rank=6,
             qk_rope_head_dim=4,
             qk_nope_head_dim=6,
             v_head_dim=8,
-            first_k_dense_replace=1,
+            first_k_dense_replace=2,
             moe_intermediate_size=7,
             n_routed_experts=6,
             n_shared_experts=1,

@@ -88,8 +88,14 @@ ROWS = [
         BLOOM | {"hidden_size": 24, "apply_residual_connection_post_layernorm": True},
     ),
     small("mpt", MPT | {"attn_config": {"alibi": True, "alibi_bias_max": 8, "attn_impl": "torch"}}),
+    # transformers ignores the expansion ratio and the largest bias, and always takes 4 and 8.
     small(
         "mpt-clip-qkv",
-        MPT | {"n_heads": 3, "attn_config": {"alibi": True, "clip_qkv": 0.9, "softmax_scale": 0.3}},
+        MPT
+        | {
+            "n_heads": 3,
+            "expansion_ratio": 3,
+            "attn_config": {"alibi": True, "alibi_bias_max": 4, "clip_qkv": 0.9, "softmax_scale": 0.3},
+        },
     ),
 ]

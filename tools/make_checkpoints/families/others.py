@@ -45,7 +45,7 @@ ROWS = [
             "model_type": "cohere2",
             "num_hidden_layers": 4,
             "sliding_window": WINDOW,
-            "sliding_window_pattern": 3,
+            "sliding_window_pattern": 2,
         },
     ),
     small(
@@ -64,9 +64,9 @@ ROWS = [
         llama_like(
             "smollm3",
             "SmolLM3ForCausalLM",
-            num_hidden_layers=3,
+            num_hidden_layers=4,
             tie_word_embeddings=None,
-            no_rope_layers=[1, 0, 1],
+            no_rope_layers=[1, 0, 1, 0],
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=2,

@@ -8,17 +8,19 @@ MIXTURE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 
 ROWS = [
     # Published checkpoints name a window and switch it off.
     small("qwen2", QWEN2 | {"use_sliding_window": False}),
-    small("qwen2-window", QWEN2 | {"use_sliding_window": True}),
+    small(
+        "qwen2-window", QWEN2 | {"use_sliding_window": True, "num_hidden_layers": 4, "max_window_layers": 2}
+    ),
     small("qwen3", llama_like("qwen3", "Qwen3ForCausalLM", head_dim=8, tie_word_embeddings=True)),
     small(
         "qwen2-moe",
         llama_like("qwen2_moe", "Qwen2MoeForCausalLM", **MIXTURE)
         | {"shared_expert_intermediate_size": 17, "norm_topk_prob": False, "use_sliding_window": False},
     ),
-    # The middle layer is dense.
+    # The middle layers are dense.
     small(
         "qwen3-moe",
-        llama_like("qwen3_moe", "Qwen3MoeForCausalLM", num_hidden_layers=3, head_dim=8, **MIXTURE)
-        | {"norm_topk_prob": True, "mlp_only_layers": [1]},
+        llama_like("qwen3_moe", "Qwen3MoeForCausalLM", num_hidden_layers=4, head_dim=8, **MIXTURE)
+        | {"norm_topk_prob": True, "mlp_only_layers": [1, 2]},
     ),
 ]
