@@ -15,6 +15,10 @@ SIZE = {
 }
 # Shorter than the middle sequence, so that windowed layers hide something in two of them.
 WINDOW = 8
+# Unlike any family's default, and with an effect far above the noise: a reader that
+# takes the default instead is found out.
+EPSILON = 0.003
+ROPE_THETA = 700.0
 
 
 def small(name: str, config: dict, **options) -> Checkpoint:
@@ -30,6 +34,6 @@ def llama_like(model_type: str, architecture: str, **changes) -> dict:
     checkpoints rely on its default.
     """
     config = {"architectures": [architecture], "model_type": model_type}
-    config |= SIZE | {"rms_norm_eps": 1e-06, "rope_theta": 10000.0, "hidden_act": "silu"}
+    config |= SIZE | {"rms_norm_eps": EPSILON, "rope_theta": ROPE_THETA, "hidden_act": "silu"}
     config |= {"tie_word_embeddings": False} | changes
     return {key: value for key, value in config.items() if value is not None}

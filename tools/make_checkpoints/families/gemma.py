@@ -62,7 +62,7 @@ ROWS = [
         GEMMA3
         | {
             "sliding_window_pattern": 2,
-            "rope_theta": 1000000.0,
+            "rope_theta": 2000.0,
             "rope_local_base_freq": 100.0,
             "rope_scaling": {"rope_type": "linear", "factor": 8.0},
         },

@@ -2,6 +2,7 @@
 
 import torch
 
+from families.common import EPSILON, ROPE_THETA
 from table import Checkpoint
 
 COMMON = {
@@ -34,6 +35,7 @@ GQA7 = COMMON | {
     "num_attention_heads": 7,
     "num_key_value_heads": 1,
     "head_dim": 6,
+    "hidden_act": "gelu",
     "eos_token_id": [2, 3],
     "rope_theta": 10000.0,
 }
@@ -44,7 +46,8 @@ SMALL = COMMON | {
     "intermediate_size": 41,
     "num_hidden_layers": 2,
     "num_attention_heads": 5,
-    "rope_theta": 10000.0,
+    "rope_theta": ROPE_THETA,
+    "rms_norm_eps": EPSILON,
 }
 
 # The original length is short enough that all three bands (kept, blended, stretched) occur.

@@ -17,7 +17,7 @@ ROWS = [
     small(
         "mixtral",
         llama_like(
-            "mixtral", "MixtralForCausalLM", intermediate_size=13, num_local_experts=5, num_experts_per_tok=2
+            "mixtral", "MixtralForCausalLM", intermediate_size=13, num_local_experts=5, num_experts_per_tok=3
         ),
     ),
     small(
@@ -46,7 +46,7 @@ ROWS = [
             layer_types=["sliding_attention", "full_attention"] * 2,
             # The published limit of 7 would clamp nothing here.
             swiglu_limit=2.0,
-            rope_theta=150000.0,
+            rope_theta=20000.0,
             rope_scaling={
                 "rope_type": "yarn",
                 "factor": 4.0,
@@ -73,12 +73,12 @@ ROWS = [
             first_k_dense_replace=2,
             moe_intermediate_size=7,
             n_routed_experts=6,
-            n_shared_experts=1,
+            n_shared_experts=2,
             num_experts_per_tok=2,
             n_group=3,
             topk_group=2,
             norm_topk_prob=True,
-            routed_scaling_factor=2.5,
+            routed_scaling_factor=1.7,
         ),
         plant=unbalance,
     ),

@@ -2,7 +2,7 @@
 
 import torch
 
-from families.common import small
+from families.common import EPSILON, small
 from table import Tensors
 
 NEOX = {
@@ -15,8 +15,8 @@ NEOX = {
     "num_hidden_layers": 2,
     "num_attention_heads": 3,
     "max_position_embeddings": 32,
-    "layer_norm_eps": 1e-05,
-    "rotary_emb_base": 10000,
+    "layer_norm_eps": EPSILON,
+    "rotary_emb_base": 500,
     "rotary_pct": 0.5,
     "tie_word_embeddings": False,
 }
@@ -25,7 +25,7 @@ BLOOM = {
     "model_type": "bloom",
     "vocab_size": 67,
     "n_layer": 2,
-    "layer_norm_epsilon": 1e-05,
+    "layer_norm_epsilon": EPSILON,
     # Slopes of a head count that is no power of two come in two series.
     "num_attention_heads": 6,
 }
@@ -77,7 +77,7 @@ ROWS = [
             "n_layer": 2,
             "n_positions": 32,
             "rotary_dim": 4,
-            "layer_norm_epsilon": 1e-05,
+            "layer_norm_epsilon": EPSILON,
             "tie_word_embeddings": False,
         },
     ),

@@ -1,6 +1,6 @@
 """OPT and Falcon: families whose members differ in where norms and residuals stand."""
 
-from families.common import small
+from families.common import EPSILON, small
 
 OPT = {
     "architectures": ["OPTForCausalLM"],
@@ -24,7 +24,7 @@ FALCON = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
-    "layer_norm_epsilon": 1e-05,
+    "layer_norm_epsilon": EPSILON,
     "alibi": False,
     "bias": False,
 }
@@ -44,7 +44,10 @@ ROWS = [
         FALCON | {"multi_query": True, "new_decoder_architecture": False, "parallel_attn": True},
     ),
     small("falcon-grouped-two-norms", GROUPED),
-    small("falcon-grouped-one-norm", GROUPED | {"num_ln_in_parallel_attn": 1, "ffn_hidden_size": 35}),
+    small(
+        "falcon-grouped-one-norm",
+        GROUPED | {"num_ln_in_parallel_attn": 1, "rope_theta": 800.0, "ffn_hidden_size": 35},
+    ),
     small(
         "falcon-alibi",
         FALCON

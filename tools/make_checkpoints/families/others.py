@@ -1,20 +1,20 @@
 """Families with one twist each on the Llama plan."""
 
-from families.common import WINDOW, llama_like, small
+from families.common import EPSILON, WINDOW, llama_like, small
 
 STABLELM = llama_like(
     "stablelm",
     "StableLmForCausalLM",
     rms_norm_eps=None,
-    layer_norm_eps=1e-05,
+    layer_norm_eps=EPSILON,
     hidden_size=32,
-    partial_rotary_factor=0.25,
+    partial_rotary_factor=0.5,
 )
 COHERE = llama_like(
     "cohere",
     "CohereForCausalLM",
     rms_norm_eps=None,
-    layer_norm_eps=1e-05,
+    layer_norm_eps=EPSILON,
     tie_word_embeddings=None,
     logit_scale=0.25,
 )
@@ -28,7 +28,7 @@ ROWS = [
             "starcoder2",
             "Starcoder2ForCausalLM",
             rms_norm_eps=None,
-            norm_epsilon=1e-05,
+            norm_epsilon=EPSILON,
             hidden_act="gelu_pytorch_tanh",
             tie_word_embeddings=None,
             use_bias=True,
@@ -78,7 +78,7 @@ ROWS = [
             "glm",
             "GlmForCausalLM",
             head_dim=8,
-            partial_rotary_factor=0.5,
+            partial_rotary_factor=0.75,
             attention_bias=True,
             pad_token_id=0,
             eos_token_id=1,
@@ -90,7 +90,7 @@ ROWS = [
             "glm4",
             "Glm4ForCausalLM",
             head_dim=8,
-            partial_rotary_factor=0.5,
+            partial_rotary_factor=0.75,
             attention_bias=True,
             pad_token_id=0,
             eos_token_id=1,
@@ -102,10 +102,10 @@ ROWS = [
             "nemotron",
             "NemotronForCausalLM",
             rms_norm_eps=None,
-            norm_eps=1e-05,
+            norm_eps=EPSILON,
             hidden_act="relu2",
             hidden_size=32,
-            partial_rotary_factor=0.5,
+            partial_rotary_factor=0.25,
         ),
     ),
 ]

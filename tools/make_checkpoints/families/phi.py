@@ -1,12 +1,12 @@
 """Phi-2 (parallel blocks, partial rotation) and Phi-3 (fused projections, two sets of frequencies)."""
 
-from families.common import WINDOW, llama_like, small
+from families.common import EPSILON, WINDOW, llama_like, small
 
 PHI = llama_like(
     "phi",
     "PhiForCausalLM",
     rms_norm_eps=None,
-    layer_norm_eps=1e-05,
+    layer_norm_eps=EPSILON,
     hidden_act="gelu_new",
     hidden_size=30,
     num_attention_heads=3,
@@ -15,7 +15,7 @@ PHI = llama_like(
     qk_layernorm=False,
 )
 PHI3 = llama_like(
-    "phi3", "Phi3ForCausalLM", rms_norm_eps=1e-05, pad_token_id=0, bos_token_id=1, eos_token_id=2
+    "phi3", "Phi3ForCausalLM", rms_norm_eps=EPSILON, pad_token_id=0, bos_token_id=1, eos_token_id=2
 )
 
 ROWS = [
