@@ -105,7 +105,7 @@ ROWS = [
             norm_eps=EPSILON,
             hidden_act="relu2",
             hidden_size=32,
-            partial_rotary_factor=0.25,
+            partial_rotary_factor=0.75,
         ),
     ),
 ]
