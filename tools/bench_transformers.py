@@ -65,6 +65,7 @@ SHAPES = {
 }
 PYTHON_VARIANTS = ("eager", "sdpa", "sdpa-no-head")
 BASELINE = "eager"
+WRITER = "write"
 TOP_K = 5
 # Largest relative difference of two variants' per-layer numbers; float32 sums in other orders.
 AGREEMENT = 1e-3
@@ -73,8 +74,8 @@ AGREEMENT = 1e-3
 # --- the checkpoint and the text -------------------------------------------------------
 
 
-def write_checkpoint(shape: str, stored_dtype: str, folder: Path) -> int:
-    """Random weights and a word-per-id tokenizer; returns the vocabulary size."""
+def write_checkpoint(shape: str, stored_dtype: str, folder: Path) -> None:
+    """Random weights and a word-per-id tokenizer."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -89,7 +90,6 @@ def write_checkpoint(shape: str, stored_dtype: str, folder: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}\n')
-    return config.vocab_size
 
 
 def write_text(tokens: int, vocabulary: int, path: Path) -> None:
@@ -239,22 +239,26 @@ def summarise(runs: dict[str, list[dict]], tokens: int) -> list[dict]:
     for variant, repetitions in runs.items():
         steady = [run["forward_seconds"] + run["statistics_seconds"] for run in repetitions]
         wall = [run["wall_seconds"] for run in repetitions]
-        rows.append({
-            "variant": variant,
-            "steady_tokens_per_second_best": tokens / min(steady),
-            "steady_tokens_per_second_median": tokens / statistics.median(steady),
-            "wall_tokens_per_second_best": tokens / min(wall),
-            "wall_tokens_per_second_median": tokens / statistics.median(wall),
-            "statistics_share": statistics.median(
-                run["statistics_seconds"] / total for run, total in zip(repetitions, steady, strict=True)
-            ),
-            "load_seconds": statistics.median(run["load_seconds"] for run in repetitions),
-            "peak_bytes": {
-                kind: max(run["peak_bytes"][kind] for run in repetitions)
-                for kind in repetitions[0]["peak_bytes"]
-            },
-            "largest_difference": largest_difference(repetitions[0]["layers"], runs[BASELINE][0]["layers"]),
-        })
+        rows.append(
+            {
+                "variant": variant,
+                "steady_tokens_per_second_best": tokens / min(steady),
+                "steady_tokens_per_second_median": tokens / statistics.median(steady),
+                "wall_tokens_per_second_best": tokens / min(wall),
+                "wall_tokens_per_second_median": tokens / statistics.median(wall),
+                "statistics_share": statistics.median(
+                    run["statistics_seconds"] / total for run, total in zip(repetitions, steady, strict=True)
+                ),
+                "load_seconds": statistics.median(run["load_seconds"] for run in repetitions),
+                "peak_bytes": {
+                    kind: max(run["peak_bytes"][kind] for run in repetitions)
+                    for kind in repetitions[0]["peak_bytes"]
+                },
+                "largest_difference": largest_difference(
+                    repetitions[0]["layers"], runs[BASELINE][0]["layers"]
+                ),
+            }
+        )
     baseline = next(row for row in rows if row["variant"] == BASELINE)
     for row in rows:
         for rate in ("steady", "wall"):
@@ -266,8 +270,21 @@ def summarise(runs: dict[str, list[dict]], tokens: int) -> list[dict]:
 
 def markdown(machine: dict, settings: dict, rows: list[dict]) -> str:
     """The table, with what it was measured on."""
-    columns = ["variant", "tokens/s (best)", "tokens/s (median)", f"x {BASELINE}", "whole process tokens/s (best)"]
-    columns += [f"x {BASELINE}", "statistics", "load s", "peak MiB (anonymous + file)", f"x {BASELINE}", "difference"]
+    columns = [
+        "variant",
+        "tokens/s (best)",
+        "tokens/s (median)",
+        f"x {BASELINE}",
+        "whole process tokens/s (best)",
+    ]
+    columns += [
+        f"x {BASELINE}",
+        "statistics",
+        "load s",
+        "peak MiB (anonymous + file)",
+        f"x {BASELINE}",
+        "difference",
+    ]
     lines = [
         f"### {settings['shape']}, stored {settings['stored_dtype']}, "
         f"{settings['nsamples']} x {settings['context_length']} tokens",
@@ -302,7 +319,9 @@ def machine() -> dict:
     """What the numbers depend on besides the settings."""
     from importlib.metadata import version
 
-    names = [line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    names = [
+        line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
     ).stdout.strip()
@@ -336,6 +355,9 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     job = parse()
+    if job.worker == WRITER:
+        write_checkpoint(job.shape, job.stored_dtype, Path(job.checkpoint))
+        return
     if job.worker:
         result = python_worker(
             job.worker, Path(job.checkpoint), Path(job.text), job.context_length, job.nsamples, job.threads
@@ -355,13 +377,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         job.checkpoint = Path(folder) / job.shape
         job.text = Path(folder) / "text.txt"
-        write_text(tokens, write_checkpoint(job.shape, job.stored_dtype, job.checkpoint), job.text)
+        # In a process of its own: this one stays small, since the kernel's peak account of
+        # a child starts at the size of its parent.
+        command = [sys.executable, __file__, "--worker", WRITER, "--checkpoint", str(job.checkpoint)]
+        command += ["--shape", job.shape, "--stored-dtype", job.stored_dtype]
+        subprocess.run(command, check=True)
+        vocabulary = json.loads((job.checkpoint / "config.json").read_text())["vocab_size"]
+        write_text(tokens, vocabulary, job.text)
         for repetition in range(job.repeats):
             for variant, repetitions in runs.items():
                 massact = variant == "massact"
                 result = run_massact(job, environment) if massact else run_python(variant, job, environment)
                 repetitions.append(result)
-                print(f"{repetition + 1}/{job.repeats} {variant}: {result['wall_seconds']:.1f} s", file=sys.stderr)
+                print(
+                    f"{repetition + 1}/{job.repeats} {variant}: {result['wall_seconds']:.1f} s",
+                    file=sys.stderr,
+                )
 
     settings = {
         key: getattr(job, key)

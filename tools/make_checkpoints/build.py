@@ -33,7 +33,9 @@ def build(row: Checkpoint, folder: Path) -> str:
         if acceptable(row, reference, gap):
             break
     else:
-        raise ValueError(f"{row.name}: no seed will do; the last has gap {gap:.1e}, noise {reference['noise']}")
+        raise ValueError(
+            f"{row.name}: no seed will do; the last has gap {gap:.1e}, noise {reference['noise']}"
+        )
     if row.tokenizer:
         reference["experiments"] = experiments.summaries(row, folder, load(row, folder))
     (folder / "reference.json").write_text(reference_text(reference), encoding="utf-8")
@@ -46,28 +48,23 @@ def build(row: Checkpoint, folder: Path) -> str:
 def acceptable(row: Checkpoint, reference: dict, gap: float) -> bool:
     """Top lists without near-ties (their order is part of the reference), and little noise."""
     quiet = all(
-        value < row.noise_allowance * noise.LIMIT[quantity]
-        for quantity, value in reference["noise"].items()
+        value < row.noise_allowance * noise.LIMIT[quantity] for quantity, value in reference["noise"].items()
     )
     return gap > SMALLEST_GAP and quiet
-
-
-def text_config(row: Checkpoint, config: dict) -> dict:
-    """The config of the model that runs: nested for multimodal checkpoints."""
-    return row.text_model(config) if row.text_model else config
 
 
 def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> None:
     """A random model in its hub form."""
     # AutoConfig reads the file, so old and new spellings take the way they take for users.
-    write_json(folder / "config.json", text_config(row, row.config))
+    write_json(folder / "config.json", row.config)
     config = AutoConfig.from_pretrained(folder)
+    # Some initial values are drawn from the global generator (gpt-oss's sinks).
+    torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     randomise(model, seed)
     tensors = hub_tensors(model)
     if row.plant:
         row.plant(row.config, tensors)
-    write_json(folder / "config.json", row.config)
     write_weights(row, tensors, folder)
     if row.tokenizer:
         write_tokenizer(row.tokenizer, row.context_length, folder)
@@ -77,7 +74,12 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> None:
 def load(row: Checkpoint, folder: Path) -> torch.nn.Module:
     """The folder as a float32 eager model; every stored tensor must have found its place."""
     model, info = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        folder,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        # One expert after another: the fused form refuses these odd sizes.
+        experts_implementation="eager",
+        output_loading_info=True,
     )
     unused = [
         name
@@ -141,6 +143,9 @@ def observe_all(row: Checkpoint, seed: int, folder: Path) -> tuple[dict, dict, f
 
 def reference_text(reference: dict) -> str:
     """JSON with one line per innermost record: readable in a diff without a line per number."""
-    return json.dumps(reference, ensure_ascii=False).replace('{"layer"', '\n{"layer"').replace(
-        '{"token_ids"', '\n{"token_ids"'
-    ) + "\n"
+    return (
+        json.dumps(reference, ensure_ascii=False)
+        .replace('{"layer"', '\n{"layer"')
+        .replace('{"token_ids"', '\n{"token_ids"')
+        + "\n"
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
+from interventions import interventions
 from quantities import ABS_THRESHOLD, REL_THRESHOLD, entry, exact, massive_indices, median
 from record import observe
 from table import Checkpoint
@@ -16,6 +17,8 @@ from tokenizers_and_text import TEXT_FILE
 
 EXISTENCE_SAMPLES = 10
 TOKENS_SAMPLES = 20
+CALIBRATION_SAMPLES = 30
+EVALUATION = "text"
 
 
 def windows(token_ids: list[int], length: int, count: int, bos: int | None) -> list[list[int]]:
@@ -30,12 +33,14 @@ def existence(layers_by_sequence: list[list[torch.Tensor]]) -> dict:
     for layer, hiddens in enumerate(zip(*layers_by_sequence, strict=True)):
         top1 = torch.stack([hidden.abs().max() for hidden in hiddens]).double().mean()
         middle = torch.stack([median(hidden) for hidden in hiddens]).double().mean()
-        layers.append({
-            "layer": layer,
-            "top1_mean": exact(top1),
-            "median_mean": exact(middle),
-            "massive": bool(top1 > ABS_THRESHOLD and top1 >= REL_THRESHOLD * middle),
-        })
+        layers.append(
+            {
+                "layer": layer,
+                "top1_mean": exact(top1),
+                "median_mean": exact(middle),
+                "massive": bool(top1 > ABS_THRESHOLD and top1 >= REL_THRESHOLD * middle),
+            }
+        )
     return {
         "has_massive_activations": any(layer["massive"] for layer in layers),
         "layers": layers,
@@ -89,14 +94,17 @@ def tokens(
             for (position, dimension), values in sorted(magnitudes.items())
         ],
         "sequences": [
-            {"sequence": index, "layers": [{"layer": layer, "massive": items} for layer, items in found.items()]}
+            {
+                "sequence": index,
+                "layers": [{"layer": layer, "massive": items} for layer, items in found.items()],
+            }
             for index, found in enumerate(sequences)
         ],
     }
 
 
 def summaries(row: Checkpoint, folder: Path, model: torch.nn.Module) -> dict:
-    """Both experiments on the folder's text, without and with BOS."""
+    """The experiments on the folder's text, without and with BOS."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     text = (folder / TEXT_FILE).read_text(encoding="utf-8")
     token_ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -106,19 +114,32 @@ def summaries(row: Checkpoint, folder: Path, model: torch.nn.Module) -> dict:
         bos = tokenizer.token_to_id("<|endoftext|>")
     runs = []
     for start in (None, bos):
-        samples = windows(token_ids, row.context_length, TOKENS_SAMPLES, start)
-        layers = [observe(model, sample).layers for sample in samples]
-        runs.append({
-            "add_bos_token": start is not None,
-            "first_window": samples[0],
-            "existence_validation": existence(layers[:EXISTENCE_SAMPLES]),
-            "tokens_analysis": tokens(samples, layers, tokenizer),
-        })
+        # The evaluation set: every full window.
+        evaluation = windows(token_ids, row.context_length, len(token_ids) // row.context_length, start)
+        calibration = [observe(model, sample).layers for sample in evaluation[:CALIBRATION_SAMPLES]]
+        analysis = tokens(evaluation[:TOKENS_SAMPLES], calibration[:TOKENS_SAMPLES], tokenizer)
+        runs.append(
+            {
+                "add_bos_token": start is not None,
+                "first_window": evaluation[0],
+                "existence_validation": existence(calibration[:EXISTENCE_SAMPLES]),
+                "tokens_analysis": analysis,
+                "intervention_analysis": interventions(
+                    model,
+                    EVALUATION,
+                    evaluation,
+                    calibration,
+                    analysis["first_layer"],
+                    analysis["dimensions"],
+                ),
+            }
+        )
     return {
         "text_file": TEXT_FILE,
         "text_tokens": len(token_ids),
         "context_length": row.context_length,
         "existence_nsamples": EXISTENCE_SAMPLES,
         "tokens_nsamples": TOKENS_SAMPLES,
+        "calibration_nsamples": CALIBRATION_SAMPLES,
         "runs": runs,
     }

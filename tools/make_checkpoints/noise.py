@@ -2,7 +2,7 @@
 
 import torch
 
-from quantities import TOP_K, mean_nll, median
+from quantities import MASKED_BELOW, TOP_K, mean_nll, median
 from record import Observed
 
 # A draw of weights noisier than this has an unlucky near-tie somewhere (a router's
@@ -50,7 +50,7 @@ def measure(single: Observed, double: Observed, token_ids: list[int]) -> dict[st
         note("hidden", against_row_rms(hidden, truth))
     for (logits, probs), (true_logits, true_probs) in zip(single.attention, double.attention, strict=True):
         # Masked scores are huge in either precision; a masked probability is exactly zero.
-        visible = true_logits > -1e30
+        visible = true_logits > MASKED_BELOW
         note("attention_probs", (probs.double() - true_probs).abs().max().item())
         note("attention_logits", against_row_rms(logits[visible], true_logits[visible]))
     note("last_logits", against_row_rms(single.logits[-1], double.logits[-1]))

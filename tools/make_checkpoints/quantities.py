@@ -35,9 +35,11 @@ def median(hidden: torch.Tensor) -> torch.Tensor:
 def massive_indices(hidden: torch.Tensor) -> list[int]:
     """Flat indices of the massive activations, ascending."""
     magnitude = hidden.abs().flatten()
-    return torch.nonzero(
-        (magnitude > ABS_THRESHOLD) & (magnitude > REL_THRESHOLD * median(hidden))
-    ).flatten().tolist()
+    return (
+        torch.nonzero((magnitude > ABS_THRESHOLD) & (magnitude > REL_THRESHOLD * median(hidden)))
+        .flatten()
+        .tolist()
+    )
 
 
 def layer_summary(layer: int, hidden: torch.Tensor) -> dict:

@@ -16,7 +16,7 @@ SOFTMAXES = (torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
 
 @dataclass
 class Observed:
-    """One forward pass: `layers[l]` is [T, D], `attention[l]` is (logits, probabilities), [heads, T, keys]."""
+    """One forward pass: `layers[l]` is [T, D], `attention[l]` logits and probabilities, [heads, T, T]."""
 
     logits: torch.Tensor = None
     layers: list[torch.Tensor] = field(default_factory=list)
@@ -66,6 +66,15 @@ def decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
     return found[0]
 
 
+def without_sink(layer: torch.nn.Module, logits: torch.Tensor, probabilities: torch.Tensor):
+    """Drops gpt-oss's sink column and undoes the shift that its code applies before the softmax."""
+    sinks = getattr(getattr(layer, "self_attn", None), "sinks", None)
+    if sinks is None:
+        return logits, probabilities
+    shift = sinks.view(-1, 1, 1) - logits[..., -1:]
+    return logits[..., :-1] + shift, probabilities[..., :-1]
+
+
 @torch.no_grad()
 def observe(model: torch.nn.Module, token_ids: list[int], float64: bool = False) -> Observed:
     """Runs one sequence and records layer outputs, attention and the model's logits."""
@@ -76,12 +85,16 @@ def observe(model: torch.nn.Module, token_ids: list[int], float64: bool = False)
         observed.layers.append(hidden[0].clone())
 
     with ExitStack() as stack:
-        for layer in decoder_layers(model):
+        layers = decoder_layers(model)
+        for layer in layers:
             stack.callback(layer.register_forward_hook(keep).remove)
         stack.enter_context(RecordAttention(observed.attention))
         if float64:
             stack.enter_context(StayInFloat64())
         observed.logits = model(torch.tensor([token_ids]), use_cache=False).logits[0]
     if len(observed.attention) != len(observed.layers):
-        raise ValueError("not exactly one attention softmax per layer")
+        raise ValueError(f"{len(observed.attention)} attention softmaxes in {len(observed.layers)} layers")
+    observed.attention = [
+        without_sink(layer, *maps) for layer, maps in zip(layers, observed.attention, strict=True)
+    ]
     return observed

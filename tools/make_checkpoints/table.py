@@ -38,10 +38,7 @@ class Checkpoint:
     """Tensors without a meaning to the model (stale buffers), made from the config."""
 
     plant: Callable[[dict, Tensors], None] | None = None
-    """Edits the random weights in place, to plant known massive activations."""
-
-    text_model: Callable[[dict], dict] | None = None
-    """For nested (multimodal) configs: the config of the text decoder, which is what runs."""
+    """Edits the random weights in place, to give some of them known values."""
 
     tokenizer: str | None = None
     """Which tokenizer of `tokenizers_and_text` the folder gets, if any."""

@@ -9,7 +9,16 @@ import json
 import random
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from folder import write_json
 
@@ -17,9 +26,13 @@ TEXT_FILE = "text.txt"
 TEXT_BYTES = 20_000
 MERGES = 80
 
-SUBJECTS = "the river|a gardener|the old clock|my neighbour|the captain|an owl|the library|a small engine".split("|")
+SUBJECTS = (
+    "the river|a gardener|the old clock|my neighbour|the captain|an owl|the library|a small engine".split("|")
+)
 VERBS = "watches|repairs|remembers|follows|measures|carries|paints|forgets".split("|")
-OBJECTS = "the northern bridge|a wooden box|seven letters|the quiet harbour|an early train|the last lamp".split("|")
+OBJECTS = (
+    "the northern bridge|a wooden box|seven letters|the quiet harbour|an early train|the last lamp".split("|")
+)
 ENDINGS = "before dawn|without a sound|in 1874|for naïve visitors|again and again|near the market".split("|")
 
 
@@ -53,11 +66,13 @@ def llama_tokenizer() -> tuple[Tokenizer, dict]:
     learner = Tokenizer(models.BPE())
     learner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     # Cuts before every word mark and around punctuation, so that "." stays a token.
-    learner.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split("▁", "merged_with_next"),
-        pre_tokenizers.Split("\n", "isolated"),
-        pre_tokenizers.Punctuation("isolated"),
-    ])
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split("▁", "merged_with_next"),
+            pre_tokenizers.Split("\n", "isolated"),
+            pre_tokenizers.Punctuation("isolated"),
+        ]
+    )
     learner.train_from_iterator([text()], trainers.BpeTrainer(vocab_size=60 + MERGES, show_progress=False))
     learned = json.loads(learner.to_str())["model"]
     # Rare and control characters are left to the byte tokens, as SentencePiece does.
@@ -74,12 +89,14 @@ def llama_tokenizer() -> tuple[Tokenizer, dict]:
     )
     tokenizer.normalizer = learner.normalizer
     tokenizer.pre_tokenizer = learner.pre_tokenizer
-    tokenizer.decoder = decoders.Sequence([
-        decoders.Replace("▁", " "),
-        decoders.ByteFallback(),
-        decoders.Fuse(),
-        decoders.Strip(" ", 1, 0),
-    ])
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
     tokenizer.add_special_tokens([special(name) for name in names[:3]])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]

@@ -16,17 +16,9 @@ VECTOR_STD = 0.3
 def randomise(model: torch.nn.Module, seed: int) -> None:
     """Overwrites all parameters of `model`, in the order of their names."""
     generator = torch.Generator().manual_seed(seed)
-    embeddings = {
-        id(module.weight)
-        for module in model.modules()
-        if isinstance(module, torch.nn.Embedding)
-    }
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     # GPT-2's Conv1D keeps its matrix as [in, out]; all others are [out, in].
-    transposed = {
-        id(module.weight)
-        for module in model.modules()
-        if type(module).__name__ == "Conv1D"
-    }
+    transposed = {id(module.weight) for module in model.modules() if type(module).__name__ == "Conv1D"}
     with torch.no_grad():
         for _, parameter in sorted(model.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator)

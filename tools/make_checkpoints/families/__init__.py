@@ -1,5 +1,30 @@
 """The checkpoint table: one file per family (or group of close relatives), each with `ROWS`."""
 
-from families import gpt2, llama, planted
+from families import (
+    gemma,
+    gpt2,
+    llama,
+    mistral_olmo,
+    mixtures,
+    neox_bloom,
+    opt_falcon,
+    others,
+    phi,
+    planted,
+    qwen,
+)
 
-ROWS = [*llama.ROWS, *gpt2.ROWS, *planted.ROWS]
+GROUPS = (
+    llama,
+    gpt2,
+    planted,
+    opt_falcon,
+    gemma,
+    phi,
+    mistral_olmo,
+    qwen,
+    mixtures,
+    neox_bloom,
+    others,
+)
+ROWS = [row for group in GROUPS for row in group.ROWS]

@@ -2,6 +2,7 @@
 
 import torch
 
+from families.common import EPSILON
 from table import Checkpoint, Tensors
 
 # As on the hub: `intermediate_size` is implied, sizes have the n_ names.
@@ -23,7 +24,15 @@ CONFIG = {
     "eos_token_id": 258,
 }
 
-SMALL = CONFIG | {"vocab_size": 101, "n_embd": 24, "n_head": 3, "n_layer": 2, "n_positions": 32, "n_ctx": 32}
+SMALL = CONFIG | {
+    "layer_norm_epsilon": EPSILON,
+    "vocab_size": 101,
+    "n_embd": 24,
+    "n_head": 3,
+    "n_layer": 2,
+    "n_positions": 32,
+    "n_ctx": 32,
+}
 
 
 def without_prefix(name: str) -> str:

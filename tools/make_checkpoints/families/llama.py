@@ -2,6 +2,7 @@
 
 import torch
 
+from families.common import EPSILON, ROPE_THETA
 from table import Checkpoint
 
 COMMON = {
@@ -25,7 +26,7 @@ GQA3 = COMMON | {
     "rope_theta": 10000.0,
 }
 
-# Wide heads (7 x 6 != 35) that all share one KV head.
+# Several tokens may end a sequence. Wide heads (7 x 6 != 35) that all share one KV head.
 GQA7 = COMMON | {
     "vocab_size": 131,
     "hidden_size": 35,
@@ -34,6 +35,8 @@ GQA7 = COMMON | {
     "num_attention_heads": 7,
     "num_key_value_heads": 1,
     "head_dim": 6,
+    "hidden_act": "gelu",
+    "eos_token_id": [2, 3],
     "rope_theta": 10000.0,
 }
 
@@ -43,7 +46,8 @@ SMALL = COMMON | {
     "intermediate_size": 41,
     "num_hidden_layers": 2,
     "num_attention_heads": 5,
-    "rope_theta": 10000.0,
+    "rope_theta": ROPE_THETA,
+    "rms_norm_eps": EPSILON,
 }
 
 # The original length is short enough that all three bands (kept, blended, stretched) occur.
@@ -86,7 +90,11 @@ ROWS = [
         },
         max_length=48,
     ),
-    Checkpoint("llama-biases", SMALL | {"attention_bias": True, "mlp_bias": True}, max_length=48),
+    Checkpoint(
+        "llama-biases",
+        SMALL | {"attention_bias": True, "mlp_bias": True, "rope_scaling": None, "pretraining_tp": 1},
+        max_length=48,
+    ),
     Checkpoint(
         "llama-f16",
         SMALL | {"num_key_value_heads": 5, "torch_dtype": "float16"},
