@@ -16,7 +16,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         match c {
             '\n' => shown.push('⏎'),
             '\t' => shown.push('→'),
-            '\r' => shown.push('␍'),
+            '\r' => shown.push_str("\\r"),
             c if is_invisible(c) => {
                 // Writing into a String cannot fail.
                 let _ = match u32::from(c) {

@@ -137,7 +137,7 @@ impl HeatmapGrid {
         let (low, high) = range(&cells);
         if low <= high {
             // A map of one value is drawn in the middle colour of a scale around it.
-            let bar = ticks::linear_inside(low, high, 4);
+            let bar = ticks::linear_inside(low, high, 7);
             let png = colour_cells(&cells, layout.cell_columns, layout.cell_rows, &bar)?;
             svg.pixels(x, y, width, height, &png);
             draw_bar(svg, &bar, x + width + BAR_GAP, y, height)?;

@@ -11,6 +11,8 @@ const TITLE_SIZE: f64 = 19.0;
 const LABEL_SIZE: f64 = 15.0;
 const TICK_SIZE: f64 = 13.0;
 const MARGIN: f64 = 18.0;
+/// Room between the frame and the ends of the y axis, so that markers at zero show whole.
+const INSET: f64 = 9.0;
 
 /// A marker's shape, so that lines differ in more than colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,12 +89,16 @@ impl LineChart {
         let title_base = MARGIN + TITLE_SIZE;
         let legend_rows = self.legend_rows(WIDTH - left - MARGIN);
         let top = title_base + 12.0 + legend_rows.len() as f64 * 24.0 + 6.0;
+        let x_data = self.x_data();
+        let x_room = ((x_data.1 - x_data.0) * 0.02).max(0.5);
         let plot = Plot {
             left,
             right: WIDTH - MARGIN,
             top,
             bottom: HEIGHT - MARGIN - LABEL_SIZE - 14.0 - TICK_SIZE - 8.0,
-            x: self.x_range(),
+            x_data,
+            // Markers of the first and last layer stay clear of the frame.
+            x: (x_data.0 - x_room, x_data.1 + x_room),
             y: (y_axis.low, y_axis.high),
             scale: self.y_scale,
         };
@@ -139,18 +145,11 @@ impl LineChart {
         }
     }
 
-    fn x_range(&self) -> (f64, f64) {
-        let low = self.finite().map(|(x, _)| x).fold(f64::INFINITY, f64::min);
-        let high = self
-            .finite()
-            .map(|(x, _)| x)
-            .fold(f64::NEG_INFINITY, f64::max);
-        if low > high {
-            return (-0.5, 0.5);
-        }
-        // Markers of the first and last layer stay clear of the frame.
-        let room = ((high - low) * 0.02).max(0.5);
-        (low - room, high + room)
+    fn x_data(&self) -> (f64, f64) {
+        let xs = || self.finite().map(|(x, _)| x);
+        let low = xs().fold(f64::INFINITY, f64::min);
+        let high = xs().fold(f64::NEG_INFINITY, f64::max);
+        if low <= high { (low, high) } else { (0.0, 0.0) }
     }
 
     /// Legend entries broken into rows: (label shortened to fit, entry number).
@@ -251,7 +250,7 @@ impl LineChart {
                 )
             });
         }
-        for tick in ticks::integers(plot.x.0, plot.x.1, 16) {
+        for tick in ticks::integers(plot.x_data.0, plot.x_data.1, 16) {
             let x = plot.x_at(tick.value);
             svg.line((x, plot.bottom), (x, plot.bottom + 5.0), INK, 1.0);
             svg.text(Text {
@@ -306,6 +305,8 @@ struct Plot {
     right: f64,
     top: f64,
     bottom: f64,
+    /// First and last value; the frame leaves room beyond them.
+    x_data: (f64, f64),
     x: (f64, f64),
     y: (f64, f64),
     scale: Scale,
@@ -322,7 +323,8 @@ impl Plot {
             Scale::Log if y <= 0.0 => 0.0,
             Scale::Log => (y / self.y.0).log10() / (self.y.1 / self.y.0).log10(),
         };
-        self.bottom - fraction.clamp(0.0, 1.0) * (self.bottom - self.top)
+        let height = self.bottom - self.top - 2.0 * INSET;
+        self.bottom - INSET - fraction.clamp(0.0, 1.0) * height
     }
 }
 

@@ -30,7 +30,7 @@ pub mod palette {
     /// Fifth series.
     pub const SKY: &str = "#56b4e9";
     /// Highlighted regions, behind the data.
-    pub const HIGHLIGHT: &str = "#fbe8c0";
+    pub const HIGHLIGHT: &str = "#fdf1d6";
     /// Text and axes.
     pub(super) const INK: &str = "#1a1a1a";
     /// Secondary text.

@@ -1,0 +1,148 @@
+//! The schemas accept what massact writes and refuse what it must not write.
+
+mod support;
+
+use massact::report::run::{
+    Build, Host, InputRecord, ModelRecord, RUN_SCHEMA, RunRecord, Timings, memory_parts,
+    now_rfc3339, peak_memory,
+};
+use serde_json::{Value, json};
+use support::schema::{assert_valid, load, violations};
+
+fn record() -> RunRecord {
+    RunRecord {
+        schema: RUN_SCHEMA.into(),
+        massact: Build::new(Some("abc"), None, Some("")),
+        command: "existence-validation".into(),
+        settings: json!({"nsamples": 10}),
+        seed: 42,
+        model: ModelRecord {
+            name: "org/model".into(),
+            source: "built-in".into(),
+            model_type: "llama".into(),
+            layers: 2,
+            hidden_size: 48,
+            dtype: "float32".into(),
+            ..ModelRecord::default()
+        },
+        device: "cpu".into(),
+        compute_dtype: "float32".into(),
+        inputs: vec![InputRecord::of_bytes("text", b"abc")],
+        timings: Timings::default(),
+        tokens: 100,
+        tokens_per_second: None,
+        peak_memory_bytes: peak_memory(),
+        memory_at_end: memory_parts(),
+        started_at: now_rfc3339(),
+        host: Host::current(),
+    }
+}
+
+fn existence() -> Value {
+    json!({
+        "schema": "massact/existence-validation/1",
+        "has_massive_activations": true,
+        "abs_threshold": 100.0, "rel_threshold": 1000.0,
+        "nsamples": 10, "context_length": 4096, "add_bos_token": true,
+        "layers": [{
+            "layer": 0, "top1_mean": 2400.0, "median_mean": 0.0, "ratio": null, "massive": true,
+            "top": [{"sequence": 0, "position": 0, "token": "<s>", "token_id": 1, "dimension": 2533, "value": -2400.0}]
+        }],
+        "more": "is allowed"
+    })
+}
+
+fn capture() -> Value {
+    let value = json!({"position": 0, "dimension": 3, "value": -1.5});
+    json!({
+        "schema": "massact/capture/1",
+        "sequences": [{
+            "token_ids": [1, 2], "tokens": ["a", "b"], "nll": 1.0, "perplexity": 2.7, "last_logits": [0.5],
+            "layers": [{"layer": 0, "max": 1.5, "median": 0.1, "top": [value], "massive": []}]
+        }]
+    })
+}
+
+fn magnitude() -> Value {
+    json!({
+        "schema": "massact/top-activation-magnitude/1",
+        "layers": [{"layer": 0, "top1_mean": 5.0, "median_mean": 0.1, "top_means": [5.0, 4.0]}]
+    })
+}
+
+#[test]
+fn run_record_round_trips_and_validates() {
+    let record = record();
+    let value = serde_json::to_value(&record).unwrap();
+    assert_valid("run", &value);
+    assert_eq!(value["massact"]["target"], Value::Null);
+    assert_eq!(serde_json::from_value::<RunRecord>(value).unwrap(), record);
+}
+
+#[test]
+fn input_checksums_agree() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x");
+    std::fs::write(&path, b"abc").unwrap();
+    let file = InputRecord::of_file(&path).unwrap();
+    let bytes = InputRecord::of_bytes("x", b"abc");
+    assert_eq!((file.bytes, file.blake3), (3, bytes.blake3));
+    let error = InputRecord::of_file(&folder.path().join("none")).unwrap_err();
+    assert!(error.to_string().contains("none"));
+}
+
+#[test]
+fn contract_fields_are_required_and_more_are_allowed() {
+    for (name, good) in [
+        ("run", serde_json::to_value(record()).unwrap()),
+        ("existence_validation", existence()),
+        ("capture", capture()),
+        ("top_activation_magnitude", magnitude()),
+    ] {
+        assert_valid(name, &good);
+        for field in load(name)["required"].as_array().unwrap() {
+            let mut bad = good.clone();
+            bad.as_object_mut().unwrap().remove(field.as_str().unwrap());
+            assert!(!violations(name, &bad).is_empty(), "{name} without {field}");
+        }
+        let mut bad = good.clone();
+        bad["schema"] = json!("massact/other/1");
+        assert!(
+            !violations(name, &bad).is_empty(),
+            "{name} with another format's name"
+        );
+    }
+}
+
+#[test]
+fn nested_contract_fields_are_required() {
+    let removals = [
+        ("existence_validation", existence(), "/layers/0"),
+        ("existence_validation", existence(), "/layers/0/top/0"),
+        ("capture", capture(), "/sequences/0/layers/0"),
+        ("capture", capture(), "/sequences/0/layers/0/top/0"),
+        ("top_activation_magnitude", magnitude(), "/layers/0"),
+    ];
+    for (name, good, pointer) in removals {
+        let fields: Vec<String> = good
+            .pointer(pointer)
+            .unwrap()
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect();
+        for field in fields {
+            let mut bad = good.clone();
+            bad.pointer_mut(pointer)
+                .unwrap()
+                .as_object_mut()
+                .unwrap()
+                .remove(&field);
+            assert!(
+                !violations(name, &bad).is_empty(),
+                "{name}{pointer} without {field}"
+            );
+        }
+    }
+}

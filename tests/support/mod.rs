@@ -1,0 +1,6 @@
+//! Shared by the test programs.
+
+// Each test program uses only part of this.
+#![allow(dead_code)]
+
+pub(crate) mod schema;
