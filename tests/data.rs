@@ -1,5 +1,6 @@
 //! Texts from local files and from a hub on the loopback interface.
 
+#[allow(dead_code, reason = "tests/hub.rs uses the rest")]
 #[path = "support/loopback.rs"]
 mod loopback;
 

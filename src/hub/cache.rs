@@ -62,11 +62,6 @@ impl RepoCache {
         self.cache.repo(self.repo.clone()).blob_path(tag)
     }
 
-    /// Where the part of a file that has arrived is kept between attempts.
-    pub(super) fn part(&self, tag: &str) -> PathBuf {
-        self.blob(tag).with_extension("part")
-    }
-
     /// The file, when it is there.
     pub(super) fn file(&self, commit: &str, path: &str) -> Option<PathBuf> {
         let file = self.snapshot(commit).join(path);

@@ -62,7 +62,7 @@ impl From<ApiError> for Failure {
     }
 }
 
-fn request(error: &ureq::Error) -> Failure {
+pub(super) fn request(error: &ureq::Error) -> Failure {
     match error {
         ureq::Error::StatusCode(code) => Failure::Status(*code),
         ureq::Error::Io(_)
@@ -75,8 +75,8 @@ fn request(error: &ureq::Error) -> Failure {
     }
 }
 
-/// Copying from the network to the disk: only the kinds that a disk alone produces are its fault.
-fn copying(error: &std::io::Error) -> Failure {
+/// Reading a body: only the kinds that a disk alone produces are its fault.
+pub(super) fn copying(error: &std::io::Error) -> Failure {
     match error.kind() {
         ErrorKind::StorageFull
         | ErrorKind::QuotaExceeded

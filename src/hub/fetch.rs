@@ -1,13 +1,15 @@
-//! One file from the hub into the cache, checked.
+//! One file from the hub into the cache. It grows as `<tag>.part`, is checked, and only then gets
+//! its name: an entry of the cache is whole at every moment.
 
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::sync::Api;
 use hf_hub::{Repo, RepoType};
 
 use super::cache::RepoCache;
-use super::failure::Failure;
+use super::client::{Client, accepted, text};
+use super::failure::{Failure, copying};
 use super::names;
 use super::worker::Line;
 
@@ -20,54 +22,155 @@ pub(super) struct Wanted {
     pub(super) path: String,
 }
 
-/// Downloads `wanted`. `hf-hub` transfers, resumes and stores; what it takes on trust is checked
-/// here: names that become paths, a part that is too long, and the length and hash of the result.
+impl Wanted {
+    fn url(&self, endpoint: &str) -> String {
+        let repo = Repo::with_revision(self.repo.clone(), self.kind, self.commit.clone());
+        format!(
+            "{endpoint}/{}/resolve/{}/{}",
+            repo.url(),
+            repo.url_revision(),
+            self.path
+        )
+    }
+}
+
+/// Downloads `wanted`, or links to it when another commit has brought it.
 pub(super) fn fetch(
-    api: &Api,
+    client: &Client,
+    endpoint: &str,
     cache: &RepoCache,
     wanted: &Wanted,
     line: &Line<PathBuf>,
 ) -> Result<PathBuf, Failure> {
-    let repo = api.repo(Repo::with_revision(
-        wanted.repo.clone(),
-        wanted.kind,
-        wanted.commit.clone(),
-    ));
-    let about = api.metadata(&repo.url(&wanted.path))?;
+    let url = wanted.url(endpoint);
+    let about = client.about(&url)?;
     line.beat();
-    let tag = about.etag();
-    if !names::is_tag(tag) {
+    let missing = |what: &str| Failure::BadAnswer(format!("no {what} of the file"));
+    let tag = about.tag.ok_or_else(|| missing("entity tag"))?;
+    let size = about.size.ok_or_else(|| missing("size"))?;
+    if !names::is_tag(&tag) {
         return Err(Failure::BadAnswer(format!("{tag:?} is no entity tag")));
     }
-    if about.commit_hash() != wanted.commit {
+    if about.commit.as_ref() != Some(&wanted.commit) {
         return Err(Failure::BadAnswer(format!(
             "it answers for commit {:?}",
-            about.commit_hash()
+            about.commit
         )));
     }
-    let size = about.size() as u64;
     cache
         .clear_dangling(&wanted.commit, &wanted.path)
         .map_err(local)?;
+    let file = cache.snapshot(&wanted.commit).join(&wanted.path);
     if cache
-        .reuse(tag, size, &wanted.commit, &wanted.path)
+        .reuse(&tag, size, &wanted.commit, &wanted.path)
         .map_err(local)?
     {
-        return Ok(cache.snapshot(&wanted.commit).join(&wanted.path));
+        return Ok(file);
     }
-    // Asking for what follows a complete part is an error to servers, and hf-hub would ask.
-    let part = cache.part(tag);
-    if std::fs::metadata(&part).is_ok_and(|kept| kept.len() >= size) {
-        std::fs::remove_file(&part).map_err(local)?;
+    let blob = cache.blob(&tag);
+    if let Some(folder) = blob.parent() {
+        std::fs::create_dir_all(folder).map_err(local)?;
     }
-    let file = repo.download_with_progress(&wanted.path, line.share())?;
-    if let Err(failure) = verify(&file, size, tag, line) {
-        // The entry must not stay: the next run would trust it.
-        let _ = std::fs::remove_file(&file);
-        let _ = std::fs::remove_file(cache.blob(tag));
+    let _lock = lock(&blob.with_extension("lock"))?;
+    let part = blob.with_extension("part");
+    let arrived = transfer(client, &url, &part, size, line);
+    let checked = arrived.and_then(|()| verify(&part, size, &tag, line));
+    if let Err(failure) = checked {
+        if matches!(failure, Failure::Damaged(_)) {
+            // Nothing to go on from.
+            let _ = std::fs::remove_file(&part);
+        }
         return Err(failure);
     }
-    Ok(file)
+    std::fs::rename(&part, &blob).map_err(local)?;
+    if cache
+        .reuse(&tag, size, &wanted.commit, &wanted.path)
+        .map_err(local)?
+    {
+        Ok(file)
+    } else {
+        Err(Failure::Local("the file vanished".into()))
+    }
+}
+
+/// Held for as long as the file is open; the empty file stays, as it is no one's to remove.
+#[cfg(unix)]
+fn lock(path: &Path) -> Result<File, Failure> {
+    use rustix::fs::{FlockOperation, flock};
+
+    let file = File::create(path).map_err(local)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::Locked),
+        // File systems without locks: then there is nobody to wait for.
+        Err(_) => Ok(file),
+    }
+}
+
+#[cfg(not(unix))]
+fn lock(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(local)
+}
+
+/// Brings `part` to `size` bytes, going on from what it has.
+fn transfer(
+    client: &Client,
+    url: &str,
+    part: &Path,
+    size: u64,
+    line: &Line<PathBuf>,
+) -> Result<(), Failure> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(part)
+        .map_err(local)?;
+    let mut have = file.metadata().map_err(local)?.len();
+    if have > size {
+        file.set_len(0).map_err(local)?;
+        have = 0;
+    }
+    line.begin(size);
+    line.bytes(have);
+    if have == size {
+        return Ok(());
+    }
+    let response = client.get(url, have)?;
+    accepted(&response)?;
+    if have > 0 && !continues(&response, have) {
+        // The whole file comes again.
+        file.set_len(0).map_err(local)?;
+        have = 0;
+        line.begin(size);
+    }
+    let mut body = response.into_body().into_reader();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        let count = body.read(&mut buffer).map_err(|error| copying(&error))?;
+        if count == 0 {
+            break;
+        }
+        have += count as u64;
+        if have > size {
+            return Err(Failure::Damaged(format!("more than {size} bytes come")));
+        }
+        file.write_all(buffer.get(..count).unwrap_or_default())
+            .map_err(local)?;
+        if !line.bytes(count as u64) {
+            return Err(Failure::CutShort("nobody waits for it any more".into()));
+        }
+    }
+    if have < size {
+        return Err(Failure::CutShort(format!("{have} of {size} bytes came")));
+    }
+    file.sync_data().map_err(local)
+}
+
+/// Whether the answer goes on at byte `have`.
+fn continues(response: &ureq::http::Response<ureq::Body>, have: u64) -> bool {
+    response.status().as_u16() == 206
+        && text(response, "content-range")
+            .is_some_and(|range| range.starts_with(&format!("bytes {have}-")))
 }
 
 /// Length, and for large files the hash, which is their tag.
@@ -80,7 +183,7 @@ fn verify(file: &Path, size: u64, tag: &str, line: &Line<PathBuf>) -> Result<(),
         return Ok(());
     }
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    let mut reader = std::fs::File::open(file).map_err(local)?;
+    let mut reader = File::open(file).map_err(local)?;
     let mut buffer = vec![0; 1 << 20];
     loop {
         let count = reader.read(&mut buffer).map_err(local)?;

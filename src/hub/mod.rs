@@ -4,6 +4,7 @@
 //! commit, the files of a commit never change. Nothing but what massact reads is downloaded.
 
 mod cache;
+mod client;
 mod failure;
 mod fetch;
 mod model;
@@ -19,6 +20,7 @@ use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
 
 use cache::RepoCache;
+use client::Client;
 use failure::Failure;
 use fetch::Wanted;
 pub use settings::Settings;
@@ -43,7 +45,9 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Hub {
     settings: Settings,
+    /// For listings; files come through the client.
     api: Api,
+    client: Client,
     /// Each revision is asked for once in a run, so that a run sees one commit.
     known: Mutex<HashMap<(bool, String, String), Listing>>,
 }
@@ -114,14 +118,18 @@ impl Hub {
             .with_endpoint(settings.endpoint.clone())
             .with_token(settings.token.clone())
             .with_progress(false)
-            // Repetitions are ours: hf-hub's own forget how much of a resumed file is there.
-            .with_retries(0)
             .with_user_agent("massact", env!("CARGO_PKG_VERSION"))
             .build()
             .map_err(|error| Error::new("hub", error))?;
+        let client = Client::new(
+            &settings.endpoint,
+            settings.token.as_deref(),
+            settings.patience,
+        );
         Ok(Self {
             settings,
             api,
+            client,
             known: Mutex::new(HashMap::new()),
         })
     }
@@ -329,10 +337,11 @@ impl Hub {
             commit: listing.commit.clone(),
             path: path.to_owned(),
         };
-        let api = self.api.clone();
+        let (client, endpoint) = (self.client.clone(), self.settings.endpoint.clone());
         self.repeated(path, self.settings.retries, move || {
-            let (api, cache, wanted) = (api.clone(), cache.clone(), wanted.clone());
-            move |line: &worker::Line<_>| fetch::fetch(&api, &cache, &wanted, line)
+            let (client, endpoint) = (client.clone(), endpoint.clone());
+            let (cache, wanted) = (cache.clone(), wanted.clone());
+            move |line: &worker::Line<_>| fetch::fetch(&client, &endpoint, &cache, &wanted, line)
         })?
         .map_err(|failure| self.explain(place, path, &failure))
     }

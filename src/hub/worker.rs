@@ -1,5 +1,5 @@
 //! Requests run on a thread of their own, so that the user can stop them at any time and a
-//! connection that falls silent is noticed: the client itself has no timeouts.
+//! connection that falls silent is noticed.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -13,6 +13,9 @@ use crate::progress::Progress;
 
 const TICK: Duration = Duration::from_millis(100);
 
+/// The client's own limits get this much time to speak first: their failures can be repeated.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// What a worker reports.
 enum Event<T> {
     /// A file of so many bytes begins.
@@ -22,36 +25,24 @@ enum Event<T> {
     Done(Result<T, Failure>),
 }
 
-/// The worker's end of the line. It is also the progress that `hf-hub` reports to.
+/// The worker's end of the line.
 pub(super) struct Line<T>(Sender<Event<T>>);
 
 impl<T> Line<T> {
     /// Says that the worker is alive.
     pub(super) fn beat(&self) {
-        self.send(Event::Bytes(0));
+        self.bytes(0);
     }
 
-    /// A line for a callee that takes it over.
-    pub(super) fn share(&self) -> Self {
-        Self(self.0.clone())
+    /// A file of so many bytes begins, or begins again.
+    pub(super) fn begin(&self, size: u64) {
+        let _ = self.0.send(Event::Begin(size));
     }
 
-    fn send(&self, event: Event<T>) {
-        // The other end is gone only when the program is stopping.
-        let _ = self.0.send(event);
+    /// So many bytes have come. False when nobody listens any more.
+    pub(super) fn bytes(&self, count: u64) -> bool {
+        self.0.send(Event::Bytes(count)).is_ok()
     }
-}
-
-impl<T> hf_hub::api::Progress for Line<T> {
-    fn init(&mut self, size: usize, _filename: &str) {
-        self.send(Event::Begin(size as u64));
-    }
-
-    fn update(&mut self, size: usize) {
-        self.send(Event::Bytes(size as u64));
-    }
-
-    fn finish(&mut self) {}
 }
 
 /// Runs `work` and waits for it. The outer error is the user's wish to stop; the thread is then
@@ -68,7 +59,7 @@ pub(super) fn run<T: Send + 'static>(
         .name("hub".into())
         .spawn(move || {
             let outcome = work(&line);
-            line.send(Event::Done(outcome));
+            let _ = line.0.send(Event::Done(outcome));
         });
     match thread {
         Ok(_) => wait(&receiver, what, progress, patience),
@@ -102,7 +93,7 @@ fn wait<T>(
                 }
             }
             Ok(Event::Done(outcome)) => break Ok(outcome),
-            Err(RecvTimeoutError::Timeout) if heard.elapsed() > patience => {
+            Err(RecvTimeoutError::Timeout) if heard.elapsed() > patience + GRACE => {
                 break Ok(Err(Failure::Silent));
             }
             Err(RecvTimeoutError::Timeout) => {}

@@ -14,19 +14,25 @@ pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) headers: BTreeMap<String, String>,
 }
 
 impl Request {
-    /// The first byte asked for, and the last when there is one.
-    pub(crate) fn range(&self) -> Option<(usize, Option<usize>)> {
-        let (from, to) = self
-            .headers
-            .get("range")?
-            .strip_prefix("bytes=")?
-            .split_once('-')?;
-        Some((from.parse().ok()?, to.parse().ok()))
+    /// The first byte of the body that is asked for; nothing of a body that is not.
+    pub(crate) fn start(&self) -> Option<usize> {
+        if self.method != "GET" {
+            return None;
+        }
+        match self.headers.get("range") {
+            None => Some(0),
+            Some(range) => range
+                .strip_prefix("bytes=")?
+                .strip_suffix('-')?
+                .parse()
+                .ok(),
+        }
     }
 }
 
@@ -159,17 +165,16 @@ pub(crate) fn sha256(body: &[u8]) -> String {
 
 /// The body, or the range of it that is asked for.
 pub(crate) fn ranged(request: &Request, body: &[u8]) -> Reply {
-    let Some((from, to)) = request.range() else {
-        return Reply::new(200, body);
-    };
-    let end = to.map_or(body.len(), |to| (to + 1).min(body.len()));
-    if from >= end {
-        return Reply::new(416, "").with("Content-Range", format!("bytes */{}", body.len()));
+    match request.start() {
+        None | Some(0) => Reply::new(200, body),
+        Some(from) if from >= body.len() => {
+            Reply::new(416, "").with("Content-Range", format!("bytes */{}", body.len()))
+        }
+        Some(from) => Reply::new(206, &body[from..]).with(
+            "Content-Range",
+            format!("bytes {from}-{}/{}", body.len() - 1, body.len()),
+        ),
     }
-    Reply::new(206, &body[from..end]).with(
-        "Content-Range",
-        format!("bytes {from}-{}/{}", end - 1, body.len()),
-    )
 }
 
 /// A running server; it stops when dropped.
@@ -266,7 +271,9 @@ fn serve(mut stream: TcpStream, content: &Content, log: &Mutex<Vec<Request>>, ad
     let _ = stream.write_all(head.as_bytes());
     let _ = stream.flush();
     std::thread::sleep(reply.delay);
-    let _ = stream.write_all(&reply.body);
+    if request.method != "HEAD" {
+        let _ = stream.write_all(&reply.body);
+    }
     let _ = stream.flush();
 }
 
@@ -282,10 +289,15 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
     }
     let text = String::from_utf8(bytes).ok()?;
     let mut lines = text.split("\r\n");
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
+    let mut first = lines.next()?.split(' ');
+    let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
     let headers = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    Some(Request { path, headers })
+    Some(Request {
+        method,
+        path,
+        headers,
+    })
 }
