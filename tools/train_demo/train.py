@@ -1,0 +1,122 @@
+"""Train the demo model on the gathered corpus.
+
+    python tools/train_demo/train.py --work DIR --steps 1500
+
+Needs DIR/train.txt, DIR/val.txt and DIR/tokenizer.json. Every 100 steps the whole state is saved
+to DIR/state.pt and the model to DIR/checkpoints/STEP; a later call resumes from DIR/state.pt.
+A resumed call may name another number of steps: the cosine is then that of the new number.
+
+There is no weight decay. A model that may grow its weights freely separates the first position
+from the others soon: attention heads park on `<s>`, and the layer that marks it writes an ever
+larger vector there. Weight decay holds that vector small (see the model card).
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from data import BOS, EOS, even_windows, random_windows, token_stream
+
+SEED = 20240
+PEAK_LR = 4e-3
+WARM_UP_STEPS = 200
+TOKENS_PER_STEP = 24 * 256
+EVAL_EVERY = 100
+
+CONFIG = LlamaConfig(
+    vocab_size=2048,
+    hidden_size=128,
+    intermediate_size=384,
+    num_hidden_layers=6,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=512,
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=False,
+    bos_token_id=BOS,
+    eos_token_id=EOS,
+)
+
+
+def learning_rate(step, steps):
+    """Linear warm-up, then a cosine down to a hundredth of the peak."""
+    if step < WARM_UP_STEPS:
+        return PEAK_LR * (step + 1) / WARM_UP_STEPS
+    progress = (step - WARM_UP_STEPS) / max(1, steps - WARM_UP_STEPS)
+    return PEAK_LR * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def mean_nll(model, windows):
+    """Mean next-token negative log-likelihood in nats."""
+    logits = model(windows, use_cache=False).logits
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
+
+
+@torch.no_grad()
+def evaluate(model, windows):
+    """Validation NLL, and per layer the largest |h| at position 0 and the median |h|."""
+    output = model(windows, use_cache=False, output_hidden_states=True)
+    logits = output.logits
+    nll = functional.cross_entropy(logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten()).item()
+    # hidden_states[-1] is after the final norm, so the last layer's own output is not in it.
+    layers = " ".join(f"{h[:, 0].abs().max():.0f}/{h.abs().median():.2f}" for h in output.hidden_states[1:-1])
+    return nll, layers
+
+
+def main():
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--work", type=Path, required=True)
+    cli.add_argument("--steps", type=int, required=True)
+    cli.add_argument("--threads", type=int, default=1)
+    args = cli.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(SEED)
+
+    train = token_stream(args.work, "train")
+    held_out = even_windows(token_stream(args.work, "val"), 40, 256)
+    print(f"{len(train)} training tokens", flush=True)
+
+    model = LlamaForCausalLM(CONFIG)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.0)
+    first_step = 0
+    state_file = args.work / "state.pt"
+    if state_file.exists():
+        state = torch.load(state_file)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first_step = state["step"]
+
+    started = time.time()
+    for step in range(first_step, args.steps):
+        # One step in four has windows twice as long, so that all 512 positions are trained.
+        length = 512 if step % 4 == 3 else 256
+        # Seeded by the step: a resumed run sees the windows that an unbroken one would see.
+        rng = np.random.default_rng([SEED, step])
+        windows = random_windows(train, TOKENS_PER_STEP // length, length, rng)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, args.steps)
+        loss = mean_nll(model, windows)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+        done = step + 1
+        if done % 20 == 0:
+            print(f"step {done} loss {loss.item():.3f} {time.time() - started:.0f} s", flush=True)
+        if done % EVAL_EVERY == 0 or done == args.steps:
+            nll, layers = evaluate(model, held_out)
+            print(f"eval {done} nll {nll:.4f} top/median per layer {layers}", flush=True)
+            model.save_pretrained(args.work / "checkpoints" / str(done))
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, state_file)
+
+
+if __name__ == "__main__":
+    main()
