@@ -1,6 +1,6 @@
 """Train the demo model on the gathered corpus.
 
-    python tools/train_demo/train.py --work DIR --steps 1500
+    python tools/train_demo/train.py --work DIR --steps 1800
 
 Needs DIR/train.txt, DIR/val.txt and DIR/tokenizer.json. Every 100 steps the whole state is saved
 to DIR/state.pt and the model to DIR/checkpoints/STEP; a later call resumes from DIR/state.pt.
@@ -22,11 +22,26 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from data import BOS, EOS, even_windows, random_windows, token_stream
+from sink import aim_writer, freeze_writer, idle_neuron, plant_readers
 
 SEED = 20240
 PEAK_LR = 4e-3
 WARM_UP_STEPS = 200
-TOKENS_PER_STEP = 24 * 256
+# Large batches while the learning rate rises and the loss falls fast, then half as large: on a small
+# budget of tokens, more and smaller steps learn more.
+WARM_UP_TOKENS_PER_STEP = 24 * 256
+TOKENS_PER_STEP = 12 * 256
+
+# Before this step an attention sink is planted (sink.py): a neuron of WRITER_LAYER that writes
+# WRITER_TOP1 to WRITER_DIMS dimensions at position 0, and in all later layers queries that like what
+# it wrote by SINK_LOGIT nats. Position 0 stands out in the model already, but no head rests on it.
+PLANT_STEP = 600
+AIM_EVERY = 100
+WRITER_LAYER = 2
+WRITER_DIMS = 2
+WRITER_TOP1 = 500.0
+SINK_LOGIT = 6.0
+
 EVAL_EVERY = 100
 
 CONFIG = LlamaConfig(
@@ -81,25 +96,40 @@ def main():
 
     train = token_stream(args.work, "train")
     held_out = even_windows(token_stream(args.work, "val"), 40, 256)
+    sample = even_windows(train, 32, 256)
     print(f"{len(train)} training tokens", flush=True)
 
     model = LlamaForCausalLM(CONFIG)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.0)
-    first_step = 0
+    first_step, writer = 0, None
     state_file = args.work / "state.pt"
     if state_file.exists():
         state = torch.load(state_file)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        first_step = state["step"]
+        first_step, writer = state["step"], state["writer"]
+        if writer is not None:
+            freeze_writer(model, WRITER_LAYER, writer)
 
     started = time.time()
     for step in range(first_step, args.steps):
+        if step == PLANT_STEP:
+            writer = idle_neuron(model, WRITER_LAYER, sample)
+            dims = aim_writer(model, WRITER_LAYER, writer, WRITER_DIMS, WRITER_TOP1, sample)
+            plant_readers(model, WRITER_LAYER + 1, SINK_LOGIT, sample)
+            freeze_writer(model, WRITER_LAYER, writer)
+            for entry in optimizer.state.values():
+                entry["exp_avg"].zero_()  # what was planted has no momentum
+            nll, layers = evaluate(model, held_out)
+            print(f"planted neuron {writer} dims {dims}: nll {nll:.4f} {layers}", flush=True)
+        elif step > PLANT_STEP and step % AIM_EVERY == 0:
+            aim_writer(model, WRITER_LAYER, writer, WRITER_DIMS, WRITER_TOP1, sample)
         # One step in four has windows twice as long, so that all 512 positions are trained.
         length = 512 if step % 4 == 3 else 256
         # Seeded by the step: a resumed run sees the windows that an unbroken one would see.
         rng = np.random.default_rng([SEED, step])
-        windows = random_windows(train, TOKENS_PER_STEP // length, length, rng)
+        tokens = WARM_UP_TOKENS_PER_STEP if step < WARM_UP_STEPS else TOKENS_PER_STEP
+        windows = random_windows(train, tokens // length, length, rng)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args.steps)
         loss = mean_nll(model, windows)
@@ -115,7 +145,8 @@ def main():
             nll, layers = evaluate(model, held_out)
             print(f"eval {done} nll {nll:.4f} top/median per layer {layers}", flush=True)
             model.save_pretrained(args.work / "checkpoints" / str(done))
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, state_file)
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done,
+                        "writer": writer}, state_file)
 
 
 if __name__ == "__main__":
