@@ -2,7 +2,7 @@
 
 Large language models end up with a neuron that fires on the first token only and writes a huge vector
 there, and with heads that rest on that token when they have nothing to fetch. Both take more tokens
-to emerge than the demo can afford, so they are put in by hand, once, early:
+to emerge than the demo can afford, so they are put in by hand:
 
 * one neuron of one layer's MLP becomes a detector of `<s>` at position 0: its gate is far below zero
   at all other positions, so that what it writes there is next to nothing;
@@ -10,9 +10,8 @@ to emerge than the demo can afford, so they are put in by hand, once, early:
 * in the layers after it, keys recognise that vector, and queries want it by a constant amount; its
   value vector starts at zero.
 
-The detector neuron is out of the optimizer's reach afterwards. What it sees at position 0 drifts as the
-rest trains, so it is aimed again every hundred steps. Everything else goes on training, keys, queries
-and values of the sink included, and is free to use the sink or to unlearn it.
+What is held stays out of the optimizer's reach. What position 0 looks like drifts as the rest trains,
+so what is held is aimed again every hundred steps. Everything else trains on.
 """
 
 import torch
@@ -73,32 +72,53 @@ def aim_writer(model, layer, neuron, dims, top1, windows):
     return chosen.tolist()
 
 
-def freeze_writer(model, layer, neuron):
-    """Keep the optimizer away from the writer: the gradient of its weights is set to zero."""
+def hold_writer(model, layer, neuron):
+    """Keep the optimizer away from the writer."""
     mlp = model.model.layers[layer].mlp
+    hold(mlp.gate_proj.weight, neuron)
+    hold(mlp.up_proj.weight, neuron)
+    hold(mlp.down_proj.weight, (slice(None), neuron))
 
-    def without_row(grad):
+
+def hold(weight, index):
+    """From now on the gradient of weight[index] is zero."""
+    def without(grad):
         grad = grad.clone()
-        grad[neuron] = 0.0
+        grad[index] = 0.0
         return grad
 
-    mlp.gate_proj.weight.register_hook(without_row)
-    mlp.up_proj.weight.register_hook(without_row)
-    mlp.down_proj.weight.register_hook(lambda grad: without_row(grad.T).T)
+    weight.register_hook(without)
+
+
+def sink_rows(model):
+    """The rows of q_proj and k_proj that carry the sink: in each head, half of the slowest pair of the
+    rotary embedding, whose angle hardly changes with the distance."""
+    head_dim = model.config.head_dim
+    return slice(head_dim // 2 - 1, None, head_dim)
 
 
 @torch.no_grad()
-def plant_readers(model, first_layer, logit, windows):
+def aim_readers(model, first_layer, logit, windows):
     """From `first_layer` on, give every query a liking of `logit` nats for position 0."""
-    head_dim = model.config.head_dim
-    # The slowest pair of the rotary embedding: its angle hardly changes with the distance.
-    slow = head_dim // 2 - 1
-    size = (logit * head_dim ** 0.5) ** 0.5
+    rows = sink_rows(model)
+    size = (logit * model.config.head_dim ** 0.5) ** 0.5
     for decoder in model.model.layers[first_layer:]:
         first, others = module_outputs(model, decoder.input_layernorm, windows)
-        attention = decoder.self_attn
-        recognise = fit(first, others, 1.0, 0.0)
-        attention.q_proj.weight[slow::head_dim] = size * fit(first, others, 1.0, 1.0)
-        attention.k_proj.weight[slow::head_dim] = size * recognise
-        value = attention.v_proj.weight @ first
-        attention.v_proj.weight.sub_(torch.outer(value, recognise))
+        decoder.self_attn.q_proj.weight[rows] = size * fit(first, others, 1.0, 1.0)
+        decoder.self_attn.k_proj.weight[rows] = size * fit(first, others, 1.0, 0.0)
+
+
+@torch.no_grad()
+def empty_value(model, first_layer, windows):
+    """From `first_layer` on, make the value vector of position 0 zero."""
+    for decoder in model.model.layers[first_layer:]:
+        first, others = module_outputs(model, decoder.input_layernorm, windows)
+        weight = decoder.self_attn.v_proj.weight
+        weight.sub_(torch.outer(weight @ first, fit(first, others, 1.0, 0.0)))
+
+
+def hold_readers(model, first_layer):
+    """Keep the optimizer away from what aim_readers sets."""
+    for decoder in model.model.layers[first_layer:]:
+        hold(decoder.self_attn.q_proj.weight, sink_rows(model))
+        hold(decoder.self_attn.k_proj.weight, sink_rows(model))

@@ -22,7 +22,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from data import BOS, EOS, even_windows, random_windows, token_stream
-from sink import aim_writer, freeze_writer, idle_neuron, plant_readers
+from sink import aim_readers, aim_writer, empty_value, hold_readers, hold_writer, idle_neuron
 
 SEED = 20240
 PEAK_LR = 4e-3
@@ -32,15 +32,21 @@ WARM_UP_STEPS = 200
 WARM_UP_TOKENS_PER_STEP = 24 * 256
 TOKENS_PER_STEP = 12 * 256
 
-# Before this step an attention sink is planted (sink.py): a neuron of WRITER_LAYER that writes
+# Before PLANT_STEP an attention sink is planted (sink.py): a neuron of WRITER_LAYER that writes
 # WRITER_TOP1 to WRITER_DIMS dimensions at position 0, and in all later layers queries that like what
-# it wrote by SINK_LOGIT nats. Position 0 stands out in the model already, but no head rests on it.
+# it wrote by PLANT_LOGIT nats. Position 0 stands out in the model already, but no head rests on it.
+# The writer is held; the readers may train at first, and from HOLD_STEP on are held at HOLD_LOGIT,
+# from RAISE_STEP on at RAISED_LOGIT: left alone, the heads rest on position 0 less and less.
 PLANT_STEP = 600
 AIM_EVERY = 100
 WRITER_LAYER = 2
 WRITER_DIMS = 2
 WRITER_TOP1 = 500.0
-SINK_LOGIT = 6.0
+PLANT_LOGIT = 6.0
+HOLD_STEP = 1300
+HOLD_LOGIT = 7.0
+RAISE_STEP = 1400
+RAISED_LOGIT = 9.0
 
 EVAL_EVERY = 100
 
@@ -101,7 +107,7 @@ def main():
 
     model = LlamaForCausalLM(CONFIG)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.0)
-    first_step, writer = 0, None
+    first_step, writer, readers_held = 0, None, False
     state_file = args.work / "state.pt"
     if state_file.exists():
         state = torch.load(state_file)
@@ -109,21 +115,28 @@ def main():
         optimizer.load_state_dict(state["optimizer"])
         first_step, writer = state["step"], state["writer"]
         if writer is not None:
-            freeze_writer(model, WRITER_LAYER, writer)
+            hold_writer(model, WRITER_LAYER, writer)
 
     started = time.time()
     for step in range(first_step, args.steps):
         if step == PLANT_STEP:
             writer = idle_neuron(model, WRITER_LAYER, sample)
             dims = aim_writer(model, WRITER_LAYER, writer, WRITER_DIMS, WRITER_TOP1, sample)
-            plant_readers(model, WRITER_LAYER + 1, SINK_LOGIT, sample)
-            freeze_writer(model, WRITER_LAYER, writer)
+            aim_readers(model, WRITER_LAYER + 1, PLANT_LOGIT, sample)
+            empty_value(model, WRITER_LAYER + 1, sample)
+            hold_writer(model, WRITER_LAYER, writer)
             for entry in optimizer.state.values():
                 entry["exp_avg"].zero_()  # what was planted has no momentum
-            nll, layers = evaluate(model, held_out)
-            print(f"planted neuron {writer} dims {dims}: nll {nll:.4f} {layers}", flush=True)
+            print(f"planted neuron {writer} dims {dims}: nll {evaluate(model, held_out)[0]:.4f}", flush=True)
         elif step > PLANT_STEP and step % AIM_EVERY == 0:
             aim_writer(model, WRITER_LAYER, writer, WRITER_DIMS, WRITER_TOP1, sample)
+            if step >= HOLD_STEP:
+                logit = RAISED_LOGIT if step >= RAISE_STEP else HOLD_LOGIT
+                aim_readers(model, WRITER_LAYER + 1, logit, sample)
+        if step >= HOLD_STEP and not readers_held:
+            hold_readers(model, WRITER_LAYER + 1)
+            readers_held = True
+            print(f"readers held: nll {evaluate(model, held_out)[0]:.4f}", flush=True)
         # One step in four has windows twice as long, so that all 512 positions are trained.
         length = 512 if step % 4 == 3 else 256
         # Seeded by the step: a resumed run sees the windows that an unbroken one would see.
