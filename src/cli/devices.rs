@@ -16,7 +16,9 @@ pub(super) struct DevicesArgs {
 pub(super) fn run(args: &DevicesArgs) -> Result<()> {
     let host = Host::current();
     let cpu = host.cpu.unwrap_or_else(|| host.arch.clone());
+    // The level's name without the list of the features that make it up.
     let simd = format!("{:?}", pulp::Arch::new());
+    let simd = simd.split('(').next().unwrap_or_default().to_owned();
     let threads = rayon::current_num_threads();
     let gpus = gpus::list();
     if args.json {
@@ -41,7 +43,7 @@ pub(super) fn run(args: &DevicesArgs) -> Result<()> {
         }));
     }
     super::print_line(&format!(
-        "cpu      {cpu}, {threads} threads, {simd}, float32 (used)"
+        "cpu      {cpu}, {threads} threads, SIMD level {simd}, float32 (used)"
     ))?;
     match gpus {
         Ok(cards) => {

@@ -15,6 +15,7 @@ use crate::{
     experiments::{
         Subject,
         existence_validation::{self, ExistenceValidation, LayerReport, Thresholds},
+        published::{self, PublishedRun},
     },
     report::{
         table::{Align, Row, Table},
@@ -79,7 +80,9 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
     });
     let folder = run.folder(&settings)?;
     let result = &finding.result;
-    let document = run.document(existence_validation::SCHEMA, &settings, result)?;
+    let published = published::find(&run.checkpoint.record.name, sequences.add_bos_token);
+    let mut document = run.document(existence_validation::SCHEMA, &settings, result)?;
+    document["published"] = json!(published);
     folder.write_json("existence_validation.json", &document)?;
     let name = run.model_name();
     let massive: Vec<(usize, f64)> = result
@@ -92,13 +95,14 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
         EXISTENCE_FILE,
         existence_text(&name, &massive, TextDtype::Float32),
     )?;
+    let massive_layers: Vec<usize> = massive.iter().map(|(layer, _)| *layer).collect();
     let magnitudes: Vec<(f64, f64)> = result
         .layers
         .iter()
         .map(|layer| (layer.top1_mean, layer.median_mean))
         .collect();
-    let figure = figures::top_activation_magnitude(&folder, &name, &magnitudes)?;
-    let table = table(result);
+    let figure = figures::top_activation_magnitude(&folder, &name, &magnitudes, &massive_layers)?;
+    let table = table(result, published.as_ref());
     figures::page(
         &folder,
         &run,
@@ -133,15 +137,19 @@ fn verdict(name: &str, result: &ExistenceValidation) -> String {
     format!("{name} has massive activations: {layers}")
 }
 
-fn table(result: &ExistenceValidation) -> Table {
-    let mut table = Table::new([
+fn table(result: &ExistenceValidation, published: Option<&PublishedRun>) -> Table {
+    let mut columns = vec![
         ("layer", Align::Right),
         ("top-1 mean", Align::Right),
         ("median mean", Align::Right),
         ("ratio", Align::Right),
         ("massive", Align::Left),
-        ("largest value at", Align::Left),
-    ]);
+    ];
+    if published.is_some() {
+        columns.push(("published top-1", Align::Right));
+    }
+    columns.push(("largest value at", Align::Left));
+    let mut table = Table::new(columns);
     for layer in &result.layers {
         let place = layer.top.first().map_or_else(String::new, |entry| {
             format!(
@@ -151,17 +159,20 @@ fn table(result: &ExistenceValidation) -> Table {
                 entry.dimension
             )
         });
-        table.push(
-            Row::new([
-                layer.layer.to_string(),
-                significant(layer.top1_mean),
-                significant(layer.median_mean),
-                layer.ratio.map_or_else(|| "-".into(), significant),
-                if layer.massive { "yes" } else { "" }.to_owned(),
-                place,
-            ])
-            .emphasised(layer.massive),
-        );
+        let mut cells = vec![
+            layer.layer.to_string(),
+            significant(layer.top1_mean),
+            significant(layer.median_mean),
+            layer.ratio.map_or_else(|| "-".into(), significant),
+            if layer.massive { "yes" } else { "" }.to_owned(),
+        ];
+        if let Some(published) = published {
+            // Only massive layers were published.
+            let value = published.existence_top1_mean_by_layer.get(&layer.layer);
+            cells.push(value.map_or_else(String::new, |value| significant(*value)));
+        }
+        cells.push(place);
+        table.push(Row::new(cells).emphasised(layer.massive));
     }
     table
 }

@@ -8,7 +8,7 @@ use crate::{
     report::{
         RunFolder,
         html::{Body, Page, Section},
-        plot::{LineChart, Marker, Scale, Series, palette, svg_to_png},
+        plot::{Highlight, LineChart, Marker, Scale, Series, palette, svg_to_png},
         table::Table,
     },
 };
@@ -16,11 +16,13 @@ use crate::{
 /// Pixels per SVG unit: sharp on a dense screen and in print.
 const PNG_SCALE: f64 = 2.0;
 
-/// `top_activation_magnitude.png` and `.svg`: mean top-1 and mean median by layer. Returns the SVG.
+/// `top_activation_magnitude.png` and `.svg`: mean top-1 and mean median by layer, the layers in
+/// `massive` marked. Returns the SVG.
 pub(super) fn top_activation_magnitude(
     folder: &RunFolder,
     model: &str,
     layers: &[(f64, f64)],
+    massive: &[usize],
 ) -> Result<String> {
     let points = |part: fn(&(f64, f64)) -> f64| -> Vec<(f64, f64)> {
         layers
@@ -48,14 +50,14 @@ pub(super) fn top_activation_magnitude(
             },
         ],
         y_scale: Scale::Linear,
-        highlight: None,
+        highlight: (!massive.is_empty()).then(|| Highlight {
+            label: "massive activations".to_owned(),
+            xs: massive.iter().map(|layer| *layer as f64).collect(),
+        }),
     };
     let svg = chart.to_svg();
     folder.write("top_activation_magnitude.svg", &svg)?;
-    folder.write(
-        "top_activation_magnitude.png",
-        svg_to_png(&svg, PNG_SCALE)?,
-    )?;
+    folder.write("top_activation_magnitude.png", svg_to_png(&svg, PNG_SCALE)?)?;
     Ok(svg)
 }
 
@@ -91,7 +93,11 @@ pub(super) fn page(
             Section::new(
                 "Layers",
                 Body::Table {
-                    header: table.columns.iter().map(|(title, _)| title.clone()).collect(),
+                    header: table
+                        .columns
+                        .iter()
+                        .map(|(title, _)| title.clone())
+                        .collect(),
                     rows: table
                         .rows
                         .iter()

@@ -102,7 +102,7 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
         .map(|layer| (layer.top1_mean, layer.median_mean))
         .collect();
     let name = run.model_name();
-    let figure = figures::top_activation_magnitude(&folder, &name, &magnitudes)?;
+    let figure = figures::top_activation_magnitude(&folder, &name, &magnitudes, &[])?;
     let table = table(result);
     let verdict = format!("{name}: magnitudes of {}", site.name());
     figures::page(&folder, &run, &verdict, &settings, figure, &table)?;

@@ -1,0 +1,190 @@
+//! Speed of the CPU backend: statistics, attention, one layer, a whole pass.
+//!
+//! `cargo bench` prints items per second. Machines are noisy: compare within one run. The
+//! comparison with transformers is `tools/bench_transformers.py`.
+
+use std::{collections::HashMap, hint::black_box, sync::LazyLock};
+
+use divan::{Bencher, counter::ItemsCount};
+use massact::{
+    backend::{
+        AttentionCapture, AttentionRequest, Backend, StatisticsRequest,
+        cpu::{Cpu, Tensor},
+    },
+    engine::{self, Discard, Plan, Site},
+    model::{Model, config::Config, weights::WeightStore},
+    progress::Progress,
+};
+use safetensors::{Dtype, tensor::TensorView};
+
+fn main() {
+    divan::main();
+}
+
+const STATISTICS: StatisticsRequest = StatisticsRequest {
+    top_k: 5,
+    abs_threshold: 100.0,
+    rel_threshold: 1000.0,
+};
+
+/// Deterministic values, roughly normal: sums of uniform ones.
+fn noise(count: usize) -> Vec<f32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut uniform = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..count)
+        .map(|_| uniform() + uniform() + uniform())
+        .collect()
+}
+
+fn tensor(cpu: &Cpu, rows: usize, columns: usize) -> Tensor {
+    cpu.upload(rows, columns, noise(rows * columns))
+        .expect("the CPU takes every size")
+}
+
+/// Values per second of the exact median, top-5 and threshold list.
+#[divan::bench(args = [(1024, 768), (2048, 2048), (4096, 4096)])]
+fn statistics(bencher: Bencher<'_, '_>, (rows, columns): (usize, usize)) {
+    let cpu = Cpu::new();
+    let x = tensor(&cpu, rows, columns);
+    let sequence = [0..rows];
+    bencher
+        .counter(ItemsCount::new(rows * columns))
+        .bench_local(|| cpu.statistics(black_box(&x), &sequence, &STATISTICS));
+}
+
+/// Tokens per second of causal attention: (tokens, heads, KV heads, head_dim).
+#[divan::bench(args = [(1024, 12, 12, 64), (2048, 32, 4, 64), (2048, 32, 8, 128)])]
+fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
+    let (tokens, heads, kv_heads, head_dim) = shape;
+    let cpu = Cpu::new();
+    let q = tensor(&cpu, tokens, heads * head_dim);
+    let k = tensor(&cpu, tokens, kv_heads * head_dim);
+    let v = tensor(&cpu, tokens, kv_heads * head_dim);
+    let sequence = [0..tokens];
+    let request = AttentionRequest {
+        heads,
+        kv_heads,
+        head_dim,
+        scale: 1.0 / (head_dim as f32).sqrt(),
+        capture: AttentionCapture::default(),
+    };
+    bencher
+        .counter(ItemsCount::new(tokens))
+        .bench_local(|| cpu.attention(black_box(&q), &k, &v, &sequence, &request));
+}
+
+/// Tokens per second through one layer of the 1.1B Llama shape, statistics included.
+#[divan::bench(sample_count = 5)]
+fn layer_llama_1b(bencher: Bencher<'_, '_>) {
+    pass(bencher, &LLAMA_1B_LAYER, 2048);
+}
+
+/// Tokens per second of existence-validation's pass at the shape of GPT-2 124M.
+#[divan::bench(sample_count = 3)]
+fn pass_gpt2_124m(bencher: Bencher<'_, '_>) {
+    pass(bencher, &GPT2_124M, 1024);
+}
+
+fn pass(bencher: Bencher<'_, '_>, model: &Model, tokens: usize) {
+    let cpu = Cpu::new();
+    let sequences = [(0..tokens as u32).map(|i| i * 7 % 500).collect()];
+    let plan = Plan {
+        statistics: STATISTICS,
+        sites: vec![Site::LayerOutput],
+        raw: Vec::new(),
+        attention: AttentionCapture::default(),
+        nll: false,
+        last_logits: 0,
+    };
+    bencher.counter(ItemsCount::new(tokens)).bench_local(|| {
+        engine::run(
+            &cpu,
+            model,
+            &sequences,
+            &plan,
+            &mut Discard,
+            Progress::silent(),
+        )
+    });
+}
+
+static LLAMA_1B_LAYER: LazyLock<Model> = LazyLock::new(|| {
+    let (hidden, kv, inner) = (2048, 256, 5632);
+    let mut tensors = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![500, hidden]),
+        ("model.norm.weight".to_owned(), vec![hidden]),
+    ];
+    for (name, shape) in [
+        ("input_layernorm", vec![hidden]),
+        ("post_attention_layernorm", vec![hidden]),
+        ("self_attn.q_proj", vec![hidden, hidden]),
+        ("self_attn.k_proj", vec![kv, hidden]),
+        ("self_attn.v_proj", vec![kv, hidden]),
+        ("self_attn.o_proj", vec![hidden, hidden]),
+        ("mlp.gate_proj", vec![inner, hidden]),
+        ("mlp.up_proj", vec![inner, hidden]),
+        ("mlp.down_proj", vec![hidden, inner]),
+    ] {
+        tensors.push((format!("model.layers.0.{name}.weight"), shape));
+    }
+    model(
+        r#"{"model_type": "llama", "vocab_size": 500, "hidden_size": 2048,
+            "intermediate_size": 5632, "num_hidden_layers": 1, "num_attention_heads": 32,
+            "num_key_value_heads": 4, "max_position_embeddings": 2048}"#,
+        &tensors,
+    )
+});
+
+static GPT2_124M: LazyLock<Model> = LazyLock::new(|| {
+    let hidden = 768;
+    let mut tensors = vec![
+        ("wte.weight".to_owned(), vec![500, hidden]),
+        ("wpe.weight".to_owned(), vec![1024, hidden]),
+        ("ln_f.weight".to_owned(), vec![hidden]),
+        ("ln_f.bias".to_owned(), vec![hidden]),
+    ];
+    for layer in 0..12 {
+        for (name, weight) in [
+            ("ln_1", vec![hidden]),
+            ("ln_2", vec![hidden]),
+            ("attn.c_attn", vec![hidden, 3 * hidden]),
+            ("attn.c_proj", vec![hidden, hidden]),
+            ("mlp.c_fc", vec![hidden, 4 * hidden]),
+            ("mlp.c_proj", vec![4 * hidden, hidden]),
+        ] {
+            let bias = vec![weight[weight.len() - 1]];
+            tensors.push((format!("h.{layer}.{name}.weight"), weight));
+            tensors.push((format!("h.{layer}.{name}.bias"), bias));
+        }
+    }
+    model(
+        r#"{"model_type": "gpt2", "vocab_size": 500, "n_embd": 768, "n_layer": 12, "n_head": 12,
+            "n_positions": 1024}"#,
+        &tensors,
+    )
+});
+
+/// A model with small random weights, kept for the life of the process.
+fn model(config: &str, tensors: &[(String, Vec<usize>)]) -> Model {
+    let data: HashMap<String, Vec<u8>> = tensors
+        .iter()
+        .map(|(name, shape)| {
+            let values = noise(shape.iter().product());
+            let bytes = values.iter().flat_map(|v| (v * 0.04).to_le_bytes());
+            (name.clone(), bytes.collect())
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), &data[name]);
+        (name.clone(), view.expect("shape fits its data"))
+    });
+    let file = safetensors::serialize(views, None).expect("serialises");
+    let weights = WeightStore::embedded(&[("random", file.leak())]).expect("valid");
+    let config = Config::parse(config.as_bytes()).expect("valid");
+    Model::assemble(&config, weights, None).expect("the tensors fit the config")
+}
