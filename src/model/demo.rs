@@ -17,9 +17,9 @@ pub const NAMES: [&str; 2] = [NAME, UNAMPLIFIED];
 /// What a built-in checkpoint is, in one sentence.
 pub fn notes(name: &str) -> &'static str {
     if name == UNAMPLIFIED {
-        "the demo as it was trained, before amplification"
+        "the demo as it was trained, before amplification: nothing in it is massive"
     } else {
-        "a 6-layer Llama really trained on technical English, whose BOS direction was then amplified so that the default thresholds hold"
+        "a 6-layer Llama trained on technical English with a planted attention sink at BOS, whose direction was then amplified 32 times so that the default thresholds hold (validation NLL +0.14 %)"
     }
 }
 
