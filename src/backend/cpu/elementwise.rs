@@ -1,10 +1,9 @@
 //! Operations on single values, run on all cores.
 #![forbid(unsafe_code)]
 
-use pulp::Arch;
 use rayon::prelude::*;
 
-use super::math;
+use super::{math, simd::vectorise};
 use crate::model::{rope::RopeTable, spec::Activation};
 
 /// Values a thread takes at a time: 64 KiB, well inside the second-level cache.
@@ -38,9 +37,8 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
 }
 
 fn map(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
-    let arch = Arch::new();
     x.par_chunks_mut(CHUNK).for_each(|chunk| {
-        arch.dispatch(
+        vectorise(
             #[inline(always)]
             || {
                 for value in chunk.iter_mut() {
@@ -54,13 +52,12 @@ fn map(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
 /// Rotates the first `2 * pairs` dimensions of each head, dimension `i` with `i + pairs`.
 pub(super) fn rotate(x: &mut [f32], columns: usize, head_dim: usize, table: &RopeTable) {
     let pairs = table.pairs;
-    let arch = Arch::new();
     x.par_chunks_mut(columns)
         .enumerate()
         .for_each(|(position, row)| {
             let cos = &table.cos[position * pairs..(position + 1) * pairs];
             let sin = &table.sin[position * pairs..(position + 1) * pairs];
-            arch.dispatch(
+            vectorise(
                 #[inline(always)]
                 || {
                     for head in row.chunks_exact_mut(head_dim) {

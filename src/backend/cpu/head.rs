@@ -4,10 +4,9 @@
 //! 4,096 tokens by 128,256 entries would be 2 GB.
 #![forbid(unsafe_code)]
 
-use pulp::Arch;
 use rayon::prelude::*;
 
-use super::{Cpu, Tensor, math};
+use super::{Cpu, Tensor, math, simd::vectorise};
 use crate::{backend::Backend, error::Result, model::weights::MatrixView};
 
 /// Vocabulary entries at a time.
@@ -28,7 +27,6 @@ pub(super) fn token_nll(
     head: MatrixView<'_>,
     targets: &[Option<u32>],
 ) -> Result<Vec<f32>> {
-    let arch = Arch::new();
     let mut rows = vec![
         Running {
             max: f32::NEG_INFINITY,
@@ -53,11 +51,11 @@ pub(super) fn token_nll(
                 {
                     row.target = *logit;
                 }
-                arch.dispatch(
+                vectorise(
                     #[inline(always)]
                     || {
                         let max = row.max.max(math::max(logits));
-                        let sum = math::map_sum(logits, |logit| math::exp(logit - max));
+                        let sum = math::exp_sum(logits, max);
                         row.sum = row.sum * math::exp(row.max - max) + sum;
                         row.max = max;
                     },

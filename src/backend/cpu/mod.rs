@@ -10,6 +10,7 @@ mod head;
 mod math;
 mod norm;
 mod pool;
+mod simd;
 mod statistics;
 
 use std::borrow::Cow;

@@ -3,7 +3,6 @@
 //! Memory is linear in T per head; only the maps that were asked for are kept.
 #![forbid(unsafe_code)]
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{QUERIES, Sequence};
@@ -13,6 +12,7 @@ use crate::{
         cpu::{
             gemm::{self, Operand, Shape},
             math,
+            simd::vectorise,
         },
     },
     error::Result,
@@ -111,11 +111,11 @@ fn block(sequence: Sequence<'_>, first: usize) -> Block {
 
 fn softmax(logits: &[f32], probs: &mut [f32]) {
     probs.copy_from_slice(logits);
-    Arch::new().dispatch(
+    vectorise(
         #[inline(always)]
         || {
             let max = math::max(probs);
-            let inverse = 1.0 / math::map_sum(probs, |logit| math::exp(logit - max));
+            let inverse = 1.0 / math::exp_sum(probs, max);
             for value in probs.iter_mut() {
                 *value *= inverse;
             }

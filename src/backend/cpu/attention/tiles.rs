@@ -2,12 +2,11 @@
 //! (online softmax, Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022).
 #![forbid(unsafe_code)]
 
-use pulp::Arch;
-
 use super::{QUERIES, Sequence};
 use crate::backend::cpu::{
     gemm::{self, Operand, Shape},
     math,
+    simd::vectorise,
 };
 
 /// Keys in a tile. 64 x 4 query rows by 256 keys is 256 KiB of logits, half a second-level cache.
@@ -133,7 +132,7 @@ fn update(state: &mut (f32, f32), logits: &mut [f32], visible: usize, output: &m
     if seen.is_empty() {
         return;
     }
-    Arch::new().dispatch(
+    vectorise(
         #[inline(always)]
         || {
             let max = state.0.max(math::max(seen));
@@ -145,7 +144,7 @@ fn update(state: &mut (f32, f32), logits: &mut [f32], visible: usize, output: &m
                 }
                 state.0 = max;
             }
-            state.1 += math::map_sum(seen, |logit| math::exp(logit - max));
+            state.1 += math::exp_sum(seen, max);
         },
     );
 }
