@@ -73,6 +73,7 @@ pub fn run<B: Backend>(
         for (batch, hidden) in batches.iter().zip(&mut streams) {
             interrupt::check()?;
             weights.run(&forward, index, batch, hidden, &mut probe)?;
+            probe.guard(index, batch, hidden)?;
             bar.inc(1);
         }
         drop(weights);

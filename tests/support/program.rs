@@ -74,10 +74,10 @@ pub(crate) fn checkpoint(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// All files below `folder`, relative to it, sorted.
+/// All files below `folder` (none if there is no such folder), relative to it, sorted.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
-        for entry in std::fs::read_dir(folder).expect("a folder") {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 walk(&path, root, found);
