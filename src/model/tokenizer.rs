@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::config::Config;
 use crate::{
     error::{Error, Result},
-    interrupt,
+    interrupt, panics,
 };
 
 /// Bytes of text that take a noticeable time.
@@ -64,10 +65,15 @@ impl TokenizerFiles {
 impl Tokenizer {
     /// Parses the files; `model` supplies the ids when the tokenizer's files name no BOS or EOS.
     pub fn parse(files: &TokenizerFiles, model: &Config) -> Result<Self> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(&files.tokenizer).map_err(|error| {
-            Error::new("tokenizer.json", format!("not a valid tokenizer: {error}"))
+        let invalid = |reason: &dyn std::fmt::Display| {
+            Error::new("tokenizer.json", format!("not a valid tokenizer: {reason}"))
                 .remedy("download it again, or save it anew with AutoTokenizer.save_pretrained")
-        })?;
+        };
+        // The library panics on some files, among them those that are cut short.
+        serde_json::from_slice::<IgnoredAny>(&files.tokenizer).map_err(|error| invalid(&error))?;
+        let mut inner = panics::caught(|| tokenizers::Tokenizer::from_bytes(&files.tokenizer))
+            .ok_or_else(|| invalid(&"a part of it is not of the expected form"))?
+            .map_err(|error| invalid(&error))?;
         // Settings for batching that a saved tokenizer may carry; windows are cut here.
         inner.with_padding(None);
         inner
