@@ -9,6 +9,7 @@ pub mod experiments;
 pub mod hub;
 pub mod interrupt;
 pub mod model;
+pub mod panics;
 pub mod progress;
 pub mod report;
 

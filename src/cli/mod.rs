@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
-    interrupt,
+    interrupt, panics,
 };
 
 /// Find, measure and intervene on massive activations in decoder LLMs.
@@ -49,6 +49,7 @@ enum Command {
 /// The whole program: parses, runs, reports. Exit codes: 0 done, 1 failed, 2 usage, 3 interrupted.
 pub fn main() -> ExitCode {
     interrupt::install();
+    panics::install();
     let result = match Cli::parse().command {
         Command::ExistenceValidation(args) => existence_validation::run(&args),
         Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),

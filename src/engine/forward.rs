@@ -131,7 +131,7 @@ impl<'r, B: Backend> Forward<'r, B> {
                 .token_nll(&normed, self.model.head()?, &targets)?;
             for (index, rows) in batch.rows.iter().enumerate() {
                 let nll = nll[rows.start..rows.end - 1].to_vec();
-                check_nll(batch.first_sequence + index, &nll)?;
+                check_head("likelihoods", batch.first_sequence + index, &nll)?;
                 result.token_nll.push(nll);
             }
         }
@@ -157,17 +157,21 @@ impl<'r, B: Backend> Forward<'r, B> {
         let logits = self
             .backend
             .download(&self.backend.linear(&last, &head, None)?)?;
-        Ok(logits.chunks_exact(count).map(<[f32]>::to_vec).collect())
+        let logits: Vec<Vec<f32>> = logits.chunks_exact(count).map(<[f32]>::to_vec).collect();
+        for (index, logits) in logits.iter().enumerate() {
+            check_head("logits", batch.first_sequence + index, logits)?;
+        }
+        Ok(logits)
     }
 }
 
-fn check_nll(sequence: usize, nll: &[f32]) -> Result<()> {
-    if nll.iter().all(|value| value.is_finite()) {
+fn check_head(what: &str, sequence: usize, values: &[f32]) -> Result<()> {
+    if values.iter().all(|value| value.is_finite()) {
         return Ok(());
     }
     Err(Error::new(
         "language-model head",
-        format!("the likelihood of sequence {sequence} is infinite or not a number in float32"),
+        format!("{what} of sequence {sequence} are infinite or not numbers in float32"),
     )
     .remedy("the checkpoint's weights are damaged or overflowed when they were saved; get it in another dtype or revision"))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{plan::Plan, schedule::Batch, site::Site};
 use crate::{
-    backend::{AttentionMaps, Backend, Statistics},
+    backend::{AttentionMaps, Backend, Statistics, StatisticsRequest},
     error::{Error, Result},
 };
 
@@ -91,6 +91,28 @@ impl<'r, B: Backend> Probe<'r, B> {
         Ok(())
     }
 
+    /// Refuses a layer's output that overflowed when its attention maps are captured and its
+    /// statistics, which would tell, are not asked for.
+    pub(super) fn guard(&self, layer: usize, batch: &Batch, hidden: &B::Tensor) -> Result<()> {
+        if !self.plan.attention.any() || self.plan.sites.contains(&Site::LayerOutput) {
+            return Ok(());
+        }
+        let request = StatisticsRequest {
+            top_k: 0,
+            ..self.plan.statistics
+        };
+        let pending = self.backend.statistics(hidden, &batch.rows, &request)?;
+        for (index, found) in self.backend.read_statistics(pending)?.iter().enumerate() {
+            check_finite(
+                Site::LayerOutput,
+                layer,
+                batch.first_sequence + index,
+                found,
+            )?;
+        }
+        Ok(())
+    }
+
     /// Passes captured attention maps on.
     pub(super) fn attention(
         &mut self,
@@ -110,15 +132,28 @@ impl<'r, B: Backend> Probe<'r, B> {
     pub(super) fn finish(mut self) -> Result<(BTreeMap<Site, Vec<Vec<Statistics>>>, Duration)> {
         let started = Instant::now();
         let mut by_site: BTreeMap<Site, Vec<Vec<Statistics>>> = BTreeMap::new();
+        let mut first_failure = None;
         for ((site, layer), pending) in std::mem::take(&mut self.pending) {
             let mut sequences = Vec::new();
             for part in pending {
                 sequences.extend(self.backend.read_statistics(part)?);
             }
             for (sequence, statistics) in sequences.iter().enumerate() {
-                check_finite(site, layer, sequence, statistics)?;
+                if let Err(error) = check_finite(site, layer, sequence, statistics) {
+                    // In the order of the forward pass, so that the cause is named.
+                    let place = (site == Site::FinalNorm, layer, site, sequence);
+                    if first_failure
+                        .as_ref()
+                        .is_none_or(|(first, _)| place < *first)
+                    {
+                        first_failure = Some((place, error));
+                    }
+                }
             }
             by_site.entry(site).or_default().push(sequences);
+        }
+        if let Some((_, error)) = first_failure {
+            return Err(error);
         }
         self.time += started.elapsed();
         Ok((by_site, self.time))

@@ -73,6 +73,7 @@ pub fn run<B: Backend>(
         for (batch, hidden) in batches.iter().zip(&mut streams) {
             interrupt::check()?;
             weights.run(&forward, index, batch, hidden, &mut probe)?;
+            probe.guard(index, batch, hidden)?;
             bar.inc(1);
         }
         drop(weights);
@@ -81,7 +82,7 @@ pub fn run<B: Backend>(
     bar.finish_and_clear();
 
     let mut outcome = Outcome::default();
-    if plan.needs_final_norm() {
+    let head = || -> Result<()> {
         let bar = progress.steps("head", batches.len() as u64);
         for (batch, hidden) in batches.iter().zip(streams) {
             interrupt::check()?;
@@ -91,8 +92,17 @@ pub fn run<B: Backend>(
             bar.inc(1);
         }
         bar.finish_and_clear();
-    }
+        Ok(())
+    };
+    let head = if plan.needs_final_norm() {
+        head()
+    } else {
+        Ok(())
+    };
+    interrupt::check()?;
+    // Before the head's own error: what overflowed in a layer is reported with that layer.
     let (statistics, statistics_time) = probe.finish()?;
+    head?;
     outcome.statistics = statistics;
     outcome.timings.statistics = statistics_time;
     outcome.timings.forward = started.elapsed().saturating_sub(statistics_time);

@@ -137,6 +137,16 @@ impl Model {
 
     /// The tensors of a norm over the residual stream.
     pub fn norm(&self, norm: &Norm) -> Result<NormTensors<'_>> {
+        if !(0.0..=f32::MAX).contains(&norm.epsilon) {
+            return Err(Error::new(
+                "config.json",
+                format!(
+                    "the epsilon of a norm is {}, expected a number of at least 0",
+                    norm.epsilon
+                ),
+            )
+            .remedy("the file is damaged; download it again"));
+        }
         let vector = |name: &Option<String>| {
             name.as_deref()
                 .map(|name| {

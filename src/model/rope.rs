@@ -81,6 +81,13 @@ impl Rope {
             }
             None => config.number_or("rope_theta", 1e4)?,
         };
+        if theta <= 0.0 {
+            return Err(Error::new(
+                "config.json",
+                format!("`rope_theta` is {theta}, expected a positive number"),
+            )
+            .remedy("the file is damaged; download it again"));
+        }
         Ok(Self {
             theta,
             dims,

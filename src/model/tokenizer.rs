@@ -1,17 +1,31 @@
 //! Tokenising, and which ids serve as BOS and EOS.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
+};
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::config::Config;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    interrupt, panics,
+};
+
+/// Bytes of text that take a noticeable time.
+const LONG_TEXT: usize = 1 << 18;
 
 /// A checkpoint's tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
     bos: Option<u32>,
 }
 
@@ -51,10 +65,15 @@ impl TokenizerFiles {
 impl Tokenizer {
     /// Parses the files; `model` supplies the ids when the tokenizer's files name no BOS or EOS.
     pub fn parse(files: &TokenizerFiles, model: &Config) -> Result<Self> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(&files.tokenizer).map_err(|error| {
-            Error::new("tokenizer.json", format!("not a valid tokenizer: {error}"))
+        let invalid = |reason: &dyn std::fmt::Display| {
+            Error::new("tokenizer.json", format!("not a valid tokenizer: {reason}"))
                 .remedy("download it again, or save it anew with AutoTokenizer.save_pretrained")
-        })?;
+        };
+        // The library panics on some files, among them those that are cut short.
+        serde_json::from_slice::<IgnoredAny>(&files.tokenizer).map_err(|error| invalid(&error))?;
+        let mut inner = panics::caught(|| tokenizers::Tokenizer::from_bytes(&files.tokenizer))
+            .ok_or_else(|| invalid(&"a part of it is not of the expected form"))?
+            .map_err(|error| invalid(&error))?;
         // Settings for batching that a saved tokenizer may carry; windows are cut here.
         inner.with_padding(None);
         inner
@@ -83,16 +102,36 @@ impl Tokenizer {
             .or_else(|| special("eos_token"))
             .or_else(|| config_id(model, "bos_token_id"))
             .or_else(|| config_id(model, "eos_token_id"));
-        Ok(Self { inner, bos })
+        Ok(Self {
+            inner: Arc::new(inner),
+            bos,
+        })
     }
 
     /// Ids of `text`, without any special token added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|error| Error::new("tokenizer", error))?;
-        Ok(encoding.get_ids().to_vec())
+        if text.len() < LONG_TEXT {
+            return encode(&self.inner, text);
+        }
+        // The library cannot be stopped, so that Ctrl-C has to leave its thread behind.
+        let (inner, text) = (Arc::clone(&self.inner), text.to_owned());
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            // Nobody receives after an interrupt.
+            let _ = sender.send(encode(&inner, &text));
+        });
+        loop {
+            match receiver.recv_timeout(Duration::from_millis(50)) {
+                Ok(ids) => return ids,
+                Err(RecvTimeoutError::Timeout) => interrupt::check()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(
+                        Error::new("tokenizer.json", "the tokenizer failed on this text")
+                            .remedy("report the text and the model's name"),
+                    );
+                }
+            }
+        }
     }
 
     /// The text of one id, as a person would recognise it.
@@ -110,6 +149,17 @@ impl Tokenizer {
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
+}
+
+fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let encoding = tokenizer.encode_fast(text, false).map_err(|error| {
+        Error::new(
+            "tokenizer.json",
+            format!("it cannot encode the text: {error}"),
+        )
+        .remedy("the file may be damaged; download it again")
+    })?;
+    Ok(encoding.get_ids().to_vec())
 }
 
 /// A special token is stored as a string or as an object with its `content`.

@@ -17,10 +17,23 @@ const HASH_DIGITS: usize = 8;
 /// Long names of local folders must not run into the file system's limit of 255 bytes.
 const NAME_BYTES: usize = 128;
 
-/// The existing folder that takes a run's files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The existing folder that takes a run's files. A run that ends without a file leaves no folder.
+#[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Folders that did not exist before, innermost first.
+    created: Vec<PathBuf>,
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        for folder in &self.created {
+            // Succeeds only on an empty folder.
+            if std::fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
 }
 
 impl RunFolder {
@@ -32,8 +45,15 @@ impl RunFolder {
         settings: &Value,
     ) -> Result<Self> {
         let path = Self::path_for(save_dir, model_name, experiment, settings);
-        create_folder(&path)?;
-        Ok(Self { path })
+        let created = path
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .map(Path::to_owned)
+            .collect();
+        // Made before the folders, so that what was created of a path that fails goes again.
+        let folder = Self { path, created };
+        create_folder(&folder.path)?;
+        Ok(folder)
     }
 
     /// Where [`RunFolder::create`] would put the run; touches nothing.

@@ -3,4 +3,8 @@
 // Each test program uses only part of this.
 #![allow(dead_code)]
 
+pub(crate) mod damage;
+pub(crate) mod program;
+pub(crate) mod reference;
 pub(crate) mod schema;
+pub(crate) mod tensors;

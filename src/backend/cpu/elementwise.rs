@@ -32,7 +32,8 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
         Activation::Silu => map(x, math::silu),
         Activation::GeluErf => map(x, math::gelu_erf),
         Activation::GeluTanh => map(x, math::gelu_tanh),
-        Activation::Relu => map(x, |x| x.max(0.0)),
+        // Not `max`, which would turn NaN into 0.
+        Activation::Relu => map(x, |x| if x < 0.0 { 0.0 } else { x }),
     }
 }
 

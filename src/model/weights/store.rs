@@ -2,13 +2,17 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
     ops::Range,
     path::{Path, PathBuf},
 };
 
 use safetensors::{Dtype, SafeTensors};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 
 use super::{storage::Storage, view::Elements};
 use crate::{
@@ -89,6 +93,7 @@ impl WeightStore {
                 SINGLE.to_owned(),
                 Some(single.clone()),
                 Storage::map(&single)?,
+                |_| true,
             )?;
             Ok(store)
         } else {
@@ -101,7 +106,7 @@ impl WeightStore {
     pub fn embedded(files: &[(&str, &'static [u8])]) -> Result<Self> {
         let mut store = Self::empty();
         for (name, bytes) in files {
-            store.add((*name).to_owned(), None, Storage::Embedded(bytes))?;
+            store.add((*name).to_owned(), None, Storage::Embedded(bytes), |_| true)?;
         }
         Ok(store)
     }
@@ -144,7 +149,18 @@ impl WeightStore {
                 )
                 .remedy("download the missing shard"));
             }
-            store.add(shard.to_owned(), Some(path.clone()), Storage::map(&path)?)?;
+            // A tensor that lies in several shards counts where the index says.
+            store.add(
+                shard.to_owned(),
+                Some(path.clone()),
+                Storage::map(&path)?,
+                |tensor| {
+                    parsed
+                        .weight_map
+                        .get(tensor)
+                        .is_none_or(|place| place == shard)
+                },
+            )?;
             for tensor in tensors {
                 if !store.entries.contains_key(tensor) {
                     return Err(Error::new(
@@ -163,7 +179,14 @@ impl WeightStore {
         Ok(store)
     }
 
-    fn add(&mut self, name: String, path: Option<PathBuf>, storage: Storage) -> Result<()> {
+    /// Adds the file's tensors that are `wanted`.
+    fn add(
+        &mut self,
+        name: String,
+        path: Option<PathBuf>,
+        storage: Storage,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<()> {
         let subject = path
             .as_ref()
             .map_or_else(|| name.clone(), |path| path.display().to_string());
@@ -173,9 +196,16 @@ impl WeightStore {
             Error::new(&subject, format!("not a valid safetensors file: {error}"))
                 .remedy("it is truncated or corrupt; download it again")
         })?;
+        if let Some(twice) = repeated_name(bytes) {
+            return Err(Error::new(
+                &subject,
+                format!("not a valid safetensors file: tensor `{twice}` is described twice"),
+            )
+            .remedy("it is truncated or corrupt; download it again"));
+        }
         let shard = self.shards.len();
         let base = bytes.as_ptr().addr();
-        for (tensor, view) in parsed.iter() {
+        for (tensor, view) in parsed.iter().filter(|(tensor, _)| wanted(tensor)) {
             let start = view.data().as_ptr().addr() - base;
             self.entries.insert(
                 tensor.to_owned(),
@@ -277,6 +307,33 @@ impl WeightStore {
             _ => format!("{} safetensors files", self.shards.len()),
         }
     }
+}
+
+/// A name that a valid header has twice: the format forbids it, and the parser would keep either.
+fn repeated_name(bytes: &[u8]) -> Option<String> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a safetensors header")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut seen = HashSet::new();
+            let mut twice = None;
+            while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+                if !seen.insert(name.clone()) {
+                    twice = Some(name);
+                }
+            }
+            Ok(twice)
+        }
+    }
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let mut header = serde_json::Deserializer::from_slice(rest.get(..length)?);
+    header.deserialize_map(Names).ok()?
 }
 
 /// Says what the folder has instead of safetensors, and how to get them.

@@ -1,0 +1,189 @@
+//! The engine through its public interface: order and independence of sequences.
+
+mod support;
+
+use massact::backend::{AttentionCapture, AttentionMaps, StatisticsRequest, cpu::Cpu};
+use massact::engine::{self, Outcome, Plan, Recorder, Site};
+use massact::model::Model;
+use massact::progress::Progress;
+use massact::{Result, model::demo};
+use support::program::checkpoint;
+
+/// Keeps everything that is captured.
+#[derive(Default)]
+struct Keep {
+    tensors: Vec<(Site, usize, usize, Vec<f32>)>,
+    maps: Vec<(usize, usize, AttentionMaps)>,
+}
+
+impl Recorder for Keep {
+    fn tensor(
+        &mut self,
+        site: Site,
+        layer: usize,
+        sequence: usize,
+        columns: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        assert_eq!(values.len() % columns, 0);
+        self.tensors.push((site, layer, sequence, values.to_vec()));
+        Ok(())
+    }
+
+    fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
+        self.maps.push((layer, sequence, maps));
+        Ok(())
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        statistics: StatisticsRequest {
+            top_k: 5,
+            abs_threshold: 1.0,
+            rel_threshold: 2.0,
+        },
+        sites: Site::ALL.to_vec(),
+        raw: vec![Site::LayerOutput],
+        attention: AttentionCapture {
+            mean: false,
+            heads: false,
+            sink: true,
+        },
+        nll: true,
+        last_logits: 16,
+    }
+}
+
+fn run(model: &Model, sequences: &[Vec<u32>]) -> (Outcome, Keep) {
+    let mut keep = Keep::default();
+    let progress = Progress::silent();
+    let outcome = engine::run(&Cpu::new(), model, sequences, &plan(), &mut keep, progress);
+    (outcome.expect("runs"), keep)
+}
+
+fn sequences(lengths: &[usize], tokens: usize) -> Vec<Vec<u32>> {
+    let mut state = 7u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 33) as u32 % tokens as u32
+    };
+    lengths
+        .iter()
+        .map(|length| (0..*length).map(|_| next()).collect())
+        .collect()
+}
+
+fn near(what: &str, together: f32, alone: f32, scale: f32) {
+    let close = (together - alone).abs() <= 1e-5 * scale.max(1e-3);
+    assert!(close || together == alone, "{what}: {together} and {alone}");
+}
+
+/// More rows than one micro-batch holds, sequences of all lengths: each has the numbers that it
+/// has when it runs alone. Products of other shapes round differently, hence the tolerance.
+fn ragged_as_alone(model: &Model, lengths: &[usize]) {
+    let sequences = sequences(lengths, model.spec.vocab_size);
+    let (together, kept) = run(model, &sequences);
+    assert_eq!(together.token_nll.len(), sequences.len());
+    assert_eq!(together.last_logits.len(), sequences.len());
+    for (index, sequence) in sequences.iter().enumerate() {
+        let (alone, kept_alone) = run(model, std::slice::from_ref(sequence));
+        let at = format!("sequence {index} of {} tokens", sequence.len());
+        assert_eq!(together.token_nll[index].len(), sequence.len() - 1, "{at}");
+        for (ours, theirs) in together.token_nll[index].iter().zip(&alone.token_nll[0]) {
+            near(&at, *ours, *theirs, 10.0);
+        }
+        for (ours, theirs) in together.last_logits[index]
+            .iter()
+            .zip(&alone.last_logits[0])
+        {
+            near(&at, *ours, *theirs, 10.0);
+        }
+        assert_eq!(together.statistics.len(), Site::ALL.len());
+        for (site, layers) in &together.statistics {
+            let layers_alone = &alone.statistics[site];
+            assert_eq!(layers.len(), layers_alone.len(), "{site:?}");
+            for (layer, found) in layers.iter().enumerate() {
+                assert_eq!(found.len(), sequences.len(), "{site:?}");
+                let (ours, theirs) = (&found[index], &layers_alone[layer][0]);
+                let at = format!("{at}, {site:?} {layer}");
+                near(&at, ours.max, theirs.max, theirs.max);
+                near(&at, ours.median, theirs.median, theirs.median);
+                let place = |found: &massact::backend::Entry| (found.position, found.dimension);
+                assert_eq!(place(&ours.top[0]), place(&theirs.top[0]), "{at}");
+            }
+        }
+        let raw = |kept: &Keep, wanted: usize| -> Vec<Vec<f32>> {
+            let own = kept
+                .tensors
+                .iter()
+                .filter(|(_, _, sequence, _)| *sequence == wanted);
+            own.map(|(_, _, _, values)| values.clone()).collect()
+        };
+        let (ours, theirs) = (raw(&kept, index), raw(&kept_alone, 0));
+        assert_eq!(ours.len(), model.spec.layers.len(), "{at}");
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert_eq!(ours.len(), theirs.len(), "{at}");
+            let scale = theirs.iter().fold(0f32, |max, value| max.max(value.abs()));
+            for (ours, theirs) in ours.iter().zip(theirs) {
+                near(&at, *ours, *theirs, scale);
+            }
+        }
+        for (layer, sequence, maps) in &kept.maps {
+            if *sequence == index {
+                let alone = kept_alone.maps.iter().find(|(other, _, _)| other == layer);
+                let ours = maps.sink_mass.as_ref().expect("asked for");
+                let theirs = alone.and_then(|(_, _, maps)| maps.sink_mass.as_ref());
+                for (ours, theirs) in ours.iter().zip(theirs.expect("asked for")) {
+                    near(&at, *ours, *theirs, 1.0);
+                }
+            }
+        }
+    }
+}
+
+/// A micro-batch of the CPU holds 2,048 rows; these fill several, some to the last row. The
+/// frequencies of dynamic scaling depend on the sequence's length, and each keeps its own.
+#[test]
+fn ragged_batches_give_the_numbers_of_single_runs() {
+    let model = Model::open(&checkpoint("llama-rope-dynamic")).expect("opens");
+    let lengths = [
+        1024, 1, 959, 64, 65, 2, 48, 49, 1883, 2048, 3, 300, 2500, 257, 1791, 7,
+    ];
+    ragged_as_alone(&model, &lengths);
+}
+
+#[test]
+fn ragged_batches_of_learned_positions() {
+    let model = Model::open(&checkpoint("gpt2-f32")).expect("opens");
+    ragged_as_alone(&model, &[3, 1, 64, 17, 2, 33, 64]);
+}
+
+#[test]
+fn only_what_is_planned_is_there() {
+    let model = demo::open(demo::NAME).expect("the demo");
+    let plan = Plan {
+        sites: vec![Site::Embedding],
+        raw: Vec::new(),
+        attention: AttentionCapture::default(),
+        nll: false,
+        last_logits: 0,
+        ..plan()
+    };
+    let mut keep = Keep::default();
+    let ids = [vec![1, 2, 3]];
+    let outcome = engine::run(
+        &Cpu::new(),
+        &model,
+        &ids,
+        &plan,
+        &mut keep,
+        Progress::silent(),
+    );
+    let outcome = outcome.expect("runs");
+    assert_eq!(outcome.statistics.len(), 1);
+    assert!(outcome.token_nll.is_empty() && outcome.last_logits.is_empty());
+    assert!(keep.tensors.is_empty() && keep.maps.is_empty());
+}

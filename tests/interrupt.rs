@@ -1,0 +1,209 @@
+//! Ctrl-C in the middle of long work: exit code 3 within a second, and nothing left behind.
+#![cfg(unix)]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::damage::{copy, edit_json};
+use support::program::{Done, files, massact};
+
+const HIDDEN: usize = 1024;
+const INNER: usize = 4096;
+const LAYERS: usize = 4;
+const VOCABULARY: usize = 397;
+
+/// What Ctrl-C may take.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// A Llama large enough to be busy for a minute. Its zeros are a hole in the file: neither written
+/// nor taking room on the disk.
+fn large_checkpoint(folder: &Path) {
+    copy("planted-llama", folder);
+    edit_json(&folder.join("config.json"), |config| {
+        for (key, value) in [
+            ("hidden_size", HIDDEN),
+            ("intermediate_size", INNER),
+            ("num_hidden_layers", LAYERS),
+            ("num_attention_heads", 16),
+            ("num_key_value_heads", 16),
+            ("max_position_embeddings", 4096),
+        ] {
+            config.insert(key.to_owned(), json!(value));
+        }
+    });
+    let mut header = serde_json::Map::new();
+    let mut end = 0;
+    let mut add = |name: &str, shape: &[usize]| {
+        let start = end;
+        end += 4 * shape.iter().product::<usize>();
+        let entry = json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
+        header.insert(name.to_owned(), entry);
+    };
+    add("model.embed_tokens.weight", &[VOCABULARY, HIDDEN]);
+    add("lm_head.weight", &[VOCABULARY, HIDDEN]);
+    add("model.norm.weight", &[HIDDEN]);
+    for layer in 0..LAYERS {
+        let at = |module: &str| format!("model.layers.{layer}.{module}.weight");
+        for module in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+            add(&at(&format!("self_attn.{module}")), &[HIDDEN, HIDDEN]);
+        }
+        for module in ["gate_proj", "up_proj"] {
+            add(&at(&format!("mlp.{module}")), &[INNER, HIDDEN]);
+        }
+        add(&at("mlp.down_proj"), &[HIDDEN, INNER]);
+        for norm in ["input_layernorm", "post_attention_layernorm"] {
+            add(&at(norm), &[HIDDEN]);
+        }
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let path = folder.join("model.safetensors");
+    let start = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    std::fs::write(&path, &start).expect("written");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("opened");
+    file.set_len((start.len() + end) as u64).expect("extended");
+}
+
+fn text(bytes: usize) -> String {
+    let sentence = "The captain repairs seven letters. The river paints the quiet harbour. ";
+    sentence.repeat(bytes / sentence.len() + 1)
+}
+
+fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the program starts")
+}
+
+fn interrupt(child: &Child) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+/// Ends the run `signals` times at once when `ready`; returns how long it took to end.
+fn stopped(command: &mut Command, ready: impl Fn() -> bool, signals: usize) -> Duration {
+    let mut child = start(command);
+    let patience = Instant::now();
+    while !ready() {
+        assert!(patience.elapsed() < Duration::from_secs(60), "never ready");
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(
+            child.try_wait().expect("a child"),
+            None,
+            "ended before Ctrl-C"
+        );
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(
+        child.try_wait().expect("a child"),
+        None,
+        "ended before Ctrl-C"
+    );
+    for _ in 0..signals {
+        interrupt(&child);
+    }
+    let sent = Instant::now();
+    let done = Done::of(child.wait_with_output().expect("ends"));
+    let took = sent.elapsed();
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    assert_eq!(done.stdout, "");
+    if signals == 1 {
+        assert_eq!(done.stderr, "massact: interrupted\n");
+    }
+    took
+}
+
+/// On a machine that is busy otherwise a run may be late; one in three has to be on time.
+fn on_time(mut attempt: impl FnMut() -> Duration) {
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        took.push(attempt());
+        if took.last() < Some(&LIMIT) {
+            return;
+        }
+    }
+    panic!("Ctrl-C took {took:?}");
+}
+
+/// Whether a time has passed, counted from the first question.
+fn after(wait: Duration) -> impl Fn() -> bool {
+    let start = Instant::now();
+    move || start.elapsed() > wait
+}
+
+#[test]
+fn long_work_stops_within_a_second_and_leaves_nothing() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let model = temp.path().join("model");
+    large_checkpoint(&model);
+    let text_file = temp.path().join("text.txt");
+    std::fs::write(&text_file, text(2_000_000)).expect("written");
+    let out = temp.path().join("out");
+
+    for command in ["existence-validation", "top-activation-magnitude"] {
+        on_time(|| {
+            let mut program = massact([command, "--nsamples", "200", "--pretrained"]);
+            program
+                .arg(&model)
+                .arg("--text-file")
+                .arg(&text_file)
+                .args(["--context-length", "1024", "--save-dir"])
+                .arg(&out);
+            let took = stopped(&mut program, after(Duration::from_secs(2)), 1);
+            assert!(!out.exists(), "{:?}", files(&out));
+            took
+        });
+    }
+
+    // While tensors are being written: the file is under its temporary name.
+    let capture = |more: &[&str]| {
+        let mut program = massact(["capture", "--nsamples", "200", "--nll", "--pretrained"]);
+        program
+            .arg(&model)
+            .arg("--text-file")
+            .arg(&text_file)
+            .args(["--context-length", "1024", "--save-dir"])
+            .arg(&out)
+            .args(more);
+        program
+    };
+    let writing = || {
+        let files = files(&out);
+        assert!(files.iter().all(|file| file.ends_with(".tmp")), "{files:?}");
+        !files.is_empty()
+    };
+    for more in [
+        &["--raw"][..],
+        &["--attention", "heads"],
+        &["--attention", "sink"],
+    ] {
+        on_time(|| {
+            let took = stopped(&mut capture(more), writing, 1);
+            assert!(!out.exists(), "{:?}", files(&out));
+            took
+        });
+    }
+    // A second Ctrl-C does not even wait for that.
+    on_time(|| stopped(&mut capture(&["--raw"]), writing, 2));
+}
+
+#[test]
+fn tokenising_a_long_text_stops_as_well() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let text_file = temp.path().join("text.txt");
+    std::fs::write(&text_file, text(200_000_000)).expect("written");
+    let out = temp.path().join("out");
+    on_time(|| {
+        let mut program = massact(["existence-validation", "--text-file"]);
+        program.arg(&text_file).arg("--save-dir").arg(&out);
+        let took = stopped(&mut program, after(Duration::from_secs(2)), 1);
+        assert!(!out.exists(), "{:?}", files(&out));
+        took
+    });
+}

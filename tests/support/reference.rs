@@ -1,0 +1,129 @@
+//! The committed checkpoints and what transformers computed on them (format: tools/README.md).
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::program::read_json;
+
+/// One folder of tests/checkpoints.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) model_type: String,
+    pub(crate) reference: Reference,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Reference {
+    pub(crate) noise: Noise,
+    pub(crate) attention_sequence: usize,
+    pub(crate) sequences: Vec<Sequence>,
+    pub(crate) experiments: Option<Experiments>,
+}
+
+/// Largest differences of transformers in float32 from itself in float64.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Noise {
+    pub(crate) max: f64,
+    pub(crate) median: f64,
+    pub(crate) top: f64,
+    pub(crate) nll: f64,
+    pub(crate) hidden: f64,
+    pub(crate) last_logits: f64,
+    pub(crate) attention_probs: f64,
+    pub(crate) attention_logits: f64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Sequence {
+    pub(crate) token_ids: Vec<u32>,
+    pub(crate) nll: Option<f64>,
+    pub(crate) last_logits: Vec<f32>,
+    pub(crate) layers: Vec<Layer>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Layer {
+    pub(crate) layer: usize,
+    pub(crate) max: f64,
+    pub(crate) median: f64,
+    pub(crate) top: Vec<Entry>,
+    pub(crate) massive: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) position: usize,
+    pub(crate) dimension: usize,
+    pub(crate) value: f64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Experiments {
+    pub(crate) text_file: String,
+    pub(crate) text_tokens: usize,
+    pub(crate) context_length: usize,
+    pub(crate) existence_nsamples: usize,
+    pub(crate) runs: Vec<ExperimentRun>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ExperimentRun {
+    pub(crate) add_bos_token: bool,
+    pub(crate) first_window: Vec<u32>,
+    pub(crate) existence_validation: Existence,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Existence {
+    pub(crate) has_massive_activations: bool,
+    pub(crate) layers: Vec<ExistenceLayer>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ExistenceLayer {
+    pub(crate) layer: usize,
+    pub(crate) top1_mean: f64,
+    pub(crate) median_mean: f64,
+    pub(crate) massive: bool,
+}
+
+impl Sequence {
+    /// As `--token-ids` takes them.
+    pub(crate) fn argument(&self) -> String {
+        let ids: Vec<String> = self.token_ids.iter().map(u32::to_string).collect();
+        ids.join(",")
+    }
+}
+
+/// Every checkpoint, by name.
+pub(crate) fn all() -> Vec<Checkpoint> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .expect("tests/checkpoints")
+        .map(|entry| entry.expect("an entry"))
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    names.iter().map(|name| load(name)).collect()
+}
+
+/// One checkpoint.
+pub(crate) fn load(name: &str) -> Checkpoint {
+    let folder = super::program::checkpoint(name);
+    let config = read_json(&folder.join("config.json"));
+    let reference = read_json(&folder.join("reference.json"));
+    Checkpoint {
+        name: name.to_owned(),
+        model_type: config["model_type"]
+            .as_str()
+            .expect("model_type")
+            .to_owned(),
+        reference: serde_json::from_value(reference)
+            .unwrap_or_else(|error| panic!("{name}/reference.json: {error}")),
+        folder,
+    }
+}
