@@ -168,7 +168,12 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let sequences = if !args.token_ids.is_empty() {
         Sequences {
             ids: args.token_ids.iter().map(|ids| ids.0.clone()).collect(),
-            context_length: args.token_ids.iter().map(|ids| ids.0.len()).max().unwrap_or(0),
+            context_length: args
+                .token_ids
+                .iter()
+                .map(|ids| ids.0.len())
+                .max()
+                .unwrap_or(0),
             add_bos_token: false,
             provenance: None,
         }

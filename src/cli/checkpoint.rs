@@ -40,8 +40,10 @@ pub(super) fn open(args: &ModelArgs, progress: Progress) -> Result<Checkpoint> {
     let path = Path::new(name);
     if path.exists() || looks_like_path(name) {
         if args.revision.is_some() {
-            return Err(Error::usage("--revision", "a local folder has no revisions")
-                .remedy("leave it out, or give a hub id"));
+            return Err(
+                Error::usage("--revision", "a local folder has no revisions")
+                    .remedy("leave it out, or give a hub id"),
+            );
         }
         return folder(name, path.to_owned(), "folder".to_owned(), None, None);
     }

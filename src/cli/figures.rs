@@ -52,10 +52,7 @@ pub(super) fn top_activation_magnitude(
     };
     let svg = chart.to_svg();
     folder.write("top_activation_magnitude.svg", &svg)?;
-    folder.write(
-        "top_activation_magnitude.png",
-        svg_to_png(&svg, PNG_SCALE)?,
-    )?;
+    folder.write("top_activation_magnitude.png", svg_to_png(&svg, PNG_SCALE)?)?;
     Ok(svg)
 }
 
@@ -91,7 +88,11 @@ pub(super) fn page(
             Section::new(
                 "Layers",
                 Body::Table {
-                    header: table.columns.iter().map(|(title, _)| title.clone()).collect(),
+                    header: table
+                        .columns
+                        .iter()
+                        .map(|(title, _)| title.clone())
+                        .collect(),
                     rows: table
                         .rows
                         .iter()

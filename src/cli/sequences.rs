@@ -70,7 +70,11 @@ fn text(args: &TextArgs, built_in_model: bool, progress: Progress) -> Result<Joi
     if let Some(path) = &args.text_file {
         return data::read_text_file(path);
     }
-    let default = if built_in_model { "builtin" } else { "redpajama" };
+    let default = if built_in_model {
+        "builtin"
+    } else {
+        "redpajama"
+    };
     let name = args.dataset.as_deref().unwrap_or(default);
     let hub = || Hub::from_env(progress);
     data::load(name, Role::Corpus, args.seed, &hub, progress)

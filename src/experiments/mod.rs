@@ -11,9 +11,7 @@ pub mod top_activation_magnitude;
 
 pub use summary::TokenEntry;
 
-use crate::{
-    backend::Backend, engine::Timings, error::Result, model::Model, progress::Progress,
-};
+use crate::{backend::Backend, engine::Timings, error::Result, model::Model, progress::Progress};
 
 /// What an experiment runs on.
 #[derive(Debug)]

@@ -115,7 +115,10 @@ mod tests {
         let parsed = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
         let b = parsed.tensor("b").expect("b");
         assert_eq!(b.shape(), [2, 2]);
-        assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(b.data()), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(
+            bytemuck::pod_collect_to_vec::<u8, f32>(b.data()),
+            [1.0, 2.0, 3.0, 4.0]
+        );
         assert_eq!(parsed.tensor("a").expect("a").data(), 7f32.to_le_bytes());
         Ok(())
     }

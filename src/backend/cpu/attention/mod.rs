@@ -4,9 +4,10 @@
 mod maps;
 mod tiles;
 
+use pulp::Arch;
 use rayon::prelude::*;
 
-use super::{Tensor, gemm::Operand};
+use super::{Tensor, gemm::Operand, math};
 use crate::{
     backend::{AttentionMaps, AttentionRequest, Rows},
     error::Result,
@@ -26,7 +27,7 @@ struct Sequence<'a> {
     start: usize,
     /// Number of positions.
     length: usize,
-    request: &'a AttentionRequest,
+    request: &'a AttentionRequest<'a, Vec<f32>>,
 }
 
 impl<'a> Sequence<'a> {
@@ -35,9 +36,10 @@ impl<'a> Sequence<'a> {
         self.request.heads / self.request.kv_heads
     }
 
-    /// Head `head` of `tensor` from position `first` on, as `[positions, head_dim]`.
-    fn head(&self, tensor: &'a Tensor, head: usize, first: usize) -> Operand<'a> {
-        let offset = (self.start + first) * tensor.columns + head * self.request.head_dim;
+    /// Head `head` (of `width` values) of `tensor` from position `first` on, as
+    /// `[positions, width]`.
+    fn head(&self, tensor: &'a Tensor, head: usize, width: usize, first: usize) -> Operand<'a> {
+        let offset = (self.start + first) * tensor.columns + head * width;
         Operand {
             values: &tensor.values()[offset..],
             row_stride: tensor.columns,
@@ -47,11 +49,36 @@ impl<'a> Sequence<'a> {
 
     /// Keys of a head from position `first` on, as `[head_dim, positions]`.
     fn keys(&self, kv_head: usize, first: usize) -> Operand<'a> {
-        let keys = self.head(self.k, kv_head, first);
+        let keys = self.head(self.k, kv_head, self.request.head_dim, first);
         Operand {
             row_stride: keys.column_stride,
             column_stride: keys.row_stride,
             ..keys
+        }
+    }
+
+    /// Values of a head from position `first` on, as `[positions, value_dim]`.
+    fn values(&self, kv_head: usize, first: usize) -> Operand<'a> {
+        self.head(self.v, kv_head, self.request.value_dim, first)
+    }
+
+    /// Turns products q.k of one head with the keys `first..` into logits, where they differ.
+    fn finish_logits(&self, head: usize, first: usize, logits: &mut [f32]) {
+        if let Some(cap) = self.request.soft_cap {
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for logit in logits.iter_mut() {
+                        *logit = math::soft_cap(*logit, cap);
+                    }
+                },
+            );
+        }
+        if let Some(alibi) = self.request.alibi {
+            let bias = alibi.bias(head, first..first + logits.len(), self.length);
+            for (logit, bias) in logits.iter_mut().zip(bias) {
+                *logit += bias;
+            }
         }
     }
 
@@ -75,7 +102,7 @@ pub(super) fn run(
     k: &Tensor,
     v: &Tensor,
     sequences: &[Rows],
-    request: &AttentionRequest,
+    request: &AttentionRequest<'_, Vec<f32>>,
     out: &mut [f32],
 ) -> Result<Vec<AttentionMaps>> {
     let sequence = |rows: &Rows| Sequence {
@@ -89,9 +116,10 @@ pub(super) fn run(
     let mut tasks = Vec::new();
     let mut rest = out;
     for rows in sequences {
-        let (mine, others) = rest.split_at_mut(rows.len() * q.columns);
+        let columns = request.heads * request.value_dim;
+        let (mine, others) = rest.split_at_mut(rows.len() * columns);
         rest = others;
-        for (block, out) in mine.chunks_mut(QUERIES * q.columns).enumerate() {
+        for (block, out) in mine.chunks_mut(QUERIES * columns).enumerate() {
             tasks.push((sequence(rows), block * QUERIES, out));
         }
     }
