@@ -37,7 +37,7 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
     let rotated = attention.rope.map_or(0, |rope| spec.ropes[rope].dims);
     let fits = heads * head_dim != 0
         && value_dim != 0
-        && heads % kv_heads == 0
+        && heads.is_multiple_of(kv_heads)
         && q_width == heads * head_dim
         && attention.o.in_features == heads * value_dim
         && attention.rope_first + rotated <= head_dim;
@@ -62,7 +62,7 @@ fn experts(experts: &Experts) -> Result<()> {
         return Ok(());
     };
     let size = experts.count / groups.count;
-    if experts.count % groups.count != 0
+    if !experts.count.is_multiple_of(groups.count)
         || groups.kept > groups.count
         || groups.best > size
         || routing.top_k > groups.kept * size

@@ -331,7 +331,7 @@ impl RopeScaling {
 }
 
 fn check_dims(dims: usize) -> Result<()> {
-    if dims == 0 || dims % 2 != 0 {
+    if dims == 0 || !dims.is_multiple_of(2) {
         return Err(Error::new(
             "config.json",
             format!("rotary embedding over {dims} dimensions; it must be even"),

@@ -45,9 +45,11 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let activation = activation(config.text_or("activation", "gelu")?)?;
     let norms = norms(config, grouped)?;
     let alibi = config.flag_or("alibi", false)?.then(|| Alibi {
-        // Slopes and biases are bfloat16 whatever the model is, and scaled like q.k.
+        // Slopes and biases are bfloat16 whatever the model is, and scaled like q.k. transformers'
+        // eager attention, the reference here, adds them twice: in the layer and in the mask. Its
+        // SDPA attention adds them once.
         bfloat16: true,
-        factor: 1.0 / (head_dim as f32).sqrt(),
+        factor: 2.0 / (head_dim as f32).sqrt(),
         ..Alibi::new(heads)
     });
     let ropes = match &alibi {

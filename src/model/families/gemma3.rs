@@ -71,7 +71,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let window = config.size("sliding_window")?;
     let scale = scale(config)?;
     let cap = soft_cap(config, "attn_logit_softcapping", None)?;
-    let ropes = ropes_by_layer(config, sizes, [1e6, 1e4], "rope_local_base_freq")?;
+    let ropes = ropes_by_layer(config, sizes, [1e6, 1e4], Some("rope_local_base_freq"))?;
     let without_ropes = config.without(&["rope_parameters", "rope_scaling"]);
     let mut spec = llama_like::describe(&without_ropes, names, &options, |parts, layer| {
         let slides = slides[parts.index];

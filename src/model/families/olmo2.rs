@@ -73,20 +73,24 @@ fn olmo3(config: &Config, names: &Names) -> Result<DecoderSpec> {
         layer.attention.rope = Some(usize::from(slides));
         Ok(())
     })?;
-    spec.ropes = ropes_by_layer(config, sizes, [1e4; 2], "rope_theta")?;
+    // As in transformers `rope_theta` is the full layers' alone.
+    spec.ropes = ropes_by_layer(config, sizes, [5e5; 2], None)?;
     Ok(spec)
 }
 
-/// The ropes of full and of sliding layers. Old configs scale the first only, and name the base
-/// of the second `local_theta`.
+/// The ropes of full and of sliding layers, whose bases default to `thetas`. Old configs scale
+/// the first only, and may have a key for the base of the second.
 pub(super) fn ropes_by_layer(
     config: &Config,
     sizes: Sizes,
-    [full, sliding]: [f64; 2],
-    local_theta: &str,
+    thetas: [f64; 2],
+    sliding_key: Option<&str>,
 ) -> Result<Vec<Rope>> {
-    let full = config.number_or("rope_theta", full)?;
-    let sliding = config.number_or(local_theta, sliding)?;
+    let full = config.number_or("rope_theta", thetas[0])?;
+    let sliding = match sliding_key {
+        Some(key) => config.number_or(key, thetas[1])?,
+        None => thetas[1],
+    };
     let rope = |section: Option<Config>, theta: f64| {
         let defaults = RopeDefaults {
             theta,

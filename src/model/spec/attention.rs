@@ -100,6 +100,7 @@ impl Attention {
 
 /// From the layer's input to queries, keys and values.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a layer")]
 pub enum Projections {
     /// A projection each.
     Direct {
@@ -146,6 +147,7 @@ pub struct Latent {
 
 /// A projection, perhaps through a narrow middle.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a layer")]
 pub enum LowRank {
     /// One matrix.
     Full(Linear),
