@@ -8,7 +8,8 @@ pub mod gpus;
 mod request;
 
 pub use request::{
-    AttentionCapture, AttentionMaps, AttentionRequest, Entry, Statistics, StatisticsRequest,
+    AttentionCapture, AttentionMaps, AttentionRequest, Entry, HeadRequest, Rotation, Statistics,
+    StatisticsRequest,
 };
 
 use std::ops::Range;
@@ -18,7 +19,7 @@ use crate::{
     model::{
         rope::RopeTable,
         spec::{Activation, NormKind},
-        weights::{Elements, MatrixView},
+        weights::WeightMatrix,
     },
 };
 
@@ -30,9 +31,11 @@ pub type Rows = Range<usize>;
 pub struct NormWeights<V> {
     /// Which formula.
     pub kind: NormKind,
-    /// Factor.
+    /// Values that are normalised together; divides the row.
+    pub width: usize,
+    /// Factor: `width` values for all groups of a row alike, or one per column.
     pub weight: Option<V>,
-    /// Offset.
+    /// Offset, as long as the factor may be.
     pub bias: Option<V>,
     /// Added to the variance.
     pub epsilon: f32,
@@ -59,11 +62,11 @@ pub trait Backend {
     /// Width of a tensor.
     fn columns(&self, x: &Self::Tensor) -> usize;
     /// Makes a weight usable.
-    fn matrix<'w>(&self, view: MatrixView<'w>) -> Result<Self::Matrix<'w>>;
+    fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Self::Matrix<'w>>;
     /// Makes a bias or norm vector usable.
-    fn vector(&self, elements: Elements<'_>) -> Result<Self::Vector>;
+    fn vector(&self, values: Vec<f32>) -> Result<Self::Vector>;
 
-    /// Normalises each row.
+    /// Normalises each row, in groups of `norm.width` values.
     fn norm(&self, x: &Self::Tensor, norm: &NormWeights<Self::Vector>) -> Result<Self::Tensor>;
     /// `x W^T + b`: `[rows, in] -> [rows, out]`.
     fn linear(
@@ -78,13 +81,17 @@ pub trait Backend {
     fn multiply(&self, x: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;
     /// `x += other`, elementwise.
     fn add(&self, x: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;
-    /// Rotates the first `2 * table.pairs` dimensions of every head, halves paired; the position
-    /// of a row is its distance from its sequence's first row.
+    /// `x = x * factor + offset`.
+    fn affine(&self, x: &mut Self::Tensor, factor: f32, offset: f32) -> Result<()>;
+    /// Clamps every value to `low..=high`.
+    fn clamp(&self, x: &mut Self::Tensor, low: f32, high: f32) -> Result<()>;
+    /// Rotates `2 * table.pairs` dimensions of every head; the position of a row is its distance
+    /// from its sequence's first row.
     fn rotate(
         &self,
         x: &mut Self::Tensor,
         sequences: &[Rows],
-        head_dim: usize,
+        rotation: Rotation,
         tables: &[&RopeTable],
     ) -> Result<()>;
     /// Causal attention within each sequence, with the maps that `request` asks for.
@@ -94,8 +101,25 @@ pub trait Backend {
         k: &Self::Tensor,
         v: &Self::Tensor,
         sequences: &[Rows],
-        request: &AttentionRequest,
+        request: &AttentionRequest<'_, Self::Vector>,
     ) -> Result<(Self::Tensor, Vec<AttentionMaps>)>;
+    /// Every head of `own` (there are `heads`) followed by the one head `shared`.
+    fn join_heads(
+        &self,
+        own: &Self::Tensor,
+        shared: &Self::Tensor,
+        heads: usize,
+    ) -> Result<Self::Tensor>;
+    /// The rows `rows` of `x`, in this order.
+    fn gather_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
+    /// Adds row `i` of `x` times `factors[i]` to row `rows[i]` of `out`.
+    fn add_rows(
+        &self,
+        out: &mut Self::Tensor,
+        x: &Self::Tensor,
+        rows: &[usize],
+        factors: &[f32],
+    ) -> Result<()>;
 
     /// Magnitude statistics of each sequence's rows.
     fn statistics(
@@ -107,11 +131,11 @@ pub trait Backend {
     /// Brings statistics to the host, one per sequence.
     fn read_statistics(&self, pending: Self::Pending) -> Result<Vec<Statistics>>;
 
-    /// `-log softmax(x W^T)[target]` of every row that has a target (0 elsewhere), in nats.
+    /// `-log softmax(logits)[target]` of every row that has a target (0 elsewhere), in nats.
     fn token_nll(
         &self,
         x: &Self::Tensor,
-        head: MatrixView<'_>,
+        head: &HeadRequest<'_, Self::Vector>,
         targets: &[Option<u32>],
     ) -> Result<Vec<f32>>;
 }

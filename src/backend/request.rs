@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::model::{spec::Alibi, weights::MatrixView};
+
 /// Which magnitudes to report for a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StatisticsRequest {
@@ -40,19 +42,66 @@ pub struct Statistics {
     pub non_finite: usize,
 }
 
-/// Shape and options of an attention call.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AttentionRequest {
+/// Shape and options of an attention call; `V` is the backend's vector.
+#[derive(Debug)]
+pub struct AttentionRequest<'a, V> {
     /// Query heads.
     pub heads: usize,
     /// Key/value heads.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// Width of a query or key head.
     pub head_dim: usize,
+    /// Width of a value head.
+    pub value_dim: usize,
     /// Factor on q.k.
     pub scale: f32,
+    /// Position `i` sees the keys `i - window < j <= i`.
+    pub window: Option<usize>,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub soft_cap: Option<f32>,
+    /// Bias by key position, after the soft cap.
+    pub alibi: Option<&'a Alibi>,
+    /// `[heads]`: a logit that takes part in the softmax and has no value.
+    pub sinks: Option<&'a V>,
     /// Maps to return.
     pub capture: AttentionCapture,
+}
+
+impl<V> AttentionRequest<'_, V> {
+    /// The keys that position `query` sees.
+    pub fn visible(&self, query: usize) -> std::ops::Range<usize> {
+        let first = self
+            .window
+            .map_or(0, |window| (query + 1).saturating_sub(window));
+        first..query + 1
+    }
+
+    /// How many of the queries `0..length` see the key.
+    pub fn viewers(&self, key: usize, length: usize) -> usize {
+        (length - key).min(self.window.unwrap_or(usize::MAX))
+    }
+}
+
+/// Which part of each head to rotate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// Width of a head.
+    pub head_dim: usize,
+    /// First rotated dimension.
+    pub first: usize,
+}
+
+/// A language-model head as far as it is on the device; the weight is read in pieces.
+#[derive(Debug)]
+pub struct HeadRequest<'w, V> {
+    /// `[vocab_size, width]`.
+    pub weight: MatrixView<'w>,
+    /// Added to the logits.
+    pub bias: Option<V>,
+    /// Factor on the logits.
+    pub scale: f32,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub soft_cap: Option<f32>,
 }
 
 /// Which attention maps to keep.
@@ -73,7 +122,8 @@ impl AttentionCapture {
     }
 }
 
-/// Attention maps of one sequence of length T. Entries that the causal mask hides are NaN.
+/// Attention maps of one sequence of length T. Entries that the mask hides (later keys, keys
+/// outside a window) are NaN.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AttentionMaps {
     /// `[T, T]` probabilities, mean over heads.

@@ -123,12 +123,14 @@ fn width(site: Site, layer: usize, model: &Model) -> usize {
     let spec = &model.spec;
     let attention = &spec.layers[layer].attention;
     match site {
-        Site::Q => attention.q.out_features,
-        Site::K => attention.k.out_features,
-        Site::V => attention.v.out_features,
+        Site::Q => attention.heads * attention.head_dim,
+        Site::K => attention.kv_heads * attention.head_dim,
+        Site::V => attention.kv_heads * attention.value_dim,
         Site::Gate => match &spec.layers[layer].mlp {
-            Mlp::Gated { gate, .. } => gate.out_features,
+            Mlp::Gated(mlp) => mlp.gate.out_features,
             Mlp::Plain { up, .. } => up.out_features,
+            // The run refuses this site.
+            Mlp::Experts(experts) => experts.expert.gate.out_features,
         },
         _ => spec.hidden_size,
     }

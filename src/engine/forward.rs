@@ -3,9 +3,15 @@
 
 use std::collections::HashMap;
 
-use super::{layer::load_norm, plan::Plan, probe::Probe, schedule::Batch, site::Site};
+use super::{
+    parts::{Projection, load_norm},
+    plan::Plan,
+    probe::Probe,
+    schedule::Batch,
+    site::Site,
+};
 use crate::{
-    backend::Backend,
+    backend::{Backend, HeadRequest},
     error::{Error, Result},
     model::{Model, rope::RopeTable},
 };
@@ -73,30 +79,55 @@ impl<'r, B: Backend> Forward<'r, B> {
 
     /// The residual stream before the first layer.
     pub(super) fn embed(&self, sequences: &[Vec<u32>]) -> Result<B::Tensor> {
-        let width = self.model.spec.hidden_size;
-        let table = self.model.token_embedding()?;
+        let spec = &self.model.spec.embedding;
         let rows: usize = sequences.iter().map(Vec::len).sum();
+        let values = self.token_rows(sequences, rows)?;
+        let mut x = self.backend.upload(rows, spec.width, values)?;
+        if let Some(projection) = &spec.projection {
+            x = Projection::load(self.backend, self.model, projection)?.apply(self.backend, &x)?;
+        }
+        if let Some(positions) = self.position_rows(sequences, rows)? {
+            self.backend.add(&mut x, &positions)?;
+        }
+        if let Some(norm) = &spec.norm {
+            let norm = load_norm(self.backend, self.model, norm)?;
+            x = self.backend.norm(&x, &norm)?;
+        }
+        Ok(x)
+    }
+
+    /// Rows of the embedding table, scaled.
+    fn token_rows(&self, sequences: &[Vec<u32>], rows: usize) -> Result<Vec<f32>> {
+        let spec = &self.model.spec.embedding;
+        let table = self.model.token_embedding()?;
+        let width = spec.width;
         let mut values = vec![0.0; rows * width];
-        for (token, out) in sequences
-            .iter()
-            .flatten()
-            .zip(values.chunks_exact_mut(width))
-        {
+        let tokens = sequences.iter().flatten();
+        for (token, out) in tokens.zip(values.chunks_exact_mut(width)) {
             let start = *token as usize * width;
             table.slice(start, start + width).write_f32(out);
         }
-        if let Some(table) = self.model.position_embedding()? {
-            let positions = sequences.iter().flat_map(|sequence| 0..sequence.len());
-            let mut learned = vec![0.0; width];
-            for (position, out) in positions.zip(values.chunks_exact_mut(width)) {
-                let start = position * width;
-                table.slice(start, start + width).write_f32(&mut learned);
-                for (out, learned) in out.iter_mut().zip(&learned) {
-                    *out += learned;
-                }
+        if spec.scale != 1.0 {
+            for value in &mut values {
+                *value *= spec.scale;
             }
         }
-        self.backend.upload(rows, width, values)
+        Ok(values)
+    }
+
+    /// Rows of the table of learned positions, where the model has one.
+    fn position_rows(&self, sequences: &[Vec<u32>], rows: usize) -> Result<Option<B::Tensor>> {
+        let Some(table) = self.model.position_embedding()? else {
+            return Ok(None);
+        };
+        let width = self.model.spec.hidden_size;
+        let mut values = vec![0.0; rows * width];
+        let positions = sequences.iter().flat_map(|sequence| 0..sequence.len());
+        for (position, out) in positions.zip(values.chunks_exact_mut(width)) {
+            let start = position * width;
+            table.slice(start, start + width).write_f32(out);
+        }
+        self.backend.upload(rows, width, values).map(Some)
     }
 
     /// Final norm and head, as far as the plan asks for them.
@@ -114,6 +145,13 @@ impl<'r, B: Backend> Forward<'r, B> {
             None => hidden,
         };
         probe.observe(Site::FinalNorm, 0, batch, &normed)?;
+        let normed = match &self.model.spec.head.projection {
+            Some(projection) if self.plan.needs_head() => {
+                Projection::load(self.backend, self.model, projection)?
+                    .apply(self.backend, &normed)?
+            }
+            _ => normed,
+        };
         let mut result = HeadResult {
             token_nll: Vec::new(),
             last_logits: Vec::new(),
@@ -128,7 +166,7 @@ impl<'r, B: Backend> Forward<'r, B> {
                 .collect();
             let nll = self
                 .backend
-                .token_nll(&normed, self.model.head()?, &targets)?;
+                .token_nll(&normed, &self.head_request()?, &targets)?;
             for (index, rows) in batch.rows.iter().enumerate() {
                 let nll = nll[rows.start..rows.end - 1].to_vec();
                 check_head("likelihoods", batch.first_sequence + index, &nll)?;
@@ -141,22 +179,37 @@ impl<'r, B: Backend> Forward<'r, B> {
         Ok(result)
     }
 
+    fn head_request(&self) -> Result<HeadRequest<'r, B::Vector>> {
+        let head = &self.model.spec.head;
+        let bias = self.model.bias(&head.linear)?;
+        Ok(HeadRequest {
+            weight: self.model.head()?,
+            bias: bias.map(|bias| self.backend.vector(bias)).transpose()?,
+            scale: head.scale,
+            soft_cap: head.soft_cap,
+        })
+    }
+
     /// The first `last_logits` logits of each sequence's last position.
     fn last_logits(&self, batch: &Batch, normed: &B::Tensor) -> Result<Vec<Vec<f32>>> {
-        let width = self.model.spec.hidden_size;
-        let values = self.backend.download(normed)?;
-        let last: Vec<f32> = batch
-            .rows
-            .iter()
-            .flat_map(|rows| &values[(rows.end - 1) * width..rows.end * width])
-            .copied()
-            .collect();
-        let last = self.backend.upload(batch.rows.len(), width, last)?;
-        let count = self.plan.last_logits.min(self.model.spec.vocab_size);
-        let head = self.backend.matrix(self.model.head()?.outputs(0, count))?;
-        let logits = self
-            .backend
-            .download(&self.backend.linear(&last, &head, None)?)?;
+        let spec = &self.model.spec;
+        let last: Vec<usize> = batch.rows.iter().map(|rows| rows.end - 1).collect();
+        let last = self.backend.gather_rows(normed, &last)?;
+        let count = self.plan.last_logits.min(spec.vocab_size);
+        let weight = self.model.head()?.outputs(0, count);
+        let weight = self.backend.matrix(weight.into())?;
+        let logits = self.backend.linear(&last, &weight, None)?;
+        let mut logits = self.backend.download(&logits)?;
+        let bias = self.model.bias(&spec.head.linear)?;
+        let bias = bias.unwrap_or_else(|| vec![0.0; count]);
+        for row in logits.chunks_exact_mut(count) {
+            for (logit, bias) in row.iter_mut().zip(&bias) {
+                *logit = (*logit + bias) * spec.head.scale;
+                if let Some(cap) = spec.head.soft_cap {
+                    *logit = cap * (*logit / cap).tanh();
+                }
+            }
+        }
         let logits: Vec<Vec<f32>> = logits.chunks_exact(count).map(<[f32]>::to_vec).collect();
         for (index, logits) in logits.iter().enumerate() {
             check_head("logits", batch.first_sequence + index, logits)?;

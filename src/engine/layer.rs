@@ -1,108 +1,57 @@
-//! One decoder layer: its weights on the device, and what it computes.
+//! One decoder layer: its weights on the device, and how its parts meet the residual stream.
 #![forbid(unsafe_code)]
 
-use super::{forward::Forward, probe::Probe, schedule::Batch, site::Site};
+use super::{
+    attention::AttentionWeights, forward::Forward, mlp::MlpWeights, parts::Norms, probe::Probe,
+    schedule::Batch, site::Site,
+};
 use crate::{
-    backend::{AttentionRequest, Backend, NormWeights},
+    backend::{Backend, NormWeights},
     error::Result,
     model::{
         Model,
-        spec::{Activation, Layer, Linear, Mlp, Norm},
+        spec::{Layer, Wiring},
     },
 };
-
-/// A projection on the device.
-struct Projection<'m, B: Backend> {
-    weight: B::Matrix<'m>,
-    bias: Option<B::Vector>,
-}
-
-/// A layer's MLP on the device.
-enum MlpWeights<'m, B: Backend> {
-    Gated {
-        gate: Projection<'m, B>,
-        up: Projection<'m, B>,
-        down: Projection<'m, B>,
-        activation: Activation,
-    },
-    Plain {
-        up: Projection<'m, B>,
-        down: Projection<'m, B>,
-        activation: Activation,
-    },
-}
 
 /// A layer ready to run.
 pub(super) struct LayerWeights<'m, B: Backend> {
     spec: &'m Layer,
-    attention_norm: NormWeights<B::Vector>,
-    q: Projection<'m, B>,
-    k: Projection<'m, B>,
-    v: Projection<'m, B>,
-    o: Projection<'m, B>,
-    mlp_norm: NormWeights<B::Vector>,
+    attention_norms: Norms<B::Vector>,
+    attention: AttentionWeights<'m, B>,
+    mlp_norms: Norms<B::Vector>,
     mlp: MlpWeights<'m, B>,
 }
 
-/// Puts a norm's vectors on the device.
-pub(super) fn load_norm<B: Backend>(
-    backend: &B,
-    model: &Model,
-    norm: &Norm,
-) -> Result<NormWeights<B::Vector>> {
-    let tensors = model.norm(norm)?;
-    let vector = |elements: Option<_>| elements.map(|e| backend.vector(e)).transpose();
-    Ok(NormWeights {
-        kind: norm.kind,
-        weight: vector(tensors.weight)?,
-        bias: vector(tensors.bias)?,
-        epsilon: norm.epsilon,
-    })
+/// One layer's pass over one micro-batch.
+pub(super) struct Pass<'p, 'r, B: Backend> {
+    pub(super) forward: &'p Forward<'r, B>,
+    pub(super) index: usize,
+    pub(super) batch: &'p Batch,
+}
+
+impl<B: Backend> Pass<'_, '_, B> {
+    /// Shows a tensor to the probe.
+    pub(super) fn observe(
+        &self,
+        probe: &mut Probe<'_, B>,
+        site: Site,
+        tensor: &B::Tensor,
+    ) -> Result<()> {
+        probe.observe(site, self.index, self.batch, tensor)
+    }
 }
 
 impl<'m, B: Backend> LayerWeights<'m, B> {
     /// Puts layer `index` on the device.
     pub(super) fn load(backend: &B, model: &'m Model, index: usize) -> Result<Self> {
         let spec = &model.spec.layers[index];
-        let projection = |linear: &Linear| -> Result<Projection<'m, B>> {
-            Ok(Projection {
-                weight: backend.matrix(model.matrix(linear)?)?,
-                bias: model
-                    .bias(linear)?
-                    .map(|elements| backend.vector(elements))
-                    .transpose()?,
-            })
-        };
         Ok(Self {
             spec,
-            attention_norm: load_norm(backend, model, &spec.attention_norm)?,
-            q: projection(&spec.attention.q)?,
-            k: projection(&spec.attention.k)?,
-            v: projection(&spec.attention.v)?,
-            o: projection(&spec.attention.o)?,
-            mlp_norm: load_norm(backend, model, &spec.mlp_norm)?,
-            mlp: match &spec.mlp {
-                Mlp::Gated {
-                    gate,
-                    up,
-                    down,
-                    activation,
-                } => MlpWeights::Gated {
-                    gate: projection(gate)?,
-                    up: projection(up)?,
-                    down: projection(down)?,
-                    activation: *activation,
-                },
-                Mlp::Plain {
-                    up,
-                    down,
-                    activation,
-                } => MlpWeights::Plain {
-                    up: projection(up)?,
-                    down: projection(down)?,
-                    activation: *activation,
-                },
-            },
+            attention_norms: Norms::load(backend, model, &spec.attention_norms)?,
+            attention: AttentionWeights::load(backend, model, &spec.attention)?,
+            mlp_norms: Norms::load(backend, model, &spec.mlp_norms)?,
+            mlp: MlpWeights::load(backend, model, &spec.mlp)?,
         })
     }
 
@@ -115,96 +64,110 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         hidden: &mut B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
-        let backend = forward.backend;
-        probe.observe(Site::LayerInput, index, batch, hidden)?;
-        let normed = backend.norm(hidden, &self.attention_norm)?;
-        let attention = self.attention(forward, index, batch, normed, probe)?;
-        probe.observe(Site::AttentionOutput, index, batch, &attention)?;
-        backend.add(hidden, &attention)?;
-        drop(attention);
-
-        let normed = backend.norm(hidden, &self.mlp_norm)?;
-        let mlp = self.mlp(forward, index, batch, normed, probe)?;
-        probe.observe(Site::MlpOutput, index, batch, &mlp)?;
-        backend.add(hidden, &mlp)?;
-        probe.observe(Site::LayerOutput, index, batch, hidden)
-    }
-
-    fn attention(
-        &self,
-        forward: &Forward<'_, B>,
-        index: usize,
-        batch: &Batch,
-        input: B::Tensor,
-        probe: &mut Probe<'_, B>,
-    ) -> Result<B::Tensor> {
-        let backend = forward.backend;
-        let spec = &self.spec.attention;
-        let mut q = apply(backend, &input, &self.q)?;
-        let mut k = apply(backend, &input, &self.k)?;
-        let v = apply(backend, &input, &self.v)?;
-        drop(input);
-        if let Some(rope) = spec.rope {
-            let tables = forward.rope_tables(rope, batch);
-            backend.rotate(&mut q, &batch.rows, spec.head_dim, &tables)?;
-            backend.rotate(&mut k, &batch.rows, spec.head_dim, &tables)?;
-        }
-        for (site, tensor) in [(Site::Q, &q), (Site::K, &k), (Site::V, &v)] {
-            probe.observe(site, index, batch, tensor)?;
-        }
-        let request = AttentionRequest {
-            heads: spec.heads,
-            kv_heads: spec.kv_heads,
-            head_dim: spec.head_dim,
-            scale: spec.scale,
-            capture: forward.plan.attention,
+        let pass = Pass {
+            forward,
+            index,
+            batch,
         };
-        let (context, maps) = backend.attention(&q, &k, &v, &batch.rows, &request)?;
-        probe.attention(index, batch, maps)?;
-        apply(backend, &context, &self.o)
-    }
-
-    fn mlp(
-        &self,
-        forward: &Forward<'_, B>,
-        index: usize,
-        batch: &Batch,
-        input: B::Tensor,
-        probe: &mut Probe<'_, B>,
-    ) -> Result<B::Tensor> {
-        let backend = forward.backend;
-        match &self.mlp {
-            MlpWeights::Gated {
-                gate,
-                up,
-                down,
-                activation,
-            } => {
-                let mut inner = apply(backend, &input, gate)?;
-                backend.activate(&mut inner, *activation)?;
-                probe.observe(Site::Gate, index, batch, &inner)?;
-                let up = apply(backend, &input, up)?;
-                backend.multiply(&mut inner, &up)?;
-                apply(backend, &inner, down)
+        pass.observe(probe, Site::LayerInput, hidden)?;
+        match self.spec.wiring {
+            Wiring::Sequential | Wiring::SequentialFromNorm => {
+                self.sequential(&pass, hidden, probe)?;
             }
-            MlpWeights::Plain {
-                up,
-                down,
-                activation,
-            } => {
-                let mut inner = apply(backend, &input, up)?;
-                backend.activate(&mut inner, *activation)?;
-                probe.observe(Site::Gate, index, batch, &inner)?;
-                apply(backend, &inner, down)
+            Wiring::Parallel | Wiring::ParallelSharedNorm => {
+                self.parallel(&pass, hidden, probe)?;
             }
         }
+        pass.observe(probe, Site::LayerOutput, hidden)
+    }
+
+    fn sequential(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        hidden: &mut B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<()> {
+        let backend = pass.forward.backend;
+        let from_norm = self.spec.wiring == Wiring::SequentialFromNorm;
+        let output = {
+            let input = input(backend, &self.attention_norms, hidden)?;
+            let output = self
+                .attention
+                .run(pass, input.as_ref().unwrap_or(hidden), probe)?;
+            if from_norm && let Some(input) = input {
+                *hidden = input;
+            }
+            output
+        };
+        self.join(pass, hidden, output, Site::AttentionOutput, probe)?;
+
+        let input = input(backend, &self.mlp_norms, hidden)?;
+        let output = self
+            .mlp
+            .run(pass, input.as_ref().unwrap_or(hidden), probe)?;
+        if from_norm && let Some(input) = input {
+            *hidden = input;
+        }
+        self.join(pass, hidden, output, Site::MlpOutput, probe)
+    }
+
+    fn parallel(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        hidden: &mut B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<()> {
+        let backend = pass.forward.backend;
+        let mut shared = input(backend, &self.attention_norms, hidden)?;
+        let attention = self
+            .attention
+            .run(pass, shared.as_ref().unwrap_or(hidden), probe)?;
+        if self.spec.wiring == Wiring::Parallel {
+            shared = input(backend, &self.mlp_norms, hidden)?;
+        }
+        let mlp = self
+            .mlp
+            .run(pass, shared.as_ref().unwrap_or(hidden), probe)?;
+        drop(shared);
+        self.join(pass, hidden, attention, Site::AttentionOutput, probe)?;
+        self.join(pass, hidden, mlp, Site::MlpOutput, probe)
+    }
+
+    /// Adds a part's output to the residual stream, with the norms and the factor around it.
+    fn join(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        hidden: &mut B::Tensor,
+        mut output: B::Tensor,
+        site: Site,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<()> {
+        let backend = pass.forward.backend;
+        let norms = match site {
+            Site::AttentionOutput => &self.attention_norms,
+            _ => &self.mlp_norms,
+        };
+        if let Some(norm) = &norms.output {
+            output = backend.norm(&output, norm)?;
+        }
+        if self.spec.residual_scale != 1.0 {
+            backend.affine(&mut output, self.spec.residual_scale, 0.0)?;
+        }
+        pass.observe(probe, site, &output)?;
+        backend.add(hidden, &output)?;
+        if let Some(norm) = &norms.sum {
+            *hidden = backend.norm(hidden, norm)?;
+        }
+        Ok(())
     }
 }
 
-fn apply<B: Backend>(
+/// What a part of the layer reads, where that is not the residual stream itself.
+fn input<B: Backend>(
     backend: &B,
-    x: &B::Tensor,
-    projection: &Projection<'_, B>,
-) -> Result<B::Tensor> {
-    backend.linear(x, &projection.weight, projection.bias.as_ref())
+    norms: &Norms<B::Vector>,
+    hidden: &B::Tensor,
+) -> Result<Option<B::Tensor>> {
+    let normalise = |norm: &NormWeights<B::Vector>| backend.norm(hidden, norm);
+    norms.input.as_ref().map(normalise).transpose()
 }

@@ -5,8 +5,12 @@
 //! are, and may be larger than memory.
 #![forbid(unsafe_code)]
 
+mod attention;
+mod experts;
 mod forward;
 mod layer;
+mod mlp;
+mod parts;
 mod plan;
 mod probe;
 mod schedule;

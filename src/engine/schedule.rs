@@ -14,7 +14,10 @@ use crate::{
     backend::{Backend, Rows},
     error::{Error, Result},
     interrupt,
-    model::Model,
+    model::{
+        Model,
+        spec::{Layer, Mlp},
+    },
     progress::Progress,
 };
 
@@ -43,6 +46,7 @@ pub fn run<B: Backend>(
     progress: Progress,
 ) -> Result<Outcome> {
     check(model, sequences)?;
+    check_sites(model, plan)?;
     if plan.needs_head() {
         // Before hours of work rather than after.
         model.head()?;
@@ -127,6 +131,19 @@ fn batches(sequences: &[Vec<u32>], target: usize) -> Vec<Batch> {
         rows += sequence.len();
     }
     batches
+}
+
+/// Refuses sites that the model does not have.
+fn check_sites(model: &Model, plan: &Plan) -> Result<()> {
+    let experts = |layer: &Layer| matches!(layer.mlp, Mlp::Experts(_));
+    if plan.observes(Site::Gate) && model.spec.layers.iter().any(experts) {
+        return Err(Error::usage(
+            "site `gate`",
+            "this model has layers of experts, where tokens have no common gate",
+        )
+        .remedy("observe mlp_output instead"));
+    }
+    Ok(())
 }
 
 /// Refuses sequences that the model cannot take.

@@ -4,13 +4,17 @@
 use std::path::Path;
 
 use super::{
+    check,
     config::Config,
     dtype::DType,
     families,
     names::Names,
-    spec::{DecoderSpec, Linear, Mlp, Norm, WeightLayout},
+    spec::{DecoderSpec, Learned, Linear, Mlp, Norm, WeightLayout},
     tokenizer::{Tokenizer, TokenizerFiles},
-    weights::{Elements, MatrixView, WeightStore},
+    weights::{
+        AssembledMatrix, Elements, MXFP4_BLOCK, MXFP4_BLOCK_BYTES, MatrixView, WeightMatrix,
+        WeightStore, decode_mxfp4,
+    },
 };
 use crate::error::{Error, Result};
 
@@ -25,13 +29,13 @@ pub struct Model {
     pub tokenizer: Option<Tokenizer>,
 }
 
-/// The tensors of a norm.
-#[derive(Debug, Clone, Copy)]
-pub struct NormTensors<'w> {
-    /// Factor `[hidden_size]`.
-    pub weight: Option<Elements<'w>>,
-    /// Offset `[hidden_size]`.
-    pub bias: Option<Elements<'w>>,
+/// The learned vectors of a norm.
+#[derive(Debug, Clone)]
+pub struct NormVectors {
+    /// Factor, what the checkpoint leaves out added.
+    pub weight: Option<Vec<f32>>,
+    /// Offset.
+    pub bias: Option<Vec<f32>>,
 }
 
 impl Model {
@@ -60,7 +64,7 @@ impl Model {
         let family = families::find(config)?;
         let names = Names::detect(&weights, family.embedding, family.prefixes)?;
         let spec = (family.describe)(config, &names)?;
-        check_heads(&spec)?;
+        check::spec(&spec)?;
         let tokenizer = tokenizer
             .map(|files| Tokenizer::parse(&files, config))
             .transpose()?;
@@ -82,61 +86,136 @@ impl Model {
             .dtype)
     }
 
-    /// The embedding table `[vocab_size, hidden_size]`.
+    /// The embedding table `[vocab_size, width]`.
     pub fn token_embedding(&self) -> Result<Elements<'_>> {
-        let shape = [self.spec.vocab_size, self.spec.hidden_size];
-        Ok(self
-            .weights
-            .get_shaped(&self.spec.embedding.tokens, &shape)?
-            .elements)
+        let embedding = &self.spec.embedding;
+        let shape = [self.spec.vocab_size, embedding.width];
+        Ok(self.weights.get_shaped(&embedding.tokens, &shape)?.elements)
     }
 
     /// The learned positions `[max_positions, hidden_size]`, where the model has them.
     pub fn position_embedding(&self) -> Result<Option<Elements<'_>>> {
-        let (Some(name), Some(positions)) =
+        let (Some(learned), Some(positions)) =
             (&self.spec.embedding.positions, self.spec.max_positions)
         else {
             return Ok(None);
         };
-        let shape = [positions, self.spec.hidden_size];
-        Ok(Some(self.weights.get_shaped(name, &shape)?.elements))
+        let width = self.spec.hidden_size;
+        let shape = [positions + learned.offset, width];
+        let table = self.weights.get_shaped(&learned.table, &shape)?.elements;
+        Ok(Some(table.slice(learned.offset * width, table.len())))
     }
 
     /// The weight of a projection.
-    pub fn matrix(&self, linear: &Linear) -> Result<MatrixView<'_>> {
+    pub fn matrix(&self, linear: &Linear) -> Result<WeightMatrix<'_>> {
+        if linear.layout == WeightLayout::Mxfp4 {
+            return self.packed_matrix(linear).map(WeightMatrix::Assembled);
+        }
+        let whole = self.stored_matrix(linear)?;
+        let Some(groups) = linear.groups else {
+            let end = linear.first_output + linear.out_features;
+            return Ok(whole.outputs(linear.first_output, end).into());
+        };
+        check::outputs(linear)?;
+        if groups.size == 1 {
+            // Evenly spaced outputs need no copy.
+            let end = linear.stored_output(linear.out_features - 1) + 1;
+            return Ok(MatrixView {
+                out_features: linear.out_features,
+                out_stride: whole.out_stride * groups.stride,
+                ..whole.outputs(linear.first_output, end)
+            }
+            .into());
+        }
+        let rows = (0..linear.out_features).map(|index| linear.stored_output(index));
+        Ok(WeightMatrix::Assembled(AssembledMatrix::gather(
+            whole, rows,
+        )))
+    }
+
+    /// The whole tensor that a projection is part of.
+    fn stored_matrix(&self, linear: &Linear) -> Result<MatrixView<'_>> {
         let (stored, inputs) = (linear.stored_outputs, linear.in_features);
         let (shape, out_stride, in_stride) = match linear.layout {
-            WeightLayout::OutIn => ([stored, inputs], inputs, 1),
             WeightLayout::InOut => ([inputs, stored], 1, stored),
+            WeightLayout::OutIn | WeightLayout::Mxfp4 => ([stored, inputs], inputs, 1),
         };
-        let tensor = self.weights.get_shaped(&linear.weight, &shape)?;
-        let whole = MatrixView {
-            elements: tensor.elements,
+        let elements = match linear.stacked {
+            None => self.weights.get_shaped(&linear.weight, &shape)?.elements,
+            Some((index, count)) => {
+                let shape = [count, shape[0], shape[1]];
+                let all = self.weights.get_shaped(&linear.weight, &shape)?.elements;
+                all.slice(index * stored * inputs, (index + 1) * stored * inputs)
+            }
+        };
+        Ok(MatrixView {
+            elements,
             out_features: stored,
             in_features: inputs,
             out_stride,
             in_stride,
+        })
+    }
+
+    /// Blocks and scales of a packed projection.
+    fn packed(&self, linear: &Linear) -> Result<(&[u8], &[u8])> {
+        let (index, count) = linear.stacked.unwrap_or((0, 1));
+        let blocks = linear.in_features.div_ceil(MXFP4_BLOCK);
+        let stored = linear.stored_outputs;
+        let tensor = |part: &str, shape: &[usize], size: usize| {
+            let name = format!("{}_{part}", linear.weight);
+            let bytes = self.weights.get_bytes(&name, shape)?;
+            Ok::<_, Error>(&bytes[index * stored * size..(index + 1) * stored * size])
         };
-        Ok(whole.outputs(
-            linear.first_output,
-            linear.first_output + linear.out_features,
+        let shape = [count, stored, blocks, MXFP4_BLOCK_BYTES];
+        Ok((
+            tensor("blocks", &shape, blocks * MXFP4_BLOCK_BYTES)?,
+            tensor("scales", &shape[..3], blocks)?,
+        ))
+    }
+
+    /// Unpacks four-bit blocks.
+    fn packed_matrix(&self, linear: &Linear) -> Result<AssembledMatrix> {
+        check::outputs(linear)?;
+        let (packed, scales) = self.packed(linear)?;
+        let blocks = linear.in_features.div_ceil(MXFP4_BLOCK);
+        let mut values = Vec::with_capacity(linear.out_features * blocks * MXFP4_BLOCK);
+        for output in 0..linear.out_features {
+            let first = linear.stored_output(output) * blocks;
+            let range = first..first + blocks;
+            let bytes = range.start * MXFP4_BLOCK_BYTES..range.end * MXFP4_BLOCK_BYTES;
+            decode_mxfp4(&packed[bytes], &scales[range], &mut values);
+            // The last block is padded.
+            values.truncate((output + 1) * linear.in_features);
+        }
+        Ok(AssembledMatrix::from_f32(
+            &values,
+            linear.out_features,
+            linear.in_features,
         ))
     }
 
     /// The bias of a projection.
-    pub fn bias(&self, linear: &Linear) -> Result<Option<Elements<'_>>> {
+    pub fn bias(&self, linear: &Linear) -> Result<Option<Vec<f32>>> {
         let Some(name) = &linear.bias else {
             return Ok(None);
         };
-        let tensor = self.weights.get_shaped(name, &[linear.stored_outputs])?;
-        Ok(Some(tensor.elements.slice(
-            linear.first_output,
-            linear.first_output + linear.out_features,
-        )))
+        check::outputs(linear)?;
+        let stored = linear.stored_outputs;
+        let all = match linear.stacked {
+            None => self.weights.get_shaped(name, &[stored])?.elements,
+            Some((index, count)) => {
+                let all = self.weights.get_shaped(name, &[count, stored])?.elements;
+                all.slice(index * stored, (index + 1) * stored)
+            }
+        };
+        let all = all.to_f32();
+        let outputs = (0..linear.out_features).map(|index| all[linear.stored_output(index)]);
+        Ok(Some(outputs.collect()))
     }
 
-    /// The tensors of a norm over the residual stream.
-    pub fn norm(&self, norm: &Norm) -> Result<NormTensors<'_>> {
+    /// The learned vectors of a norm.
+    pub fn norm(&self, norm: &Norm) -> Result<NormVectors> {
         if !(0.0..=f32::MAX).contains(&norm.epsilon) {
             return Err(Error::new(
                 "config.json",
@@ -147,75 +226,92 @@ impl Model {
             )
             .remedy("the file is damaged; download it again"));
         }
-        let vector = |name: &Option<String>| {
-            name.as_deref()
-                .map(|name| {
-                    let shape = [self.spec.hidden_size];
-                    Ok::<_, Error>(self.weights.get_shaped(name, &shape)?.elements)
-                })
-                .transpose()
+        let vector = |learned: &Option<Learned>| {
+            let learned = learned.as_ref();
+            learned.map(|learned| self.learned(learned)).transpose()
         };
-        Ok(NormTensors {
-            weight: vector(&norm.weight)?,
+        let mut weight = vector(&norm.weight)?;
+        if norm.weight_offset != 0.0 {
+            for value in weight.iter_mut().flatten() {
+                *value += norm.weight_offset;
+            }
+        }
+        Ok(NormVectors {
+            weight,
             bias: vector(&norm.bias)?,
         })
     }
 
-    /// The head's weight `[vocab_size, hidden_size]`.
+    fn learned(&self, learned: &Learned) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        for name in &learned.tensors {
+            let tensor = self.weights.get_shaped(name, &learned.shape)?;
+            values.extend_from_slice(&tensor.elements.to_f32());
+        }
+        Ok(values)
+    }
+
+    /// A stored vector of `length` values.
+    pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
+        let tensor = self.weights.get_shaped(name, &[length])?;
+        Ok(tensor.elements.to_f32().into_owned())
+    }
+
+    /// The head's weight `[vocab_size, width]`.
     pub fn head(&self) -> Result<MatrixView<'_>> {
-        self.matrix(&Linear::new(
-            self.spec.head.weight.clone(),
-            self.spec.hidden_size,
-            self.spec.vocab_size,
-        ))
+        let head = &self.spec.head;
+        if let Some(projection) = &head.projection {
+            self.matrix(projection)?;
+        }
+        self.bias(&head.linear)?;
+        self.stored_matrix(&head.linear)
     }
 
     /// Looks every tensor of the layers up once, so that a missing or misshapen one is reported
     /// before any work is done. The head is looked up by the work that needs it.
     fn check_tensors(&self) -> Result<()> {
+        let spec = &self.spec;
         self.token_embedding()?;
         self.position_embedding()?;
-        for layer in &self.spec.layers {
-            let attention = &layer.attention;
-            let mut linears = vec![&attention.q, &attention.k, &attention.v, &attention.o];
-            match &layer.mlp {
-                Mlp::Gated { gate, up, down, .. } => linears.extend([gate, up, down]),
-                Mlp::Plain { up, down, .. } => linears.extend([up, down]),
+        if let Some(projection) = &spec.embedding.projection {
+            self.check_linear(projection)?;
+        }
+        for layer in &spec.layers {
+            for linear in layer.linears() {
+                self.check_linear(linear)?;
             }
-            for linear in linears {
-                self.matrix(linear)?;
-                self.bias(linear)?;
-            }
-            for norm in [&layer.attention_norm, &layer.mlp_norm] {
+            for norm in layer.norms() {
                 self.norm(norm)?;
             }
+            if let Some(sinks) = &layer.attention.sinks {
+                self.vector(sinks, layer.attention.heads)?;
+            }
+            if let Mlp::Experts(experts) = &layer.mlp {
+                for expert in 0..experts.count {
+                    for linear in experts.expert.linears() {
+                        self.check_linear(&linear.of_expert(expert))?;
+                    }
+                }
+                if let Some(name) = &experts.routing.correction {
+                    self.vector(name, experts.count)?;
+                }
+            }
         }
-        if let Some(norm) = &self.spec.final_norm {
+        for norm in spec.embedding.norm.iter().chain(&spec.final_norm) {
             self.norm(norm)?;
         }
         Ok(())
     }
-}
 
-/// Refuses head counts that do not divide, before anything divides by them.
-fn check_heads(spec: &DecoderSpec) -> Result<()> {
-    for layer in &spec.layers {
-        let attention = &layer.attention;
-        let width = attention.heads * attention.head_dim;
-        if width == 0
-            || attention.heads % attention.kv_heads != 0
-            || attention.q.out_features != width
-            || attention.o.in_features != width
-        {
-            return Err(Error::new(
-                "config.json",
-                format!(
-                    "{} query heads, {} key/value heads and a hidden size of {} do not fit together",
-                    attention.heads, attention.kv_heads, spec.hidden_size
-                ),
-            )
-            .remedy("the file is damaged; download it again"));
+    /// Looks a projection's tensors up without unpacking them.
+    fn check_linear(&self, linear: &Linear) -> Result<()> {
+        check::outputs(linear)?;
+        if linear.layout == WeightLayout::Mxfp4 {
+            self.packed(linear)?;
+        } else {
+            self.stored_matrix(linear)?;
         }
+        self.bias(linear)?;
+        Ok(())
     }
-    Ok(())
 }

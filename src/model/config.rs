@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 /// A parsed `config.json`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     values: Map<String, Value>,
 }
@@ -44,6 +44,31 @@ impl Config {
     /// The value of `key`; a JSON null counts as absent.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether `key` is there, be it null.
+    pub fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// With these values where the key is absent.
+    #[must_use]
+    pub fn with_defaults(&self, defaults: &[(&str, usize)]) -> Self {
+        let mut config = self.clone();
+        for (key, value) in defaults {
+            if self.get(key).is_none() {
+                config.values.insert((*key).to_owned(), (*value).into());
+            }
+        }
+        config
+    }
+
+    /// Without these keys.
+    #[must_use]
+    pub fn without(&self, keys: &[&str]) -> Self {
+        let mut config = self.clone();
+        config.values.retain(|key, _| !keys.contains(&key.as_str()));
+        config
     }
 
     /// `model_type`.
@@ -79,9 +104,34 @@ impl Config {
         }
     }
 
+    /// A number of heads: small enough to keep a tensor name for each.
+    pub fn heads(&self, key: &str) -> Result<usize> {
+        match self.size(key)? {
+            heads @ ..=4096 => Ok(heads),
+            heads => Err(wrong(key, &Value::from(heads), "at most 4096 heads")),
+        }
+    }
+
+    /// A number of experts: small enough to look each up.
+    pub fn experts(&self, key: &str) -> Result<usize> {
+        match self.size(key)? {
+            experts @ ..=4096 => Ok(experts),
+            experts => Err(wrong(key, &Value::from(experts), "at most 4096 experts")),
+        }
+    }
+
     /// The number of layers: a count small enough to describe each of them in memory.
     pub fn layers(&self, key: &str) -> Result<usize> {
-        match self.size(key)? {
+        self.checked_layers(key, self.size(key)?)
+    }
+
+    /// The number of layers, or `default`.
+    pub fn layers_or(&self, key: &str, default: usize) -> Result<usize> {
+        self.checked_layers(key, self.size_or(key, default)?)
+    }
+
+    fn checked_layers(&self, key: &str, layers: usize) -> Result<usize> {
+        match layers {
             layers @ ..=10_000 => Ok(layers),
             layers => Err(wrong(key, &Value::from(layers), "at most 10000 layers")),
         }
@@ -114,6 +164,73 @@ impl Config {
             None => Ok(default),
             Some(value) => value.as_str().ok_or_else(|| wrong(key, value, "a string")),
         }
+    }
+
+    /// A finite number, if present.
+    pub fn number_opt(&self, key: &str) -> Result<Option<f64>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(_) => self.number_or(key, 0.0).map(Some),
+        }
+    }
+
+    /// The first of these keys that is there, or the first of all: old configs name some settings
+    /// otherwise.
+    pub fn either<'k>(&self, keys: &[&'k str]) -> &'k str {
+        let found = keys.iter().find(|key| self.get(key).is_some());
+        found.or(keys.first()).copied().unwrap_or_default()
+    }
+
+    /// A list of whole numbers from 0 on, if present.
+    pub fn indices_opt(&self, key: &str) -> Result<Option<Vec<u64>>> {
+        self.list(key, "a list of whole numbers", Value::as_u64)
+    }
+
+    /// A list of numbers, if present.
+    pub fn numbers_opt(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.list(key, "a list of numbers", Value::as_f64)
+    }
+
+    /// A list of strings, if present.
+    pub fn texts_opt(&self, key: &str) -> Result<Option<Vec<String>>> {
+        self.list(key, "a list of strings", |value| {
+            value.as_str().map(str::to_owned)
+        })
+    }
+
+    fn list<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        item: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let items = value.as_array();
+        items
+            .and_then(|items| items.iter().map(item).collect())
+            .map(Some)
+            .ok_or_else(|| wrong(key, value, expected))
+    }
+
+    /// A list that must have an entry per layer.
+    pub fn check_per_layer<T>(&self, key: &str, list: &[T], layers: usize) -> Result<()> {
+        if list.len() == layers {
+            return Ok(());
+        }
+        Err(Error::new(
+            "config.json",
+            format!("`{key}` has {} entries for {layers} layers", list.len()),
+        )
+        .remedy("the file is damaged; download it again"))
+    }
+
+    /// A setting that is there but must not be, whatever its value.
+    pub fn refuse(&self, key: &str, why: &str) -> Error {
+        let value = self.get(key).unwrap_or(&Value::Null);
+        Error::new("config.json", format!("`{key}` is {value}: {why}"))
+            .remedy("run `massact models` for what is supported")
     }
 
     /// The object under `key`, if present.

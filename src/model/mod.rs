@@ -10,6 +10,7 @@ pub mod spec;
 pub mod tokenizer;
 pub mod weights;
 
+mod check;
 mod checkpoint;
 
-pub use checkpoint::{Model, NormTensors};
+pub use checkpoint::{Model, NormVectors};

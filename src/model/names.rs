@@ -50,7 +50,18 @@ impl Names {
         if tied {
             embedding.to_owned()
         } else {
-            "lm_head.weight".to_owned()
+            self.root("lm_head.weight")
+        }
+    }
+
+    /// A tensor beside the base model, such as the head's. Multimodal checkpoints keep the whole
+    /// language model under one name.
+    pub fn root(&self, name: &str) -> String {
+        const WRAPPER: &str = "language_model.";
+        if self.prefix.starts_with(WRAPPER) {
+            format!("{WRAPPER}{name}")
+        } else {
+            name.to_owned()
         }
     }
 }

@@ -17,6 +17,30 @@ pub struct Rope {
     pub dims: usize,
     /// How the frequencies are changed for long contexts.
     pub scaling: RopeScaling,
+    /// Whether dimension `2i` is rotated with `2i + 1` rather than `i` with `i + dims / 2`.
+    pub interleaved: bool,
+}
+
+/// What a family assumes where the config is silent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RopeDefaults {
+    /// Base.
+    pub theta: f64,
+    /// Share of a head that is rotated; none where the family rotates all of it and knows no such
+    /// setting.
+    pub partial: Option<f64>,
+    /// Pairing of dimensions.
+    pub interleaved: bool,
+}
+
+impl Default for RopeDefaults {
+    fn default() -> Self {
+        Self {
+            theta: 1e4,
+            partial: None,
+            interleaved: false,
+        }
+    }
 }
 
 /// Change of the frequencies for contexts longer than pre-training's.
@@ -58,29 +82,53 @@ pub enum RopeScaling {
         /// Pair index above which everything is interpolated.
         high: f64,
     },
+    /// A divisor per pair, one list for sequences beyond `original` positions and one for the
+    /// others (LongRoPE, Ding et al. 2024).
+    Long {
+        /// Divisors of sequences up to `original`.
+        short: Vec<f32>,
+        /// Divisors of longer ones.
+        long: Vec<f32>,
+        /// Factor on cosines and sines.
+        attention: f64,
+        /// Positions of pre-training.
+        original: usize,
+    },
 }
 
 impl Rope {
     /// Reads either config style: `rope_theta` with `rope_scaling`, or `rope_parameters`.
-    pub fn from_config(config: &Config, dims: usize, max_positions: usize) -> Result<Self> {
-        if dims == 0 || dims % 2 != 0 {
-            return Err(Error::new(
-                "config.json",
-                format!("rotary embedding over {dims} dimensions; it must be even"),
-            )
-            .remedy("check head_dim, hidden_size and num_attention_heads"));
-        }
-        let parameters = config.section("rope_parameters")?;
-        let scaling = match &parameters {
-            Some(section) => Some(section.clone()),
+    pub fn from_config(
+        config: &Config,
+        head_dim: usize,
+        max_positions: usize,
+        defaults: RopeDefaults,
+    ) -> Result<Self> {
+        let section = match config.section("rope_parameters")? {
+            Some(section) => Some(section),
             None => config.section("rope_scaling")?,
         };
-        let theta = match &parameters {
-            Some(section) => {
-                section.number_or("rope_theta", config.number_or("rope_theta", 1e4)?)?
-            }
-            None => config.number_or("rope_theta", 1e4)?,
+        Self::from_section(config, section.as_ref(), head_dim, max_positions, defaults)
+    }
+
+    /// Reads one set of parameters; what it lacks is looked up in the config, then in `defaults`.
+    pub fn from_section(
+        config: &Config,
+        section: Option<&Config>,
+        head_dim: usize,
+        max_positions: usize,
+        defaults: RopeDefaults,
+    ) -> Result<Self> {
+        let setting = |key: &str, default: f64| {
+            let outer = config.number_or(key, default)?;
+            section.map_or(Ok(outer), |section| section.number_or(key, outer))
         };
+        let theta = setting("rope_theta", defaults.theta)?;
+        let share = setting("partial_rotary_factor", defaults.partial.unwrap_or(1.0))?;
+        if !(0.0..=1.0).contains(&share) || (share != 1.0 && defaults.partial.is_none()) {
+            return Err(config.refuse("partial_rotary_factor", "this family rotates whole heads"));
+        }
+        let dims = (head_dim as f64 * share) as usize;
         if theta <= 0.0 {
             return Err(Error::new(
                 "config.json",
@@ -88,19 +136,44 @@ impl Rope {
             )
             .remedy("the file is damaged; download it again"));
         }
+        check_dims(dims)?;
         Ok(Self {
             theta,
             dims,
-            scaling: match scaling {
-                Some(section) => RopeScaling::from_section(&section, theta, dims, max_positions)?,
+            scaling: match section {
+                Some(section) => {
+                    let positions = (config, max_positions);
+                    RopeScaling::from_section(section, theta, dims, positions)?
+                }
                 None => RopeScaling::Default,
             },
+            interleaved: defaults.interleaved,
         })
+    }
+
+    /// Without scaling.
+    pub fn plain(theta: f64, dims: usize, interleaved: bool) -> Result<Self> {
+        check_dims(dims)?;
+        Ok(Self {
+            theta,
+            dims,
+            scaling: RopeScaling::Default,
+            interleaved,
+        })
+    }
+
+    /// Whether sequences may be longer than the configured positions: dynamic scaling is made
+    /// for them.
+    pub fn unlimited(&self) -> bool {
+        matches!(self.scaling, RopeScaling::Dynamic { .. })
     }
 
     /// Whether the table depends on the length of the sequence.
     pub fn depends_on_length(&self) -> bool {
-        matches!(self.scaling, RopeScaling::Dynamic { .. })
+        matches!(
+            self.scaling,
+            RopeScaling::Dynamic { .. } | RopeScaling::Long { .. }
+        )
     }
 
     /// Angular step per position for each of the `dims / 2` pairs, for a sequence of `length`.
@@ -118,18 +191,29 @@ impl Rope {
             .step_by(2)
             .map(|index| {
                 let exponent = index as f32 / self.dims as f32;
-                1.0 / (base.powf(f64::from(exponent)) as f32)
+                base.powf(f64::from(exponent)) as f32
             })
             .enumerate()
-            .map(|(pair, frequency)| self.scale(pair, frequency))
+            .map(|(pair, power)| self.frequency(pair, power, length))
             .collect()
     }
 
-    fn scale(&self, pair: usize, frequency: f32) -> f32 {
-        match self.scaling {
+    /// The frequency of a pair, `1 / power` without scaling.
+    fn frequency(&self, pair: usize, power: f32, length: usize) -> f32 {
+        let frequency = 1.0 / power;
+        match &self.scaling {
             RopeScaling::Default | RopeScaling::Dynamic { .. } => frequency,
-            RopeScaling::Linear { factor } => frequency / factor as f32,
-            RopeScaling::Llama3 {
+            RopeScaling::Linear { factor } => frequency / *factor as f32,
+            RopeScaling::Long {
+                short,
+                long,
+                original,
+                ..
+            } => {
+                let divisors = if length > *original { long } else { short };
+                1.0 / (divisors[pair] * power)
+            }
+            &RopeScaling::Llama3 {
                 factor,
                 low,
                 high,
@@ -147,12 +231,12 @@ impl Rope {
                     (1.0 - smooth) * frequency / factor + smooth * frequency
                 }
             }
-            RopeScaling::Yarn {
+            &RopeScaling::Yarn {
                 factor, low, high, ..
             } => {
                 let width = if low == high { 0.001 } else { high - low };
                 let kept = 1.0 - ((pair as f64 - low) / width).clamp(0.0, 1.0) as f32;
-                frequency / factor as f32 * (1.0 - kept) + frequency * kept
+                1.0 / (factor as f32 * power) * (1.0 - kept) + frequency * kept
             }
         }
     }
@@ -161,7 +245,7 @@ impl Rope {
     pub fn table(&self, length: usize) -> RopeTable {
         let frequencies = self.inverse_frequencies(length);
         let factor = match self.scaling {
-            RopeScaling::Yarn { attention, .. } => attention,
+            RopeScaling::Yarn { attention, .. } | RopeScaling::Long { attention, .. } => attention,
             _ => 1.0,
         };
         let mut cos = Vec::with_capacity(length * frequencies.len());
@@ -174,6 +258,7 @@ impl Rope {
             }
         }
         RopeTable {
+            interleaved: self.interleaved,
             pairs: frequencies.len(),
             cos,
             sin,
@@ -184,6 +269,8 @@ impl Rope {
 /// Precomputed rotations of one sequence length.
 #[derive(Debug, Clone)]
 pub struct RopeTable {
+    /// Whether dimension `2i` is rotated with `2i + 1` rather than `i` with `i + pairs`.
+    pub interleaved: bool,
     /// Pairs rotated per head.
     pub pairs: usize,
     /// `[length, pairs]`.
@@ -197,7 +284,7 @@ impl RopeScaling {
         section: &Config,
         theta: f64,
         dims: usize,
-        max_positions: usize,
+        (config, max_positions): (&Config, usize),
     ) -> Result<Self> {
         // Older configs say `type`, newer ones `rope_type`.
         let kind = section.text_or("rope_type", section.text_or("type", "default")?)?;
@@ -212,7 +299,11 @@ impl RopeScaling {
             }
             Ok(factor)
         };
-        let original = || section.size_or("original_max_position_embeddings", max_positions);
+        // Phi-3 writes it beside the section, and that one counts.
+        let original = || {
+            const KEY: &str = "original_max_position_embeddings";
+            config.size_or(KEY, section.size_or(KEY, max_positions)?)
+        };
         match kind {
             "default" => Ok(Self::Default),
             "linear" => Ok(Self::Linear { factor: factor()? }),
@@ -231,6 +322,8 @@ impl RopeScaling {
                 let factor = section.number_or("factor", max_positions as f64 / original as f64)?;
                 Ok(yarn(section, factor, theta, dims, original)?)
             }
+            // `su` is LongRoPE's first name.
+            "longrope" | "su" => long(section, dims, original()?, max_positions),
             other => Err(Error::new(
                 "config.json",
                 format!("rope scaling `{other}` is not one that massact computes"),
@@ -238,6 +331,52 @@ impl RopeScaling {
             .remedy("run `massact models` for what is supported")),
         }
     }
+}
+
+fn check_dims(dims: usize) -> Result<()> {
+    if dims == 0 || !dims.is_multiple_of(2) {
+        return Err(Error::new(
+            "config.json",
+            format!("rotary embedding over {dims} dimensions; it must be even"),
+        )
+        .remedy("check head_dim, hidden_size and num_attention_heads"));
+    }
+    Ok(())
+}
+
+/// Settings of LongRoPE as transformers derives them.
+fn long(
+    section: &Config,
+    dims: usize,
+    original: usize,
+    max_positions: usize,
+) -> Result<RopeScaling> {
+    let divisors = |key: &str| -> Result<Vec<f32>> {
+        let list = section.numbers_opt(key)?.unwrap_or_default();
+        if list.len() != dims / 2 || list.iter().any(|divisor| *divisor <= 0.0) {
+            return Err(Error::new(
+                "config.json",
+                format!(
+                    "rope scaling needs {} positive numbers in `{key}`",
+                    dims / 2
+                ),
+            )
+            .remedy("the file is damaged; download it again"));
+        }
+        Ok(list.into_iter().map(|divisor| divisor as f32).collect())
+    };
+    let factor = section.number_or("factor", max_positions as f64 / original as f64)?;
+    let attention = if factor <= 1.0 || original == 1 {
+        1.0
+    } else {
+        (1.0 + factor.ln() / (original as f64).ln()).sqrt()
+    };
+    Ok(RopeScaling::Long {
+        short: divisors("short_factor")?,
+        long: divisors("long_factor")?,
+        attention: section.number_or("attention_factor", attention)?,
+        original,
+    })
 }
 
 /// Settings of YaRN as transformers derives them.
@@ -287,7 +426,12 @@ mod tests {
     use super::*;
 
     fn rope(json: &str, dims: usize) -> Result<Rope> {
-        Rope::from_config(&Config::parse(json.as_bytes())?, dims, 32)
+        Rope::from_config(
+            &Config::parse(json.as_bytes())?,
+            dims,
+            32,
+            RopeDefaults::default(),
+        )
     }
 
     #[test]
@@ -331,8 +475,8 @@ mod tests {
 
     #[test]
     fn unknown_scaling_and_odd_dims_are_refused_by_name() {
-        let error = rope(r#"{"rope_scaling": {"type": "su"}}"#, 8).expect_err("unknown");
-        assert!(error.to_string().contains("`su`"));
+        let error = rope(r#"{"rope_scaling": {"type": "new"}}"#, 8).expect_err("unknown");
+        assert!(error.to_string().contains("`new`"));
         assert!(rope("{}", 7).is_err());
         assert!(rope(r#"{"rope_scaling": {"type": "linear"}}"#, 8).is_err());
     }

@@ -4,7 +4,10 @@
 use rayon::prelude::*;
 
 use super::{math, simd::vectorise};
-use crate::model::{rope::RopeTable, spec::Activation};
+use crate::{
+    backend::Rotation,
+    model::{rope::RopeTable, spec::Activation},
+};
 
 /// Values a thread takes at a time: 64 KiB, well inside the second-level cache.
 const CHUNK: usize = 1 << 14;
@@ -32,12 +35,28 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
         Activation::Silu => map(x, math::silu),
         Activation::GeluErf => map(x, math::gelu_erf),
         Activation::GeluTanh => map(x, math::gelu_tanh),
-        // Not `max`, which would turn NaN into 0.
-        Activation::Relu => map(x, |x| if x < 0.0 { 0.0 } else { x }),
+        Activation::ScaledSilu(factor) => map(
+            x,
+            #[inline(always)]
+            |x| math::scaled_silu(x, factor),
+        ),
+        Activation::Relu => map(x, relu),
+        Activation::ReluSquared => map(
+            x,
+            #[inline(always)]
+            |x| relu(x) * relu(x),
+        ),
     }
 }
 
-fn map(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
+/// Not `max`, which would turn NaN into 0.
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// `x = f(x)`; `f` must be `#[inline(always)]`.
+pub(super) fn map(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
     x.par_chunks_mut(CHUNK).for_each(|chunk| {
         vectorise(
             #[inline(always)]
@@ -50,8 +69,8 @@ fn map(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
     });
 }
 
-/// Rotates the first `2 * pairs` dimensions of each head, dimension `i` with `i + pairs`.
-pub(super) fn rotate(x: &mut [f32], columns: usize, head_dim: usize, table: &RopeTable) {
+/// Rotates a part of each head, pairing its halves or its neighbours.
+pub(super) fn rotate(x: &mut [f32], columns: usize, rotation: Rotation, table: &RopeTable) {
     let pairs = table.pairs;
     x.par_chunks_mut(columns)
         .enumerate()
@@ -61,16 +80,38 @@ pub(super) fn rotate(x: &mut [f32], columns: usize, head_dim: usize, table: &Rop
             vectorise(
                 #[inline(always)]
                 || {
-                    for head in row.chunks_exact_mut(head_dim) {
-                        let (first, rest) = head.split_at_mut(pairs);
-                        let second = &mut rest[..pairs];
-                        for i in 0..pairs {
-                            let (a, b) = (first[i], second[i]);
-                            first[i] = a * cos[i] - b * sin[i];
-                            second[i] = b * cos[i] + a * sin[i];
+                    for head in row.chunks_exact_mut(rotation.head_dim) {
+                        let part = &mut head[rotation.first..rotation.first + 2 * pairs];
+                        if table.interleaved {
+                            rotate_neighbours(part, cos, sin);
+                        } else {
+                            rotate_halves(part, cos, sin);
                         }
                     }
                 },
             );
         });
+}
+
+/// Dimension `i` with `i + pairs`.
+#[inline(always)]
+fn rotate_halves(part: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let pairs = cos.len();
+    let (first, second) = part.split_at_mut(pairs);
+    let second = &mut second[..pairs];
+    for i in 0..pairs {
+        let (a, b) = (first[i], second[i]);
+        first[i] = a * cos[i] - b * sin[i];
+        second[i] = b * cos[i] + a * sin[i];
+    }
+}
+
+/// Dimension `2i` with `2i + 1`.
+#[inline(always)]
+fn rotate_neighbours(part: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for ((pair, cos), sin) in part.chunks_exact_mut(2).zip(cos).zip(sin) {
+        let (a, b) = (pair[0], pair[1]);
+        pair[0] = a * cos - b * sin;
+        pair[1] = b * cos + a * sin;
+    }
 }

@@ -6,8 +6,11 @@
 
 use rayon::prelude::*;
 
-use super::{Cpu, Tensor, math, simd::vectorise};
-use crate::{backend::Backend, error::Result, model::weights::MatrixView};
+use super::{Cpu, Tensor, elementwise, math, simd::vectorise};
+use crate::{
+    backend::{Backend, HeadRequest},
+    error::Result,
+};
 
 /// Vocabulary entries at a time.
 const PIECE: usize = 2048;
@@ -20,11 +23,11 @@ struct Running {
     target: f32,
 }
 
-/// `-log softmax(x W^T)[target]` of every row with a target, 0 elsewhere.
+/// `-log softmax(logits)[target]` of every row with a target, 0 elsewhere.
 pub(super) fn token_nll(
     cpu: &Cpu,
     x: &Tensor,
-    head: MatrixView<'_>,
+    head: &HeadRequest<'_, Vec<f32>>,
     targets: &[Option<u32>],
 ) -> Result<Vec<f32>> {
     let mut rows = vec![
@@ -35,10 +38,22 @@ pub(super) fn token_nll(
         };
         x.rows
     ];
-    for first in (0..head.out_features).step_by(PIECE) {
-        let last = (first + PIECE).min(head.out_features);
-        let weight = cpu.matrix(head.outputs(first, last))?;
-        let mut logits = cpu.linear(x, &weight, None)?;
+    let vocabulary = head.weight.out_features;
+    for first in (0..vocabulary).step_by(PIECE) {
+        let last = (first + PIECE).min(vocabulary);
+        let weight = cpu.matrix(head.weight.outputs(first, last).into())?;
+        let bias = head.bias.as_ref().map(|bias| bias[first..last].to_vec());
+        let mut logits = cpu.linear(x, &weight, bias.as_ref())?;
+        if head.scale != 1.0 {
+            cpu.affine(&mut logits, head.scale, 0.0)?;
+        }
+        if let Some(cap) = head.soft_cap {
+            elementwise::map(
+                &mut logits.values,
+                #[inline(always)]
+                |logit| math::soft_cap(logit, cap),
+            );
+        }
         logits
             .values
             .par_chunks_mut(last - first)

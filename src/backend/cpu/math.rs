@@ -41,6 +41,29 @@ pub(super) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// `x * sigmoid(a x)`
+#[inline(always)]
+pub(super) fn scaled_silu(x: f32, a: f32) -> f32 {
+    x / (1.0 + exp(-a * x))
+}
+
+/// `cap * tanh(x / cap)`; near 0, where `1 - exp` cancels, the odd series of tanh.
+#[inline(always)]
+pub(super) fn soft_cap(x: f32, cap: f32) -> f32 {
+    let u = x / cap;
+    let e = exp(-2.0 * u.abs());
+    let far = (1.0 - e) / (1.0 + e);
+    let square = u * u;
+    // Coefficients of tanh's Taylor series; the next term is below 1e-7 of the sum.
+    let mut series = 62.0 / 2835.0_f32;
+    series = series.mul_add(square, -17.0 / 315.0);
+    series = series.mul_add(square, 2.0 / 15.0);
+    series = series.mul_add(square, -1.0 / 3.0);
+    let near = u.abs() * series.mul_add(square, 1.0);
+    let tanh = if square < 0.04 { near } else { far };
+    cap * if u < 0.0 { -tanh } else { tanh }
+}
+
 /// GELU, tanh form: `x/2 (1 + tanh u)` is `x * sigmoid(2u)`, which does not cancel.
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
@@ -199,6 +222,13 @@ mod tests {
             let tanh_truth = wide / (1.0 + (-2.0 * u).exp());
             let erf_truth = 0.5 * wide * erfc_f64(-wide / 2f64.sqrt());
             for (name, got, truth, bound) in [
+                (
+                    "soft_cap",
+                    soft_cap(x, 3.0),
+                    3.0 * (wide / 3.0).tanh(),
+                    1e-6,
+                ),
+                ("scaled_silu", scaled_silu(x, 1.0), silu_truth, 1e-6),
                 ("silu", silu(x), silu_truth, 1e-6),
                 // Far out the exponent grows to 200 or 72, and its rounding error with it.
                 ("gelu_tanh", gelu_tanh(x), tanh_truth, 3e-5),

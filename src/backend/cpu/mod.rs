@@ -22,7 +22,8 @@ use self::{
     pool::{Buffer, Pool},
 };
 use super::{
-    AttentionMaps, AttentionRequest, Backend, NormWeights, Rows, Statistics, StatisticsRequest,
+    AttentionMaps, AttentionRequest, Backend, HeadRequest, NormWeights, Rotation, Rows, Statistics,
+    StatisticsRequest,
 };
 use crate::{
     error::Result,
@@ -31,7 +32,7 @@ use crate::{
         dtype::DType,
         rope::RopeTable,
         spec::Activation,
-        weights::{Elements, MatrixView},
+        weights::{Elements, MatrixView, WeightMatrix},
     },
 };
 
@@ -73,7 +74,17 @@ pub struct Matrix<'w> {
     in_stride: usize,
 }
 
-impl Matrix<'_> {
+impl<'w> Matrix<'w> {
+    fn new(view: MatrixView<'_>, values: Cow<'w, [f32]>) -> Self {
+        Self {
+            values,
+            out_features: view.out_features,
+            in_features: view.in_features,
+            out_stride: view.out_stride,
+            in_stride: view.in_stride,
+        }
+    }
+
     /// The weight as the right factor `[in, out]` of `x W^T`, from output `first` on.
     fn transposed(&self, first: usize) -> Operand<'_> {
         Operand {
@@ -142,23 +153,23 @@ impl Backend for Cpu {
         x.columns
     }
 
-    fn matrix<'w>(&self, view: MatrixView<'w>) -> Result<Matrix<'w>> {
-        Ok(Matrix {
-            values: to_f32(view.elements),
-            out_features: view.out_features,
-            in_features: view.in_features,
-            out_stride: view.out_stride,
-            in_stride: view.in_stride,
+    fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<'w>> {
+        Ok(match weight {
+            WeightMatrix::Stored(view) => Matrix::new(view, to_f32(view.elements)),
+            WeightMatrix::Assembled(copy) => {
+                let view = copy.view();
+                Matrix::new(view, Cow::Owned(to_f32(view.elements).into_owned()))
+            }
         })
     }
 
-    fn vector(&self, elements: Elements<'_>) -> Result<Vec<f32>> {
-        Ok(elements.to_f32().into_owned())
+    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(values)
     }
 
     fn norm(&self, x: &Tensor, norm: &NormWeights<Vec<f32>>) -> Result<Tensor> {
         let mut out = self.tensor(x.rows, x.columns);
-        norm::normalise(x.values(), x.columns, norm, &mut out.values);
+        norm::normalise(x.values(), norm, &mut out.values);
         Ok(out)
     }
 
@@ -209,17 +220,45 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn affine(&self, x: &mut Tensor, factor: f32, offset: f32) -> Result<()> {
+        elementwise::map(
+            &mut x.values,
+            #[inline(always)]
+            |x| x * factor + offset,
+        );
+        Ok(())
+    }
+
+    fn clamp(&self, x: &mut Tensor, low: f32, high: f32) -> Result<()> {
+        // Not `f32::clamp`, which would turn NaN bounds into a panic.
+        elementwise::map(
+            &mut x.values,
+            // Not `max` and `min`, which would hide a NaN.
+            #[inline(always)]
+            |x| {
+                if x < low {
+                    low
+                } else if x > high {
+                    high
+                } else {
+                    x
+                }
+            },
+        );
+        Ok(())
+    }
+
     fn rotate(
         &self,
         x: &mut Tensor,
         sequences: &[Rows],
-        head_dim: usize,
+        rotation: Rotation,
         tables: &[&RopeTable],
     ) -> Result<()> {
         let columns = x.columns;
         for (rows, table) in sequences.iter().zip(tables) {
             let values = &mut x.values[rows.start * columns..rows.end * columns];
-            elementwise::rotate(values, columns, head_dim, table);
+            elementwise::rotate(values, columns, rotation, table);
         }
         Ok(())
     }
@@ -230,11 +269,53 @@ impl Backend for Cpu {
         k: &Tensor,
         v: &Tensor,
         sequences: &[Rows],
-        request: &AttentionRequest,
+        request: &AttentionRequest<'_, Vec<f32>>,
     ) -> Result<(Tensor, Vec<AttentionMaps>)> {
-        let mut out = self.tensor(q.rows, q.columns);
+        let mut out = self.tensor(q.rows, request.heads * request.value_dim);
         let maps = attention::run(q, k, v, sequences, request, &mut out.values)?;
         Ok((out, maps))
+    }
+
+    fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
+        let (first, second) = (own.columns / heads, shared.columns);
+        let mut out = self.tensor(own.rows, heads * (first + second));
+        for (row, out) in out
+            .values
+            .chunks_exact_mut(heads * (first + second))
+            .enumerate()
+        {
+            let heads = out.chunks_exact_mut(first + second);
+            for (out, own) in heads.zip(own.row(row).chunks_exact(first)) {
+                out[..first].copy_from_slice(own);
+                out[first..].copy_from_slice(shared.row(row));
+            }
+        }
+        Ok(out)
+    }
+
+    fn gather_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        let mut out = self.tensor(rows.len(), x.columns);
+        for (row, out) in rows.iter().zip(out.values.chunks_exact_mut(x.columns)) {
+            out.copy_from_slice(x.row(*row));
+        }
+        Ok(out)
+    }
+
+    fn add_rows(
+        &self,
+        out: &mut Tensor,
+        x: &Tensor,
+        rows: &[usize],
+        factors: &[f32],
+    ) -> Result<()> {
+        let columns = x.columns;
+        for (index, (row, factor)) in rows.iter().zip(factors).enumerate() {
+            let out = &mut out.values[row * columns..(row + 1) * columns];
+            for (out, value) in out.iter_mut().zip(x.row(index)) {
+                *out += value * factor;
+            }
+        }
+        Ok(())
     }
 
     fn statistics(
@@ -260,7 +341,7 @@ impl Backend for Cpu {
     fn token_nll(
         &self,
         x: &Tensor,
-        head: MatrixView<'_>,
+        head: &HeadRequest<'_, Vec<f32>>,
         targets: &[Option<u32>],
     ) -> Result<Vec<f32>> {
         head::token_nll(self, x, head, targets)

@@ -3,15 +3,17 @@
 
 use serde_json::Value;
 
-use super::{Family, activation};
+use super::{
+    Family,
+    parts::{LayerParts, NormStyle, activation, consecutive},
+};
 use crate::{
     error::Result,
     model::{
         config::Config,
         names::Names,
         spec::{
-            Attention, DecoderSpec, Embedding, Head, Layer, Linear, Mlp, Norm, NormKind,
-            WeightLayout,
+            Attention, DecoderSpec, Embedding, Head, Layer, LearnedPositions, Mlp, WeightLayout,
         },
     },
 };
@@ -29,79 +31,67 @@ pub(super) const FAMILY: Family = Family {
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     config.refuse_unless("add_cross_attention", &Value::Bool(false))?;
     let hidden = config.size("n_embd")?;
-    let heads = config.size("n_head")?;
+    let heads = config.heads("n_head")?;
     let head_dim = hidden / heads;
     let inner = config.size_or("n_inner", 4 * hidden)?;
-    let epsilon = config.number_or("layer_norm_epsilon", 1e-5)? as f32;
+    let style = NormStyle::layer(config.number_or("layer_norm_epsilon", 1e-5)?);
     let activation = activation(config.text_or("activation_function", "gelu_new")?)?;
     let scaled = config.flag_or("scale_attn_weights", true)?;
     let by_layer = config.flag_or("scale_attn_by_inverse_layer_idx", false)?;
-
-    let norm = |name: &dyn Fn(&str) -> String| Norm {
-        kind: NormKind::Layer,
-        weight: Some(name("weight")),
-        bias: Some(name("bias")),
-        epsilon,
-    };
     let layers = (0..config.layers("n_layer")?)
         .map(|index| {
-            let layer_norm =
-                |module: &str| norm(&|what| names.layer("h", index, &format!("{module}.{what}")));
+            let parts = LayerParts {
+                names,
+                list: "h",
+                index,
+                style,
+            };
             let conv1d = |module: &str, inputs, outputs| {
-                let name = |what| names.layer("h", index, &format!("{module}.{what}"));
-                Linear::new(name("weight"), inputs, outputs)
-                    .with_bias(Some(name("bias")))
+                parts
+                    .linear(module, inputs, outputs, true)
                     .with_layout(WeightLayout::InOut)
             };
             // One stored tensor holds the query, key and value projections side by side.
-            let qkv = |part: usize| {
-                conv1d("attn.c_attn", hidden, hidden).part_of(part * hidden, 3 * hidden)
-            };
-            let mut scale = if scaled {
-                1.0 / (head_dim as f32).sqrt()
-            } else {
-                1.0
-            };
-            if by_layer {
-                scale /= (index + 1) as f32;
+            let fused = conv1d("attn.c_attn", hidden, 3 * hidden);
+            let qkv = consecutive(&fused, [hidden; 3]);
+            let o = conv1d("attn.c_proj", hidden, hidden);
+            let mut attention = Attention::new(heads, heads, head_dim, qkv, o);
+            if !scaled {
+                attention.scale = 1.0;
             }
-            Layer {
-                attention_norm: layer_norm("ln_1"),
-                attention: Attention {
-                    heads,
-                    kv_heads: heads,
-                    head_dim,
-                    scale,
-                    rope: None,
-                    q: qkv(0),
-                    k: qkv(1),
-                    v: qkv(2),
-                    o: conv1d("attn.c_proj", hidden, hidden),
-                },
-                mlp_norm: layer_norm("ln_2"),
-                mlp: Mlp::Plain {
+            if by_layer {
+                attention.scale /= (index + 1) as f32;
+            }
+            Layer::new(
+                parts.norm("ln_1", hidden),
+                attention,
+                parts.norm("ln_2", hidden),
+                Mlp::Plain {
                     up: conv1d("mlp.c_fc", hidden, inner),
                     down: conv1d("mlp.c_proj", inner, hidden),
                     activation,
                 },
-            }
+            )
         })
         .collect();
-    let embedding = names.base("wte.weight");
+    let vocab_size = config.size("vocab_size")?;
+    let table = names.base("wte.weight");
+    let tied = config.flag_or("tie_word_embeddings", true)?;
+    let head = Head::new(names.head(tied, &table), hidden, vocab_size);
+    let mut embedding = Embedding::new(table, hidden);
+    embedding.positions = Some(LearnedPositions {
+        table: names.base("wpe.weight"),
+        offset: 0,
+    });
     Ok(DecoderSpec {
         model_type: "gpt2".into(),
-        vocab_size: config.size("vocab_size")?,
+        vocab_size,
         hidden_size: hidden,
         max_positions: Some(config.size("n_positions")?),
-        head: Head {
-            weight: names.head(config.flag_or("tie_word_embeddings", true)?, &embedding),
-        },
-        embedding: Embedding {
-            tokens: embedding,
-            positions: Some(names.base("wpe.weight")),
-        },
+        head,
+        embedding,
         ropes: Vec::new(),
         layers,
-        final_norm: Some(norm(&|what| names.base(&format!("ln_f.{what}")))),
+        final_norm: Some(style.norm(&names.base("ln_f"), hidden)),
     })
 }

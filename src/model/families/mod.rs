@@ -1,14 +1,38 @@
 //! The model families massact runs: one small file each that maps a config to a [`DecoderSpec`].
 #![forbid(unsafe_code)]
 
+mod bloom;
+mod cohere;
+mod deepseek;
+mod falcon;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod glm;
 mod gpt2;
+mod gpt_neox;
+mod gpt_oss;
+mod gptj;
+mod granite;
 mod llama;
+mod llama_like;
+mod mistral;
+mod moe;
+mod mpt;
+mod nemotron;
+mod olmo;
+mod olmo2;
+mod opt;
+mod parts;
+mod phi;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
-use super::{
-    config::Config,
-    names::Names,
-    spec::{Activation, DecoderSpec, Norm, NormKind},
-};
+use super::{config::Config, names::Names, spec::DecoderSpec};
 use crate::error::{Error, Result};
 
 /// One supported `model_type`.
@@ -28,11 +52,69 @@ pub struct Family {
     pub describe: fn(&Config, &Names) -> Result<DecoderSpec>,
 }
 
+impl Family {
+    /// A family with Llama's tensor names.
+    const fn llama_like(
+        model_type: &'static str,
+        example: &'static str,
+        notes: &'static str,
+        describe: fn(&Config, &Names) -> Result<DecoderSpec>,
+    ) -> Self {
+        Self {
+            model_type,
+            example,
+            notes,
+            embedding: "embed_tokens.weight",
+            prefixes: &["model.", ""],
+            describe,
+        }
+    }
+}
+
 /// Every supported family, by `model_type`.
-pub const FAMILIES: &[Family] = &[gpt2::FAMILY, llama::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    bloom::FAMILY,
+    cohere::FAMILY,
+    cohere::COHERE2,
+    deepseek::V2,
+    deepseek::V3,
+    falcon::FAMILY,
+    gemma::FAMILY,
+    gemma2::FAMILY,
+    gemma3::MULTIMODAL,
+    gemma3::FAMILY,
+    glm::FAMILY,
+    glm::GLM4,
+    gpt2::FAMILY,
+    gpt_neox::FAMILY,
+    gpt_oss::FAMILY,
+    gptj::FAMILY,
+    granite::FAMILY,
+    llama::FAMILY,
+    mistral::MINISTRAL,
+    mistral::FAMILY,
+    moe::MIXTRAL,
+    mpt::FAMILY,
+    nemotron::FAMILY,
+    olmo::FAMILY,
+    olmo2::FAMILY,
+    olmo2::OLMO3,
+    moe::OLMOE,
+    opt::FAMILY,
+    phi::FAMILY,
+    phi3::FAMILY,
+    qwen2::FAMILY,
+    moe::QWEN2_MOE,
+    qwen3::FAMILY,
+    moe::QWEN3_MOE,
+    smollm3::FAMILY,
+    stablelm::FAMILY,
+    starcoder2::FAMILY,
+];
 
 /// The family of a config.
 pub fn find(config: &Config) -> Result<&'static Family> {
+    refuse_quantised(config)?;
     let model_type = config.model_type()?;
     FAMILIES
         .iter()
@@ -46,27 +128,17 @@ pub fn find(config: &Config) -> Result<&'static Family> {
         })
 }
 
-/// The activation that transformers calls `name`.
-fn activation(name: &str) -> Result<Activation> {
-    match name {
-        "silu" | "swish" => Ok(Activation::Silu),
-        "gelu" => Ok(Activation::GeluErf),
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
-        "relu" => Ok(Activation::Relu),
-        _ => Err(Error::new(
+/// Refuses packed weights; MXFP4 is left to the family that has it.
+fn refuse_quantised(config: &Config) -> Result<()> {
+    let Some(section) = config.section("quantization_config")? else {
+        return Ok(());
+    };
+    match section.text_or("quant_method", "unknown")? {
+        "mxfp4" => Ok(()),
+        method => Err(Error::new(
             "config.json",
-            format!("activation `{name}` is not one that massact computes"),
+            format!("the weights are quantised with `{method}`, which massact does not read"),
         )
-        .remedy("run `massact models` for what is supported")),
-    }
-}
-
-/// RMSNorm with a learned weight.
-fn rms_norm(weight: String, epsilon: f32) -> Norm {
-    Norm {
-        kind: NormKind::Rms,
-        weight: Some(weight),
-        bias: None,
-        epsilon,
+        .remedy("take the unquantised checkpoint, or dequantise it and save it in 16 bits")),
     }
 }

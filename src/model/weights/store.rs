@@ -242,10 +242,7 @@ impl WeightStore {
 
     /// The tensor `name`; it must exist and hold floats of a supported width.
     pub fn get(&self, name: &str) -> Result<StoredTensor<'_>> {
-        let entry = self.entries.get(name).ok_or_else(|| {
-            Error::new(self.describe(), format!("tensor `{name}` is missing"))
-                .remedy("the checkpoint does not match its config.json; download both again")
-        })?;
+        let entry = self.entry(name)?;
         let dtype = match entry.dtype {
             Dtype::F32 => DType::Float32,
             Dtype::BF16 => DType::BFloat16,
@@ -269,23 +266,52 @@ impl WeightStore {
 
     /// The tensor `name`, which must have exactly this shape.
     pub fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
-        let tensor = self.get(name)?;
-        if tensor.shape != shape {
+        self.check_shape(name, shape)?;
+        self.get(name)
+    }
+
+    /// The bytes of the tensor `name`, which must have exactly this shape.
+    pub fn get_bytes(&self, name: &str, shape: &[usize]) -> Result<&[u8]> {
+        self.check_shape(name, shape)?;
+        let entry = self.entry(name)?;
+        if entry.dtype != Dtype::U8 {
             return Err(Error::new(
-                self.describe(),
+                &self.shards[entry.shard].name,
                 format!(
-                    "tensor `{name}` has shape {:?}, but config.json implies {shape:?}",
-                    tensor.shape
+                    "tensor `{name}` is stored as {:?}, not as bytes",
+                    entry.dtype
                 ),
             )
             .remedy("the checkpoint does not match its config.json; download both again"));
         }
-        Ok(tensor)
+        Ok(&self.shards[entry.shard].bytes()[entry.range.clone()])
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        self.entries.get(name).ok_or_else(|| {
+            Error::new(self.describe(), format!("tensor `{name}` is missing"))
+                .remedy("the checkpoint does not match its config.json; download both again")
+        })
+    }
+
+    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let stored = &self.entry(name)?.shape;
+        if stored == shape {
+            return Ok(());
+        }
+        Err(Error::new(
+            self.describe(),
+            format!("tensor `{name}` has shape {stored:?}, but config.json implies {shape:?}"),
+        )
+        .remedy("the checkpoint does not match its config.json; download both again"))
     }
 
     /// Asks the kernel to read these tensors ahead of their use.
-    pub fn prefetch(&self, names: &[&str]) {
-        for entry in names.iter().filter_map(|name| self.entries.get(*name)) {
+    pub fn prefetch(&self, names: &[String]) {
+        for entry in names
+            .iter()
+            .filter_map(|name| self.entries.get(name.as_str()))
+        {
             self.shards[entry.shard]
                 .storage
                 .prefetch(entry.range.clone());
@@ -293,8 +319,11 @@ impl WeightStore {
     }
 
     /// Drops these tensors from the resident set; reading them again is still correct.
-    pub fn release(&self, names: &[&str]) {
-        for entry in names.iter().filter_map(|name| self.entries.get(*name)) {
+    pub fn release(&self, names: &[String]) {
+        for entry in names
+            .iter()
+            .filter_map(|name| self.entries.get(name.as_str()))
+        {
             self.shards[entry.shard]
                 .storage
                 .release(entry.range.clone());

@@ -1,4 +1,4 @@
-"""Mixtures of experts outside Qwen: Mixtral, OLMoE, gpt-oss, DeepSeek-V3."""
+"""Mixtures of experts outside Qwen: Mixtral, OLMoE, gpt-oss, DeepSeek-V2 and V3."""
 
 import torch
 
@@ -79,6 +79,71 @@ ROWS = [
             topk_group=2,
             norm_topk_prob=True,
             routed_scaling_factor=1.7,
+        ),
+        plant=unbalance,
+    ),
+    # Queries in one piece, the best group by its best expert, yarn with a factor on q.k.
+    small(
+        "deepseek-v2",
+        llama_like(
+            "deepseek_v2",
+            "DeepseekV2ForCausalLM",
+            num_key_value_heads=4,
+            q_lora_rank=None,
+            kv_lora_rank=6,
+            qk_rope_head_dim=4,
+            qk_nope_head_dim=6,
+            v_head_dim=8,
+            first_k_dense_replace=1,
+            moe_intermediate_size=7,
+            n_routed_experts=6,
+            n_shared_experts=2,
+            num_experts_per_tok=2,
+            topk_method="group_limited_greedy",
+            n_group=3,
+            topk_group=2,
+            routed_scaling_factor=1.7,
+            rope_scaling={
+                "type": "yarn",
+                "factor": 4.0,
+                "beta_fast": 32,
+                "beta_slow": 1,
+                "mscale": 0.7,
+                "mscale_all_dim": 0.9,
+                "original_max_position_embeddings": 8,
+            },
+        ),
+    ),
+    # Halves of the rotated part paired instead of neighbours, biases.
+    small(
+        "deepseek-v3-halves",
+        llama_like(
+            "deepseek_v3",
+            "DeepseekV3ForCausalLM",
+            num_key_value_heads=4,
+            q_lora_rank=None,
+            kv_lora_rank=6,
+            qk_rope_head_dim=4,
+            qk_nope_head_dim=6,
+            v_head_dim=8,
+            first_k_dense_replace=1,
+            moe_intermediate_size=7,
+            n_routed_experts=6,
+            n_shared_experts=1,
+            num_experts_per_tok=3,
+            n_group=2,
+            topk_group=1,
+            norm_topk_prob=False,
+            routed_scaling_factor=0.8,
+            attention_bias=True,
+            rope_interleave=False,
+            rope_scaling={
+                "type": "yarn",
+                "factor": 4.0,
+                "mscale": 1.0,
+                "mscale_all_dim": 1.0,
+                "original_max_position_embeddings": 8,
+            },
         ),
         plant=unbalance,
     ),

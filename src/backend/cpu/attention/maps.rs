@@ -84,38 +84,42 @@ fn block(sequence: Sequence<'_>, first: usize) -> Block {
             1,
         );
         for row in 0..positions {
-            let visible = first + row + 1;
-            let logits = &logits[row * keys..row * keys + visible];
-            let probs = &mut probs[..visible];
-            softmax(logits, probs);
+            let visible = request.visible(first + row);
+            let count = visible.len();
+            let logits = &mut logits[row * keys..(row + 1) * keys][visible.clone()];
+            sequence.finish_logits(head, visible.start, logits);
+            let probs = &mut probs[..count];
+            softmax(logits, request.sinks.map(|sinks| sinks[head]), probs);
             if request.capture.mean {
-                let place = row * length..row * length + visible;
+                let start = row * length + visible.start;
+                let place = start..start + count;
                 add(&mut block.probs[place.clone()], probs);
                 add(&mut block.logits[place], logits);
             }
             if request.capture.heads {
-                let start = (head * positions + row) * length;
-                block.head_probs[start..start + visible].copy_from_slice(probs);
-                block.head_logits[start..start + visible].copy_from_slice(logits);
+                let start = (head * positions + row) * length + visible.start;
+                block.head_probs[start..start + count].copy_from_slice(probs);
+                block.head_logits[start..start + count].copy_from_slice(logits);
             }
             if request.capture.sink {
-                add(
-                    &mut block.received[head * length..head * length + visible],
-                    probs,
-                );
+                let received = &mut block.received[head * length..(head + 1) * length];
+                add(&mut received[visible], probs);
             }
         }
     }
     block
 }
 
-fn softmax(logits: &[f32], probs: &mut [f32]) {
+/// Softmax of the logits, of which `sink` is one more that is not kept.
+fn softmax(logits: &[f32], sink: Option<f32>, probs: &mut [f32]) {
     probs.copy_from_slice(logits);
+    let sink = sink.unwrap_or(f32::NEG_INFINITY);
     vectorise(
         #[inline(always)]
         || {
-            let max = math::max(probs);
-            let inverse = 1.0 / math::exp_sum(probs, max);
+            let max = math::max(probs).max(sink);
+            let sum = math::exp_sum(probs, max);
+            let inverse = 1.0 / (sum + math::exp(sink - max));
             for value in probs.iter_mut() {
                 *value *= inverse;
             }
@@ -136,9 +140,14 @@ fn assemble(sequence: Sequence<'_>, blocks: &[Block]) -> AttentionMaps {
         let mut map = Vec::with_capacity(length * length);
         for block in blocks {
             for (row, sums) in part(block).chunks_exact(length).enumerate() {
-                let visible = block.first + row + 1;
-                map.extend(sums[..visible].iter().map(|sum| sum / heads as f32));
-                map.resize(map.len() + length - visible, f32::NAN);
+                let visible = sequence.request.visible(block.first + row);
+                map.extend(sums.iter().enumerate().map(|(key, sum)| {
+                    if visible.contains(&key) {
+                        sum / heads as f32
+                    } else {
+                        f32::NAN
+                    }
+                }));
             }
         }
         map
@@ -160,8 +169,7 @@ fn assemble(sequence: Sequence<'_>, blocks: &[Block]) -> AttentionMaps {
         }
         for row in mass.chunks_exact_mut(length) {
             for (key, value) in row.iter_mut().enumerate() {
-                // Key j is seen by the queries j..length.
-                *value /= (length - key) as f32;
+                *value /= sequence.request.viewers(key, length) as f32;
             }
         }
         mass

@@ -6,7 +6,7 @@ mod tiles;
 
 use rayon::prelude::*;
 
-use super::{Tensor, gemm::Operand};
+use super::{Tensor, gemm::Operand, math, simd::vectorise};
 use crate::{
     backend::{AttentionMaps, AttentionRequest, Rows},
     error::Result,
@@ -26,7 +26,7 @@ struct Sequence<'a> {
     start: usize,
     /// Number of positions.
     length: usize,
-    request: &'a AttentionRequest,
+    request: &'a AttentionRequest<'a, Vec<f32>>,
 }
 
 impl<'a> Sequence<'a> {
@@ -35,9 +35,10 @@ impl<'a> Sequence<'a> {
         self.request.heads / self.request.kv_heads
     }
 
-    /// Head `head` of `tensor` from position `first` on, as `[positions, head_dim]`.
-    fn head(&self, tensor: &'a Tensor, head: usize, first: usize) -> Operand<'a> {
-        let offset = (self.start + first) * tensor.columns + head * self.request.head_dim;
+    /// Head `head` (of `width` values) of `tensor` from position `first` on, as
+    /// `[positions, width]`.
+    fn head(&self, tensor: &'a Tensor, head: usize, width: usize, first: usize) -> Operand<'a> {
+        let offset = (self.start + first) * tensor.columns + head * width;
         Operand {
             values: &tensor.values()[offset..],
             row_stride: tensor.columns,
@@ -47,11 +48,36 @@ impl<'a> Sequence<'a> {
 
     /// Keys of a head from position `first` on, as `[head_dim, positions]`.
     fn keys(&self, kv_head: usize, first: usize) -> Operand<'a> {
-        let keys = self.head(self.k, kv_head, first);
+        let keys = self.head(self.k, kv_head, self.request.head_dim, first);
         Operand {
             row_stride: keys.column_stride,
             column_stride: keys.row_stride,
             ..keys
+        }
+    }
+
+    /// Values of a head from position `first` on, as `[positions, value_dim]`.
+    fn values(&self, kv_head: usize, first: usize) -> Operand<'a> {
+        self.head(self.v, kv_head, self.request.value_dim, first)
+    }
+
+    /// Turns products q.k of one head with the keys `first..` into logits, where they differ.
+    fn finish_logits(&self, head: usize, first: usize, logits: &mut [f32]) {
+        if let Some(cap) = self.request.soft_cap {
+            vectorise(
+                #[inline(always)]
+                || {
+                    for logit in logits.iter_mut() {
+                        *logit = math::soft_cap(*logit, cap);
+                    }
+                },
+            );
+        }
+        if let Some(alibi) = self.request.alibi {
+            let bias = alibi.bias(head, first..first + logits.len(), self.length);
+            for (logit, bias) in logits.iter_mut().zip(bias) {
+                *logit += bias;
+            }
         }
     }
 
@@ -75,7 +101,7 @@ pub(super) fn run(
     k: &Tensor,
     v: &Tensor,
     sequences: &[Rows],
-    request: &AttentionRequest,
+    request: &AttentionRequest<'_, Vec<f32>>,
     out: &mut [f32],
 ) -> Result<Vec<AttentionMaps>> {
     let sequence = |rows: &Rows| Sequence {
@@ -89,9 +115,10 @@ pub(super) fn run(
     let mut tasks = Vec::new();
     let mut rest = out;
     for rows in sequences {
-        let (mine, others) = rest.split_at_mut(rows.len() * q.columns);
+        let columns = request.heads * request.value_dim;
+        let (mine, others) = rest.split_at_mut(rows.len() * columns);
         rest = others;
-        for (block, out) in mine.chunks_mut(QUERIES * q.columns).enumerate() {
+        for (block, out) in mine.chunks_mut(QUERIES * columns).enumerate() {
             tasks.push((sequence(rows), block * QUERIES, out));
         }
     }
@@ -111,4 +138,156 @@ pub(super) fn run(
         .iter()
         .map(|rows| maps::capture(sequence(rows)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::{AttentionCapture, Backend, cpu::Cpu},
+        model::spec::Alibi,
+    };
+
+    const LENGTH: usize = 700;
+
+    fn noise(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// Probabilities `[T]` of one row in double precision; hidden keys are 0.
+    fn row(
+        request: &AttentionRequest<'_, Vec<f32>>,
+        (q, k): (&[f32], &[f32]),
+        (head, query): (usize, usize),
+    ) -> Vec<f64> {
+        let (width, group) = (request.head_dim, request.heads / request.kv_heads);
+        let part = |x: &[f32], heads: usize, head: usize, row: usize| -> Vec<f64> {
+            let start = (row * heads + head) * width;
+            x[start..start + width]
+                .iter()
+                .map(|v| f64::from(*v))
+                .collect()
+        };
+        let queries = part(q, request.heads, head, query);
+        let first = request
+            .window
+            .map_or(0, |window| (query + 1).saturating_sub(window));
+        let mut weights = vec![0.0; LENGTH];
+        let mut total = request
+            .sinks
+            .map_or(0.0, |sinks| f64::from(sinks[head]).exp());
+        for (key, weight) in weights.iter_mut().enumerate().take(query + 1).skip(first) {
+            let keys = part(k, request.kv_heads, head / group, key);
+            let dot: f64 = queries.iter().zip(&keys).map(|(a, b)| a * b).sum();
+            let mut logit = dot * f64::from(request.scale);
+            if let Some(cap) = request.soft_cap {
+                logit = f64::from(cap) * (logit / f64::from(cap)).tanh();
+            }
+            if let Some(alibi) = request.alibi {
+                logit += f64::from(alibi.slopes[head]) * (key as f64 - query as f64);
+            }
+            *weight = logit.exp();
+            total += *weight;
+        }
+        weights.iter().map(|weight| weight / total).collect()
+    }
+
+    /// Output and sink mass against the sums of double-precision rows.
+    fn check(request: &AttentionRequest<'_, Vec<f32>>) -> Result<()> {
+        let cpu = Cpu::new();
+        let (heads, kv_heads, value) = (request.heads, request.kv_heads, request.value_dim);
+        let (wide, narrow) = (heads * request.head_dim, kv_heads * request.head_dim);
+        let (q, k) = (noise(LENGTH * wide, 1), noise(LENGTH * narrow, 2));
+        let v = noise(LENGTH * kv_heads * value, 3);
+        let (out, maps) = cpu.attention(
+            &cpu.upload(LENGTH, wide, q.clone())?,
+            &cpu.upload(LENGTH, narrow, k.clone())?,
+            &cpu.upload(LENGTH, kv_heads * value, v.clone())?,
+            std::slice::from_ref(&(0..LENGTH)),
+            request,
+        )?;
+        let mass = maps[0].sink_mass.as_ref().expect("asked for");
+        for head in 0..heads {
+            let mut received = vec![0.0; LENGTH];
+            for query in 0..LENGTH {
+                let probs = row(request, (&q, &k), (head, query));
+                for (sum, prob) in received.iter_mut().zip(&probs) {
+                    *sum += prob;
+                }
+                for dimension in 0..value {
+                    let column = head / (heads / kv_heads) * value + dimension;
+                    let values = v.iter().skip(column).step_by(kv_heads * value);
+                    let truth: f64 = probs
+                        .iter()
+                        .zip(values)
+                        .map(|(p, v)| p * f64::from(*v))
+                        .sum();
+                    let got = f64::from(out.row(query)[head * value + dimension]);
+                    assert!((got - truth).abs() < 2e-6, "{head} {query}: {got} {truth}");
+                }
+            }
+            for (key, sum) in received.iter().enumerate() {
+                let truth = sum / request.viewers(key, LENGTH) as f64;
+                let got = f64::from(mass[head * LENGTH + key]);
+                assert!((got - truth).abs() < 2e-6, "{head} {key}: {got} {truth}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn options_match_double_precision_across_tiles() {
+        let (alibi, sinks) = (Alibi::exact(3), vec![0.5, -1.0, 3.0]);
+        let plain = || AttentionRequest {
+            heads: 3,
+            kv_heads: 1,
+            head_dim: 6,
+            value_dim: 6,
+            scale: 0.9,
+            window: None,
+            soft_cap: None,
+            alibi: None,
+            sinks: None,
+            capture: AttentionCapture {
+                sink: true,
+                ..AttentionCapture::default()
+            },
+        };
+        let requests = [
+            plain(),
+            AttentionRequest {
+                window: Some(65),
+                ..plain()
+            },
+            AttentionRequest {
+                window: Some(300),
+                value_dim: 4,
+                ..plain()
+            },
+            AttentionRequest {
+                soft_cap: Some(0.7),
+                window: Some(1),
+                ..plain()
+            },
+            AttentionRequest {
+                sinks: Some(&sinks),
+                window: Some(256),
+                ..plain()
+            },
+            AttentionRequest {
+                alibi: Some(&alibi),
+                kv_heads: 3,
+                ..plain()
+            },
+        ];
+        for request in requests {
+            assert_eq!(check(&request), Ok(()));
+        }
+    }
 }

@@ -3,10 +3,13 @@
 #![forbid(unsafe_code)]
 
 use super::{QUERIES, Sequence};
-use crate::backend::cpu::{
-    gemm::{self, Operand, Shape},
-    math,
-    simd::vectorise,
+use crate::backend::{
+    Rows,
+    cpu::{
+        gemm::{self, Operand, Shape},
+        math,
+        simd::vectorise,
+    },
 };
 
 /// Keys in a tile. 64 x 4 query rows by 256 keys is 256 KiB of logits, half a second-level cache.
@@ -28,7 +31,7 @@ pub(super) struct Scratch {
 /// All heads of the query positions `first..` that `out` has room for.
 pub(super) fn attend(sequence: Sequence<'_>, first: usize, out: &mut [f32], scratch: &mut Scratch) {
     let request = sequence.request;
-    let columns = request.heads * request.head_dim;
+    let columns = request.heads * request.value_dim;
     let positions = out.len() / columns;
     let group = sequence.group();
     let step = (ROWS / QUERIES).clamp(1, group);
@@ -38,30 +41,42 @@ pub(super) fn attend(sequence: Sequence<'_>, first: usize, out: &mut [f32], scra
             let heads = head..(head + step).min((kv_head + 1) * group);
             let count = heads.len();
             sequence.gather_queries(first..first + positions, heads, &mut scratch.queries);
-            scratch.attend_heads(sequence, kv_head, first, positions, count);
-            scratch.write(out, columns, head * request.head_dim, count);
+            scratch.attend_heads(sequence, head, first, positions, count);
+            scratch.write(out, columns, head * request.value_dim, count);
         }
     }
 }
 
 impl Scratch {
-    /// Runs the gathered queries (`heads` rows a position) over the keys they can see.
+    /// Runs the gathered queries (`heads` rows a position, from `head` on) over the keys they can
+    /// see.
     fn attend_heads(
         &mut self,
         sequence: Sequence<'_>,
-        kv_head: usize,
+        head: usize,
         first: usize,
         positions: usize,
         heads: usize,
     ) {
-        let width = sequence.request.head_dim;
+        let request = sequence.request;
+        let kv_head = head / sequence.group();
+        let (width, value_width) = (request.head_dim, request.value_dim);
         let rows = positions * heads;
         self.output.clear();
-        self.output.resize(rows * width, 0.0);
+        self.output.resize(rows * value_width, 0.0);
         self.softmax.clear();
         self.softmax.resize(rows, (f32::NEG_INFINITY, 0.0));
+        if let Some(sinks) = request.sinks {
+            // A sink is a logit already seen, whose value is zero.
+            for (row, state) in self.softmax.iter_mut().enumerate() {
+                *state = (sinks[head + row % heads], 1.0);
+            }
+        }
+        let changed = request.soft_cap.is_some() || request.alibi.is_some();
         let end = first + positions;
-        for tile in (0..end).step_by(KEYS) {
+        // The first position sees furthest back.
+        let start = request.visible(first).start / KEYS * KEYS;
+        for tile in (start..end).step_by(KEYS) {
             let keys = KEYS.min(end - tile);
             self.logits.resize(rows * KEYS, 0.0);
             gemm::multiply(
@@ -82,27 +97,31 @@ impl Scratch {
                 1,
             );
             for row in 0..rows {
-                let position = first + row / heads;
-                let visible = (position + 1).saturating_sub(tile).min(keys);
+                let visible = request.visible(first + row / heads);
+                let visible = visible.start.saturating_sub(tile).min(keys)
+                    ..visible.end.saturating_sub(tile).min(keys);
                 let logits = &mut self.logits[row * keys..(row + 1) * keys];
-                let output = &mut self.output[row * width..(row + 1) * width];
+                if changed {
+                    sequence.finish_logits(head + row % heads, tile, logits);
+                }
+                let output = &mut self.output[row * value_width..(row + 1) * value_width];
                 update(&mut self.softmax[row], logits, visible, output);
             }
             gemm::multiply(
                 Shape {
                     m: rows,
-                    n: width,
+                    n: value_width,
                     k: keys,
                 },
                 &mut self.output,
-                width,
+                value_width,
                 true,
                 Operand {
                     values: &self.logits,
                     row_stride: keys,
                     column_stride: 1,
                 },
-                sequence.head(sequence.v, kv_head, tile),
+                sequence.values(kv_head, tile),
                 1,
             );
         }
@@ -125,10 +144,11 @@ impl Scratch {
     }
 }
 
-/// Turns a tile's logits of one row into unnormalised probabilities; the first `visible` count.
-fn update(state: &mut (f32, f32), logits: &mut [f32], visible: usize, output: &mut [f32]) {
-    let (seen, hidden) = logits.split_at_mut(visible);
-    hidden.fill(0.0);
+/// Turns a tile's logits of one row into unnormalised probabilities; only `visible` ones count.
+fn update(state: &mut (f32, f32), logits: &mut [f32], visible: Rows, output: &mut [f32]) {
+    logits[visible.end..].fill(0.0);
+    logits[..visible.start].fill(0.0);
+    let seen = &mut logits[visible];
     if seen.is_empty() {
         return;
     }

@@ -1,0 +1,214 @@
+//! Self-attention of one layer.
+#![forbid(unsafe_code)]
+
+use super::{
+    layer::Pass,
+    parts::{Projection, load_norm},
+    probe::Probe,
+    site::Site,
+};
+use crate::{
+    backend::{AttentionRequest, Backend, NormWeights, Rotation},
+    error::Result,
+    model::{
+        Model,
+        spec::{Attention, LowRank, Projections},
+    },
+};
+
+/// A layer's attention on the device.
+pub(super) struct AttentionWeights<'m, B: Backend> {
+    spec: &'m Attention,
+    projections: QkvWeights<'m, B>,
+    qk_norm: Option<[NormWeights<B::Vector>; 2]>,
+    sinks: Option<B::Vector>,
+    o: Projection<'m, B>,
+}
+
+/// How queries, keys and values are made.
+enum QkvWeights<'m, B: Backend> {
+    Direct([Projection<'m, B>; 3]),
+    Latent(Box<LatentWeights<'m, B>>),
+}
+
+/// Multi-head latent attention.
+struct LatentWeights<'m, B: Backend> {
+    q: LowRankWeights<'m, B>,
+    compress: Projection<'m, B>,
+    norm: NormWeights<B::Vector>,
+    k: Projection<'m, B>,
+    v: Projection<'m, B>,
+    k_rope: Projection<'m, B>,
+}
+
+/// A projection, perhaps through a narrow middle.
+struct LowRankWeights<'m, B: Backend> {
+    narrow: Option<(Projection<'m, B>, NormWeights<B::Vector>)>,
+    last: Projection<'m, B>,
+}
+
+impl<'m, B: Backend> LowRankWeights<'m, B> {
+    fn load(backend: &B, model: &'m Model, spec: &LowRank) -> Result<Self> {
+        Ok(match spec {
+            LowRank::Full(linear) => Self {
+                narrow: None,
+                last: Projection::load(backend, model, linear)?,
+            },
+            LowRank::Factored { down, norm, up } => Self {
+                narrow: Some((
+                    Projection::load(backend, model, down)?,
+                    load_norm(backend, model, norm)?,
+                )),
+                last: Projection::load(backend, model, up)?,
+            },
+        })
+    }
+
+    fn apply(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        match &self.narrow {
+            None => self.last.apply(backend, x),
+            Some((down, norm)) => {
+                let narrow = backend.norm(&down.apply(backend, x)?, norm)?;
+                self.last.apply(backend, &narrow)
+            }
+        }
+    }
+}
+
+impl<'m, B: Backend> AttentionWeights<'m, B> {
+    /// Puts them on the device.
+    pub(super) fn load(backend: &B, model: &'m Model, spec: &'m Attention) -> Result<Self> {
+        let load = |linear| Projection::load(backend, model, linear);
+        let qk_norm = spec.qk_norm.as_ref().map(|norm| {
+            Ok([
+                load_norm(backend, model, &norm.q)?,
+                load_norm(backend, model, &norm.k)?,
+            ])
+        });
+        let sinks = spec.sinks.as_ref().map(|name| {
+            let values = model.vector(name, spec.heads)?;
+            backend.vector(values)
+        });
+        Ok(Self {
+            spec,
+            projections: match &spec.projections {
+                Projections::Direct { q, k, v } => {
+                    QkvWeights::Direct([load(q)?, load(k)?, load(v)?])
+                }
+                Projections::Latent(latent) => QkvWeights::Latent(Box::new(LatentWeights {
+                    q: LowRankWeights::load(backend, model, &latent.q)?,
+                    compress: load(&latent.compress)?,
+                    norm: load_norm(backend, model, &latent.norm)?,
+                    k: load(&latent.k)?,
+                    v: load(&latent.v)?,
+                    k_rope: load(&latent.k_rope)?,
+                })),
+            },
+            qk_norm: qk_norm.transpose()?,
+            sinks: sinks.transpose()?,
+            o: load(&spec.o)?,
+        })
+    }
+
+    /// What attention adds to the residual stream.
+    pub(super) fn run(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        input: &B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<B::Tensor> {
+        let backend = pass.forward.backend;
+        let spec = self.spec;
+        let [q, k, v] = match &self.projections {
+            QkvWeights::Direct(projections) => self.direct(pass, projections, input)?,
+            QkvWeights::Latent(latent) => self.latent(pass, latent, input)?,
+        };
+        for (site, tensor) in [(Site::Q, &q), (Site::K, &k), (Site::V, &v)] {
+            pass.observe(probe, site, tensor)?;
+        }
+        let request = AttentionRequest {
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            value_dim: spec.value_dim,
+            scale: spec.scale,
+            window: spec.window,
+            soft_cap: spec.soft_cap,
+            alibi: spec.alibi.as_ref(),
+            sinks: self.sinks.as_ref(),
+            capture: pass.forward.plan.attention,
+        };
+        let rows = &pass.batch.rows;
+        let (context, maps) = backend.attention(&q, &k, &v, rows, &request)?;
+        probe.attention(pass.index, pass.batch, maps)?;
+        self.o.apply(backend, &context)
+    }
+
+    fn direct(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        projections: &[Projection<'m, B>; 3],
+        input: &B::Tensor,
+    ) -> Result<[B::Tensor; 3]> {
+        let backend = pass.forward.backend;
+        let [q, k, v] = projections;
+        let mut qkv = [
+            q.apply(backend, input)?,
+            k.apply(backend, input)?,
+            v.apply(backend, input)?,
+        ];
+        if let Some(norms) = &self.qk_norm {
+            for (tensor, norm) in qkv.iter_mut().zip(norms) {
+                *tensor = backend.norm(tensor, norm)?;
+            }
+        }
+        if let Some(limit) = self.spec.clip {
+            for tensor in &mut qkv {
+                backend.clamp(tensor, -limit, limit)?;
+            }
+        }
+        let rotation = Rotation {
+            head_dim: self.spec.head_dim,
+            first: self.spec.rope_first,
+        };
+        for tensor in &mut qkv[..2] {
+            self.rotate(pass, tensor, rotation)?;
+        }
+        Ok(qkv)
+    }
+
+    fn latent(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        weights: &LatentWeights<'m, B>,
+        input: &B::Tensor,
+    ) -> Result<[B::Tensor; 3]> {
+        let backend = pass.forward.backend;
+        let spec = self.spec;
+        let mut q = weights.q.apply(backend, input)?;
+        let rotation = Rotation {
+            head_dim: spec.head_dim,
+            first: spec.rope_first,
+        };
+        self.rotate(pass, &mut q, rotation)?;
+        let mut shared = weights.k_rope.apply(backend, input)?;
+        let rotation = Rotation {
+            head_dim: backend.columns(&shared),
+            first: 0,
+        };
+        self.rotate(pass, &mut shared, rotation)?;
+        let latent = backend.norm(&weights.compress.apply(backend, input)?, &weights.norm)?;
+        let k = weights.k.apply(backend, &latent)?;
+        let k = backend.join_heads(&k, &shared, spec.kv_heads)?;
+        Ok([q, k, weights.v.apply(backend, &latent)?])
+    }
+
+    fn rotate(&self, pass: &Pass<'_, '_, B>, x: &mut B::Tensor, rotation: Rotation) -> Result<()> {
+        let Some(rope) = self.spec.rope else {
+            return Ok(());
+        };
+        let tables = pass.forward.rope_tables(rope, pass.batch);
+        let rows = &pass.batch.rows;
+        pass.forward.backend.rotate(x, rows, rotation, &tables)
+    }
+}

@@ -1,0 +1,120 @@
+//! Feed-forward part of one layer.
+#![forbid(unsafe_code)]
+
+use super::site::Site;
+use super::{experts, experts::ExpertWeights, layer::Pass, parts::Projection, probe::Probe};
+use crate::{
+    backend::Backend,
+    error::Result,
+    model::{
+        Model,
+        spec::{Activation, GatedMlp, Mlp},
+    },
+};
+
+/// A layer's MLP on the device.
+pub(super) enum MlpWeights<'m, B: Backend> {
+    Gated(GatedWeights<'m, B>),
+    Plain {
+        up: Projection<'m, B>,
+        down: Projection<'m, B>,
+        activation: Activation,
+    },
+    Experts(Box<ExpertWeights<'m, B>>),
+}
+
+impl<'m, B: Backend> MlpWeights<'m, B> {
+    /// Puts it on the device.
+    pub(super) fn load(backend: &B, model: &'m Model, spec: &'m Mlp) -> Result<Self> {
+        Ok(match spec {
+            Mlp::Gated(mlp) => Self::Gated(GatedWeights::load(backend, model, mlp)?),
+            Mlp::Plain {
+                up,
+                down,
+                activation,
+            } => Self::Plain {
+                up: Projection::load(backend, model, up)?,
+                down: Projection::load(backend, model, down)?,
+                activation: *activation,
+            },
+            Mlp::Experts(experts) => {
+                Self::Experts(Box::new(ExpertWeights::load(backend, model, experts)?))
+            }
+        })
+    }
+
+    /// What the MLP adds to the residual stream.
+    pub(super) fn run(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        input: &B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<B::Tensor> {
+        let backend = pass.forward.backend;
+        match self {
+            Self::Gated(mlp) => {
+                mlp.run(backend, input, |gate| pass.observe(probe, Site::Gate, gate))
+            }
+            Self::Plain {
+                up,
+                down,
+                activation,
+            } => {
+                let mut inner = up.apply(backend, input)?;
+                backend.activate(&mut inner, *activation)?;
+                pass.observe(probe, Site::Gate, &inner)?;
+                down.apply(backend, &inner)
+            }
+            Self::Experts(weights) => experts::run(pass.forward, weights, input),
+        }
+    }
+}
+
+/// A gated MLP on the device.
+pub(super) struct GatedWeights<'m, B: Backend> {
+    gate: Projection<'m, B>,
+    up: Projection<'m, B>,
+    down: Projection<'m, B>,
+    activation: Activation,
+    limit: Option<f32>,
+    up_offset: f32,
+}
+
+impl<'m, B: Backend> GatedWeights<'m, B> {
+    /// Puts it on the device.
+    pub(super) fn load(backend: &B, model: &'m Model, spec: &GatedMlp) -> Result<Self> {
+        Ok(Self {
+            gate: Projection::load(backend, model, &spec.gate)?,
+            up: Projection::load(backend, model, &spec.up)?,
+            down: Projection::load(backend, model, &spec.down)?,
+            activation: spec.activation,
+            limit: spec.limit,
+            up_offset: spec.up_offset,
+        })
+    }
+
+    /// `down(activation(gate(x)) * (up(x) + offset))`; `observe` sees the activation's output.
+    pub(super) fn run(
+        &self,
+        backend: &B,
+        input: &B::Tensor,
+        observe: impl FnOnce(&B::Tensor) -> Result<()>,
+    ) -> Result<B::Tensor> {
+        let mut inner = self.gate.apply(backend, input)?;
+        if let Some(limit) = self.limit {
+            backend.clamp(&mut inner, f32::NEG_INFINITY, limit)?;
+        }
+        backend.activate(&mut inner, self.activation)?;
+        observe(&inner)?;
+        let mut up = self.up.apply(backend, input)?;
+        if let Some(limit) = self.limit {
+            backend.clamp(&mut up, -limit, limit)?;
+        }
+        if self.up_offset != 0.0 {
+            backend.affine(&mut up, 1.0, self.up_offset)?;
+        }
+        backend.multiply(&mut inner, &up)?;
+        drop(up);
+        self.down.apply(backend, &inner)
+    }
+}

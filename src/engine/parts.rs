@@ -1,0 +1,76 @@
+//! Projections and norms on the device.
+#![forbid(unsafe_code)]
+
+use crate::{
+    backend::{Backend, NormWeights},
+    error::Result,
+    model::{
+        Model,
+        spec::{Linear, Norm},
+    },
+};
+
+/// A projection on the device.
+pub(super) struct Projection<'m, B: Backend> {
+    weight: B::Matrix<'m>,
+    bias: Option<B::Vector>,
+}
+
+impl<'m, B: Backend> Projection<'m, B> {
+    /// Puts it there.
+    pub(super) fn load(backend: &B, model: &'m Model, linear: &Linear) -> Result<Self> {
+        let bias = model.bias(linear)?;
+        Ok(Self {
+            weight: backend.matrix(model.matrix(linear)?)?,
+            bias: bias.map(|bias| backend.vector(bias)).transpose()?,
+        })
+    }
+
+    /// `x W^T + b`
+    pub(super) fn apply(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        backend.linear(x, &self.weight, self.bias.as_ref())
+    }
+}
+
+/// Puts a norm's vectors on the device.
+pub(super) fn load_norm<B: Backend>(
+    backend: &B,
+    model: &Model,
+    norm: &Norm,
+) -> Result<NormWeights<B::Vector>> {
+    let vectors = model.norm(norm)?;
+    let vector = |values: Option<_>| values.map(|values| backend.vector(values)).transpose();
+    Ok(NormWeights {
+        kind: norm.kind,
+        width: norm.width,
+        weight: vector(vectors.weight)?,
+        bias: vector(vectors.bias)?,
+        epsilon: norm.epsilon,
+    })
+}
+
+/// Norms around one part of a layer, on the device.
+pub(super) struct Norms<V> {
+    pub(super) input: Option<NormWeights<V>>,
+    pub(super) output: Option<NormWeights<V>>,
+    pub(super) sum: Option<NormWeights<V>>,
+}
+
+impl<V> Norms<V> {
+    /// Puts them there.
+    pub(super) fn load<B: Backend<Vector = V>>(
+        backend: &B,
+        model: &Model,
+        norms: &crate::model::spec::Norms,
+    ) -> Result<Self> {
+        let load = |norm: &Option<Norm>| {
+            let norm = norm.as_ref();
+            norm.map(|norm| load_norm(backend, model, norm)).transpose()
+        };
+        Ok(Self {
+            input: load(&norms.input)?,
+            output: load(&norms.output)?,
+            sum: load(&norms.sum)?,
+        })
+    }
+}

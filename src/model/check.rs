@@ -1,0 +1,99 @@
+//! Checks of a description before anything divides by its numbers.
+#![forbid(unsafe_code)]
+
+use super::spec::{Attention, DecoderSpec, Experts, Linear, LowRank, Mlp, Projections, RowGroups};
+use crate::error::{Error, Result};
+
+/// Refuses numbers that do not fit together.
+pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
+    for layer in &spec.layers {
+        heads(spec, &layer.attention)?;
+        if let Mlp::Experts(mixture) = &layer.mlp {
+            experts(mixture)?;
+        }
+        for norm in layer.norms() {
+            if norm.width == 0 {
+                return Err(damaged("a norm over no values"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
+    let Attention {
+        heads,
+        kv_heads,
+        head_dim,
+        value_dim,
+        ..
+    } = *attention;
+    let q_width = match &attention.projections {
+        Projections::Direct { q, .. } => q.out_features,
+        Projections::Latent(latent) => match &latent.q {
+            LowRank::Full(linear) | LowRank::Factored { up: linear, .. } => linear.out_features,
+        },
+    };
+    let rotated = attention.rope.map_or(0, |rope| spec.ropes[rope].dims);
+    let fits = heads * head_dim != 0
+        && value_dim != 0
+        && heads.is_multiple_of(kv_heads)
+        && q_width == heads * head_dim
+        && attention.o.in_features == heads * value_dim
+        && attention.rope_first + rotated <= head_dim;
+    if fits {
+        return Ok(());
+    }
+    Err(damaged(format!(
+        "{heads} query heads, {kv_heads} key/value heads and a hidden size of {} do not fit together",
+        spec.hidden_size
+    )))
+}
+
+fn experts(experts: &Experts) -> Result<()> {
+    let routing = &experts.routing;
+    if routing.top_k > experts.count {
+        return Err(damaged(format!(
+            "{} experts per token of {} experts",
+            routing.top_k, experts.count
+        )));
+    }
+    let Some(groups) = routing.groups else {
+        return Ok(());
+    };
+    let size = experts.count / groups.count;
+    if !experts.count.is_multiple_of(groups.count)
+        || groups.kept > groups.count
+        || groups.best > size
+        || routing.top_k > groups.kept * size
+    {
+        return Err(damaged(format!(
+            "{} experts in {} groups, of which {} take part, do not fit together",
+            experts.count, groups.count, groups.kept
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a projection whose outputs lie outside its tensor.
+pub(super) fn outputs(linear: &Linear) -> Result<()> {
+    let grouped =
+        matches!(linear.groups, Some(RowGroups { size, stride }) if size == 0 || stride < size);
+    if grouped || linear.out_features == 0 {
+        return Err(damaged(format!(
+            "tensor `{}` has no outputs",
+            linear.weight
+        )));
+    }
+    if linear.stored_output(linear.out_features - 1) >= linear.stored_outputs {
+        return Err(damaged(format!(
+            "tensor `{}` has fewer outputs than its parts need",
+            linear.weight
+        )));
+    }
+    Ok(())
+}
+
+fn damaged(reason: impl std::fmt::Display) -> Error {
+    Error::new("config.json", reason).remedy("the file is damaged; download it again")
+}

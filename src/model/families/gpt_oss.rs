@@ -1,0 +1,113 @@
+//! gpt-oss (transformers `modeling_gpt_oss.py`): experts with clamped SwiGLU in four-bit floats,
+//! attention sinks, every other layer sliding.
+#![forbid(unsafe_code)]
+
+use super::{
+    Family,
+    llama_like::{self, Options},
+    parts::{LayerParts, NormStyle, windows},
+};
+use crate::{
+    error::{Error, Result},
+    model::{
+        config::Config,
+        names::Names,
+        spec::{
+            Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, WeightLayout,
+        },
+    },
+};
+
+/// Registry row.
+pub(super) const FAMILY: Family = Family::llama_like(
+    "gpt_oss",
+    "openai/gpt-oss-20b",
+    "experts with clamped SwiGLU (MXFP4 or 16-bit), learned attention sinks, yarn, every other layer sliding, biases",
+    describe,
+);
+
+fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    if config.get("rope_scaling").is_none() && config.get("rope_parameters").is_none() {
+        return Err(Error::new("config.json", "`rope_scaling` is missing")
+            .remedy("the file is incomplete; download it again"));
+    }
+    let biased = config.flag_or("attention_bias", true)?;
+    let mut options = Options::read(config)?;
+    (options.qkv_bias, options.o_bias) = (biased, biased);
+    options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
+    options.rope.theta = 1.5e5;
+    let window = Some(config.size_or("sliding_window", 128)?);
+    let windows = windows(config, options.sizes.layers, window, |index| index % 2 == 0)?;
+    let packed = config.section("quantization_config")?.is_some();
+    let experts = ExpertSizes {
+        hidden: options.sizes.hidden,
+        inner: options.sizes.inner,
+        count: config.experts(config.either(&["num_local_experts", "num_experts"]))?,
+        top_k: config.size(config.either(&["num_experts_per_tok", "experts_per_token"]))?,
+        alpha: config.number_or("swiglu_alpha", 1.702)? as f32,
+        limit: config.number_or("swiglu_limit", 7.0)? as f32,
+        packed,
+    };
+    llama_like::describe(config, names, &options, |parts, layer| {
+        layer.attention.window = windows[parts.index];
+        layer.attention.sinks = Some(parts.name("self_attn.sinks"));
+        layer.mlp = Mlp::Experts(Box::new(experts.describe(parts)));
+        Ok(())
+    })
+}
+
+struct ExpertSizes {
+    hidden: usize,
+    inner: usize,
+    count: usize,
+    top_k: usize,
+    alpha: f32,
+    limit: f32,
+    /// Four-bit floats rather than one 16-bit tensor.
+    packed: bool,
+}
+
+impl ExpertSizes {
+    fn describe(&self, parts: &LayerParts<'_>) -> Experts {
+        let (hidden, inner) = (self.hidden, self.inner);
+        let stacked = |name: &str, inputs, outputs| {
+            let name = parts.name(&format!("mlp.experts.{name}"));
+            Linear::new(name.clone(), inputs, outputs)
+                .with_bias(Some(format!("{name}_bias")))
+                .with_layout(if self.packed {
+                    WeightLayout::Mxfp4
+                } else {
+                    WeightLayout::InOut
+                })
+                .stacked(self.count)
+        };
+        // Gate and up alternate.
+        let gate_up =
+            |first| stacked("gate_up_proj", hidden, inner).grouped(first, 1, 2, 2 * inner);
+        let down = stacked("down_proj", inner, hidden);
+        Experts {
+            count: self.count,
+            expert: GatedMlp {
+                limit: Some(self.limit),
+                up_offset: 1.0,
+                ..GatedMlp::new(
+                    gate_up(0),
+                    gate_up(1),
+                    down,
+                    Activation::ScaledSilu(self.alpha),
+                )
+            },
+            routing: Routing {
+                router: parts.linear("mlp.router", hidden, self.count, true),
+                // Softmax over the chosen logits is softmax over all, renormalised.
+                score: Score::Softmax,
+                correction: None,
+                groups: None,
+                top_k: self.top_k,
+                renormalise: true,
+                scale: 1.0,
+            },
+            shared: None,
+        }
+    }
+}

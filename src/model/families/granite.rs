@@ -1,0 +1,37 @@
+//! Granite (transformers `modeling_granite.py`): Llama with multipliers.
+#![forbid(unsafe_code)]
+
+use super::{
+    Family,
+    llama_like::{self, Options},
+};
+use crate::{
+    error::Result,
+    model::{config::Config, names::Names, spec::DecoderSpec},
+};
+
+/// Registry row.
+pub(super) const FAMILY: Family = Family::llama_like(
+    "granite",
+    "ibm-granite/granite-3.1-2b-base",
+    "Llama with multipliers on embeddings, attention, residual stream and logits",
+    describe,
+);
+
+fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    let multiplier = |key: &str| -> Result<f32> { Ok(config.number_or(key, 1.0)? as f32) };
+    let attention = multiplier("attention_multiplier")?;
+    let residual = multiplier("residual_multiplier")?;
+    let options = Options::read(config)?;
+    let mut spec = llama_like::describe(config, names, &options, |_, layer| {
+        layer.attention.scale = attention;
+        layer.residual_scale = residual;
+        Ok(())
+    })?;
+    spec.embedding.scale = multiplier("embedding_multiplier")?;
+    spec.head.scale = 1.0 / multiplier("logits_scaling")?;
+    if !spec.head.scale.is_finite() {
+        return Err(config.refuse("logits_scaling", "logits are divided by it"));
+    }
+    Ok(spec)
+}

@@ -1,0 +1,41 @@
+//! Mistral and Ministral (transformers `modeling_mistral.py`, `modeling_ministral.py`): Llama with
+//! a sliding window, in all layers or in some.
+#![forbid(unsafe_code)]
+
+use super::{
+    Family,
+    llama_like::{self, Options},
+    parts::windows,
+};
+use crate::{
+    error::Result,
+    model::{config::Config, names::Names, spec::DecoderSpec},
+};
+
+/// Registry row.
+pub(super) const FAMILY: Family = Family::llama_like(
+    "mistral",
+    "mistralai/Mistral-7B-v0.3",
+    "Llama with a sliding window in every layer, where the config has one",
+    describe,
+);
+
+/// Registry row.
+pub(super) const MINISTRAL: Family = Family::llama_like(
+    "ministral",
+    "mistralai/Ministral-8B-Instruct-2410",
+    "Mistral with global and sliding layers",
+    describe,
+);
+
+fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    let mut options = Options::read(config)?;
+    // These families have no biases, whatever the config says.
+    (options.qkv_bias, options.o_bias, options.mlp_bias) = (false, false, false);
+    let window = config.size_opt("sliding_window")?;
+    let windows = windows(config, options.sizes.layers, window, |_| true)?;
+    llama_like::describe(config, names, &options, |parts, layer| {
+        layer.attention.window = windows[parts.index];
+        Ok(())
+    })
+}

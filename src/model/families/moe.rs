@@ -1,0 +1,221 @@
+//! Llama-like decoders with experts: Mixtral, OLMoE, Qwen2-MoE and Qwen3-MoE (transformers
+//! `modeling_mixtral.py`, `modeling_olmoe.py`, `modeling_qwen2_moe.py`, `modeling_qwen3_moe.py`).
+#![forbid(unsafe_code)]
+
+use super::{
+    Family,
+    llama_like::{self, Options},
+    olmo::clip,
+    olmo2::projection_norms,
+    parts::{LayerParts, NormStyle, activation, windows},
+    qwen3::head_norms,
+};
+use crate::{
+    error::Result,
+    model::{
+        config::Config,
+        names::Names,
+        spec::{Activation, DecoderSpec, Experts, GatedMlp, Mlp, Routing, Score, Shared},
+    },
+};
+
+/// Registry row.
+pub(super) const MIXTRAL: Family = Family::llama_like(
+    "mixtral",
+    "mistralai/Mixtral-8x7B-v0.1",
+    "Mistral with experts, weights of the chosen renormalised",
+    mixtral,
+);
+
+/// Registry row.
+pub(super) const OLMOE: Family = Family::llama_like(
+    "olmoe",
+    "allenai/OLMoE-1B-7B-0924",
+    "experts, RMSNorm over whole query and key projections, q, k and v clipped where the config says so",
+    olmoe,
+);
+
+/// Registry row.
+pub(super) const QWEN2_MOE: Family = Family::llama_like(
+    "qwen2_moe",
+    "Qwen/Qwen1.5-MoE-A2.7B",
+    "Qwen2 with experts beside a gated shared one; some layers may be dense",
+    qwen2_moe,
+);
+
+/// Registry row.
+pub(super) const QWEN3_MOE: Family = Family::llama_like(
+    "qwen3_moe",
+    "Qwen/Qwen3-30B-A3B",
+    "Qwen3 with experts; some layers may be dense",
+    qwen3_moe,
+);
+
+/// A gated MLP without biases, `{module}.{name}.weight` for gate, up and down.
+pub(super) fn gated(
+    parts: &LayerParts<'_>,
+    module: &str,
+    names: [&str; 3],
+    (hidden, inner): (usize, usize),
+    activation: Activation,
+) -> GatedMlp {
+    let linear = |name: &str, inputs, outputs| {
+        parts.linear(&format!("{module}.{name}"), inputs, outputs, false)
+    };
+    let [gate, up, down] = names;
+    GatedMlp::new(
+        linear(gate, hidden, inner),
+        linear(up, hidden, inner),
+        linear(down, inner, hidden),
+        activation,
+    )
+}
+
+/// Usual names of a gated MLP's projections.
+pub(super) const USUAL: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+
+/// What the routing of these families has in common.
+pub(super) struct Mixture {
+    pub(super) count: usize,
+    pub(super) top_k: usize,
+    pub(super) renormalise: bool,
+    pub(super) activation: Activation,
+}
+
+impl Mixture {
+    pub(super) fn read(config: &Config, count: &str) -> Result<Self> {
+        Ok(Self {
+            count: config.experts(count)?,
+            top_k: config.size("num_experts_per_tok")?,
+            renormalise: config.flag_or("norm_topk_prob", false)?,
+            activation: activation(config.text_or("hidden_act", "silu")?)?,
+        })
+    }
+
+    /// Softmax routing over experts `{module}.experts.{number}`.
+    pub(super) fn experts(
+        &self,
+        parts: &LayerParts<'_>,
+        module: &str,
+        names: [&str; 3],
+        sizes: (usize, usize),
+    ) -> Experts {
+        let expert = format!("{module}.experts.{{}}");
+        Experts {
+            count: self.count,
+            expert: gated(parts, &expert, names, sizes, self.activation),
+            routing: Routing {
+                router: parts.linear(&format!("{module}.gate"), sizes.0, self.count, false),
+                score: Score::Softmax,
+                correction: None,
+                groups: None,
+                top_k: self.top_k,
+                renormalise: self.renormalise,
+                scale: 1.0,
+            },
+            shared: None,
+        }
+    }
+}
+
+fn mixtral(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    let mut options = Options::read(config)?;
+    (options.qkv_bias, options.o_bias) = (false, false);
+    options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
+    options.rope.theta = 1e6;
+    let sizes = options.sizes;
+    let window = config.size_opt("sliding_window")?;
+    let mixture = Mixture {
+        renormalise: true,
+        ..Mixture::read(config, "num_local_experts")?
+    };
+    llama_like::describe(config, names, &options, |parts, layer| {
+        layer.attention.window = window;
+        let sizes = (sizes.hidden, sizes.inner);
+        let experts = mixture.experts(parts, "block_sparse_moe", ["w1", "w3", "w2"], sizes);
+        layer.mlp = Mlp::Experts(Box::new(experts));
+        Ok(())
+    })
+}
+
+fn olmoe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    let mut options = Options::read(config)?;
+    options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
+    let sizes = options.sizes;
+    let clip = clip(config)?;
+    let mixture = Mixture::read(config, "num_experts")?;
+    llama_like::describe(config, names, &options, |parts, layer| {
+        layer.attention.clip = clip;
+        layer.attention.qk_norm = Some(projection_norms(parts, sizes));
+        let experts = mixture.experts(parts, "mlp", USUAL, (sizes.hidden, sizes.inner));
+        layer.mlp = Mlp::Experts(Box::new(experts));
+        Ok(())
+    })
+}
+
+/// Which layers have experts.
+fn sparse_layers(config: &Config, layers: usize) -> Result<Vec<bool>> {
+    let dense = config.indices_opt("mlp_only_layers")?.unwrap_or_default();
+    let step = config.size_or("decoder_sparse_step", 1)?;
+    Ok((0..layers)
+        .map(|index| !dense.contains(&(index as u64)) && (index + 1) % step == 0)
+        .collect())
+}
+
+fn qwen2_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    let mut options = Options::read(config)?;
+    options.qkv_bias = config.flag_or("qkv_bias", true)?;
+    (options.o_bias, options.mlp_bias) = (false, false);
+    let hidden = options.sizes.hidden;
+    let slides = config.flag_or("use_sliding_window", false)?;
+    // Unused windows may be 0.
+    let window = if slides {
+        config.size_opt("sliding_window")?
+    } else {
+        None
+    };
+    let last = config.number_or("max_window_layers", 28.0)?;
+    let windows = windows(config, options.sizes.layers, window, |index| {
+        index % 2 == 0 && (index as f64) < last
+    })?;
+    let sparse = sparse_layers(config, options.sizes.layers)?;
+    let mixture = Mixture::read(config, "num_experts")?;
+    let inner = config.size("moe_intermediate_size")?;
+    let shared = config.size("shared_expert_intermediate_size")?;
+    llama_like::describe(config, names, &options, |parts, layer| {
+        layer.attention.window = windows[parts.index];
+        if sparse[parts.index] {
+            let mut experts = mixture.experts(parts, "mlp", USUAL, (hidden, inner));
+            let sizes = (hidden, shared);
+            experts.shared = Some(Shared {
+                mlp: gated(parts, "mlp.shared_expert", USUAL, sizes, mixture.activation),
+                gate: Some(parts.linear("mlp.shared_expert_gate", hidden, 1, false)),
+            });
+            layer.mlp = Mlp::Experts(Box::new(experts));
+        }
+        Ok(())
+    })
+}
+
+fn qwen3_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    let mut options = Options::read(config)?;
+    options.mlp_bias = false;
+    let sizes = options.sizes;
+    let window = if config.flag_or("use_sliding_window", false)? {
+        config.size_opt("sliding_window")?
+    } else {
+        None
+    };
+    let sparse = sparse_layers(config, sizes.layers)?;
+    let mixture = Mixture::read(config, config.either(&["num_experts", "num_local_experts"]))?;
+    let inner = config.size("moe_intermediate_size")?;
+    llama_like::describe(config, names, &options, |parts, layer| {
+        layer.attention.window = window;
+        layer.attention.qk_norm = Some(head_norms(parts, sizes.head_dim));
+        if sparse[parts.index] {
+            let experts = mixture.experts(parts, "mlp", USUAL, (sizes.hidden, inner));
+            layer.mlp = Mlp::Experts(Box::new(experts));
+        }
+        Ok(())
+    })
+}

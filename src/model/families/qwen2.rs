@@ -1,0 +1,42 @@
+//! Qwen2 and 2.5 (transformers `modeling_qwen2.py`): Llama with biases on q, k and v.
+#![forbid(unsafe_code)]
+
+use super::{
+    Family,
+    llama_like::{self, Options},
+    parts::windows,
+};
+use crate::{
+    error::Result,
+    model::{config::Config, names::Names, spec::DecoderSpec},
+};
+
+/// Registry row.
+pub(super) const FAMILY: Family = Family::llama_like(
+    "qwen2",
+    "Qwen/Qwen2.5-0.5B",
+    "Llama with biases on q, k and v; later layers may slide",
+    describe,
+);
+
+/// The window of each layer; it counts only with `use_sliding_window`, from layer
+/// `max_window_layers` on.
+pub(super) fn late_windows(config: &Config, layers: usize) -> Result<Vec<Option<usize>>> {
+    let window = if config.flag_or("use_sliding_window", false)? {
+        config.size_opt("sliding_window")?
+    } else {
+        None
+    };
+    let first = config.number_or("max_window_layers", 28.0)?;
+    windows(config, layers, window, |index| index as f64 >= first)
+}
+
+fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    let mut options = Options::read(config)?;
+    (options.qkv_bias, options.o_bias, options.mlp_bias) = (true, false, false);
+    let windows = late_windows(config, options.sizes.layers)?;
+    llama_like::describe(config, names, &options, |parts, layer| {
+        layer.attention.window = windows[parts.index];
+        Ok(())
+    })
+}

@@ -1,0 +1,45 @@
+//! StarCoder2 (transformers `modeling_starcoder2.py`): LayerNorm, biases, plain MLP.
+#![forbid(unsafe_code)]
+
+use super::{
+    Family,
+    llama_like::{self, Options},
+    parts::{NormStyle, activation},
+};
+use crate::{
+    error::Result,
+    model::{
+        config::Config,
+        names::Names,
+        spec::{DecoderSpec, Mlp},
+    },
+};
+
+/// Registry row.
+pub(super) const FAMILY: Family = Family::llama_like(
+    "starcoder2",
+    "bigcode/starcoder2-3b",
+    "LayerNorm, biases everywhere, MLP without gate, sliding window, tied head",
+    describe,
+);
+
+fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    let mut options = Options::read(config)?;
+    let biased = config.flag_or("use_bias", true)?;
+    (options.qkv_bias, options.o_bias) = (biased, biased);
+    options.norm = NormStyle::layer(config.number_or("norm_epsilon", 1e-5)?);
+    options.tied = true;
+    options.activation = "gelu_pytorch_tanh";
+    let activation = activation(config.text_or("hidden_act", options.activation)?)?;
+    let window = config.size_opt("sliding_window")?;
+    let (hidden, inner) = (options.sizes.hidden, options.sizes.inner);
+    llama_like::describe(config, names, &options, |parts, layer| {
+        layer.attention.window = window;
+        layer.mlp = Mlp::Plain {
+            up: parts.linear("mlp.c_fc", hidden, inner, biased),
+            down: parts.linear("mlp.c_proj", inner, hidden, biased),
+            activation,
+        };
+        Ok(())
+    })
+}

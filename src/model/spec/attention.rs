@@ -1,0 +1,188 @@
+//! Self-attention as data.
+#![forbid(unsafe_code)]
+
+use super::{Alibi, Linear, Norm};
+
+/// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
+///
+/// Queries and keys pass norm, clipping and rotation in this order.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads (GQA when fewer than `heads`).
+    pub kv_heads: usize,
+    /// Width of a query or key head.
+    pub head_dim: usize,
+    /// Width of a value head.
+    pub value_dim: usize,
+    /// Factor on q.k.
+    pub scale: f32,
+    /// From the input to queries, keys and values.
+    pub projections: Projections,
+    /// Norms of queries and keys.
+    pub qk_norm: Option<QkNorm>,
+    /// Queries, keys and values are clamped to this magnitude.
+    pub clip: Option<f32>,
+    /// Index into [`super::DecoderSpec::ropes`]; none for no rotation.
+    pub rope: Option<usize>,
+    /// First rotated dimension of a query head.
+    pub rope_first: usize,
+    /// Position `i` sees the keys `i - window < j <= i`.
+    pub window: Option<usize>,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub soft_cap: Option<f32>,
+    /// Bias by key position.
+    pub alibi: Option<Alibi>,
+    /// Tensor `[heads]`: a logit that takes part in the softmax and has no value.
+    pub sinks: Option<String>,
+    /// Output projection to `hidden_size`.
+    pub o: Linear,
+}
+
+impl Attention {
+    /// Attention with scale `1 / sqrt(head_dim)` and nothing else.
+    pub fn new(
+        heads: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        projections: impl Into<Projections>,
+        o: Linear,
+    ) -> Self {
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            value_dim: head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            projections: projections.into(),
+            qk_norm: None,
+            clip: None,
+            rope: None,
+            rope_first: 0,
+            window: None,
+            soft_cap: None,
+            alibi: None,
+            sinks: None,
+            o,
+        }
+    }
+
+    /// Every projection.
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        let mut linears = match &self.projections {
+            Projections::Direct { q, k, v } => vec![q, k, v],
+            Projections::Latent(latent) => {
+                let mut linears = latent.q.linears();
+                linears.extend([&latent.compress, &latent.k_rope, &latent.k, &latent.v]);
+                linears
+            }
+        };
+        linears.push(&self.o);
+        linears
+    }
+
+    /// The norms of the projections.
+    pub(super) fn norms(&self) -> Vec<&Norm> {
+        let mut norms = Vec::new();
+        if let Projections::Latent(latent) = &self.projections {
+            norms.push(&latent.norm);
+            if let LowRank::Factored { norm, .. } = &latent.q {
+                norms.push(norm);
+            }
+        }
+        if let Some(norm) = &self.qk_norm {
+            norms.extend([&norm.q, &norm.k]);
+        }
+        norms
+    }
+}
+
+/// From the layer's input to queries, keys and values.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a layer")]
+pub enum Projections {
+    /// A projection each.
+    Direct {
+        /// To `heads * head_dim`.
+        q: Linear,
+        /// To `kv_heads * head_dim`.
+        k: Linear,
+        /// To `kv_heads * value_dim`.
+        v: Linear,
+    },
+    /// Multi-head latent attention.
+    Latent(Box<Latent>),
+}
+
+impl From<[Linear; 3]> for Projections {
+    fn from([q, k, v]: [Linear; 3]) -> Self {
+        Self::Direct { q, k, v }
+    }
+}
+
+impl From<Latent> for Projections {
+    fn from(latent: Latent) -> Self {
+        Self::Latent(Box::new(latent))
+    }
+}
+
+/// Multi-head latent attention (DeepSeek-V2, 2024): keys and values come from a narrow latent,
+/// and all heads share the rotated part of the key.
+#[derive(Debug, Clone)]
+pub struct Latent {
+    /// Queries; a head's rotated part comes last.
+    pub q: LowRank,
+    /// From the input to the latent.
+    pub compress: Linear,
+    /// Norm of the latent.
+    pub norm: Norm,
+    /// From the latent to the keys' part without rotation.
+    pub k: Linear,
+    /// From the latent to the values.
+    pub v: Linear,
+    /// From the input to the rotated part of the key, one for all heads.
+    pub k_rope: Linear,
+}
+
+/// A projection, perhaps through a narrow middle.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a layer")]
+pub enum LowRank {
+    /// One matrix.
+    Full(Linear),
+    /// `up(norm(down(x)))`.
+    Factored {
+        /// To the narrow middle.
+        down: Linear,
+        /// Norm of the middle.
+        norm: Norm,
+        /// From the middle.
+        up: Linear,
+    },
+}
+
+impl LowRank {
+    fn linears(&self) -> Vec<&Linear> {
+        match self {
+            Self::Full(linear) => vec![linear],
+            Self::Factored { down, up, .. } => vec![down, up],
+        }
+    }
+
+    /// Width of the result.
+    pub fn out_features(&self) -> usize {
+        match self {
+            Self::Full(linear) | Self::Factored { up: linear, .. } => linear.out_features,
+        }
+    }
+}
+
+/// Norms of queries and keys: over a head or over the whole projection, as their widths say.
+#[derive(Debug, Clone)]
+pub struct QkNorm {
+    /// Of the queries.
+    pub q: Norm,
+    /// Of the keys.
+    pub k: Norm,
+}

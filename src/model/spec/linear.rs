@@ -1,0 +1,134 @@
+//! Projections and where their weights lie in the stored tensors.
+#![forbid(unsafe_code)]
+
+/// `y = x W^T + b`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// Tensor that holds the weight (perhaps among others' rows).
+    pub weight: String,
+    /// Tensor that holds the bias, sliced like the weight.
+    pub bias: Option<String>,
+    /// Width of the input.
+    pub in_features: usize,
+    /// Width of the output.
+    pub out_features: usize,
+    /// How the stored tensor is laid out.
+    pub layout: WeightLayout,
+    /// First output of this projection inside a fused tensor.
+    pub first_output: usize,
+    /// Outputs of the whole stored tensor.
+    pub stored_outputs: usize,
+    /// Outputs that are not contiguous in the stored tensor.
+    pub groups: Option<RowGroups>,
+    /// Tensors that stack the experts along their first axis: which one, of how many.
+    pub stacked: Option<(usize, usize)>,
+}
+
+impl Linear {
+    /// A projection with a tensor of its own, stored as PyTorch's `nn.Linear` does.
+    pub fn new(weight: String, in_features: usize, out_features: usize) -> Self {
+        Self {
+            weight,
+            bias: None,
+            in_features,
+            out_features,
+            layout: WeightLayout::OutIn,
+            first_output: 0,
+            stored_outputs: out_features,
+            groups: None,
+            stacked: None,
+        }
+    }
+
+    /// With a bias tensor.
+    #[must_use]
+    pub fn with_bias(mut self, bias: Option<String>) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// With another layout of the stored weight.
+    #[must_use]
+    pub fn with_layout(mut self, layout: WeightLayout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// The outputs `first..first + out_features` of a tensor with `stored_outputs` of them.
+    #[must_use]
+    pub fn part_of(mut self, first: usize, stored_outputs: usize) -> Self {
+        self.first_output = first;
+        self.stored_outputs = stored_outputs;
+        self
+    }
+
+    /// Of every `stride` outputs of the stored tensor, `size` from `first` on.
+    #[must_use]
+    pub fn grouped(mut self, first: usize, size: usize, stride: usize, stored: usize) -> Self {
+        self.groups = Some(RowGroups { size, stride });
+        self.part_of(first, stored)
+    }
+
+    /// In tensors that stack `count` experts along their first axis.
+    #[must_use]
+    pub fn stacked(mut self, count: usize) -> Self {
+        self.stacked = Some((0, count));
+        self
+    }
+
+    /// The projection of one expert: `{}` in the names becomes its number, and in stacked tensors
+    /// its slice is taken.
+    #[must_use]
+    pub fn of_expert(&self, expert: usize) -> Self {
+        let named = |name: &String| name.replace("{}", &expert.to_string());
+        Self {
+            weight: named(&self.weight),
+            bias: self.bias.as_ref().map(named),
+            stacked: self.stacked.map(|(_, count)| (expert, count)),
+            ..*self
+        }
+    }
+
+    /// The tensors it reads.
+    pub fn tensors(&self) -> Vec<String> {
+        let mut names = match self.layout {
+            WeightLayout::OutIn | WeightLayout::InOut => vec![self.weight.clone()],
+            WeightLayout::Mxfp4 => ["blocks", "scales"]
+                .map(|part| format!("{}_{part}", self.weight))
+                .to_vec(),
+        };
+        names.extend(self.bias.clone());
+        names
+    }
+
+    /// Where output `index` lies in the stored tensor.
+    pub fn stored_output(&self, index: usize) -> usize {
+        match self.groups {
+            None => self.first_output + index,
+            Some(RowGroups { size, stride }) => {
+                self.first_output + index / size * stride + index % size
+            }
+        }
+    }
+}
+
+/// Order of the axes of a stored weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightLayout {
+    /// `[out, in]`: PyTorch's `nn.Linear`.
+    OutIn,
+    /// `[in, out]`: the `Conv1D` of GPT-2.
+    InOut,
+    /// `[out, in]` in four-bit floats with a scale per 32 inputs (OCP MX): tensors
+    /// `{weight}_blocks` and `{weight}_scales`.
+    Mxfp4,
+}
+
+/// Outputs of a fused tensor that come in groups of `size`, `stride` apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowGroups {
+    /// Outputs in a group.
+    pub size: usize,
+    /// Distance between the first outputs of two groups.
+    pub stride: usize,
+}

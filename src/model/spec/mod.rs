@@ -1,0 +1,247 @@
+//! `DecoderSpec`: what a decoder computes, as data.
+//!
+//! A family file maps a Hugging Face `config.json` to this description; the forward pass reads the
+//! description and knows no family. Tensor names are complete (prefix included).
+#![forbid(unsafe_code)]
+
+mod alibi;
+mod attention;
+mod linear;
+mod mlp;
+mod norm;
+
+pub use alibi::Alibi;
+pub use attention::{Attention, Latent, LowRank, Projections, QkNorm};
+pub use linear::{Linear, RowGroups, WeightLayout};
+pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared};
+pub use norm::{Learned, Norm, NormKind};
+
+use super::rope::Rope;
+
+/// A decoder-only transformer.
+#[derive(Debug, Clone)]
+pub struct DecoderSpec {
+    /// `model_type` of the config.
+    pub model_type: String,
+    /// Rows of the embedding table; token ids are below it.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Longest sequence the positions allow, where there is a limit.
+    pub max_positions: Option<usize>,
+    /// From token ids to the residual stream.
+    pub embedding: Embedding,
+    /// Rotary embeddings that layers refer to by index.
+    pub ropes: Vec<Rope>,
+    /// The decoder layers, first to last.
+    pub layers: Vec<Layer>,
+    /// Norm before the head.
+    pub final_norm: Option<Norm>,
+    /// From the residual stream to logits.
+    pub head: Head,
+}
+
+impl DecoderSpec {
+    /// Names of the tensors that layer `index` reads.
+    pub fn layer_tensors(&self, index: usize) -> Vec<String> {
+        let layer = &self.layers[index];
+        let mut names = Vec::new();
+        for linear in layer.linears() {
+            names.extend(linear.tensors());
+        }
+        if let Mlp::Experts(experts) = &layer.mlp {
+            for expert in 0..experts.count {
+                for linear in experts.expert.linears() {
+                    names.extend(linear.of_expert(expert).tensors());
+                }
+            }
+            names.extend(experts.routing.correction.clone());
+        }
+        for norm in layer.norms() {
+            names.extend(norm.tensors().map(str::to_owned));
+        }
+        names.extend(layer.attention.sinks.clone());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// From token ids to the residual stream: `norm(project(table[token] * scale) + position)`.
+#[derive(Debug, Clone)]
+pub struct Embedding {
+    /// Table `[vocab_size, width]`.
+    pub tokens: String,
+    /// Width of the table; another than the residual stream's needs a projection.
+    pub width: usize,
+    /// Factor on the table's rows.
+    pub scale: f32,
+    /// From `width` to the residual stream.
+    pub projection: Option<Linear>,
+    /// Learned absolute positions.
+    pub positions: Option<LearnedPositions>,
+    /// Norm of the sum.
+    pub norm: Option<Norm>,
+}
+
+impl Embedding {
+    /// A table as wide as the residual stream, used as it is.
+    pub fn new(tokens: String, width: usize) -> Self {
+        Self {
+            tokens,
+            width,
+            scale: 1.0,
+            projection: None,
+            positions: None,
+            norm: None,
+        }
+    }
+}
+
+/// A table of learned positions, `[max_positions + offset, hidden_size]`.
+#[derive(Debug, Clone)]
+pub struct LearnedPositions {
+    /// The tensor.
+    pub table: String,
+    /// Row of position 0.
+    pub offset: usize,
+}
+
+/// One decoder layer.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// How its two parts meet the residual stream.
+    pub wiring: Wiring,
+    /// Norms around attention.
+    pub attention_norms: Norms,
+    /// Self-attention.
+    pub attention: Attention,
+    /// Norms around the MLP.
+    pub mlp_norms: Norms,
+    /// Feed-forward part.
+    pub mlp: Mlp,
+    /// Factor on what each part adds to the residual stream.
+    pub residual_scale: f32,
+}
+
+impl Layer {
+    /// `h = x + attention(norm(x)); out = h + mlp(norm(h))`.
+    pub fn new(attention_norm: Norm, attention: Attention, mlp_norm: Norm, mlp: Mlp) -> Self {
+        Self {
+            wiring: Wiring::Sequential,
+            attention_norms: Norms::before(attention_norm),
+            attention,
+            mlp_norms: Norms::before(mlp_norm),
+            mlp,
+            residual_scale: 1.0,
+        }
+    }
+
+    /// `out = x + attention(norm(x)) + mlp(norm(x))`, one norm for both.
+    pub fn parallel(norm: Norm, attention: Attention, mlp: Mlp) -> Self {
+        Self {
+            wiring: Wiring::ParallelSharedNorm,
+            attention_norms: Norms::before(norm),
+            attention,
+            mlp_norms: Norms::default(),
+            mlp,
+            residual_scale: 1.0,
+        }
+    }
+
+    /// Every projection except those of experts.
+    pub fn linears(&self) -> Vec<&Linear> {
+        let mut linears = self.attention.linears();
+        linears.extend(self.mlp.linears());
+        linears
+    }
+
+    /// Every norm.
+    pub fn norms(&self) -> Vec<&Norm> {
+        let mut norms: Vec<&Norm> = Vec::new();
+        for around in [&self.attention_norms, &self.mlp_norms] {
+            norms.extend(
+                [&around.input, &around.output, &around.sum]
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        norms.extend(self.attention.norms());
+        norms
+    }
+}
+
+/// Norms around one part of a layer.
+#[derive(Debug, Clone, Default)]
+pub struct Norms {
+    /// Before the part.
+    pub input: Option<Norm>,
+    /// On the part's output, before it is added.
+    pub output: Option<Norm>,
+    /// On the residual stream after the addition.
+    pub sum: Option<Norm>,
+}
+
+impl Norms {
+    /// Before the part only.
+    pub fn before(norm: Norm) -> Self {
+        Self {
+            input: Some(norm),
+            ..Self::default()
+        }
+    }
+
+    /// On the part's output only.
+    pub fn after(norm: Norm) -> Self {
+        Self {
+            output: Some(norm),
+            ..Self::default()
+        }
+    }
+
+    /// On the residual stream after the addition only.
+    pub fn on_sum(norm: Norm) -> Self {
+        Self {
+            sum: Some(norm),
+            ..Self::default()
+        }
+    }
+}
+
+/// How a layer's parts meet the residual stream; `n` are the norms before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wiring {
+    /// `h = x + attention(n(x)); out = h + mlp(n'(h))`.
+    Sequential,
+    /// `h = n(x) + attention(n(x)); out = n'(h) + mlp(n'(h))`.
+    SequentialFromNorm,
+    /// `out = x + attention(n(x)) + mlp(n'(x))`.
+    Parallel,
+    /// `out = x + attention(n(x)) + mlp(n(x))`.
+    ParallelSharedNorm,
+}
+
+/// Language-model head: `cap(scale * (project(x) W^T + b))`.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Before the table, where the embedding has another width.
+    pub projection: Option<Linear>,
+    /// `[vocab_size, width]`; the embedding table when tied.
+    pub linear: Linear,
+    /// Factor on the logits.
+    pub scale: f32,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub soft_cap: Option<f32>,
+}
+
+impl Head {
+    /// A plain head.
+    pub fn new(weight: String, width: usize, vocab_size: usize) -> Self {
+        Self {
+            projection: None,
+            linear: Linear::new(weight, width, vocab_size),
+            scale: 1.0,
+            soft_cap: None,
+        }
+    }
+}
