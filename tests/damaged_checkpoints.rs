@@ -262,9 +262,12 @@ fn counts(spec: &DecoderSpec, name: &str) -> bool {
         return !name.contains("expert")
             && layers
                 .into_iter()
-                .any(|layer| spec.layer_tensors(layer).contains(&name));
+                .any(|layer| spec
+                    .layer_tensors(layer)
+                    .iter()
+                    .any(|tensor| tensor == name));
     }
-    name != "lm_head.weight" || spec.head.weight == name
+    name != "lm_head.weight" || spec.head.linear.weight == name
 }
 
 /// Infinity may vanish rightly (a negative one in a ReLU), but never becomes a wrong number.
