@@ -63,7 +63,7 @@ pub enum RopeScaling {
 impl Rope {
     /// Reads either config style: `rope_theta` with `rope_scaling`, or `rope_parameters`.
     pub fn from_config(config: &Config, dims: usize, max_positions: usize) -> Result<Self> {
-        if dims == 0 || dims % 2 != 0 {
+        if dims == 0 || !dims.is_multiple_of(2) {
             return Err(Error::new(
                 "config.json",
                 format!("rotary embedding over {dims} dimensions; it must be even"),
