@@ -181,7 +181,9 @@ fn long_work_stops_within_a_second_and_leaves_nothing() {
     let writing = || {
         let files = files(&out);
         assert!(files.iter().all(|file| file.ends_with(".tmp")), "{files:?}");
-        !files.is_empty()
+        // More than the header: a layer's tensors are coming.
+        let sizes = files.iter().map(|file| out.join(file).metadata());
+        sizes.flatten().any(|file| file.len() > 4_000_000)
     };
     for more in [
         &["--raw"][..],
