@@ -859,7 +859,7 @@ fn the_hub() {
     let done = with("owner/name", &unreachable);
     assert_refused("no network", &done, 1, &["owner/name", "127.0.0.1"]);
     for id in ["owner/na me", "-", "owner/..", "a:b"] {
-        let done = with(&format!("{id}"), &unreachable);
+        let done = with(id, &unreachable);
         assert!(matches!(done.code, Some(1 | 2)), "{id}: {}", done.stderr);
         assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
     }

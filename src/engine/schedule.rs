@@ -58,6 +58,7 @@ pub fn run<B: Backend>(
 
     let mut streams = Vec::with_capacity(batches.len());
     for batch in &batches {
+        interrupt::check()?;
         let hidden = forward.embed(batch.sequences(sequences))?;
         probe.observe(Site::Embedding, 0, batch, &hidden)?;
         streams.push(hidden);
@@ -191,6 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init)]
     fn micro_batches_hold_whole_sequences() {
         let sequences: Vec<Vec<u32>> = [3, 5, 4, 20, 1].map(|n| vec![0; n]).to_vec();
         let batches = batches(&sequences, 9);

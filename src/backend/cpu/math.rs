@@ -67,7 +67,7 @@ pub(super) fn soft_cap(x: f32, cap: f32) -> f32 {
 /// GELU, tanh form: `x/2 (1 + tanh u)` is `x * sigmoid(2u)`, which does not cancel.
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
-    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     let u = TWICE_SQRT_2_OVER_PI * (0.044_715 * x * x).mul_add(x, x);
     x / (1.0 + exp(-u))
 }
@@ -87,7 +87,7 @@ fn erfc(x: f32) -> f32 {
     let mut p = 0.170_872_77_f32;
     p = p.mul_add(t, -0.822_152_23);
     p = p.mul_add(t, 1.488_515_9);
-    p = p.mul_add(t, -1.135_203_9);
+    p = p.mul_add(t, -1.135_204);
     p = p.mul_add(t, 0.278_868_07);
     p = p.mul_add(t, -0.186_288_06);
     p = p.mul_add(t, 0.096_784_18);
