@@ -63,7 +63,7 @@ impl Model {
     ) -> Result<Self> {
         let family = families::find(config)?;
         let names = Names::detect(&weights, family.embedding, family.prefixes)?;
-        let spec = (family.describe)(config, &names)?;
+        let spec = family.spec(config, &names)?;
         check::spec(&spec)?;
         let tokenizer = tokenizer
             .map(|files| Tokenizer::parse(&files, config))

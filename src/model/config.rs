@@ -51,12 +51,12 @@ impl Config {
         self.values.contains_key(key)
     }
 
-    /// With these values where the key is absent.
+    /// With these values where the key is absent; a null stays.
     #[must_use]
     pub fn with_defaults(&self, defaults: &[(&str, usize)]) -> Self {
         let mut config = self.clone();
         for (key, value) in defaults {
-            if self.get(key).is_none() {
+            if !self.has(key) {
                 config.values.insert((*key).to_owned(), (*value).into());
             }
         }

@@ -22,6 +22,7 @@ pub(super) const FAMILY: Family = Family {
     notes: "ALiBi, LayerNorm on the embeddings, q, k and v fused by head, tied head",
     embedding: "word_embeddings.weight",
     prefixes: &["transformer.", ""],
+    defaults: &[],
     describe,
 };
 

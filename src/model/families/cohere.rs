@@ -17,20 +17,26 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "cohere",
-    "CohereLabs/c4ai-command-r-v01",
-    "parallel attention and MLP, LayerNorm without bias, neighbouring pairs rotated, scaled logits, optional norm per head",
-    cohere,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[("max_position_embeddings", 8192)],
+    ..Family::llama_like(
+        "cohere",
+        "CohereLabs/c4ai-command-r-v01",
+        "parallel attention and MLP, LayerNorm without bias, neighbouring pairs rotated, scaled logits, optional norm per head",
+        cohere,
+    )
+};
 
 /// Registry row.
-pub(super) const COHERE2: Family = Family::llama_like(
-    "cohere2",
-    "CohereLabs/c4ai-command-r7b-12-2024",
-    "Cohere with sliding layers that rotate and global ones that do not",
-    cohere2,
-);
+pub(super) const COHERE2: Family = Family {
+    defaults: &[("max_position_embeddings", 8192), ("sliding_window", 4096)],
+    ..Family::llama_like(
+        "cohere2",
+        "CohereLabs/c4ai-command-r7b-12-2024",
+        "Cohere with sliding layers that rotate and global ones that do not",
+        cohere2,
+    )
+};
 
 fn options(config: &Config, theta: f64) -> Result<Options> {
     let mut options = Options::read(config)?;
@@ -87,7 +93,7 @@ fn cohere2(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let slides = sliding_layers(config, options.sizes.layers, |index| {
         (index + 1) % pattern != 0
     })?;
-    let window = config.size_or("sliding_window", 4096)?;
+    let window = config.size("sliding_window")?;
     let spec = llama_like::describe(config, names, &options, |parts, layer| {
         parallel(layer);
         if slides[parts.index] {

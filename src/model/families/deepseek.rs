@@ -23,20 +23,39 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const V2: Family = Family::llama_like(
-    "deepseek_v2",
-    "deepseek-ai/DeepSeek-V2-Lite",
-    "multi-head latent attention, experts beside shared ones, grouped softmax routing",
-    |config, names| describe(config, names, false),
-);
+pub(super) const V2: Family = Family {
+    defaults: &[
+        ("q_lora_rank", 1536),
+        ("kv_lora_rank", 512),
+        ("qk_nope_head_dim", 128),
+        ("qk_rope_head_dim", 64),
+        ("v_head_dim", 128),
+    ],
+    ..Family::llama_like(
+        "deepseek_v2",
+        "deepseek-ai/DeepSeek-V2-Lite",
+        "multi-head latent attention, experts beside shared ones, grouped softmax routing",
+        |config, names| describe(config, names, false),
+    )
+};
 
 /// Registry row.
-pub(super) const V3: Family = Family::llama_like(
-    "deepseek_v3",
-    "deepseek-ai/DeepSeek-V3",
-    "multi-head latent attention, experts beside shared ones, grouped sigmoid routing with correction (16-bit checkpoints)",
-    |config, names| describe(config, names, true),
-);
+pub(super) const V3: Family = Family {
+    defaults: &[
+        ("q_lora_rank", 1536),
+        ("kv_lora_rank", 512),
+        ("qk_nope_head_dim", 128),
+        ("qk_rope_head_dim", 64),
+        ("v_head_dim", 128),
+        ("max_position_embeddings", 4096),
+    ],
+    ..Family::llama_like(
+        "deepseek_v3",
+        "deepseek-ai/DeepSeek-V3",
+        "multi-head latent attention, experts beside shared ones, grouped sigmoid routing with correction (16-bit checkpoints)",
+        |config, names| describe(config, names, true),
+    )
+};
 
 fn describe(config: &Config, names: &Names, third: bool) -> Result<DecoderSpec> {
     config.refuse_unless("moe_layer_freq", &Value::from(1))?;

@@ -23,6 +23,7 @@ pub(super) const FAMILY: Family = Family {
     notes: "multi-query, grouped or plain heads in a fused projection, parallel layers with one or two norms, RoPE or ALiBi, tied head",
     embedding: "word_embeddings.weight",
     prefixes: &["transformer.", ""],
+    defaults: &[],
     describe,
 };
 

@@ -18,12 +18,19 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "gemma",
-    "google/gemma-7b",
-    "RMSNorm with 1 + w, embeddings scaled by sqrt(hidden), GEGLU, tied head",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 16),
+        ("head_dim", 256),
+        ("max_position_embeddings", 8192),
+    ],
+    ..Family::llama_like(
+        "gemma",
+        "google/gemma-7b",
+        "RMSNorm with 1 + w, embeddings scaled by sqrt(hidden), GEGLU, tied head",
+        describe,
+    )
+};
 
 /// What all Gemmas share.
 pub(super) fn options(config: &Config) -> Result<Options> {
@@ -51,8 +58,7 @@ pub(super) fn set_activation(layer: &mut Layer, activation: Activation) {
 }
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    let mut options = options(config)?;
-    options.sizes.head_dim = config.size_or("head_dim", 256)?;
+    let options = options(config)?;
     // Released configs say `gelu` and mean its tanh form.
     let activation = match config.text_or("hidden_act", "gelu")? {
         "gelu" => Activation::GeluTanh,

@@ -18,12 +18,21 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "gemma2",
-    "google/gemma-2-2b",
-    "Gemma with norms before and after attention and MLP, soft caps on attention and logits, every other layer sliding",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_attention_heads", 8),
+        ("num_key_value_heads", 4),
+        ("head_dim", 256),
+        ("max_position_embeddings", 8192),
+        ("sliding_window", 4096),
+    ],
+    ..Family::llama_like(
+        "gemma2",
+        "google/gemma-2-2b",
+        "Gemma with norms before and after attention and MLP, soft caps on attention and logits, every other layer sliding",
+        describe,
+    )
+};
 
 /// Norms before and after attention and MLP.
 pub(super) fn sandwich(parts: &LayerParts<'_>, hidden: usize, layer: &mut Layer) {
@@ -56,12 +65,11 @@ pub(super) fn scale(config: &Config) -> Result<f32> {
 }
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    let mut options = options(config)?;
-    let sizes = &mut options.sizes;
-    sizes.head_dim = config.size_or("head_dim", 256)?;
+    let options = options(config)?;
+    let sizes = options.sizes;
     let hidden = sizes.hidden;
     let activation = activation(config.text_or("hidden_activation", "gelu_pytorch_tanh")?)?;
-    let window = Some(config.size_or("sliding_window", 4096)?);
+    let window = Some(config.size("sliding_window")?);
     let windows = windows(config, sizes.layers, window, |index| index % 2 == 0)?;
     let scale = scale(config)?;
     let cap = soft_cap(config, "attn_logit_softcapping", Some(50.0))?;

@@ -10,28 +10,42 @@ use super::{
 use crate::{error::Result, model::config::Config};
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "glm",
-    "zai-org/glm-4-9b-hf",
-    "half of each head rotated in neighbouring pairs, biases on q, k and v, fused gate and up",
-    |config, names| llama_like::describe(config, names, &options(config)?, |_, _| Ok(())),
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 2),
+        ("head_dim", 128),
+        ("max_position_embeddings", 131_072),
+    ],
+    ..Family::llama_like(
+        "glm",
+        "zai-org/glm-4-9b-hf",
+        "half of each head rotated in neighbouring pairs, biases on q, k and v, fused gate and up",
+        |config, names| llama_like::describe(config, names, &options(config)?, |_, _| Ok(())),
+    )
+};
 
 /// Registry row.
-pub(super) const GLM4: Family = Family::llama_like(
-    "glm4",
-    "zai-org/GLM-4-9B-0414",
-    "GLM with norms before and after attention and MLP",
-    |config, names| {
-        let options = options(config)?;
-        llama_like::describe(config, names, &options, |parts, layer| {
-            let norm = |module| Some(parts.norm(module, options.sizes.hidden));
-            layer.attention_norms.output = norm("post_self_attn_layernorm");
-            layer.mlp_norms.output = norm("post_mlp_layernorm");
-            Ok(())
-        })
-    },
-);
+pub(super) const GLM4: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 2),
+        ("head_dim", 128),
+        ("max_position_embeddings", 131_072),
+    ],
+    ..Family::llama_like(
+        "glm4",
+        "zai-org/GLM-4-9B-0414",
+        "GLM with norms before and after attention and MLP",
+        |config, names| {
+            let options = options(config)?;
+            llama_like::describe(config, names, &options, |parts, layer| {
+                let norm = |module| Some(parts.norm(module, options.sizes.hidden));
+                layer.attention_norms.output = norm("post_self_attn_layernorm");
+                layer.mlp_norms.output = norm("post_mlp_layernorm");
+                Ok(())
+            })
+        },
+    )
+};
 
 fn options(config: &Config) -> Result<Options> {
     let mut options = Options::read(config)?;

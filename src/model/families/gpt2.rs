@@ -25,6 +25,7 @@ pub(super) const FAMILY: Family = Family {
     notes: "LayerNorm, learned positions, Conv1D weights, tied head",
     embedding: "wte.weight",
     prefixes: &["transformer.", ""],
+    defaults: &[],
     describe,
 };
 

@@ -23,6 +23,7 @@ pub(super) const FAMILY: Family = Family {
     notes: "LayerNorm, partial rotation, q, k and v fused by head, parallel or sequential layers",
     embedding: "embed_in.weight",
     prefixes: &["gpt_neox.", ""],
+    defaults: &[],
     describe,
 };
 

@@ -19,12 +19,20 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "gpt_oss",
-    "openai/gpt-oss-20b",
-    "experts with clamped SwiGLU (MXFP4 or 16-bit), learned attention sinks, yarn, every other layer sliding, biases",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 8),
+        ("head_dim", 64),
+        ("max_position_embeddings", 131_072),
+        ("sliding_window", 128),
+    ],
+    ..Family::llama_like(
+        "gpt_oss",
+        "openai/gpt-oss-20b",
+        "experts with clamped SwiGLU (MXFP4 or 16-bit), learned attention sinks, yarn, every other layer sliding, biases",
+        describe,
+    )
+};
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     if config.get("rope_scaling").is_none() && config.get("rope_parameters").is_none() {
@@ -36,7 +44,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     (options.qkv_bias, options.o_bias) = (biased, biased);
     options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     options.rope.theta = 1.5e5;
-    let window = Some(config.size_or("sliding_window", 128)?);
+    let window = Some(config.size("sliding_window")?);
     let windows = windows(config, options.sizes.layers, window, |index| index % 2 == 0)?;
     let packed = config.section("quantization_config")?.is_some();
     let experts = ExpertSizes {

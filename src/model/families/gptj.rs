@@ -23,6 +23,7 @@ pub(super) const FAMILY: Family = Family {
     notes: "parallel attention and MLP behind one LayerNorm, neighbouring pairs rotated in part of each head, head with bias",
     embedding: "wte.weight",
     prefixes: &["transformer.", ""],
+    defaults: &[],
     describe,
 };
 

@@ -13,20 +13,34 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "mistral",
-    "mistralai/Mistral-7B-v0.3",
-    "Llama with a sliding window in every layer, where the config has one",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 8),
+        ("max_position_embeddings", 131_072),
+        ("sliding_window", 4096),
+    ],
+    ..Family::llama_like(
+        "mistral",
+        "mistralai/Mistral-7B-v0.3",
+        "Llama with a sliding window in every layer, where the config has one",
+        describe,
+    )
+};
 
 /// Registry row.
-pub(super) const MINISTRAL: Family = Family::llama_like(
-    "ministral",
-    "mistralai/Ministral-8B-Instruct-2410",
-    "Mistral with global and sliding layers",
-    describe,
-);
+pub(super) const MINISTRAL: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 8),
+        ("max_position_embeddings", 131_072),
+        ("sliding_window", 4096),
+    ],
+    ..Family::llama_like(
+        "ministral",
+        "mistralai/Ministral-8B-Instruct-2410",
+        "Mistral with global and sliding layers",
+        describe,
+    )
+};
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;

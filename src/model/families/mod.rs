@@ -48,6 +48,9 @@ pub struct Family {
     pub embedding: &'static str,
     /// Prefixes that checkpoints of this family use, most usual first.
     pub prefixes: &'static [&'static str],
+    /// What absent keys mean: the defaults of the family's config class in transformers, where a
+    /// null would mean something else or the key is needed.
+    pub defaults: &'static [(&'static str, usize)],
     /// Reads the config into a description.
     pub describe: fn(&Config, &Names) -> Result<DecoderSpec>,
 }
@@ -66,8 +69,14 @@ impl Family {
             notes,
             embedding: "embed_tokens.weight",
             prefixes: &["model.", ""],
+            defaults: &[],
             describe,
         }
+    }
+
+    /// The description of a checkpoint of this family.
+    pub fn spec(&self, config: &Config, names: &Names) -> Result<DecoderSpec> {
+        (self.describe)(&config.with_defaults(self.defaults), names)
     }
 }
 

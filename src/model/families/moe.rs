@@ -20,36 +20,71 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const MIXTRAL: Family = Family::llama_like(
-    "mixtral",
-    "mistralai/Mixtral-8x7B-v0.1",
-    "Mistral with experts, weights of the chosen renormalised",
-    mixtral,
-);
+pub(super) const MIXTRAL: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 8),
+        ("max_position_embeddings", 131_072),
+        ("num_local_experts", 8),
+        ("num_experts_per_tok", 2),
+    ],
+    ..Family::llama_like(
+        "mixtral",
+        "mistralai/Mixtral-8x7B-v0.1",
+        "Mistral with experts, weights of the chosen renormalised",
+        mixtral,
+    )
+};
 
 /// Registry row.
-pub(super) const OLMOE: Family = Family::llama_like(
-    "olmoe",
-    "allenai/OLMoE-1B-7B-0924",
-    "experts, RMSNorm over whole query and key projections, q, k and v clipped where the config says so",
-    olmoe,
-);
+pub(super) const OLMOE: Family = Family {
+    defaults: &[
+        ("max_position_embeddings", 4096),
+        ("num_experts", 64),
+        ("num_experts_per_tok", 8),
+    ],
+    ..Family::llama_like(
+        "olmoe",
+        "allenai/OLMoE-1B-7B-0924",
+        "experts, RMSNorm over whole query and key projections, q, k and v clipped where the config says so",
+        olmoe,
+    )
+};
 
 /// Registry row.
-pub(super) const QWEN2_MOE: Family = Family::llama_like(
-    "qwen2_moe",
-    "Qwen/Qwen1.5-MoE-A2.7B",
-    "Qwen2 with experts beside a gated shared one; some layers may be dense",
-    qwen2_moe,
-);
+pub(super) const QWEN2_MOE: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 16),
+        ("max_position_embeddings", 32_768),
+        ("num_experts", 60),
+        ("num_experts_per_tok", 4),
+        ("moe_intermediate_size", 1408),
+        ("shared_expert_intermediate_size", 5632),
+        ("sliding_window", 4096),
+    ],
+    ..Family::llama_like(
+        "qwen2_moe",
+        "Qwen/Qwen1.5-MoE-A2.7B",
+        "Qwen2 with experts beside a gated shared one; some layers may be dense",
+        qwen2_moe,
+    )
+};
 
 /// Registry row.
-pub(super) const QWEN3_MOE: Family = Family::llama_like(
-    "qwen3_moe",
-    "Qwen/Qwen3-30B-A3B",
-    "Qwen3 with experts; some layers may be dense",
-    qwen3_moe,
-);
+pub(super) const QWEN3_MOE: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 4),
+        ("max_position_embeddings", 32_768),
+        ("num_experts_per_tok", 8),
+        ("moe_intermediate_size", 768),
+        ("sliding_window", 4096),
+    ],
+    ..Family::llama_like(
+        "qwen3_moe",
+        "Qwen/Qwen3-30B-A3B",
+        "Qwen3 with experts; some layers may be dense",
+        qwen3_moe,
+    )
+};
 
 /// A gated MLP without biases, `{module}.{name}.weight` for gate, up and down.
 pub(super) fn gated(

@@ -26,6 +26,7 @@ pub(super) const FAMILY: Family = Family {
     notes: "ALiBi, LayerNorm without bias, fused projections, q, k and v clipped where the config says so, tied head",
     embedding: "wte.weight",
     prefixes: &["transformer.", ""],
+    defaults: &[],
     describe,
 };
 

@@ -16,12 +16,15 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "nemotron",
-    "nvidia/Minitron-4B-Base",
-    "LayerNorm with 1 + w, half of each head rotated, squared ReLU without gate",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[("max_position_embeddings", 4096)],
+    ..Family::llama_like(
+        "nemotron",
+        "nvidia/Minitron-4B-Base",
+        "LayerNorm with 1 + w, half of each head rotated, squared ReLU without gate",
+        describe,
+    )
+};
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;

@@ -24,6 +24,7 @@ pub(super) const FAMILY: Family = Family {
     notes: "LayerNorm before or after the sums, learned positions, ReLU, embeddings of another width, tied head",
     embedding: "embed_tokens.weight",
     prefixes: &["model.decoder.", "decoder.", ""],
+    defaults: &[],
     describe,
 };
 

@@ -12,12 +12,18 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "phi3",
-    "microsoft/phi-4",
-    "Llama with fused projections; partial and LongRoPE rotation, sliding window",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("max_position_embeddings", 4096),
+        ("original_max_position_embeddings", 4096),
+    ],
+    ..Family::llama_like(
+        "phi3",
+        "microsoft/phi-4",
+        "Llama with fused projections; partial and LongRoPE rotation, sliding window",
+        describe,
+    )
+};
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;

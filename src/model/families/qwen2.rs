@@ -12,12 +12,19 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "qwen2",
-    "Qwen/Qwen2.5-0.5B",
-    "Llama with biases on q, k and v; later layers may slide",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 32),
+        ("max_position_embeddings", 32_768),
+        ("sliding_window", 4096),
+    ],
+    ..Family::llama_like(
+        "qwen2",
+        "Qwen/Qwen2.5-0.5B",
+        "Llama with biases on q, k and v; later layers may slide",
+        describe,
+    )
+};
 
 /// The window of each layer; it counts only with `use_sliding_window`, from layer
 /// `max_window_layers` on.

@@ -17,12 +17,20 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "qwen3",
-    "Qwen/Qwen3-0.6B",
-    "Llama with RMSNorm on each query and key head",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 32),
+        ("head_dim", 128),
+        ("max_position_embeddings", 32_768),
+        ("sliding_window", 4096),
+    ],
+    ..Family::llama_like(
+        "qwen3",
+        "Qwen/Qwen3-0.6B",
+        "Llama with RMSNorm on each query and key head",
+        describe,
+    )
+};
 
 /// Norms of every query and key head, shared by the heads.
 pub(super) fn head_norms(parts: &LayerParts<'_>, head_dim: usize) -> QkNorm {
@@ -34,7 +42,6 @@ pub(super) fn head_norms(parts: &LayerParts<'_>, head_dim: usize) -> QkNorm {
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;
-    options.sizes.head_dim = config.size_or("head_dim", 128)?;
     options.mlp_bias = false;
     let windows = late_windows(config, options.sizes.layers)?;
     llama_like::describe(config, names, &options, |parts, layer| {

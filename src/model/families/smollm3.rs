@@ -12,12 +12,18 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "smollm3",
-    "HuggingFaceTB/SmolLM3-3B-Base",
-    "Llama without rotation in every fourth layer, tied head",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 4),
+        ("max_position_embeddings", 32_768),
+    ],
+    ..Family::llama_like(
+        "smollm3",
+        "HuggingFaceTB/SmolLM3-3B-Base",
+        "Llama without rotation in every fourth layer, tied head",
+        describe,
+    )
+};
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;

@@ -17,12 +17,18 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "stablelm",
-    "stabilityai/stablelm-2-1_6b",
-    "LayerNorm, a quarter of each head rotated, optional biases on q, k and v, norms per head and parallel layers",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 32),
+        ("max_position_embeddings", 4096),
+    ],
+    ..Family::llama_like(
+        "stablelm",
+        "stabilityai/stablelm-2-1_6b",
+        "LayerNorm, a quarter of each head rotated, optional biases on q, k and v, norms per head and parallel layers",
+        describe,
+    )
+};
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;

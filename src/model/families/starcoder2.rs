@@ -16,12 +16,18 @@ use crate::{
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "starcoder2",
-    "bigcode/starcoder2-3b",
-    "LayerNorm, biases everywhere, MLP without gate, sliding window, tied head",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 2),
+        ("max_position_embeddings", 4096),
+    ],
+    ..Family::llama_like(
+        "starcoder2",
+        "bigcode/starcoder2-3b",
+        "LayerNorm, biases everywhere, MLP without gate, sliding window, tied head",
+        describe,
+    )
+};
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;

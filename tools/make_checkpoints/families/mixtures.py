@@ -82,14 +82,13 @@ ROWS = [
         ),
         plant=unbalance,
     ),
-    # Queries in one piece, the best group by its best expert, yarn with a factor on q.k.
+    # Queries in one piece (a null; absent would mean 1536), the best group by its best expert, yarn with a factor on q.k.
     small(
         "deepseek-v2",
         llama_like(
             "deepseek_v2",
             "DeepseekV2ForCausalLM",
             num_key_value_heads=4,
-            q_lora_rank=None,
             kv_lora_rank=6,
             qk_rope_head_dim=4,
             qk_nope_head_dim=6,
@@ -112,7 +111,8 @@ ROWS = [
                 "mscale_all_dim": 0.9,
                 "original_max_position_embeddings": 8,
             },
-        ),
+        )
+        | {"q_lora_rank": None},
     ),
     # Halves of the rotated part paired instead of neighbours, biases.
     small(
@@ -121,7 +121,6 @@ ROWS = [
             "deepseek_v3",
             "DeepseekV3ForCausalLM",
             num_key_value_heads=4,
-            q_lora_rank=None,
             kv_lora_rank=6,
             qk_rope_head_dim=4,
             qk_nope_head_dim=6,
@@ -144,7 +143,8 @@ ROWS = [
                 "mscale_all_dim": 1.0,
                 "original_max_position_embeddings": 8,
             },
-        ),
+        )
+        | {"q_lora_rank": None},
         plant=unbalance,
     ),
 ]
