@@ -70,6 +70,11 @@ fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
         heads,
         kv_heads,
         head_dim,
+        value_dim: head_dim,
+        window: None,
+        soft_cap: None,
+        alibi: None,
+        sinks: None,
         scale: 1.0 / (head_dim as f32).sqrt(),
         capture: AttentionCapture::default(),
     };

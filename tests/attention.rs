@@ -1,6 +1,8 @@
 //! The CPU's attention and rotation against their definitions in double precision.
 
-use massact::backend::{AttentionCapture, AttentionMaps, AttentionRequest, Backend, cpu::Cpu};
+use massact::backend::{
+    AttentionCapture, AttentionMaps, AttentionRequest, Backend, Rotation, cpu::Cpu,
+};
 use massact::model::rope::RopeTable;
 
 /// Numbers in [-1, 1).
@@ -36,7 +38,12 @@ impl Case {
             heads: self.heads,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
+            value_dim: self.head_dim,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
+            window: None,
+            soft_cap: None,
+            alibi: None,
+            sinks: None,
             capture: AttentionCapture {
                 mean: true,
                 heads: true,
@@ -76,7 +83,7 @@ impl Case {
         (q, k, v): &(Vec<f32>, Vec<f32>, Vec<f32>),
         out: &[f32],
         maps: &AttentionMaps,
-        request: &AttentionRequest,
+        request: &AttentionRequest<'_, Vec<f32>>,
     ) {
         let (heads, dim) = (self.heads, self.head_dim);
         let group = heads / self.kv_heads;
@@ -211,6 +218,7 @@ fn rotation_is_that_of_the_definition() {
     for pairs in [1, 2, 3] {
         let length = 6;
         let table = RopeTable {
+            interleaved: false,
             pairs,
             cos: random(5, length * pairs),
             sin: random(6, length * pairs),
@@ -221,8 +229,13 @@ fn rotation_is_that_of_the_definition() {
         let cpu = Cpu::new();
         let mut tensor = cpu.upload(rows, columns, values.clone()).expect("uploaded");
         let tables = [&table, &table, &table];
-        cpu.rotate(&mut tensor, &sequences, head_dim, &tables)
-            .expect("runs");
+        cpu.rotate(
+            &mut tensor,
+            &sequences,
+            Rotation { head_dim, first: 0 },
+            &tables,
+        )
+        .expect("runs");
         let rotated = cpu.download(&tensor).expect("downloaded");
         for rows in sequences {
             for (position, row) in rows.enumerate() {

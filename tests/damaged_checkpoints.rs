@@ -260,12 +260,11 @@ fn counts(spec: &DecoderSpec, name: &str) -> bool {
     if in_layer {
         let layers = 0..spec.layers.len();
         return !name.contains("expert")
-            && layers
-                .into_iter()
-                .any(|layer| spec
-                    .layer_tensors(layer)
+            && layers.into_iter().any(|layer| {
+                spec.layer_tensors(layer)
                     .iter()
-                    .any(|tensor| tensor == name));
+                    .any(|tensor| tensor == name)
+            });
     }
     name != "lm_head.weight" || spec.head.linear.weight == name
 }
