@@ -13,7 +13,13 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{AtomicFile, RunFolder};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    interrupt,
+};
+
+/// A map of every head may have gigabytes, and the disk may be slow.
+const BYTES_BETWEEN_CHECKS: usize = 4 << 20;
 
 /// A float32 safetensors file being written.
 #[derive(Debug)]
@@ -65,7 +71,7 @@ impl TensorFile {
         match self.missing.remove(name) {
             Some((offset, count)) if count == values.len() => {
                 #[cfg(target_endian = "little")]
-                let bytes = bytemuck::cast_slice(values);
+                let bytes: &[u8] = bytemuck::cast_slice(values);
                 #[cfg(not(target_endian = "little"))]
                 let bytes: &[u8] = &values
                     .iter()
@@ -73,8 +79,14 @@ impl TensorFile {
                     .collect::<Vec<u8>>();
                 self.file
                     .seek(SeekFrom::Start(offset))
-                    .and_then(|_| self.file.write_all(bytes))
-                    .map_err(|error| self.file.error(&error))
+                    .map_err(|error| self.file.error(&error))?;
+                for part in bytes.chunks(BYTES_BETWEEN_CHECKS) {
+                    interrupt::check()?;
+                    self.file
+                        .write_all(part)
+                        .map_err(|error| self.file.error(&error))?;
+                }
+                Ok(())
             }
             Some((_, count)) => Err(Error::new(
                 format!("tensor `{name}`"),
