@@ -239,7 +239,7 @@ fn configs_with_a_wrong_value() {
         ("rope_theta", json!(-5.0), "rope_theta"),
         ("rope_theta", json!("10000"), "rope_theta"),
         ("rope_scaling", json!("linear"), "rope_scaling"),
-        ("rope_scaling", json!({"type": "su"}), "`su`"),
+        ("rope_scaling", json!({"type": "warp"}), "`warp`"),
         ("rope_scaling", json!({"type": 3, "factor": 2.0}), "type"),
         ("rope_scaling", json!({"type": "linear"}), "factor"),
         (

@@ -15,6 +15,15 @@ pub(crate) struct Checkpoint {
     pub(crate) reference: Reference,
 }
 
+impl Checkpoint {
+    /// Whether some layer routes tokens to experts.
+    pub(crate) fn has_experts(&self) -> bool {
+        let config = read_json(&self.folder.join("config.json"));
+        let keys = config.as_object().expect("an object").keys();
+        keys.into_iter().any(|key| key.contains("experts"))
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct Reference {
     pub(crate) noise: Noise,

@@ -36,7 +36,10 @@ impl Sizes {
             vocab: config.size("vocab_size")?,
             hidden,
             heads,
-            kv_heads: config.size_or("num_key_value_heads", heads)?,
+            kv_heads: match config.get("num_key_value_heads") {
+                Some(_) => config.heads("num_key_value_heads")?,
+                None => heads,
+            },
             head_dim: config.size_or("head_dim", hidden / heads)?,
             inner: config.size("intermediate_size")?,
             layers: config.layers("num_hidden_layers")?,

@@ -266,8 +266,10 @@ impl WeightStore {
 
     /// The tensor `name`, which must have exactly this shape.
     pub fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
+        // The dtype first: a tensor of a wrong one often has a wrong shape, too.
+        let tensor = self.get(name)?;
         self.check_shape(name, shape)?;
-        self.get(name)
+        Ok(tensor)
     }
 
     /// The bytes of the tensor `name`, which must have exactly this shape.
