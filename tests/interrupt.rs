@@ -92,7 +92,7 @@ fn stopped(command: &mut Command, ready: impl Fn() -> bool, signals: usize) -> D
     let mut child = start(command);
     let patience = Instant::now();
     while !ready() {
-        assert!(patience.elapsed() < Duration::from_secs(60), "never ready");
+        assert!(patience.elapsed() < Duration::from_secs(120), "never ready");
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(
             child.try_wait().expect("a child"),
@@ -183,7 +183,7 @@ fn long_work_stops_within_a_second_and_leaves_nothing() {
         assert!(files.iter().all(|file| file.ends_with(".tmp")), "{files:?}");
         // More than the header: a layer's tensors are coming.
         let sizes = files.iter().map(|file| out.join(file).metadata());
-        sizes.flatten().any(|file| file.len() > 4_000_000)
+        sizes.flatten().any(|file| file.len() > 400_000)
     };
     for more in [
         &["--raw"][..],
