@@ -51,10 +51,11 @@ fn tensor(cpu: &Cpu, rows: usize, columns: usize) -> Tensor {
 fn statistics(bencher: Bencher<'_, '_>, (rows, columns): (usize, usize)) {
     let cpu = Cpu::new();
     let x = tensor(&cpu, rows, columns);
-    let sequence = [0..rows];
+    let all = 0..rows;
+    let sequence = std::slice::from_ref(&all);
     bencher
         .counter(ItemsCount::new(rows * columns))
-        .bench_local(|| cpu.statistics(black_box(&x), &sequence, &STATISTICS));
+        .bench_local(|| cpu.statistics(black_box(&x), sequence, &STATISTICS));
 }
 
 /// Tokens per second of causal attention: (tokens, heads, KV heads, head_dim).
@@ -65,7 +66,8 @@ fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
     let q = tensor(&cpu, tokens, heads * head_dim);
     let k = tensor(&cpu, tokens, kv_heads * head_dim);
     let v = tensor(&cpu, tokens, kv_heads * head_dim);
-    let sequence = [0..tokens];
+    let all = 0..tokens;
+    let sequence = std::slice::from_ref(&all);
     let request = AttentionRequest {
         heads,
         kv_heads,
@@ -80,7 +82,7 @@ fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
     };
     bencher
         .counter(ItemsCount::new(tokens))
-        .bench_local(|| cpu.attention(black_box(&q), &k, &v, &sequence, &request));
+        .bench_local(|| cpu.attention(black_box(&q), &k, &v, sequence, &request));
 }
 
 /// Tokens per second through one layer of the 1.1B Llama shape, statistics included.

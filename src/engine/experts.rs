@@ -7,7 +7,7 @@
 use super::{forward::Forward, mlp::GatedWeights, parts::Projection};
 use crate::{
     backend::Backend,
-    error::Result,
+    error::{Error, Result},
     interrupt,
     model::{
         Model,
@@ -38,11 +38,23 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
             spec,
             router: load(&spec.routing.router)?,
             correction: correction
-                .map(|name| model.vector(name, spec.count))
+                .map(|name| finite(name, model.vector(name, spec.count)?))
                 .transpose()?,
             shared: shared.transpose()?,
         })
     }
+}
+
+/// The correction only takes part in comparisons, where a NaN would vanish without a trace.
+fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(values);
+    }
+    Err(Error::new(
+        format!("tensor `{name}`"),
+        "it has values that are infinite or not a number",
+    )
+    .remedy("the checkpoint is damaged; download it again"))
 }
 
 /// The tokens that an expert sees, with their weights.
