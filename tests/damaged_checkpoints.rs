@@ -274,6 +274,10 @@ fn counts(spec: &DecoderSpec, name: &str) -> bool {
                     .any(|tensor| tensor == name)
             });
     }
+    // The image part of a multimodal checkpoint.
+    if name.starts_with("multi_modal_projector") || name.starts_with("vision_tower") {
+        return false;
+    }
     name != "lm_head.weight" || spec.head.linear.weight == name
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     layer::Pass,
-    parts::{Projection, load_norm},
+    parts::{Projection, finite, load_norm},
     probe::Probe,
     site::Site,
 };
@@ -86,7 +86,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             ])
         });
         let sinks = spec.sinks.as_ref().map(|name| {
-            let values = model.vector(name, spec.heads)?;
+            let values = finite(name, model.vector(name, spec.heads)?)?;
             backend.vector(values)
         });
         Ok(Self {

@@ -4,10 +4,14 @@
 //! larger than the rest of the layer.
 #![forbid(unsafe_code)]
 
-use super::{forward::Forward, mlp::GatedWeights, parts::Projection};
+use super::{
+    forward::Forward,
+    mlp::GatedWeights,
+    parts::{Projection, finite},
+};
 use crate::{
     backend::Backend,
-    error::{Error, Result},
+    error::Result,
     interrupt,
     model::{
         Model,
@@ -43,18 +47,6 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
             shared: shared.transpose()?,
         })
     }
-}
-
-/// The correction only takes part in comparisons, where a NaN would vanish without a trace.
-fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
-    if values.iter().all(|value| value.is_finite()) {
-        return Ok(values);
-    }
-    Err(Error::new(
-        format!("tensor `{name}`"),
-        "it has values that are infinite or not a number",
-    )
-    .remedy("the checkpoint is damaged; download it again"))
 }
 
 /// The tokens that an expert sees, with their weights.

@@ -3,7 +3,7 @@
 
 use crate::{
     backend::{Backend, NormWeights},
-    error::Result,
+    error::{Error, Result},
     model::{
         Model,
         spec::{Linear, Norm},
@@ -73,4 +73,17 @@ impl<V> Norms<V> {
             sum: load(&norms.sum)?,
         })
     }
+}
+
+/// Refuses values that would vanish without a trace, because they only take part in comparisons or
+/// beside larger ones.
+pub(super) fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(values);
+    }
+    Err(Error::new(
+        format!("tensor `{name}`"),
+        "it has values that are infinite or not a number",
+    )
+    .remedy("the checkpoint is damaged; download it again"))
 }

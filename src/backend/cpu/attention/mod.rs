@@ -13,7 +13,8 @@ use crate::{
     interrupt,
 };
 
-/// Query positions that one task works on.
+/// Query positions that one task works on. More would pack the keys less often, but waste more of
+/// the diagonal tiles.
 const QUERIES: usize = 64;
 
 /// Queries, keys and values of one sequence.

@@ -12,7 +12,7 @@ use crate::backend::{
     },
 };
 
-/// Keys in a tile. 64 x 4 query rows by 256 keys is 256 KiB of logits, half a second-level cache.
+/// Keys in a tile. 64 x 4 query rows by 256 keys are 256 KiB of logits, half a second-level cache.
 const KEYS: usize = 256;
 /// Query rows (positions x heads that share a key) in one product.
 const ROWS: usize = 256;
