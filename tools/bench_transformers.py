@@ -403,9 +403,9 @@ def main() -> None:
     print(table)
     job.results.mkdir(parents=True, exist_ok=True)
     stem = job.results / f"transformers-{job.shape}-{job.stored_dtype}-cpu"
-    stem.with_suffix(".md").write_text(table)
+    stem.with_name(f"{stem.name}.md").write_text(table)
     document = {"machine": machine(), "settings": settings, "rows": rows, "runs": runs}
-    stem.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+    stem.with_name(f"{stem.name}.json").write_text(json.dumps(document, indent=1) + "\n")
     differing = [row["variant"] for row in rows if row["largest_difference"] > AGREEMENT]
     if differing:
         raise SystemExit(f"not the same numbers as {BASELINE}: {', '.join(differing)}")
