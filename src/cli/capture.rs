@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::json;
 
 use super::{
-    args::{DTypeArg, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
     existence_validation::significant,
     recorder::FileRecorder,
     run::Run,
@@ -27,18 +27,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("input").args(["text", "text_file", "token_ids", "dataset"]))]
 pub(super) struct CaptureArgs {
-    /// Hub id or folder of a Hugging Face checkpoint; without it the built-in demo runs.
-    #[arg(long, value_name = "ID_OR_PATH")]
-    pretrained: Option<String>,
-    /// Branch, tag or commit of the hub repository.
-    #[arg(long, requires = "pretrained")]
-    revision: Option<String>,
-    /// Type of the arithmetic; the CPU computes in float32.
-    #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
-    dtype: DTypeArg,
-    /// `auto`, `cpu` or `cuda[:N]`.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// One sequence: this text.
     #[arg(long, value_name = "S")]
     text: Option<String>,
@@ -116,15 +106,6 @@ fn token_ids(text: &str) -> Result<TokenIds, String> {
 }
 
 impl CaptureArgs {
-    fn model(&self) -> ModelArgs {
-        ModelArgs {
-            pretrained: self.pretrained.clone(),
-            revision: self.revision.clone(),
-            dtype: self.dtype,
-            device: self.device.clone(),
-        }
-    }
-
     fn text(&self) -> TextArgs {
         TextArgs {
             dataset: self.dataset.clone().or_else(|| Some("builtin".to_owned())),
@@ -162,7 +143,7 @@ impl CaptureArgs {
 
 pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let plan = args.plan()?;
-    let run = Run::open("capture", &args.model(), &args.output, args.seed)?;
+    let run = Run::open("capture", &args.model, &args.output, args.seed)?;
     let model = &run.checkpoint.model;
     let text = args.text();
     let sequences = if !args.token_ids.is_empty() {
@@ -201,7 +182,7 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
         "abs_threshold": args.thresholds.abs_threshold,
         "rel_threshold": args.thresholds.rel_threshold,
         "input": blake3::hash(bytemuck::cast_slice(&sequences.ids.concat())).to_hex().to_string(),
-        "revision": args.revision,
+        "revision": args.model.revision,
     });
     let folder = run.folder(&settings)?;
     let mut recorder = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;

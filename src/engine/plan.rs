@@ -24,6 +24,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Nothing but the magnitudes at one site.
+    pub fn magnitudes(site: Site, statistics: StatisticsRequest) -> Self {
+        Self {
+            statistics,
+            sites: vec![site],
+            raw: Vec::new(),
+            attention: AttentionCapture::default(),
+            nll: false,
+            last_logits: 0,
+        }
+    }
+
     pub(super) fn needs_head(&self) -> bool {
         self.nll || self.last_logits > 0
     }

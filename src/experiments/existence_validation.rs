@@ -13,7 +13,7 @@ use super::{
     summary::{mean, top_over_sequences},
 };
 use crate::{
-    backend::{AttentionCapture, Backend, Statistics, StatisticsRequest},
+    backend::{Backend, Statistics, StatisticsRequest},
     engine::{Discard, Plan, Site},
     error::Result,
 };
@@ -81,18 +81,14 @@ pub fn run<B: Backend>(
     subject: &Subject<'_, B>,
     thresholds: Thresholds,
 ) -> Result<Finding<ExistenceValidation>> {
-    let plan = Plan {
-        statistics: StatisticsRequest {
+    let plan = Plan::magnitudes(
+        Site::LayerOutput,
+        StatisticsRequest {
             top_k: TOP_K,
             abs_threshold: thresholds.abs as f32,
             rel_threshold: thresholds.rel as f32,
         },
-        sites: vec![Site::LayerOutput],
-        raw: Vec::new(),
-        attention: AttentionCapture::default(),
-        nll: false,
-        last_logits: 0,
-    };
+    );
     let outcome = subject.run(&plan, &mut Discard)?;
     let layers: Vec<LayerReport> = outcome.statistics[&Site::LayerOutput]
         .iter()

@@ -9,7 +9,7 @@ use super::{
     summary::{mean, top_over_sequences},
 };
 use crate::{
-    backend::{AttentionCapture, Backend, StatisticsRequest},
+    backend::{Backend, StatisticsRequest},
     engine::{Discard, Plan, Site},
     error::Result,
 };
@@ -49,18 +49,14 @@ pub fn run<B: Backend>(
     site: Site,
     top_k: usize,
 ) -> Result<Finding<TopActivationMagnitude>> {
-    let plan = Plan {
-        statistics: StatisticsRequest {
+    let plan = Plan::magnitudes(
+        site,
+        StatisticsRequest {
             top_k,
             abs_threshold: f32::INFINITY,
             rel_threshold: 0.0,
         },
-        sites: vec![site],
-        raw: Vec::new(),
-        attention: AttentionCapture::default(),
-        nll: false,
-        last_logits: 0,
-    };
+    );
     let outcome = subject.run(&plan, &mut Discard)?;
     let layers = outcome.statistics[&site]
         .iter()

@@ -122,16 +122,7 @@ impl Config {
 
     /// The number of layers: a count small enough to describe each of them in memory.
     pub fn layers(&self, key: &str) -> Result<usize> {
-        self.checked_layers(key, self.size(key)?)
-    }
-
-    /// The number of layers, or `default`.
-    pub fn layers_or(&self, key: &str, default: usize) -> Result<usize> {
-        self.checked_layers(key, self.size_or(key, default)?)
-    }
-
-    fn checked_layers(&self, key: &str, layers: usize) -> Result<usize> {
-        match layers {
+        match self.size(key)? {
             layers @ ..=10_000 => Ok(layers),
             layers => Err(wrong(key, &Value::from(layers), "at most 10000 layers")),
         }

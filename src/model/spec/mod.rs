@@ -198,14 +198,6 @@ impl Norms {
             ..Self::default()
         }
     }
-
-    /// On the residual stream after the addition only.
-    pub fn on_sum(norm: Norm) -> Self {
-        Self {
-            sum: Some(norm),
-            ..Self::default()
-        }
-    }
 }
 
 /// How a layer's parts meet the residual stream; `n` are the norms before them.
