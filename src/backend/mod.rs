@@ -121,6 +121,13 @@ pub trait Backend {
         factors: &[f32],
     ) -> Result<()>;
 
+    /// A tensor of its own with the same values.
+    fn duplicate(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The values at (row, dimension), in the order of `cells`.
+    fn values_at(&self, x: &Self::Tensor, cells: &[(usize, usize)]) -> Result<Vec<f32>>;
+    /// Writes values at (row, dimension); of cells named twice the last counts.
+    fn overwrite(&self, x: &mut Self::Tensor, cells: &[(usize, usize, f32)]) -> Result<()>;
+
     /// Magnitude statistics of each sequence's rows.
     fn statistics(
         &self,

@@ -318,6 +318,24 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn duplicate(&self, x: &Tensor) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, x.columns);
+        out.values.copy_from_slice(x.values());
+        Ok(out)
+    }
+
+    fn values_at(&self, x: &Tensor, cells: &[(usize, usize)]) -> Result<Vec<f32>> {
+        let value = |&(row, dimension): &(usize, usize)| x.row(row)[dimension];
+        Ok(cells.iter().map(value).collect())
+    }
+
+    fn overwrite(&self, x: &mut Tensor, cells: &[(usize, usize, f32)]) -> Result<()> {
+        for &(row, dimension, value) in cells {
+            x.values[row * x.columns..(row + 1) * x.columns][dimension] = value;
+        }
+        Ok(())
+    }
+
     fn statistics(
         &self,
         x: &Tensor,
@@ -345,5 +363,25 @@ impl Backend for Cpu {
         targets: &[Option<u32>],
     ) -> Result<Vec<f32>> {
         head::token_nll(self, x, head, targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overwriting_a_duplicate_leaves_the_original() {
+        let cpu = Cpu::new();
+        let x = cpu
+            .upload(3, 2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+            .expect("uploads");
+        let mut copy = cpu.duplicate(&x).expect("duplicates");
+        let cells = [(2, 1, -7.0), (0, 0, 8.0), (2, 1, 9.0)];
+        cpu.overwrite(&mut copy, &cells).expect("overwrites");
+        assert_eq!(copy.values(), [8.0, 1.0, 2.0, 3.0, 4.0, 9.0]);
+        assert_eq!(x.values(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let found = cpu.values_at(&copy, &[(2, 1), (1, 0), (2, 1)]);
+        assert_eq!(found.expect("reads"), [9.0, 2.0, 9.0]);
     }
 }
