@@ -77,6 +77,7 @@ fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
         soft_cap: None,
         alibi: None,
         sinks: None,
+        kv_bias: None,
         scale: 1.0 / (head_dim as f32).sqrt(),
         capture: AttentionCapture::default(),
     };

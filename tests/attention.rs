@@ -44,6 +44,7 @@ impl Case {
             soft_cap: None,
             alibi: None,
             sinks: None,
+            kv_bias: None,
             capture: AttentionCapture {
                 mean: true,
                 heads: true,

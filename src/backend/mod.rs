@@ -8,8 +8,8 @@ pub mod gpus;
 mod request;
 
 pub use request::{
-    AttentionCapture, AttentionMaps, AttentionRequest, Entry, HeadRequest, Rotation, Statistics,
-    StatisticsRequest,
+    AttentionCapture, AttentionMaps, AttentionRequest, Entry, HeadRequest, KvBias, Rotation,
+    Statistics, StatisticsRequest,
 };
 
 use std::ops::Range;
@@ -37,6 +37,9 @@ pub struct NormWeights<V> {
     pub weight: Option<V>,
     /// Offset, as long as the factor may be.
     pub bias: Option<V>,
+    /// Factor inside [`NormKind::Tanh`]: one value for all groups of a row, or one per group.
+    /// Absent for the other kinds.
+    pub alpha: Option<V>,
     /// Added to the variance.
     pub epsilon: f32,
 }

@@ -63,11 +63,18 @@ pub struct AttentionRequest<'a, V> {
     pub alibi: Option<&'a Alibi>,
     /// `[heads]`: a logit that takes part in the softmax and has no value.
     pub sinks: Option<&'a V>,
+    /// One more key and value per query head, in front of those of the tokens.
+    pub kv_bias: Option<KvBias<'a, V>>,
     /// Maps to return.
     pub capture: AttentionCapture,
 }
 
 impl<V> AttentionRequest<'_, V> {
+    /// Columns of a map of `length` keys: with a [`KvBias`] its key is the first.
+    pub fn map_columns(&self, length: usize) -> usize {
+        length + usize::from(self.kv_bias.is_some())
+    }
+
     /// The keys that position `query` sees.
     pub fn visible(&self, query: usize) -> std::ops::Range<usize> {
         let first = self
@@ -80,6 +87,19 @@ impl<V> AttentionRequest<'_, V> {
     pub fn viewers(&self, key: usize, length: usize) -> usize {
         (length - key).min(self.window.unwrap_or(usize::MAX))
     }
+}
+
+/// Attention KV bias (Sun et al. 2024): a learned key and value that every position sees.
+///
+/// Its logit is `q.k * scale`, soft-capped like the others. It has no position: it is not rotated,
+/// no mask or window hides it, and [`Alibi`] adds nothing to it. The vectors are of query heads;
+/// those of a key/value head are repeated for the query heads that share it.
+#[derive(Debug)]
+pub struct KvBias<'a, V> {
+    /// `[heads * head_dim]`
+    pub k: &'a V,
+    /// `[heads * value_dim]`
+    pub v: &'a V,
 }
 
 /// Which part of each head to rotate.
@@ -123,7 +143,8 @@ impl AttentionCapture {
 }
 
 /// Attention maps of one sequence of length T. Entries that the mask hides (later keys, keys
-/// outside a window) are NaN.
+/// outside a window) are NaN. With a [`KvBias`] maps have T + 1 columns, of which its key is the
+/// first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AttentionMaps {
     /// `[T, T]` probabilities, mean over heads.

@@ -34,22 +34,25 @@ impl FileRecorder {
         }
         let mut attention = Vec::new();
         for layer in 0..layers {
-            let heads = model.spec.layers[layer].attention.heads;
+            let spec = &model.spec.layers[layer].attention;
+            let heads = spec.heads;
             for (sequence, ids) in sequences.iter().enumerate() {
                 let tokens = ids.len();
+                // The extra key of attention KV bias is the first column.
+                let keys = tokens + usize::from(spec.kv_bias.is_some());
                 let mut add = |kind: &str, shape: &[usize]| {
                     attention.push((attention_name(sequence, layer, kind), shape.to_vec()));
                 };
                 if plan.attention.mean {
-                    add("probs_mean", &[tokens, tokens]);
-                    add("logits_mean", &[tokens, tokens]);
+                    add("probs_mean", &[tokens, keys]);
+                    add("logits_mean", &[tokens, keys]);
                 }
                 if plan.attention.heads {
-                    add("probs", &[heads, tokens, tokens]);
-                    add("logits", &[heads, tokens, tokens]);
+                    add("probs", &[heads, tokens, keys]);
+                    add("logits", &[heads, tokens, keys]);
                 }
                 if plan.attention.sink {
-                    add("sink_mass", &[heads, tokens]);
+                    add("sink_mass", &[heads, keys]);
                 }
             }
         }

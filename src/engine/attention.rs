@@ -8,11 +8,11 @@ use super::{
     site::Site,
 };
 use crate::{
-    backend::{AttentionRequest, Backend, NormWeights, Rotation},
+    backend::{AttentionRequest, Backend, KvBias, NormWeights, Rotation},
     error::Result,
     model::{
         Model,
-        spec::{Attention, LowRank, Projections},
+        spec::{Activation, Attention, LowRank, Projections},
     },
 };
 
@@ -22,6 +22,9 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
     projections: QkvWeights<'m, B>,
     qk_norm: Option<[NormWeights<B::Vector>; 2]>,
     sinks: Option<B::Vector>,
+    /// Extra key and value.
+    kv_bias: Option<[B::Vector; 2]>,
+    gate: Option<Projection<'m, B>>,
     o: Projection<'m, B>,
 }
 
@@ -89,6 +92,9 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             let values = finite(name, model.vector(name, spec.heads)?)?;
             backend.vector(values)
         });
+        let kv_bias = model
+            .kv_bias(spec)?
+            .map(|[k, v]| Ok([backend.vector(k)?, backend.vector(v)?]));
         Ok(Self {
             spec,
             projections: match &spec.projections {
@@ -106,6 +112,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             },
             qk_norm: qk_norm.transpose()?,
             sinks: sinks.transpose()?,
+            kv_bias: kv_bias.transpose()?,
+            gate: spec.gate.as_ref().map(load).transpose()?,
             o: load(&spec.o)?,
         })
     }
@@ -136,11 +144,17 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             soft_cap: spec.soft_cap,
             alibi: spec.alibi.as_ref(),
             sinks: self.sinks.as_ref(),
+            kv_bias: self.kv_bias.as_ref().map(|[k, v]| KvBias { k, v }),
             capture: pass.forward.plan.attention,
         };
         let rows = &pass.batch.rows;
-        let (context, maps) = backend.attention(&q, &k, &v, rows, &request)?;
+        let (mut context, maps) = backend.attention(&q, &k, &v, rows, &request)?;
         probe.attention(pass.index, pass.batch, maps)?;
+        if let Some(gate) = &self.gate {
+            let mut gate = gate.apply(backend, input)?;
+            backend.activate(&mut gate, Activation::Sigmoid)?;
+            backend.multiply(&mut context, &gate)?;
+        }
         self.o.apply(backend, &context)
     }
 

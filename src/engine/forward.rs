@@ -107,9 +107,10 @@ impl<'r, B: Backend> Forward<'r, B> {
             let start = *token as usize * width;
             table.slice(start, start + width).write_f32(out);
         }
-        if spec.scale != 1.0 {
+        let scale = self.model.embedding_scale()?;
+        if scale != 1.0 {
             for value in &mut values {
-                *value *= spec.scale;
+                *value *= scale;
             }
         }
         Ok(values)

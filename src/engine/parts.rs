@@ -45,6 +45,7 @@ pub(super) fn load_norm<B: Backend>(
         width: norm.width,
         weight: vector(vectors.weight)?,
         bias: vector(vectors.bias)?,
+        alpha: vector(vectors.alpha)?,
         epsilon: norm.epsilon,
     })
 }

@@ -9,6 +9,7 @@ use super::{
     dtype::DType,
     families,
     names::Names,
+    recognise,
     spec::{DecoderSpec, Learned, Linear, Mlp, Norm, WeightLayout},
     tokenizer::{Tokenizer, TokenizerFiles},
     weights::{
@@ -36,6 +37,8 @@ pub struct NormVectors {
     pub weight: Option<Vec<f32>>,
     /// Offset.
     pub bias: Option<Vec<f32>>,
+    /// Factors inside DyT's tanh, one a module.
+    pub alpha: Option<Vec<f32>>,
 }
 
 impl Model {
@@ -63,7 +66,8 @@ impl Model {
     ) -> Result<Self> {
         let family = families::find(config)?;
         let names = Names::detect(&weights, family.embedding, family.prefixes)?;
-        let spec = family.spec(config, &names)?;
+        let mut spec = family.spec(config, &names)?;
+        recognise::variants(&mut spec, config, &names, &weights)?;
         check::spec(&spec)?;
         let tokenizer = tokenizer
             .map(|files| Tokenizer::parse(&files, config))
@@ -239,6 +243,41 @@ impl Model {
         Ok(NormVectors {
             weight,
             bias: vector(&norm.bias)?,
+            alpha: match norm.alpha.as_slice() {
+                [] => None,
+                names => Some(
+                    names
+                        .iter()
+                        .map(|name| self.number(name))
+                        .collect::<Result<_>>()?,
+                ),
+            },
+        })
+    }
+
+    /// A stored tensor of one finite element.
+    fn number(&self, name: &str) -> Result<f32> {
+        let tensor = self.weights.get(name)?;
+        match *tensor.elements.to_f32() {
+            [value] if value.is_finite() => Ok(value),
+            [value] => Err(
+                Error::new(format!("tensor `{name}`"), format!("it is {value}"))
+                    .remedy("the checkpoint is damaged; download it again"),
+            ),
+            _ => Err(Error::new(
+                format!("tensor `{name}`"),
+                format!("it has shape {:?}, expected one element", tensor.shape),
+            )
+            .remedy("the checkpoint is damaged, or not of a layout that massact knows")),
+        }
+    }
+
+    /// Factor on the embedding table's rows.
+    pub fn embedding_scale(&self) -> Result<f32> {
+        let embedding = &self.spec.embedding;
+        Ok(match &embedding.learned_scale {
+            None => embedding.scale,
+            Some(name) => embedding.scale * self.number(name)?,
         })
     }
 
@@ -272,6 +311,7 @@ impl Model {
     fn check_tensors(&self) -> Result<()> {
         let spec = &self.spec;
         self.token_embedding()?;
+        self.embedding_scale()?;
         self.position_embedding()?;
         if let Some(projection) = &spec.embedding.projection {
             self.check_linear(projection)?;
@@ -286,6 +326,7 @@ impl Model {
             if let Some(sinks) = &layer.attention.sinks {
                 self.vector(sinks, layer.attention.heads)?;
             }
+            self.kv_bias(&layer.attention)?;
             if let Mlp::Experts(experts) = &layer.mlp {
                 for expert in 0..experts.count {
                     for linear in experts.expert.linears() {

@@ -12,5 +12,7 @@ pub mod weights;
 
 mod check;
 mod checkpoint;
+mod kv_bias;
+mod recognise;
 
 pub use checkpoint::{Model, NormVectors};

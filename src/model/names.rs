@@ -6,21 +6,22 @@ use crate::error::{Error, Result};
 
 /// Builds complete tensor names.
 #[derive(Debug)]
-pub struct Names {
+pub struct Names<'w> {
     prefix: &'static str,
+    weights: &'w WeightStore,
 }
 
-impl Names {
+impl<'w> Names<'w> {
     /// Finds which of `prefixes` the checkpoint uses by looking for its embedding table.
     pub fn detect(
-        weights: &WeightStore,
+        weights: &'w WeightStore,
         embedding: &str,
         prefixes: &[&'static str],
     ) -> Result<Self> {
         prefixes
             .iter()
             .find(|prefix| weights.contains(&format!("{prefix}{embedding}")))
-            .map(|prefix| Self { prefix })
+            .map(|prefix| Self { prefix, weights })
             .ok_or_else(|| {
                 let tried: Vec<String> = prefixes
                     .iter()
@@ -42,6 +43,11 @@ impl Names {
     /// A tensor of layer `index` in the module list `list`.
     pub fn layer(&self, list: &str, index: usize, name: &str) -> String {
         format!("{}{list}.{index}.{name}", self.prefix)
+    }
+
+    /// The shape of a stored tensor; none if it is not there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.weights.shape(name)
     }
 
     /// The head's weight: the embedding table when tied. As in transformers a stored `lm_head` of

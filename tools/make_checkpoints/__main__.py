@@ -8,12 +8,16 @@ well separated (see `acceptable`).
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
-from build import build
-from families import ROWS
+# What several tools share lies beside them.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from build import build  # noqa: E402
+from families import ROWS  # noqa: E402
 
 
 def main() -> None:

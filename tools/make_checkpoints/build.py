@@ -15,7 +15,7 @@ import noise
 from folder import fresh, hub_tensors, write_json, write_weights
 from quantities import attention_summary, sequence_summary, smallest_gap
 from record import observe
-from table import Checkpoint
+from table import Checkpoint, Tensors
 from tokenizers_and_text import write_text, write_tokenizer
 from weights import randomise
 
@@ -28,8 +28,8 @@ def build(row: Checkpoint, folder: Path) -> str:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     for seed in range(MOST_SEEDS):
-        write_checkpoint(row, seed, fresh(folder))
-        reference, attention, gap = observe_all(row, seed, folder)
+        tensors = write_checkpoint(row, seed, fresh(folder))
+        reference, attention, gap = observe_all(row, seed, folder, tensors)
         if acceptable(row, reference, gap):
             break
     else:
@@ -37,7 +37,7 @@ def build(row: Checkpoint, folder: Path) -> str:
             f"{row.name}: no seed will do; the last has gap {gap:.1e}, noise {reference['noise']}"
         )
     if row.tokenizer:
-        reference["experiments"] = experiments.summaries(row, folder, load(row, folder))
+        reference["experiments"] = experiments.summaries(row, folder, load(row, folder, tensors))
     (folder / "reference.json").write_text(reference_text(reference), encoding="utf-8")
     save_file(attention, folder / "reference.safetensors")
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -53,14 +53,16 @@ def acceptable(row: Checkpoint, reference: dict, gap: float) -> bool:
     return gap > SMALLEST_GAP and quiet
 
 
-def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> None:
-    """A random model in its hub form."""
+def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> Tensors:
+    """A random model in its hub form; returns its tensors under transformers' own names."""
     # AutoConfig reads the file, so old and new spellings take the way they take for users.
     write_json(folder / "config.json", row.config)
     config = AutoConfig.from_pretrained(folder)
     # Some initial values are drawn from the global generator (gpt-oss's sinks).
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if row.variant:
+        row.variant(model)
     randomise(model, seed)
     tensors = hub_tensors(model)
     if row.plant:
@@ -69,10 +71,28 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> None:
     if row.tokenizer:
         write_tokenizer(row.tokenizer, row.context_length, folder)
         write_text(folder)
+    return {name: tensor.to(row.dtype) for name, tensor in tensors.items()}
 
 
-def load(row: Checkpoint, folder: Path) -> torch.nn.Module:
-    """The folder as a float32 eager model; every stored tensor must have found its place."""
+def load_variant(row: Checkpoint, folder: Path, tensors: Tensors) -> torch.nn.Module:
+    """A changed model with these tensors, widened."""
+    config = AutoConfig.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    row.variant(model)
+    widened = {name: tensor.float() for name, tensor in tensors.items()}
+    missing, unused = model.load_state_dict(widened, strict=False)
+    # A tied head is not stored.
+    if unused or any(not name.startswith("lm_head") for name in missing):
+        raise ValueError(f"{row.name}: unused {unused}, missing {missing}")
+    model.tie_weights()
+    return model.eval()
+
+
+def load(row: Checkpoint, folder: Path, tensors: Tensors) -> torch.nn.Module:
+    """The checkpoint as a float32 eager model: as transformers reads the folder, in which every
+    stored tensor must have found its place, or for a variant made from `tensors`."""
+    if row.variant:
+        return load_variant(row, folder, tensors)
     model, info = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.float32,
@@ -108,10 +128,12 @@ def sequences(row: Checkpoint, seed: int, vocabulary: int) -> list[list[int]]:
     return drawn
 
 
-def observe_all(row: Checkpoint, seed: int, folder: Path) -> tuple[dict, dict, float]:
+def observe_all(
+    row: Checkpoint, seed: int, folder: Path, tensors: Tensors
+) -> tuple[dict, dict, float]:
     """The reference document, the attention tensors, and the smallest gap in any top list."""
-    single = load(row, folder)
-    double = load(row, folder).double()
+    single = load(row, folder, tensors)
+    double = load(row, folder, tensors).double()
     summaries, attention = [], {}
     worst = dict.fromkeys(noise.LIMIT, 0.0)
     gap = float("inf")

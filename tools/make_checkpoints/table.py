@@ -37,6 +37,12 @@ class Checkpoint:
     extra_tensors: Callable[[dict], Tensors] | None = None
     """Tensors without a meaning to the model (stale buffers), made from the config."""
 
+    variant: Callable[[torch.nn.Module], None] | None = None
+    """Changes the modules of transformers' model (see tools/variants.py)."""
+
+    layout: Callable[[Tensors], Tensors] | None = None
+    """Maps the tensors, under their names on disk, to how they are laid out there."""
+
     plant: Callable[[dict, Tensors], None] | None = None
     """Edits the random weights in place, to give some of them known values."""
 

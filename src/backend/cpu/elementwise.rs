@@ -40,6 +40,7 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
             #[inline(always)]
             |x| math::scaled_silu(x, factor),
         ),
+        Activation::Sigmoid => map(x, math::sigmoid),
         Activation::Relu => map(x, relu),
         Activation::ReluSquared => map(
             x,

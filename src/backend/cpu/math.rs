@@ -35,6 +35,12 @@ fn power_of_two(n: i32) -> f32 {
     f32::from_bits(((n + 127) as u32) << 23)
 }
 
+/// `1 / (1 + exp(-x))`
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
 /// `x * sigmoid(x)`
 #[inline(always)]
 pub(super) fn silu(x: f32) -> f32 {
@@ -47,10 +53,15 @@ pub(super) fn scaled_silu(x: f32, a: f32) -> f32 {
     x / (1.0 + exp(-a * x))
 }
 
-/// `cap * tanh(x / cap)`; near 0, where `1 - exp` cancels, the odd series of tanh.
+/// `cap * tanh(x / cap)`
 #[inline(always)]
 pub(super) fn soft_cap(x: f32, cap: f32) -> f32 {
-    let u = x / cap;
+    cap * tanh(x / cap)
+}
+
+/// Hyperbolic tangent; near 0, where `1 - exp` cancels, its odd series.
+#[inline(always)]
+pub(super) fn tanh(u: f32) -> f32 {
     let e = exp(-2.0 * u.abs());
     let far = (1.0 - e) / (1.0 + e);
     let square = u * u;
@@ -61,7 +72,7 @@ pub(super) fn soft_cap(x: f32, cap: f32) -> f32 {
     series = series.mul_add(square, -1.0 / 3.0);
     let near = u.abs() * series.mul_add(square, 1.0);
     let tanh = if square < 0.04 { near } else { far };
-    cap * if u < 0.0 { -tanh } else { tanh }
+    if u < 0.0 { -tanh } else { tanh }
 }
 
 /// GELU, tanh form: `x/2 (1 + tanh u)` is `x * sigmoid(2u)`, which does not cancel.

@@ -1,4 +1,4 @@
-//! RMSNorm and LayerNorm, a row at a time.
+//! RMSNorm, LayerNorm and DyT, a row at a time.
 #![forbid(unsafe_code)]
 
 use rayon::prelude::*;
@@ -14,6 +14,21 @@ fn part(learned: Option<&Vec<f32>>, index: usize, width: usize) -> Option<&[f32]
     })
 }
 
+/// The factor inside the tanh for group `index`.
+fn alpha(learned: Option<&Vec<f32>>, index: usize) -> f32 {
+    learned.map_or(1.0, |values| values[index % values.len()])
+}
+
+/// Distances from `mean`, divided by their root mean square.
+#[inline(always)]
+fn standardise(x: &[f32], mean: f32, epsilon: f32, out: &mut [f32]) {
+    let variance = math::sum_of_squares(x, mean) / x.len() as f32;
+    let inverse = 1.0 / (variance + epsilon).sqrt();
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = (x - mean) * inverse;
+    }
+}
+
 /// Normalises each group of `norm.width` values of `x` into `out`.
 pub(super) fn normalise(x: &[f32], norm: &NormWeights<Vec<f32>>, out: &mut [f32]) {
     out.par_chunks_mut(norm.width)
@@ -25,15 +40,18 @@ pub(super) fn normalise(x: &[f32], norm: &NormWeights<Vec<f32>>, out: &mut [f32]
             vectorise(
                 #[inline(always)]
                 || {
-                    let width = norm.width as f32;
-                    let mean = match norm.kind {
-                        NormKind::Rms => 0.0,
-                        NormKind::Layer => math::sum(x) / width,
-                    };
-                    let variance = math::sum_of_squares(x, mean) / width;
-                    let inverse = 1.0 / (variance + norm.epsilon).sqrt();
-                    for (out, x) in out.iter_mut().zip(x) {
-                        *out = (x - mean) * inverse;
+                    match norm.kind {
+                        NormKind::Rms => standardise(x, 0.0, norm.epsilon, out),
+                        NormKind::Layer => {
+                            let mean = math::sum(x) / norm.width as f32;
+                            standardise(x, mean, norm.epsilon, out);
+                        }
+                        NormKind::Tanh => {
+                            let alpha = alpha(norm.alpha.as_ref(), index);
+                            for (out, x) in out.iter_mut().zip(x) {
+                                *out = math::tanh(alpha * x);
+                            }
+                        }
                     }
                     if let Some(weight) = weight {
                         for (out, weight) in out.iter_mut().zip(weight) {

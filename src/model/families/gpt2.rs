@@ -1,4 +1,6 @@
 //! GPT-2 (transformers `modeling_gpt2.py`): LayerNorm, learned positions, Conv1D weights, GELU.
+//!
+//! nanoGPT has the same names, but stores every matrix as `nn.Linear` does and may have no biases.
 #![forbid(unsafe_code)]
 
 use serde_json::Value;
@@ -35,7 +37,19 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let heads = config.heads("n_head")?;
     let head_dim = hidden / heads;
     let inner = config.size_or("n_inner", 4 * hidden)?;
-    let style = NormStyle::layer(config.number_or("layer_norm_epsilon", 1e-5)?);
+    // The fused projection, which is not square, tells how the matrices are stored.
+    let fused = |part: &str| names.layer("h", 0, &format!("attn.c_attn.{part}"));
+    let nano = names.shape(&fused("weight")) == Some(&[3 * hidden, hidden]);
+    let layout = if nano {
+        WeightLayout::OutIn
+    } else {
+        WeightLayout::InOut
+    };
+    let biased = !nano || names.shape(&fused("bias")).is_some();
+    let style = NormStyle {
+        bias: biased,
+        ..NormStyle::layer(config.number_or("layer_norm_epsilon", 1e-5)?)
+    };
     let activation = activation(config.text_or("activation_function", "gelu_new")?)?;
     let scaled = config.flag_or("scale_attn_weights", true)?;
     let by_layer = config.flag_or("scale_attn_by_inverse_layer_idx", false)?;
@@ -47,15 +61,15 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
                 index,
                 style,
             };
-            let conv1d = |module: &str, inputs, outputs| {
+            let linear = |module: &str, inputs, outputs| {
                 parts
-                    .linear(module, inputs, outputs, true)
-                    .with_layout(WeightLayout::InOut)
+                    .linear(module, inputs, outputs, biased)
+                    .with_layout(layout)
             };
             // One stored tensor holds the query, key and value projections side by side.
-            let fused = conv1d("attn.c_attn", hidden, 3 * hidden);
+            let fused = linear("attn.c_attn", hidden, 3 * hidden);
             let qkv = consecutive(&fused, [hidden; 3]);
-            let o = conv1d("attn.c_proj", hidden, hidden);
+            let o = linear("attn.c_proj", hidden, hidden);
             let mut attention = Attention::new(heads, heads, head_dim, qkv, o);
             if !scaled {
                 attention.scale = 1.0;
@@ -68,8 +82,8 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
                 attention,
                 parts.norm("ln_2", hidden),
                 Mlp::Plain {
-                    up: conv1d("mlp.c_fc", hidden, inner),
-                    down: conv1d("mlp.c_proj", inner, hidden),
+                    up: linear("mlp.c_fc", hidden, inner),
+                    down: linear("mlp.c_proj", inner, hidden),
                     activation,
                 },
             )

@@ -62,10 +62,12 @@ impl NormStyle {
         };
         Norm {
             kind: self.kind,
+            modules: vec![module.to_owned()],
             width,
             weight: learned(self.weight, "weight"),
             weight_offset: self.offset,
             bias: learned(self.bias, "bias"),
+            alpha: Vec::new(),
             epsilon: self.epsilon,
         }
     }
@@ -75,7 +77,7 @@ impl NormStyle {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LayerParts<'n> {
     /// Names of the checkpoint.
-    pub(super) names: &'n Names,
+    pub(super) names: &'n Names<'n>,
     /// Module list of the layers.
     pub(super) list: &'static str,
     /// Which layer.

@@ -62,9 +62,10 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
 /// A norm of each head with a tensor of its own.
 fn head_norm(parts: &LayerParts<'_>, module: &str, heads: usize, head_dim: usize) -> Norm {
     let mut norm = parts.norm(module, head_dim);
-    let tensor = |head: usize| parts.name(&format!("{module}.norms.{head}.weight"));
+    let module = |head: usize| parts.name(&format!("{module}.norms.{head}"));
+    norm.modules = (0..heads).map(module).collect();
     norm.weight = Some(Learned {
-        tensors: (0..heads).map(tensor).collect(),
+        tensors: norm.tensors_named("weight"),
         shape: vec![head_dim],
     });
     norm.bias = None;

@@ -36,6 +36,10 @@ pub struct Attention {
     pub alibi: Option<Alibi>,
     /// Tensor `[heads]`: a logit that takes part in the softmax and has no value.
     pub sinks: Option<String>,
+    /// One more key and value that every position sees.
+    pub kv_bias: Option<KvBias>,
+    /// The heads' outputs are multiplied by the sigmoid of this projection, as wide as they are.
+    pub gate: Option<Linear>,
     /// Output projection to `hidden_size`.
     pub o: Linear,
 }
@@ -64,6 +68,8 @@ impl Attention {
             soft_cap: None,
             alibi: None,
             sinks: None,
+            kv_bias: None,
+            gate: None,
             o,
         }
     }
@@ -78,6 +84,7 @@ impl Attention {
                 linears
             }
         };
+        linears.extend(&self.gate);
         linears.push(&self.o);
         linears
     }
@@ -96,6 +103,37 @@ impl Attention {
         }
         norms
     }
+
+    /// The norms of the projections, to be changed.
+    pub(super) fn norms_mut(&mut self) -> Vec<&mut Norm> {
+        let mut norms = Vec::new();
+        if let Projections::Latent(latent) = &mut self.projections {
+            norms.push(&mut latent.norm);
+            if let LowRank::Factored { norm, .. } = &mut latent.q {
+                norms.push(norm);
+            }
+        }
+        if let Some(norm) = &mut self.qk_norm {
+            norms.extend([&mut norm.q, &mut norm.k]);
+        }
+        norms
+    }
+
+    /// The module that holds its tensors: the parent of the output projection.
+    pub fn module(&self) -> &str {
+        let projection = self.o.weight.trim_end_matches(".weight");
+        projection.rsplit_once('.').map_or("", |(module, _)| module)
+    }
+}
+
+/// Names of the tensors of attention KV bias: a learned key and value in front of those of the
+/// tokens (Sun et al. 2024). A vector of each key/value head, or of each query head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvBias {
+    /// Extra keys, of width `head_dim`.
+    pub k: String,
+    /// Extra values, of width `value_dim`.
+    pub v: String,
 }
 
 /// From the layer's input to queries, keys and values.

@@ -143,6 +143,8 @@ pub enum Activation {
     Silu,
     /// `x * sigmoid(a x)`.
     ScaledSilu(f32),
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
     /// GELU with the error function.
     GeluErf,
     /// GELU, tanh form.

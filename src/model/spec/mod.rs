@@ -11,7 +11,7 @@ mod mlp;
 mod norm;
 
 pub use alibi::Alibi;
-pub use attention::{Attention, Latent, LowRank, Projections, QkNorm};
+pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
 pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared};
 pub use norm::{Learned, Norm, NormKind};
@@ -61,13 +61,17 @@ impl DecoderSpec {
             names.extend(norm.tensors().map(str::to_owned));
         }
         names.extend(layer.attention.sinks.clone());
+        if let Some(bias) = &layer.attention.kv_bias {
+            names.extend([bias.k.clone(), bias.v.clone()]);
+        }
         names.sort_unstable();
         names.dedup();
         names
     }
 }
 
-/// From token ids to the residual stream: `norm(project(table[token] * scale) + position)`.
+/// From token ids to the residual stream: `norm(project(table[token] * scale) + position)`, where
+/// the scale may be partly learned.
 #[derive(Debug, Clone)]
 pub struct Embedding {
     /// Table `[vocab_size, width]`.
@@ -76,6 +80,8 @@ pub struct Embedding {
     pub width: usize,
     /// Factor on the table's rows.
     pub scale: f32,
+    /// One-element tensor: another factor on the table's rows.
+    pub learned_scale: Option<String>,
     /// From `width` to the residual stream.
     pub projection: Option<Linear>,
     /// Learned absolute positions.
@@ -91,6 +97,7 @@ impl Embedding {
             tokens,
             width,
             scale: 1.0,
+            learned_scale: None,
             projection: None,
             positions: None,
             norm: None,
@@ -167,6 +174,20 @@ impl Layer {
             );
         }
         norms.extend(self.attention.norms());
+        norms
+    }
+
+    /// Every norm, to be changed.
+    pub fn norms_mut(&mut self) -> Vec<&mut Norm> {
+        let mut norms: Vec<&mut Norm> = Vec::new();
+        for around in [&mut self.attention_norms, &mut self.mlp_norms] {
+            norms.extend(
+                [&mut around.input, &mut around.output, &mut around.sum]
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        norms.extend(self.attention.norms_mut());
         norms
     }
 }

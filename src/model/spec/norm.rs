@@ -6,6 +6,8 @@
 pub struct Norm {
     /// Which one.
     pub kind: NormKind,
+    /// Modules that hold its tensors: one, or one per head.
+    pub modules: Vec<String>,
     /// Values that are normalised together.
     pub width: usize,
     /// Learned factor; none is 1.
@@ -14,15 +16,24 @@ pub struct Norm {
     pub weight_offset: f32,
     /// Learned offset.
     pub bias: Option<Learned>,
+    /// One-element tensors with the factor inside [`NormKind::Tanh`], one a module; else empty.
+    pub alpha: Vec<String>,
     /// Added to the variance.
     pub epsilon: f32,
 }
 
 impl Norm {
+    /// The tensor `part` of each module.
+    pub fn tensors_named(&self, part: &str) -> Vec<String> {
+        let modules = self.modules.iter();
+        modules.map(|module| format!("{module}.{part}")).collect()
+    }
+
     /// The tensors it reads.
     pub fn tensors(&self) -> impl Iterator<Item = &str> {
         let parts = self.weight.iter().chain(&self.bias);
-        parts.flat_map(|learned| learned.tensors.iter().map(String::as_str))
+        let vectors = parts.flat_map(|learned| &learned.tensors);
+        vectors.chain(&self.alpha).map(String::as_str)
     }
 }
 
@@ -52,4 +63,6 @@ pub enum NormKind {
     Rms,
     /// `(x - mean) / sqrt(var + eps) * w + b` (Ba et al. 2016), biased variance.
     Layer,
+    /// `w * tanh(alpha x) + b` (DyT, Zhu et al. 2025), which has no statistics.
+    Tanh,
 }

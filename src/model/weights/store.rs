@@ -235,6 +235,11 @@ impl WeightStore {
         self.entries.contains_key(name)
     }
 
+    /// Dimensions of the tensor `name`, if it is stored.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
     /// Names of all stored tensors, in no order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)

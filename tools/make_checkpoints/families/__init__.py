@@ -5,6 +5,7 @@ from families import (
     gpt2,
     llama,
     mistral_olmo,
+    mitigations,
     mixtures,
     neox_bloom,
     opt_falcon,
@@ -26,5 +27,6 @@ GROUPS = (
     mixtures,
     neox_bloom,
     others,
+    mitigations,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]

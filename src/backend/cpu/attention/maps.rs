@@ -23,13 +23,13 @@ use crate::{
 struct Block {
     first: usize,
     positions: usize,
-    /// `[positions, T]` sums over heads.
+    /// `[positions, columns]` sums over heads.
     probs: Vec<f32>,
     logits: Vec<f32>,
-    /// `[heads, positions, T]`
+    /// `[heads, positions, columns]`
     head_probs: Vec<f32>,
     head_logits: Vec<f32>,
-    /// `[heads, T]` sums over the block's queries.
+    /// `[heads, columns]` sums over the block's queries.
     received: Vec<f32>,
 }
 
@@ -48,22 +48,24 @@ pub(super) fn capture(sequence: Sequence<'_>) -> Result<AttentionMaps> {
 
 fn block(sequence: Sequence<'_>, first: usize) -> Block {
     let request = sequence.request;
-    let (length, heads, width) = (sequence.length, request.heads, request.head_dim);
-    let positions = QUERIES.min(length - first);
+    let (heads, width) = (request.heads, request.head_dim);
+    let columns = request.map_columns(sequence.length);
+    let extra = columns - sequence.length;
+    let positions = QUERIES.min(sequence.length - first);
     let keys = first + positions;
     let size = |wanted: bool, count: usize| if wanted { count } else { 0 };
     let mut block = Block {
         first,
         positions,
-        probs: vec![0.0; size(request.capture.mean, positions * length)],
-        logits: vec![0.0; size(request.capture.mean, positions * length)],
-        head_probs: vec![f32::NAN; size(request.capture.heads, heads * positions * length)],
-        head_logits: vec![f32::NAN; size(request.capture.heads, heads * positions * length)],
-        received: vec![0.0; size(request.capture.sink, heads * length)],
+        probs: vec![0.0; size(request.capture.mean, positions * columns)],
+        logits: vec![0.0; size(request.capture.mean, positions * columns)],
+        head_probs: vec![f32::NAN; size(request.capture.heads, heads * positions * columns)],
+        head_logits: vec![f32::NAN; size(request.capture.heads, heads * positions * columns)],
+        received: vec![0.0; size(request.capture.sink, heads * columns)],
     };
     let mut queries = Vec::new();
-    let mut logits = vec![0.0; positions * keys];
-    let mut probs = vec![0.0; keys];
+    let mut products = vec![0.0; positions * keys];
+    let (mut logits, mut probs) = (Vec::new(), Vec::new());
     for head in 0..heads {
         sequence.gather_queries(first..first + positions, head..head + 1, &mut queries);
         gemm::multiply(
@@ -72,7 +74,7 @@ fn block(sequence: Sequence<'_>, first: usize) -> Block {
                 n: keys,
                 k: width,
             },
-            &mut logits,
+            &mut products,
             keys,
             false,
             Operand {
@@ -85,25 +87,30 @@ fn block(sequence: Sequence<'_>, first: usize) -> Block {
         );
         for row in 0..positions {
             let visible = request.visible(first + row);
-            let count = visible.len();
-            let logits = &mut logits[row * keys..(row + 1) * keys][visible.clone()];
-            sequence.finish_logits(head, visible.start, logits);
-            let probs = &mut probs[..count];
-            softmax(logits, request.sinks.map(|sinks| sinks[head]), probs);
-            if request.capture.mean {
-                let start = row * length + visible.start;
-                let place = start..start + count;
-                add(&mut block.probs[place.clone()], probs);
-                add(&mut block.logits[place], logits);
-            }
-            if request.capture.heads {
-                let start = (head * positions + row) * length + visible.start;
-                block.head_probs[start..start + count].copy_from_slice(probs);
-                block.head_logits[start..start + count].copy_from_slice(logits);
-            }
-            if request.capture.sink {
-                let received = &mut block.received[head * length..(head + 1) * length];
-                add(&mut received[visible], probs);
+            let products = &mut products[row * keys..(row + 1) * keys][visible.clone()];
+            sequence.finish_logits(head, visible.start, products);
+            logits.clear();
+            logits.extend(sequence.extra_logit(head, &queries[row * width..(row + 1) * width]));
+            logits.extend_from_slice(products);
+            softmax(&logits, request.sinks.map(|sinks| sinks[head]), &mut probs);
+            // What the row sees is the extra column, if there is one, and a run of the others.
+            let parts = [(0, 0..extra), (extra + visible.start, extra..logits.len())];
+            for (column, part) in parts {
+                let (probs, logits) = (&probs[part.clone()], &logits[part]);
+                if request.capture.mean {
+                    let place = row * columns + column;
+                    add(&mut block.probs[place..], probs);
+                    add(&mut block.logits[place..], logits);
+                }
+                if request.capture.heads {
+                    let start = (head * positions + row) * columns + column;
+                    let place = start..start + probs.len();
+                    block.head_probs[place.clone()].copy_from_slice(probs);
+                    block.head_logits[place].copy_from_slice(logits);
+                }
+                if request.capture.sink {
+                    add(&mut block.received[head * columns + column..], probs);
+                }
             }
         }
     }
@@ -111,8 +118,9 @@ fn block(sequence: Sequence<'_>, first: usize) -> Block {
 }
 
 /// Softmax of the logits, of which `sink` is one more that is not kept.
-fn softmax(logits: &[f32], sink: Option<f32>, probs: &mut [f32]) {
-    probs.copy_from_slice(logits);
+fn softmax(logits: &[f32], sink: Option<f32>, probs: &mut Vec<f32>) {
+    probs.clear();
+    probs.extend_from_slice(logits);
     let sink = sink.unwrap_or(f32::NEG_INFINITY);
     vectorise(
         #[inline(always)]
@@ -135,14 +143,16 @@ fn add(sum: &mut [f32], values: &[f32]) {
 
 fn assemble(sequence: Sequence<'_>, blocks: &[Block]) -> AttentionMaps {
     let (length, heads) = (sequence.length, sequence.request.heads);
+    let columns = sequence.request.map_columns(length);
+    let extra = columns - length;
     let capture = sequence.request.capture;
     let mean = |part: &dyn Fn(&Block) -> &[f32]| -> Vec<f32> {
-        let mut map = Vec::with_capacity(length * length);
+        let mut map = Vec::with_capacity(length * columns);
         for block in blocks {
-            for (row, sums) in part(block).chunks_exact(length).enumerate() {
+            for (row, sums) in part(block).chunks_exact(columns).enumerate() {
                 let visible = sequence.request.visible(block.first + row);
-                map.extend(sums.iter().enumerate().map(|(key, sum)| {
-                    if visible.contains(&key) {
+                map.extend(sums.iter().enumerate().map(|(column, sum)| {
+                    if column < extra || visible.contains(&(column - extra)) {
                         sum / heads as f32
                     } else {
                         f32::NAN
@@ -153,22 +163,26 @@ fn assemble(sequence: Sequence<'_>, blocks: &[Block]) -> AttentionMaps {
         map
     };
     let by_head = |part: &dyn Fn(&Block) -> &[f32]| -> Vec<f32> {
-        let mut map = Vec::with_capacity(heads * length * length);
+        let mut map = Vec::with_capacity(heads * length * columns);
         for head in 0..heads {
             for block in blocks {
-                let rows = block.positions * length;
+                let rows = block.positions * columns;
                 map.extend_from_slice(&part(block)[head * rows..(head + 1) * rows]);
             }
         }
         map
     };
     let sink = || -> Vec<f32> {
-        let mut mass = vec![0.0; heads * length];
+        let mut mass = vec![0.0; heads * columns];
         for block in blocks {
             add(&mut mass, &block.received);
         }
-        for row in mass.chunks_exact_mut(length) {
-            for (key, value) in row.iter_mut().enumerate() {
+        for row in mass.chunks_exact_mut(columns) {
+            let (extra, keys) = row.split_at_mut(extra);
+            for value in extra {
+                *value /= length as f32;
+            }
+            for (key, value) in keys.iter_mut().enumerate() {
                 *value /= sequence.request.viewers(key, length) as f32;
             }
         }

@@ -82,6 +82,25 @@ impl<'a> Sequence<'a> {
         }
     }
 
+    /// The logit of the extra key in one head, given the scaled query.
+    fn extra_logit(&self, head: usize, query: &[f32]) -> Option<f32> {
+        let width = self.request.head_dim;
+        let bias = self.request.kv_bias.as_ref()?;
+        let key = &bias.k[head * width..(head + 1) * width];
+        let logit = query.iter().zip(key).map(|(q, k)| q * k).sum();
+        Some(match self.request.soft_cap {
+            Some(cap) => math::soft_cap(logit, cap),
+            None => logit,
+        })
+    }
+
+    /// The extra value of one head.
+    fn extra_value(&self, head: usize) -> Option<&'a [f32]> {
+        let width = self.request.value_dim;
+        let bias = self.request.kv_bias.as_ref()?;
+        Some(&bias.v[head * width..(head + 1) * width])
+    }
+
     /// Copies query rows, scaled, into `out` as `[positions x heads, head_dim]`: rows of a
     /// position's heads follow each other, so that heads sharing a key make one product.
     fn gather_queries(&self, positions: Rows, heads: Rows, out: &mut Vec<f32>) {
@@ -257,6 +276,7 @@ mod tests {
             soft_cap: None,
             alibi: None,
             sinks: None,
+            kv_bias: None,
             capture: AttentionCapture {
                 sink: true,
                 ..AttentionCapture::default()

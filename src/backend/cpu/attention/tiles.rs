@@ -72,6 +72,7 @@ impl Scratch {
                 *state = (sinks[head + row % heads], 1.0);
             }
         }
+        self.see_extra(sequence, head, heads);
         let changed = request.soft_cap.is_some() || request.alibi.is_some();
         let end = first + positions;
         // The first position sees furthest back.
@@ -124,6 +125,30 @@ impl Scratch {
                 sequence.values(kv_head, tile),
                 1,
             );
+        }
+    }
+
+    /// Lets every row see the extra key, if there is one, before the keys of the tokens.
+    fn see_extra(&mut self, sequence: Sequence<'_>, head: usize, heads: usize) {
+        let width = sequence.request.value_dim;
+        let queries = self.queries.chunks_exact(sequence.request.head_dim);
+        let outputs = self.output.chunks_exact_mut(width);
+        let rows = queries.zip(outputs).zip(&mut self.softmax);
+        for (row, ((query, output), (max, sum))) in rows.enumerate() {
+            let head = head + row % heads;
+            let (Some(logit), Some(value)) = (
+                sequence.extra_logit(head, query),
+                sequence.extra_value(head),
+            ) else {
+                return;
+            };
+            let before = *max;
+            *max = before.max(logit);
+            let weight = math::exp(logit - *max);
+            *sum = *sum * math::exp(before - *max) + weight;
+            for (output, value) in output.iter_mut().zip(value) {
+                *output = weight * value;
+            }
         }
     }
 
