@@ -12,5 +12,6 @@ pub mod model;
 pub mod panics;
 pub mod progress;
 pub mod report;
+pub mod tvr;
 
 pub use error::{Error, Result};

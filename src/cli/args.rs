@@ -21,6 +21,17 @@ pub(super) struct ModelArgs {
     pub(super) device: String,
 }
 
+/// Which checkpoint, for work on its files.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SourceArgs {
+    /// Hub id or folder of a Hugging Face checkpoint; without it, the built-in demo.
+    #[arg(long, value_name = "ID_OR_PATH")]
+    pub(super) pretrained: Option<String>,
+    /// Branch, tag or commit of the hub repository.
+    #[arg(long, requires = "pretrained")]
+    pub(super) revision: Option<String>,
+}
+
 /// Choices of `--dtype`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum DTypeArg {
@@ -76,7 +87,7 @@ pub(super) struct ThresholdArgs {
     pub(super) rel_threshold: f64,
 }
 
-fn threshold(text: &str) -> Result<f64, String> {
+pub(super) fn threshold(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
         _ => Err("expected a number of at least 0".into()),

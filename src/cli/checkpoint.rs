@@ -31,7 +31,20 @@ const DESCRIPTIONS: [&str; 5] = [
 /// Opens the built-in demo, a folder, or a repository of the hub.
 pub(super) fn open(args: &ModelArgs, progress: Progress) -> Result<Checkpoint> {
     check_device(args)?;
-    let Some(name) = args.pretrained.as_deref() else {
+    find(
+        args.pretrained.as_deref(),
+        args.revision.as_deref(),
+        progress,
+    )
+}
+
+/// As [`open`], for work that runs nothing on a device.
+pub(super) fn find(
+    name: Option<&str>,
+    revision: Option<&str>,
+    progress: Progress,
+) -> Result<Checkpoint> {
+    let Some(name) = name else {
         return built_in(demo::NAME);
     };
     if demo::NAMES.contains(&name) && !Path::new(name).exists() {
@@ -39,7 +52,7 @@ pub(super) fn open(args: &ModelArgs, progress: Progress) -> Result<Checkpoint> {
     }
     let path = Path::new(name);
     if path.exists() || looks_like_path(name) {
-        if args.revision.is_some() {
+        if revision.is_some() {
             return Err(
                 Error::usage("--revision", "a local folder has no revisions")
                     .remedy("leave it out, or give a hub id"),
@@ -47,7 +60,6 @@ pub(super) fn open(args: &ModelArgs, progress: Progress) -> Result<Checkpoint> {
         }
         return folder(name, path.to_owned(), "folder".to_owned(), None, None);
     }
-    let revision = args.revision.as_deref();
     let snapshot = Hub::from_env(progress)?.model(name, revision)?;
     folder(
         name,
@@ -102,6 +114,11 @@ fn record(
 }
 
 impl Checkpoint {
+    /// Its folder; none for the built-in ones.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// Checksums of everything the result depends on.
     pub(super) fn inputs(&self) -> Result<Vec<InputRecord>> {
         let mut inputs = Vec::new();

@@ -181,13 +181,18 @@ fn table(result: &ExistenceValidation, published: Option<&PublishedRun>) -> Tabl
 pub(super) fn significant(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude == 0.0 {
-        "0".to_owned()
-    } else if !(1e-4..1e7).contains(&magnitude) {
-        format!("{value:.3e}")
-    } else {
-        let digits = (3 - magnitude.log10().floor() as i32).max(0) as usize;
-        format!("{value:.digits$}")
+        return "0".to_owned();
     }
+    let scientific = format!("{value:.3e}");
+    if !(1e-4..1e7).contains(&magnitude) {
+        return scientific;
+    }
+    // The exponent after rounding: 0.0099999 shows as 0.01000.
+    let exponent = scientific
+        .rsplit_once('e')
+        .and_then(|(_, power)| power.parse::<i32>().ok());
+    let digits = (3 - exponent.unwrap_or(0)).max(0) as usize;
+    format!("{value:.digits$}")
 }
 
 #[cfg(test)]
@@ -202,6 +207,8 @@ mod tests {
             (123_456.0, "123456"),
             (0.012_345, "0.01235"),
             (1.0, "1.000"),
+            (0.009_999_97, "0.01000"),
+            (-999.96, "-1000"),
             (1e-7, "1.000e-7"),
         ] {
             assert_eq!(significant(value), text);

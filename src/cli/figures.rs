@@ -55,9 +55,13 @@ pub(super) fn top_activation_magnitude(
             xs: massive.iter().map(|layer| *layer as f64).collect(),
         }),
     };
-    let svg = chart.to_svg();
-    folder.write("top_activation_magnitude.svg", &svg)?;
-    folder.write("top_activation_magnitude.png", svg_to_png(&svg, PNG_SCALE)?)?;
+    write(folder, "top_activation_magnitude", chart.to_svg())
+}
+
+/// A figure as `<name>.svg` and `<name>.png`. Returns the SVG.
+pub(super) fn write(folder: &RunFolder, name: &str, svg: String) -> Result<String> {
+    folder.write(&format!("{name}.svg"), &svg)?;
+    folder.write(&format!("{name}.png"), svg_to_png(&svg, PNG_SCALE)?)?;
     Ok(svg)
 }
 
@@ -70,6 +74,29 @@ pub(super) fn page(
     figure: String,
     table: &Table,
 ) -> Result<()> {
+    let sections = vec![
+        Section::new("Magnitudes by layer", Body::Figure(figure)),
+        table_section("Layers", table),
+        settings_section(settings),
+    ];
+    let highlight = table.rows.iter().any(|row| row.emphasis);
+    page_of(
+        folder,
+        run,
+        (verdict, highlight),
+        "float32 on the CPU",
+        sections,
+    )
+}
+
+/// `report.html` of any sections; the verdict with whether it deserves attention.
+pub(super) fn page_of(
+    folder: &RunFolder,
+    run: &Run,
+    (verdict, highlight): (&str, bool),
+    computed_in: &str,
+    sections: Vec<Section>,
+) -> Result<()> {
     let record = &run.checkpoint.record;
     let facts = [
         ("Model", record.name.clone()),
@@ -78,36 +105,36 @@ pub(super) fn page(
         ("Layers", record.layers.to_string()),
         ("Hidden size", record.hidden_size.to_string()),
         ("Stored as", record.dtype.clone()),
-        ("Computed in", "float32 on the CPU".to_owned()),
+        ("Computed in", computed_in.to_owned()),
     ];
     let page = Page {
         title: run.model_name(),
         verdict: verdict.to_owned(),
-        highlight: table.rows.iter().any(|row| row.emphasis),
+        highlight,
         facts: facts
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
-        sections: vec![
-            Section::new("Magnitudes by layer", Body::Figure(figure)),
-            Section::new(
-                "Layers",
-                Body::Table {
-                    header: table
-                        .columns
-                        .iter()
-                        .map(|(title, _)| title.clone())
-                        .collect(),
-                    rows: table
-                        .rows
-                        .iter()
-                        .map(|row| (row.cells.clone(), row.emphasis))
-                        .collect(),
-                },
-            ),
-            Section::new("Settings", Body::Code(format!("{settings:#}"))),
-        ],
+        sections,
     };
     folder.write("report.html", page.render())?;
     Ok(())
+}
+
+/// A table as a section of the page.
+pub(super) fn table_section(heading: &str, table: &Table) -> Section {
+    let titles = table.columns.iter().map(|(title, _)| title.clone());
+    let rows = table.rows.iter();
+    Section::new(
+        heading,
+        Body::Table {
+            header: titles.collect(),
+            rows: rows.map(|row| (row.cells.clone(), row.emphasis)).collect(),
+        },
+    )
+}
+
+/// The settings as a section of the page.
+pub(super) fn settings_section(settings: &Value) -> Section {
+    Section::new("Settings", Body::Code(format!("{settings:#}")))
 }

@@ -12,6 +12,8 @@ mod recorder;
 mod run;
 mod sequences;
 mod top_activation_magnitude;
+mod tvr;
+mod weight_std;
 
 use std::{
     io::{ErrorKind, Write},
@@ -42,6 +44,7 @@ enum Command {
     #[command(alias = "top_activation_magnitude")]
     TopActivationMagnitude(top_activation_magnitude::MagnitudeArgs),
     Capture(capture::CaptureArgs),
+    Tvr(tvr::TvrArgs),
     Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
 }
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::ExistenceValidation(args) => existence_validation::run(&args),
         Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
         Command::Capture(args) => capture::run(&args),
+        Command::Tvr(args) => tvr::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Devices(args) => devices::run(&args),
     };

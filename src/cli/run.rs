@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::{ModelArgs, OutputArgs},
+    args::{ModelArgs, OutputArgs, SourceArgs},
     checkpoint::{self, Checkpoint},
     sequences::Sequences,
 };
@@ -41,12 +41,35 @@ impl Run {
         output: &OutputArgs,
         seed: u64,
     ) -> Result<Self> {
+        Self::start(command, output, seed, |progress| {
+            checkpoint::open(model, progress)
+        })
+    }
+
+    /// As [`Run::open`], for work that runs nothing on a device and draws nothing at random.
+    pub(super) fn open_files(
+        command: &'static str,
+        source: &SourceArgs,
+        output: &OutputArgs,
+    ) -> Result<Self> {
+        Self::start(command, output, 0, |progress| {
+            let (name, revision) = (&source.pretrained, &source.revision);
+            checkpoint::find(name.as_deref(), revision.as_deref(), progress)
+        })
+    }
+
+    fn start(
+        command: &'static str,
+        output: &OutputArgs,
+        seed: u64,
+        open: impl FnOnce(Progress) -> Result<Checkpoint>,
+    ) -> Result<Self> {
         let (started, started_at) = (Instant::now(), now_rfc3339());
         folder::check_writable(&output.save_dir)?;
         let progress = Progress::new(output.quiet);
         Ok(Self {
             command,
-            checkpoint: checkpoint::open(model, progress)?,
+            checkpoint: open(progress)?,
             progress,
             started,
             started_at,
@@ -127,6 +150,36 @@ impl Run {
         if let (Value::Object(settings), Some(source)) = (&mut settings, &sequences.provenance) {
             settings.insert("text".into(), json!(source));
         }
+        self.record(folder, settings, inputs, tokens, timings, "float32")
+    }
+
+    /// Writes run.json of work that runs no tokens and computes in float64.
+    pub(super) fn finish_files(
+        &self,
+        folder: &RunFolder,
+        settings: Value,
+        loaded: Duration,
+        statistics: Duration,
+    ) -> Result<()> {
+        let timings = Timings {
+            load_seconds: loaded.as_secs_f64(),
+            forward_seconds: 0.0,
+            statistics_seconds: statistics.as_secs_f64(),
+            total_seconds: self.elapsed().as_secs_f64(),
+        };
+        let inputs = self.checkpoint.inputs()?;
+        self.record(folder, settings, inputs, 0, timings, "float64")
+    }
+
+    fn record(
+        &self,
+        folder: &RunFolder,
+        settings: Value,
+        inputs: Vec<InputRecord>,
+        tokens: u64,
+        timings: Timings,
+        compute_dtype: &str,
+    ) -> Result<()> {
         let record = RunRecord {
             schema: RUN_SCHEMA.to_owned(),
             massact: Build::new(
@@ -139,7 +192,7 @@ impl Run {
             seed: self.seed,
             model: self.checkpoint.record.clone(),
             device: "cpu".to_owned(),
-            compute_dtype: "float32".to_owned(),
+            compute_dtype: compute_dtype.to_owned(),
             inputs,
             tokens_per_second: timings.tokens_per_second(tokens),
             timings,

@@ -14,6 +14,17 @@ const UNAMPLIFIED: &str = "demo-unamplified";
 /// The built-in checkpoints.
 pub const NAMES: [&str; 2] = [NAME, UNAMPLIFIED];
 
+const CONFIG: &[u8] = include_bytes!("../../assets/demo/config.json");
+const TOKENIZER: &[u8] = include_bytes!("../../assets/demo/tokenizer.json");
+const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../assets/demo/tokenizer_config.json");
+
+/// The files beside the weights of either checkpoint, by name.
+pub const DESCRIPTIONS: [(&str, &[u8]); 3] = [
+    ("config.json", CONFIG),
+    ("tokenizer.json", TOKENIZER),
+    ("tokenizer_config.json", TOKENIZER_CONFIG),
+];
+
 /// What a built-in checkpoint is, in one sentence.
 pub fn notes(name: &str) -> &'static str {
     if name == UNAMPLIFIED {
@@ -36,10 +47,10 @@ pub fn open(name: &str) -> Result<Model> {
             include_bytes!("../../assets/demo/unamplified.safetensors"),
         ));
     }
-    let config = Config::parse(include_bytes!("../../assets/demo/config.json"))?;
+    let config = Config::parse(CONFIG)?;
     let tokenizer = TokenizerFiles {
-        tokenizer: include_bytes!("../../assets/demo/tokenizer.json").to_vec(),
-        config: Some(include_bytes!("../../assets/demo/tokenizer_config.json").to_vec()),
+        tokenizer: TOKENIZER.to_vec(),
+        config: Some(TOKENIZER_CONFIG.to_vec()),
         special_tokens: None,
     };
     Model::assemble(&config, WeightStore::embedded(&files)?, Some(tokenizer))

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// Tensors arrive in small pieces; one write per megabyte keeps system calls out of the profile.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// The argument that names the folder of results.
+pub(super) const SAVE_DIR: &str = "--save-dir";
+
 /// A file being written that becomes visible under its name only by [`AtomicFile::commit`].
 ///
 /// ```
@@ -106,41 +109,85 @@ fn open_temp(target: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
+/// Folders that did not exist before, innermost first. Those that are still empty go on drop.
+#[derive(Debug)]
+pub(super) struct NewFolders(Vec<PathBuf>);
+
+impl NewFolders {
+    /// Creates `folder` and its parents; `flag` is the argument that named them.
+    pub(super) fn create(folder: &Path, flag: &str) -> Result<Self> {
+        let missing = folder
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .map(Path::to_owned)
+            .collect();
+        // Before the folders, so that what was created of a path that fails goes again.
+        let created = Self(missing);
+        create_folder_of(folder, flag)?;
+        Ok(created)
+    }
+
+    /// Leaves the folders be.
+    pub(super) fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for NewFolders {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Succeeds only on an empty folder.
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
+}
+
 /// Creates `folder` and its parents.
 pub(super) fn create_folder(folder: &Path) -> Result<()> {
+    create_folder_of(folder, SAVE_DIR)
+}
+
+fn create_folder_of(folder: &Path, flag: &str) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| {
         // create_dir_all says "File exists" for the whole path; name the file that is in the way.
         let blocked = folder.ancestors().find(|path| path.is_file());
         match blocked {
-            Some(file) => io_error(file, &ErrorKind::NotADirectory.into()),
-            None => io_error(folder, &error),
+            Some(file) => io_error_of(file, &ErrorKind::NotADirectory.into(), flag),
+            None => io_error_of(folder, &error, flag),
         }
     })
 }
 
-/// Why `path` could not be written and what to do about it.
+/// Why `path`, a result of a run, could not be written and what to do about it.
 pub(super) fn io_error(path: &Path, error: &io::Error) -> Error {
+    io_error_of(path, error, SAVE_DIR)
+}
+
+/// Why `path` could not be written and what to do about it; `flag` is the argument that named it.
+pub(super) fn io_error_of(path: &Path, error: &io::Error, flag: &str) -> Error {
     let path = path.display();
     match error.kind() {
         ErrorKind::StorageFull
         | ErrorKind::QuotaExceeded
         | ErrorKind::FileTooLarge
         | ErrorKind::WriteZero => {
-            Error::new(path, error).remedy("free space or choose another --save-dir")
+            Error::new(path, error).remedy(format!("free space or choose another {flag}"))
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            Error::new(path, error).remedy("choose another --save-dir")
+            Error::new(path, error).remedy(format!("choose another {flag}"))
         }
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             Error::new(path, "a file is where a folder is needed")
-                .remedy("remove it or choose another --save-dir")
+                .remedy(format!("remove it or choose another {flag}"))
         }
         ErrorKind::IsADirectory => Error::new(path, "a folder is where the file should go")
-            .remedy("remove it or choose another --save-dir"),
+            .remedy(format!("remove it or choose another {flag}")),
         ErrorKind::NotFound => Error::new(path, "its folder has disappeared")
             .remedy("run again, and leave the folder in place while massact runs"),
         ErrorKind::InvalidFilename => {
-            Error::new(path, error).remedy("choose another, shorter --save-dir")
+            Error::new(path, error).remedy(format!("choose another, shorter {flag}"))
         }
         _ => Error::new(path, error),
     }

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::atomic::{AtomicFile, create_folder, io_error, write_atomic};
+use super::atomic::{AtomicFile, NewFolders, SAVE_DIR, create_folder, io_error, write_atomic};
 use crate::error::{Error, Result};
 
 /// Hex digits of the settings' hash in a folder's name.
@@ -21,19 +21,7 @@ const NAME_BYTES: usize = 128;
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Folders that did not exist before, innermost first.
-    created: Vec<PathBuf>,
-}
-
-impl Drop for RunFolder {
-    fn drop(&mut self) {
-        for folder in &self.created {
-            // Succeeds only on an empty folder.
-            if std::fs::remove_dir(folder).is_err() {
-                break;
-            }
-        }
-    }
+    _created: NewFolders,
 }
 
 impl RunFolder {
@@ -45,15 +33,11 @@ impl RunFolder {
         settings: &Value,
     ) -> Result<Self> {
         let path = Self::path_for(save_dir, model_name, experiment, settings);
-        let created = path
-            .ancestors()
-            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
-            .map(Path::to_owned)
-            .collect();
-        // Made before the folders, so that what was created of a path that fails goes again.
-        let folder = Self { path, created };
-        create_folder(&folder.path)?;
-        Ok(folder)
+        let created = NewFolders::create(&path, SAVE_DIR)?;
+        Ok(Self {
+            path,
+            _created: created,
+        })
     }
 
     /// Where [`RunFolder::create`] would put the run; touches nothing.

@@ -1,6 +1,7 @@
 //! What a run leaves behind: its folder, JSON, the reference's text files, figures and a page.
 //!
-//! Everything here turns plain data into bytes; only [`folder`] and [`atomic`] touch the disk.
+//! Everything here turns plain data into bytes; only [`folder`], [`whole_folder`] and [`atomic`] touch
+//! the disk.
 
 pub mod atomic;
 pub mod folder;
@@ -11,7 +12,9 @@ pub mod table;
 pub mod tensors;
 pub mod text;
 pub mod visible;
+pub mod whole_folder;
 
 pub use atomic::AtomicFile;
 pub use folder::RunFolder;
 pub use run::RunRecord;
+pub use whole_folder::{WholeFile, WholeFolder};

@@ -10,7 +10,7 @@ mod head;
 mod math;
 mod norm;
 mod pool;
-mod simd;
+pub(crate) mod simd;
 mod statistics;
 
 use std::borrow::Cow;

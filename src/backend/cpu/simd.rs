@@ -20,6 +20,6 @@ impl<F: FnMut()> WithSimd for Loop<F> {
 ///
 /// `FnMut` on purpose: a closure called as `FnOnce` goes through a shim that is not always inlined,
 /// and then runs with the baseline instruction set, 10 times slower.
-pub(super) fn vectorise(work: impl FnMut()) {
+pub(crate) fn vectorise(work: impl FnMut()) {
     Arch::new().dispatch(Loop(work));
 }

@@ -291,7 +291,23 @@ impl WeightStore {
             )
             .remedy("the checkpoint does not match its config.json; download both again"));
         }
+        self.bytes(name)
+    }
+
+    /// The shape of the tensor `name`, whatever its elements.
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        Ok(&self.entry(name)?.shape)
+    }
+
+    /// The bytes of the tensor `name`, whatever its elements.
+    pub fn bytes(&self, name: &str) -> Result<&[u8]> {
+        let entry = self.entry(name)?;
         Ok(&self.shards[entry.shard].bytes()[entry.range.clone()])
+    }
+
+    /// Index of the file that has the tensor `name`; of several, the one that counts.
+    pub fn shard_of(&self, name: &str) -> Option<usize> {
+        self.entries.get(name).map(|entry| entry.shard)
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {

@@ -1,0 +1,141 @@
+//! The rescaled checkpoint, shard by shard: every file keeps its name, its header and its order.
+//!
+//! A tensor goes from the mapped file through a few megabytes of buffer into the new file, so the
+//! memory needed does not depend on the model.
+#![forbid(unsafe_code)]
+
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use safetensors::SafeTensors;
+
+use super::{
+    Source, Tvr,
+    moments::CHUNK,
+    plan::Role,
+    rescale::{Rescaling, store},
+};
+use crate::{
+    error::{Error, Result},
+    interrupt,
+    model::weights::{Elements, Shard},
+    progress::Progress,
+    report::{WholeFile, WholeFolder},
+};
+
+/// Bytes written at once.
+const PIECE: usize = 4 << 20;
+
+impl Tvr<'_> {
+    /// Writes the rescaled checkpoint into `folder`: config, tokenizer and other small files as they
+    /// are, then the weights. Returns the names of files that were left out.
+    pub fn write(
+        &mut self,
+        source: Source<'_>,
+        folder: &WholeFolder,
+        progress: Progress,
+    ) -> Result<Vec<String>> {
+        let shards = self.model.weights.shards();
+        // Embedded files after the first one only replace tensors of the first.
+        let count = match source {
+            Source::Folder(_) => shards.len(),
+            Source::Embedded(_) => 1,
+        };
+        let shards = &shards[..count];
+        let names: Vec<&str> = shards.iter().map(Shard::name).collect();
+        let left_out = source.copy(&names, folder)?;
+        let total = shards.iter().map(|shard| shard.bytes().len() as u64).sum();
+        let bar = progress.bytes("writing weights", total);
+        for (index, shard) in shards.iter().enumerate() {
+            self.write_shard(index, shard, folder, &bar)?;
+        }
+        bar.finish_and_clear();
+        Ok(left_out)
+    }
+
+    fn write_shard(
+        &mut self,
+        index: usize,
+        shard: &Shard,
+        folder: &WholeFolder,
+        bar: &ProgressBar,
+    ) -> Result<()> {
+        let (length, metadata) = SafeTensors::read_metadata(shard.bytes()).map_err(|error| {
+            Error::new(
+                shard.name(),
+                format!("not a valid safetensors file: {error}"),
+            )
+        })?;
+        let mut header = shard.bytes()[8..8 + length].to_vec();
+        // The format asks for aligned data, which not every writer cares for; spaces are its padding.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut file = folder.file(shard.name())?;
+        file.write(&(header.len() as u64).to_le_bytes())?;
+        file.write(&header)?;
+        let data = &shard.bytes()[8 + length..];
+        let weights = &self.model.weights;
+        for name in metadata.offset_keys() {
+            let Some(info) = metadata.info(&name) else {
+                continue;
+            };
+            interrupt::check()?;
+            let own = &data[info.data_offsets.0..info.data_offsets.1];
+            // Of several tensors of one name one counts. The others stay as they are, but in the
+            // first of the embedded files the one that counts takes its place.
+            let (role, stored) = if weights.shard_of(&name) == Some(index) {
+                (self.plan.role(&name), own)
+            } else if shard.path().is_none() {
+                (self.plan.role(&name), weights.bytes(&name)?)
+            } else {
+                (None, own)
+            };
+            let change = match role {
+                Some(Role::Weight(weight) | Role::BiasOf(weight)) => self.finding(weight)?.change,
+                None => None,
+            };
+            match (role, change) {
+                (Some(Role::Weight(weight)), Some(change)) => {
+                    let elements = Elements {
+                        dtype: self.plan.weights[weight].dtype,
+                        bytes: stored,
+                    };
+                    write_rescaled(&mut file, elements, change.rescaling)?;
+                }
+                (Some(Role::BiasOf(_)), Some(_)) => file.write(&vec![0; stored.len()])?,
+                _ => write_pieces(&mut file, stored)?,
+            }
+            bar.inc(stored.len() as u64);
+            weights.release(std::slice::from_ref(&name));
+        }
+        file.finish()
+    }
+}
+
+fn write_pieces(file: &mut WholeFile, bytes: &[u8]) -> Result<()> {
+    for piece in bytes.chunks(PIECE) {
+        interrupt::check()?;
+        file.write(piece)?;
+    }
+    Ok(())
+}
+
+fn write_rescaled(file: &mut WholeFile, elements: Elements<'_>, change: Rescaling) -> Result<()> {
+    let (dtype, size) = (elements.dtype, elements.dtype.size());
+    let mut buffer = vec![0; PIECE.min(elements.bytes.len())];
+    for piece in elements.bytes.chunks(PIECE) {
+        interrupt::check()?;
+        let out = &mut buffer[..piece.len()];
+        out.par_chunks_mut(CHUNK * size)
+            .zip(piece.par_chunks(CHUNK * size))
+            .for_each_init(
+                || vec![0.0f32; CHUNK],
+                |values, (out, bytes)| {
+                    let values = &mut values[..bytes.len() / size];
+                    Elements { dtype, bytes }.write_f32(values);
+                    change.apply(values, dtype);
+                    store(values, dtype, out);
+                },
+            );
+        file.write(out)?;
+    }
+    Ok(())
+}
