@@ -129,7 +129,7 @@ impl Plan {
 /// Why a tensor of a layer that is no vector is no 2-D weight either.
 fn reason(shape: &[usize]) -> &'static str {
     match shape.len() {
-        2 => "the biases of stacked experts, no weight",
+        2 => "two-dimensional, but not the weight of a module",
         3 => "stacked experts, three-dimensional",
         _ => "packed in four bits",
     }
