@@ -72,7 +72,8 @@ impl Plan {
         layer: usize,
         name: String,
     ) -> Result<()> {
-        let shape = model.weights.shape(&name)?;
+        // Every tensor of a layer was looked up when the model was opened.
+        let shape = model.weights.shape(&name).unwrap_or_default();
         let module = name.strip_suffix(".weight");
         let (&[rows, columns], Some(module)) = (shape, module) else {
             if shape.len() > 1 {
@@ -128,10 +129,10 @@ impl Plan {
 
 /// Why a tensor of a layer that is no vector is no 2-D weight either.
 fn reason(shape: &[usize]) -> &'static str {
-    match shape.len() {
-        2 => "two-dimensional, but not the weight of a module",
-        3 => "stacked experts, three-dimensional",
-        _ => "packed in four bits",
+    if shape.len() == 2 {
+        "two-dimensional, but not the weight of a module"
+    } else {
+        "not two-dimensional"
     }
 }
 

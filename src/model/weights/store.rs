@@ -294,11 +294,6 @@ impl WeightStore {
         self.bytes(name)
     }
 
-    /// The shape of the tensor `name`, whatever its elements.
-    pub fn shape(&self, name: &str) -> Result<&[usize]> {
-        Ok(&self.entry(name)?.shape)
-    }
-
     /// The bytes of the tensor `name`, whatever its elements.
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
         let entry = self.entry(name)?;
