@@ -4,6 +4,7 @@
 //! row-major matrices, one row a token.
 
 pub mod cpu;
+pub mod cuda;
 pub mod gpus;
 mod request;
 

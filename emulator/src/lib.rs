@@ -1,0 +1,203 @@
+//! A [`Device`] that runs massact's CUDA kernels on the CPU, for tests.
+//!
+//! The same `kernels/*.cu` that nvcc compiles are compiled by the host's C++ compiler and run with
+//! every CUDA thread as a fiber; massact's own host code launches them through the same interface
+//! as the driver. What depends on the order of threads, on uninitialised memory or on bounds fails
+//! here, where it may go unnoticed on a card.
+//!
+//! One device per host thread: an [`Emulator`] stays on the thread that made it.
+
+mod ffi;
+mod matmul;
+
+use std::{
+    cell::{Cell, RefCell},
+    ffi::{CStr, CString, c_void},
+    marker::PhantomData,
+};
+
+use massact::{
+    Error, Result,
+    backend::cuda::{Address, Argument, Device, Launch, Limits, Product},
+};
+
+/// In which order the threads of a block, and its blocks, run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Lowest number first.
+    Forward,
+    /// Highest number first.
+    Reverse,
+    /// At random, from this seed.
+    Random(u64),
+}
+
+/// The emulated card.
+#[derive(Debug)]
+pub struct Emulator {
+    checked: bool,
+    limits: Cell<Limits>,
+    launches: RefCell<Vec<String>>,
+    /// The device belongs to the thread.
+    thread: PhantomData<*const ()>,
+}
+
+impl Emulator {
+    /// A card whose threads run in this order.
+    pub fn new(order: Order) -> Self {
+        let (mode, seed) = match order {
+            Order::Forward => (0, 0),
+            Order::Reverse => (1, 0),
+            Order::Random(seed) => (2, seed),
+        };
+        // SAFETY: plain calls that take no pointers.
+        #[allow(unsafe_code)]
+        unsafe {
+            ffi::emulator_link();
+            ffi::emulator_order(mode, seed);
+            ffi::emulator_memory_limit(usize::MAX);
+        }
+        Self {
+            checked: false,
+            limits: Cell::new(Limits {
+                // Few, so that loops over a grid do go around.
+                multiprocessors: 3,
+                shared_bytes: 227 << 10,
+                memory_bytes: 1 << 30,
+            }),
+            launches: RefCell::default(),
+            thread: PhantomData,
+        }
+    }
+
+    /// A card that follows every access of memory and reports races, reads of uninitialised shared
+    /// memory and accesses out of bounds. Some 50 times slower.
+    pub fn checked(order: Order) -> Self {
+        Self {
+            checked: true,
+            ..Self::new(order)
+        }
+    }
+
+    /// Changes what the card has.
+    pub fn with_limits(self, change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = self.limits.get();
+        change(&mut limits);
+        self.limits.set(limits);
+        // SAFETY: takes no pointer.
+        #[allow(unsafe_code)]
+        unsafe {
+            ffi::emulator_memory_limit(limits.memory_bytes);
+        }
+        self
+    }
+
+    /// Names of the kernels launched so far.
+    pub fn launches(&self) -> Vec<String> {
+        self.launches.borrow().clone()
+    }
+
+    /// Refuses a range that is not inside one buffer.
+    fn check(address: Address, bytes: usize, what: &str) -> Result<()> {
+        // SAFETY: the address is only compared.
+        #[allow(unsafe_code)]
+        let inside = unsafe { ffi::emulator_contains(address.0 as *const c_void, bytes) } != 0;
+        if inside || bytes == 0 {
+            return Ok(());
+        }
+        Err(Error::new(
+            what,
+            format!("{bytes} bytes are not inside one buffer"),
+        ))
+    }
+
+    /// The memory behind an address.
+    fn bytes(address: Address, bytes: usize, what: &str) -> Result<&'static mut [u8]> {
+        Self::check(address, bytes, what)?;
+        if bytes == 0 {
+            return Ok(&mut []);
+        }
+        // SAFETY: inside one live buffer, checked above; the slice is used up before the next call
+        // and this thread is the only one that has the buffer.
+        #[allow(unsafe_code)]
+        Ok(unsafe { std::slice::from_raw_parts_mut(address.0 as *mut u8, bytes) })
+    }
+}
+
+impl Device for Emulator {
+    fn limits(&self) -> Limits {
+        self.limits.get()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        // SAFETY: takes no pointer.
+        #[allow(unsafe_code)]
+        let address = unsafe { ffi::emulator_allocate(bytes) };
+        if address.is_null() {
+            return Err(Error::new(
+                "device memory",
+                format!("{bytes} bytes do not fit"),
+            ));
+        }
+        Ok(Address(address as u64))
+    }
+
+    fn release(&self, address: Address) {
+        // SAFETY: aborts with a message if the address was not allocated.
+        #[allow(unsafe_code)]
+        unsafe {
+            ffi::emulator_release(address.0 as *mut c_void);
+        }
+    }
+
+    fn write(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        Self::bytes(to, bytes.len(), "copy to the device")?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        bytes.copy_from_slice(Self::bytes(from, bytes.len(), "copy from the device")?);
+        Ok(())
+    }
+
+    fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<()> {
+        let values = Self::bytes(from, bytes, "copy on the device")?.to_vec();
+        self.write(to, &values)
+    }
+
+    fn clear(&self, address: Address, bytes: usize) -> Result<()> {
+        Self::bytes(address, bytes, "clearing")?.fill(0);
+        Ok(())
+    }
+
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()> {
+        self.launches.borrow_mut().push(launch.kernel.to_owned());
+        let text = |text: String| CString::new(text).map_err(|error| Error::new("launch", error));
+        let name = text(launch.kernel.to_owned())?;
+        let signature = text(arguments.iter().map(Argument::letter).collect())?;
+        let mut slots: Vec<*mut c_void> = arguments.iter().map(Argument::slot).collect();
+        // SAFETY: the strings end in zero, grid and block have three numbers, and every slot
+        // points to a value of the type that its letter says, which is compared with the kernel's.
+        #[allow(unsafe_code)]
+        let (code, error) = unsafe {
+            let code = ffi::emulator_launch(
+                name.as_ptr(),
+                launch.grid.as_ptr(),
+                launch.block.as_ptr(),
+                launch.shared_bytes as usize,
+                slots.as_mut_ptr(),
+                signature.as_ptr(),
+                i32::from(self.checked),
+            );
+            (code, CStr::from_ptr(ffi::emulator_error()))
+        };
+        if code == 0 {
+            return Ok(());
+        }
+        Err(Error::new("kernel", error.to_string_lossy()))
+    }
+
+    fn multiply(&self, product: &Product) -> Result<()> {
+        matmul::multiply(product)
+    }
+}

@@ -1,0 +1,115 @@
+// The first read of activation statistics: of every sequence a histogram of |x|, the k largest,
+// how many values are not finite, and a list of those above the absolute threshold.
+//
+// x            [rows, columns], a sequence is a range of rows; sequences may start anywhere
+// histogram    [sequences, 2^bins_log2]: how many magnitudes have these upper bits. For 16-bit types
+//              2^15 bins are exact: this read alone gives the median.
+// top          [sequences, gridDim.x, 32]: keys (top.cuh) of the k largest that each block saw
+// list         [sequences, capacity] of (index, bits of the float32 value), in no order
+// counters     [sequences, 4]: entries offered to the list, non-finite values, 0, 0
+//
+// Grid (blocks per sequence, sequences), 1024 threads, 4 * 2^bins_log2 bytes of dynamic shared
+// memory for the block's own histogram. Moves size(x) bytes and about one shared atomic a value;
+// bound by memory as long as values spread over many bins, by atomics on one bank otherwise (equal
+// neighbours are merged by the hardware). The k largest cost next to nothing: a warp looks closer
+// only when one of its values beats the k-th best of its own or of any warp's in the block, which
+// happens some k ln(n / k) times.
+#include "statistics.cuh"
+#include "top.cuh"
+
+template <class T>
+__device__ __forceinline__ void read(const T* x, const unsigned long long* starts,
+                                     const unsigned* counts, const Key* below, unsigned* histogram,
+                                     Key* top, uint2* list, unsigned* counters, int bins_log2,
+                                     int k, unsigned list_above, int capacity) {
+    using M = Magnitude<T>;
+    SHARED_DYNAMIC(unsigned, bins);
+    SHARED(Key, merged, [32 * 32]);
+    SHARED(unsigned, block_floor, [1]);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int sequence_index = blockIdx.y;
+    const Sequence sequence = sequence_of(starts, counts);
+    const int shift = M::BITS - bins_log2;
+    // Later rounds of a long list: only what comes after the entries found so far.
+    const Key limit = below ? below[sequence_index] : ~(Key)0;
+    // From here on a value is worth a closer look for the list or because it is not finite.
+    const unsigned unusual = min(list_above + 1, M::INFINITE);
+    unsigned* offered = counters + 4 * sequence_index;
+
+    for (unsigned bin = threadIdx.x; bin < 1u << bins_log2; bin += blockDim.x) bins[bin] = 0;
+    if (threadIdx.x == 0) block_floor[0] = 0;
+    __syncthreads();
+
+    WarpTop best;
+    unsigned non_finite = 0;
+    for_each_vector(x, sequence, [&](const MagnitudeVector<T>& magnitudes, long long first,
+                                     unsigned inside) {
+        constexpr int SIZE = MagnitudeVector<T>::SIZE;
+        unsigned largest = 0;
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) {
+            if (inside >> i & 1) {
+                unsigned magnitude = magnitudes[i];
+                atomicAdd(&bins[magnitude >> shift], 1u);
+                largest = max(largest, magnitude);
+            }
+        }
+        // A later value equal to the warp's own k-th best loses by its index; one equal to another
+        // warp's may still win.
+        bool beats = best.last == 0 || largest > key_magnitude(best.last);
+        beats = beats && largest >= load_relaxed(block_floor) && inside != 0;
+        if (__any_sync(FULL_WARP, beats)) {
+            bool entered = false;
+            for (int i = 0; i < SIZE; i++) {
+                Key key = inside >> i & 1 ? make_key(magnitudes[i], (unsigned)(first + i)) : 0;
+                if (key >= limit) key = 0;
+                entered = best.offer(key, k) || entered;
+            }
+            if (entered && best.last != 0 && lane == 0) {
+                atomicMax(block_floor, key_magnitude(best.last));
+            }
+        }
+        if (largest >= unusual) {
+            for (int i = 0; i < SIZE; i++) {
+                if (!(inside >> i & 1)) continue;
+                unsigned magnitude = magnitudes[i];
+                if (magnitude >= M::INFINITE) non_finite++;
+                if (magnitude > list_above && magnitude <= M::INFINITE) {
+                    unsigned place = atomicAdd(offered, 1u);
+                    if (place < (unsigned)capacity) {
+                        unsigned index = (unsigned)(first + i);
+                        float value = float(x[sequence.start + index]);
+                        list[(size_t)sequence_index * capacity + place] =
+                            make_uint2(index, __float_as_uint(value));
+                    }
+                }
+            }
+        }
+    });
+
+    merged[warp * 32 + lane] = best.mine;
+    if (non_finite > 0) atomicAdd(offered + 1, non_finite);
+    __syncthreads();
+    if (warp == 0) {
+        for (int other = 1; other < (int)blockDim.x / 32; other++) {
+            best.offer(merged[other * 32 + lane], k);
+        }
+        top[((size_t)sequence_index * gridDim.x + blockIdx.x) * 32 + lane] = best.mine;
+    }
+    unsigned* out = histogram + ((size_t)sequence_index << bins_log2);
+    for (unsigned bin = threadIdx.x; bin < 1u << bins_log2; bin += blockDim.x) {
+        if (bins[bin] > 0) atomicAdd(&out[bin], bins[bin]);
+    }
+}
+
+#define DEFINE(T, suffix)                                                                        \
+    KERNEL __launch_bounds__(1024) statistics_read_##suffix(                                     \
+        const T* x, const unsigned long long* starts, const unsigned* counts, const Key* below,  \
+        unsigned* histogram, Key* top, uint2* list, unsigned* counters, int bins_log2, int k,    \
+        unsigned list_above, int capacity) {                                                     \
+        read(x, starts, counts, below, histogram, top, list, counters, bins_log2, k, list_above, \
+             capacity);                                                                          \
+    }                                                                                            \
+    REGISTER(statistics_read_##suffix)
+FOR_EACH_FLOAT(DEFINE)
+#undef DEFINE

@@ -1,0 +1,39 @@
+// Merges the k largest that the blocks of statistics_read.cu saw, and looks their values up.
+//
+// top       [sequences, blocks, 32]: keys, best first
+// entries   [sequences, stride] of (index, bits of the float32 value): k are written from `offset`
+//           on; where there are fewer values the index is 2^32 - 1
+// below     [sequences]: receives the k-th key, where the next round of a longer list begins
+//
+// Grid (1, sequences), one warp. A few kilobytes; bound by latency.
+#include "top.cuh"
+
+template <class T>
+__device__ __forceinline__ void merge(const T* x, const unsigned long long* starts, const Key* top,
+                                      uint2* entries, Key* below, int blocks, int k, int offset,
+                                      int stride) {
+    const int lane = threadIdx.x, sequence = blockIdx.y;
+    WarpTop best;
+    for (int block = 0; block < blocks; block++) {
+        best.offer(top[((size_t)sequence * blocks + block) * 32 + lane], k);
+    }
+    if (lane < k) {
+        unsigned index = 0xffffffffu, bits = 0;
+        if (best.mine != 0) {
+            index = key_index(best.mine);
+            bits = __float_as_uint(float(x[starts[sequence] + index]));
+        }
+        entries[(size_t)sequence * stride + offset + lane] = make_uint2(index, bits);
+    }
+    if (lane == 0) below[sequence] = best.last;
+}
+
+#define DEFINE(T, suffix)                                                                        \
+    KERNEL __launch_bounds__(32) statistics_top_##suffix(                                        \
+        const T* x, const unsigned long long* starts, const Key* top, uint2* entries,            \
+        Key* below, int blocks, int k, int offset, int stride) {                                 \
+        merge(x, starts, top, entries, below, blocks, k, offset, stride);                        \
+    }                                                                                            \
+    REGISTER(statistics_top_##suffix)
+FOR_EACH_FLOAT(DEFINE)
+#undef DEFINE

@@ -1,0 +1,3 @@
+//! The CUDA backend on the emulator: the real kernels and the real host code, on the CPU.
+
+mod planted;
