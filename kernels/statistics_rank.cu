@@ -23,10 +23,11 @@ statistics_rank(const unsigned* histogram, const unsigned* counts, unsigned* sel
     unsigned rank = first ? (count > 0 ? (count - 1) / 2 : 0) : select[2 * sequence + 1];
 
     // Every thread takes some neighbouring bins and learns how many values lie before them.
-    const unsigned share = (1u << bins_log2) / blockDim.x;
+    const unsigned share = ((1u << bins_log2) + blockDim.x - 1) / blockDim.x;
     const unsigned begin = threadIdx.x * share;
+    const unsigned end = min(begin + share, 1u << bins_log2);
     unsigned own = 0;
-    for (unsigned bin = begin; bin < begin + share; bin++) own += bins[bin];
+    for (unsigned bin = begin; bin < end; bin++) own += bins[bin];
     unsigned up_to = own;
     for (int distance = 1; distance < 32; distance *= 2) {
         unsigned other = __shfl_up_sync(FULL_WARP, up_to, distance);

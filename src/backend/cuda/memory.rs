@@ -17,10 +17,9 @@ impl<D: Device> Buffer<D> {
     /// Reserves memory, with arbitrary contents. Kernels read vectors of 16 bytes, so the last one
     /// is always whole.
     pub fn new(device: &Rc<D>, bytes: usize) -> Result<Self> {
-        let bytes = bytes.next_multiple_of(16).max(16);
         Ok(Self {
             device: Rc::clone(device),
-            address: device.allocate(bytes)?,
+            address: device.allocate(bytes.next_multiple_of(16).max(16))?,
             bytes,
         })
     }
@@ -37,7 +36,7 @@ impl<D: Device> Buffer<D> {
         self.address
     }
 
-    /// Its size.
+    /// The size that was asked for.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

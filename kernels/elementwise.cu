@@ -1,0 +1,84 @@
+// Operations on single values, in place: activations, x *= y, x += y, x = x a + b, clamp.
+//
+// x, y  `count` values; both start at 16-byte boundaries
+//
+// Grid-stride over 16-byte vectors, a partial one at the end value by value. One-operand kernels
+// move 2 size(x) bytes, two-operand ones 3 size(x); bound by memory (the activations' exponential
+// costs some 20 instructions a value, still below the memory's time for 16-bit values).
+#include "activation.cuh"
+#include "numeric.cuh"
+
+// x = f(x, i) for all indices i
+template <class T, class F>
+__device__ __forceinline__ void update(T* x, unsigned long long count, F f) {
+    constexpr int SIZE = Vector<T>::SIZE;
+    unsigned long long whole = count / SIZE;
+    for (unsigned long long v = global_thread(); v < whole; v += global_threads()) {
+        f.start(v * SIZE);
+        Vector<T> vector = load_vector(x + v * SIZE);
+#pragma unroll
+        for (int i = 0; i < SIZE; i++) vector.set(i, f(vector[i], i));
+        store_vector(x + v * SIZE, vector);
+    }
+    unsigned long long rest = whole * SIZE + global_thread();
+    if (rest < count) x[rest] = T(f.single(float(x[rest]), rest));
+}
+
+// f(x)
+template <class F>
+struct OneOperand {
+    F f;
+    __device__ __forceinline__ void start(unsigned long long) {}
+    __device__ __forceinline__ float operator()(float x, int) { return f(x); }
+    __device__ __forceinline__ float single(float x, unsigned long long) { return f(x); }
+};
+template <class F>
+__device__ __forceinline__ OneOperand<F> one_operand(F f) {
+    return {f};
+}
+
+// f(x, y)
+template <class T, class F>
+struct TwoOperands {
+    const T* y;
+    F f;
+    Vector<T> vector;
+    __device__ __forceinline__ void start(unsigned long long index) {
+        vector = load_vector(y + index);
+    }
+    __device__ __forceinline__ float operator()(float x, int i) { return f(x, vector[i]); }
+    __device__ __forceinline__ float single(float x, unsigned long long index) {
+        return f(x, float(y[index]));
+    }
+};
+template <class T, class F>
+__device__ __forceinline__ TwoOperands<T, F> two_operands(const T* y, F f) {
+    return {y, f, {}};
+}
+
+#define DEFINE(T, suffix)                                                                      \
+    KERNEL activate_##suffix(T* x, unsigned long long count, int activation, float parameter) { \
+        update(x, count,                                                                       \
+               one_operand([=](float x) { return activate(x, activation, parameter); }));      \
+    }                                                                                          \
+    REGISTER(activate_##suffix)                                                                \
+    KERNEL affine_##suffix(T* x, unsigned long long count, float factor, float offset) {       \
+        update(x, count, one_operand([=](float x) { return x * factor + offset; }));           \
+    }                                                                                          \
+    REGISTER(affine_##suffix)                                                                  \
+    /* Not fmin and fmax, which would hide a NaN. */                                           \
+    KERNEL clamp_##suffix(T* x, unsigned long long count, float low, float high) {             \
+        update(x, count,                                                                       \
+               one_operand([=](float x) { return x < low ? low : x > high ? high : x; }));     \
+    }                                                                                          \
+    REGISTER(clamp_##suffix)                                                                   \
+    KERNEL multiply_##suffix(T* x, const T* y, unsigned long long count) {                     \
+        update(x, count, two_operands(y, [](float x, float y) { return x * y; }));             \
+    }                                                                                          \
+    REGISTER(multiply_##suffix)                                                                \
+    KERNEL add_##suffix(T* x, const T* y, unsigned long long count) {                          \
+        update(x, count, two_operands(y, [](float x, float y) { return x + y; }));             \
+    }                                                                                          \
+    REGISTER(add_##suffix)
+FOR_EACH_FLOAT(DEFINE)
+#undef DEFINE

@@ -1,0 +1,101 @@
+// RMSNorm and LayerNorm of groups of `width` neighbouring values: a whole row, or a head of it.
+//
+// x, out        [groups, width]
+// weight, bias  float32 [parts, width] or null; group g uses part g % parts, so that one vector
+//               serves every row, or every head has its own
+//
+// A team normalises a group: a warp where groups are narrow (norm_warp_*, four a block), else a
+// block (norm_block_*). The group is read from memory once, into registers of float32 as far as
+// they reach, else from the first-level cache again. Moves 2 size(x) bytes; bound by memory.
+#include "numeric.cuh"
+#include "reduce.cuh"
+
+enum NormKind { RMS, LAYER };
+
+struct WarpTeam {
+    static __device__ __forceinline__ unsigned long long group() {
+        return (unsigned long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    }
+    static __device__ __forceinline__ int member() { return threadIdx.x % 32; }
+    static __device__ __forceinline__ int size() { return 32; }
+    static __device__ __forceinline__ float sum(float value, float*) { return warp_sum(value); }
+};
+
+struct BlockTeam {
+    static __device__ __forceinline__ unsigned long long group() { return blockIdx.x; }
+    static __device__ __forceinline__ int member() { return threadIdx.x; }
+    static __device__ __forceinline__ int size() { return blockDim.x; }
+    static __device__ __forceinline__ float sum(float value, float* sums) {
+        return block_sum(value, sums);
+    }
+};
+
+// Values that a member keeps in registers.
+constexpr int KEPT = 16;
+
+template <class Team, class T>
+__device__ __forceinline__ void normalise(const T* x, T* out, const float* weight,
+                                          const float* bias, unsigned long long groups, int width,
+                                          int parts, int kind, float epsilon) {
+    SHARED(float, sums, [32]);
+    unsigned long long group = Team::group();
+    // Whole teams leave, so the others' barriers stay complete.
+    if (group >= groups) return;
+    const T* row = x + group * width;
+    T* out_row = out + group * width;
+
+    float kept[KEPT];
+    float total = 0.0f;
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        int column = Team::member() + i * Team::size();
+        kept[i] = column < width ? float(row[column]) : 0.0f;
+        total += kept[i];
+    }
+    const int beyond = Team::member() + KEPT * Team::size();
+    for (int column = beyond; column < width; column += Team::size()) total += float(row[column]);
+    float mean = kind == LAYER ? Team::sum(total, sums) / width : 0.0f;
+
+    // From the mean rather than as a difference of squares, which would cancel.
+    float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        float distance = kept[i] - mean;
+        if (Team::member() + i * Team::size() < width) squares += distance * distance;
+    }
+    for (int column = beyond; column < width; column += Team::size()) {
+        float distance = float(row[column]) - mean;
+        squares += distance * distance;
+    }
+    float inverse = 1.0f / sqrtf(Team::sum(squares, sums) / width + epsilon);
+
+    const size_t part = (size_t)(group % parts) * width;
+    auto store = [&](int column, float value) {
+        float result = (value - mean) * inverse;
+        if (weight) result *= weight[part + column];
+        if (bias) result += bias[part + column];
+        out_row[column] = T(result);
+    };
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        int column = Team::member() + i * Team::size();
+        if (column < width) store(column, kept[i]);
+    }
+    for (int column = beyond; column < width; column += Team::size()) {
+        store(column, float(row[column]));
+    }
+}
+
+#define DEFINE_TEAM(T, suffix, Team, team)                                                   \
+    KERNEL __launch_bounds__(1024) norm_##team##_##suffix(                                   \
+        const T* x, T* out, const float* weight, const float* bias, unsigned long long groups, \
+        int width, int parts, int kind, float epsilon) {                                     \
+        normalise<Team>(x, out, weight, bias, groups, width, parts, kind, epsilon);          \
+    }                                                                                        \
+    REGISTER(norm_##team##_##suffix)
+#define DEFINE(T, suffix)                  \
+    DEFINE_TEAM(T, suffix, WarpTeam, warp) \
+    DEFINE_TEAM(T, suffix, BlockTeam, block)
+FOR_EACH_FLOAT(DEFINE)
+#undef DEFINE
+#undef DEFINE_TEAM
