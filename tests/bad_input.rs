@@ -605,6 +605,7 @@ fn texts() {
     for (path, says) in &cases {
         for command in [
             "existence-validation",
+            "tokens-analysis",
             "top-activation-magnitude",
             "capture",
         ] {
@@ -619,6 +620,7 @@ fn texts() {
     for (command, flag) in [
         ("existence-validation", "--text-file"),
         ("existence-validation", "--dataset"),
+        ("tokens-analysis", "--text-file"),
         ("top-activation-magnitude", "--text-file"),
         ("capture", "--text-file"),
     ] {
@@ -658,25 +660,46 @@ fn texts() {
 fn datasets() {
     let bench = Bench::new();
     let missing = bench.path("none.jsonl").to_str().expect("UTF-8").to_owned();
-    for (dataset, says) in [
+    let good = "{\"text\": \"Seven letters.\"}\n";
+    let after_good = |row: &[u8]| [good.as_bytes(), row, b"\n"].concat();
+    let cases = [
         (missing, "none.jsonl"),
-        (bench.write("bad.jsonl", "{\"text\": 3}\n"), "bad.jsonl"),
+        (
+            bench.write("number.jsonl", "{\"text\": 3}\n"),
+            "number.jsonl: row 1",
+        ),
+        (
+            bench.write("broken.jsonl", after_good(b"{\"text\": ")),
+            "broken.jsonl: row 2",
+        ),
+        (
+            bench.write("latin1.jsonl", after_good(b"{\"text\": \"caf\xe9\"}")),
+            "latin1.jsonl: row 2: not UTF-8",
+        ),
+        (
+            bench.write("other.jsonl", after_good(b"{\"content\": \"a\"}")),
+            "other.jsonl: row 2: no field `text`; it has content",
+        ),
+        (
+            bench.write("blank.jsonl", "{\"text\": \"\"}\n{\"text\": \" \"}\n"),
+            "blank.jsonl",
+        ),
+        (bench.write("none_at_all.jsonl", ""), "none_at_all.jsonl"),
         (bench.write("bad.jsonl.gz", "no gzip"), "bad.jsonl.gz"),
+        (bench.write("bad.jsonl.zst", "no zstd"), "bad.jsonl.zst"),
         (bench.write("bad.parquet", "PAR1"), "bad.parquet"),
         (bench.write("bad.csv", "text\na\n"), "bad.csv"),
         ("wikitext".to_owned(), "HF_HUB_OFFLINE"),
         ("owner/none".to_owned(), "owner/none"),
-    ] {
-        let arguments = ["existence-validation", "--dataset", &dataset];
-        bench.refuses(&dataset, &arguments, 1, &[says]);
+    ];
+    for command in ["existence-validation", "tokens-analysis"] {
+        for (dataset, says) in &cases {
+            bench.refuses(dataset, &[command, "--dataset", dataset], 1, &[says]);
+        }
+        let arguments = [command, "--dataset", "no-such-name"];
+        let says = ["no-such-name", "redpajama"];
+        bench.refuses("no such name", &arguments, 2, &says);
     }
-    let arguments = ["existence-validation", "--dataset", "no-such-name"];
-    bench.refuses(
-        "no such name",
-        &arguments,
-        2,
-        &["no-such-name", "redpajama"],
-    );
 }
 
 #[test]
@@ -692,6 +715,7 @@ fn weights_that_are_not_numbers() {
         let window = ["--text-file", text, "--context-length", "32"];
         for command in [
             "existence-validation",
+            "tokens-analysis",
             "top-activation-magnitude",
             "capture",
         ] {
@@ -719,6 +743,7 @@ fn places_that_cannot_be_written() {
         for command in [
             &["capture", "--token-ids", "1,2"][..],
             &["existence-validation", "--context-length", "8"],
+            &["tokens-analysis", "--context-length", "8"],
             &["top-activation-magnitude", "--sentence", "Seven."],
         ] {
             let mut program = massact(command);
@@ -877,6 +902,8 @@ fn flags() {
         (&["capture", "--nll", "yes"], "yes"),
         (&["existence-validation", "--nsamples", "0"], "--nsamples"),
         (&["existence-validation", "--nsamples", "-3"], "-3"),
+        (&["tokens-analysis", "--nsamples", "0"], "--nsamples"),
+        (&["tokens-analysis", "--compat", "maybe"], "--compat"),
         (
             &["existence-validation", "--nsamples", "many"],
             "--nsamples",

@@ -5,20 +5,10 @@ mod support;
 use std::path::Path;
 
 use serde_json::Value;
+use support::picture::assert_pictures;
 use support::program::{Done, checkpoint, files, massact, only_run, read_json, run};
-use support::reference::{self, ExperimentRun};
+use support::reference::{self, ExperimentRun, assert_near};
 use support::schema::assert_valid;
-
-/// As in parity.rs: four times the reference's own float32 noise, at most the contract's 1e-4.
-#[track_caller]
-fn assert_near(ours: &Value, theirs: f64, noise: f64, what: &str) {
-    let ours = ours.as_f64().unwrap_or_else(|| panic!("{what}: {ours}"));
-    let tolerance = (4.0 * noise + 2e-6).min(1e-4);
-    assert!(
-        (ours - theirs).abs() <= tolerance * theirs.abs(),
-        "{what}: {ours} instead of {theirs}"
-    );
-}
 
 /// What existence-validation leaves.
 const EXISTENCE_FILES: [&str; 6] = [
@@ -31,17 +21,14 @@ const EXISTENCE_FILES: [&str; 6] = [
 ];
 
 #[test]
-fn planted_llama() {
-    planted("planted-llama");
+fn planted_checkpoints() {
+    for known in reference::planted() {
+        planted(&known);
+    }
 }
 
-#[test]
-fn planted_gpt2() {
-    planted("planted-gpt2");
-}
-
-fn planted(name: &str) {
-    let known = reference::load(name);
+fn planted(known: &reference::Checkpoint) {
+    let name = known.name.as_str();
     let experiments = known.reference.experiments.as_ref().expect("experiments");
     assert_eq!(experiments.runs.len(), 2, "without and with BOS");
     for expected in &experiments.runs {
@@ -64,7 +51,7 @@ fn planted(name: &str) {
         assert_eq!(document["context_length"], experiments.context_length);
         assert_eq!(document["nsamples"], experiments.existence_nsamples);
         assert_eq!(document["add_bos_token"], expected.add_bos_token);
-        first_window_is(&known, expected);
+        first_window_is(known, expected);
 
         let folder = only_run(temp.path());
         assert_eq!(files(&folder), EXISTENCE_FILES);
@@ -77,7 +64,7 @@ fn planted(name: &str) {
             document
         );
         text_file_agrees(&folder, name, &document);
-        pictures_are_sound(&folder, "top_activation_magnitude");
+        assert_pictures(&folder, "top_activation_magnitude");
 
         let record = read_json(&folder.join("run.json"));
         assert_valid("run", &record);
@@ -190,28 +177,6 @@ fn text_file_agrees(folder: &Path, name: &str, document: &Value) {
     }
 }
 
-/// The PNG decodes, the SVG parses, both are of one shape and are not blank.
-fn pictures_are_sound(folder: &Path, name: &str) {
-    let png = std::fs::read(folder.join(format!("{name}.png"))).expect("the PNG");
-    let image = image::load_from_memory(&png).expect("decodes").to_rgb8();
-    let (width, height) = image.dimensions();
-    assert!(
-        (600..6000).contains(&width) && (400..6000).contains(&height),
-        "{width} x {height}"
-    );
-    let paper = *image.get_pixel(0, 0);
-    let ink = image.pixels().filter(|pixel| **pixel != paper).count();
-    assert!(ink > 1000, "{ink} pixels of ink");
-
-    let svg = std::fs::read_to_string(folder.join(format!("{name}.svg"))).expect("the SVG");
-    let tree = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default()).expect("parses");
-    let shape = f64::from(tree.size().width()) / f64::from(tree.size().height());
-    assert!(
-        (shape - f64::from(width) / f64::from(height)).abs() < 0.01,
-        "{shape}"
-    );
-}
-
 #[test]
 fn the_demo_says_yes_and_writes_everything() {
     let temp = tempfile::tempdir().expect("a folder");
@@ -234,7 +199,7 @@ fn the_demo_says_yes_and_writes_everything() {
     assert_valid("run", &read_json(&folder.join("run.json")));
     assert_eq!(document["has_massive_activations"], true);
     text_file_agrees(&folder, "demo", &document);
-    pictures_are_sound(&folder, "top_activation_magnitude");
+    assert_pictures(&folder, "top_activation_magnitude");
     // One table row a layer, with the verdict's layers marked.
     let layers = document["layers"].as_array().expect("layers");
     let yes = layers
@@ -352,7 +317,7 @@ fn magnitudes_of_a_sentence_and_of_a_dataset() {
             ]
         );
         assert_valid("run", &read_json(&folder.join("run.json")));
-        pictures_are_sound(&folder, "top_activation_magnitude");
+        assert_pictures(&folder, "top_activation_magnitude");
     }
 }
 

@@ -13,12 +13,8 @@ use std::path::Path;
 use massact::model::families::FAMILIES;
 use serde_json::Value;
 use support::program::{massact, only_run, run};
-use support::reference::{self, Checkpoint, Entry};
+use support::reference::{self, Checkpoint, Entry, tolerance};
 use support::tensors::{self, Tensor, rms};
-
-fn tolerance(noise: f64) -> f64 {
-    (4.0 * noise + 2e-6).min(1e-4)
-}
 
 fn supported() -> (Vec<Checkpoint>, Vec<Checkpoint>) {
     reference::all()

@@ -70,6 +70,35 @@ fn magnitude() -> Value {
     })
 }
 
+fn tokens() -> Value {
+    let magnitude = json!({"position": 0, "dimension": 3, "mean": 520.0, "std": 0.0, "count": 1});
+    json!({
+        "schema": "massact/tokens-analysis/1",
+        "abs_threshold": 100.0, "rel_threshold": 1000.0,
+        "nsamples": 1, "context_length": 4096, "add_bos_token": true, "compat": "none",
+        "nsamples_massive": 1, "first_layer": 1, "dimensions": [3], "dimensions_reference": [3],
+        "magnitudes": [magnitude], "magnitudes_reference": [magnitude], "reference_differs": [],
+        "unique_tokens": {"0": ["<s>"]},
+        "sequences": [{
+            "sequence": 0, "first_layer": 1, "tokens": {"0": "<s>"},
+            "layers": [{"layer": 1, "massive": [{"position": 0, "dimension": 3, "value": -520.0}]}]
+        }]
+    })
+}
+
+fn dimensions() -> Value {
+    json!({
+        "schema": "massact/massive-dimensions/1",
+        "abs_threshold": 100.0, "rel_threshold": 1000.0,
+        "nsamples": 1, "context_length": 4096, "add_bos_token": true,
+        "layers": 4, "hidden_size": 24, "first_layer": 1,
+        "massive_dimensions": [{
+            "layer": 1, "dimension": 3, "positions": [0], "tokens": ["<s>"], "mean": 520.0,
+            "max": 520.0, "sign": "negative", "count": 1, "sequence_share": 1.0, "persists": 2
+        }]
+    })
+}
+
 #[test]
 fn run_record_round_trips_and_validates() {
     let record = record();
@@ -97,6 +126,8 @@ fn contract_fields_are_required_and_more_are_allowed() {
         ("run", serde_json::to_value(record()).unwrap()),
         ("existence_validation", existence()),
         ("capture", capture()),
+        ("tokens_analysis", tokens()),
+        ("massive_dimensions", dimensions()),
         ("top_activation_magnitude", magnitude()),
     ] {
         assert_valid(name, &good);
@@ -121,6 +152,15 @@ fn nested_contract_fields_are_required() {
         ("existence_validation", existence(), "/layers/0/top/0"),
         ("capture", capture(), "/sequences/0/layers/0"),
         ("capture", capture(), "/sequences/0/layers/0/top/0"),
+        ("tokens_analysis", tokens(), "/magnitudes/0"),
+        ("tokens_analysis", tokens(), "/sequences/0"),
+        ("tokens_analysis", tokens(), "/sequences/0/layers/0"),
+        (
+            "tokens_analysis",
+            tokens(),
+            "/sequences/0/layers/0/massive/0",
+        ),
+        ("massive_dimensions", dimensions(), "/massive_dimensions/0"),
         ("top_activation_magnitude", magnitude(), "/layers/0"),
     ];
     for (name, good, pointer) in removals {

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::experiments::Thresholds;
 
 /// Which checkpoint, and where it runs.
 #[derive(Debug, Clone, Args)]
@@ -85,6 +88,25 @@ pub(super) struct ThresholdArgs {
     /// ...and this many times the layer's median.
     #[arg(long, value_name = "X", default_value_t = 1000.0, value_parser = threshold)]
     pub(super) rel_threshold: f64,
+}
+
+impl From<ThresholdArgs> for Thresholds {
+    fn from(args: ThresholdArgs) -> Self {
+        Self {
+            abs: args.abs_threshold,
+            rel: args.rel_threshold,
+        }
+    }
+}
+
+/// Whose summary of several sequences is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Compat {
+    /// The definition's, which does not depend on the order of the sequences.
+    None,
+    /// The published program's, which does.
+    Reference,
 }
 
 pub(super) fn threshold(text: &str) -> Result<f64, String> {

@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     experiments::{
         Subject,
-        existence_validation::{self, ExistenceValidation, LayerReport, Thresholds},
+        existence_validation::{self, ExistenceValidation, LayerReport},
         published::{self, PublishedRun},
     },
     report::{
@@ -63,10 +63,7 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
             sequences: &sequences.ids,
             progress: run.progress,
         },
-        Thresholds {
-            abs: args.thresholds.abs_threshold,
-            rel: args.thresholds.rel_threshold,
-        },
+        args.thresholds.into(),
     )?;
     let settings = json!({
         "context_length": sequences.context_length,

@@ -11,6 +11,7 @@ mod models;
 mod recorder;
 mod run;
 mod sequences;
+mod tokens_analysis;
 mod top_activation_magnitude;
 mod tvr;
 mod weight_std;
@@ -41,6 +42,8 @@ struct Cli {
 enum Command {
     #[command(alias = "existence_validation")]
     ExistenceValidation(existence_validation::ExistenceArgs),
+    #[command(alias = "tokens_analysis")]
+    TokensAnalysis(tokens_analysis::TokensArgs),
     #[command(alias = "top_activation_magnitude")]
     TopActivationMagnitude(top_activation_magnitude::MagnitudeArgs),
     Capture(capture::CaptureArgs),
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
     panics::install();
     let result = match Cli::parse().command {
         Command::ExistenceValidation(args) => existence_validation::run(&args),
+        Command::TokensAnalysis(args) => tokens_analysis::run(&args),
         Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
         Command::Capture(args) => capture::run(&args),
         Command::Tvr(args) => tvr::run(&args),

@@ -9,11 +9,11 @@
 use serde::Serialize;
 
 use super::{
-    Finding, Subject, TokenEntry,
+    Finding, Subject, Thresholds, TokenEntry,
     summary::{mean, top_over_sequences},
 };
 use crate::{
-    backend::{Backend, Statistics, StatisticsRequest},
+    backend::{Backend, Statistics},
     engine::{Discard, Plan, Site},
     error::Result,
 };
@@ -23,15 +23,6 @@ pub const SCHEMA: &str = "massact/existence-validation/1";
 
 /// Entries listed per layer.
 const TOP_K: usize = 5;
-
-/// When a layer counts as massive.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Thresholds {
-    /// The mean maximum must be above this.
-    pub abs: f64,
-    /// The mean maximum must be at least this times the mean median.
-    pub rel: f64,
-}
 
 /// The verdict and the evidence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -81,14 +72,7 @@ pub fn run<B: Backend>(
     subject: &Subject<'_, B>,
     thresholds: Thresholds,
 ) -> Result<Finding<ExistenceValidation>> {
-    let plan = Plan::magnitudes(
-        Site::LayerOutput,
-        StatisticsRequest {
-            top_k: TOP_K,
-            abs_threshold: thresholds.abs as f32,
-            rel_threshold: thresholds.rel as f32,
-        },
-    );
+    let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(TOP_K));
     let outcome = subject.run(&plan, &mut Discard)?;
     let layers: Vec<LayerReport> = outcome.statistics[&Site::LayerOutput]
         .iter()

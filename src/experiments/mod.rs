@@ -8,11 +8,18 @@ pub mod capture;
 pub mod existence_validation;
 pub mod published;
 mod summary;
+pub mod tokens_analysis;
 pub mod top_activation_magnitude;
 
 pub use summary::TokenEntry;
 
-use crate::{backend::Backend, engine::Timings, error::Result, model::Model, progress::Progress};
+use crate::{
+    backend::{Backend, StatisticsRequest},
+    engine::Timings,
+    error::Result,
+    model::Model,
+    progress::Progress,
+};
 
 /// What an experiment runs on.
 #[derive(Debug)]
@@ -25,6 +32,26 @@ pub struct Subject<'a, B> {
     pub sequences: &'a [Vec<u32>],
     /// Where progress is shown.
     pub progress: Progress,
+}
+
+/// What counts as massive. Which quantity is compared, and how strictly, is the experiment's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// On the magnitude itself.
+    pub abs: f64,
+    /// On its ratio to the layer's median magnitude.
+    pub rel: f64,
+}
+
+impl Thresholds {
+    /// A request for the massive entries and the `top_k` largest.
+    fn request(self, top_k: usize) -> StatisticsRequest {
+        StatisticsRequest {
+            top_k,
+            abs_threshold: self.abs as f32,
+            rel_threshold: self.rel as f32,
+        }
+    }
 }
 
 /// An experiment's result and where its time went.

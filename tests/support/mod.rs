@@ -4,7 +4,9 @@
 #![allow(dead_code)]
 
 pub(crate) mod damage;
+pub(crate) mod picture;
 pub(crate) mod program;
 pub(crate) mod reference;
 pub(crate) mod schema;
 pub(crate) mod tensors;
+pub(crate) mod words;

@@ -1,8 +1,10 @@
 //! The committed checkpoints and what transformers computed on them (format: tools/README.md).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::program::read_json;
 
@@ -75,6 +77,7 @@ pub(crate) struct Experiments {
     pub(crate) text_tokens: usize,
     pub(crate) context_length: usize,
     pub(crate) existence_nsamples: usize,
+    pub(crate) tokens_nsamples: usize,
     pub(crate) runs: Vec<ExperimentRun>,
 }
 
@@ -83,6 +86,7 @@ pub(crate) struct ExperimentRun {
     pub(crate) add_bos_token: bool,
     pub(crate) first_window: Vec<u32>,
     pub(crate) existence_validation: Existence,
+    pub(crate) tokens_analysis: Tokens,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,6 +101,54 @@ pub(crate) struct ExistenceLayer {
     pub(crate) top1_mean: f64,
     pub(crate) median_mean: f64,
     pub(crate) massive: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Tokens {
+    pub(crate) first_layer: Option<usize>,
+    pub(crate) dimensions: Vec<usize>,
+    pub(crate) dimensions_reference: Vec<usize>,
+    pub(crate) unique_tokens: BTreeMap<usize, Vec<String>>,
+    pub(crate) magnitudes: Vec<Magnitude>,
+    pub(crate) magnitudes_reference: Vec<Magnitude>,
+    pub(crate) sequences: Vec<TokensSequence>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Magnitude {
+    pub(crate) position: usize,
+    pub(crate) dimension: usize,
+    pub(crate) mean: f64,
+    pub(crate) std: f64,
+    pub(crate) count: usize,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct TokensSequence {
+    pub(crate) sequence: usize,
+    pub(crate) layers: Vec<TokensLayer>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct TokensLayer {
+    pub(crate) layer: usize,
+    pub(crate) massive: Vec<Entry>,
+}
+
+/// What a float32 program may differ: four times the error that transformers in float32 makes
+/// itself, and 2e-6 because that is measured on few numbers; never more than the contract's 1e-4.
+pub(crate) fn tolerance(noise: f64) -> f64 {
+    (4.0 * noise + 2e-6).min(1e-4)
+}
+
+/// A number of ours within the tolerance of theirs, in units of theirs.
+#[track_caller]
+pub(crate) fn assert_near(ours: &Value, theirs: f64, noise: f64, what: &str) {
+    let ours = ours.as_f64().unwrap_or_else(|| panic!("{what}: {ours}"));
+    assert!(
+        (ours - theirs).abs() <= tolerance(noise) * theirs.abs(),
+        "{what}: {ours} instead of {theirs}"
+    );
 }
 
 impl Sequence {
@@ -118,6 +170,14 @@ pub(crate) fn all() -> Vec<Checkpoint> {
         .collect();
     names.sort();
     names.iter().map(|name| load(name)).collect()
+}
+
+/// Those with references for the experiments: their massive activations were planted.
+pub(crate) fn planted() -> Vec<Checkpoint> {
+    let mut found = all();
+    found.retain(|checkpoint| checkpoint.reference.experiments.is_some());
+    assert_eq!(found.len(), 5, "gpt2, llama, falcon, gemma2, olmo2");
+    found
 }
 
 /// One checkpoint.

@@ -4,7 +4,7 @@
 
 Without names every row of the table is built. The result is deterministic for given
 library versions: each row searches its weight seed upwards from 0 until the draw is
-well separated (see `acceptable`).
+well separated (see `acceptable`) and no value of the text is close to being massive or not.
 """
 
 import argparse

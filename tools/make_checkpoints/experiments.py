@@ -10,7 +10,15 @@ import torch
 from tokenizers import Tokenizer
 
 from interventions import interventions
-from quantities import ABS_THRESHOLD, REL_THRESHOLD, entry, exact, massive_indices, median
+from quantities import (
+    ABS_THRESHOLD,
+    REL_THRESHOLD,
+    entry,
+    exact,
+    massive_indices,
+    median,
+    threshold_margin,
+)
 from record import observe
 from table import Checkpoint
 from tokenizers_and_text import TEXT_FILE
@@ -45,6 +53,41 @@ def existence(layers_by_sequence: list[list[torch.Tensor]]) -> dict:
         "has_massive_activations": any(layer["massive"] for layer in layers),
         "layers": layers,
     }
+
+
+def magnitude_list(magnitudes: dict[tuple[int, int], list[float]]) -> list[dict]:
+    """Mean, population standard deviation and count by (position, dimension), in the given order."""
+    return [
+        {
+            "position": position,
+            "dimension": dimension,
+            "mean": exact(torch.tensor(values, dtype=torch.float64).mean()),
+            "std": exact(torch.tensor(values, dtype=torch.float64).std(correction=0)),
+            "count": len(values),
+        }
+        for (position, dimension), values in magnitudes.items()
+    ]
+
+
+def reference_magnitudes(hits: list[dict[int, list[dict]]]) -> list[dict]:
+    """The reference program's own list, which it prints by position in the order of appearance.
+
+    It collects a sequence's values in the smallest layer seen so far, and keeps what it
+    has when that layer drops.
+    """
+    smallest, by_position = None, {}
+    for found in hits:
+        smallest = min(found) if smallest is None else min(smallest, *found)
+        for item in found.get(smallest, []):
+            values = by_position.setdefault(item["position"], {})
+            values.setdefault(item["dimension"], []).append(abs(item["value"]))
+    return magnitude_list(
+        {
+            (position, dimension): values
+            for position, dimensions in by_position.items()
+            for dimension, values in dimensions.items()
+        }
+    )
 
 
 def tokens(
@@ -83,16 +126,8 @@ def tokens(
         "dimensions": sorted(all_dimensions),
         "dimensions_reference": sorted(reference_dimensions),
         "unique_tokens": {str(position): sorted(found) for position, found in sorted(unique_tokens.items())},
-        "magnitudes": [
-            {
-                "position": position,
-                "dimension": dimension,
-                "mean": exact(torch.tensor(values, dtype=torch.float64).mean()),
-                "std": exact(torch.tensor(values, dtype=torch.float64).std(correction=0)),
-                "count": len(values),
-            }
-            for (position, dimension), values in sorted(magnitudes.items())
-        ],
+        "magnitudes": magnitude_list(dict(sorted(magnitudes.items()))),
+        "magnitudes_reference": reference_magnitudes(hits),
         "sequences": [
             {
                 "sequence": index,
@@ -103,8 +138,8 @@ def tokens(
     }
 
 
-def summaries(row: Checkpoint, folder: Path, model: torch.nn.Module) -> dict:
-    """The experiments on the folder's text, without and with BOS."""
+def summaries(row: Checkpoint, folder: Path, model: torch.nn.Module) -> tuple[dict, float]:
+    """The experiments on the folder's text, without and with BOS, and the least threshold margin."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     text = (folder / TEXT_FILE).read_text(encoding="utf-8")
     token_ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -112,11 +147,13 @@ def summaries(row: Checkpoint, folder: Path, model: torch.nn.Module) -> dict:
     bos = tokenizer.token_to_id("<s>")
     if bos is None:
         bos = tokenizer.token_to_id("<|endoftext|>")
-    runs = []
+    runs, margin = [], float("inf")
     for start in (None, bos):
         # The evaluation set: every full window.
         evaluation = windows(token_ids, row.context_length, len(token_ids) // row.context_length, start)
-        calibration = [observe(model, sample).layers for sample in evaluation[:CALIBRATION_SAMPLES]]
+        observed = [observe(model, sample).layers for sample in evaluation]
+        margin = min([margin, *(threshold_margin(hidden) for layers in observed for hidden in layers)])
+        calibration = observed[:CALIBRATION_SAMPLES]
         analysis = tokens(evaluation[:TOKENS_SAMPLES], calibration[:TOKENS_SAMPLES], tokenizer)
         runs.append(
             {
@@ -134,7 +171,7 @@ def summaries(row: Checkpoint, folder: Path, model: torch.nn.Module) -> dict:
                 ),
             }
         )
-    return {
+    document = {
         "text_file": TEXT_FILE,
         "text_tokens": len(token_ids),
         "context_length": row.context_length,
@@ -143,3 +180,4 @@ def summaries(row: Checkpoint, folder: Path, model: torch.nn.Module) -> dict:
         "calibration_nsamples": CALIBRATION_SAMPLES,
         "runs": runs,
     }
+    return document, margin

@@ -42,6 +42,12 @@ def massive_indices(hidden: torch.Tensor) -> list[int]:
     )
 
 
+def threshold_margin(hidden: torch.Tensor) -> float:
+    """Least relative distance of any element from the threshold of being massive."""
+    threshold = torch.maximum(torch.tensor(ABS_THRESHOLD), REL_THRESHOLD * median(hidden))
+    return (hidden.abs() / threshold - 1).abs().min().item()
+
+
 def layer_summary(layer: int, hidden: torch.Tensor) -> dict:
     """The per-layer statistics of one sequence."""
     top = hidden.abs().flatten().topk(TOP_K)

@@ -49,6 +49,9 @@ class Checkpoint:
     tokenizer: str | None = None
     """Which tokenizer of `tokenizers_and_text` the folder gets, if any."""
 
+    text_start: str = ""
+    """With a tokenizer: what the text begins with, before the sentences all such folders share."""
+
     context_length: int = 0
     """With a tokenizer: window length of the experiment summaries."""
 

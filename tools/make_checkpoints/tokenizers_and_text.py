@@ -51,9 +51,9 @@ def text() -> str:
     return "\n\n".join(paragraphs)
 
 
-def write_text(folder: Path) -> None:
+def write_text(start: str, folder: Path) -> None:
     """The text file of the experiments, without a final newline: it is tokenised as it is."""
-    (folder / TEXT_FILE).write_text(text(), encoding="utf-8", newline="")
+    (folder / TEXT_FILE).write_text(start + text(), encoding="utf-8", newline="")
 
 
 def special(content: str) -> AddedToken:

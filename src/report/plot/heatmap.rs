@@ -314,7 +314,13 @@ fn colour_cells(cells: &[f32], columns: usize, rows: usize, bar: &ticks::Axis) -
     )
 }
 
-fn draw_bar(svg: &mut Svg, bar: &ticks::Axis, x: f64, y: f64, height: f64) -> Result<()> {
+pub(super) fn draw_bar(
+    svg: &mut Svg,
+    bar: &ticks::Axis,
+    x: f64,
+    y: f64,
+    height: f64,
+) -> Result<()> {
     const STEPS: usize = 128;
     let pixels: Vec<u8> = (0..STEPS)
         .rev()

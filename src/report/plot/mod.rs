@@ -6,12 +6,14 @@
 mod colour;
 mod font;
 mod heatmap;
+mod layers;
 mod line;
 mod raster;
 mod svg;
 mod ticks;
 
 pub use heatmap::{Heatmap, HeatmapGrid};
+pub use layers::{LayerMap, LayerMaps};
 pub use line::{Highlight, LineChart, Marker, Scale, Series};
 pub use raster::{encode_png, svg_to_png};
 

@@ -12,6 +12,7 @@ from families import (
     others,
     phi,
     planted,
+    planted_depths,
     qwen,
 )
 
@@ -19,6 +20,7 @@ GROUPS = (
     llama,
     gpt2,
     planted,
+    planted_depths,
     opt_falcon,
     gemma,
     phi,
