@@ -2,11 +2,13 @@
 
 As in planted.py a neuron per trigger reads a marker, a coordinate of the residual stream
 that only the trigger's embedding sets, and writes that trigger's massive vector; a neuron
-of ERASE_LAYER writes its opposite. Here every trigger has a layer of its own, so that
-sequences differ in their first massive layer: the start token and "." fire in layer 2, the
-digit of a year, which few sequences have, in layer 1. "Ω" fires in layer 3 and occurs only
-in the first window, so its dimension is massive in one sequence, beyond that sequence's
-first layer. One planted value, at OUTSHONE, is above 100 and below 1000 medians.
+of ERASE_LAYER writes its opposite. (Not in Falcon, whose values stay to the end: plain
+neurons erase to a few per cent, which is neither small nor exact.) Here every trigger has
+a layer of its own, so that sequences differ in their first massive layer: the start token
+and "." fire in layer 2, the digit of a year, which few sequences have, in layer 1. "Ω"
+fires in layer 3 and occurs only in the first window, so its dimension is massive in one
+sequence, beyond that sequence's first layer. One planted value, at OUTSHONE, is above 100
+and below 1000 medians.
 """
 
 from collections.abc import Callable
@@ -46,7 +48,7 @@ def one_hot(values: dict[int, float]) -> torch.Tensor:
     return vector
 
 
-# The massive vectors are orthogonal, so that each erasing neuron hears only its own.
+# The massive vectors are orthogonal: none looks like part of another.
 TRIGGERS = {
     "start": Trigger(3, 20.0, 2, {7: 2600.0, 21: -1300.0}),
     "stop": Trigger(17, 18.0, 2, {7: 800.0, 21: 1600.0, 12: -700.0}),
@@ -92,20 +94,16 @@ def plant_falcon(config: dict, tensors: Tensors, ids: dict[str, int]) -> None:
     tensors["transformer.ln_f.weight"][MARKERS] = 0.0
     tensors["transformer.ln_f.bias"][MARKERS] = 0.0
     for index, trigger in enumerate(TRIGGERS.values()):
-        massive = trigger.vector()
-        for layer, source, written in (
-            (trigger.layer, one_hot({trigger.marker: 1.0}), massive),
-            (ERASE_LAYER, massive, -massive),
-        ):
-            direction = source / source.norm()
-            read = torch.nn.functional.layer_norm(source, (HIDDEN,)) @ direction
-            # Chance projections stay below.
-            threshold = 0.75 * read
-            prefix = f"transformer.h.{layer}.mlp."
-            tensors[prefix + "dense_h_to_4h.weight"][index] = STEEPNESS * direction
-            tensors[prefix + "dense_h_to_4h.bias"][index] = -STEEPNESS * threshold
-            # gelu is the identity up there.
-            tensors[prefix + "dense_4h_to_h.weight"][:, index] = written / (STEEPNESS * (read - threshold))
+        marker = one_hot({trigger.marker: 1.0})
+        read = torch.nn.functional.layer_norm(marker, (HIDDEN,)) @ marker
+        # Other tokens stay below: their marker is zero.
+        threshold = 0.75 * read
+        written = trigger.vector() / (STEEPNESS * (read - threshold))
+        prefix = f"transformer.h.{trigger.layer}.mlp."
+        tensors[prefix + "dense_h_to_4h.weight"][index] = STEEPNESS * marker
+        tensors[prefix + "dense_h_to_4h.bias"][index] = -STEEPNESS * threshold
+        # gelu is the identity up there.
+        tensors[prefix + "dense_4h_to_h.weight"][:, index] = written
 
 
 def plant_post_norm(config: dict, tensors: Tensors, ids: dict[str, int], gemma: bool) -> None:
