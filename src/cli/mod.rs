@@ -4,10 +4,12 @@
 mod args;
 mod capture;
 mod checkpoint;
+mod compare;
 mod devices;
 mod existence_validation;
 mod figures;
 mod models;
+mod overlay;
 mod recorder;
 mod run;
 mod sequences;
@@ -48,6 +50,7 @@ enum Command {
     TopActivationMagnitude(top_activation_magnitude::MagnitudeArgs),
     Capture(capture::CaptureArgs),
     Tvr(tvr::TvrArgs),
+    Compare(compare::CompareArgs),
     Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
 }
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
         Command::Capture(args) => capture::run(&args),
         Command::Tvr(args) => tvr::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Devices(args) => devices::run(&args),
     };

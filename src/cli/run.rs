@@ -131,6 +131,18 @@ impl Run {
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<()> {
+        let record = self.record(settings, sequences, loaded, timings)?;
+        folder.write_json("run.json", &record).map(drop)
+    }
+
+    /// What run.json says.
+    pub(super) fn record(
+        &self,
+        settings: Value,
+        sequences: &Sequences,
+        loaded: Duration,
+        timings: engine::Timings,
+    ) -> Result<RunRecord> {
         let mut inputs = self.checkpoint.inputs()?;
         if let Some(source) = &sequences.provenance {
             inputs.extend(source.files.iter().map(|file| InputRecord {
@@ -150,7 +162,7 @@ impl Run {
         if let (Value::Object(settings), Some(source)) = (&mut settings, &sequences.provenance) {
             settings.insert("text".into(), json!(source));
         }
-        self.record(folder, settings, inputs, tokens, timings, "float32")
+        Ok(self.record_of(settings, inputs, tokens, timings, "float32"))
     }
 
     /// Writes run.json of work that runs no tokens and computes in float64.
@@ -168,19 +180,19 @@ impl Run {
             total_seconds: self.elapsed().as_secs_f64(),
         };
         let inputs = self.checkpoint.inputs()?;
-        self.record(folder, settings, inputs, 0, timings, "float64")
+        let record = self.record_of(settings, inputs, 0, timings, "float64");
+        folder.write_json("run.json", &record).map(drop)
     }
 
-    fn record(
+    fn record_of(
         &self,
-        folder: &RunFolder,
         settings: Value,
         inputs: Vec<InputRecord>,
         tokens: u64,
         timings: Timings,
         compute_dtype: &str,
-    ) -> Result<()> {
-        let record = RunRecord {
+    ) -> RunRecord {
+        RunRecord {
             schema: RUN_SCHEMA.to_owned(),
             massact: Build::new(
                 option_env!("MASSACT_GIT_COMMIT"),
@@ -201,9 +213,7 @@ impl Run {
             memory_at_end: memory_parts(),
             started_at: self.started_at.clone(),
             host: Host::current(),
-        };
-        folder.write_json("run.json", &record)?;
-        Ok(())
+        }
     }
 
     /// Prints the document with `--json`, else runs `table`, then says where the files are.

@@ -4,7 +4,9 @@
 //! command line and writes no file.
 #![forbid(unsafe_code)]
 
+pub mod attention_share;
 pub mod capture;
+pub mod compare;
 pub mod existence_validation;
 pub mod published;
 mod summary;

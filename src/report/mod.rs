@@ -4,6 +4,7 @@
 //! the disk.
 
 pub mod atomic;
+pub mod csv;
 pub mod folder;
 pub mod html;
 pub mod plot;

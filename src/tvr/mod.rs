@@ -112,6 +112,30 @@ pub struct Skipped {
     pub reason: &'static str,
 }
 
+/// The standard deviation of the layers' 2-D weights: by layer, the mean over its weights.
+pub fn std_by_layer(model: &Model, progress: Progress) -> Result<Vec<f64>> {
+    let mut tvr = Tvr::new(
+        model,
+        Settings {
+            target_std: 1.0,
+            scale_with_depth: false,
+            // Nothing is above it.
+            ratio_threshold: f64::INFINITY,
+            exclude: Vec::new(),
+        },
+    )?;
+    tvr.measure(progress)?;
+    let mut layers = vec![(0.0, 0.0); model.spec.layers.len()];
+    for weight in tvr.report().weights {
+        let (sum, count) = &mut layers[weight.layer];
+        (*sum, *count) = (*sum + weight.std, *count + 1.0);
+    }
+    let means = layers
+        .into_iter()
+        .map(|(sum, count): (f64, f64)| sum / count.max(1.0));
+    Ok(means.collect())
+}
+
 /// TVR of one checkpoint. Weights are measured when their turn comes, once.
 #[derive(Debug)]
 pub struct Tvr<'m> {

@@ -1,0 +1,335 @@
+//! What `massact compare` leaves: table, JSON, CSV, figures and page.
+
+use serde_json::{Value, json};
+
+use super::{Entry, Measured};
+use crate::{
+    cli::{existence_validation::significant, figures, overlay::Lines},
+    error::{Error, Result},
+    experiments::compare::{Profile, SCHEMA},
+    report::{
+        RunFolder, csv,
+        html::{Body, Page, Section},
+        plot::Scale,
+        table::{Align, Row, Table},
+    },
+};
+
+/// compare.json.
+pub(super) fn document(settings: &Value, entries: &[Entry], same_tokens: bool) -> Result<Value> {
+    let checkpoints = entries
+        .iter()
+        .map(|entry| {
+            let measured = entry.outcome.as_ref().ok();
+            let mut value = json!({
+                "label": entry.label,
+                "name": entry.name,
+                "revision": entry.revision,
+                "error": entry.outcome.as_ref().err().map(ToString::to_string),
+                "model": measured.map(|measured| &measured.model),
+                "nsamples": measured.map(|measured| measured.nsamples),
+                "tokens_blake3": measured.map(|measured| &measured.tokens),
+            });
+            let nothing = Profile::default();
+            let profile = measured.map_or(&nothing, |measured| &measured.profile);
+            let profile = serde_json::to_value(profile)
+                .map_err(|error| Error::new("result", format!("not valid JSON: {error}")))?;
+            if let (Value::Object(value), Value::Object(profile)) = (&mut value, profile) {
+                value.extend(profile);
+            }
+            Ok(value)
+        })
+        .collect::<Result<Vec<Value>>>()?;
+    let mut document = json!({ "schema": SCHEMA });
+    if let (Value::Object(document), Value::Object(settings)) = (&mut document, settings) {
+        document.extend(settings.clone());
+        document.insert("same_tokens".into(), json!(same_tokens));
+        document.insert("checkpoints".into(), json!(checkpoints));
+    }
+    Ok(document)
+}
+
+/// Writes every file but the checkpoints' own.
+pub(super) fn write(
+    folder: &RunFolder,
+    settings: &Value,
+    entries: &[Entry],
+    same_tokens: bool,
+    document: &Value,
+) -> Result<()> {
+    folder.write_json("compare.json", document)?;
+    folder.write("compare.csv", csv_text(entries))?;
+    let mut sections = vec![figures::table_section("Checkpoints", &table(entries))];
+    for (name, heading, scale, values) in FIGURES {
+        let mut lines = Lines::default();
+        for (entry, measured) in measured(entries) {
+            let values = values(&measured.profile);
+            if !values.is_empty() {
+                lines.push(&entry.label, values);
+            }
+        }
+        if !lines.is_empty() {
+            let svg = figures::write(folder, name, lines.chart(heading, heading, scale))?;
+            sections.push(Section::new(heading, Body::Figure(svg)));
+        }
+    }
+    if !same_tokens {
+        let text = "The checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not.";
+        sections.push(Section::new("Tokens", Body::Text(text.to_owned())));
+    }
+    sections.push(figures::settings_section(settings));
+    let complete = measured(entries).count();
+    let page = Page {
+        title: "Comparison".to_owned(),
+        verdict: format!("{complete} of {} checkpoints measured", entries.len()),
+        highlight: complete < entries.len(),
+        facts: Vec::new(),
+        sections,
+    };
+    folder.write("report.html", page.render())?;
+    Ok(())
+}
+
+type ByLayer = fn(&Profile) -> Vec<f64>;
+
+/// File name, heading, scale and values of the figures.
+const FIGURES: [(&str, &str, Scale, ByLayer); 5] = [
+    (
+        "top1_by_layer",
+        "Largest magnitude (mean top-1)",
+        Scale::Log,
+        |profile| {
+            let layers = profile.existence.iter().flat_map(|found| &found.layers);
+            layers.map(|layer| layer.top1_mean).collect()
+        },
+    ),
+    (
+        "median_by_layer",
+        "Median magnitude (mean median)",
+        Scale::Log,
+        |profile| {
+            let layers = profile.existence.iter().flat_map(|found| &found.layers);
+            layers.map(|layer| layer.median_mean).collect()
+        },
+    ),
+    (
+        "attention_to_first_token",
+        "Share of attention to the first token",
+        Scale::Linear,
+        |profile| {
+            let layers = profile.attention.iter().flat_map(|found| &found.layers);
+            layers.map(|layer| layer.first_token).collect()
+        },
+    ),
+    (
+        "attention_to_massive_tokens",
+        "Share of attention to massive tokens",
+        Scale::Linear,
+        |profile| {
+            let layers = profile.attention.iter().flat_map(|found| &found.layers);
+            layers.map(|layer| layer.massive_tokens).collect()
+        },
+    ),
+    (
+        "weight_std_by_layer",
+        "Standard deviation of the weights",
+        Scale::Log,
+        |profile| {
+            profile
+                .weights
+                .iter()
+                .flat_map(|found| found.layers.clone())
+                .collect()
+        },
+    ),
+];
+
+fn measured(entries: &[Entry]) -> impl Iterator<Item = (&Entry, &Measured)> {
+    entries
+        .iter()
+        .filter_map(|entry| Some((entry, entry.outcome.as_ref().ok()?)))
+}
+
+/// A column: title, and a profile's value in full and as the table shows it.
+struct Column {
+    title: &'static str,
+    /// Name in the CSV.
+    name: &'static str,
+    value: fn(&Profile) -> Option<Cell>,
+}
+
+enum Cell {
+    Number(f64),
+    Layers(Vec<usize>),
+}
+
+impl Cell {
+    fn shown(&self) -> String {
+        match self {
+            Self::Number(value) => significant(*value),
+            Self::Layers(layers) => ranges(layers),
+        }
+    }
+
+    fn in_full(&self) -> String {
+        match self {
+            Self::Number(value) => value.to_string(),
+            Self::Layers(layers) => layers
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+        }
+    }
+}
+
+const COLUMNS: [Column; 9] = [
+    Column {
+        title: "top-1",
+        name: "top1",
+        value: |profile| Some(Cell::Number(profile.existence.as_ref()?.top1)),
+    },
+    Column {
+        title: "in layer",
+        name: "top1_layer",
+        value: |profile| Some(Cell::Layers(vec![profile.existence.as_ref()?.layer])),
+    },
+    Column {
+        title: "median",
+        name: "median",
+        value: |profile| Some(Cell::Number(profile.existence.as_ref()?.median)),
+    },
+    Column {
+        title: "ratio",
+        name: "ratio",
+        value: |profile| profile.existence.as_ref()?.ratio.map(Cell::Number),
+    },
+    Column {
+        title: "massive layers",
+        name: "massive_layers",
+        value: |profile| {
+            Some(Cell::Layers(
+                profile.existence.as_ref()?.massive_layers.clone(),
+            ))
+        },
+    },
+    Column {
+        title: "attention to first",
+        name: "attention_first_token",
+        value: |profile| Some(Cell::Number(profile.attention.as_ref()?.first_token)),
+    },
+    Column {
+        title: "to massive",
+        name: "attention_massive_tokens",
+        value: |profile| Some(Cell::Number(profile.attention.as_ref()?.massive_tokens)),
+    },
+    Column {
+        title: "to KV bias",
+        name: "attention_kv_bias",
+        value: |profile| profile.attention.as_ref()?.kv_bias.map(Cell::Number),
+    },
+    Column {
+        title: "weight std",
+        name: "weight_std",
+        value: |profile| Some(Cell::Number(profile.weights.as_ref()?.std)),
+    },
+];
+
+/// A row a checkpoint; columns that no checkpoint has a value for are left out.
+pub(super) fn table(entries: &[Entry]) -> Table {
+    let columns: Vec<&Column> = COLUMNS
+        .iter()
+        .filter(|column| {
+            measured(entries).any(|(_, found)| (column.value)(&found.profile).is_some())
+        })
+        .collect();
+    let mut titles = vec![("checkpoint", Align::Left)];
+    titles.extend(columns.iter().map(|column| (column.title, Align::Right)));
+    if entries.iter().any(|entry| entry.outcome.is_err()) {
+        titles.push(("error", Align::Left));
+    }
+    let mut table = Table::new(titles);
+    for entry in entries {
+        let profile = entry
+            .outcome
+            .as_ref()
+            .ok()
+            .map(|measured| &measured.profile);
+        let mut cells = vec![entry.label.clone()];
+        cells.extend(columns.iter().map(|column| {
+            let cell = profile.and_then(|profile| (column.value)(profile));
+            cell.map_or_else(|| "-".to_owned(), |cell| cell.shown())
+        }));
+        cells.extend(entry.outcome.as_ref().err().map(ToString::to_string));
+        let massive = profile.and_then(|profile| profile.existence.as_ref());
+        let massive = massive.is_some_and(|found| found.has_massive_activations);
+        table.push(Row::new(cells).emphasised(massive));
+    }
+    table
+}
+
+/// The table in full digits and with every column.
+fn csv_text(entries: &[Entry]) -> String {
+    let names = COLUMNS.iter().map(|column| column.name);
+    let mut text = csv::line(
+        ["label", "name", "revision", "commit", "error"]
+            .into_iter()
+            .chain(names),
+    );
+    for entry in entries {
+        let measured = entry.outcome.as_ref().ok();
+        let commit = measured.and_then(|measured| measured.model.commit.clone());
+        let mut cells = vec![
+            entry.label.clone(),
+            entry.name.clone(),
+            entry.revision.clone().unwrap_or_default(),
+            commit.unwrap_or_default(),
+            entry
+                .outcome
+                .as_ref()
+                .err()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        ];
+        cells.extend(COLUMNS.iter().map(|column| {
+            let cell = measured.and_then(|measured| (column.value)(&measured.profile));
+            cell.map_or_else(String::new, |cell| cell.in_full())
+        }));
+        text.push_str(&csv::line(cells));
+    }
+    text
+}
+
+/// `2-5, 9`; a dash for none.
+fn ranges(sorted: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &value in sorted {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == value => *last = value,
+            _ => runs.push((value, value)),
+        }
+    }
+    if runs.is_empty() {
+        return "-".to_owned();
+    }
+    let texts = runs.into_iter().map(|(first, last)| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        }
+    });
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn layers_as_ranges() {
+        assert_eq!(ranges(&[]), "-");
+        assert_eq!(ranges(&[3]), "3");
+        assert_eq!(ranges(&[2, 3, 4, 7, 9, 10]), "2-4, 7, 9-10");
+    }
+}
