@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use massact::backend::cpu::Cpu;
-use massact::experiments::{Subject, attention_share, existence_validation::Thresholds};
+use massact::experiments::{Subject, Thresholds, attention_share};
 use massact::model::Model;
 use massact::progress::Progress;
 use serde_json::Value;
@@ -182,6 +182,49 @@ fn numbers_are_those_of_the_experiments() {
             massive
         );
 
+        let mut alone = massact([
+            "tokens-analysis",
+            "--json",
+            "--context-length",
+            "32",
+            "--nsamples",
+            "3",
+        ]);
+        alone.arg("--pretrained").arg(checkpoint(name));
+        alone
+            .arg("--text-file")
+            .arg(checkpoint("planted-llama").join("text.txt"));
+        let alone = run(alone.arg("--save-dir").arg(temp.path().join("alone")))
+            .succeeded()
+            .json();
+        for field in ["first_layer", "dimensions", "nsamples_massive"] {
+            assert_eq!(row["tokens"][field], alone[field], "{name} {field}");
+        }
+
+        let mut alone = massact([
+            "capture",
+            "--json",
+            "--nll",
+            "--context-length",
+            "32",
+            "--nsamples",
+            "3",
+        ]);
+        alone.arg("--pretrained").arg(checkpoint(name));
+        alone
+            .arg("--text-file")
+            .arg(checkpoint("planted-llama").join("text.txt"));
+        let alone = run(alone.arg("--save-dir").arg(temp.path().join("alone")))
+            .succeeded()
+            .json();
+        let windows = alone["sequences"].as_array().expect("sequences");
+        assert_eq!(windows.len(), 3);
+        let sum: f64 = windows
+            .iter()
+            .map(|window| window["nll"].as_f64().expect("a number"))
+            .sum();
+        assert_eq!(row["perplexity"], (sum / 3.0).exp(), "{name}");
+
         let tvr = run(massact(["tvr", "--dry-run", "--json", "--pretrained"])
             .arg(checkpoint(name))
             .arg("--save-dir")
@@ -219,7 +262,12 @@ fn numbers_are_those_of_the_experiments() {
     for place in ["1-base, line", "2-other"] {
         let place = place.replace(' ', "_");
         expected.extend(
-            ["existence_validation.json", "run.json"].map(|file| format!("{place}/{file}")),
+            [
+                "existence_validation.json",
+                "run.json",
+                "tokens_analysis.json",
+            ]
+            .map(|file| format!("{place}/{file}")),
         );
         assert_valid(
             "existence_validation",

@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Finding, Subject, existence_validation::Thresholds};
+use super::{Finding, Subject, Thresholds};
 use crate::{
-    backend::{AttentionCapture, AttentionMaps, Backend, StatisticsRequest},
+    backend::{AttentionCapture, AttentionMaps, Backend},
     engine::{Plan, Recorder, Site},
     error::Result,
 };
@@ -54,14 +54,7 @@ pub fn run<B: Backend>(
             sink: true,
             ..AttentionCapture::default()
         },
-        ..Plan::magnitudes(
-            Site::LayerOutput,
-            StatisticsRequest {
-                top_k: 0,
-                abs_threshold: thresholds.abs as f32,
-                rel_threshold: thresholds.rel as f32,
-            },
-        )
+        ..Plan::magnitudes(Site::LayerOutput, thresholds.request(0))
     };
     let mut received = Received {
         lengths: subject.sequences.iter().map(Vec::len).collect(),

@@ -1,12 +1,23 @@
 //! compare: several checkpoints by the numbers of the same experiments (table 2 and figures 7 to 10
 //! of arXiv 2503.22329, for one's own models).
 //!
-//! Nothing is measured here: a profile collects what the experiments found.
+//! A profile collects what the experiments found; only the perplexity of the text has no experiment of
+//! its own.
 #![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{attention_share::AttentionShare, existence_validation::ExistenceValidation};
+use super::{
+    Finding, Subject, attention_share::AttentionShare, capture,
+    existence_validation::ExistenceValidation, tokens_analysis::TokensAnalysis,
+};
+use crate::{
+    backend::{Backend, StatisticsRequest},
+    engine::{Discard, Plan, Site},
+    error::Result,
+};
 
 /// Value of the JSON's `schema` field.
 pub const SCHEMA: &str = "massact/compare/1";
@@ -16,6 +27,10 @@ pub const SCHEMA: &str = "massact/compare/1";
 pub struct Profile {
     /// From existence-validation.
     pub existence: Option<ExistenceProfile>,
+    /// From tokens-analysis.
+    pub tokens: Option<TokensProfile>,
+    /// Of the text, by the model as it is.
+    pub perplexity: Option<f64>,
     /// From attention-share.
     pub attention: Option<AttentionShare>,
     /// Spread of the weights.
@@ -50,6 +65,21 @@ pub struct LayerMagnitudes {
     pub top1_mean: f64,
     /// Mean of the median magnitude.
     pub median_mean: f64,
+}
+
+/// Where single sequences have massive activations.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokensProfile {
+    /// Sequences with a massive activation in some layer.
+    pub nsamples_massive: usize,
+    /// The first layer with one.
+    pub first_layer: Option<usize>,
+    /// Their dimensions.
+    pub dimensions: Vec<usize>,
+    /// Their token positions.
+    pub positions: Vec<usize>,
+    /// The tokens there.
+    pub tokens: BTreeSet<String>,
 }
 
 /// Standard deviations of the layers' weights.
@@ -94,6 +124,40 @@ impl ExistenceProfile {
                 .collect(),
         })
     }
+}
+
+impl From<&TokensAnalysis> for TokensProfile {
+    fn from(found: &TokensAnalysis) -> Self {
+        Self {
+            nsamples_massive: found.nsamples_massive,
+            first_layer: found.summary.first_layer,
+            dimensions: found.summary.dimensions.clone(),
+            positions: found.unique_tokens.keys().copied().collect(),
+            tokens: found.unique_tokens.values().flatten().cloned().collect(),
+        }
+    }
+}
+
+/// Perplexity of the sequences: `exp` of the mean over sequences of each one's mean NLL; none if they
+/// have one token each.
+pub fn perplexity<B: Backend>(subject: &Subject<'_, B>) -> Result<Finding<Option<f64>>> {
+    let nothing = StatisticsRequest {
+        top_k: 0,
+        abs_threshold: 0.0,
+        rel_threshold: 0.0,
+    };
+    let plan = Plan {
+        sites: Vec::new(),
+        nll: true,
+        ..Plan::magnitudes(Site::LayerOutput, nothing)
+    };
+    let found = capture::run(subject, &plan, &mut Discard)?;
+    let sequences = found.result.sequences.iter();
+    let nll: Vec<f64> = sequences.filter_map(|sequence| sequence.nll).collect();
+    Ok(Finding {
+        result: (!nll.is_empty()).then(|| (nll.iter().sum::<f64>() / nll.len() as f64).exp()),
+        timings: found.timings,
+    })
 }
 
 impl WeightProfile {

@@ -18,9 +18,9 @@ use crate::{
     engine::Timings,
     error::{Error, Kind, Result},
     experiments::{
-        Subject, attention_share,
-        compare::{ExistenceProfile, Profile, WeightProfile},
-        existence_validation::{self, Thresholds},
+        Subject, Thresholds, attention_share,
+        compare::{self, ExistenceProfile, Profile, WeightProfile},
+        existence_validation, tokens_analysis,
     },
     progress::Progress,
     report::{
@@ -43,7 +43,10 @@ pub(super) struct CompareArgs {
     checkpoints: Vec<String>,
     /// What to compare.
     #[arg(long, value_enum, value_name = "NAMES", value_delimiter = ',',
-        default_values_t = [Experiment::Existence, Experiment::Attention, Experiment::Weights])]
+        default_values_t = [
+            Experiment::Existence, Experiment::Tokens, Experiment::Perplexity, Experiment::Attention,
+            Experiment::Weights,
+        ])]
     experiments: Vec<Experiment>,
     /// Type of the arithmetic; the CPU computes in float32.
     #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
@@ -68,6 +71,10 @@ pub(super) struct CompareArgs {
 enum Experiment {
     /// Magnitudes by layer, as existence-validation.
     Existence,
+    /// Dimensions and tokens of massive activations in single sequences, as tokens-analysis.
+    Tokens,
+    /// Perplexity of the text.
+    Perplexity,
     /// Attention that the first and the massive tokens receive.
     Attention,
     /// Standard deviation of the weights by layer.
@@ -218,10 +225,7 @@ fn measure(args: &CompareArgs, target: &Target, text: &TextArgs) -> Result<Measu
         "dataset": sequences.provenance.as_ref().map(|source| source.name.clone()),
         "revision": target.revision,
     });
-    let thresholds = Thresholds {
-        abs: args.thresholds.abs_threshold,
-        rel: args.thresholds.rel_threshold,
-    };
+    let thresholds = Thresholds::from(args.thresholds);
     let mut profile = Profile::default();
     let mut documents = Vec::new();
     let mut timings = Timings::default();
@@ -235,6 +239,18 @@ fn measure(args: &CompareArgs, target: &Target, text: &TextArgs) -> Result<Measu
         profile.existence = ExistenceProfile::of(&found.result);
         let document = run.document(existence_validation::SCHEMA, &settings, &found.result)?;
         documents.push(("existence_validation.json", document));
+        add(found.timings);
+    }
+    if wanted(Experiment::Tokens) {
+        let found = tokens_analysis::run(&subject, thresholds)?;
+        profile.tokens = Some((&found.result).into());
+        let document = run.document(tokens_analysis::SCHEMA, &settings, &found.result)?;
+        documents.push(("tokens_analysis.json", document));
+        add(found.timings);
+    }
+    if wanted(Experiment::Perplexity) {
+        let found = compare::perplexity(&subject)?;
+        profile.perplexity = found.result;
         add(found.timings);
     }
     if wanted(Experiment::Attention) {

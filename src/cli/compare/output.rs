@@ -160,21 +160,21 @@ struct Column {
 
 enum Cell {
     Number(f64),
-    Layers(Vec<usize>),
+    Indices(Vec<usize>),
 }
 
 impl Cell {
     fn shown(&self) -> String {
         match self {
             Self::Number(value) => significant(*value),
-            Self::Layers(layers) => ranges(layers),
+            Self::Indices(indices) => ranges(indices),
         }
     }
 
     fn in_full(&self) -> String {
         match self {
             Self::Number(value) => value.to_string(),
-            Self::Layers(layers) => layers
+            Self::Indices(indices) => indices
                 .iter()
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
@@ -183,7 +183,7 @@ impl Cell {
     }
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 12] = [
     Column {
         title: "top-1",
         name: "top1",
@@ -192,7 +192,7 @@ const COLUMNS: [Column; 9] = [
     Column {
         title: "in layer",
         name: "top1_layer",
-        value: |profile| Some(Cell::Layers(vec![profile.existence.as_ref()?.layer])),
+        value: |profile| Some(Cell::Indices(vec![profile.existence.as_ref()?.layer])),
     },
     Column {
         title: "median",
@@ -208,10 +208,29 @@ const COLUMNS: [Column; 9] = [
         title: "massive layers",
         name: "massive_layers",
         value: |profile| {
-            Some(Cell::Layers(
+            Some(Cell::Indices(
                 profile.existence.as_ref()?.massive_layers.clone(),
             ))
         },
+    },
+    Column {
+        title: "first layer",
+        name: "first_layer",
+        value: |profile| {
+            Some(Cell::Indices(
+                profile.tokens.as_ref()?.first_layer.into_iter().collect(),
+            ))
+        },
+    },
+    Column {
+        title: "dimensions",
+        name: "dimensions",
+        value: |profile| Some(Cell::Indices(profile.tokens.as_ref()?.dimensions.clone())),
+    },
+    Column {
+        title: "perplexity",
+        name: "perplexity",
+        value: |profile| profile.perplexity.map(Cell::Number),
     },
     Column {
         title: "attention to first",
