@@ -19,7 +19,7 @@ pub fn python_float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf" } else { "-inf" }.into();
     }
-    let scientific = format!("{value:e}");
+    let scientific = shortest(value);
     let Some((digits, exponent)) = scientific
         .split_once('e')
         .and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?)))
@@ -28,16 +28,45 @@ pub fn python_float(value: f64) -> String {
     };
     // Python changes notation outside 1e-4 ..= 1e16.
     if (-4..16).contains(&exponent) {
-        let plain = value.to_string();
-        if plain.contains('.') {
-            plain
-        } else {
-            plain + ".0"
-        }
+        plain(digits, exponent)
     } else {
         let sign = if exponent < 0 { '-' } else { '+' };
         format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
     }
+}
+
+/// The shortest digits that read back as the same number, in scientific notation. Where two of that
+/// length are equally near, which a float32 widened to float64 often meets, Python takes the even
+/// one and Rust's own shortest form does not; its rounding to a given length does.
+fn shortest(value: f64) -> String {
+    let shortest = format!("{value:e}");
+    let mantissa = shortest.split('e').next().unwrap_or(&shortest);
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count();
+    let rounded = format!("{value:.*e}", digits.saturating_sub(1));
+    match rounded.parse::<f64>() {
+        Ok(same) if same == value => rounded,
+        _ => shortest,
+    }
+}
+
+/// Scientific digits in plain notation, with at least one decimal.
+fn plain(digits: &str, exponent: i32) -> String {
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", digits),
+    };
+    let mut digits = digits.replace('.', "");
+    let before = exponent + 1;
+    if before <= 0 {
+        let zeros = "0".repeat(before.unsigned_abs() as usize);
+        return format!("{sign}0.{zeros}{digits}");
+    }
+    let before = before as usize;
+    while digits.len() <= before {
+        digits.push('0');
+    }
+    digits.insert(before, '.');
+    sign.to_owned() + &digits
 }
 
 /// `repr(str)`: single quotes unless the text holds one and no double quote; what does not print is
@@ -139,6 +168,13 @@ mod tests {
             ("2400.0", 2400.0),
             ("1536.1234130859375", f64::from(1_536.123_4_f32)),
             ("5.1327223777771", f64::from(5.132_722_4_f32)),
+            // Half-way between two numbers of 16 digits: the even one.
+            ("690.7546997070312", f64::from(690.754_7_f32)),
+            ("789.3075561523438", f64::from(789.307_56_f32)),
+            ("-792.6292114257812", f64::from(-792.629_2_f32)),
+            ("100.0", 100.0),
+            ("1234567890123456.0", 1_234_567_890_123_456.0),
+            ("0.00012345", 0.000_123_45),
             ("0.1", 0.1),
             ("0.0001", 0.0001),
             ("1e-05", 0.00001),
