@@ -3,7 +3,7 @@
 #include "device.cuh"
 
 // Numbers that the host passes (src/backend/cuda/elementwise.rs).
-enum Activation { SILU, SCALED_SILU, GELU_ERF, GELU_TANH, RELU, RELU_SQUARED };
+enum Activation { SILU, SCALED_SILU, SIGMOID, GELU_ERF, GELU_TANH, RELU, RELU_SQUARED };
 
 // Not max, which would turn NaN into 0.
 __device__ __forceinline__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
@@ -12,6 +12,7 @@ __device__ __forceinline__ float activate(float x, int activation, float paramet
     switch (activation) {
         case SILU: return x / (1.0f + expf(-x));
         case SCALED_SILU: return x / (1.0f + expf(-parameter * x));
+        case SIGMOID: return 1.0f / (1.0f + expf(-x));
         // x/2 erfc(-x / sqrt 2): 1 + erf would cancel near -4.
         case GELU_ERF: return 0.5f * x * erfcf(-x * 0.70710678f);
         case GELU_TANH: {

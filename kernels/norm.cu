@@ -1,8 +1,9 @@
-// RMSNorm and LayerNorm of groups of `width` neighbouring values: a whole row, or a head of it.
+// RMSNorm, LayerNorm and DyT of groups of `width` neighbouring values: a whole row, or a head of it.
 //
 // x, out        [groups, width]
 // weight, bias  float32 [parts, width] or null; group g uses part g % parts, so that one vector
 //               serves every row, or every head has its own
+// alpha         float32 [alphas], DyT's factor inside the tanh; group g uses g % alphas
 //
 // A team normalises a group: a warp where groups are narrow (norm_warp_*, four a block), else a
 // block (norm_block_*). The group is read from memory once, into registers of float32 as far as
@@ -10,7 +11,7 @@
 #include "numeric.cuh"
 #include "reduce.cuh"
 
-enum NormKind { RMS, LAYER };
+enum NormKind { RMS, LAYER, TANH };
 
 struct WarpTeam {
     static __device__ __forceinline__ unsigned long long group() {
@@ -35,8 +36,9 @@ constexpr int KEPT = 16;
 
 template <class Team, class T>
 __device__ __forceinline__ void normalise(const T* x, T* out, const float* weight,
-                                          const float* bias, unsigned long long groups, int width,
-                                          int parts, int kind, float epsilon) {
+                                          const float* bias, const float* alpha,
+                                          unsigned long long groups, int width, int parts,
+                                          int alphas, int kind, float epsilon) {
     SHARED(float, sums, [32]);
     unsigned long long group = Team::group();
     // Whole teams leave, so the others' barriers stay complete.
@@ -68,10 +70,11 @@ __device__ __forceinline__ void normalise(const T* x, T* out, const float* weigh
         squares += distance * distance;
     }
     float inverse = 1.0f / sqrtf(Team::sum(squares, sums) / width + epsilon);
+    float inner = kind == TANH ? alpha[group % alphas] : 0.0f;
 
     const size_t part = (size_t)(group % parts) * width;
     auto store = [&](int column, float value) {
-        float result = (value - mean) * inverse;
+        float result = kind == TANH ? tanhf(inner * value) : (value - mean) * inverse;
         if (weight) result *= weight[part + column];
         if (bias) result += bias[part + column];
         out_row[column] = T(result);
@@ -88,9 +91,11 @@ __device__ __forceinline__ void normalise(const T* x, T* out, const float* weigh
 
 #define DEFINE_TEAM(T, suffix, Team, team)                                                   \
     KERNEL __launch_bounds__(1024) norm_##team##_##suffix(                                   \
-        const T* x, T* out, const float* weight, const float* bias, unsigned long long groups, \
-        int width, int parts, int kind, float epsilon) {                                     \
-        normalise<Team>(x, out, weight, bias, groups, width, parts, kind, epsilon);          \
+        const T* x, T* out, const float* weight, const float* bias, const float* alpha,      \
+        unsigned long long groups, int width, int parts, int alphas, int kind,               \
+        float epsilon) {                                                                     \
+        normalise<Team>(x, out, weight, bias, alpha, groups, width, parts, alphas, kind,     \
+                        epsilon);                                                            \
     }                                                                                        \
     REGISTER(norm_##team##_##suffix)
 #define DEFINE(T, suffix)                  \

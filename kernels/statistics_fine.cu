@@ -25,7 +25,8 @@ __device__ __forceinline__ void fine(const T* x, const unsigned long long* start
             if (who == 0) continue;
             int leader = __ffs(who) - 1;
             unsigned bin = magnitude & mask;
-            bool same = counts_here && bin == __shfl_sync(FULL_WARP, bin, leader);
+            unsigned leaders = __shfl_sync(FULL_WARP, bin, leader);  // by all lanes, always
+            bool same = counts_here && bin == leaders;
             unsigned equals = __ballot_sync(FULL_WARP, same);
             if ((int)threadIdx.x % 32 == leader) {
                 atomicAdd(&bins[bin], (unsigned)__popc(equals));

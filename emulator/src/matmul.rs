@@ -21,7 +21,10 @@ pub(crate) fn multiply(product: &Product) -> Result<()> {
         read(product.right, n, k)?
     };
     let bias = match product.bias {
-        Some(bias) => floats(Emulator::bytes(bias, n * 4, "bias")?, DType::Float32),
+        Some(bias) => {
+            let dtype = product.out.dtype;
+            floats(Emulator::bytes(bias, n * dtype.size(), "bias")?, dtype)
+        }
         None => vec![0.0; n],
     };
     let size = product.out.dtype.size();

@@ -136,7 +136,7 @@ pub struct Product {
     pub right_transposed: bool,
     /// `[m, n]`, of the type of `left` or float32.
     pub out: Operand,
-    /// float32 `[n]`, added to every row.
+    /// `[n]`, of the type of `out`, added to every row.
     pub bias: Option<Address>,
 }
 

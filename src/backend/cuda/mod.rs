@@ -1,11 +1,232 @@
 //! The CUDA backend: host code that launches the kernels of `kernels/`.
 //!
 //! It is generic over the [`Device`] it runs on, so that the emulator of the tests executes this
-//! very code without a card.
+//! very code without a card. Every call only starts work; what brings numbers to the host waits.
 #![forbid(unsafe_code)]
-
 mod device;
+mod elementwise;
 mod memory;
+mod nll;
+mod norm;
+mod rotate;
+mod rows;
+mod statistics;
+mod tensor;
+mod weights;
 
 pub use device::{Address, Argument, Device, Launch, Limits, Operand, Product};
 pub use memory::Buffer;
+pub use statistics::Pending;
+pub use tensor::Tensor;
+pub use weights::Matrix;
+
+use std::{cell::RefCell, rc::Rc};
+
+use super::{
+    AttentionMaps, AttentionRequest, Backend, HeadRequest, NormWeights, Rotation, Rows, Statistics,
+    StatisticsRequest,
+};
+use crate::{
+    error::{Error, Result},
+    model::{
+        dtype::DType,
+        rope::RopeTable,
+        spec::Activation,
+        weights::{Elements, WeightMatrix},
+    },
+};
+
+/// A card, or what behaves like one.
+#[derive(Debug)]
+pub struct Cuda<D: Device> {
+    device: Rc<D>,
+    /// Of weights and activations; sums and statistics are in float32.
+    dtype: DType,
+    tables: RefCell<Vec<Rc<rotate::DeviceTable<D>>>>,
+    /// Entries of the vocabulary that the head takes at a time, at most.
+    vocabulary_piece: usize,
+}
+
+impl<D: Device> Cuda<D> {
+    /// A backend that computes in `dtype` on this device.
+    pub fn new(device: D, dtype: DType) -> Self {
+        Self {
+            device: Rc::new(device),
+            dtype,
+            tables: RefCell::default(),
+            vocabulary_piece: 16_384,
+        }
+    }
+
+    /// With another most of vocabulary entries at a time.
+    #[must_use]
+    pub fn with_vocabulary_piece(mut self, entries: usize) -> Self {
+        self.vocabulary_piece = entries.max(256);
+        self
+    }
+}
+
+impl<D: Device> Backend for Cuda<D> {
+    type Tensor = Tensor<D>;
+    type Matrix<'w> = Matrix<D>;
+    type Vector = Buffer<D>;
+    type Pending = Pending<D>;
+
+    // Enough rows to fill a large card in every product; activations of a 7B model then take some
+    // 2 GB.
+    const MICRO_BATCH_ROWS: usize = 16_384;
+
+    fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor<D>> {
+        let stored = self.list(&values)?;
+        Ok(Tensor {
+            rows,
+            columns,
+            dtype: self.dtype,
+            buffer: self.cast(stored, rows * columns, DType::Float32, self.dtype)?,
+        })
+    }
+
+    fn download(&self, x: &Tensor<D>) -> Result<Vec<f32>> {
+        let mut bytes = vec![0; x.len() * x.dtype.size()];
+        self.device.read(x.buffer.address(), &mut bytes)?;
+        let elements = Elements {
+            dtype: x.dtype,
+            bytes: &bytes,
+        };
+        Ok(elements.to_f32().into_owned())
+    }
+
+    fn columns(&self, x: &Tensor<D>) -> usize {
+        x.columns
+    }
+
+    fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<D>> {
+        match weight {
+            WeightMatrix::Stored(view) => self.upload_matrix(view),
+            WeightMatrix::Assembled(copy) => self.upload_matrix(copy.view()),
+        }
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Buffer<D>> {
+        self.list(&values)
+    }
+
+    fn norm(&self, x: &Tensor<D>, norm: &NormWeights<Buffer<D>>) -> Result<Tensor<D>> {
+        self.normalise(x, norm)
+    }
+
+    fn linear(
+        &self,
+        x: &Tensor<D>,
+        weight: &Matrix<D>,
+        bias: Option<&Buffer<D>>,
+    ) -> Result<Tensor<D>> {
+        // A bias of the checkpoint's own type loses nothing on the way back to it.
+        let rounded = match bias {
+            Some(bias) if self.dtype != DType::Float32 => {
+                let count = weight.out_features;
+                Some(self.converted(bias, count, DType::Float32, self.dtype)?)
+            }
+            _ => None,
+        };
+        let bias = rounded.as_ref().or(bias).map(Buffer::address);
+        self.product(x, weight, bias, self.dtype)
+    }
+
+    fn activate(&self, x: &mut Tensor<D>, activation: Activation) -> Result<()> {
+        self.apply_activation(x, activation)
+    }
+
+    fn multiply(&self, x: &mut Tensor<D>, other: &Tensor<D>) -> Result<()> {
+        self.update("multiply", x, &[other.buffer.address().into()], &[])
+    }
+
+    fn add(&self, x: &mut Tensor<D>, other: &Tensor<D>) -> Result<()> {
+        self.update("add", x, &[other.buffer.address().into()], &[])
+    }
+
+    fn affine(&self, x: &mut Tensor<D>, factor: f32, offset: f32) -> Result<()> {
+        self.update("affine", x, &[], &[factor.into(), offset.into()])
+    }
+
+    fn clamp(&self, x: &mut Tensor<D>, low: f32, high: f32) -> Result<()> {
+        self.update("clamp", x, &[], &[low.into(), high.into()])
+    }
+
+    fn rotate(
+        &self,
+        x: &mut Tensor<D>,
+        sequences: &[Rows],
+        rotation: Rotation,
+        tables: &[&RopeTable],
+    ) -> Result<()> {
+        self.rotate_rows(x, sequences, rotation, tables)
+    }
+
+    fn attention(
+        &self,
+        _q: &Tensor<D>,
+        _k: &Tensor<D>,
+        _v: &Tensor<D>,
+        _sequences: &[Rows],
+        _request: &AttentionRequest<'_, Buffer<D>>,
+    ) -> Result<(Tensor<D>, Vec<AttentionMaps>)> {
+        Err(Error::new("CUDA", "its attention is not in this version").remedy("use --device cpu"))
+    }
+
+    fn join_heads(&self, own: &Tensor<D>, shared: &Tensor<D>, heads: usize) -> Result<Tensor<D>> {
+        self.join(own, shared, heads)
+    }
+
+    fn gather_rows(&self, x: &Tensor<D>, rows: &[usize]) -> Result<Tensor<D>> {
+        self.gather(x, rows)
+    }
+
+    fn add_rows(
+        &self,
+        out: &mut Tensor<D>,
+        x: &Tensor<D>,
+        rows: &[usize],
+        factors: &[f32],
+    ) -> Result<()> {
+        self.scatter_add(out, x, rows, factors)
+    }
+
+    fn duplicate(&self, x: &Tensor<D>) -> Result<Tensor<D>> {
+        let copy = self.tensor(x.rows, x.columns)?;
+        let bytes = x.len() * x.dtype.size();
+        self.device
+            .copy(x.buffer.address(), copy.buffer.address(), bytes)?;
+        Ok(copy)
+    }
+
+    fn values_at(&self, x: &Tensor<D>, cells: &[(usize, usize)]) -> Result<Vec<f32>> {
+        self.read_cells(x, cells)
+    }
+
+    fn overwrite(&self, x: &mut Tensor<D>, cells: &[(usize, usize, f32)]) -> Result<()> {
+        self.write_cells(x, cells)
+    }
+
+    fn statistics(
+        &self,
+        x: &Tensor<D>,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Pending<D>> {
+        self.measure(x, sequences, request)
+    }
+
+    fn read_statistics(&self, pending: Pending<D>) -> Result<Vec<Statistics>> {
+        self.fetch_statistics(&pending)
+    }
+
+    fn token_nll(
+        &self,
+        x: &Tensor<D>,
+        head: &HeadRequest<'_, Buffer<D>>,
+        targets: &[Option<u32>],
+    ) -> Result<Vec<f32>> {
+        self.negative_log_likelihood(x, head, targets)
+    }
+}

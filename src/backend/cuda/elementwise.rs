@@ -1,0 +1,101 @@
+//! Operations on single values (`kernels/elementwise.cu`, `kernels/cells.cu`).
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use super::{
+    Cuda, Tensor,
+    device::{Argument, Device},
+    tensor::{int, suffix},
+};
+use crate::{error::Result, model::spec::Activation};
+
+/// The numbers of `kernels/activation.cuh`, with the parameter.
+fn activation_code(activation: Activation) -> (i32, f32) {
+    match activation {
+        Activation::Silu => (0, 0.0),
+        Activation::ScaledSilu(factor) => (1, factor),
+        Activation::Sigmoid => (2, 0.0),
+        Activation::GeluErf => (3, 0.0),
+        Activation::GeluTanh => (4, 0.0),
+        Activation::Relu => (5, 0.0),
+        Activation::ReluSquared => (6, 0.0),
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    pub(super) fn apply_activation(&self, x: &Tensor<D>, activation: Activation) -> Result<()> {
+        let (code, parameter) = activation_code(activation);
+        self.update("activate", x, &[], &[code.into(), parameter.into()])
+    }
+
+    /// Runs an in-place kernel: `x`, the `operands`, the number of values, the `parameters`.
+    pub(super) fn update(
+        &self,
+        kernel: &str,
+        x: &Tensor<D>,
+        operands: &[Argument],
+        parameters: &[Argument],
+    ) -> Result<()> {
+        let per_vector = 16 / x.dtype.size();
+        let mut arguments = vec![x.buffer.address().into()];
+        arguments.extend_from_slice(operands);
+        arguments.push((x.len() as u64).into());
+        arguments.extend_from_slice(parameters);
+        self.launch(
+            &format!("{kernel}_{}", suffix(x.dtype)),
+            [self.blocks(x.len().div_ceil(per_vector)), 1],
+            256,
+            &arguments,
+        )
+    }
+
+    pub(super) fn write_cells(&self, x: &Tensor<D>, cells: &[(usize, usize, f32)]) -> Result<()> {
+        // The kernel writes in no order, so of cells named twice only the last goes there.
+        let last: BTreeMap<u64, f32> = cells
+            .iter()
+            .map(|(row, dimension, value)| ((row * x.columns + dimension) as u64, *value))
+            .collect();
+        let indices: Vec<u64> = last.keys().copied().collect();
+        let values: Vec<f32> = last.values().copied().collect();
+        if indices.is_empty() {
+            return Ok(());
+        }
+        let (places, values) = (self.list(&indices)?, self.list(&values)?);
+        self.launch(
+            &format!("overwrite_{}", suffix(x.dtype)),
+            [self.blocks(indices.len()), 1],
+            256,
+            &[
+                x.buffer.address().into(),
+                places.address().into(),
+                values.address().into(),
+                int(indices.len())?.into(),
+            ],
+        )
+    }
+
+    pub(super) fn read_cells(&self, x: &Tensor<D>, cells: &[(usize, usize)]) -> Result<Vec<f32>> {
+        let indices: Vec<u64> = cells
+            .iter()
+            .map(|(row, dimension)| (row * x.columns + dimension) as u64)
+            .collect();
+        if indices.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places = self.list(&indices)?;
+        let values = self.list(&vec![0f32; indices.len()])?;
+        self.launch(
+            &format!("values_at_{}", suffix(x.dtype)),
+            [self.blocks(indices.len()), 1],
+            256,
+            &[
+                x.buffer.address().into(),
+                places.address().into(),
+                values.address().into(),
+                int(indices.len())?.into(),
+            ],
+        )?;
+        self.fetch(&values, indices.len())
+    }
+}

@@ -1,0 +1,88 @@
+//! Moving rows (`kernels/rows.cu`).
+#![forbid(unsafe_code)]
+
+use super::{
+    Cuda, Tensor,
+    device::Device,
+    tensor::{int, suffix},
+};
+use crate::error::Result;
+
+/// Threads for a row of this many values.
+fn threads(columns: usize) -> u32 {
+    columns.next_multiple_of(32).clamp(32, 256) as u32
+}
+
+fn indices(rows: &[usize]) -> Result<Vec<u32>> {
+    rows.iter()
+        .map(|row| Ok(int(*row)?.cast_unsigned()))
+        .collect()
+}
+
+impl<D: Device> Cuda<D> {
+    pub(super) fn gather(&self, x: &Tensor<D>, rows: &[usize]) -> Result<Tensor<D>> {
+        let out = self.tensor(rows.len(), x.columns)?;
+        let list = self.list(&indices(rows)?)?;
+        self.launch(
+            &format!("gather_rows_{}", suffix(x.dtype)),
+            [int(rows.len())?.cast_unsigned(), 1],
+            threads(x.columns),
+            &[
+                x.buffer.address().into(),
+                out.buffer.address().into(),
+                list.address().into(),
+                int(rows.len())?.into(),
+                int(x.columns)?.into(),
+            ],
+        )?;
+        Ok(out)
+    }
+
+    pub(super) fn scatter_add(
+        &self,
+        out: &Tensor<D>,
+        x: &Tensor<D>,
+        rows: &[usize],
+        factors: &[f32],
+    ) -> Result<()> {
+        let (list, factors) = (self.list(&indices(rows)?)?, self.list(factors)?);
+        self.launch(
+            &format!("add_rows_{}", suffix(x.dtype)),
+            [int(rows.len())?.cast_unsigned(), 1],
+            threads(x.columns),
+            &[
+                out.buffer.address().into(),
+                x.buffer.address().into(),
+                list.address().into(),
+                factors.address().into(),
+                int(rows.len())?.into(),
+                int(x.columns)?.into(),
+            ],
+        )
+    }
+
+    pub(super) fn join(
+        &self,
+        own: &Tensor<D>,
+        shared: &Tensor<D>,
+        heads: usize,
+    ) -> Result<Tensor<D>> {
+        let columns = own.columns + heads * shared.columns;
+        let out = self.tensor(own.rows, columns)?;
+        self.launch(
+            &format!("join_heads_{}", suffix(own.dtype)),
+            [int(own.rows)?.cast_unsigned(), 1],
+            threads(columns),
+            &[
+                own.buffer.address().into(),
+                shared.buffer.address().into(),
+                out.buffer.address().into(),
+                int(own.rows)?.into(),
+                int(heads)?.into(),
+                int(own.columns / heads)?.into(),
+                int(shared.columns)?.into(),
+            ],
+        )?;
+        Ok(out)
+    }
+}

@@ -1,0 +1,157 @@
+//! Tensors, weights and launches.
+#![forbid(unsafe_code)]
+
+use super::{
+    Cuda,
+    device::{Argument, Device, Launch, Operand},
+    memory::Buffer,
+};
+use crate::{
+    error::{Error, Result},
+    model::dtype::DType,
+};
+
+/// Activations, row-major without gaps.
+#[derive(Debug)]
+pub struct Tensor<D: Device> {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) dtype: DType,
+    pub(super) buffer: Buffer<D>,
+}
+
+impl<D: Device> Tensor<D> {
+    /// Number of values.
+    pub(super) fn len(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    pub(super) fn operand(&self) -> Operand {
+        Operand {
+            address: self.buffer.address(),
+            dtype: self.dtype,
+            stride: self.columns,
+        }
+    }
+}
+
+/// Ending of the names of an element type's kernels.
+pub(super) fn suffix(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Float32 => "f32",
+        DType::BFloat16 => "bf16",
+        DType::Float16 => "f16",
+    }
+}
+
+/// A size as kernels count it.
+pub(super) fn int(value: usize) -> Result<i32> {
+    i32::try_from(value).map_err(|_| {
+        Error::new("CUDA", format!("a size of {value} is beyond 2^31"))
+            .remedy("use a shorter --context-length")
+    })
+}
+
+impl<D: Device> Cuda<D> {
+    /// Memory for `rows x columns` values of the arithmetic's type.
+    pub(super) fn tensor(&self, rows: usize, columns: usize) -> Result<Tensor<D>> {
+        Ok(Tensor {
+            rows,
+            columns,
+            dtype: self.dtype,
+            buffer: Buffer::new(&self.device, rows * columns * self.dtype.size())?,
+        })
+    }
+
+    /// Starts `grid` blocks of `threads`.
+    pub(super) fn launch(
+        &self,
+        kernel: &str,
+        grid: [u32; 2],
+        threads: u32,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        self.launch_with(kernel, grid, threads, 0, arguments)
+    }
+
+    /// With dynamic shared memory.
+    pub(super) fn launch_with(
+        &self,
+        kernel: &str,
+        grid: [u32; 2],
+        threads: u32,
+        shared_bytes: u32,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        if grid.contains(&0) {
+            return Ok(());
+        }
+        let launch = Launch {
+            kernel,
+            grid: [grid[0], grid[1], 1],
+            block: [threads, 1, 1],
+            shared_bytes,
+        };
+        self.device.launch(&launch, arguments)
+    }
+
+    /// Blocks of 256 threads for a loop over the grid with one round's work for each thread, or
+    /// several where that is more than the card runs side by side.
+    pub(super) fn blocks(&self, rounds: usize) -> u32 {
+        let most = self.device.limits().multiprocessors * 8;
+        u32::try_from(rounds.div_ceil(256)).map_or(most, |blocks| blocks.clamp(1, most))
+    }
+
+    /// Puts a list on the device.
+    pub(super) fn list<T: bytemuck::Pod>(&self, values: &[T]) -> Result<Buffer<D>> {
+        Buffer::with(&self.device, bytemuck::cast_slice(values))
+    }
+
+    /// Brings `count` values to the host.
+    pub(super) fn fetch<T: bytemuck::Pod>(
+        &self,
+        buffer: &Buffer<D>,
+        count: usize,
+    ) -> Result<Vec<T>> {
+        let mut values = vec![T::zeroed(); count];
+        self.device
+            .read(buffer.address(), bytemuck::cast_slice_mut(&mut values))?;
+        Ok(values)
+    }
+
+    /// `count` values of another type.
+    pub(super) fn cast(
+        &self,
+        values: Buffer<D>,
+        count: usize,
+        from: DType,
+        to: DType,
+    ) -> Result<Buffer<D>> {
+        if from == to {
+            return Ok(values);
+        }
+        self.converted(&values, count, from, to)
+    }
+
+    /// A copy in another type.
+    pub(super) fn converted(
+        &self,
+        values: &Buffer<D>,
+        count: usize,
+        from: DType,
+        to: DType,
+    ) -> Result<Buffer<D>> {
+        let out = Buffer::new(&self.device, count * to.size())?;
+        self.launch(
+            &format!("cast_{}_{}", suffix(from), suffix(to)),
+            [self.blocks(count.div_ceil(8)), 1],
+            256,
+            &[
+                values.address().into(),
+                out.address().into(),
+                (count as u64).into(),
+            ],
+        )?;
+        Ok(out)
+    }
+}

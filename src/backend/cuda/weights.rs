@@ -1,0 +1,116 @@
+//! Weight matrices on the device, and products with them.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+
+use super::{
+    Cuda, Tensor,
+    device::{Address, Device, Operand, Product},
+    memory::Buffer,
+};
+use crate::{
+    error::Result,
+    model::{dtype::DType, weights::MatrixView},
+};
+
+/// A weight matrix, without gaps.
+#[derive(Debug)]
+pub struct Matrix<D: Device> {
+    pub(super) out_features: usize,
+    in_features: usize,
+    /// Stored as `[in, out]`.
+    transposed: bool,
+    dtype: DType,
+    buffer: Buffer<D>,
+}
+
+impl<D: Device> Matrix<D> {
+    fn operand(&self) -> Operand {
+        Operand {
+            address: self.buffer.address(),
+            dtype: self.dtype,
+            stride: if self.transposed {
+                self.out_features
+            } else {
+                self.in_features
+            },
+        }
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// Copies a weight to the device in the arithmetic's type.
+    pub(super) fn upload_matrix(&self, view: MatrixView<'_>) -> Result<Matrix<D>> {
+        let (transposed, bytes) = packed(view);
+        let stored = Buffer::with(&self.device, &bytes)?;
+        let count = view.out_features * view.in_features;
+        Ok(Matrix {
+            out_features: view.out_features,
+            in_features: view.in_features,
+            transposed,
+            dtype: self.dtype,
+            buffer: self.cast(stored, count, view.elements.dtype, self.dtype)?,
+        })
+    }
+
+    /// `x W^T + b` with a result of type `out`.
+    pub(super) fn product(
+        &self,
+        x: &Tensor<D>,
+        weight: &Matrix<D>,
+        bias: Option<Address>,
+        out: DType,
+    ) -> Result<Tensor<D>> {
+        let result = Tensor {
+            rows: x.rows,
+            columns: weight.out_features,
+            dtype: out,
+            buffer: Buffer::new(&self.device, x.rows * weight.out_features * out.size())?,
+        };
+        if result.len() > 0 {
+            self.device.multiply(&Product {
+                m: x.rows,
+                n: weight.out_features,
+                k: weight.in_features,
+                left: x.operand(),
+                right: weight.operand(),
+                right_transposed: weight.transposed,
+                out: result.operand(),
+                bias,
+            })?;
+        }
+        Ok(result)
+    }
+}
+
+/// The elements without gaps, and whether they are `[in, out]`.
+fn packed<'w>(view: MatrixView<'w>) -> (bool, Cow<'w, [u8]>) {
+    let size = view.elements.dtype.size();
+    let transposed = view.in_stride != 1 && view.out_stride == 1;
+    let (lines, length, line_stride, stride) = if transposed {
+        (view.in_features, view.out_features, view.in_stride, 1)
+    } else {
+        (
+            view.out_features,
+            view.in_features,
+            view.out_stride,
+            view.in_stride,
+        )
+    };
+    let bytes = view.elements.bytes;
+    if stride == 1 && line_stride == length {
+        return (transposed, Cow::Borrowed(&bytes[..lines * length * size]));
+    }
+    let mut packed = Vec::with_capacity(lines * length * size);
+    for line in 0..lines {
+        let line = &bytes[line * line_stride * size..];
+        if stride == 1 {
+            packed.extend_from_slice(&line[..length * size]);
+        } else {
+            for element in line.chunks(size).step_by(stride).take(length) {
+                packed.extend_from_slice(element);
+            }
+        }
+    }
+    (transposed, Cow::Owned(packed))
+}

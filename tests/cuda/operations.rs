@@ -1,0 +1,301 @@
+//! Every operation of the backend against the CPU's: all types, awkward shapes, every order.
+
+use massact::{
+    Result,
+    backend::{Backend, HeadRequest, NormWeights, Rotation, cpu::Cpu},
+    model::{
+        dtype::DType,
+        rope::RopeTable,
+        spec::{Activation, NormKind},
+        weights::AssembledMatrix,
+    },
+};
+
+use crate::bench::{DTYPES, backends, near, noise, rounded, rounding};
+
+/// Runs the same lines on the CPU and on every emulated card and compares what they return.
+/// Magnitudes below `$scale` need not be closer than those of its size.
+macro_rules! agree {
+    ($what:expr, $dtype:expr, $scale:expr, $backend:ident => $lines:expr) => {{
+        let wanted: Vec<f32> = {
+            let $backend = &Cpu::new();
+            (|| -> Result<Vec<f32>> { $lines })().expect("computed")
+        };
+        let mut first: Option<Vec<f32>> = None;
+        for (name, backend) in backends($dtype) {
+            let $backend = &backend;
+            let got = (|| -> Result<Vec<f32>> { $lines })();
+            let got = got.unwrap_or_else(|error| panic!("{}, {name}: {error}", $what));
+            let what = format!("{}, {name}", $what);
+            near(&what, &got, &wanted, rounding($dtype), $scale);
+            // Bit for bit the same in every order.
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            let first = first.get_or_insert_with(|| got.clone());
+            assert_eq!(bits(&got), bits(first), "{what}");
+        }
+    }};
+}
+
+/// Not multiples of a vector of 16 bytes, one value, several blocks.
+const SHAPES: [(usize, usize); 4] = [(1, 1), (3, 5), (7, 64), (33, 100)];
+
+#[test]
+fn upload_and_download() {
+    for dtype in DTYPES {
+        for (rows, columns) in SHAPES {
+            let values = noise(rows * columns, 1, DType::Float32);
+            agree!("upload", dtype, 1e-3, b => b.download(&b.upload(rows, columns, values.clone())?));
+        }
+    }
+}
+
+#[test]
+fn elementwise() {
+    for dtype in DTYPES {
+        for (rows, columns) in SHAPES {
+            let x: Vec<f32> = noise(rows * columns, 1, dtype)
+                .into_iter()
+                .map(|x| rounded(8.0 * x, dtype))
+                .collect();
+            let y = noise(rows * columns, 2, dtype);
+            for activation in [
+                Activation::Silu,
+                Activation::ScaledSilu(1.702),
+                Activation::Sigmoid,
+                Activation::GeluErf,
+                Activation::GeluTanh,
+                Activation::Relu,
+                Activation::ReluSquared,
+            ] {
+                agree!(format!("{activation:?}"), dtype, 1.0, b => {
+                    let mut x = b.upload(rows, columns, x.clone())?;
+                    b.activate(&mut x, activation)?;
+                    b.download(&x)
+                });
+            }
+            agree!("multiply", dtype, 1e-3, b => {
+                let mut x = b.upload(rows, columns, x.clone())?;
+                b.multiply(&mut x, &b.upload(rows, columns, y.clone())?)?;
+                b.download(&x)
+            });
+            agree!("add", dtype, 1e-3, b => {
+                let mut x = b.upload(rows, columns, x.clone())?;
+                b.add(&mut x, &b.upload(rows, columns, y.clone())?)?;
+                b.download(&x)
+            });
+            agree!("affine and clamp", dtype, 1.0, b => {
+                let mut x = b.upload(rows, columns, x.clone())?;
+                b.affine(&mut x, 0.75, -1.5)?;
+                b.clamp(&mut x, f32::NEG_INFINITY, 3.0)?;
+                b.download(&x)
+            });
+        }
+    }
+}
+
+#[test]
+fn nan_stays() {
+    for dtype in DTYPES {
+        let x = vec![f32::NAN, -1.0, 1.0];
+        agree!("clamp", dtype, 1.0, b => {
+            let mut x = b.upload(1, 3, x.clone())?;
+            b.clamp(&mut x, -0.5, 0.5)?;
+            b.activate(&mut x, Activation::Relu)?;
+            b.download(&x)
+        });
+    }
+}
+
+#[test]
+fn norms() {
+    // (rows, columns, width): whole rows narrow and wide, heads; beyond what registers keep.
+    let shapes = [
+        (1, 1, 1),
+        (3, 7, 7),
+        (5, 96, 32),
+        (2, 600, 600),
+        (3, 2300, 2300),
+        (1, 17_000, 17_000),
+    ];
+    for dtype in DTYPES {
+        for (rows, columns, width) in shapes {
+            let x: Vec<f32> = noise(rows * columns, 1, dtype);
+            for kind in [NormKind::Rms, NormKind::Layer, NormKind::Tanh] {
+                for learned in [0, width, columns] {
+                    if columns > 1000 && (learned == 0 || kind == NormKind::Tanh) {
+                        continue;
+                    }
+                    let what = format!("{kind:?} of {columns} by {width}, {learned} learned");
+                    agree!(what, dtype, 1.0, b => {
+                        let vector = |seed| (learned > 0)
+                            .then(|| b.vector(noise(learned, seed, DType::Float32)))
+                            .transpose();
+                        let alpha = (kind == NormKind::Tanh)
+                            .then(|| b.vector(noise(columns / width, 9, DType::Float32)))
+                            .transpose()?;
+                        let norm = NormWeights {
+                            kind,
+                            width,
+                            weight: vector(2)?,
+                            bias: vector(3)?,
+                            alpha,
+                            epsilon: 1e-5,
+                        };
+                        b.download(&b.norm(&b.upload(rows, columns, x.clone())?, &norm)?)
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn rotation() {
+    for dtype in DTYPES {
+        // (heads, head_dim, first, pairs): whole heads, a part, a part that starts late.
+        for (heads, head_dim, first, pairs) in
+            [(1, 2, 0, 1), (3, 10, 0, 5), (7, 64, 0, 8), (2, 24, 16, 4)]
+        {
+            for interleaved in [false, true] {
+                let positions = 9;
+                let table = RopeTable {
+                    interleaved,
+                    pairs,
+                    cos: noise(positions * pairs, 4, DType::Float32),
+                    sin: noise(positions * pairs, 5, DType::Float32),
+                };
+                let x = noise(14 * heads * head_dim, 1, dtype);
+                agree!(format!("{heads} heads of {head_dim}"), dtype, 1.0, b => {
+                    let mut x = b.upload(14, heads * head_dim, x.clone())?;
+                    let rotation = Rotation { head_dim, first };
+                    b.rotate(&mut x, &[0..9, 9..14], rotation, &[&table, &table])?;
+                    b.download(&x)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_and_heads() {
+    for dtype in DTYPES {
+        for columns in [1, 13, 300] {
+            let (x, y) = (noise(7 * columns, 1, dtype), noise(3 * columns, 2, dtype));
+            agree!("gather_rows", dtype, 1e-3, b => {
+                let x = b.upload(7, columns, x.clone())?;
+                b.download(&b.gather_rows(&x, &[6, 0, 0, 3])?)
+            });
+            agree!("add_rows", dtype, 1.0, b => {
+                let mut out = b.upload(7, columns, x.clone())?;
+                let y = b.upload(3, columns, y.clone())?;
+                b.add_rows(&mut out, &y, &[5, 1, 2], &[0.5, -2.0, 0.1])?;
+                b.download(&out)
+            });
+            agree!("join_heads", dtype, 1e-3, b => {
+                let own = b.upload(7, columns * 3, noise(7 * columns * 3, 1, dtype))?;
+                let shared = b.upload(7, 5, noise(35, 2, dtype))?;
+                b.download(&b.join_heads(&own, &shared, 3)?)
+            });
+        }
+    }
+}
+
+#[test]
+fn cells_and_duplicates() {
+    for dtype in DTYPES {
+        let x = noise(7 * 11, 1, dtype);
+        let cells = [(0, 0, 1.0), (6, 10, -2400.0), (3, 4, 5.0), (3, 4, 0.25)];
+        agree!("overwrite", dtype, 1e-3, b => {
+            let x = b.upload(7, 11, x.clone())?;
+            let mut copy = b.duplicate(&x)?;
+            b.overwrite(&mut copy, &cells)?;
+            b.overwrite(&mut copy, &[])?;
+            let mut out = b.download(&copy)?;
+            out.extend(b.download(&x)?);
+            out.extend(b.values_at(&copy, &[(6, 10), (3, 4), (1, 1)])?);
+            out.extend(b.values_at(&copy, &[])?);
+            Ok(out)
+        });
+    }
+}
+
+#[test]
+fn products_of_both_layouts() {
+    for dtype in DTYPES {
+        for (rows, width, outputs) in [(1, 1, 1), (5, 7, 3), (17, 40, 33)] {
+            let x = noise(rows * width, 1, dtype);
+            let weights = noise(outputs * width, 2, dtype);
+            for learned in [false, true] {
+                agree!("linear", dtype, 4.0, b => {
+                    let stored = AssembledMatrix::from_f32(&weights, outputs, width);
+                    let bias = learned
+                        .then(|| b.vector(noise(outputs, 3, DType::Float32)))
+                        .transpose()?;
+                    let x = b.upload(rows, width, x.clone())?;
+                    let matrix = b.matrix(stored.view().into())?;
+                    b.download(&b.linear(&x, &matrix, bias.as_ref())?)
+                });
+            }
+            agree!("Conv1D", dtype, 4.0, b => {
+                // [in, out + 2], of which the middle outputs.
+                let stored = AssembledMatrix::from_f32(&noise(width * (outputs + 2), 2, dtype), outputs + 2, width);
+                let mut view = stored.view();
+                (view.out_stride, view.in_stride) = (1, outputs + 2);
+                let x = b.upload(rows, width, x.clone())?;
+                let matrix = b.matrix(view.outputs(1, outputs + 1).into())?;
+                b.download(&b.linear(&x, &matrix, None)?)
+            });
+        }
+    }
+}
+
+#[test]
+fn likelihood() {
+    for dtype in DTYPES {
+        for (vocabulary, soft_cap) in [(5, None), (300, Some(2.0)), (1031, None)] {
+            let (rows, width) = (4, 12);
+            let x = noise(rows * width, 1, dtype);
+            let table = noise(vocabulary * width, 2, dtype);
+            let targets = [Some(0), None, Some(vocabulary as u32 - 1), Some(4)];
+            // Sums in float32 on either side, whatever the type of the factors.
+            let dtype_of_sums = DType::Float32;
+            let wanted = {
+                let cpu = Cpu::new();
+                nll(
+                    &cpu, rows, width, &x, &table, vocabulary, soft_cap, &targets,
+                )
+            };
+            for (name, cuda) in backends(dtype) {
+                let cuda = cuda.with_vocabulary_piece(256);
+                let got = nll(
+                    &cuda, rows, width, &x, &table, vocabulary, soft_cap, &targets,
+                );
+                near(&name, &got, &wanted, rounding(dtype_of_sums), 1.0);
+            }
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn nll<B: Backend>(
+    b: &B,
+    rows: usize,
+    width: usize,
+    x: &[f32],
+    table: &[f32],
+    vocabulary: usize,
+    soft_cap: Option<f32>,
+    targets: &[Option<u32>],
+) -> Vec<f32> {
+    let stored = AssembledMatrix::from_f32(table, vocabulary, width);
+    let bias = noise(vocabulary, 3, DType::Float32);
+    let head = HeadRequest {
+        weight: stored.view(),
+        bias: Some(b.vector(bias).expect("fits")),
+        scale: 1.5,
+        soft_cap,
+    };
+    let x = b.upload(rows, width, x.to_vec()).expect("fits");
+    b.token_nll(&x, &head, targets).expect("computed")
+}

@@ -1,0 +1,169 @@
+//! Statistics on the device equal the CPU's, value for value.
+
+use massact::{
+    backend::{Backend, Rows, StatisticsRequest, cpu::Cpu, cuda::Cuda},
+    model::dtype::DType,
+};
+use massact_emulator::{Emulator, Order};
+
+use crate::bench::{DTYPES, backends, rounded};
+
+const REQUEST: StatisticsRequest = StatisticsRequest {
+    top_k: 5,
+    abs_threshold: 100.0,
+    rel_threshold: 1000.0,
+};
+
+/// Values of very different magnitudes, with repeats, as the type holds them.
+fn values(count: usize, seed: u64, dtype: DType) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..count)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let sign = if state & 1 == 0 { 1.0 } else { -1.0 };
+            let scale = [1e-7, 1e-3, 1.0, 1.0, 1.0, 50.0][(state >> 8) as usize % 6];
+            rounded(sign * scale * ((state >> 40) % 97) as f32 / 97.0, dtype)
+        })
+        .collect()
+}
+
+#[track_caller]
+fn agree(
+    what: &str,
+    cuda: &Cuda<Emulator>,
+    values: &[f32],
+    columns: usize,
+    sequences: &[Rows],
+    request: &StatisticsRequest,
+) {
+    let rows = values.len() / columns;
+    let cpu = Cpu::new();
+    let x = cpu.upload(rows, columns, values.to_vec()).expect("fits");
+    let wanted = cpu.statistics(&x, sequences, request).expect("computed");
+    let x = cuda.upload(rows, columns, values.to_vec()).expect("fits");
+    let pending = cuda.statistics(&x, sequences, request).expect("computed");
+    let got = cuda.read_statistics(pending).expect("read");
+    assert_eq!(got, wanted, "{what}: {rows} x {columns}, {sequences:?}");
+}
+
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn awkward_shapes_in_every_order() {
+    let shapes: [(usize, Vec<Rows>); 5] = [
+        (1, vec![0..1]),
+        (5, vec![0..1, 1..3]),
+        (63, vec![0..3, 3..4, 4..40]),
+        (64, vec![0..7]),
+        (777, vec![0..11, 11..30]),
+    ];
+    for dtype in DTYPES {
+        for (name, cuda) in backends(dtype) {
+            for (columns, sequences) in &shapes {
+                let rows = sequences.last().map_or(0, |rows| rows.end);
+                let mut values = values(rows * columns, 3, dtype);
+                agree(&name, &cuda, &values, *columns, sequences, &REQUEST);
+                let last = values.len() - 1;
+                values[last / 2] = -2400.0;
+                values[last] = 2400.0;
+                agree(&name, &cuda, &values, *columns, sequences, &REQUEST);
+            }
+        }
+    }
+}
+
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn constants_zeros_and_ties() {
+    for dtype in DTYPES {
+        let cuda = Cuda::new(Emulator::new(Order::Random(5)), dtype);
+        for constant in [0.0, -0.0, 3.25] {
+            let same = vec![constant; 40_000];
+            agree("constant", &cuda, &same, 10, &[0..4000], &REQUEST);
+        }
+        // The largest value again and again: the earliest places win.
+        let ties: Vec<f32> = (0..30_000).map(|i| (i % 7) as f32 - 3.0).collect();
+        agree("ties", &cuda, &ties, 100, &[0..300], &REQUEST);
+        let rising: Vec<f32> = (0..20_000)
+            .map(|i| rounded(i as f32 / 2.0, dtype))
+            .collect();
+        agree("rising", &cuda, &rising, 100, &[0..200], &REQUEST);
+    }
+}
+
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn long_lists_and_low_thresholds() {
+    for dtype in DTYPES {
+        let cuda = Cuda::new(Emulator::new(Order::Reverse), dtype);
+        let values = values(30 * 100, 9, dtype);
+        for top_k in [0, 1, 32, 33, 100, 5000] {
+            let request = StatisticsRequest { top_k, ..REQUEST };
+            agree("top", &cuda, &values, 100, &[0..10, 10..30], &request);
+        }
+        for (abs_threshold, rel_threshold) in [(0.0, 0.0), (0.5, 0.0), (0.3, 2.0), (49.0, 0.0)] {
+            let request = StatisticsRequest {
+                abs_threshold,
+                rel_threshold,
+                ..REQUEST
+            };
+            agree(
+                "thresholds",
+                &cuda,
+                &values,
+                100,
+                &[0..10, 10..30],
+                &request,
+            );
+        }
+    }
+}
+
+/// More values than the list has room for pass the absolute threshold, few the relative one.
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn many_candidates_few_massive() {
+    for dtype in DTYPES {
+        for (name, cuda) in backends(dtype) {
+            let mut values = vec![0.015_625; 20_000];
+            values[3000..12_000].fill(2.0);
+            values[17] = -64.0;
+            values[19_999] = 48.0;
+            let request = StatisticsRequest {
+                abs_threshold: 1.0,
+                rel_threshold: 1000.0,
+                ..REQUEST
+            };
+            agree(&name, &cuda, &values, 100, &[0..200], &request);
+        }
+    }
+}
+
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn what_is_not_finite_is_counted() {
+    for dtype in DTYPES {
+        let cuda = Cuda::new(Emulator::new(Order::Forward), dtype);
+        let mut values = vec![1.0; 9000];
+        values[700] = f32::NAN;
+        values[8999] = f32::NEG_INFINITY;
+        let x = cuda.upload(90, 100, values).expect("fits");
+        let pending = cuda.statistics(&x, &[0..90], &REQUEST).expect("computed");
+        let got = cuda.read_statistics(pending).expect("read");
+        assert_eq!(got[0].non_finite, 2, "{dtype}");
+    }
+}
+
+/// A card whose blocks have 99 KiB takes a coarser histogram and a second read for every type.
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn little_shared_memory() {
+    for dtype in DTYPES {
+        let device =
+            Emulator::new(Order::Random(1)).with_limits(|limits| limits.shared_bytes = 99 << 10);
+        let cuda = Cuda::new(device, dtype);
+        let values = values(5000, 4, dtype);
+        agree("99 KiB", &cuda, &values, 50, &[0..37, 37..100], &REQUEST);
+    }
+}
