@@ -80,6 +80,7 @@ fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
         kv_bias: None,
         scale: 1.0 / (head_dim as f32).sqrt(),
         capture: AttentionCapture::default(),
+        subset: None,
     };
     bencher
         .counter(ItemsCount::new(tokens))
@@ -108,6 +109,7 @@ fn pass(bencher: Bencher<'_, '_>, model: &Model, tokens: usize) {
         attention: AttentionCapture::default(),
         nll: false,
         last_logits: 0,
+        ..Plan::default()
     };
     bencher.counter(ItemsCount::new(tokens)).bench_local(|| {
         engine::run(

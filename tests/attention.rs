@@ -34,6 +34,16 @@ impl Case {
         let mut q = random(1, rows * width);
         q.iter_mut().for_each(|value| *value *= self.sharpness);
         let (k, v) = (random(2, rows * kv_width), random(3, rows * kv_width));
+        let mut sequences = Vec::new();
+        let mut start = 0;
+        for length in &self.lengths {
+            sequences.push(start..start + length);
+            start += length;
+        }
+        // Every third key, from another place in each sequence.
+        let subset: Vec<Vec<usize>> = (sequences.iter().enumerate())
+            .map(|(index, rows)| (index % 3..rows.len()).step_by(3).collect())
+            .collect();
         let request = AttentionRequest {
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -50,13 +60,8 @@ impl Case {
                 heads: true,
                 sink: true,
             },
+            subset: Some(&subset),
         };
-        let mut sequences = Vec::new();
-        let mut start = 0;
-        for length in &self.lengths {
-            sequences.push(start..start + length);
-            start += length;
-        }
         let cpu = Cpu::new();
         let tensor = |columns, values: &[f32]| cpu.upload(rows, columns, values.to_vec());
         let (q_there, k_there, v_there) = (
@@ -64,17 +69,20 @@ impl Case {
             tensor(kv_width, &k).expect("uploaded"),
             tensor(kv_width, &v).expect("uploaded"),
         );
-        let (out, maps) = cpu
+        let found = cpu
             .attention(&q_there, &k_there, &v_there, &sequences, &request)
             .expect("runs");
-        let out = cpu.download(&out).expect("downloaded");
-        assert_eq!(maps.len(), sequences.len());
-        for (rows, maps) in sequences.iter().zip(&maps) {
+        let out = cpu.download(&found.context).expect("downloaded");
+        let restricted = found.subset.expect("asked for");
+        let restricted = cpu.download(&restricted).expect("downloaded");
+        assert_eq!(found.maps.len(), sequences.len());
+        for ((rows, maps), keys) in sequences.iter().zip(&found.maps).zip(&subset) {
             let part = |values: &[f32], width: usize| -> Vec<f32> {
                 values[rows.start * width..rows.end * width].to_vec()
             };
             let inputs = (part(&q, width), part(&k, kv_width), part(&v, kv_width));
-            self.compare(rows.len(), &inputs, &part(&out, width), maps, &request);
+            let outputs = (part(&out, width), part(&restricted, width));
+            self.compare(rows.len(), &inputs, &outputs, keys, maps, &request);
         }
     }
 
@@ -82,7 +90,8 @@ impl Case {
         &self,
         length: usize,
         (q, k, v): &(Vec<f32>, Vec<f32>, Vec<f32>),
-        out: &[f32],
+        (out, restricted): &(Vec<f32>, Vec<f32>),
+        keys: &[usize],
         maps: &AttentionMaps,
         request: &AttentionRequest<'_, Vec<f32>>,
     ) {
@@ -134,16 +143,16 @@ impl Case {
                     received[head * length + key] += prob / (length - key) as f64;
                 }
                 for index in 0..dim {
-                    let expected: f64 = scores
-                        .iter()
-                        .enumerate()
-                        .map(|(key, score)| {
-                            (score - max).exp() / sum
-                                * at(v, self.kv_heads, key, head / group, index)
-                        })
-                        .sum();
-                    let ours = out[(query * heads + head) * dim + index];
+                    let given = |key: usize| {
+                        (scores[key] - max).exp() / sum
+                            * at(v, self.kv_heads, key, head / group, index)
+                    };
+                    let place = (query * heads + head) * dim + index;
+                    let (ours, expected) = (out[place], (0..=query).map(given).sum());
                     near("output", ours, expected, tolerance);
+                    let seen = keys.iter().copied().filter(|key| *key <= query);
+                    let (ours, expected) = (restricted[place], seen.map(given).sum());
+                    near("restricted output", ours, expected, tolerance);
                 }
             }
         }

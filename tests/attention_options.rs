@@ -35,6 +35,8 @@ struct Row {
     logits: Vec<Option<f64>>,
     probs: Vec<Option<f64>>,
     output: Vec<f64>,
+    /// The output from the keys of the subset alone.
+    restricted: Vec<f64>,
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {
@@ -46,7 +48,7 @@ fn part(values: &[f32], width: usize, index: usize) -> Vec<f64> {
     wide(&values[index * width..(index + 1) * width])
 }
 
-fn row(request: &Request<'_>, inputs: &Inputs, head: usize, query: usize) -> Row {
+fn row(request: &Request<'_>, inputs: &Inputs, subset: &[usize], head: usize, query: usize) -> Row {
     let (width, value_width) = (request.head_dim, request.value_dim);
     let kv_head = head * request.kv_heads / request.heads;
     let q = part(&inputs.q, width, query * request.heads + head);
@@ -80,16 +82,24 @@ fn row(request: &Request<'_>, inputs: &Inputs, head: usize, query: usize) -> Row
         .map_or(0.0, |sinks| f64::from(sinks[head]).exp());
     let sum = exponentials.iter().flatten().sum::<f64>() + sink;
     let probs: Vec<Option<f64>> = exponentials.iter().map(|e| e.map(|e| e / sum)).collect();
-    let mut output = vec![0.0; value_width];
-    for (prob, value) in probs.iter().zip(&values) {
-        for (out, value) in output.iter_mut().zip(value) {
-            *out += prob.unwrap_or(0.0) * value;
+    let extra = values.len() - inputs.length;
+    let sum_over = |wanted: &dyn Fn(usize) -> bool| {
+        let mut output = vec![0.0; value_width];
+        let chosen = probs.iter().zip(&values).enumerate();
+        for (_, (prob, value)) in chosen.filter(|(column, _)| wanted(*column)) {
+            for (out, value) in output.iter_mut().zip(value) {
+                *out += prob.unwrap_or(0.0) * value;
+            }
         }
-    }
+        output
+    };
+    let output = sum_over(&|_| true);
+    let restricted = sum_over(&|column| column >= extra && subset.contains(&(column - extra)));
     Row {
         logits,
         probs,
         output,
+        restricted,
     }
 }
 
@@ -105,7 +115,13 @@ fn near(what: &str, ours: f32, theirs: Option<f64>, size: f64) {
 }
 
 /// Every output and map of one sequence.
-fn compare(request: &Request<'_>, inputs: &Inputs, out: &[f32], maps: &AttentionMaps) {
+fn compare(
+    request: &Request<'_>,
+    inputs: &Inputs,
+    subset: &[usize],
+    [out, restricted]: [&[f32]; 2],
+    maps: &AttentionMaps,
+) {
     let (heads, length) = (request.heads, inputs.length);
     let columns = length + usize::from(request.kv_bias.is_some());
     let map = |map: &Option<Vec<f32>>, size: usize| {
@@ -131,13 +147,15 @@ fn compare(request: &Request<'_>, inputs: &Inputs, out: &[f32], maps: &Attention
     let mut received = vec![(0.0, 0usize); heads * columns];
     for query in 0..length {
         let rows: Vec<Row> = (0..heads)
-            .map(|head| row(request, inputs, head, query))
+            .map(|head| row(request, inputs, subset, head, query))
             .collect();
         for (head, row) in rows.iter().enumerate() {
             let what = format!("head {head}, query {query}");
-            for (index, value) in row.output.iter().enumerate() {
-                let ours = out[(query * heads + head) * request.value_dim + index];
-                near(&what, ours, Some(*value), size);
+            for (ours, theirs) in [(out, &row.output), (restricted, &row.restricted)] {
+                for (index, value) in theirs.iter().enumerate() {
+                    let ours = ours[(query * heads + head) * request.value_dim + index];
+                    near(&what, ours, Some(*value), size);
+                }
             }
             for column in 0..columns {
                 let place = (head * length + query) * columns + column;
@@ -194,7 +212,17 @@ fn check(request: &Request<'_>, lengths: [usize; 2]) {
             .expect("uploaded")
     };
     let sequences = [0..lengths[0], lengths[0]..rows];
-    let (out, maps) = cpu
+    // The first key, the ends of a block of queries and of a tile of keys, and the last one.
+    let subset = lengths.map(|length| {
+        let keys = std::collections::BTreeSet::from([0, 63, 64, 255, 256, length - 1]);
+        keys.into_iter().filter(|key| *key < length).collect()
+    });
+    let request = &Request {
+        subset: Some(&subset),
+        kv_bias: request.kv_bias.as_ref().map(|bias| KvBias { ..*bias }),
+        ..*request
+    };
+    let found = cpu
         .attention(
             &tensor(q_width, &q),
             &tensor(k_width, &k),
@@ -203,9 +231,11 @@ fn check(request: &Request<'_>, lengths: [usize; 2]) {
             request,
         )
         .expect("runs");
-    let out = cpu.download(&out).expect("downloaded");
+    let out = cpu.download(&found.context).expect("downloaded");
+    let restricted = cpu.download(&found.subset.expect("asked for"));
+    let restricted = restricted.expect("downloaded");
     let out_width = request.heads * request.value_dim;
-    for (rows, maps) in sequences.iter().zip(&maps) {
+    for ((rows, maps), subset) in sequences.iter().zip(&found.maps).zip(&subset) {
         let cut = |values: &[f32], width| values[rows.start * width..rows.end * width].to_vec();
         let inputs = Inputs {
             length: rows.len(),
@@ -213,7 +243,8 @@ fn check(request: &Request<'_>, lengths: [usize; 2]) {
             k: cut(&k, k_width),
             v: cut(&v, v_width),
         };
-        compare(request, &inputs, &cut(&out, out_width), maps);
+        let outputs = [&cut(&out, out_width)[..], &cut(&restricted, out_width)];
+        compare(request, &inputs, subset, outputs, maps);
     }
 }
 
@@ -240,6 +271,7 @@ fn check_options(heads: usize, kv_heads: usize, head_dim: usize, value_dim: usiz
             heads: true,
             sink: true,
         },
+        subset: None,
     };
     let requests = [
         plain(),
@@ -311,12 +343,13 @@ fn an_extra_key_of_zero_is_a_sink_of_zero() {
             sinks,
             kv_bias,
             capture: AttentionCapture::default(),
+            subset: None,
         };
         let all = 0..length;
-        let (out, _) = cpu
+        let found = cpu
             .attention(&q, &k, &v, std::slice::from_ref(&all), &request)
             .expect("runs");
-        cpu.download(&out).expect("downloaded")
+        cpu.download(&found.context).expect("downloaded")
     };
     let bias = KvBias {
         k: &zeros,

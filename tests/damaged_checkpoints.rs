@@ -48,6 +48,7 @@ fn open_and_run(folder: &Path) -> Result<Outcome> {
         },
         nll: true,
         last_logits: 16,
+        ..Plan::default()
     };
     let sequences = [ids];
     let progress = Progress::silent();

@@ -52,6 +52,7 @@ fn plan() -> Plan {
         },
         nll: true,
         last_logits: 16,
+        ..Plan::default()
     }
 }
 

@@ -277,7 +277,10 @@ fn every_other_checkpoint_is_refused_by_name() {
 }
 
 /// Sites with the width of the residual stream in every layer.
-const STREAM: [&str; 4] = [
+const STREAM: [&str; 7] = [
+    "attention_input",
+    "residual_mid",
+    "mlp_input",
     "layer_input",
     "attention_output",
     "mlp_output",
@@ -321,11 +324,15 @@ fn raw_of(checkpoint: &Checkpoint) {
     let mut sites = vec![
         "embedding",
         "layer_input",
+        "attention_input",
         "q",
         "k",
         "v",
         "attention_output",
+        "residual_mid",
+        "mlp_input",
         "gate",
+        "mlp_inner",
         "mlp_output",
         "layer_output",
         "final_norm",
@@ -338,7 +345,7 @@ fn raw_of(checkpoint: &Checkpoint) {
         let refused = run(command.arg("--save-dir").arg(temp.path()));
         assert_eq!(refused.code, Some(2), "{}", checkpoint.name);
         assert!(refused.stderr.contains("experts"), "{}", refused.stderr);
-        sites.retain(|site| *site != "gate");
+        sites.retain(|site| !["gate", "mlp_inner"].contains(site));
     }
     let list = sites.join(",");
     let mut arguments = vec!["--raw".to_owned(), "--sites".into(), list];
@@ -387,10 +394,15 @@ fn raw_of(checkpoint: &Checkpoint) {
         }
         if PRE_NORM.contains(&checkpoint.model_type.as_str()) {
             for layer in 0..layers {
-                adds_up(
-                    name,
-                    STREAM.map(|site| &raw[&format!("{site}.{layer}.{index}")]),
-                );
+                let at = |site: &str| &raw[&format!("{site}.{layer}.{index}")];
+                let [input, attention] = ["layer_input", "attention_output"].map(at);
+                let [mlp, output] = ["mlp_output", "layer_output"].map(at);
+                adds_up(name, &[input, attention, mlp], output);
+                let middle = at("residual_mid");
+                // Where both parts run side by side, the MLP's starts from the layer's input.
+                if middle != input {
+                    adds_up(name, &[input, attention], middle);
+                }
             }
         }
     }
@@ -426,9 +438,11 @@ fn agrees_with_statistics(what: &str, tensor: &Tensor, said: &Value) {
 }
 
 /// What a layer takes in plus what it adds is what it puts out, to float32 rounding.
-fn adds_up(name: &str, [input, attention, mlp, output]: [&Tensor; 4]) {
+fn adds_up(name: &str, parts: &[&Tensor], output: &Tensor) {
     for (index, output) in output.values.iter().enumerate() {
-        let parts = [input, attention, mlp].map(|part| f64::from(part.values[index]));
+        let parts: Vec<f64> = (parts.iter())
+            .map(|part| f64::from(part.values[index]))
+            .collect();
         let size: f64 = parts.iter().map(|part| part.abs()).sum();
         let sum: f64 = parts.iter().sum();
         let rounding = 2.0 * f64::from(f32::EPSILON) * size;
@@ -436,5 +450,52 @@ fn adds_up(name: &str, [input, attention, mlp, output]: [&Tensor; 4]) {
             (sum - f64::from(*output)).abs() <= rounding,
             "{name}: {parts:?} make {output}"
         );
+    }
+}
+
+/// What attention and the MLP read is RMSNorm (Zhang & Sennrich 2019) of the stream before them, and
+/// what the down projection reads makes the MLP's output.
+#[test]
+fn inputs_are_the_norms_outputs() {
+    let checkpoint = reference::load("planted-llama");
+    let temp = tempfile::tempdir().expect("a folder");
+    let sites = "layer_input,attention_input,residual_mid,mlp_input,mlp_inner,mlp_output";
+    let ids = checkpoint.reference.sequences[3].argument();
+    capture(
+        &checkpoint,
+        temp.path(),
+        &["--raw", "--sites", sites, "--token-ids", &ids],
+    );
+    let raw = tensors::read(&only_run(temp.path()).join("capture.safetensors"));
+    let weights = tensors::read(&checkpoint.folder.join("model.safetensors"));
+    for layer in 0..4 {
+        let at = |site: &str| &raw[&format!("{site}.{layer}.0")];
+        let of = |name: &str| &weights[&format!("model.layers.{layer}.{name}.weight")];
+        for (before, after, norm) in [
+            ("layer_input", "attention_input", "input_layernorm"),
+            ("residual_mid", "mlp_input", "post_attention_layernorm"),
+        ] {
+            let (weight, width) = (of(norm), at(before).shape[1]);
+            let rows = at(before).values.chunks(width);
+            for (x, y) in rows.zip(at(after).values.chunks(width)) {
+                let square = |x: &f32| f64::from(*x).powi(2);
+                let mean = x.iter().map(square).sum::<f64>() / width as f64;
+                let factor = 1.0 / (mean + 1e-5).sqrt();
+                for ((x, y), weight) in x.iter().zip(y).zip(&weight.values) {
+                    let truth = f64::from(*x) * factor * f64::from(*weight);
+                    assert!((f64::from(*y) - truth).abs() < 1e-5, "{after}: {y} {truth}");
+                }
+            }
+        }
+        let (down, inner, output) = (of("mlp.down_proj"), at("mlp_inner"), at("mlp_output"));
+        let (wide, narrow) = (inner.shape[1], output.shape[1]);
+        let scale = rms(&output.values);
+        for (x, y) in inner.values.chunks(wide).zip(output.values.chunks(narrow)) {
+            for (y, weight) in y.iter().zip(down.values.chunks(wide)) {
+                let products = x.iter().zip(weight);
+                let truth: f64 = products.map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                assert!((f64::from(*y) - truth).abs() < 1e-5 * scale, "{y} {truth}");
+            }
+        }
     }
 }

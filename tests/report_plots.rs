@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use massact::report::plot::{
-    Heatmap, HeatmapGrid, Highlight, LineChart, Marker, Scale, Series, palette, svg_to_png,
+    Heatmap, HeatmapGrid, Highlight, LineChart, Marker, RidgeGrid, RidgePlot, RidgeShape, Scale,
+    Series, palette, svg_to_png,
 };
 
 fn keep(name: &str, svg: &str, scale: f64) -> image::RgbImage {
@@ -155,10 +156,7 @@ fn attention(layers: usize, tokens: &[String], extra_key: bool) -> HeatmapGrid {
                     values[query * keys + key] = sink - 0.1 * distance + (key as f32 * 1.7).sin();
                 }
             }
-            Heatmap {
-                title: format!("Layer {}", layer + 1),
-                values,
-            }
+            Heatmap::new(format!("Layer {layer}"), &values, queries, keys)
         })
         .collect();
     let mut column_labels = tokens.to_vec();
@@ -233,13 +231,186 @@ fn attention_of_odd_shapes() {
     assert!(binned.contains("each cell shows the largest of 3 x 3 values"));
     keep("attention_700", &binned, 1.0);
     let mut blank = attention(2, &words(6), false);
-    blank.maps[0].values.fill(f32::NAN);
-    blank.maps[1].values.fill(0.25);
-    blank.maps.push(Heatmap {
-        title: "short".into(),
-        values: vec![1.0, 2.0],
-    });
+    blank.maps = vec![
+        Heatmap::new("nothing".into(), &[f32::NAN; 36], 6, 6),
+        Heatmap::new("one value".into(), &[0.25; 36], 6, 6),
+        Heatmap::new("short".into(), &[1.0, 2.0], 6, 6),
+    ];
     let svg = blank.to_svg().unwrap();
     assert!(svg.contains("no values"));
     keep("attention_blank", &svg, 1.0);
+}
+
+/// One text of a picture: what it says, its box turned so that it is level, and the angle.
+struct Label {
+    content: String,
+    angle: i32,
+    left: f64,
+    right: f64,
+    baseline: f64,
+    size: f64,
+}
+
+/// Every text of an SVG document that this crate wrote.
+fn labels(svg: &str) -> Vec<Label> {
+    let value = |line: &str, name: &str| -> Option<f64> {
+        let rest = line.split_once(&format!(" {name}=\""))?.1;
+        rest.split_once('"')?.0.parse().ok()
+    };
+    let mut shift = 0.0;
+    let mut found = Vec::new();
+    for line in svg.lines() {
+        if line.starts_with("<svg y=") {
+            shift = value(line, "y").expect("a number");
+        } else if line.starts_with("</svg>") {
+            shift = 0.0;
+        }
+        let Some(rest) = line.strip_prefix("<text") else {
+            continue;
+        };
+        let content = rest.split_once('>').expect("a tag").1;
+        let mut content = content.trim_end_matches("</text>").to_owned();
+        for (entity, character) in [
+            ("&lt;", "<"),
+            ("&gt;", ">"),
+            ("&quot;", "\""),
+            ("&amp;", "&"),
+        ] {
+            content = content.replace(entity, character);
+        }
+        let size = value(line, "font-size").expect("a size");
+        let ((x, y), angle) = match line.split_once("translate(") {
+            None => ((value(line, "x"), value(line, "y")), 0),
+            Some((_, rest)) => {
+                let (place, rest) = rest.split_once(')').expect("closed");
+                let (x, y) = place.split_once(' ').expect("two numbers");
+                let angle = rest.split_once("rotate(").and_then(|r| r.1.split_once(')'));
+                let angle = angle.expect("an angle").0.parse().expect("whole degrees");
+                ((x.parse().ok(), y.parse().ok()), angle)
+            }
+        };
+        let (x, y) = (x.expect("a number"), y.expect("a number") + shift);
+        let (sin, cos) = f64::from(angle).to_radians().sin_cos();
+        let (along, baseline) = (x * cos + y * sin, y * cos - x * sin);
+        // No letter of the font is wider than an em; most are near half of one.
+        let width = content.chars().count() as f64 * size * 0.6;
+        let left = along
+            - match () {
+                () if line.contains("\"middle\"") => width / 2.0,
+                () if line.contains("\"end\"") => width,
+                () => 0.0,
+            };
+        found.push(Label {
+            content,
+            angle,
+            left,
+            right: left + width,
+            baseline,
+            size,
+        });
+    }
+    found
+}
+
+/// Texts that read in the same direction do not touch.
+fn nothing_overlaps(name: &str, svg: &str) {
+    let labels = labels(svg);
+    assert!(labels.len() > 5, "{name}");
+    for (index, a) in labels.iter().enumerate() {
+        for b in labels[index + 1..].iter().filter(|b| b.angle == a.angle) {
+            // Capitals and digits are three quarters of the size high.
+            let apart = (a.baseline - b.baseline).abs() >= 0.72 * a.size.max(b.size);
+            let beside = a.right <= b.left || b.right <= a.left;
+            assert!(apart || beside, "{name}: {} and {}", a.content, b.content);
+        }
+    }
+}
+
+/// Hidden states with massive activations in all but the first and the last layers.
+fn features(layers: usize, tokens: usize, width: usize) -> RidgeGrid {
+    let shape = RidgeShape::new(layers, tokens, width);
+    let massive = [width / 3, width / 3 + 1, width - 2];
+    let plots = (0..layers)
+        .map(|layer| {
+            let mut values: Vec<f32> = (0..tokens * width)
+                .map(|i| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5) * 3.0)
+                .collect();
+            let is_massive = layer > 0 && layer + 1 < layers;
+            if is_massive {
+                for (rank, dimension) in massive.into_iter().enumerate() {
+                    values[dimension] = 2400.0 / (rank + 1) as f32;
+                    values[(tokens - 2) * width + dimension] = -900.0;
+                }
+            }
+            let plot = RidgePlot::new(format!("Layer {layer}"), shape, &values);
+            if is_massive {
+                plot.marked(massive.to_vec(), BTreeSet::from([0, tokens - 2]))
+            } else {
+                plot
+            }
+        })
+        .collect();
+    RidgeGrid {
+        title: "Output features of Llama-2-7b-hf".into(),
+        note: "|hidden state|; tokens to the right, dimensions to the back".into(),
+        shape,
+        plots,
+        row_labels: words(tokens),
+    }
+}
+
+#[test]
+fn output_features() {
+    for (layers, tokens, width, name) in [
+        (32, 40, 4096, "features_32x40"),
+        (12, 9, 768, "features_12x9"),
+        (2, 300, 96, "features_300"),
+    ] {
+        let svg = features(layers, tokens, width).to_svg();
+        nothing_overlaps(name, &svg);
+        assert!(svg.len() < 6_000_000, "{name}: {}", svg.len());
+        let red = svg.matches("font-weight=\"700\" fill=\"#c00000\"").count();
+        assert_eq!(red, 2 * (layers - 2), "{name}");
+        let picture = keep(name, &svg, 1.0);
+        assert!(count(&picture, BLUE) > 100, "{name}");
+    }
+    let svg = features(2, 300, 96).to_svg();
+    assert!(svg.contains("a line: the largest of 5 tokens"));
+    let svg = features(32, 40, 4096).to_svg();
+    assert!(svg.contains("a point: the largest of 33 dimensions"));
+}
+
+#[test]
+fn output_features_of_odd_shapes() {
+    for (layers, tokens, width) in [(0, 1, 4), (1, 1, 1), (1, 3, 2)] {
+        let mut grid = features(0, tokens.max(2), 4);
+        grid.shape = RidgeShape::new(layers, tokens, width);
+        grid.row_labels.truncate(tokens);
+        let values = vec![f32::NAN; tokens * width];
+        grid.plots = (0..layers)
+            .map(|layer| RidgePlot::new(format!("Layer {layer}"), grid.shape, &values))
+            .collect();
+        let svg = grid.to_svg();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        keep("features_odd", &svg, 1.0);
+    }
+}
+
+#[test]
+fn labels_do_not_overlap() {
+    for (layers, tokens, extra) in [
+        (32, 40, false),
+        (32, 64, false),
+        (8, 300, true),
+        (2, 4, true),
+    ] {
+        let name = format!("attention of {layers} layers, {tokens} tokens");
+        let svg = attention(layers, &words(tokens), extra).to_svg().unwrap();
+        nothing_overlaps(&name, &svg);
+    }
+    let (top, median) = typical(80);
+    let chart = magnitudes("", &top, &median, Scale::Log);
+    let svg = LineChart::column("Two panels", &[chart.clone(), chart]);
+    nothing_overlaps("column", &svg);
+    assert_eq!(keep("column", &svg, 1.0).dimensions().0, 800);
 }

@@ -99,6 +99,37 @@ fn dimensions() -> Value {
     })
 }
 
+fn self_attention() -> Value {
+    json!({
+        "schema": "massact/self-attention/1",
+        "token_ids": [1, 2], "tokens": ["<s>", "a"], "massive_positions": [0],
+        "followed": [0], "followed_because": "massive",
+        "layers": [{
+            "layer": 0,
+            "massive": [{"position": 0, "dimension": 3, "value": 2400.0}],
+            "attention_to_followed": 0.9, "even_share": 0.5, "logit_of_others": null,
+            "followed": [{"position": 0, "probability": 0.9, "logit": -1.5}],
+            "sinks": [{"head": 0, "position": 0, "mass": 0.9}],
+            "decomposition": {
+                "queries": 1, "norm_attention": 1.0, "norm_followed": 0.9, "norm_rest": 0.2,
+                "cosine": -0.5, "similarity_followed": null, "similarity_rest": null
+            }
+        }]
+    })
+}
+
+fn figures() -> Value {
+    let value = json!({"position": 0, "dimension": 3, "value": -2400.0});
+    json!({
+        "schema": "massact/figures/1",
+        "token_ids": [1, 2], "tokens": ["<s>", "a"],
+        "massive_positions": [0], "massive_dimensions": [3],
+        "layers": [{"layer": 0, "max": 2400.0, "median": 0.5, "massive": [value]}],
+        "sites": {"q": [{"layer": 0, "max": 5.0, "median": 0.5, "top": [value]}]},
+        "absent_sites": ["gate"]
+    })
+}
+
 #[test]
 fn run_record_round_trips_and_validates() {
     let record = record();
@@ -129,6 +160,8 @@ fn contract_fields_are_required_and_more_are_allowed() {
         ("tokens_analysis", tokens()),
         ("massive_dimensions", dimensions()),
         ("top_activation_magnitude", magnitude()),
+        ("self_attention", self_attention()),
+        ("figures", figures()),
     ] {
         assert_valid(name, &good);
         for field in load(name)["required"].as_array().unwrap() {
@@ -162,6 +195,16 @@ fn nested_contract_fields_are_required() {
         ),
         ("massive_dimensions", dimensions(), "/massive_dimensions/0"),
         ("top_activation_magnitude", magnitude(), "/layers/0"),
+        ("self_attention", self_attention(), "/layers/0"),
+        ("self_attention", self_attention(), "/layers/0/followed/0"),
+        ("self_attention", self_attention(), "/layers/0/sinks/0"),
+        (
+            "self_attention",
+            self_attention(),
+            "/layers/0/decomposition",
+        ),
+        ("figures", figures(), "/layers/0"),
+        ("figures", figures(), "/sites/q/0"),
     ];
     for (name, good, pointer) in removals {
         let fields: Vec<String> = good

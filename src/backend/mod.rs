@@ -9,8 +9,8 @@ pub mod gpus;
 mod request;
 
 pub use request::{
-    AttentionCapture, AttentionMaps, AttentionRequest, Entry, HeadRequest, KvBias, Rotation,
-    Statistics, StatisticsRequest,
+    AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, Entry, HeadRequest, KvBias,
+    Rotation, Statistics, StatisticsRequest,
 };
 
 use std::ops::Range;
@@ -98,7 +98,8 @@ pub trait Backend {
         rotation: Rotation,
         tables: &[&RopeTable],
     ) -> Result<()>;
-    /// Causal attention within each sequence, with the maps that `request` asks for.
+    /// Causal attention within each sequence, with the maps and the subset's part that `request`
+    /// asks for.
     fn attention(
         &self,
         q: &Self::Tensor,
@@ -106,7 +107,7 @@ pub trait Backend {
         v: &Self::Tensor,
         sequences: &[Rows],
         request: &AttentionRequest<'_, Self::Vector>,
-    ) -> Result<(Self::Tensor, Vec<AttentionMaps>)>;
+    ) -> Result<AttentionOutput<Self::Tensor>>;
     /// Every head of `own` (there are `heads`) followed by the one head `shared`.
     fn join_heads(
         &self,

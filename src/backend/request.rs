@@ -67,6 +67,9 @@ pub struct AttentionRequest<'a, V> {
     pub kv_bias: Option<KvBias<'a, V>>,
     /// Maps to return.
     pub capture: AttentionCapture,
+    /// For each sequence the positions of some keys, ascending and each once, whose part in the output
+    /// is returned too.
+    pub subset: Option<&'a [Vec<usize>]>,
 }
 
 impl<V> AttentionRequest<'_, V> {
@@ -100,6 +103,19 @@ pub struct KvBias<'a, V> {
     pub k: &'a V,
     /// `[heads * value_dim]`
     pub v: &'a V,
+}
+
+/// What an attention call returns; `T` is the backend's tensor.
+#[derive(Debug)]
+pub struct AttentionOutput<T> {
+    /// `[rows, heads * value_dim]`: `sum_j p_j v_j` over all keys.
+    pub context: T,
+    /// The maps of each sequence; empty unless some were asked for.
+    pub maps: Vec<AttentionMaps>,
+    /// `[rows, heads * value_dim]`: `sum_j p_j v_j` over the keys of the request's subset, with the
+    /// probabilities of the softmax over all keys. The context minus this is what the others give,
+    /// the key of a [`KvBias`] among them.
+    pub subset: Option<T>,
 }
 
 /// Which part of each head to rotate.

@@ -116,6 +116,19 @@ pub(super) fn threshold(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The ids of one sequence.
+#[derive(Debug, Clone)]
+pub(super) struct TokenIds(pub(super) Vec<u32>);
+
+/// Reads `1,2,3`.
+pub(super) fn token_ids(text: &str) -> Result<TokenIds, String> {
+    text.split(',')
+        .map(|id| id.trim().parse())
+        .collect::<Result<_, _>>()
+        .map(TokenIds)
+        .map_err(|_| "expected token ids separated by commas, such as 1,2,3".into())
+}
+
 /// A count of at least one.
 pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {

@@ -6,11 +6,11 @@ use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::json;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, TokenIds, positive, token_ids},
     existence_validation::significant,
     recorder::FileRecorder,
     run::Run,
-    sequences::{self, Sequences},
+    sequences,
 };
 use crate::{
     backend::{AttentionCapture, StatisticsRequest, cpu::Cpu},
@@ -56,8 +56,8 @@ pub(super) struct CaptureArgs {
     /// Entries of largest magnitude to list.
     #[arg(long, value_name = "K", default_value_t = 5)]
     top_k: usize,
-    /// Tensors to look at: embedding, layer_input, q, k, v, attention_output, gate, mlp_output,
-    /// layer_output, final_norm.
+    /// Tensors to look at: embedding, layer_input, attention_input, q, k, v, attention_output,
+    /// residual_mid, mlp_input, gate, mlp_inner, mlp_output, layer_output, final_norm.
     #[arg(
         long,
         value_name = "A,B",
@@ -94,17 +94,6 @@ enum AttentionArg {
     Sink,
 }
 
-#[derive(Debug, Clone)]
-struct TokenIds(Vec<u32>);
-
-fn token_ids(text: &str) -> Result<TokenIds, String> {
-    text.split(',')
-        .map(|id| id.trim().parse())
-        .collect::<Result<_, _>>()
-        .map(TokenIds)
-        .map_err(|_| "expected token ids separated by commas, such as 1,2,3".into())
-}
-
 impl CaptureArgs {
     fn text(&self) -> TextArgs {
         TextArgs {
@@ -137,6 +126,7 @@ impl CaptureArgs {
             },
             nll: self.nll,
             last_logits: self.last_logits,
+            ..Plan::default()
         })
     }
 }
@@ -147,17 +137,7 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let model = &run.checkpoint.model;
     let text = args.text();
     let sequences = if !args.token_ids.is_empty() {
-        Sequences {
-            ids: args.token_ids.iter().map(|ids| ids.0.clone()).collect(),
-            context_length: args
-                .token_ids
-                .iter()
-                .map(|ids| ids.0.len())
-                .max()
-                .unwrap_or(0),
-            add_bos_token: false,
-            provenance: None,
-        }
+        sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
     } else if let Some(sentence) = &args.text {
         sequences::of_text(&text, model, sentence)?
     } else {

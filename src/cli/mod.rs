@@ -2,17 +2,22 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod attention_figures;
 mod capture;
 mod checkpoint;
 mod compare;
 mod devices;
 mod existence_validation;
 mod figures;
+mod further_figures;
 mod models;
 mod overlay;
 mod recorder;
 mod run;
+mod self_attention;
+mod sentence;
 mod sequences;
+mod site_figures;
 mod tokens_analysis;
 mod top_activation_magnitude;
 mod tvr;
@@ -48,6 +53,9 @@ enum Command {
     TokensAnalysis(tokens_analysis::TokensArgs),
     #[command(alias = "top_activation_magnitude")]
     TopActivationMagnitude(top_activation_magnitude::MagnitudeArgs),
+    #[command(alias = "self_attention")]
+    SelfAttention(self_attention::SelfAttentionArgs),
+    Figures(further_figures::FiguresArgs),
     Capture(capture::CaptureArgs),
     Tvr(tvr::TvrArgs),
     Compare(compare::CompareArgs),
@@ -63,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::ExistenceValidation(args) => existence_validation::run(&args),
         Command::TokensAnalysis(args) => tokens_analysis::run(&args),
         Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
+        Command::SelfAttention(args) => self_attention::run(&args),
+        Command::Figures(args) => further_figures::run(&args),
         Command::Capture(args) => capture::run(&args),
         Command::Tvr(args) => tvr::run(&args),
         Command::Compare(args) => compare::run(&args),

@@ -12,6 +12,7 @@ use crate::{
 pub(super) struct FileRecorder {
     raw: Option<TensorFile>,
     attention: Option<TensorFile>,
+    parts: Option<TensorFile>,
 }
 
 impl FileRecorder {
@@ -47,7 +48,7 @@ impl FileRecorder {
                     add("probs_mean", &[tokens, keys]);
                     add("logits_mean", &[tokens, keys]);
                 }
-                if plan.attention.heads {
+                if plan.attention_of(layer).heads {
                     add("probs", &[heads, tokens, keys]);
                     add("logits", &[heads, tokens, keys]);
                 }
@@ -64,12 +65,39 @@ impl FileRecorder {
         Ok(Self {
             raw: file("capture.safetensors", raw)?,
             attention: file("attention.safetensors", attention)?,
+            parts: None,
         })
+    }
+
+    /// Writes what attention makes of the sequences, and what the plan's keys give to it, to
+    /// attention_output.safetensors.
+    pub(super) fn take_parts(
+        &mut self,
+        folder: &RunFolder,
+        model: &Model,
+        sequences: &[Vec<u32>],
+    ) -> Result<()> {
+        let mut tensors = Vec::new();
+        for layer in 0..model.spec.layers.len() {
+            for (sequence, ids) in sequences.iter().enumerate() {
+                for kind in PARTS {
+                    let shape = vec![ids.len(), model.spec.hidden_size];
+                    tensors.push((attention_name(sequence, layer, kind), shape));
+                }
+            }
+        }
+        self.parts = Some(TensorFile::create(
+            folder,
+            "attention_output.safetensors",
+            &tensors,
+        )?);
+        Ok(())
     }
 
     /// Gives the files their names.
     pub(super) fn commit(self) -> Result<()> {
-        for file in [self.raw, self.attention].into_iter().flatten() {
+        let files = [self.raw, self.attention, self.parts];
+        for file in files.into_iter().flatten() {
             file.commit()?;
         }
         Ok(())
@@ -108,7 +136,26 @@ impl Recorder for FileRecorder {
         }
         Ok(())
     }
+
+    fn attention_parts(
+        &mut self,
+        layer: usize,
+        sequence: usize,
+        _columns: usize,
+        whole: &[f32],
+        part: &[f32],
+    ) -> Result<()> {
+        if let Some(file) = &mut self.parts {
+            for (kind, values) in PARTS.into_iter().zip([whole, part]) {
+                file.write(&attention_name(sequence, layer, kind), values)?;
+            }
+        }
+        Ok(())
+    }
 }
+
+/// What attention makes, and what the followed tokens give to it.
+const PARTS: [&str; 2] = ["output", "followed"];
 
 fn raw_name(site: Site, layer: usize, sequence: usize) -> String {
     format!("{}.{layer}.{sequence}", site.name())
@@ -129,7 +176,7 @@ fn width(site: Site, layer: usize, model: &Model) -> usize {
         Site::Q => attention.heads * attention.head_dim,
         Site::K => attention.kv_heads * attention.head_dim,
         Site::V => attention.kv_heads * attention.value_dim,
-        Site::Gate => match &spec.layers[layer].mlp {
+        Site::Gate | Site::MlpInner => match &spec.layers[layer].mlp {
             Mlp::Gated(mlp) => mlp.gate.out_features,
             Mlp::Plain { up, .. } => up.out_features,
             // The run refuses this site.

@@ -49,6 +49,16 @@ pub(super) fn load(
     })
 }
 
+/// These ids as they are.
+pub(super) fn of_ids(ids: Vec<Vec<u32>>) -> Sequences {
+    Sequences {
+        context_length: ids.iter().map(Vec::len).max().unwrap_or(0),
+        ids,
+        add_bos_token: false,
+        provenance: None,
+    }
+}
+
 /// One sequence of exactly this text.
 pub(super) fn of_text(args: &TextArgs, model: &Model, text: &str) -> Result<Sequences> {
     let tokenizer = tokenizer(model)?;

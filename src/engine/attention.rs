@@ -145,17 +145,26 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             alibi: spec.alibi.as_ref(),
             sinks: self.sinks.as_ref(),
             kv_bias: self.kv_bias.as_ref().map(|[k, v]| KvBias { k, v }),
-            capture: pass.forward.plan.attention,
+            capture: pass.forward.plan.attention_of(pass.index),
+            subset: pass.keys(),
         };
         let rows = &pass.batch.rows;
-        let (mut context, maps) = backend.attention(&q, &k, &v, rows, &request)?;
-        probe.attention(pass.index, pass.batch, maps)?;
+        let mut found = backend.attention(&q, &k, &v, rows, &request)?;
+        probe.attention(pass.index, pass.batch, found.maps)?;
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
             backend.activate(&mut gate, Activation::Sigmoid)?;
-            backend.multiply(&mut context, &gate)?;
+            backend.multiply(&mut found.context, &gate)?;
+            if let Some(part) = &mut found.subset {
+                backend.multiply(part, &gate)?;
+            }
         }
-        self.o.apply(backend, &context)
+        if let Some(part) = &found.subset {
+            let whole = self.o.product(backend, &found.context)?;
+            let part = self.o.product(backend, part)?;
+            probe.attention_parts(pass.index, pass.batch, &whole, &part)?;
+        }
+        self.o.apply(backend, &found.context)
     }
 
     fn direct(

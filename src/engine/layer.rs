@@ -40,6 +40,13 @@ impl<B: Backend> Pass<'_, '_, B> {
     ) -> Result<()> {
         probe.observe(site, self.index, self.batch, tensor)
     }
+
+    /// The plan's keys of the micro-batch's sequences.
+    pub(super) fn keys(&self) -> Option<&[Vec<usize>]> {
+        let first = self.batch.first_sequence;
+        let keys = self.forward.plan.keys.as_ref()?;
+        keys.get(first..first + self.batch.rows.len())
+    }
 }
 
 impl<'m, B: Backend> LayerWeights<'m, B> {
@@ -91,9 +98,9 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let from_norm = self.spec.wiring == Wiring::SequentialFromNorm;
         let output = {
             let input = input(backend, &self.attention_norms, hidden)?;
-            let output = self
-                .attention
-                .run(pass, input.as_ref().unwrap_or(hidden), probe)?;
+            let read = input.as_ref().unwrap_or(hidden);
+            pass.observe(probe, Site::AttentionInput, read)?;
+            let output = self.attention.run(pass, read, probe)?;
             if from_norm && let Some(input) = input {
                 *hidden = input;
             }
@@ -101,10 +108,11 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         };
         self.join(pass, hidden, output, Site::AttentionOutput, probe)?;
 
+        pass.observe(probe, Site::ResidualMid, hidden)?;
         let input = input(backend, &self.mlp_norms, hidden)?;
-        let output = self
-            .mlp
-            .run(pass, input.as_ref().unwrap_or(hidden), probe)?;
+        let read = input.as_ref().unwrap_or(hidden);
+        pass.observe(probe, Site::MlpInput, read)?;
+        let output = self.mlp.run(pass, read, probe)?;
         if from_norm && let Some(input) = input {
             *hidden = input;
         }
@@ -119,15 +127,16 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
     ) -> Result<()> {
         let backend = pass.forward.backend;
         let mut shared = input(backend, &self.attention_norms, hidden)?;
-        let attention = self
-            .attention
-            .run(pass, shared.as_ref().unwrap_or(hidden), probe)?;
+        let read = shared.as_ref().unwrap_or(hidden);
+        pass.observe(probe, Site::AttentionInput, read)?;
+        let attention = self.attention.run(pass, read, probe)?;
+        pass.observe(probe, Site::ResidualMid, hidden)?;
         if self.spec.wiring == Wiring::Parallel {
             shared = input(backend, &self.mlp_norms, hidden)?;
         }
-        let mlp = self
-            .mlp
-            .run(pass, shared.as_ref().unwrap_or(hidden), probe)?;
+        let read = shared.as_ref().unwrap_or(hidden);
+        pass.observe(probe, Site::MlpInput, read)?;
+        let mlp = self.mlp.run(pass, read, probe)?;
         drop(shared);
         self.join(pass, hidden, attention, Site::AttentionOutput, probe)?;
         self.join(pass, hidden, mlp, Site::MlpOutput, probe)

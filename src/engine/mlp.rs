@@ -52,9 +52,9 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         match self {
-            Self::Gated(mlp) => {
-                mlp.run(backend, input, |gate| pass.observe(probe, Site::Gate, gate))
-            }
+            Self::Gated(mlp) => mlp.run(backend, input, |site, tensor| {
+                pass.observe(probe, site, tensor)
+            }),
             Self::Plain {
                 up,
                 down,
@@ -63,6 +63,7 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
                 let mut inner = up.apply(backend, input)?;
                 backend.activate(&mut inner, *activation)?;
                 pass.observe(probe, Site::Gate, &inner)?;
+                pass.observe(probe, Site::MlpInner, &inner)?;
                 down.apply(backend, &inner)
             }
             Self::Experts(weights) => experts::run(pass.forward, weights, input),
@@ -93,19 +94,19 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
         })
     }
 
-    /// `down(activation(gate(x)) * (up(x) + offset))`; `observe` sees the activation's output.
+    /// `down(activation(gate(x)) * (up(x) + offset))`; `observe` sees the sites inside.
     pub(super) fn run(
         &self,
         backend: &B,
         input: &B::Tensor,
-        observe: impl FnOnce(&B::Tensor) -> Result<()>,
+        mut observe: impl FnMut(Site, &B::Tensor) -> Result<()>,
     ) -> Result<B::Tensor> {
         let mut inner = self.gate.apply(backend, input)?;
         if let Some(limit) = self.limit {
             backend.clamp(&mut inner, f32::NEG_INFINITY, limit)?;
         }
         backend.activate(&mut inner, self.activation)?;
-        observe(&inner)?;
+        observe(Site::Gate, &inner)?;
         let mut up = self.up.apply(backend, input)?;
         if let Some(limit) = self.limit {
             backend.clamp(&mut up, -limit, limit)?;
@@ -115,6 +116,7 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
         }
         backend.multiply(&mut inner, &up)?;
         drop(up);
+        observe(Site::MlpInner, &inner)?;
         self.down.apply(backend, &inner)
     }
 }

@@ -30,6 +30,11 @@ impl<'m, B: Backend> Projection<'m, B> {
     pub(super) fn apply(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
         backend.linear(x, &self.weight, self.bias.as_ref())
     }
+
+    /// `x W^T`
+    pub(super) fn product(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        backend.linear(x, &self.weight, None)
+    }
 }
 
 /// Puts a norm's vectors on the device.

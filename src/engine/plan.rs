@@ -17,10 +17,35 @@ pub struct Plan {
     pub raw: Vec<Site>,
     /// Attention maps that go to the recorder.
     pub attention: AttentionCapture,
+    /// Layers whose maps are captured for every head; none for all of them.
+    pub head_layers: Option<Vec<usize>>,
+    /// For each sequence the ascending positions of some tokens: what these keys give to the
+    /// attention output of every layer goes to the recorder.
+    pub keys: Option<Vec<Vec<usize>>>,
     /// Whether to compute the next-token negative log-likelihood.
     pub nll: bool,
     /// How many of the last position's logits to report.
     pub last_logits: usize,
+}
+
+impl Default for Plan {
+    /// Observes nothing.
+    fn default() -> Self {
+        Self {
+            statistics: StatisticsRequest {
+                top_k: 0,
+                abs_threshold: f32::INFINITY,
+                rel_threshold: 0.0,
+            },
+            sites: Vec::new(),
+            raw: Vec::new(),
+            attention: AttentionCapture::default(),
+            head_layers: None,
+            keys: None,
+            nll: false,
+            last_logits: 0,
+        }
+    }
 }
 
 impl Plan {
@@ -29,10 +54,16 @@ impl Plan {
         Self {
             statistics,
             sites: vec![site],
-            raw: Vec::new(),
-            attention: AttentionCapture::default(),
-            nll: false,
-            last_logits: 0,
+            ..Self::default()
+        }
+    }
+
+    /// The maps to capture in a layer.
+    pub fn attention_of(&self, layer: usize) -> AttentionCapture {
+        let every = self.head_layers.as_ref();
+        AttentionCapture {
+            heads: self.attention.heads && every.is_none_or(|layers| layers.contains(&layer)),
+            ..self.attention
         }
     }
 
@@ -52,6 +83,7 @@ impl Plan {
     pub(super) fn needs_layers(&self) -> bool {
         self.needs_final_norm()
             || self.attention.any()
+            || self.keys.is_some()
             || Site::ALL
                 .iter()
                 .any(|site| site.per_layer() && self.observes(*site))

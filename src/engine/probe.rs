@@ -26,6 +26,20 @@ pub trait Recorder {
 
     /// The attention maps of one sequence in a layer.
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()>;
+
+    /// What attention makes of one sequence in a layer (`whole`), and what the plan's keys give to
+    /// it (`part`): `[tokens, columns]` each, through the output projection but without its bias,
+    /// and before any norm or factor on the way to the residual stream.
+    fn attention_parts(
+        &mut self,
+        _layer: usize,
+        _sequence: usize,
+        _columns: usize,
+        _whole: &[f32],
+        _part: &[f32],
+    ) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A recorder for runs that capture nothing.
@@ -94,7 +108,8 @@ impl<'r, B: Backend> Probe<'r, B> {
     /// Refuses a layer's output that overflowed when its attention maps are captured and its
     /// statistics, which would tell, are not asked for.
     pub(super) fn guard(&self, layer: usize, batch: &Batch, hidden: &B::Tensor) -> Result<()> {
-        if !self.plan.attention.any() || self.plan.sites.contains(&Site::LayerOutput) {
+        let captured = self.plan.attention.any() || self.plan.keys.is_some();
+        if !captured || self.plan.sites.contains(&Site::LayerOutput) {
             return Ok(());
         }
         let request = StatisticsRequest {
@@ -123,6 +138,26 @@ impl<'r, B: Backend> Probe<'r, B> {
         for (index, maps) in maps.into_iter().enumerate() {
             self.recorder
                 .attention(layer, batch.first_sequence + index, maps)?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what the plan's keys give to the attention output.
+    pub(super) fn attention_parts(
+        &mut self,
+        layer: usize,
+        batch: &Batch,
+        whole: &B::Tensor,
+        part: &B::Tensor,
+    ) -> Result<()> {
+        let columns = self.backend.columns(whole);
+        let (whole, part) = (self.backend.download(whole)?, self.backend.download(part)?);
+        for (index, rows) in batch.rows.iter().enumerate() {
+            let values = rows.start * columns..rows.end * columns;
+            let (whole, part) = (&whole[values.clone()], &part[values]);
+            let sequence = batch.first_sequence + index;
+            self.recorder
+                .attention_parts(layer, sequence, columns, whole, part)?;
         }
         Ok(())
     }

@@ -14,10 +14,7 @@ use crate::{
     backend::{Backend, Rows},
     error::{Error, Result},
     interrupt,
-    model::{
-        Model,
-        spec::{Layer, Mlp},
-    },
+    model::Model,
     progress::Progress,
 };
 
@@ -136,13 +133,14 @@ fn batches(sequences: &[Vec<u32>], target: usize) -> Vec<Batch> {
 
 /// Refuses sites that the model does not have.
 fn check_sites(model: &Model, plan: &Plan) -> Result<()> {
-    let experts = |layer: &Layer| matches!(layer.mlp, Mlp::Experts(_));
-    if plan.observes(Site::Gate) && model.spec.layers.iter().any(experts) {
-        return Err(Error::usage(
-            "site `gate`",
-            "this model has layers of experts, where tokens have no common gate",
-        )
-        .remedy("observe mlp_output instead"));
+    for site in Site::ALL {
+        if plan.observes(site) && !site.exists_in(&model.spec) {
+            return Err(Error::usage(
+                format!("site `{}`", site.name()),
+                "this model has layers of experts, inside which tokens go different ways",
+            )
+            .remedy("observe mlp_output instead"));
+        }
     }
     Ok(())
 }

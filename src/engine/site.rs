@@ -3,7 +3,10 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    model::spec::{DecoderSpec, Layer, Mlp},
+};
 
 /// A tensor of the forward pass. One of `[tokens, hidden_size]` unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -13,6 +16,8 @@ pub enum Site {
     Embedding,
     /// The residual stream as a layer receives it.
     LayerInput,
+    /// What attention reads: the output of the norm before it, where there is one.
+    AttentionInput,
     /// Queries as the dot product sees them, after rotation: `[tokens, heads * head_dim]`.
     Q,
     /// Keys as the dot product sees them, after rotation: `[tokens, kv_heads * head_dim]`.
@@ -21,8 +26,16 @@ pub enum Site {
     V,
     /// What attention adds to the residual stream, after the output projection.
     AttentionOutput,
+    /// The residual stream that the MLP's part of the layer starts from: with what attention added,
+    /// or, where both parts run side by side, the layer's input.
+    ResidualMid,
+    /// What the MLP reads: the output of the norm before it, where there is one.
+    MlpInput,
     /// The activation function's output in the MLP: `[tokens, intermediate_size]`.
     Gate,
+    /// What the MLP's down projection reads: `[tokens, intermediate_size]`. Without a gate the
+    /// activation function's output once more.
+    MlpInner,
     /// What the MLP adds to the residual stream, after the down projection.
     MlpOutput,
     /// The residual stream after a layer: the hidden state in which massive activations are
@@ -34,14 +47,18 @@ pub enum Site {
 
 impl Site {
     /// All sites, in the order of the forward pass.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Embedding,
         Self::LayerInput,
+        Self::AttentionInput,
         Self::Q,
         Self::K,
         Self::V,
         Self::AttentionOutput,
+        Self::ResidualMid,
+        Self::MlpInput,
         Self::Gate,
+        Self::MlpInner,
         Self::MlpOutput,
         Self::LayerOutput,
         Self::FinalNorm,
@@ -52,11 +69,15 @@ impl Site {
         match self {
             Self::Embedding => "embedding",
             Self::LayerInput => "layer_input",
+            Self::AttentionInput => "attention_input",
             Self::Q => "q",
             Self::K => "k",
             Self::V => "v",
             Self::AttentionOutput => "attention_output",
+            Self::ResidualMid => "residual_mid",
+            Self::MlpInput => "mlp_input",
             Self::Gate => "gate",
+            Self::MlpInner => "mlp_inner",
             Self::MlpOutput => "mlp_output",
             Self::LayerOutput => "layer_output",
             Self::FinalNorm => "final_norm",
@@ -73,6 +94,12 @@ impl Site {
                 Error::usage(format!("site `{name}`"), "there is no such site")
                     .remedy(format!("choose from {}", names.join(", ")))
             })
+    }
+
+    /// Whether the model has this site. Experts have no inner tensor that all tokens share.
+    pub fn exists_in(self, spec: &DecoderSpec) -> bool {
+        let experts = |layer: &Layer| matches!(layer.mlp, Mlp::Experts(_));
+        !matches!(self, Self::Gate | Self::MlpInner) || !spec.layers.iter().any(experts)
     }
 
     /// Whether every layer has this site; the others count as layer 0.

@@ -4,11 +4,13 @@
 //! command line and writes no file.
 #![forbid(unsafe_code)]
 
+pub mod activation_figures;
 pub mod attention_share;
 pub mod capture;
 pub mod compare;
 pub mod existence_validation;
 pub mod published;
+pub mod self_attention;
 mod summary;
 pub mod tokens_analysis;
 pub mod top_activation_magnitude;

@@ -22,8 +22,8 @@ use self::{
     pool::{Buffer, Pool},
 };
 use super::{
-    AttentionMaps, AttentionRequest, Backend, HeadRequest, NormWeights, Rotation, Rows, Statistics,
-    StatisticsRequest,
+    AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Rotation, Rows,
+    Statistics, StatisticsRequest,
 };
 use crate::{
     error::Result,
@@ -270,10 +270,20 @@ impl Backend for Cpu {
         v: &Tensor,
         sequences: &[Rows],
         request: &AttentionRequest<'_, Vec<f32>>,
-    ) -> Result<(Tensor, Vec<AttentionMaps>)> {
-        let mut out = self.tensor(q.rows, request.heads * request.value_dim);
-        let maps = attention::run(q, k, v, sequences, request, &mut out.values)?;
-        Ok((out, maps))
+    ) -> Result<AttentionOutput<Tensor>> {
+        let columns = request.heads * request.value_dim;
+        let mut context = self.tensor(q.rows, columns);
+        let mut subset = request.subset.map(|_| self.tensor(q.rows, columns));
+        let out = attention::Outputs {
+            context: &mut context.values,
+            subset: subset.as_mut().map(|subset| &mut subset.values[..]),
+        };
+        let maps = attention::run(q, k, v, sequences, request, out)?;
+        Ok(AttentionOutput {
+            context,
+            maps,
+            subset,
+        })
     }
 
     fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {

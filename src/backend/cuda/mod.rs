@@ -23,8 +23,8 @@ pub use weights::Matrix;
 use std::{cell::RefCell, rc::Rc};
 
 use super::{
-    AttentionMaps, AttentionRequest, Backend, HeadRequest, NormWeights, Rotation, Rows, Statistics,
-    StatisticsRequest,
+    AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Rotation, Rows,
+    Statistics, StatisticsRequest,
 };
 use crate::{
     error::{Error, Result},
@@ -170,7 +170,7 @@ impl<D: Device> Backend for Cuda<D> {
         _v: &Tensor<D>,
         _sequences: &[Rows],
         _request: &AttentionRequest<'_, Buffer<D>>,
-    ) -> Result<(Tensor<D>, Vec<AttentionMaps>)> {
+    ) -> Result<AttentionOutput<Tensor<D>>> {
         Err(Error::new("CUDA", "its attention is not in this version").remedy("use --device cpu"))
     }
 

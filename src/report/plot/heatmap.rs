@@ -8,6 +8,7 @@ use super::colour::viridis;
 use super::font::{fit, text_width};
 use super::palette::{INK, MUTED, RED};
 use super::raster::encode_png;
+use super::spread::Spread;
 use super::svg::{Anchor, Svg, Text};
 use super::ticks;
 use crate::error::Result;
@@ -34,9 +35,46 @@ const BAR_TICKS: f64 = 44.0;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heatmap {
     /// Above the map: "Layer 1".
-    pub title: String,
-    /// Row by row: one row per query, one column per key. Entries that are not finite stay blank.
-    pub values: Vec<f32>,
+    title: String,
+    rows: usize,
+    columns: usize,
+    /// `[rows, columns]` in cells; NaN where a cell stays blank.
+    cells: Vec<f32>,
+}
+
+impl Heatmap {
+    /// A map of `[rows, columns]` `values`: one row per query, one column per key. Entries that are not
+    /// finite stay blank. Only what can be shown is kept: large maps share cells.
+    pub fn new(title: String, values: &[f32], rows: usize, columns: usize) -> Self {
+        let bin = bin(rows, columns);
+        let across = columns.div_ceil(bin);
+        let mut cells = vec![f32::NAN; rows.div_ceil(bin) * across];
+        for (row, values) in values.chunks(columns.max(1)).enumerate() {
+            for (column, value) in values.iter().enumerate().filter(|(_, v)| v.is_finite()) {
+                // The mean would hide a sink: one bright column among many dark ones.
+                if let Some(cell) = cells.get_mut(row / bin * across + column / bin) {
+                    // f32::max prefers the number over NaN.
+                    *cell = cell.max(*value);
+                }
+            }
+        }
+        Self {
+            title,
+            rows,
+            columns,
+            cells,
+        }
+    }
+
+    /// Number of keys.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+}
+
+/// Values along either side that share a cell.
+fn bin(rows: usize, columns: usize) -> usize {
+    rows.max(columns).div_ceil(MAX_CELLS).max(1)
 }
 
 /// Maps of one shape, [`row_labels`](Self::row_labels) x [`column_labels`](Self::column_labels).
@@ -133,12 +171,14 @@ impl HeatmapGrid {
                 MAP_TITLE_SIZE,
             )
         });
-        let cells = layout.bin_values(&map.values, self.row_labels.len(), self.column_labels.len());
-        let (low, high) = range(&cells);
+        let cells = &map.cells;
+        let (low, high) = range(cells);
         if low <= high {
             // A map of one value is drawn in the middle colour of a scale around it.
             let bar = ticks::linear_inside(low, high, 7);
-            let png = colour_cells(&cells, layout.cell_columns, layout.cell_rows, &bar)?;
+            let bin = bin(map.rows, map.columns);
+            let (rows, columns) = (map.rows.div_ceil(bin), map.columns.div_ceil(bin));
+            let png = colour_cells(cells, columns, rows, &bar)?;
             svg.pixels(x, y, width, height, &png);
             draw_bar(svg, &bar, x + width + BAR_GAP, y, height)?;
         } else {
@@ -184,8 +224,6 @@ impl HeatmapGrid {
 /// Sizes shared by all maps of a grid.
 struct Layout {
     bin: usize,
-    cell_rows: usize,
-    cell_columns: usize,
     map_width: f64,
     map_height: f64,
     label_size: f64,
@@ -201,17 +239,23 @@ impl Layout {
     fn new(grid: &HeatmapGrid) -> Self {
         let (rows, columns) = (grid.row_labels.len(), grid.column_labels.len());
         let most = rows.max(columns).max(1);
-        let bin = most.div_ceil(MAX_CELLS);
         let side = (most as f64 * LABEL_PITCH).clamp(MAP_SIDES.0, MAP_SIDES.1);
         let unit = side / most as f64;
         let label_size = (unit * 0.9).clamp(8.0, 11.0);
         let (map_width, map_height) = ((columns.max(1)) as f64 * unit, (rows.max(1)) as f64 * unit);
         let label = |text: &String, bold: bool| fit(text, label_size, bold, LABEL_WIDTH);
-        let row_labels: Vec<_> = spread(rows, unit, &BTreeSet::new())
+        let spread = |count| Spread {
+            count,
+            unit,
+            pitch: LABEL_PITCH,
+        };
+        let row_labels: Vec<_> = spread(rows)
+            .choose(&BTreeSet::new())
             .into_iter()
             .map(|row| (row, label(&grid.row_labels[row], false)))
             .collect();
-        let column_labels: Vec<_> = spread(columns, unit, &grid.emphasised)
+        let column_labels: Vec<_> = spread(columns)
+            .choose(&grid.emphasised)
             .into_iter()
             .map(|column| {
                 let bold = grid.emphasised.contains(&column);
@@ -226,9 +270,7 @@ impl Layout {
         };
         let row_label_width = widest(&row_labels) + 8.0;
         Self {
-            bin,
-            cell_rows: rows.div_ceil(bin),
-            cell_columns: columns.div_ceil(bin),
+            bin: bin(rows, columns),
             map_width,
             map_height,
             label_size,
@@ -239,45 +281,6 @@ impl Layout {
             column_labels,
         }
     }
-
-    /// The largest finite value of each cell; NaN where there is none. The mean would hide a sink: one
-    /// bright column among many dark ones.
-    fn bin_values(&self, values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-        let mut cells = vec![f32::NAN; self.cell_rows * self.cell_columns];
-        for row in 0..rows {
-            for column in 0..columns {
-                let Some(value) = values.get(row * columns + column) else {
-                    return cells;
-                };
-                if value.is_finite() {
-                    let cell = &mut cells[row / self.bin * self.cell_columns + column / self.bin];
-                    // f32::max prefers the number over NaN.
-                    *cell = cell.max(*value);
-                }
-            }
-        }
-        cells
-    }
-}
-
-/// Which of `count` labels at distance `unit` to show: those of `first` where they have room, then
-/// every n-th that does not touch them.
-fn spread(count: usize, unit: f64, first: &BTreeSet<usize>) -> Vec<usize> {
-    // The clearance is in whole labels; a hair of tolerance keeps 9.0 / 9.0 from becoming 2.
-    let clearance = (LABEL_PITCH / unit - 1e-6).ceil().max(1.0) as usize;
-    let mut shown: BTreeSet<usize> = BTreeSet::new();
-    let candidates = first
-        .iter()
-        .copied()
-        .filter(|&label| label < count)
-        .chain((0..count).step_by(clearance));
-    for label in candidates {
-        let from = label.saturating_sub(clearance - 1);
-        if shown.range(from..label + clearance).next().is_none() {
-            shown.insert(label);
-        }
-    }
-    shown.into_iter().collect()
 }
 
 /// Least and largest finite value; (inf, -inf) if there is none.
@@ -349,34 +352,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_thin_out_but_keep_the_emphasised() {
-        let emphasised = BTreeSet::from([0, 7]);
-        assert_eq!(spread(4, 20.0, &emphasised), [0, 1, 2, 3]);
-        assert_eq!(spread(12, 3.0, &emphasised), [0, 3, 7]);
-        assert_eq!(spread(12, 3.0, &BTreeSet::new()), [0, 3, 6, 9]);
-        assert_eq!(spread(3, 9.0, &BTreeSet::new()), [0, 1, 2]);
-        assert!(spread(0, 9.0, &emphasised).is_empty());
-    }
-
-    #[test]
     fn cells_take_the_largest_value() {
+        let mut values = vec![f32::NAN; 600 * 600];
+        values[600 * 4 + 2] = -1.0;
+        values[600 * 3] = -5.0;
+        let map = Heatmap::new(String::new(), &values, 600, 600);
+        assert_eq!(map.cells.len(), 200 * 200);
+        assert_eq!(map.cells[200], -1.0);
+        assert!(map.cells[0].is_nan());
         let grid = HeatmapGrid {
             title: String::new(),
             note: String::new(),
-            maps: vec![],
+            maps: vec![map],
             row_labels: vec!["t".into(); 600],
             column_labels: vec!["t".into(); 600],
             emphasised: BTreeSet::new(),
         };
-        let layout = Layout::new(&grid);
-        assert_eq!((layout.bin, layout.cell_rows), (3, 200));
-        let mut values = vec![f32::NAN; 600 * 600];
-        values[600 * 4 + 2] = -1.0;
-        values[600 * 3] = -5.0;
-        let cells = layout.bin_values(&values, 600, 600);
-        assert_eq!(cells[200], -1.0);
-        assert!(cells[0].is_nan());
-        assert!(grid.full_note(&layout).contains("largest of 3 x 3"));
+        let note = grid.full_note(&Layout::new(&grid));
+        assert!(note.contains("largest of 3 x 3"), "{note}");
     }
 
     #[test]

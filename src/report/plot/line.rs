@@ -78,6 +78,23 @@ pub struct LineChart {
 impl LineChart {
     /// The chart as an SVG document.
     pub fn to_svg(&self) -> String {
+        self.draw().finish()
+    }
+
+    /// Charts one below the other, under one title.
+    pub fn column(title: &str, charts: &[Self]) -> String {
+        let parts: Vec<Svg> = charts.iter().map(Self::draw).collect();
+        let mut svg = Svg::column(title, MARGIN + TITLE_SIZE, &parts);
+        let shown = fit(title, TITLE_SIZE, true, WIDTH - 2.0 * MARGIN);
+        svg.text(Text {
+            anchor: Anchor::Middle,
+            bold: true,
+            ..Text::new(&shown, WIDTH / 2.0, MARGIN + TITLE_SIZE, TITLE_SIZE)
+        });
+        svg.finish()
+    }
+
+    fn draw(&self) -> Svg {
         let mut svg = Svg::new(WIDTH, HEIGHT, &self.title);
         let y_axis = self.y_axis();
         let tick_width = y_axis
@@ -86,7 +103,11 @@ impl LineChart {
             .map(|tick| text_width(&tick.label, TICK_SIZE, false))
             .fold(0.0, f64::max);
         let left = MARGIN + LABEL_SIZE + 12.0 + tick_width + 8.0;
-        let title_base = MARGIN + TITLE_SIZE;
+        let title_base = if self.title.is_empty() {
+            MARGIN
+        } else {
+            MARGIN + TITLE_SIZE
+        };
         let legend_rows = self.legend_rows(WIDTH - left - MARGIN);
         let top = title_base + 12.0 + legend_rows.len() as f64 * 24.0 + 6.0;
         let x_data = self.x_data();
@@ -114,7 +135,7 @@ impl LineChart {
         for series in &self.series {
             draw_series(&mut svg, &plot, series);
         }
-        svg.finish()
+        svg
     }
 
     fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {

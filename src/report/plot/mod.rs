@@ -9,6 +9,9 @@ mod heatmap;
 mod layers;
 mod line;
 mod raster;
+mod ridges;
+mod scene;
+mod spread;
 mod svg;
 mod ticks;
 
@@ -16,6 +19,7 @@ pub use heatmap::{Heatmap, HeatmapGrid};
 pub use layers::{LayerMap, LayerMaps};
 pub use line::{Highlight, LineChart, Marker, Scale, Series};
 pub use raster::{encode_png, svg_to_png};
+pub use ridges::{RidgeGrid, RidgePlot, RidgeShape};
 
 /// Colours of the Okabe-Ito palette, told apart by readers with any colour vision.
 pub mod palette {
@@ -31,6 +35,12 @@ pub mod palette {
     pub const PURPLE: &str = "#cc79a7";
     /// Fifth series.
     pub const SKY: &str = "#56b4e9";
+    /// [`BLUE`] in the background: the median beside the maximum.
+    pub const BLUE_TINT: &str = "#9cc8e4";
+    /// [`VERMILION`] in the background.
+    pub const VERMILION_TINT: &str = "#f0bd96";
+    /// [`GREEN`] in the background.
+    pub const GREEN_TINT: &str = "#9bd6c3";
     /// Highlighted regions, behind the data.
     pub const HIGHLIGHT: &str = "#fdf1d6";
     /// Text and axes.
@@ -39,6 +49,8 @@ pub mod palette {
     pub(super) const MUTED: &str = "#555555";
     /// Grid lines.
     pub(super) const GRID: &str = "#e3e3e3";
+    /// Walls of 3-D plots.
+    pub(super) const WALL: &str = "#f6f6f6";
     /// Emphasised labels: dark enough to read at small sizes.
     pub(super) const RED: &str = "#c00000";
 }

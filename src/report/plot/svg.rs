@@ -30,6 +30,8 @@ pub(super) struct Text<'a> {
     pub(super) fill: &'a str,
     /// Reads upwards instead of to the right.
     pub(super) upwards: bool,
+    /// Turned by so many degrees, clockwise.
+    pub(super) angle: f64,
 }
 
 impl<'a> Text<'a> {
@@ -43,6 +45,7 @@ impl<'a> Text<'a> {
             bold: false,
             fill: INK,
             upwards: false,
+            angle: 0.0,
         }
     }
 }
@@ -115,6 +118,18 @@ impl Svg {
         ));
     }
 
+    /// A polygon without an outline.
+    pub(super) fn area(&mut self, points: &[(f64, f64)], fill: &str, opacity: f64) {
+        let points = join_points(points);
+        let opacity = match num(opacity).as_str() {
+            "1" => String::new(),
+            share => format!(r#" fill-opacity="{share}""#),
+        };
+        self.push(format_args!(
+            r#"<polygon points="{points}" fill="{fill}"{opacity}/>"#
+        ));
+    }
+
     pub(super) fn circle(&mut self, x: f64, y: f64, radius: f64, fill: &str, stroke: &str) {
         self.push(format_args!(
             r#"<circle cx="{}" cy="{}" r="{}" fill="{fill}" stroke="{stroke}" stroke-width="1.2"/>"#,
@@ -141,8 +156,9 @@ impl Svg {
             format!(r#" fill="{}""#, text.fill)
         };
         let (x, y) = (num(text.x), num(text.y));
-        let place = if text.upwards {
-            format!(r#"transform="translate({x} {y}) rotate(-90)""#)
+        let angle = if text.upwards { -90.0 } else { text.angle };
+        let place = if angle != 0.0 {
+            format!(r#"transform="translate({x} {y}) rotate({})""#, num(angle))
         } else {
             format!(r#"x="{x}" y="{y}""#)
         };
@@ -163,6 +179,25 @@ impl Svg {
             num(height),
             STANDARD.encode(png)
         ));
+    }
+
+    /// Documents one below the other, below a heading of height `top` that the caller draws.
+    pub(super) fn column(title: &str, top: f64, parts: &[Self]) -> Self {
+        let width = parts.iter().map(|part| part.width).fold(0.0, f64::max);
+        let height: f64 = parts.iter().map(|part| part.height).sum();
+        let mut svg = Self::new(width, top + height, title);
+        let mut y = top;
+        for part in parts {
+            let (width, height) = (num(part.width), num(part.height));
+            svg.push(format_args!(
+                r#"<svg y="{}" width="{width}" height="{height}" viewBox="0 0 {width} {height}">"#,
+                num(y)
+            ));
+            svg.body.push_str(&part.body);
+            svg.push(format_args!("</svg>"));
+            y += part.height;
+        }
+        svg
     }
 
     pub(super) fn finish(self) -> String {

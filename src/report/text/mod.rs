@@ -2,6 +2,7 @@
 //! working. Pure functions from plain data to text; Python's number and string formats included.
 
 mod existence;
+mod features;
 mod perplexity;
 mod python;
 mod reset;
@@ -9,6 +10,7 @@ mod tensor;
 mod tokens;
 
 pub use existence::{EXISTENCE_FILE, TextDtype, existence_text};
+pub use features::{FEATURES_FILE, LayerFeatures, features_text};
 pub use perplexity::{PERPLEXITY_FILE, PerplexityText, perplexity_text};
 pub use python::{python_float, python_str_repr};
 pub use reset::{Reset, TokenGroup, reset_file, reset_text};

@@ -1,6 +1,9 @@
-//! Attention maps: a second walk over the queries, a block of rows at a time.
+//! Attention maps, and the part of the output that comes from some keys: a second walk over the
+//! queries, a block of rows at a time.
 //!
-//! Memory is linear in T per head; only the maps that were asked for are kept.
+//! As many blocks as there are workers are in memory at once, so that beyond the maps asked for
+//! memory is linear in T per head. They are added up in the order of the queries: sums do not depend
+//! on the number of workers.
 #![forbid(unsafe_code)]
 
 use rayon::prelude::*;
@@ -19,6 +22,14 @@ use crate::{
     interrupt,
 };
 
+/// Some keys of a sequence, and where what they give is written.
+pub(super) struct Subset<'a> {
+    /// Ascending positions.
+    pub(super) keys: &'a [usize],
+    /// `[T, heads * value_dim]`
+    pub(super) out: &'a mut [f32],
+}
+
 /// Maps of the query positions of one block.
 struct Block {
     first: usize,
@@ -31,24 +42,54 @@ struct Block {
     head_logits: Vec<f32>,
     /// `[heads, columns]` sums over the block's queries.
     received: Vec<f32>,
+    /// `[positions, heads * value_dim]`: what the subset gives.
+    part: Vec<f32>,
 }
 
-/// The maps of one sequence.
-pub(super) fn capture(sequence: Sequence<'_>) -> Result<AttentionMaps> {
+/// The maps of one sequence, and what the keys of `subset` give to its queries.
+pub(super) fn capture(
+    sequence: Sequence<'_>,
+    mut subset: Option<Subset<'_>>,
+) -> Result<AttentionMaps> {
     let starts: Vec<usize> = (0..sequence.length).step_by(QUERIES).collect();
-    let blocks: Vec<Block> = starts
-        .into_par_iter()
-        .map(|first| {
-            interrupt::check()?;
-            Ok(block(sequence, first))
-        })
-        .collect::<Result<_>>()?;
-    Ok(assemble(sequence, &blocks))
+    let mut maps = empty(sequence);
+    for wave in starts.chunks(rayon::current_num_threads()) {
+        let keys = subset.as_ref().map(|subset| subset.keys);
+        let blocks: Vec<Block> = wave
+            .par_iter()
+            .map(|first| {
+                interrupt::check()?;
+                Ok(block(sequence, *first, keys))
+            })
+            .collect::<Result<_>>()?;
+        for block in &blocks {
+            take(sequence, &mut maps, block);
+            if let Some(subset) = &mut subset {
+                let columns = sequence.request.heads * sequence.request.value_dim;
+                let start = block.first * columns;
+                subset.out[start..start + block.part.len()].copy_from_slice(&block.part);
+            }
+        }
+    }
+    if let Some(mass) = &mut maps.sink_mass {
+        let columns = sequence.request.map_columns(sequence.length);
+        for row in mass.chunks_exact_mut(columns) {
+            let (extra, keys) = row.split_at_mut(columns - sequence.length);
+            for value in extra {
+                *value /= sequence.length as f32;
+            }
+            for (key, value) in keys.iter_mut().enumerate() {
+                *value /= sequence.request.viewers(key, sequence.length) as f32;
+            }
+        }
+    }
+    Ok(maps)
 }
 
-fn block(sequence: Sequence<'_>, first: usize) -> Block {
+fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Block {
     let request = sequence.request;
     let (heads, width) = (request.heads, request.head_dim);
+    let value_width = request.value_dim;
     let columns = request.map_columns(sequence.length);
     let extra = columns - sequence.length;
     let positions = QUERIES.min(sequence.length - first);
@@ -62,11 +103,13 @@ fn block(sequence: Sequence<'_>, first: usize) -> Block {
         head_probs: vec![f32::NAN; size(request.capture.heads, heads * positions * columns)],
         head_logits: vec![f32::NAN; size(request.capture.heads, heads * positions * columns)],
         received: vec![0.0; size(request.capture.sink, heads * columns)],
+        part: vec![0.0; size(subset.is_some(), positions * heads * value_width)],
     };
     let mut queries = Vec::new();
     let mut products = vec![0.0; positions * keys];
     let (mut logits, mut probs) = (Vec::new(), Vec::new());
     for head in 0..heads {
+        let kv_head = head / sequence.group();
         sequence.gather_queries(first..first + positions, head..head + 1, &mut queries);
         gemm::multiply(
             Shape {
@@ -82,7 +125,7 @@ fn block(sequence: Sequence<'_>, first: usize) -> Block {
                 row_stride: width,
                 column_stride: 1,
             },
-            sequence.keys(head / sequence.group(), 0),
+            sequence.keys(kv_head, 0),
             1,
         );
         for row in 0..positions {
@@ -110,6 +153,14 @@ fn block(sequence: Sequence<'_>, first: usize) -> Block {
                 }
                 if request.capture.sink {
                     add(&mut block.received[head * columns + column..], probs);
+                }
+            }
+            if let Some(subset) = subset {
+                let start = (row * heads + head) * value_width;
+                let part = &mut block.part[start..start + value_width];
+                for key in subset.iter().filter(|key| visible.contains(key)) {
+                    let value = &sequence.values(kv_head, *key).values[..value_width];
+                    add_scaled(part, value, probs[extra + key - visible.start]);
                 }
             }
         }
@@ -141,58 +192,63 @@ fn add(sum: &mut [f32], values: &[f32]) {
     }
 }
 
-fn assemble(sequence: Sequence<'_>, blocks: &[Block]) -> AttentionMaps {
+/// `sum += values * factor`
+fn add_scaled(sum: &mut [f32], values: &[f32], factor: f32) {
+    vectorise(
+        #[inline(always)]
+        || {
+            for (sum, value) in sum.iter_mut().zip(values) {
+                *sum += value * factor;
+            }
+        },
+    );
+}
+
+/// The maps that are asked for, with every entry hidden.
+fn empty(sequence: Sequence<'_>) -> AttentionMaps {
+    let (length, heads) = (sequence.length, sequence.request.heads);
+    let columns = sequence.request.map_columns(length);
+    let capture = sequence.request.capture;
+    let hidden = |wanted: bool, count: usize| wanted.then(|| vec![f32::NAN; count]);
+    AttentionMaps {
+        probs_mean: hidden(capture.mean, length * columns),
+        logits_mean: hidden(capture.mean, length * columns),
+        probs: hidden(capture.heads, heads * length * columns),
+        logits: hidden(capture.heads, heads * length * columns),
+        sink_mass: capture.sink.then(|| vec![0.0; heads * columns]),
+    }
+}
+
+/// Puts a block into its place in the maps.
+fn take(sequence: Sequence<'_>, maps: &mut AttentionMaps, block: &Block) {
     let (length, heads) = (sequence.length, sequence.request.heads);
     let columns = sequence.request.map_columns(length);
     let extra = columns - length;
-    let capture = sequence.request.capture;
-    let mean = |part: &dyn Fn(&Block) -> &[f32]| -> Vec<f32> {
-        let mut map = Vec::with_capacity(length * columns);
-        for block in blocks {
-            for (row, sums) in part(block).chunks_exact(columns).enumerate() {
-                let visible = sequence.request.visible(block.first + row);
-                map.extend(sums.iter().enumerate().map(|(column, sum)| {
-                    if column < extra || visible.contains(&(column - extra)) {
-                        sum / heads as f32
-                    } else {
-                        f32::NAN
-                    }
-                }));
+    for (map, sums) in [
+        (&mut maps.probs_mean, &block.probs),
+        (&mut maps.logits_mean, &block.logits),
+    ] {
+        let Some(map) = map else { continue };
+        let rows = map[block.first * columns..].chunks_exact_mut(columns);
+        for (row, (out, sums)) in rows.zip(sums.chunks_exact(columns)).enumerate() {
+            let visible = sequence.request.visible(block.first + row);
+            for column in (0..extra).chain(visible.start + extra..visible.end + extra) {
+                out[column] = sums[column] / heads as f32;
             }
         }
-        map
-    };
-    let by_head = |part: &dyn Fn(&Block) -> &[f32]| -> Vec<f32> {
-        let mut map = Vec::with_capacity(heads * length * columns);
-        for head in 0..heads {
-            for block in blocks {
-                let rows = block.positions * columns;
-                map.extend_from_slice(&part(block)[head * rows..(head + 1) * rows]);
-            }
+    }
+    for (map, part) in [
+        (&mut maps.probs, &block.head_probs),
+        (&mut maps.logits, &block.head_logits),
+    ] {
+        let Some(map) = map else { continue };
+        let size = block.positions * columns;
+        for (head, part) in part.chunks_exact(size).enumerate() {
+            let start = (head * length + block.first) * columns;
+            map[start..start + size].copy_from_slice(part);
         }
-        map
-    };
-    let sink = || -> Vec<f32> {
-        let mut mass = vec![0.0; heads * columns];
-        for block in blocks {
-            add(&mut mass, &block.received);
-        }
-        for row in mass.chunks_exact_mut(columns) {
-            let (extra, keys) = row.split_at_mut(extra);
-            for value in extra {
-                *value /= length as f32;
-            }
-            for (key, value) in keys.iter_mut().enumerate() {
-                *value /= sequence.request.viewers(key, length) as f32;
-            }
-        }
-        mass
-    };
-    AttentionMaps {
-        probs_mean: capture.mean.then(|| mean(&|block| &block.probs)),
-        logits_mean: capture.mean.then(|| mean(&|block| &block.logits)),
-        probs: capture.heads.then(|| by_head(&|block| &block.head_probs)),
-        logits: capture.heads.then(|| by_head(&|block| &block.head_logits)),
-        sink_mass: capture.sink.then(sink),
+    }
+    if let Some(mass) = &mut maps.sink_mass {
+        add(mass, &block.received);
     }
 }

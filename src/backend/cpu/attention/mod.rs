@@ -115,6 +115,13 @@ impl<'a> Sequence<'a> {
     }
 }
 
+/// Where a call's tensors go, `[rows, heads * value_dim]` each.
+pub(super) struct Outputs<'a> {
+    pub(super) context: &'a mut [f32],
+    /// There if the request names a subset.
+    pub(super) subset: Option<&'a mut [f32]>,
+}
+
 /// Attention of every sequence into `out`, and the maps that were asked for.
 pub(super) fn run(
     q: &Tensor,
@@ -122,8 +129,9 @@ pub(super) fn run(
     v: &Tensor,
     sequences: &[Rows],
     request: &AttentionRequest<'_, Vec<f32>>,
-    out: &mut [f32],
+    out: Outputs<'_>,
 ) -> Result<Vec<AttentionMaps>> {
+    let columns = request.heads * request.value_dim;
     let sequence = |rows: &Rows| Sequence {
         q,
         k,
@@ -133,9 +141,8 @@ pub(super) fn run(
         request,
     };
     let mut tasks = Vec::new();
-    let mut rest = out;
+    let mut rest = out.context;
     for rows in sequences {
-        let columns = request.heads * request.value_dim;
         let (mine, others) = rest.split_at_mut(rows.len() * columns);
         rest = others;
         for (block, out) in mine.chunks_mut(QUERIES * columns).enumerate() {
@@ -151,13 +158,22 @@ pub(super) fn run(
         },
     );
     interrupt::check()?;
-    if !request.capture.any() {
+    let mut subset = request.subset.zip(out.subset);
+    if !request.capture.any() && subset.is_none() {
         return Ok(Vec::new());
     }
-    sequences
-        .iter()
-        .map(|rows| maps::capture(sequence(rows)))
-        .collect()
+    let mut maps = Vec::with_capacity(sequences.len());
+    for (index, rows) in sequences.iter().enumerate() {
+        let subset = subset.as_mut().map(|(keys, out)| maps::Subset {
+            keys: &keys[index],
+            out: &mut out[rows.start * columns..rows.end * columns],
+        });
+        maps.push(maps::capture(sequence(rows), subset)?);
+    }
+    if !request.capture.any() {
+        maps.clear();
+    }
+    Ok(maps)
 }
 
 #[cfg(test)]
@@ -225,7 +241,7 @@ mod tests {
         let (wide, narrow) = (heads * request.head_dim, kv_heads * request.head_dim);
         let (q, k) = (noise(LENGTH * wide, 1), noise(LENGTH * narrow, 2));
         let v = noise(LENGTH * kv_heads * value, 3);
-        let (out, maps) = cpu.attention(
+        let found = cpu.attention(
             &cpu.upload(LENGTH, wide, q.clone())?,
             &cpu.upload(LENGTH, narrow, k.clone())?,
             &cpu.upload(LENGTH, kv_heads * value, v.clone())?,
@@ -234,7 +250,9 @@ mod tests {
         )?;
         // ALiBi's biases reach 175 here, of which float32 keeps five decimals.
         let bound = if request.alibi.is_some() { 2e-5 } else { 2e-6 };
-        let mass = maps[0].sink_mass.as_ref().expect("asked for");
+        let mass = found.maps[0].sink_mass.as_ref().expect("asked for");
+        let part = found.subset.as_ref().expect("asked for");
+        let keys = &request.subset.expect("asked for")[0];
         for head in 0..heads {
             let mut received = vec![0.0; LENGTH];
             for query in 0..LENGTH {
@@ -244,14 +262,18 @@ mod tests {
                 }
                 for dimension in 0..value {
                     let column = head / (heads / kv_heads) * value + dimension;
-                    let values = v.iter().skip(column).step_by(kv_heads * value);
-                    let truth: f64 = probs
-                        .iter()
-                        .zip(values)
-                        .map(|(p, v)| p * f64::from(*v))
-                        .sum();
-                    let got = f64::from(out.row(query)[head * value + dimension]);
-                    assert!((got - truth).abs() < bound, "{head} {query}: {got} {truth}");
+                    let given =
+                        |key: &usize| probs[*key] * f64::from(v[key * kv_heads * value + column]);
+                    for (tensor, truth) in [
+                        (
+                            &found.context,
+                            (0..LENGTH).map(|key| given(&key)).sum::<f64>(),
+                        ),
+                        (part, keys.iter().map(given).sum()),
+                    ] {
+                        let got = f64::from(tensor.row(query)[head * value + dimension]);
+                        assert!((got - truth).abs() < bound, "{head} {query}: {got} {truth}");
+                    }
                 }
             }
             for (key, sum) in received.iter().enumerate() {
@@ -266,6 +288,8 @@ mod tests {
     #[test]
     fn options_match_double_precision_across_tiles() {
         let (alibi, sinks) = (Alibi::exact(3), vec![0.5, -1.0, 3.0]);
+        // First and last, the ends of a block of queries, neighbours.
+        let subset = [vec![0, 63, 64, 301, 302, LENGTH - 1]];
         let plain = || AttentionRequest {
             heads: 3,
             kv_heads: 1,
@@ -281,6 +305,7 @@ mod tests {
                 sink: true,
                 ..AttentionCapture::default()
             },
+            subset: Some(&subset),
         };
         let requests = [
             plain(),

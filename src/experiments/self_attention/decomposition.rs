@@ -1,0 +1,147 @@
+//! The attention output in two parts (section 4.2 of arXiv 2402.17762).
+#![forbid(unsafe_code)]
+
+use serde::Serialize;
+
+/// What attention adds for a query t is `a_t = W_o [sum_j p_tj v_j]`, heads side by side, without the
+/// projection's bias and before any norm or factor on the way to the residual stream. It is the sum of
+/// what the followed tokens C give, `m_t = W_o [sum over j in C of p_tj v_j]`, and the rest,
+/// `r_t = a_t - m_t`.
+///
+/// All values are means over the queries: tokens outside C that see at least one token of C. They are
+/// null without queries. If the followed tokens act as a bias, `m_t` is much the same for all queries
+/// (`similarity_followed` near 1).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decomposition {
+    /// How many queries there are.
+    pub queries: usize,
+    /// Mean `|a_t|` (Euclidean norm).
+    pub norm_attention: Option<f64>,
+    /// Mean `|m_t|`.
+    pub norm_followed: Option<f64>,
+    /// Mean `|r_t|`.
+    pub norm_rest: Option<f64>,
+    /// Mean cosine of `m_t` and `r_t`; queries where either is zero do not count.
+    pub cosine: Option<f64>,
+    /// Mean cosine of `m_t` and `m_u` over all pairs of different queries.
+    pub similarity_followed: Option<f64>,
+    /// Mean cosine of `r_t` and `r_u` over all pairs of different queries.
+    pub similarity_rest: Option<f64>,
+}
+
+impl Decomposition {
+    /// Of `[T, columns]` values `a` (`whole`) and `m` (`part`); `window` as attention has it.
+    pub(super) fn of(
+        followed: &[usize],
+        window: Option<usize>,
+        columns: usize,
+        whole: &[f32],
+        part: &[f32],
+    ) -> Self {
+        let sees_one = |query: usize| {
+            let first = window.map_or(0, |window| (query + 1).saturating_sub(window));
+            followed.iter().any(|key| (first..=query).contains(key))
+        };
+        let mut queries = 0;
+        let mut norms = [0.0; 3];
+        let (mut cosines, mut angles) = (0.0, 0usize);
+        let mut directions = [Directions::new(columns), Directions::new(columns)];
+        let rows = whole.chunks_exact(columns).zip(part.chunks_exact(columns));
+        for (query, (whole, part)) in rows.enumerate() {
+            if followed.contains(&query) || !sees_one(query) {
+                continue;
+            }
+            queries += 1;
+            let whole: Vec<f64> = whole.iter().copied().map(f64::from).collect();
+            let part: Vec<f64> = part.iter().copied().map(f64::from).collect();
+            let rest: Vec<f64> = whole.iter().zip(&part).map(|(a, m)| a - m).collect();
+            let each = [&whole, &part, &rest].map(|vector| dot(vector, vector).sqrt());
+            for (sum, norm) in norms.iter_mut().zip(each) {
+                *sum += norm;
+            }
+            if each[1] > 0.0 && each[2] > 0.0 {
+                cosines += dot(&part, &rest) / (each[1] * each[2]);
+                angles += 1;
+            }
+            directions[0].add(&part, each[1]);
+            directions[1].add(&rest, each[2]);
+        }
+        let mean = |sum: f64, count: usize| (count > 0).then(|| sum / count as f64);
+        let [followed, rest] = directions.map(Directions::similarity);
+        Self {
+            queries,
+            norm_attention: mean(norms[0], queries),
+            norm_followed: mean(norms[1], queries),
+            norm_rest: mean(norms[2], queries),
+            cosine: mean(cosines, angles),
+            similarity_followed: followed,
+            similarity_rest: rest,
+        }
+    }
+}
+
+/// The sum of unit vectors, which holds the sum of the cosines of all pairs.
+struct Directions {
+    sum: Vec<f64>,
+    count: usize,
+}
+
+impl Directions {
+    fn new(columns: usize) -> Self {
+        Self {
+            sum: vec![0.0; columns],
+            count: 0,
+        }
+    }
+
+    fn add(&mut self, vector: &[f64], norm: f64) {
+        if norm > 0.0 {
+            for (sum, value) in self.sum.iter_mut().zip(vector) {
+                *sum += value / norm;
+            }
+            self.count += 1;
+        }
+    }
+
+    /// `|sum u_t|^2 = n + sum over ordered pairs of cos(u_t, u_s)`.
+    fn similarity(self) -> Option<f64> {
+        let count = self.count as f64;
+        (self.count > 1).then(|| (dot(&self.sum, &self.sum) - count) / (count * (count - 1.0)))
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_over_the_queries_that_see_one() {
+        // Token 0 is followed; token 3 does not see it through a window of three.
+        let whole = [9.0, 9.0, 3.0, 4.0, 3.0, 0.0, 7.0, 7.0];
+        let part = [9.0, 0.0, 3.0, 0.0, 3.0, -4.0, 7.0, 0.0];
+        let found = Decomposition::of(&[0], Some(3), 2, &whole, &part);
+        assert_eq!(found.queries, 2);
+        assert_eq!(found.norm_attention, Some(4.0));
+        assert_eq!(found.norm_followed, Some(4.0));
+        assert_eq!(found.norm_rest, Some(4.0));
+        assert_eq!(found.cosine, Some((0.0 - 0.8) / 2.0));
+        let near = |value: Option<f64>, truth: f64| {
+            let value = value.expect("two queries");
+            assert!((value - truth).abs() < 1e-12, "{value}");
+        };
+        near(found.similarity_followed, 0.6);
+        near(found.similarity_rest, 1.0);
+    }
+
+    #[test]
+    fn a_single_token_has_no_query() {
+        let found = Decomposition::of(&[0], None, 2, &[1.0, 2.0], &[1.0, 2.0]);
+        assert_eq!(found.queries, 0);
+        assert_eq!(found.norm_attention, None);
+        assert_eq!(found.similarity_rest, None);
+    }
+}

@@ -1,0 +1,300 @@
+//! self-attention: who attends to the tokens with massive activations, and what they give to the
+//! attention output (section 4 of arXiv 2402.17762; figures of arXiv 2503.22329).
+//!
+//! One sequence. The *followed* tokens C are those with a massive activation in the output of any
+//! layer (or positions that the caller names; or, where there are none, the first token). They are
+//! found in a walk of their own, because layers before the one that creates a massive activation are
+//! compared too. A second walk captures the attention of every layer.
+//!
+//! The *queries* Q are the tokens outside C that see at least one token of C. With P the attention
+//! probabilities and L the logits, both averaged over heads:
+//!
+//! - attention to C: mean over t in Q of the sum over j in C of `P[t, j]`
+//! - even share: the same if every query attended evenly to the keys it sees
+//! - attention to one token j: mean over t in Q that see j of `P[t, j]`, and of `L[t, j]`
+//! - logit of the others: mean over t in Q and the j outside C that t sees of `L[t, j]`
+//! - sink mass of a key in a head: its probability, averaged over all queries that see it
+//!
+//! The decomposition is described in [`Decomposition`].
+#![forbid(unsafe_code)]
+
+mod decomposition;
+mod maps;
+
+pub use decomposition::Decomposition;
+pub use maps::{FollowedAttention, Sink};
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::{Finding, Subject};
+use crate::{
+    backend::{AttentionCapture, AttentionMaps, Backend, Entry, StatisticsRequest},
+    engine::{Discard, Plan, Recorder, Site, Timings},
+    error::{Error, Result},
+};
+
+/// Value of the JSON's `schema` field.
+pub const SCHEMA: &str = "massact/self-attention/1";
+
+/// What to look at.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// A massive activation is above this...
+    pub abs_threshold: f32,
+    /// ...and above this times the median.
+    pub rel_threshold: f32,
+    /// The tokens to follow instead of those with massive activations.
+    pub positions: Option<Vec<usize>>,
+    /// Layers whose maps are recorded for every head too.
+    pub head_layers: HeadLayers,
+}
+
+/// Layers whose heads are looked at one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum HeadLayers {
+    /// No layer.
+    #[default]
+    None,
+    /// Every layer.
+    All,
+    /// These.
+    Some(Vec<usize>),
+}
+
+/// Why the followed tokens are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// They have massive activations.
+    Massive,
+    /// The caller named them.
+    Given,
+    /// No token has massive activations; this is the first one.
+    First,
+}
+
+/// Attention of every layer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SelfAttention {
+    /// The sequence.
+    pub token_ids: Vec<u32>,
+    /// Its tokens' texts.
+    pub tokens: Vec<String>,
+    /// Positions with a massive activation in the output of any layer; empty if they were not
+    /// looked for.
+    pub massive_positions: Vec<usize>,
+    /// Positions that are followed.
+    pub followed: Vec<usize>,
+    /// Why these.
+    pub followed_because: Reason,
+    /// First to last.
+    pub layers: Vec<LayerAttention>,
+}
+
+/// Attention of one layer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerAttention {
+    /// 0-based index.
+    pub layer: usize,
+    /// Massive activations of the layer's output, by position, then dimension.
+    pub massive: Vec<Entry>,
+    /// Mean probability that the queries give to the followed tokens together; null without
+    /// queries.
+    pub attention_to_followed: Option<f64>,
+    /// The same if they attended evenly to all they see.
+    pub even_share: Option<f64>,
+    /// Mean logit of the keys that are not followed.
+    pub logit_of_others: Option<f64>,
+    /// Each followed token on its own.
+    pub followed: Vec<FollowedAttention>,
+    /// The key with the largest sink mass of every head.
+    pub sinks: Vec<Sink>,
+    /// Attention output in two parts.
+    pub decomposition: Decomposition,
+}
+
+/// Runs the experiment; maps and outputs go to the recorder as well.
+pub fn run<B: Backend>(
+    subject: &Subject<'_, B>,
+    request: &Request,
+    recorder: &mut dyn Recorder,
+) -> Result<Finding<SelfAttention>> {
+    let [token_ids] = subject.sequences else {
+        return Err(Error::usage("input", "self-attention takes one sequence"));
+    };
+    let layers = subject.model.spec.layers.len();
+    check(subject, request)?;
+    let mut timings = Timings::default();
+    let mut massive = vec![Vec::new(); layers];
+    if request.positions.is_none() {
+        let statistics = StatisticsRequest {
+            top_k: 0,
+            abs_threshold: request.abs_threshold,
+            rel_threshold: request.rel_threshold,
+        };
+        let plan = Plan::magnitudes(Site::LayerOutput, statistics);
+        let mut outcome = subject.run(&plan, &mut Discard)?;
+        timings = outcome.timings;
+        for (layer, found) in outcome
+            .statistics
+            .remove(&Site::LayerOutput)
+            .iter_mut()
+            .flatten()
+            .enumerate()
+        {
+            massive[layer] = std::mem::take(&mut found[0].massive);
+        }
+    }
+    let massive_positions: BTreeSet<usize> = massive.iter().flatten().map(|e| e.position).collect();
+    let (followed, followed_because) = match &request.positions {
+        Some(positions) => (positions.iter().copied().collect(), Reason::Given),
+        None if massive_positions.is_empty() => (BTreeSet::from([0]), Reason::First),
+        None => (massive_positions.clone(), Reason::Massive),
+    };
+    let followed: Vec<usize> = followed.into_iter().collect();
+    let mut watch = Watch {
+        recorder,
+        followed: followed.clone(),
+        maps: Vec::new(),
+        decompositions: Vec::new(),
+        windows: subject
+            .model
+            .spec
+            .layers
+            .iter()
+            .map(|layer| layer.attention.window)
+            .collect(),
+    };
+    let plan = Plan {
+        keys: Some(vec![followed.clone()]),
+        ..plan(request)
+    };
+    let outcome = subject.run(&plan, &mut watch)?;
+    timings.forward += outcome.timings.forward;
+    timings.statistics += outcome.timings.statistics;
+    let tokens: Vec<String> = token_ids.iter().map(|id| subject.token(*id)).collect();
+    let layers = watch
+        .maps
+        .into_iter()
+        .zip(watch.decompositions)
+        .zip(massive)
+        .enumerate()
+        .map(|(layer, ((maps, decomposition), massive))| LayerAttention {
+            layer,
+            massive,
+            attention_to_followed: maps.attention_to_followed,
+            even_share: maps.even_share,
+            logit_of_others: maps.logit_of_others,
+            followed: maps.followed,
+            sinks: maps.sinks,
+            decomposition,
+        })
+        .collect();
+    Ok(Finding {
+        result: SelfAttention {
+            token_ids: token_ids.clone(),
+            tokens,
+            massive_positions: massive_positions.into_iter().collect(),
+            followed,
+            followed_because,
+            layers,
+        },
+        timings,
+    })
+}
+
+/// The maps that the recorder will get.
+pub fn plan(request: &Request) -> Plan {
+    Plan {
+        attention: AttentionCapture {
+            mean: true,
+            heads: request.head_layers != HeadLayers::None,
+            sink: true,
+        },
+        head_layers: match &request.head_layers {
+            HeadLayers::Some(layers) => Some(layers.clone()),
+            _ => None,
+        },
+        ..Plan::default()
+    }
+}
+
+/// Refuses positions and layers that are not there.
+pub fn check<B>(subject: &Subject<'_, B>, request: &Request) -> Result<()> {
+    let tokens = subject.sequences.iter().map(Vec::len).min().unwrap_or(0);
+    let layers = subject.model.spec.layers.len();
+    if let Some(positions) = &request.positions {
+        if positions.is_empty() {
+            return Err(Error::usage("--positions", "there is none").remedy("name one, such as 0"));
+        }
+        if let Some(position) = positions.iter().find(|position| **position >= tokens) {
+            return Err(Error::usage(
+                format!("--positions {position}"),
+                format!("the sequence has {tokens} tokens"),
+            )
+            .remedy(format!(
+                "use positions from 0 to {}",
+                tokens.saturating_sub(1)
+            )));
+        }
+    }
+    if let HeadLayers::Some(chosen) = &request.head_layers
+        && let Some(layer) = chosen.iter().find(|layer| **layer >= layers)
+    {
+        return Err(Error::usage(
+            format!("--heads {layer}"),
+            format!("the model has {layers} layers"),
+        )
+        .remedy(format!("use layers from 0 to {}, or all", layers - 1)));
+    }
+    Ok(())
+}
+
+/// Summarises what passes by on its way to the recorder.
+struct Watch<'r> {
+    recorder: &'r mut dyn Recorder,
+    followed: Vec<usize>,
+    /// By layer.
+    windows: Vec<Option<usize>>,
+    maps: Vec<maps::Summary>,
+    decompositions: Vec<Decomposition>,
+}
+
+impl Recorder for Watch<'_> {
+    fn tensor(
+        &mut self,
+        site: Site,
+        layer: usize,
+        sequence: usize,
+        columns: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        self.recorder.tensor(site, layer, sequence, columns, values)
+    }
+
+    fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
+        self.maps.push(maps::Summary::of(&maps, &self.followed));
+        self.recorder.attention(layer, sequence, maps)
+    }
+
+    fn attention_parts(
+        &mut self,
+        layer: usize,
+        sequence: usize,
+        columns: usize,
+        whole: &[f32],
+        part: &[f32],
+    ) -> Result<()> {
+        self.decompositions.push(Decomposition::of(
+            &self.followed,
+            self.windows[layer],
+            columns,
+            whole,
+            part,
+        ));
+        self.recorder
+            .attention_parts(layer, sequence, columns, whole, part)
+    }
+}
