@@ -73,6 +73,8 @@ fn every_documented_number_is_in_the_experiments_schema() {
         "tokens_analysis",
         "massive_dimensions",
         "top_activation_magnitude",
+        "self_attention",
+        "figures",
     ] {
         assert!(seen.iter().any(|own| own == name), "no section on {name}");
     }
