@@ -341,6 +341,24 @@ fn a_failing_checkpoint_does_not_stop_the_others() {
     assert!(!folder.join("weight_std_by_layer.svg").exists());
 }
 
+/// Where there is nothing to compare, nothing is written.
+#[test]
+fn when_all_fail_the_reason_is_the_error() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let out = temp.path().join("out");
+    let absent = |name: &str| temp.path().join(name).display().to_string();
+    let done = run(&mut compare(&out, &[absent("one"), absent("two")], &[]));
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+    assert!(
+        done.stderr.contains("one: no such folder; "),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(done.stdout, "");
+    assert!(!out.exists());
+}
+
 /// One text and one length for all, whatever each could do by itself.
 #[test]
 fn defaults_suit_every_checkpoint() {

@@ -121,11 +121,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let mut entries = Vec::with_capacity(targets.len());
     for (target, opened) in targets.into_iter().zip(openable) {
         let outcome = opened.and_then(|()| measure(args, &target, &text));
-        if let Err(error) = &outcome {
-            if error.kind() == Kind::Interrupted {
-                return Err(error.clone());
-            }
-            progress.notice(&format!("{}: {error}", target.label));
+        if let Err(error) = &outcome
+            && error.kind() == Kind::Interrupted
+        {
+            return Err(error.clone());
         }
         entries.push(Entry {
             label: target.label,
@@ -133,6 +132,18 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
             revision: target.revision,
             outcome,
         });
+    }
+    let failed = entries.iter().filter_map(|entry| {
+        let error = entry.outcome.as_ref().err()?;
+        Some((entry.label.as_str(), error))
+    });
+    let failed: Vec<(&str, &Error)> = failed.collect();
+    if let (true, Some((_, first))) = (failed.len() == entries.len(), failed.first()) {
+        // There is nothing to compare, and one reason is enough.
+        return Err((*first).clone());
+    }
+    for (label, error) in failed {
+        progress.notice(&format!("{label}: {error}"));
     }
     let same_tokens = same_tokens(&entries);
     if !same_tokens {
