@@ -253,7 +253,7 @@ fn a_weight_of_nan_is_always_reported() {
                 let layer = name.split('.').find_map(|part| part.parse::<usize>().ok());
                 let named = layer.is_none_or(|layer| {
                     message.contains(&format!("layer {layer}, "))
-                        || message.contains(&format!("layers.{layer}."))
+                        || message.contains(&format!(".{layer}."))
                 });
                 assert!(named, "{checkpoint}: {name}: {message}");
             }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
     for layer in &spec.layers {
         heads(spec, &layer.attention)?;
+        extra_key(&layer.attention)?;
         if let Mlp::Experts(mixture) = &layer.mlp {
             experts(mixture)?;
         }
@@ -48,6 +49,19 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
         "{heads} query heads, {kv_heads} key/value heads and a hidden size of {} do not fit together",
         spec.hidden_size
     )))
+}
+
+/// Refuses an extra key beside biases that count from the last key: how much of the attention it
+/// gets would depend on tokens that come later.
+fn extra_key(attention: &Attention) -> Result<()> {
+    match (&attention.kv_bias, &attention.alibi) {
+        (Some(bias), Some(alibi)) if alibi.from_last => Err(Error::new(
+            format!("tensor `{}`", bias.k),
+            "an extra key has no place among ALiBi biases that count from the last token",
+        )
+        .remedy("massact computes attention KV bias with every other kind of positions")),
+        _ => Ok(()),
+    }
 }
 
 fn experts(experts: &Experts) -> Result<()> {

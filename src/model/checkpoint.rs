@@ -261,7 +261,7 @@ impl Model {
         match *tensor.elements.to_f32() {
             [value] if value.is_finite() => Ok(value),
             [value] => Err(
-                Error::new(format!("tensor `{name}`"), format!("it is {value}"))
+                Error::new(format!("tensor `{name}`"), format!("its value is {value}"))
                     .remedy("the checkpoint is damaged; download it again"),
             ),
             _ => Err(Error::new(

@@ -16,6 +16,7 @@ import torch
 
 from table import Checkpoint, Tensors
 from tokenizers_and_text import MAKERS
+from variants import add_extra_key
 
 WRITE_LAYER = 1
 ERASE_LAYER = 3
@@ -114,12 +115,12 @@ def plant_gpt2(config: dict, tensors: Tensors, stop_id: int) -> None:
             tensors[prefix + "c_proj.weight"][index] = written / (STEEPNESS * (NORMED - THRESHOLD))
 
 
-def row(kind: str, config: dict, plant) -> Checkpoint:
+def row(kind: str, config: dict, plant, ending: str = "", **options) -> Checkpoint:
     """A planted checkpoint; sizes and ids follow from its tokenizer."""
     tokenizer, _ = MAKERS[kind]()
     stop_id = tokenizer.token_to_id(".")
     return Checkpoint(
-        f"planted-{kind}",
+        f"planted-{kind}{ending}",
         config | {"vocab_size": tokenizer.get_vocab_size()},
         max_length=48,
         plant=partial(plant, stop_id=stop_id),
@@ -129,30 +130,31 @@ def row(kind: str, config: dict, plant) -> Checkpoint:
         include_ids=(stop_id,),
         # Erasing thousands leaves their rounding errors behind.
         noise_allowance=30.0,
+        **options,
     )
 
 
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": HIDDEN,
+    "intermediate_size": 31,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 48,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+
 ROWS = [
-    row(
-        "llama",
-        {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_size": HIDDEN,
-            "intermediate_size": 31,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 6,
-            "num_key_value_heads": 2,
-            "hidden_act": "silu",
-            "rms_norm_eps": 1e-05,
-            "rope_theta": 10000.0,
-            "max_position_embeddings": 48,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "tie_word_embeddings": False,
-        },
-        plant_llama,
-    ),
+    row("llama", LLAMA, plant_llama),
+    # Beside the planted tokens every head may rest on an extra key.
+    row("llama", LLAMA, plant_llama, "-kv-bias", variant=partial(add_extra_key, shape=(2, 1, 4))),
     row(
         "gpt2",
         {
