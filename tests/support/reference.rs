@@ -176,7 +176,7 @@ pub(crate) fn all() -> Vec<Checkpoint> {
 pub(crate) fn planted() -> Vec<Checkpoint> {
     let mut found = all();
     found.retain(|checkpoint| checkpoint.reference.experiments.is_some());
-    assert_eq!(found.len(), 5, "gpt2, llama, falcon, gemma2, olmo2");
+    assert_eq!(found.len(), 6, "gpt2, llama twice, falcon, gemma2, olmo2");
     found
 }
 
