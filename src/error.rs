@@ -61,6 +61,13 @@ impl Error {
         self
     }
 
+    /// Says of what larger thing `subject` is a part.
+    #[must_use]
+    pub fn within(mut self, whole: impl fmt::Display) -> Self {
+        self.message = one_line(&format!("{whole}: {}", self.message));
+        self
+    }
+
     /// Why the command ends.
     pub fn kind(&self) -> Kind {
         self.kind

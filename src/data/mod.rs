@@ -4,7 +4,7 @@
 mod builtin;
 pub mod datasets;
 mod jsonl;
-mod mt19937;
+pub(crate) mod mt19937;
 mod parquet;
 mod rows;
 mod source;

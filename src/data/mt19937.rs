@@ -92,7 +92,7 @@ impl Mt19937 {
     }
 
     /// Uniform in `0..=max`: NumPy's `random_interval`, rejection under a mask.
-    fn interval(&mut self, max: u64) -> u64 {
+    pub(crate) fn interval(&mut self, max: u64) -> u64 {
         if max == 0 {
             return 0;
         }

@@ -145,7 +145,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             alibi: spec.alibi.as_ref(),
             sinks: self.sinks.as_ref(),
             kv_bias: self.kv_bias.as_ref().map(|[k, v]| KvBias { k, v }),
-            capture: pass.forward.plan.attention_of(pass.index),
+            capture: pass.capture(),
             subset: pass.keys(),
         };
         let rows = &pass.batch.rows;

@@ -78,15 +78,15 @@ impl<'r, B: Backend> Forward<'r, B> {
     }
 
     /// The residual stream before the first layer.
-    pub(super) fn embed(&self, sequences: &[Vec<u32>]) -> Result<B::Tensor> {
+    pub(super) fn embed(&self, batch: &Batch, all: &[Vec<u32>]) -> Result<B::Tensor> {
         let spec = &self.model.spec.embedding;
-        let rows: usize = sequences.iter().map(Vec::len).sum();
-        let values = self.token_rows(sequences, rows)?;
+        let rows: usize = batch.rows.iter().map(ExactSizeIterator::len).sum();
+        let values = self.token_rows(batch, all, rows)?;
         let mut x = self.backend.upload(rows, spec.width, values)?;
         if let Some(projection) = &spec.projection {
             x = Projection::load(self.backend, self.model, projection)?.apply(self.backend, &x)?;
         }
-        if let Some(positions) = self.position_rows(sequences, rows)? {
+        if let Some(positions) = self.position_rows(batch, rows)? {
             self.backend.add(&mut x, &positions)?;
         }
         if let Some(norm) = &spec.norm {
@@ -97,12 +97,12 @@ impl<'r, B: Backend> Forward<'r, B> {
     }
 
     /// Rows of the embedding table, scaled.
-    fn token_rows(&self, sequences: &[Vec<u32>], rows: usize) -> Result<Vec<f32>> {
+    fn token_rows(&self, batch: &Batch, all: &[Vec<u32>], rows: usize) -> Result<Vec<f32>> {
         let spec = &self.model.spec.embedding;
         let table = self.model.token_embedding()?;
         let width = spec.width;
         let mut values = vec![0.0; rows * width];
-        let tokens = sequences.iter().flatten();
+        let tokens = batch.tokens(all).flatten();
         for (token, out) in tokens.zip(values.chunks_exact_mut(width)) {
             let start = *token as usize * width;
             table.slice(start, start + width).write_f32(out);
@@ -117,13 +117,13 @@ impl<'r, B: Backend> Forward<'r, B> {
     }
 
     /// Rows of the table of learned positions, where the model has one.
-    fn position_rows(&self, sequences: &[Vec<u32>], rows: usize) -> Result<Option<B::Tensor>> {
+    fn position_rows(&self, batch: &Batch, rows: usize) -> Result<Option<B::Tensor>> {
         let Some(table) = self.model.position_embedding()? else {
             return Ok(None);
         };
         let width = self.model.spec.hidden_size;
         let mut values = vec![0.0; rows * width];
-        let positions = sequences.iter().flat_map(|sequence| 0..sequence.len());
+        let positions = batch.rows.iter().flat_map(|rows| 0..rows.len());
         for (position, out) in positions.zip(values.chunks_exact_mut(width)) {
             let start = position * width;
             table.slice(start, start + width).write_f32(out);
@@ -135,7 +135,7 @@ impl<'r, B: Backend> Forward<'r, B> {
     pub(super) fn head(
         &self,
         batch: &Batch,
-        sequences: &[Vec<u32>],
+        all: &[Vec<u32>],
         hidden: B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<HeadResult> {
@@ -158,8 +158,8 @@ impl<'r, B: Backend> Forward<'r, B> {
             last_logits: Vec::new(),
         };
         if self.plan.nll {
-            let targets: Vec<Option<u32>> = sequences
-                .iter()
+            let targets: Vec<Option<u32>> = batch
+                .tokens(all)
                 .flat_map(|tokens| {
                     let next = tokens.iter().skip(1).copied().map(Some);
                     next.chain([None]).take(tokens.len())
@@ -168,13 +168,15 @@ impl<'r, B: Backend> Forward<'r, B> {
             let nll = self
                 .backend
                 .token_nll(&normed, &self.head_request()?, &targets)?;
-            for (index, rows) in batch.rows.iter().enumerate() {
+            for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
                 let nll = nll[rows.start..rows.end - 1].to_vec();
-                check_head("likelihoods", batch.first_sequence + index, &nll)?;
+                if batch.observed {
+                    check_head("likelihoods", *sequence, &nll)?;
+                }
                 result.token_nll.push(nll);
             }
         }
-        if self.plan.last_logits > 0 {
+        if self.plan.last_logits > 0 && batch.observed {
             result.last_logits = self.last_logits(batch, &normed)?;
         }
         Ok(result)
@@ -212,8 +214,8 @@ impl<'r, B: Backend> Forward<'r, B> {
             }
         }
         let logits: Vec<Vec<f32>> = logits.chunks_exact(count).map(<[f32]>::to_vec).collect();
-        for (index, logits) in logits.iter().enumerate() {
-            check_head("logits", batch.first_sequence + index, logits)?;
+        for (sequence, logits) in batch.sequences.iter().zip(&logits) {
+            check_head("logits", *sequence, logits)?;
         }
         Ok(logits)
     }

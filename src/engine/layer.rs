@@ -6,7 +6,7 @@ use super::{
     schedule::Batch, site::Site,
 };
 use crate::{
-    backend::{Backend, NormWeights},
+    backend::{AttentionCapture, Backend, NormWeights},
     error::Result,
     model::{
         Model,
@@ -31,6 +31,15 @@ pub(super) struct Pass<'p, 'r, B: Backend> {
 }
 
 impl<B: Backend> Pass<'_, '_, B> {
+    /// The attention maps to keep.
+    pub(super) fn capture(&self) -> AttentionCapture {
+        if self.batch.observed {
+            self.forward.plan.attention_of(self.index)
+        } else {
+            AttentionCapture::default()
+        }
+    }
+
     /// Shows a tensor to the probe.
     pub(super) fn observe(
         &self,
@@ -43,8 +52,10 @@ impl<B: Backend> Pass<'_, '_, B> {
 
     /// The plan's keys of the micro-batch's sequences.
     pub(super) fn keys(&self) -> Option<&[Vec<usize>]> {
-        let first = self.batch.first_sequence;
-        let keys = self.forward.plan.keys.as_ref()?;
+        let keys = self.forward.plan.keys.as_ref();
+        let keys = keys.filter(|_| self.batch.observed)?;
+        // Sequences that are observed follow each other.
+        let first = *self.batch.sequences.first()?;
         keys.get(first..first + self.batch.rows.len())
     }
 }

@@ -8,7 +8,9 @@
 mod attention;
 mod experts;
 mod forward;
+mod intervention;
 mod layer;
+mod memory;
 mod mlp;
 mod parts;
 mod plan;
@@ -16,7 +18,9 @@ mod probe;
 mod schedule;
 mod site;
 
+pub use intervention::{Actions, Branch, BranchOutcome, Interventions, Overwrite};
+pub use memory::Footprint;
 pub use plan::{Outcome, Plan, Timings};
 pub use probe::{Discard, Recorder};
-pub use schedule::run;
+pub use schedule::{run, run_with};
 pub use site::Site;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::site::Site;
+use super::{intervention::BranchOutcome, site::Site};
 use crate::backend::{AttentionCapture, Statistics, StatisticsRequest};
 
 /// What to observe. What is not asked for is not computed.
@@ -99,6 +99,8 @@ pub struct Outcome {
     pub token_nll: Vec<Vec<f32>>,
     /// For each sequence the first logits of its last position; empty unless planned.
     pub last_logits: Vec<Vec<f32>>,
+    /// The variants of sequences that an experiment split off, in the order of the split.
+    pub branches: Vec<BranchOutcome>,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -110,4 +112,11 @@ pub struct Timings {
     pub forward: Duration,
     /// Computing and reading statistics.
     pub statistics: Duration,
+}
+
+impl std::ops::AddAssign for Timings {
+    fn add_assign(&mut self, other: Self) {
+        self.forward += other.forward;
+        self.statistics += other.statistics;
+    }
 }

@@ -56,13 +56,21 @@ impl Recorder for Discard {
     }
 }
 
+/// Statistics of one micro-batch.
+enum Measured<B: Backend> {
+    /// Perhaps still on the device.
+    Pending(B::Pending),
+    /// On the host, one per sequence.
+    Read(Vec<Statistics>),
+}
+
 /// Collects statistics on the device and forwards raw captures.
 pub(super) struct Probe<'r, B: Backend> {
     backend: &'r B,
     plan: &'r Plan,
     recorder: &'r mut dyn Recorder,
     /// By site and layer, in the order of the micro-batches.
-    pending: BTreeMap<(Site, usize), Vec<B::Pending>>,
+    measured: BTreeMap<(Site, usize), Vec<Measured<B>>>,
     time: Duration,
 }
 
@@ -72,12 +80,12 @@ impl<'r, B: Backend> Probe<'r, B> {
             backend,
             plan,
             recorder,
-            pending: BTreeMap::new(),
+            measured: BTreeMap::new(),
             time: Duration::ZERO,
         }
     }
 
-    /// Looks at a tensor, if the plan asks for this site.
+    /// Looks at a tensor, if the plan asks for this site and the batch is observed.
     pub(super) fn observe(
         &mut self,
         site: Site,
@@ -85,24 +93,51 @@ impl<'r, B: Backend> Probe<'r, B> {
         batch: &Batch,
         tensor: &B::Tensor,
     ) -> Result<()> {
+        if !batch.observed {
+            return Ok(());
+        }
         if self.plan.sites.contains(&site) {
             let started = Instant::now();
             let pending = self
                 .backend
                 .statistics(tensor, &batch.rows, &self.plan.statistics)?;
-            self.pending.entry((site, layer)).or_default().push(pending);
+            let measured = self.measured.entry((site, layer)).or_default();
+            measured.push(Measured::Pending(pending));
             self.time += started.elapsed();
         }
         if self.plan.raw.contains(&site) {
             let values = self.backend.download(tensor)?;
             let columns = self.backend.columns(tensor);
-            for (index, rows) in batch.rows.iter().enumerate() {
+            for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
                 let part = &values[rows.start * columns..rows.end * columns];
-                let sequence = batch.first_sequence + index;
-                self.recorder.tensor(site, layer, sequence, columns, part)?;
+                self.recorder
+                    .tensor(site, layer, *sequence, columns, part)?;
             }
         }
         Ok(())
+    }
+
+    /// Statistics of the latest micro-batch at a site, which the plan asks for, brought to the host
+    /// before the others. Refuses values that overflowed.
+    pub(super) fn read_latest(
+        &mut self,
+        site: Site,
+        layer: usize,
+        batch: &Batch,
+    ) -> Result<Vec<Statistics>> {
+        let started = Instant::now();
+        let measured = self.measured.entry((site, layer)).or_default();
+        let found = match measured.pop() {
+            Some(Measured::Pending(pending)) => self.backend.read_statistics(pending)?,
+            Some(Measured::Read(found)) => found,
+            None => Vec::new(),
+        };
+        for (sequence, found) in batch.sequences.iter().zip(&found) {
+            check_finite(site, layer, *sequence, found)?;
+        }
+        measured.push(Measured::Read(found.clone()));
+        self.time += started.elapsed();
+        Ok(found)
     }
 
     /// Refuses a layer's output that overflowed when its attention maps are captured and its
@@ -117,13 +152,9 @@ impl<'r, B: Backend> Probe<'r, B> {
             ..self.plan.statistics
         };
         let pending = self.backend.statistics(hidden, &batch.rows, &request)?;
-        for (index, found) in self.backend.read_statistics(pending)?.iter().enumerate() {
-            check_finite(
-                Site::LayerOutput,
-                layer,
-                batch.first_sequence + index,
-                found,
-            )?;
+        let found = self.backend.read_statistics(pending)?;
+        for (sequence, found) in batch.sequences.iter().zip(&found) {
+            check_finite(Site::LayerOutput, layer, *sequence, found)?;
         }
         Ok(())
     }
@@ -135,9 +166,8 @@ impl<'r, B: Backend> Probe<'r, B> {
         batch: &Batch,
         maps: Vec<AttentionMaps>,
     ) -> Result<()> {
-        for (index, maps) in maps.into_iter().enumerate() {
-            self.recorder
-                .attention(layer, batch.first_sequence + index, maps)?;
+        for (sequence, maps) in batch.sequences.iter().zip(maps) {
+            self.recorder.attention(layer, *sequence, maps)?;
         }
         Ok(())
     }
@@ -155,7 +185,7 @@ impl<'r, B: Backend> Probe<'r, B> {
         for (index, rows) in batch.rows.iter().enumerate() {
             let values = rows.start * columns..rows.end * columns;
             let (whole, part) = (&whole[values.clone()], &part[values]);
-            let sequence = batch.first_sequence + index;
+            let sequence = batch.sequences[index];
             self.recorder
                 .attention_parts(layer, sequence, columns, whole, part)?;
         }
@@ -168,10 +198,13 @@ impl<'r, B: Backend> Probe<'r, B> {
         let started = Instant::now();
         let mut by_site: BTreeMap<Site, Vec<Vec<Statistics>>> = BTreeMap::new();
         let mut first_failure = None;
-        for ((site, layer), pending) in std::mem::take(&mut self.pending) {
+        for ((site, layer), measured) in std::mem::take(&mut self.measured) {
             let mut sequences = Vec::new();
-            for part in pending {
-                sequences.extend(self.backend.read_statistics(part)?);
+            for part in measured {
+                sequences.extend(match part {
+                    Measured::Pending(pending) => self.backend.read_statistics(pending)?,
+                    Measured::Read(found) => found,
+                });
             }
             for (sequence, statistics) in sequences.iter().enumerate() {
                 if let Err(error) = check_finite(site, layer, sequence, statistics) {
