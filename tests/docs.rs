@@ -72,6 +72,7 @@ fn every_documented_number_is_in_the_experiments_schema() {
         "existence_validation",
         "tokens_analysis",
         "massive_dimensions",
+        "intervention_analysis",
         "top_activation_magnitude",
         "self_attention",
         "figures",

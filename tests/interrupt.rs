@@ -180,6 +180,22 @@ fn long_work_stops_within_a_second_and_leaves_nothing() {
         });
     }
 
+    on_time("intervention-analysis", || {
+        let mut program = massact(["intervention-analysis", "--quiet", "--pretrained"]);
+        program
+            .arg(&model)
+            .arg("--text-file")
+            .arg(&text_file)
+            .args(["--nsamples", "1", "--calibration-nsamples", "1"])
+            .args(["--context-length", "1024", "--eval"])
+            .arg(format!("text={}", text_file.display()))
+            .arg("--save-dir")
+            .arg(&out);
+        let took = stopped(&mut program, after(Duration::from_secs(3)), 1);
+        assert!(!out.exists(), "{:?}", files(&out));
+        took
+    });
+
     // While tensors are being written: the file is under its temporary name.
     let capture = |more: &[&str]| {
         let mut program = massact(["capture", "--nsamples", "200", "--nll", "--pretrained"]);

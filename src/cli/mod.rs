@@ -3,6 +3,7 @@
 
 mod args;
 mod attention_figures;
+mod budget;
 mod capture;
 mod checkpoint;
 mod compare;
@@ -10,6 +11,7 @@ mod devices;
 mod existence_validation;
 mod figures;
 mod further_figures;
+mod intervention_analysis;
 mod models;
 mod overlay;
 mod recorder;
@@ -56,6 +58,8 @@ enum Command {
     #[command(alias = "self_attention")]
     SelfAttention(self_attention::SelfAttentionArgs),
     Figures(further_figures::FiguresArgs),
+    #[command(alias = "intervention_analysis")]
+    InterventionAnalysis(intervention_analysis::InterventionArgs),
     Capture(capture::CaptureArgs),
     Tvr(tvr::TvrArgs),
     Compare(compare::CompareArgs),
@@ -73,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
         Command::SelfAttention(args) => self_attention::run(&args),
         Command::Figures(args) => further_figures::run(&args),
+        Command::InterventionAnalysis(args) => intervention_analysis::run(&args),
         Command::Capture(args) => capture::run(&args),
         Command::Tvr(args) => tvr::run(&args),
         Command::Compare(args) => compare::run(&args),

@@ -11,6 +11,7 @@ use super::{
     sequences::Sequences,
 };
 use crate::{
+    data::Provenance,
     engine,
     error::{Error, Result},
     progress::Progress,
@@ -131,7 +132,20 @@ impl Run {
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<()> {
-        let record = self.record(settings, sequences, loaded, timings)?;
+        self.finish_with(folder, settings, sequences, &[], loaded, timings)
+    }
+
+    /// Writes run.json of a run that read more texts than the sequences'.
+    pub(super) fn finish_with(
+        &self,
+        folder: &RunFolder,
+        settings: Value,
+        sequences: &Sequences,
+        more: &[Provenance],
+        loaded: Duration,
+        timings: engine::Timings,
+    ) -> Result<()> {
+        let record = self.record_with(settings, sequences, more, loaded, timings)?;
         folder.write_json("run.json", &record).map(drop)
     }
 
@@ -143,8 +157,19 @@ impl Run {
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<RunRecord> {
+        self.record_with(settings, sequences, &[], loaded, timings)
+    }
+
+    fn record_with(
+        &self,
+        settings: Value,
+        sequences: &Sequences,
+        more: &[Provenance],
+        loaded: Duration,
+        timings: engine::Timings,
+    ) -> Result<RunRecord> {
         let mut inputs = self.checkpoint.inputs()?;
-        if let Some(source) = &sequences.provenance {
+        for source in sequences.provenance.iter().chain(more) {
             inputs.extend(source.files.iter().map(|file| InputRecord {
                 path: file.path.clone(),
                 bytes: file.bytes,
@@ -159,8 +184,13 @@ impl Run {
             total_seconds: self.elapsed().as_secs_f64(),
         };
         let mut settings = settings;
-        if let (Value::Object(settings), Some(source)) = (&mut settings, &sequences.provenance) {
-            settings.insert("text".into(), json!(source));
+        if let Value::Object(settings) = &mut settings {
+            if let Some(source) = &sequences.provenance {
+                settings.insert("text".into(), json!(source));
+            }
+            if !more.is_empty() {
+                settings.insert("evaluation_texts".into(), json!(more));
+            }
         }
         Ok(self.record_of(settings, inputs, tokens, timings, "float32"))
     }

@@ -30,7 +30,7 @@ pub(super) fn load(
 ) -> Result<Sequences> {
     let context_length = context_length(args, model)?;
     let tokenizer = tokenizer(model)?;
-    let bos = bos(args, tokenizer)?;
+    let bos = bos(args.add_bos_token, tokenizer)?;
     let JoinedText { text, source } = text(args, built_in_model, progress)?;
     let ids = tokenizer.encode(&text)?;
     let rule = datasets::corpus_rule(context_length, bos, nsamples);
@@ -62,7 +62,7 @@ pub(super) fn of_ids(ids: Vec<Vec<u32>>) -> Sequences {
 /// One sequence of exactly this text.
 pub(super) fn of_text(args: &TextArgs, model: &Model, text: &str) -> Result<Sequences> {
     let tokenizer = tokenizer(model)?;
-    let bos = bos(args, tokenizer)?;
+    let bos = bos(args.add_bos_token, tokenizer)?;
     let mut ids: Vec<u32> = bos.into_iter().collect();
     ids.extend(tokenizer.encode(text)?);
     if ids.len() == usize::from(bos.is_some()) {
@@ -90,7 +90,8 @@ fn text(args: &TextArgs, built_in_model: bool, progress: Progress) -> Result<Joi
     data::load(name, Role::Corpus, args.seed, &hub, progress)
 }
 
-fn tokenizer(model: &Model) -> Result<&Tokenizer> {
+/// The model's tokenizer, which text needs.
+pub(super) fn tokenizer(model: &Model) -> Result<&Tokenizer> {
     model.tokenizer.as_ref().ok_or_else(|| {
         Error::new("tokenizer.json", "the checkpoint has none, and text needs one").remedy(
             "save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(..).save_pretrained(..); \
@@ -99,7 +100,8 @@ fn tokenizer(model: &Model) -> Result<&Tokenizer> {
     })
 }
 
-fn context_length(args: &TextArgs, model: &Model) -> Result<usize> {
+/// Tokens in a window: as asked for, or the reference's default as far as the model has positions.
+pub(super) fn context_length(args: &TextArgs, model: &Model) -> Result<usize> {
     let positions = model.spec.max_positions;
     match (args.context_length, positions) {
         (Some(length), Some(positions)) if length > positions => Err(Error::usage(
@@ -113,8 +115,9 @@ fn context_length(args: &TextArgs, model: &Model) -> Result<usize> {
     }
 }
 
-fn bos(args: &TextArgs, tokenizer: &Tokenizer) -> Result<Option<u32>> {
-    if !args.add_bos_token {
+/// What every window begins with.
+pub(super) fn bos(add_bos_token: bool, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    if !add_bos_token {
         return Ok(None);
     }
     match tokenizer.bos() {

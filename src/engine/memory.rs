@@ -24,20 +24,28 @@ impl Footprint {
     /// For sequences of `tokens` tokens, each with up to `variants` branches.
     pub fn of<B: Backend>(spec: &DecoderSpec, tokens: usize, variants: usize) -> Self {
         let batch = (B::MICRO_BATCH_ROWS / tokens.max(1)).max(1);
-        let rows = (batch * tokens) as u64;
+        let rows = (batch as u64).saturating_mul(tokens as u64);
         let layers = || spec.layers.iter();
         let weights = layers().map(weights_of).max().unwrap_or(0);
         let width = layers().map(|layer| width_of(spec, layer)).max();
         Self {
-            fixed: FLOAT * (weights + rows * width.unwrap_or(0)),
-            streams_of_batch: FLOAT * rows * (spec.hidden_size * (1 + variants)) as u64,
+            fixed: rows
+                .saturating_mul(width.unwrap_or(0))
+                .saturating_add(weights)
+                .saturating_mul(FLOAT),
+            streams_of_batch: rows
+                .saturating_mul((spec.hidden_size * (1 + variants)) as u64)
+                .saturating_mul(FLOAT),
             batch,
         }
     }
 
     /// For `sequences` sequences.
     pub fn total(&self, sequences: usize) -> u64 {
-        self.fixed + self.streams_of_batch * sequences.div_ceil(self.batch) as u64
+        let batches = sequences.div_ceil(self.batch) as u64;
+        self.streams_of_batch
+            .saturating_mul(batches)
+            .saturating_add(self.fixed)
     }
 
     /// How many of the sequences to run at once, as many as the budget allows: whole micro-batches, so

@@ -9,6 +9,7 @@ pub mod attention_share;
 pub mod capture;
 pub mod compare;
 pub mod existence_validation;
+pub mod intervention_analysis;
 pub mod published;
 pub mod self_attention;
 mod summary;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// One published run, as far as existence-validation needs it.
+/// One published run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PublishedRun {
     /// Id of the checkpoint on the hub.
@@ -19,6 +19,9 @@ pub struct PublishedRun {
     pub context_length: usize,
     /// Mean top-1 of the layers found massive, by layer.
     pub existence_top1_mean_by_layer: BTreeMap<usize, f64>,
+    /// Perplexity by intervention and dataset.
+    #[serde(skip_serializing)]
+    pub perplexity: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +58,7 @@ mod tests {
             let run = find(name, true).expect(name);
             assert_eq!(run.context_length, 4096);
             assert_eq!(run.existence_top1_mean_by_layer[&1], 2400.0);
+            assert_eq!(run.perplexity["set_to_mean_1"]["c4"].round(), 8.0);
         }
         assert_eq!(find("some/other-model", true), None);
     }

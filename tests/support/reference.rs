@@ -78,6 +78,7 @@ pub(crate) struct Experiments {
     pub(crate) context_length: usize,
     pub(crate) existence_nsamples: usize,
     pub(crate) tokens_nsamples: usize,
+    pub(crate) calibration_nsamples: usize,
     pub(crate) runs: Vec<ExperimentRun>,
 }
 
@@ -87,6 +88,39 @@ pub(crate) struct ExperimentRun {
     pub(crate) first_window: Vec<u32>,
     pub(crate) existence_validation: Existence,
     pub(crate) tokens_analysis: Tokens,
+    pub(crate) intervention_analysis: Interventions,
+    /// With the reference program's dimensions, where they are others.
+    pub(crate) intervention_analysis_reference: Option<Interventions>,
+    pub(crate) constants: Vec<Constants>,
+}
+
+/// By intervention and evaluation set.
+type Perplexities = BTreeMap<String, BTreeMap<String, f64>>;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Interventions {
+    pub(crate) first_layer: usize,
+    pub(crate) dimensions: Vec<usize>,
+    pub(crate) windows: BTreeMap<String, usize>,
+    pub(crate) perplexity: Perplexities,
+    pub(crate) missing_dimensions: Vec<usize>,
+    pub(crate) means: Vec<Mean>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Mean {
+    pub(crate) layer: usize,
+    pub(crate) starting: bool,
+    pub(crate) dimension: usize,
+    pub(crate) mean: f64,
+    pub(crate) count: usize,
+}
+
+/// Constants written at the outputs of some layers.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Constants {
+    pub(crate) layers: Vec<usize>,
+    pub(crate) perplexity: Perplexities,
 }
 
 #[derive(Debug, Deserialize)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from interventions import interventions
+from interventions import constants, interventions
 from quantities import (
     ABS_THRESHOLD,
     REL_THRESHOLD,
@@ -27,6 +27,8 @@ EXISTENCE_SAMPLES = 10
 TOKENS_SAMPLES = 20
 CALIBRATION_SAMPLES = 30
 EVALUATION = "text"
+# Overwritten beside all massive layers: one before the first massive layer, one behind it.
+LISTED_LAYERS = [0, 2]
 
 
 def windows(token_ids: list[int], length: int, count: int, bos: int | None) -> list[list[int]]:
@@ -155,20 +157,24 @@ def summaries(row: Checkpoint, folder: Path, model: torch.nn.Module) -> tuple[di
         margin = min([margin, *(threshold_margin(hidden) for layers in observed for hidden in layers)])
         calibration = observed[:CALIBRATION_SAMPLES]
         analysis = tokens(evaluation[:TOKENS_SAMPLES], calibration[:TOKENS_SAMPLES], tokenizer)
+        common = model, EVALUATION, evaluation
+        first_layer, dimensions = analysis["first_layer"], analysis["dimensions"]
+        other_dimensions = analysis["dimensions_reference"]
+        massive_layers = sorted({found["layer"] for item in analysis["sequences"] for found in item["layers"]})
         runs.append(
             {
                 "add_bos_token": start is not None,
                 "first_window": evaluation[0],
                 "existence_validation": existence(calibration[:EXISTENCE_SAMPLES]),
                 "tokens_analysis": analysis,
-                "intervention_analysis": interventions(
-                    model,
-                    EVALUATION,
-                    evaluation,
-                    calibration,
-                    analysis["first_layer"],
-                    analysis["dimensions"],
-                ),
+                "intervention_analysis": interventions(*common, calibration, first_layer, dimensions),
+                # With the reference program's dimensions, where these are others.
+                "intervention_analysis_reference": None
+                if other_dimensions == dimensions
+                else interventions(*common, calibration, first_layer, other_dimensions),
+                "constants": [
+                    constants(*common, layers, dimensions) for layers in (massive_layers, LISTED_LAYERS)
+                ],
             }
         )
     document = {

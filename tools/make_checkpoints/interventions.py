@@ -11,6 +11,9 @@ from record import decoder_layers, observe
 # reset[starting][dimension] is the value written at the starting or the other positions.
 Reset = dict[bool, dict[int, float]]
 
+# What is written beyond the published program's interventions.
+CONSTANTS = {"set_to_zero": 0.0, "set_to_-50.5": -50.5}
+
 
 def first_massive(layers: list[torch.Tensor]) -> tuple[int, list[int], list[int]] | None:
     """A sequence's first massive layer with its massive positions and dimensions."""
@@ -24,9 +27,13 @@ def first_massive(layers: list[torch.Tensor]) -> tuple[int, list[int], list[int]
 
 
 def perplexity(
-    model: torch.nn.Module, samples: list[list[int]], positions: list[list[int]], layer: int, reset: Reset
+    model: torch.nn.Module,
+    samples: list[list[int]],
+    positions: list[list[int]],
+    layers: list[int],
+    reset: Reset,
 ) -> float:
-    """exp of the mean of the windows' mean NLLs, with `reset` written at the output of `layer`."""
+    """exp of the mean of the windows' mean NLLs, with `reset` written at the outputs of `layers`."""
     losses = []
     for token_ids, massive_positions in zip(samples, positions, strict=True):
 
@@ -36,9 +43,10 @@ def perplexity(
                 for dimension, value in reset[position == 0].items():
                     hidden[0, position, dimension] = value
 
-        hook = decoder_layers(model)[layer].register_forward_hook(write)
+        hooks = [decoder_layers(model)[layer].register_forward_hook(write) for layer in layers]
         losses.append(mean_nll(observe(model, token_ids).logits, token_ids).item())
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return math.exp(fmean(losses))
 
 
@@ -87,7 +95,7 @@ def interventions(
         "dimensions": dimensions,
         "windows": {name: len(samples)},
         "perplexity": {
-            key: {name: exact(torch.tensor(perplexity(model, samples, positions, first_layer, reset)))}
+            key: {name: exact(torch.tensor(perplexity(model, samples, positions, [first_layer], reset)))}
             for key, reset in resets.items()
         },
         "missing_dimensions": [dimension for dimension in dimensions if dimension not in measured],
@@ -104,3 +112,21 @@ def interventions(
             for dimension, listed in sorted(group.items())
         ],
     }
+
+
+def constants(
+    model: torch.nn.Module,
+    name: str,
+    samples: list[list[int]],
+    layers: list[int],
+    dimensions: list[int],
+) -> dict:
+    """Perplexity of `name` when constants are written at the outputs of `layers`."""
+    found = [first_massive(observe(model, token_ids).layers) for token_ids in samples]
+    positions = [own[1] if own else [] for own in found]
+    results = {}
+    for key, value in CONSTANTS.items():
+        values = dict.fromkeys(dimensions, value)
+        changed = perplexity(model, samples, positions, layers, {True: values, False: values})
+        results[key] = {name: exact(torch.tensor(changed))}
+    return {"layers": layers, "perplexity": results}

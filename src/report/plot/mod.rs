@@ -6,6 +6,7 @@
 mod colour;
 mod font;
 mod heatmap;
+mod intervals;
 mod layers;
 mod line;
 mod raster;
@@ -16,6 +17,7 @@ mod svg;
 mod ticks;
 
 pub use heatmap::{Heatmap, HeatmapGrid};
+pub use intervals::{Band, Interval, IntervalChart, IntervalGroup};
 pub use layers::{LayerMap, LayerMaps};
 pub use line::{Highlight, LineChart, Marker, Scale, Series};
 pub use raster::{encode_png, svg_to_png};

@@ -1,0 +1,132 @@
+//! The evaluation sets, from `--eval` to windows.
+
+use std::path::Path;
+
+use super::super::sequences::{self, Sequences};
+use crate::{
+    data::{self, Provenance, Role, datasets},
+    error::{Error, Result},
+    experiments::intervention_analysis::EvaluationSet,
+    hub::Hub,
+    model::Model,
+    progress::Progress,
+};
+
+/// The published program's sets.
+const DEFAULT: [&str; 3] = ["wikitext", "c4", "pg19"];
+
+/// The demo's set, which needs no network.
+const BUILT_IN: &str = "builtin";
+
+/// `NAME=FILE` or `NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SetArg {
+    name: String,
+    file: Option<String>,
+}
+
+/// Reads `--eval`.
+pub(super) fn set_arg(text: &str) -> Result<SetArg, String> {
+    let (name, file) = match text.split_once('=') {
+        Some((name, file)) => (name, Some(file)),
+        None => (text, None),
+    };
+    if name.is_empty() || file.is_some_and(str::is_empty) {
+        return Err("expected NAME=FILE, or the NAME of a dataset".into());
+    }
+    if name.contains(['\\', '\0']) || name.split('/').any(|part| part == ".." || part == ".") {
+        return Err("the name becomes part of file names and may not be a path".into());
+    }
+    Ok(SetArg {
+        name: name.to_owned(),
+        file: file.map(str::to_owned),
+    })
+}
+
+/// The sets that are asked for.
+pub(super) fn wanted(args: &[SetArg], built_in_model: bool) -> Result<Vec<SetArg>> {
+    let named = |name: &str| SetArg {
+        name: name.to_owned(),
+        file: None,
+    };
+    if args.is_empty() {
+        return Ok(if built_in_model {
+            vec![named(BUILT_IN)]
+        } else {
+            DEFAULT.map(named).to_vec()
+        });
+    }
+    for (index, set) in args.iter().enumerate() {
+        if args[..index].iter().any(|other| other.name == set.name) {
+            return Err(Error::usage(
+                format!("--eval {}", set.name),
+                "two evaluation sets have this name",
+            )
+            .remedy("give each its own name"));
+        }
+    }
+    Ok(args.to_vec())
+}
+
+/// Loads a set and cuts it into windows, as the corpus was cut and by the rule of its name.
+pub(super) fn load(
+    set: &SetArg,
+    model: &Model,
+    corpus: &Sequences,
+    seed: u64,
+    progress: Progress,
+) -> Result<(EvaluationSet, Provenance)> {
+    let joined = match &set.file {
+        Some(file) if !has_rows(file) => data::read_text_file(Path::new(file))?,
+        file => {
+            let source = file.as_deref().unwrap_or(&set.name);
+            let hub = || Hub::from_env(progress);
+            data::load(source, Role::Evaluation, seed, &hub, progress)?
+        }
+    };
+    let tokenizer = sequences::tokenizer(model)?;
+    let bos = sequences::bos(corpus.add_bos_token, tokenizer)?;
+    let rule = datasets::window_rule(&set.name, corpus.context_length, bos);
+    let ids = tokenizer.encode(&joined.text)?;
+    let windows = data::windows(&ids, &rule)
+        .map_err(|error| error.within(format!("evaluation set {}", set.name)))?;
+    let set = EvaluationSet {
+        name: set.name.clone(),
+        windows,
+    };
+    Ok((set, joined.source))
+}
+
+/// Whether the file holds documents rather than one text.
+fn has_rows(file: &str) -> bool {
+    let name = file.to_ascii_lowercase();
+    [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_files() {
+        let set = |text: &str| set_arg(text).map(|set| (set.name, set.file));
+        assert_eq!(set("c4=a=b.txt"), Ok(("c4".into(), Some("a=b.txt".into()))));
+        assert_eq!(set("wikitext"), Ok(("wikitext".into(), None)));
+        assert_eq!(set("owner/name"), Ok(("owner/name".into(), None)));
+        for bad in ["", "=x", "c4=", "../x=y", "a/../b", ".=x"] {
+            assert!(set(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn defaults_and_doubles() {
+        let names =
+            |sets: Vec<SetArg>| -> Vec<String> { sets.into_iter().map(|s| s.name).collect() };
+        assert_eq!(names(wanted(&[], false).expect("fine")), DEFAULT);
+        assert_eq!(names(wanted(&[], true).expect("fine")), [BUILT_IN]);
+        let twice = [set_arg("c4=x").expect("fine"), set_arg("c4").expect("fine")];
+        assert_eq!(wanted(&twice, false).expect_err("twice").exit_code(), 2);
+    }
+}

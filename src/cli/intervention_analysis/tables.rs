@@ -1,0 +1,163 @@
+//! The result as a table and as a picture.
+
+use crate::{
+    experiments::{
+        intervention_analysis::{Impact, InterventionAnalysis, Ratio},
+        published::PublishedRun,
+    },
+    report::{
+        plot::{Band, Interval, IntervalChart, IntervalGroup, palette},
+        table::{Align, Row, Table},
+    },
+};
+
+use super::super::existence_validation::significant;
+
+/// One row an intervention and evaluation set.
+pub(super) fn perplexities(
+    result: &InterventionAnalysis,
+    published: Option<&PublishedRun>,
+) -> Table {
+    let mut columns = vec![
+        ("intervention", Align::Left),
+        ("evaluation set", Align::Left),
+        ("perplexity", Align::Right),
+        ("ratio", Align::Right),
+        ("95 % interval", Align::Left),
+        ("impact", Align::Left),
+    ];
+    if published.is_some() {
+        columns.push(("published perplexity", Align::Right));
+    }
+    let mut table = Table::new(columns);
+    for intervention in &result.interventions {
+        for set in &result.evaluation {
+            let perplexity = result.perplexity[intervention][&set.name];
+            let ratios = result.ratios.get(intervention);
+            let ratio = ratios.and_then(|ratios| ratios.get(&set.name));
+            let mut cells = vec![
+                intervention.clone(),
+                set.name.clone(),
+                number(perplexity),
+                ratio.map_or_else(String::new, |ratio| number(ratio.ratio)),
+                ratio.map_or_else(String::new, interval),
+                ratio.map_or("", |ratio| ratio.class.name()).to_owned(),
+            ];
+            if let Some(published) = published {
+                let value = published.perplexity.get(intervention);
+                let value = value.and_then(|sets| sets.get(&set.name));
+                cells.push(value.map_or_else(String::new, |value| significant(*value)));
+            }
+            let changed = ratio.is_some_and(|ratio| ratio.class != Impact::None);
+            table.push(Row::new(cells).emphasised(changed));
+        }
+    }
+    table
+}
+
+/// Where the evaluation windows have massive activations.
+pub(super) fn evaluation(result: &InterventionAnalysis) -> Table {
+    let mut table = Table::new([
+        ("evaluation set", Align::Left),
+        ("windows", Align::Right),
+        ("with massive activations", Align::Right),
+        ("at position 0", Align::Right),
+        ("at later positions", Align::Right),
+        ("first massive layer (windows)", Align::Left),
+    ]);
+    for set in &result.evaluation {
+        let layers = set.windows_by_first_layer.iter();
+        let layers: Vec<String> = layers
+            .map(|(layer, windows)| format!("{layer} ({windows})"))
+            .collect();
+        table.push(Row::new([
+            set.name.clone(),
+            set.windows.to_string(),
+            set.windows_massive.to_string(),
+            set.windows_starting.to_string(),
+            set.windows_nonstarting.to_string(),
+            layers.join(", "),
+        ]));
+    }
+    table
+}
+
+/// The means that were written.
+pub(super) fn means(result: &InterventionAnalysis) -> Table {
+    let mut table = Table::new([
+        ("first massive layer", Align::Right),
+        ("position", Align::Left),
+        ("dimension", Align::Right),
+        ("mean value", Align::Right),
+        ("values", Align::Right),
+    ]);
+    for mean in &result.means {
+        table.push(Row::new([
+            mean.layer.to_string(),
+            if mean.starting { "0" } else { "later" }.to_owned(),
+            mean.dimension.to_string(),
+            significant(mean.mean),
+            mean.count.to_string(),
+        ]));
+    }
+    table
+}
+
+/// Ratios of perplexity with their intervals, and the classes of impact behind them.
+pub(super) fn chart(model: &str, result: &InterventionAnalysis) -> IntervalChart {
+    let colors = [
+        palette::BLUE,
+        palette::VERMILION,
+        palette::GREEN,
+        palette::PURPLE,
+        palette::SKY,
+    ];
+    let rows = |intervention: &String| {
+        let sets = result.evaluation.iter().zip(colors.iter().cycle());
+        sets.map(|(set, color)| {
+            let ratio = result.ratios[intervention][&set.name];
+            Interval {
+                label: set.name.clone(),
+                value: ratio.ratio.unwrap_or(f64::INFINITY),
+                ends: ratio.low.zip(ratio.high),
+                color,
+            }
+        })
+        .collect()
+    };
+    let changed = result.interventions.iter();
+    let changed = changed.filter(|intervention| result.ratios.contains_key(*intervention));
+    let band = |label: &str, from, to| Band {
+        label: label.to_owned(),
+        from,
+        to,
+    };
+    IntervalChart {
+        title: model.to_owned(),
+        x_label: "Perplexity over the original's, with 95 % interval".to_owned(),
+        groups: changed
+            .map(|intervention| IntervalGroup {
+                label: intervention.clone(),
+                rows: rows(intervention),
+            })
+            .collect(),
+        reference: 1.0,
+        bands: vec![
+            band("no impact", None, Some(Impact::MEDIUM_FROM)),
+            band("medium", Some(Impact::MEDIUM_FROM), Some(Impact::HIGH_FROM)),
+            band("high", Some(Impact::HIGH_FROM), None),
+        ],
+    }
+}
+
+fn interval(ratio: &Ratio) -> String {
+    match (ratio.low, ratio.high) {
+        (None, None) => String::new(),
+        (low, high) => format!("{} to {}", number(low), number(high)),
+    }
+}
+
+/// What double precision cannot hold is as good as infinite.
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "inf".to_owned(), significant)
+}

@@ -1,0 +1,118 @@
+//! The corpus sequences: their massive activations, and the values that means are taken over.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+
+use super::{Memory, Walks};
+use crate::{
+    backend::{Backend, Statistics},
+    engine::{self, Actions, Footprint, Interventions, Plan, Site, Timings},
+    error::Result,
+    experiments::{Subject, Thresholds, tokens_analysis::Detections},
+};
+
+/// A sequence's first massive layer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct FirstMassive {
+    /// The layer.
+    pub(super) layer: usize,
+    /// Its massive token positions, ascending.
+    pub(super) positions: Vec<usize>,
+    /// Its massive dimensions, ascending.
+    pub(super) dimensions: Vec<usize>,
+    /// Signed values of the layer's output: a row a position, a column a dimension.
+    pub(super) values: Vec<f32>,
+}
+
+impl FirstMassive {
+    /// What is massive in the layer; none if nothing is.
+    pub(super) fn of(layer: usize, found: &Statistics) -> Option<Self> {
+        let positions: BTreeSet<usize> = found.massive.iter().map(|e| e.position).collect();
+        let dimensions: BTreeSet<usize> = found.massive.iter().map(|e| e.dimension).collect();
+        (!positions.is_empty()).then(|| Self {
+            layer,
+            positions: positions.into_iter().collect(),
+            dimensions: dimensions.into_iter().collect(),
+            values: Vec::new(),
+        })
+    }
+
+    fn cells(&self) -> Vec<(usize, usize)> {
+        let positions = self.positions.iter();
+        positions
+            .flat_map(|position| self.dimensions.iter().map(|d| (*position, *d)))
+            .collect()
+    }
+}
+
+/// What the corpus shows.
+#[derive(Debug, Default)]
+pub(super) struct Corpus {
+    /// The massive activations of each sequence.
+    pub(super) detections: Vec<Detections>,
+    /// The first massive layer of each sequence that has one.
+    pub(super) first: Vec<Option<FirstMassive>>,
+    pub(super) timings: Timings,
+}
+
+/// Walks the corpus through the layers, in parts that fit the memory.
+pub(super) fn run<B: Backend>(
+    subject: &Subject<'_, B>,
+    thresholds: Thresholds,
+    memory: &Memory,
+    walks: &mut Walks,
+) -> Result<Corpus> {
+    let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(0));
+    let tokens = subject.sequences.iter().map(Vec::len).max().unwrap_or(0);
+    let footprint = Footprint::of::<B>(&subject.model.spec, tokens, 0);
+    let part = memory.part(&footprint, subject.sequences.len(), tokens, 0)?;
+    let mut corpus = Corpus::default();
+    for sequences in subject.sequences.chunks(part) {
+        let mut reader = Reader {
+            first: vec![None; sequences.len()],
+        };
+        let outcome = engine::run_with(
+            subject.backend,
+            subject.model,
+            sequences,
+            &plan,
+            &mut reader,
+            subject.progress,
+        )?;
+        walks.corpus += 1;
+        corpus.timings += outcome.timings;
+        let statistics = &outcome.statistics[&Site::LayerOutput];
+        corpus.detections.extend(Detections::collect(statistics));
+        corpus.first.extend(reader.first);
+    }
+    Ok(corpus)
+}
+
+/// Reads the values of each sequence's first massive layer as the walk passes it.
+struct Reader {
+    first: Vec<Option<FirstMassive>>,
+}
+
+impl Interventions for Reader {
+    fn acts_at(&self, _: usize) -> bool {
+        self.first.iter().any(Option::is_none)
+    }
+
+    fn actions(&mut self, layer: usize, sequence: usize, found: &Statistics) -> Result<Actions> {
+        if self.first[sequence].is_some() {
+            return Ok(Actions::default());
+        }
+        self.first[sequence] = FirstMassive::of(layer, found);
+        let first = self.first[sequence].as_ref();
+        Ok(Actions {
+            read: first.map(FirstMassive::cells).unwrap_or_default(),
+            branches: Vec::new(),
+        })
+    }
+
+    fn values(&mut self, _: usize, sequence: usize, values: &[f32]) {
+        if let Some(first) = &mut self.first[sequence] {
+            first.values = values.to_vec();
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The evaluation windows, as they are and under every intervention.
+//!
+//! One walk finds each window's first massive layer, splits its variants off at the first layer
+//! that is overwritten, and takes originals and variants to the head. A window whose first massive
+//! layer lies above the layer that is overwritten shows its positions too late for that; such
+//! windows walk again, from the embedding, with the positions known: the original up to the split,
+//! the variants to the end.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use super::{Memory, Walks, calibration::FirstMassive, interventions::Intervention};
+use crate::{
+    backend::{Backend, Statistics},
+    engine::{self, Actions, Branch, BranchOutcome, Footprint, Interventions, Plan, Site, Timings},
+    error::{Error, Result},
+    experiments::{Subject, Thresholds},
+};
+
+/// What is done at which layers' outputs.
+pub(super) struct Experiment<'a> {
+    pub(super) interventions: &'a [Intervention],
+    /// Ascending; empty when there is nothing to overwrite.
+    pub(super) layers: &'a [usize],
+}
+
+/// One window's results.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Window {
+    /// Its first massive layer, without the values.
+    pub(super) first: Option<FirstMassive>,
+    /// Whether it had to walk again.
+    pub(super) again: bool,
+    /// Mean NLL of its predictions, in nats.
+    pub(super) original: f64,
+    /// The interventions that change it.
+    pub(super) changed: BTreeMap<usize, Changed>,
+}
+
+/// A window under an intervention.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Changed {
+    /// Mean NLL of its predictions, in nats.
+    pub(super) nll: f64,
+    /// The values that were overwritten, by layer, in the order of [`Intervention::written`].
+    pub(super) originals: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Window {
+    /// Mean NLL under an intervention; one that changes nothing leaves the original.
+    pub(super) fn nll(&self, intervention: usize) -> f64 {
+        let changed = self.changed.get(&intervention);
+        changed.map_or(self.original, |changed| changed.nll)
+    }
+}
+
+/// All windows.
+pub(super) struct Evaluated {
+    pub(super) windows: Vec<Window>,
+    pub(super) timings: Timings,
+}
+
+/// Runs the windows, which are the subject's sequences.
+pub(super) fn run<B: Backend>(
+    subject: &Subject<'_, B>,
+    thresholds: Thresholds,
+    experiment: &Experiment<'_>,
+    memory: &Memory,
+    walks: &mut Walks,
+) -> Result<Evaluated> {
+    let mut evaluation = Evaluation {
+        subject,
+        experiment,
+        plan: Plan {
+            nll: true,
+            ..Plan::magnitudes(Site::LayerOutput, thresholds.request(0))
+        },
+        evaluated: Evaluated {
+            windows: vec![Window::default(); subject.sequences.len()],
+            timings: Timings::default(),
+        },
+    };
+    let tokens = subject.sequences.iter().map(Vec::len).max().unwrap_or(0);
+    let variants = experiment.interventions.len();
+    let footprint = Footprint::of::<B>(&subject.model.spec, tokens, variants);
+    let all: Vec<usize> = (0..subject.sequences.len()).collect();
+    let part = memory.part(&footprint, all.len(), tokens, variants)?;
+    for windows in all.chunks(part) {
+        evaluation.walk(windows, false)?;
+        walks.evaluation += 1;
+    }
+    let again: Vec<usize> = all
+        .into_iter()
+        .filter(|window| evaluation.evaluated.windows[*window].again)
+        .collect();
+    for windows in again.chunks(part) {
+        evaluation.walk(windows, true)?;
+        walks.again += 1;
+    }
+    Ok(evaluation.evaluated)
+}
+
+/// A run under way.
+struct Evaluation<'a, B> {
+    subject: &'a Subject<'a, B>,
+    experiment: &'a Experiment<'a>,
+    plan: Plan,
+    evaluated: Evaluated,
+}
+
+impl<B: Backend> Evaluation<'_, B> {
+    /// Walks some windows; `again` if what is massive in them is known.
+    fn walk(&mut self, windows: &[usize], again: bool) -> Result<()> {
+        let sequences = windows.iter().map(|w| self.subject.sequences[*w].clone());
+        let first = windows
+            .iter()
+            .map(|window| self.evaluated.windows[*window].first.clone());
+        let mut splitter = Splitter {
+            experiment: self.experiment,
+            first: first.collect(),
+            again,
+        };
+        let outcome = engine::run_with(
+            self.subject.backend,
+            self.subject.model,
+            &sequences.collect::<Vec<_>>(),
+            &self.plan,
+            &mut splitter,
+            self.subject.progress,
+        )?;
+        self.evaluated.timings += outcome.timings;
+        if !again {
+            self.originals(windows, splitter.first, &outcome);
+        }
+        for branch in outcome.branches {
+            self.changed(windows[branch.sequence], branch)?;
+        }
+        Ok(())
+    }
+
+    /// Takes up what a first walk shows of the windows themselves.
+    fn originals(
+        &mut self,
+        windows: &[usize],
+        first: Vec<Option<FirstMassive>>,
+        outcome: &engine::Outcome,
+    ) {
+        let statistics = &outcome.statistics[&Site::LayerOutput];
+        for (index, (window, first)) in windows.iter().zip(first).enumerate() {
+            let split = first.is_some();
+            let layers = statistics.iter().enumerate();
+            let first = first.or_else(|| {
+                layers
+                    .filter_map(|(layer, found)| FirstMassive::of(layer, &found[index]))
+                    .next()
+            });
+            let report = &mut self.evaluated.windows[*window];
+            report.again = first.is_some() && !split && !self.experiment.layers.is_empty();
+            report.first = first;
+            report.original = mean(&outcome.token_nll[index]);
+        }
+    }
+
+    fn changed(&mut self, window: usize, branch: BranchOutcome) -> Result<()> {
+        let nll = mean(&branch.token_nll);
+        if !nll.is_finite() {
+            let name = &self.experiment.interventions[branch.variant].name;
+            return Err(Error::new(
+                format!("{name}, evaluation window {window}"),
+                "its likelihoods are infinite or not numbers in float32",
+            )
+            .remedy("write smaller values with --set-to, or choose other --layers"));
+        }
+        let changed = Changed {
+            nll,
+            originals: branch.originals,
+        };
+        let report = &mut self.evaluated.windows[window];
+        report.changed.insert(branch.variant, changed);
+        Ok(())
+    }
+}
+
+/// Splits the variants of each window off at the first layer that is overwritten.
+struct Splitter<'a> {
+    experiment: &'a Experiment<'a>,
+    /// By sequence of the walk; found on the way unless known.
+    first: Vec<Option<FirstMassive>>,
+    again: bool,
+}
+
+impl Interventions for Splitter<'_> {
+    fn acts_at(&self, layer: usize) -> bool {
+        match self.experiment.layers.first() {
+            Some(split) if self.again => layer == *split,
+            Some(split) => layer <= *split,
+            None => false,
+        }
+    }
+
+    fn actions(&mut self, layer: usize, sequence: usize, found: &Statistics) -> Result<Actions> {
+        let first = &mut self.first[sequence];
+        if first.is_none() {
+            *first = FirstMassive::of(layer, found);
+        }
+        let mut actions = Actions::default();
+        let Some(first) = first else {
+            return Ok(actions);
+        };
+        if self.experiment.layers.first() != Some(&layer) {
+            return Ok(actions);
+        }
+        for (variant, intervention) in self.experiment.interventions.iter().enumerate() {
+            let written = intervention.written(&first.positions);
+            let cells: Vec<_> = written.iter().flat_map(|written| written.cells()).collect();
+            // A variant in which nothing changes is the original and is not run.
+            if !cells.is_empty() {
+                let layers = self.experiment.layers.iter();
+                actions.branches.push(Branch {
+                    variant,
+                    overwrites: layers.map(|layer| (*layer, cells.clone())).collect(),
+                });
+            }
+        }
+        Ok(actions)
+    }
+
+    fn values(&mut self, _: usize, _: usize, _: &[f32]) {}
+
+    fn last_original_layer(&self) -> Option<usize> {
+        self.experiment
+            .layers
+            .first()
+            .copied()
+            .filter(|_| self.again)
+    }
+}
+
+fn mean(token_nll: &[f32]) -> f64 {
+    let sum: f64 = token_nll.iter().copied().map(f64::from).sum();
+    sum / token_nll.len().max(1) as f64
+}

@@ -1,0 +1,257 @@
+//! Which values an intervention writes, and where.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::calibration::FirstMassive;
+use crate::engine::Overwrite;
+
+/// Values to write, by dimension; the starting position and the others have their own.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Intervention {
+    /// Name in the results: `set_to_zero`, `set_to_mean_2`, `set_to_7.5`.
+    pub(super) name: String,
+    /// (dimension, value) for position 0, in the order of writing.
+    pub(super) starting: Vec<(usize, f64)>,
+    /// (dimension, value) for the later positions.
+    pub(super) nonstarting: Vec<(usize, f64)>,
+}
+
+/// One dimension that is overwritten at the positions of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Written {
+    /// Whether at position 0.
+    pub(super) starting: bool,
+    pub(super) dimension: usize,
+    pub(super) value: f64,
+    pub(super) positions: Vec<usize>,
+}
+
+impl Intervention {
+    /// The same value in all dimensions, at all positions.
+    pub(super) fn constant(name: String, dimensions: &[usize], value: f64) -> Self {
+        let values: Vec<(usize, f64)> = dimensions.iter().map(|d| (*d, value)).collect();
+        Self {
+            name,
+            starting: values.clone(),
+            nonstarting: values,
+        }
+    }
+
+    /// What it writes into a sequence whose massive positions are these.
+    pub(super) fn written(&self, positions: &[usize]) -> Vec<Written> {
+        let (starting, later): (Vec<usize>, Vec<usize>) =
+            positions.iter().partition(|position| **position == 0);
+        let groups = [
+            (true, &self.starting, starting),
+            (false, &self.nonstarting, later),
+        ];
+        let mut written = Vec::new();
+        for (starting, values, positions) in groups {
+            if positions.is_empty() {
+                continue;
+            }
+            written.extend(values.iter().map(|&(dimension, value)| Written {
+                starting,
+                dimension,
+                value,
+                positions: positions.clone(),
+            }));
+        }
+        written
+    }
+}
+
+impl Written {
+    /// Its cells, in order.
+    pub(super) fn cells(&self) -> impl Iterator<Item = Overwrite> {
+        self.positions.iter().map(|position| Overwrite {
+            position: *position,
+            dimension: self.dimension,
+            value: self.value as f32,
+        })
+    }
+}
+
+/// A mean of signed values over the calibration sequences whose first massive layer is `layer`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mean {
+    /// The sequences' first massive layer, in whose output the values are.
+    pub layer: usize,
+    /// Whether over position 0 or over the later massive positions.
+    pub starting: bool,
+    /// The dimension.
+    pub dimension: usize,
+    /// The mean.
+    pub mean: f64,
+    /// How many values.
+    pub count: usize,
+}
+
+/// The means of all layers, starting positions first, dimensions in the order of `dimensions`.
+/// A sequence counts, of the dimensions in `dimensions`, with those that are massive in its first
+/// massive layer, at all of that layer's massive positions.
+pub(super) fn means(calibration: &[Option<FirstMassive>], dimensions: &[usize]) -> Vec<Mean> {
+    let mut values: BTreeMap<(usize, bool, usize), Vec<f64>> = BTreeMap::new();
+    for first in calibration.iter().flatten() {
+        let rows = first.values.chunks_exact(first.dimensions.len());
+        for (position, row) in first.positions.iter().zip(rows) {
+            for (dimension, value) in first.dimensions.iter().zip(row) {
+                if let Some(place) = dimensions.iter().position(|other| other == dimension) {
+                    let key = (first.layer, *position != 0, place);
+                    values.entry(key).or_default().push(f64::from(*value));
+                }
+            }
+        }
+    }
+    values
+        .into_iter()
+        .map(|((layer, later, place), values)| Mean {
+            layer,
+            starting: !later,
+            dimension: dimensions[place],
+            mean: values.iter().sum::<f64>() / values.len() as f64,
+            count: values.len(),
+        })
+        .collect()
+}
+
+/// A `set_to_mean_L` for every layer L that is some calibration sequence's first, ascending.
+pub(super) fn set_to_means(
+    calibration: &[Option<FirstMassive>],
+    means: &[Mean],
+) -> Vec<Intervention> {
+    let layers: BTreeSet<usize> = calibration
+        .iter()
+        .flatten()
+        .map(|first| first.layer)
+        .collect();
+    let values = |layer: usize, starting: bool| {
+        means
+            .iter()
+            .filter(|mean| mean.layer == layer && mean.starting == starting)
+            .map(|mean| (mean.dimension, mean.mean))
+            .collect()
+    };
+    layers
+        .into_iter()
+        .map(|layer| Intervention {
+            name: format!("set_to_mean_{layer}"),
+            starting: values(layer, true),
+            nonstarting: values(layer, false),
+        })
+        .collect()
+}
+
+/// Puts layers and dimensions in the order in which the published program meets them: by the
+/// first calibration sequence that has them.
+pub(super) fn in_order_of_appearance(
+    calibration: &[Option<FirstMassive>],
+    interventions: &mut [Intervention],
+) {
+    let first = || calibration.iter().flatten();
+    let place =
+        |name: &str| first().position(|first| name == format!("set_to_mean_{}", first.layer));
+    interventions.sort_by_key(|intervention| place(&intervention.name));
+    for intervention in interventions {
+        let own: Vec<&FirstMassive> = first()
+            .filter(|first| intervention.name == format!("set_to_mean_{}", first.layer))
+            .collect();
+        let mut order: Vec<usize> = Vec::new();
+        for dimension in own.iter().flat_map(|first| &first.dimensions) {
+            if !order.contains(dimension) {
+                order.push(*dimension);
+            }
+        }
+        let place = |(dimension, _): &(usize, f64)| order.iter().position(|d| d == dimension);
+        intervention.starting.sort_by_key(place);
+        intervention.nonstarting.sort_by_key(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(
+        layer: usize,
+        positions: &[usize],
+        dimensions: &[usize],
+        values: &[f32],
+    ) -> Option<FirstMassive> {
+        Some(FirstMassive {
+            layer,
+            positions: positions.to_vec(),
+            dimensions: dimensions.to_vec(),
+            values: values.to_vec(),
+        })
+    }
+
+    fn calibration() -> Vec<Option<FirstMassive>> {
+        vec![
+            first(4, &[3], &[9], &[-50.0]),
+            None,
+            first(2, &[0, 5], &[7], &[100.0, -8.0]),
+            first(2, &[0], &[1, 7], &[30.0, 200.0]),
+            first(2, &[5], &[8], &[1.0]),
+        ]
+    }
+
+    #[test]
+    fn means_by_layer_group_and_dimension() {
+        let found = means(&calibration(), &[1, 7, 9, 11]);
+        let found: Vec<_> = found
+            .iter()
+            .map(|m| (m.layer, m.starting, m.dimension, m.mean, m.count))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (2, true, 1, 30.0, 1),
+                (2, true, 7, 150.0, 2),
+                (2, false, 7, -8.0, 1),
+                (4, false, 9, -50.0, 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn one_intervention_a_layer_in_either_order() {
+        let calibration = calibration();
+        let means = means(&calibration, &[1, 7, 9]);
+        let mut found = set_to_means(&calibration, &means);
+        let names = |found: &[Intervention]| -> Vec<String> {
+            found.iter().map(|i| i.name.clone()).collect()
+        };
+        assert_eq!(names(&found), ["set_to_mean_2", "set_to_mean_4"]);
+        assert_eq!(found[0].starting, [(1, 30.0), (7, 150.0)]);
+        assert_eq!(found[1].starting, []);
+        in_order_of_appearance(&calibration, &mut found);
+        assert_eq!(names(&found), ["set_to_mean_4", "set_to_mean_2"]);
+        assert_eq!(found[1].starting, [(7, 150.0), (1, 30.0)]);
+    }
+
+    #[test]
+    fn a_group_without_values_or_positions_is_left_alone() {
+        let mut intervention = Intervention::constant("set_to_zero".into(), &[3, 4], 0.0);
+        let written = intervention.written(&[0, 2, 9]);
+        let places: Vec<_> = written
+            .iter()
+            .map(|w| (w.starting, w.dimension, w.positions.clone()))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                (true, 3, vec![0]),
+                (true, 4, vec![0]),
+                (false, 3, vec![2, 9]),
+                (false, 4, vec![2, 9]),
+            ]
+        );
+        assert_eq!(intervention.written(&[2]).len(), 2);
+        intervention.nonstarting.clear();
+        assert!(intervention.written(&[2]).is_empty());
+    }
+}

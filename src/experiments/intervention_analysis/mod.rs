@@ -1,0 +1,431 @@
+//! intervention-analysis: what becomes of perplexity when the massive activations are overwritten?
+//!
+//! Definition (section 4 of arXiv 2503.22329 and its program): the first massive layer F over the
+//! corpus and the massive dimensions come from tokens-analysis. In each evaluation window the token
+//! positions are those that are massive in that window's own first massive layer. An intervention
+//! writes values at the output of F, at those positions, in all the dimensions:
+//!
+//! - `set_to_zero`: 0;
+//! - `set_to_mean_L`, for each layer L that is some calibration sequence's first massive layer: the
+//!   mean over those sequences of the signed values in the output of L, at their massive positions,
+//!   position 0 apart from later ones; a dimension without such a value is left alone;
+//! - `set_to_V`: the constant V.
+//!
+//! Perplexity is `exp` of the mean over windows of their mean next-token NLL.
+#![forbid(unsafe_code)]
+
+mod calibration;
+mod evaluation;
+mod interventions;
+mod memory;
+mod perplexity;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use serde::Serialize;
+
+use self::{
+    calibration::{Corpus, FirstMassive},
+    evaluation::{Evaluated, Experiment, Window},
+    interventions::Intervention,
+};
+pub use self::{
+    interventions::Mean,
+    memory::{Memory, human},
+    perplexity::{Impact, Ratio},
+};
+use super::{Finding, Subject, Thresholds, tokens_analysis::Summary};
+use crate::{
+    backend::Backend,
+    error::{Error, Result},
+    model::spec::DecoderSpec,
+};
+
+/// Value of the JSON's `schema` field.
+pub const SCHEMA: &str = "massact/intervention-analysis/1";
+
+/// The windows that perplexity is measured on.
+#[derive(Debug, Clone)]
+pub struct EvaluationSet {
+    /// Its name in the results.
+    pub name: String,
+    /// Token ids, one list a window; all windows of all sets are of one length.
+    pub windows: Vec<Vec<u32>>,
+}
+
+/// The layers whose outputs are overwritten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WrittenLayers {
+    /// The first massive layer of the corpus.
+    First,
+    /// Every layer that is massive in some corpus sequence.
+    All,
+    /// These.
+    Listed(BTreeSet<usize>),
+}
+
+impl WrittenLayers {
+    /// Refuses layers that the model does not have.
+    pub fn check(&self, spec: &DecoderSpec) -> Result<()> {
+        let count = spec.layers.len();
+        match self {
+            Self::Listed(layers) if layers.iter().any(|layer| *layer >= count) => Err(
+                Error::usage("--layers", format!("the model has {count} layers"))
+                    .remedy(format!("use numbers from 0 to {}", count - 1)),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What counts as massive.
+    pub thresholds: Thresholds,
+    /// Corpus sequences that the first layer and the dimensions come from.
+    pub nsamples: usize,
+    /// Corpus sequences that the means come from.
+    pub calibration_nsamples: usize,
+    /// Where values are overwritten.
+    pub layers: WrittenLayers,
+    /// Constants to write, beside zero and the means.
+    pub constants: Vec<f32>,
+    /// Follow the published program where it departs from the definition: its dimensions depend on
+    /// the order of the corpus, its means come in order of appearance, and it reports `set_to_zero`
+    /// also where there is nothing to overwrite.
+    pub reference: bool,
+    /// Seed of the bootstrap.
+    pub seed: u64,
+    /// What the walks may take.
+    pub memory: Memory,
+}
+
+/// The result.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InterventionAnalysis {
+    /// First massive layer over the corpus; null if there is none.
+    pub first_layer: Option<usize>,
+    /// The dimensions that are overwritten.
+    pub dimensions: Vec<usize>,
+    /// The dimensions by the definition: massive in any layer of any corpus sequence.
+    pub dimensions_union: Vec<usize>,
+    /// The dimensions as the published program reports them for this order of the corpus.
+    pub dimensions_reference: Vec<usize>,
+    /// What of this result the published program has differently.
+    pub reference_differs: Vec<&'static str>,
+    /// The layers whose outputs are overwritten.
+    pub layers_written: Vec<usize>,
+    /// What was evaluated, in order; `original` comes first.
+    pub interventions: Vec<String>,
+    /// By intervention and evaluation set; null beyond the range of double precision.
+    pub perplexity: BTreeMap<String, BTreeMap<String, Option<f64>>>,
+    /// By intervention and evaluation set: mean over windows of the mean NLL, in nats.
+    pub nll: BTreeMap<String, BTreeMap<String, f64>>,
+    /// `set_to_zero`'s perplexity over the original's, by evaluation set.
+    pub impact: BTreeMap<String, Option<f64>>,
+    /// The same of every intervention, with its 95 % interval and class.
+    pub ratios: BTreeMap<String, BTreeMap<String, Ratio>>,
+    /// Dimensions that no calibration sequence has a mean for.
+    pub missing_dimensions: Vec<usize>,
+    /// The means that were written.
+    pub means: Vec<Mean>,
+    /// What was evaluated.
+    pub evaluation: Vec<SetReport>,
+    /// How often the model was read.
+    pub walks: Walks,
+    /// Every overwritten value.
+    #[serde(skip)]
+    pub log: Vec<LogEntry>,
+}
+
+/// An evaluation set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SetReport {
+    /// Its name.
+    pub name: String,
+    /// Its windows.
+    pub windows: usize,
+    /// Windows with massive activations in some layer; the others no intervention changes.
+    pub windows_massive: usize,
+    /// Windows with a massive activation at position 0 of their first massive layer.
+    pub windows_starting: usize,
+    /// Windows with massive activations at later positions of that layer.
+    pub windows_nonstarting: usize,
+    /// Windows by their own first massive layer.
+    pub windows_by_first_layer: BTreeMap<usize, usize>,
+}
+
+/// Walks through the model, each of which reads its weights once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Walks {
+    /// Over the corpus: summary and means.
+    pub corpus: usize,
+    /// Over the evaluation windows: originals and variants.
+    pub evaluation: usize,
+    /// Over windows whose first massive layer lies above the layer that is overwritten.
+    pub again: usize,
+}
+
+/// A dimension that was overwritten at some positions of a window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogEntry {
+    /// The intervention.
+    pub intervention: String,
+    /// The evaluation set.
+    pub set: String,
+    /// Whether at position 0.
+    pub starting: bool,
+    /// The layer.
+    pub layer: usize,
+    /// The dimension.
+    pub dimension: usize,
+    /// The positions.
+    pub positions: Vec<usize>,
+    /// What was written.
+    pub value: f64,
+    /// What was there, one value a position.
+    pub originals: Vec<f32>,
+}
+
+/// Runs the experiment. The subject's sequences are the corpus: its first `nsamples` give the
+/// summary, its first `calibration_nsamples` the means.
+pub fn run<B: Backend>(
+    subject: &Subject<'_, B>,
+    sets: &[EvaluationSet],
+    setup: &Setup,
+) -> Result<Finding<InterventionAnalysis>> {
+    setup.layers.check(&subject.model.spec)?;
+    let mut walks = Walks::default();
+    let corpus = calibration::run(subject, setup.thresholds, &setup.memory, &mut walks)?;
+    let plan = Preparation::of(corpus, setup);
+    let windows: Vec<Vec<u32>> = sets.iter().flat_map(|set| set.windows.clone()).collect();
+    let evaluated = evaluation::run(
+        &Subject {
+            backend: subject.backend,
+            model: subject.model,
+            sequences: &windows,
+            progress: subject.progress,
+        },
+        setup.thresholds,
+        &Experiment {
+            interventions: &plan.interventions,
+            layers: &plan.layers,
+        },
+        &setup.memory,
+        &mut walks,
+    )?;
+    let mut timings = plan.timings;
+    timings += evaluated.timings;
+    let mut result = plan.result(setup, walks);
+    report(&mut result, &plan.interventions, sets, &evaluated, setup)?;
+    Ok(Finding { result, timings })
+}
+
+/// What the corpus leads to.
+struct Preparation {
+    summary: Summary,
+    reference: Summary,
+    dimensions: Vec<usize>,
+    layers: Vec<usize>,
+    means: Vec<Mean>,
+    interventions: Vec<Intervention>,
+    timings: crate::engine::Timings,
+}
+
+impl Preparation {
+    fn of(corpus: Corpus, setup: &Setup) -> Self {
+        let samples = &corpus.detections[..setup.nsamples.min(corpus.detections.len())];
+        let (summary, reference) = (Summary::clean(samples), Summary::reference(samples));
+        let dimensions = if setup.reference {
+            reference.dimensions.clone()
+        } else {
+            summary.dimensions.clone()
+        };
+        let mut plan = Self {
+            dimensions,
+            layers: Vec::new(),
+            means: Vec::new(),
+            interventions: Vec::new(),
+            timings: corpus.timings,
+            summary,
+            reference,
+        };
+        let Some(first_layer) = plan.summary.first_layer else {
+            return plan;
+        };
+        plan.layers = match &setup.layers {
+            WrittenLayers::First => vec![first_layer],
+            WrittenLayers::All => {
+                let layers = samples.iter().flat_map(|sequence| &sequence.layers);
+                let layers: BTreeSet<usize> = layers.map(|found| found.layer).collect();
+                layers.into_iter().collect()
+            }
+            WrittenLayers::Listed(layers) => layers.iter().copied().collect(),
+        };
+        let calibration = &corpus.first[..setup.calibration_nsamples.min(corpus.first.len())];
+        plan.interventions(calibration, setup);
+        plan
+    }
+
+    fn interventions(&mut self, calibration: &[Option<FirstMassive>], setup: &Setup) {
+        self.means = interventions::means(calibration, &self.dimensions);
+        let mut means = interventions::set_to_means(calibration, &self.means);
+        if setup.reference {
+            interventions::in_order_of_appearance(calibration, &mut means);
+        }
+        let constant = |name, value| Intervention::constant(name, &self.dimensions, value);
+        self.interventions = vec![constant("set_to_zero".to_owned(), 0.0)];
+        self.interventions.extend(means);
+        for value in &setup.constants {
+            let intervention = constant(format!("set_to_{value}"), f64::from(*value));
+            let doubled = |other: &Intervention| other.name == intervention.name;
+            if !self.interventions.iter().any(doubled) {
+                self.interventions.push(intervention);
+            }
+        }
+    }
+
+    fn result(&self, setup: &Setup, walks: Walks) -> InterventionAnalysis {
+        let first_layer = self.summary.first_layer;
+        let mut reference_differs = Vec::new();
+        if self.summary.dimensions != self.reference.dimensions {
+            reference_differs.push("dimensions");
+        }
+        if setup.layers != WrittenLayers::First && first_layer.is_some() {
+            reference_differs.push("layers");
+        }
+        let measured: BTreeSet<usize> = self.means.iter().map(|mean| mean.dimension).collect();
+        let missing = self.dimensions.iter().filter(|d| !measured.contains(d));
+        InterventionAnalysis {
+            first_layer,
+            dimensions: self.dimensions.clone(),
+            dimensions_union: self.summary.dimensions.clone(),
+            dimensions_reference: self.reference.dimensions.clone(),
+            reference_differs,
+            layers_written: self.layers.clone(),
+            interventions: Vec::new(),
+            perplexity: BTreeMap::new(),
+            nll: BTreeMap::new(),
+            impact: BTreeMap::new(),
+            ratios: BTreeMap::new(),
+            missing_dimensions: missing.copied().collect(),
+            means: self.means.clone(),
+            evaluation: Vec::new(),
+            walks,
+            log: Vec::new(),
+        }
+    }
+}
+
+/// Adds what was evaluated.
+fn report(
+    result: &mut InterventionAnalysis,
+    interventions: &[Intervention],
+    sets: &[EvaluationSet],
+    evaluated: &Evaluated,
+    setup: &Setup,
+) -> Result<()> {
+    let mut start = 0;
+    let mut parts: Vec<(&str, Range<usize>)> = Vec::new();
+    for set in sets {
+        parts.push((&set.name, start..start + set.windows.len()));
+        start += set.windows.len();
+    }
+    let mut names = vec!["original".to_owned()];
+    names.extend(
+        interventions
+            .iter()
+            .map(|intervention| intervention.name.clone()),
+    );
+    if interventions.is_empty() && setup.reference {
+        // The published program writes nothing and measures once more.
+        names.push("set_to_zero".to_owned());
+    }
+    for (set, part) in &parts {
+        let windows = &evaluated.windows[part.clone()];
+        result.evaluation.push(SetReport::of(set, windows));
+        let original: Vec<f64> = windows.iter().map(|window| window.original).collect();
+        for (index, name) in names.iter().enumerate() {
+            let nll: Vec<f64> = match index.checked_sub(1) {
+                Some(intervention) => windows.iter().map(|w| w.nll(intervention)).collect(),
+                None => original.clone(),
+            };
+            let set = (*set).to_owned();
+            let perplexity = result.perplexity.entry(name.clone()).or_default();
+            perplexity.insert(set.clone(), perplexity::perplexity(&nll));
+            let means = result.nll.entry(name.clone()).or_default();
+            means.insert(set.clone(), perplexity::mean(&nll));
+            if index > 0 {
+                let ratio = perplexity::ratio(&original, &nll, setup.seed)?;
+                if name == "set_to_zero" {
+                    result.impact.insert(set.clone(), ratio.ratio);
+                }
+                let ratios = result.ratios.entry(name.clone()).or_default();
+                ratios.insert(set, ratio);
+            }
+        }
+    }
+    for (variant, intervention) in interventions.iter().enumerate() {
+        for (set, part) in &parts {
+            for window in &evaluated.windows[part.clone()] {
+                log(result, (variant, intervention), set, window);
+            }
+        }
+    }
+    result.interventions = names;
+    Ok(())
+}
+
+/// What an intervention overwrote in a window.
+fn log(
+    result: &mut InterventionAnalysis,
+    (variant, intervention): (usize, &Intervention),
+    set: &str,
+    window: &Window,
+) {
+    let (Some(first), Some(changed)) = (&window.first, window.changed.get(&variant)) else {
+        return;
+    };
+    for (layer, originals) in &changed.originals {
+        let mut originals = originals.iter().copied();
+        for written in intervention.written(&first.positions) {
+            result.log.push(LogEntry {
+                intervention: intervention.name.clone(),
+                set: set.to_owned(),
+                starting: written.starting,
+                layer: *layer,
+                dimension: written.dimension,
+                originals: originals.by_ref().take(written.positions.len()).collect(),
+                positions: written.positions,
+                value: written.value,
+            });
+        }
+    }
+}
+
+impl SetReport {
+    fn of(name: &str, windows: &[Window]) -> Self {
+        let first = || windows.iter().filter_map(|window| window.first.as_ref());
+        let mut by_first_layer = BTreeMap::new();
+        for first in first() {
+            *by_first_layer.entry(first.layer).or_default() += 1;
+        }
+        let having = |wanted: fn(&usize) -> bool| {
+            first()
+                .filter(|first| first.positions.iter().any(wanted))
+                .count()
+        };
+        Self {
+            name: name.to_owned(),
+            windows: windows.len(),
+            windows_massive: first().count(),
+            windows_starting: having(|position| *position == 0),
+            windows_nonstarting: having(|position| *position != 0),
+            windows_by_first_layer: by_first_layer,
+        }
+    }
+}
