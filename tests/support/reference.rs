@@ -91,6 +91,8 @@ pub(crate) struct ExperimentRun {
     pub(crate) intervention_analysis: Interventions,
     /// With the reference program's dimensions, where they are others.
     pub(crate) intervention_analysis_reference: Option<Interventions>,
+    /// Of the checkpoints that have them.
+    #[serde(default)]
     pub(crate) constants: Vec<Constants>,
 }
 
