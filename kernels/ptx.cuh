@@ -20,6 +20,13 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
+// 2^x to 2 ulp, with 0 for subnormal results: one instruction, where exp2f takes four.
+__device__ __forceinline__ float exp2_approximate(float x) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+}
+
 // ---- cp.async: 16 bytes from global to shared memory, both 16-byte aligned, past the registers
 
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global) {

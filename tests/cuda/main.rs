@@ -1,5 +1,6 @@
 //! The CUDA backend on the emulator: the real kernels and the real host code, on the CPU.
 
+mod attention;
 mod bench;
 mod operations;
 mod planted;

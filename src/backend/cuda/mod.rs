@@ -3,6 +3,7 @@
 //! It is generic over the [`Device`] it runs on, so that the emulator of the tests executes this
 //! very code without a card. Every call only starts work; what brings numbers to the host waits.
 #![forbid(unsafe_code)]
+pub mod attention;
 mod device;
 mod elementwise;
 mod memory;
@@ -27,7 +28,7 @@ use super::{
     Statistics, StatisticsRequest,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     model::{
         dtype::DType,
         rope::RopeTable,
@@ -165,13 +166,31 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn attention(
         &self,
-        _q: &Tensor<D>,
-        _k: &Tensor<D>,
-        _v: &Tensor<D>,
-        _sequences: &[Rows],
-        _request: &AttentionRequest<'_, Buffer<D>>,
+        q: &Tensor<D>,
+        k: &Tensor<D>,
+        v: &Tensor<D>,
+        sequences: &[Rows],
+        request: &AttentionRequest<'_, Buffer<D>>,
     ) -> Result<AttentionOutput<Tensor<D>>> {
-        Err(Error::new("CUDA", "its attention is not in this version").remedy("use --device cpu"))
+        let inputs = attention::Inputs {
+            dtype: q.dtype,
+            rows: q.rows,
+            q: q.buffer.address(),
+            k: k.buffer.address(),
+            v: v.buffer.address(),
+        };
+        let found = attention::run(&self.device, inputs, sequences, request)?;
+        let tensor = |buffer| Tensor {
+            rows: q.rows,
+            columns: request.heads * request.value_dim,
+            dtype: q.dtype,
+            buffer,
+        };
+        Ok(AttentionOutput {
+            context: tensor(found.context),
+            maps: found.maps,
+            subset: found.subset.map(tensor),
+        })
     }
 
     fn join_heads(&self, own: &Tensor<D>, shared: &Tensor<D>, heads: usize) -> Result<Tensor<D>> {

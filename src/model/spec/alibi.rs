@@ -52,6 +52,11 @@ impl Alibi {
         }
     }
 
+    /// The slope of a head, as rounded as the model has it.
+    pub fn slope(&self, head: usize) -> f32 {
+        rounded(self.slopes[head], self.bfloat16)
+    }
+
     /// The bias of some keys of a sequence of `length` in one head.
     pub fn bias(
         &self,
@@ -65,14 +70,8 @@ impl Alibi {
             factor,
             ..
         } = *self;
-        let round = move |value: f32| {
-            if bfloat16 {
-                bf16::from_f32(value).to_f32()
-            } else {
-                value
-            }
-        };
-        let slope = round(self.slopes[head]);
+        let round = move |value| rounded(value, bfloat16);
+        let slope = self.slope(head);
         keys.map(move |key| {
             let position = if from_last {
                 key as f32 - (length - 1) as f32
@@ -82,6 +81,14 @@ impl Alibi {
             };
             factor * round(slope * position)
         })
+    }
+}
+
+fn rounded(value: f32, to_bfloat16: bool) -> f32 {
+    if to_bfloat16 {
+        bf16::from_f32(value).to_f32()
+    } else {
+        value
     }
 }
 

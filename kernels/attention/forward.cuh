@@ -1,0 +1,205 @@
+// Fused causal attention: out = softmax(mask(rule(Q K^T))) V without the T x T matrix.
+//
+// Computes, for every sequence (a range of rows) and query head h, whose KV head is
+// h / (heads / kv_heads), the attention of transformers' eager implementation: logits q.k * scale,
+// soft cap, ALiBi; keys i - window < j <= i; a sink logit without value; an extra learned key and
+// value in front (KV bias).
+//
+// FlashAttention-2's structure (Dao 2023): a block owns WARPS * M * 16 queries of one head, whose
+// output stays in registers, and walks over tiles of KEYS keys. The next tile's keys and values are
+// copied by cp.async while the tensor cores work on this one's; one barrier a tile.
+//
+// Layout: tensors [rows, heads * width]; heads narrower than WIDTH (VALUE_WIDTH) are filled up with
+// zeros in shared memory only. Grid: (heads, tiles); the host lists the tiles with the most keys
+// first, so that the last blocks are short. Shared memory: a tile of queries, two of keys and
+// values.
+//
+// Per sequence of length T and head, causal: T^2 (head_dim + value_dim) FLOP; K and V are read
+// T / (2 * queries of a tile) times, from the L2 cache where they fit. From T of about 1,000 on it
+// is bound by the tensor cores (float32: by FMA issue), below by launch and latency.
+#pragma once
+
+#include "products.cuh"
+#include "softmax.cuh"
+
+// How a block is cut. `src/backend/cuda/attention/plan.rs` mirrors the numbers.
+//
+// 32 rows a warp (M = 2) read each key fragment for twice the work; beyond 128 values a head the
+// output no longer fits the registers so, and eight warps take 16 rows each. Tiles are as long as
+// registers (no spills) and the 99 KiB of shared memory of the smallest cards allow.
+template <class T, int WIDTH>
+struct ForwardPlan {
+    static constexpr int WARPS = WIDTH > 128 ? 8 : 4;
+    static constexpr int M = WIDTH > 128 ? 1 : 2;
+    static constexpr int KEYS = WIDTH > 192 ? 16 : WIDTH > 80 ? 32 : 64;
+};
+
+template <int WIDTH>
+struct ForwardPlan<float, WIDTH> {
+    static constexpr int WARPS = 4;
+    static constexpr int M = 1;
+    static constexpr int KEYS = WIDTH > 192 ? 8 : WIDTH > 128 ? 16 : 32;
+};
+
+// The extra key's logit (times log2 e) for each of a thread's rows.
+template <class T, int M, int WIDTH>
+__device__ __forceinline__ void extra_logits(float (&logits)[M][2], SharedTile<T, WIDTH> q,
+                                             int q_row, const float* key, int width,
+                                             const LogitRule<T>& rule) {
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const T* row = q.at(q_row + fragment_row(m, half), 0);
+            float product = 0.0f;
+            for (int i = lane_id() & 3; i < width; i += 4) {
+                product = fmaf(Element<T>::widen(row[i]), key[i], product);
+            }
+            product = row_sum(product);
+            // It has no position, so ALiBi leaves it alone.
+            logits[m][half] = (rule.plain ? product : rule.finish(product, 0.0f)) * rule.factor;
+        }
+    }
+}
+
+template <class T, int WIDTH, int VALUE_WIDTH>
+__device__ __forceinline__ void attend(const AttentionArguments& args) {
+    using Plan = ForwardPlan<T, WIDTH>;
+    constexpr int KEYS = Plan::KEYS, M = Plan::M, N = KEYS / 8, I = VALUE_WIDTH / 8;
+    constexpr int THREADS = Plan::WARPS * 32, QUERIES = Plan::WARPS * M * 16;
+    static_assert(VALUE_WIDTH <= WIDTH);  // the output passes through the queries' tile
+
+    SHARED_DYNAMIC(T, memory);
+    const SharedTile<T, WIDTH> q{memory};
+    const auto keys_of = [&](int stage) {
+        constexpr int VALUES =
+            KEYS * (SharedTile<T, WIDTH>::STRIDE + SharedTile<T, VALUE_WIDTH>::STRIDE);
+        return SharedTile<T, WIDTH>{q.at(QUERIES, 0) + stage * VALUES};
+    };
+    const auto values_of = [&](int stage) {
+        return SharedTile<T, VALUE_WIDTH>{keys_of(stage).at(KEYS, 0)};
+    };
+
+    const AttentionTile tile = args.tiles[blockIdx.y];
+    const int head = blockIdx.x;
+    const int kv_head = head / (args.heads / args.kv_heads);
+    const bool aligned = args.aligned != 0;
+    const HeadRows<T> queries(args.q, tile.start, tile.length, args.heads, head, args.head_dim,
+                              aligned);
+    const HeadRows<T> keys(args.k, tile.start, tile.length, args.kv_heads, kv_head, args.head_dim,
+                           aligned);
+    const HeadRows<T> values(args.v, tile.start, tile.length, args.kv_heads, kv_head,
+                             args.value_dim, aligned);
+
+    // The warp's rows, and the keys that the block's rows can see.
+    const int warp_row = threadIdx.x / 32 * (M * 16);
+    const int first_query = tile.first + warp_row;
+    const int last_query = first_query + M * 16 - 1;
+    const int end = min(tile.length, tile.first + QUERIES);
+    const int begin = max(0, tile.first - args.window + 1) / KEYS * KEYS;
+
+    const auto load = [&](int stage, int first_key) {
+        load_rows<KEYS, THREADS>(keys_of(stage), keys, first_key);
+        load_rows<KEYS, THREADS>(values_of(stage), values, first_key);
+        cp_async_commit();
+    };
+    load_rows<QUERIES, THREADS>(q, queries, tile.first);
+    load(0, begin);
+
+    const LogitRule<T> rule(args, head, tile.length);
+    RunningSoftmax<M, I> softmax;
+    int stage = 0;
+    for (int first_key = begin; first_key < end; first_key += KEYS, stage ^= 1) {
+        cp_async_wait<0>();
+        __syncthreads();  // the tile is there, and every warp has left the one before
+        if (first_key + KEYS < end) load(stage ^ 1, first_key + KEYS);
+
+        float scores[M][N][4];
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) scores[m][n][j] = 0.0f;
+            }
+        }
+        add_scores(scores, q, warp_row, keys_of(stage));
+        rule.finish(scores, first_key);
+        if (first_key + KEYS - 1 > first_query || first_key <= last_query - args.window) {
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+#pragma unroll
+                for (int n = 0; n < N; n++) {
+#pragma unroll
+                    for (int j = 0; j < 4; j++) {
+                        const int query = first_query + fragment_row(m, j / 2);
+                        const int key = first_key + fragment_column(n, j % 2);
+                        if (!visible(query, key, args.window)) scores[m][n][j] = -INFINITY;
+                    }
+                }
+            }
+        }
+        softmax.add_tile(scores, rule.factor);
+        add_values(softmax.output, scores, values_of(stage));
+    }
+
+    // What takes part without being a key of the sequence.
+    const float* extra_value = nullptr;
+    float extra[M][2];
+    if (args.extra_key) {
+        extra_logits(extra, q, warp_row, args.extra_key + head * args.head_dim, args.head_dim,
+                     rule);
+        extra_value = args.extra_value + head * args.value_dim;
+    }
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            if (args.sinks) softmax.add_logit(m, half, args.sinks[head] * LOG2_E);
+            if (extra_value) {
+                const float weight = softmax.add_logit(m, half, extra[m][half]);
+#pragma unroll
+                for (int i = 0; i < I; i++) {
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        const int column = fragment_column(i, j);
+                        if (column < args.value_dim) {
+                            softmax.output[m][i][2 * half + j] += weight * extra_value[column];
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    // Out through the queries' tile, whose rows only their own warp reads.
+    __syncwarp();
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float log_sum = softmax.finish(m, half);
+            const int row = fragment_row(m, half);
+            const int query = first_query + row;
+            if (query < tile.length && (lane_id() & 3) == 0) {
+                const size_t place = size_t(head) * args.rows + tile.start + query;
+                if (args.log_sums) args.log_sums[place] = log_sum;
+                if (args.extra_logits) args.extra_logits[place] = extra[m][half];
+            }
+#pragma unroll
+            for (int i = 0; i < I; i++) {
+#pragma unroll
+                for (int j = 0; j < 2; j++) {
+                    *q.at(warp_row + row, fragment_column(i, j)) =
+                        Element<T>::narrow(softmax.output[m][i][2 * half + j]);
+                }
+            }
+        }
+    }
+    __syncwarp();
+    const size_t columns = size_t(args.heads) * args.value_dim;
+    T* out =
+        static_cast<T*>(args.out) + size_t(tile.start) * columns + size_t(head) * args.value_dim;
+    store_rows<M * 16>(q, warp_row, out, columns, first_query, tile.length, args.value_dim,
+                       aligned);
+}

@@ -1,0 +1,117 @@
+// What each key receives: its probability, averaged over the queries that see it, and its largest
+// logit, per head.
+//
+// A second pass over K Q^T after the forward pass saved the softmax's denominators. Keys are the
+// rows here: a block owns some keys of one head and walks over the queries that see them, so a
+// thread adds up a key's probabilities in one register and the same sums come out in every run.
+//
+// Grid: (heads, key tiles); the first keys have the most queries and come first. Causal: T^2
+// head_dim FLOP a head, half of what the forward pass does with equal widths; memory linear in T.
+// Bound by the tensor cores and, at small head_dim, by the exponentials.
+#pragma once
+
+#include "logits.cuh"
+#include "score_stream.cuh"
+
+constexpr int SINK_QUERIES = 64;
+constexpr int SINK_THREADS = 128;
+
+// 16-row tiles of keys a warp; mirrored by src/backend/cuda/attention/plan.rs.
+template <class T>
+constexpr int SINK_M = sizeof(T) == 4 ? 1 : 2;
+
+// The extra key's part for one head and sequence. One warp, which adds up in a fixed order.
+__device__ __forceinline__ void extra_key_sink(const AttentionSinkArguments& sink,
+                                               const AttentionTile& tile, int head) {
+    const AttentionArguments& args = sink.attention;
+    const size_t first = size_t(head) * args.rows + tile.start;
+    float sum = 0.0f, largest = -INFINITY;
+    for (int query = lane_id(); query < tile.length; query += 32) {
+        const float logit = args.extra_logits[first + query];
+        sum += exp2_approximate(logit - args.log_sums[first + query]);
+        largest = fmaxf(largest, logit * LN_2);
+    }
+    for (int distance = 16; distance > 0; distance /= 2) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+    }
+    if (lane_id() == 0) {
+        sink.extra_mass[head * sink.sequences + tile.sequence] = sum / tile.length;
+        sink.extra_peak[head * sink.sequences + tile.sequence] = largest;
+    }
+}
+
+template <class T>
+__device__ __forceinline__ void attention_sink(const AttentionSinkArguments& sink) {
+    constexpr int M = SINK_M<T>, N = SINK_QUERIES / 8, KEYS = SINK_THREADS / 32 * M * 16;
+    const AttentionArguments& args = sink.attention;
+    const AttentionTile tile = args.tiles[blockIdx.y];
+    const int head = blockIdx.x;
+    const int kv_head = head / (args.heads / args.kv_heads);
+    const int warp_key = tile.first + threadIdx.x / 32 * (M * 16);
+    const HeadRows<T> queries(args.q, tile.start, tile.length, args.heads, head, args.head_dim,
+                              args.aligned);
+    const HeadRows<T> keys(args.k, tile.start, tile.length, args.kv_heads, kv_head, args.head_dim,
+                           args.aligned);
+    const float* log_sums = args.log_sums + size_t(head) * args.rows + tile.start;
+    const LogitRule<T> rule(args, head, tile.length);
+
+    // Queries that see at least one of the block's keys.
+    const int begin = tile.first / SINK_QUERIES * SINK_QUERIES;
+    const int last_key = min(tile.first + KEYS, tile.length) - 1;
+    const int end = args.window < tile.length - last_key ? last_key + args.window : tile.length;
+
+    float mass[M][2], peak[M][2];
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        mass[m][0] = mass[m][1] = 0.0f;
+        peak[m][0] = peak[m][1] = -INFINITY;
+    }
+    SHARED_DYNAMIC(T, memory);
+    const ScoreStream<T, KEYS, SINK_QUERIES, SINK_THREADS> stream{memory, args.head_dim};
+    auto load = [&](int step, auto k, auto q, int column) {
+        load_rows<KEYS, SINK_THREADS>(k, keys, tile.first, column);
+        load_rows<SINK_QUERIES, SINK_THREADS>(q, queries, begin + step * SINK_QUERIES, column);
+    };
+    auto use = [&](int step, float (&scores)[M][N][4]) {
+        const int first_query = begin + step * SINK_QUERIES;
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int key = warp_key + fragment_row(m, half);
+                const float bias = rule.bias(key);
+#pragma unroll
+                for (int n = 0; n < N; n++) {
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        const int query = first_query + fragment_column(n, j);
+                        if (query >= tile.length || !visible(query, key, args.window)) continue;
+                        float value = scores[m][n][2 * half + j];
+                        if (!rule.plain) value = rule.finish(value, bias);
+                        mass[m][half] +=
+                            exp2_approximate(fmaf(value, rule.factor, -log_sums[query]));
+                        peak[m][half] = fmaxf(peak[m][half], value);
+                    }
+                }
+            }
+        }
+    };
+    stream.template run<M>((end - begin + SINK_QUERIES - 1) / SINK_QUERIES, load, use);
+
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float total = row_sum(mass[m][half]);
+            const float largest = row_max(peak[m][half]);
+            const int key = warp_key + fragment_row(m, half);
+            if (key < tile.length && (lane_id() & 3) == 0) {
+                const size_t place = size_t(head) * args.rows + tile.start + key;
+                sink.mass[place] = total / min(tile.length - key, args.window);
+                sink.peak[place] = largest * rule.unit;
+            }
+        }
+    }
+    if (args.extra_logits && tile.first == 0 && threadIdx.x < 32) extra_key_sink(sink, tile, head);
+}

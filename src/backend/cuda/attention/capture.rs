@@ -1,0 +1,158 @@
+//! The second pass: maps, and what some keys give to the output.
+#![forbid(unsafe_code)]
+
+use super::{
+    super::{Address, Argument, Buffer, Device},
+    Call,
+    arguments::{Arguments, int},
+    plan,
+    tiles::Tiles,
+};
+use crate::{
+    backend::{AttentionMaps, Rows},
+    error::Result,
+};
+
+/// What each key receives, of all sequences.
+struct Sinks {
+    /// `[heads, rows]`
+    mass: Vec<f32>,
+    /// `[heads, sequences]`, of the extra key.
+    extra_mass: Vec<f32>,
+}
+
+impl<D: Device> Call<'_, D> {
+    /// The maps that were asked for, of every sequence.
+    pub(super) fn maps(&self) -> Result<Vec<AttentionMaps>> {
+        let capture = self.request.capture;
+        let sinks = capture.sink.then(|| self.sinks()).transpose()?;
+        let sequences = self.sequences.iter().enumerate();
+        sequences
+            .map(|(index, rows)| {
+                let mut maps = if capture.mean || capture.heads {
+                    self.squares(rows)?
+                } else {
+                    AttentionMaps::default()
+                };
+                maps.sink_mass = sinks.as_ref().map(|sinks| self.mass_of(sinks, index, rows));
+                Ok(maps)
+            })
+            .collect()
+    }
+
+    /// Logits and probabilities of one sequence, as means over heads, per head, or both.
+    fn squares(&self, rows: &Rows) -> Result<AttentionMaps> {
+        let (capture, heads, length) = (self.request.capture, self.request.heads, rows.len());
+        let size = length * self.request.map_columns(length);
+        let room = |wanted: bool, count: usize| wanted.then(|| self.floats(count)).transpose();
+        let probs_mean = room(capture.mean, size)?;
+        let logits_mean = room(capture.mean, size)?;
+        let probs = room(capture.heads, heads * size)?;
+        let logits = room(capture.heads, heads * size)?;
+        let outputs = [&probs_mean, &logits_mean, &probs, &logits]
+            .map(|buffer| Argument::from(buffer.as_ref().map_or(Address::NULL, Buffer::address)));
+        let position = [int(rows.start), int(length)].map(Argument::from);
+        let tiles = length.div_ceil(plan::MAP_TILE) as u32;
+        let none = Tiles::new(self.device, &[], 1, |_, _| 0)?;
+        self.launch(
+            "maps",
+            [tiles, tiles],
+            (
+                plan::CAPTURE_THREADS,
+                plan::map_shared_bytes(self.inputs.dtype),
+            ),
+            &self
+                .arguments(&none)
+                .list(&[&position[..], &outputs].concat()),
+        )?;
+        let read = |buffer: Option<Buffer<D>>, count: usize| {
+            buffer.map(|buffer| self.read(&buffer, count)).transpose()
+        };
+        Ok(AttentionMaps {
+            probs_mean: read(probs_mean, size)?,
+            logits_mean: read(logits_mean, size)?,
+            probs: read(probs, heads * size)?,
+            logits: read(logits, heads * size)?,
+            sink_mass: None,
+        })
+    }
+
+    fn sinks(&self) -> Result<Sinks> {
+        let (heads, dtype) = (self.request.heads, self.inputs.dtype);
+        let (keys, extra) = (heads * self.inputs.rows, heads * self.sequences.len());
+        let buffers = [keys, keys, extra, extra].map(|count| self.floats(count));
+        let [mass, peak, extra_mass, extra_peak] = buffers;
+        let (mass, peak, extra_mass, extra_peak) = (mass?, peak?, extra_mass?, extra_peak?);
+        let size = plan::sink_keys(dtype);
+        let tiles = Tiles::new(self.device, self.sequences, size, |first, length| {
+            self.request.viewers(first, length)
+        })?;
+        let mut outputs = [&mass, &peak, &extra_mass, &extra_peak]
+            .map(|b| b.address().into())
+            .to_vec();
+        outputs.push(Argument::from(int(self.sequences.len())));
+        self.launch(
+            "sink",
+            [heads as u32, tiles.count],
+            (plan::CAPTURE_THREADS, plan::sink_shared_bytes(dtype)),
+            &self.arguments(&tiles).list(&outputs),
+        )?;
+        Ok(Sinks {
+            mass: self.read(&mass, keys)?,
+            extra_mass: self.read(&extra_mass, extra)?,
+        })
+    }
+
+    /// `[heads, T]`, with the extra key's column first if there is one.
+    fn mass_of(&self, sinks: &Sinks, sequence: usize, rows: &Rows) -> Vec<f32> {
+        let (all, count) = (self.inputs.rows, self.sequences.len());
+        let mut mass =
+            Vec::with_capacity(self.request.heads * self.request.map_columns(rows.len()));
+        for head in 0..self.request.heads {
+            if self.request.kv_bias.is_some() {
+                mass.push(sinks.extra_mass[head * count + sequence]);
+            }
+            mass.extend_from_slice(&sinks.mass[head * all..][rows.clone()]);
+        }
+        mass
+    }
+
+    /// What the keys of each sequence's list give.
+    pub(super) fn subset(&self, keys: &[Vec<usize>]) -> Result<Buffer<D>> {
+        let context = self.context()?;
+        let offsets = keys.iter().scan(0, |sum, keys| {
+            *sum += keys.len();
+            Some(*sum)
+        });
+        let offsets: Vec<i32> = std::iter::once(0).chain(offsets).map(int).collect();
+        let keys: Vec<i32> = keys.iter().flatten().copied().map(int).collect();
+        let lists =
+            [&keys, &offsets].map(|list| Buffer::with(self.device, bytemuck::cast_slice(list)));
+        let [keys, offsets] = lists;
+        let (keys, offsets) = (keys?, offsets?);
+        let size = plan::SUBSET_QUERIES;
+        let tiles = Tiles::new(self.device, self.sequences, size, |_, _| 1)?;
+        let arguments = Arguments {
+            out: context.address(),
+            ..self.arguments(&tiles)
+        };
+        self.launch(
+            "subset",
+            [self.request.heads as u32, tiles.count],
+            (plan::CAPTURE_THREADS, 0),
+            &arguments.list(&[keys.address().into(), offsets.address().into()]),
+        )?;
+        Ok(context)
+    }
+
+    fn floats(&self, count: usize) -> Result<Buffer<D>> {
+        Buffer::new(self.device, count * size_of::<f32>())
+    }
+
+    fn read(&self, buffer: &Buffer<D>, count: usize) -> Result<Vec<f32>> {
+        let mut values = vec![0.0f32; count];
+        self.device
+            .read(buffer.address(), bytemuck::cast_slice_mut(&mut values))?;
+        Ok(values)
+    }
+}

@@ -1,0 +1,487 @@
+//! Attention on the emulated card against the CPU backend, whose own truth is the definition in
+//! double precision (tests/attention.rs, tests/attention_options.rs).
+
+use std::rc::Rc;
+
+use half::{bf16, f16};
+use massact::{
+    Result,
+    backend::{
+        AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, Backend, KvBias,
+        cpu::Cpu,
+        cuda::{
+            Buffer, Device,
+            attention::{self, Inputs},
+        },
+    },
+    model::{dtype::DType, spec::Alibi},
+};
+use massact_emulator::{Emulator, Order};
+
+const DTYPES: [DType; 3] = [DType::Float32, DType::BFloat16, DType::Float16];
+
+#[derive(Clone)]
+struct Case {
+    lengths: Vec<usize>,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    value_dim: usize,
+    window: Option<usize>,
+    soft_cap: Option<f32>,
+    alibi: Option<Alibi>,
+    sinks: bool,
+    kv_bias: bool,
+}
+
+/// `lengths` of `heads / kv_heads` heads of `head_dim`, without options.
+fn plain(lengths: &[usize], (heads, kv_heads): (usize, usize), head_dim: usize) -> Case {
+    Case {
+        lengths: lengths.to_vec(),
+        heads,
+        kv_heads,
+        head_dim,
+        value_dim: head_dim,
+        window: None,
+        soft_cap: None,
+        alibi: None,
+        sinks: false,
+        kv_bias: false,
+    }
+}
+
+/// What is compared bit for bit between scheduling orders.
+#[derive(PartialEq)]
+struct Found {
+    context: Vec<f32>,
+    subset: Vec<f32>,
+    maps: Vec<AttentionMaps>,
+}
+
+/// Numbers in [-1, 1) that the type holds.
+fn random(dtype: DType, seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let numbers = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    });
+    numbers.take(count).map(|x| round(dtype, x)).collect()
+}
+
+fn round(dtype: DType, x: f32) -> f32 {
+    match dtype {
+        DType::Float32 => x,
+        DType::BFloat16 => bf16::from_f32(x).to_f32(),
+        DType::Float16 => f16::from_f32(x).to_f32(),
+    }
+}
+
+fn bytes(dtype: DType, values: &[f32]) -> Vec<u8> {
+    let bytes = values.iter().map(|&x| match dtype {
+        DType::Float32 => x.to_le_bytes().to_vec(),
+        DType::BFloat16 => bf16::from_f32(x).to_le_bytes().to_vec(),
+        DType::Float16 => f16::from_f32(x).to_le_bytes().to_vec(),
+    });
+    bytes.flatten().collect()
+}
+
+impl Case {
+    fn rows(&self) -> usize {
+        self.lengths.iter().sum()
+    }
+
+    fn sequences(&self) -> Vec<std::ops::Range<usize>> {
+        let ends = self.lengths.iter().scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        ends.zip(&self.lengths)
+            .map(|(end, length)| end - length..end)
+            .collect()
+    }
+
+    /// Queries, keys and values; queries so long that softmax is uneven.
+    fn inputs(&self, dtype: DType) -> [Vec<f32>; 3] {
+        let rows = self.rows();
+        let mut q = random(dtype, 1, rows * self.heads * self.head_dim);
+        q.iter_mut().for_each(|x| *x *= 4.0);
+        let k = random(dtype, 2, rows * self.kv_heads * self.head_dim);
+        [
+            q,
+            k,
+            random(dtype, 3, rows * self.kv_heads * self.value_dim),
+        ]
+    }
+
+    fn sinks(&self) -> Vec<f32> {
+        random(DType::Float32, 4, self.heads)
+    }
+
+    fn kv_bias(&self) -> [Vec<f32>; 2] {
+        [(5, self.head_dim), (6, self.value_dim)]
+            .map(|(seed, width)| random(DType::Float32, seed, self.heads * width))
+    }
+
+    /// Some keys of each sequence, none of the second.
+    fn subset(&self) -> Vec<Vec<usize>> {
+        let lists = self
+            .lengths
+            .iter()
+            .enumerate()
+            .map(|(index, &length)| match index {
+                1 => Vec::new(),
+                _ => (0..length).step_by(1 + length / 3).collect(),
+            });
+        lists.collect()
+    }
+
+    fn request<'a, V>(&'a self, sinks: &'a V, [k, v]: &'a [V; 2]) -> AttentionRequest<'a, V> {
+        AttentionRequest {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            value_dim: self.value_dim,
+            scale: 1.0 / (self.head_dim as f32).sqrt(),
+            window: self.window,
+            soft_cap: self.soft_cap,
+            alibi: self.alibi.as_ref(),
+            sinks: self.sinks.then_some(sinks),
+            kv_bias: self.kv_bias.then_some(KvBias { k, v }),
+            capture: AttentionCapture {
+                mean: true,
+                heads: true,
+                sink: true,
+            },
+            subset: Some(subset),
+        }
+    }
+
+    fn on_cpu(&self, dtype: DType) -> Result<Found> {
+        let cpu = Cpu::new();
+        let rows = self.rows();
+        let [q, k, v] = self.inputs(dtype);
+        let upload = |values: Vec<f32>| cpu.upload(rows, values.len() / rows, values);
+        let (q, k, v) = (upload(q)?, upload(k)?, upload(v)?);
+        let (sinks, kv_bias, subset) = (self.sinks(), self.kv_bias(), self.subset());
+        let request = self.request(&sinks, &kv_bias, &subset);
+        let found = cpu.attention(&q, &k, &v, &self.sequences(), &request)?;
+        let listed = |sequence: usize, key: Option<usize>| {
+            key.is_some_and(|key| subset[sequence].contains(&key))
+        };
+        Ok(Found {
+            context: cpu.download(&found.context)?,
+            subset: self.weighted_values(dtype, &found.maps, listed, |prob| prob),
+            maps: found.maps,
+        })
+    }
+
+    fn on_card(&self, dtype: DType, card: Emulator) -> Result<Found> {
+        let device = Rc::new(card);
+        let upload = |dtype, values: &[f32]| Buffer::with(&device, &bytes(dtype, values));
+        let [q, k, v] = self.inputs(dtype);
+        let (q, k, v) = (upload(dtype, &q)?, upload(dtype, &k)?, upload(dtype, &v)?);
+        let sinks = upload(DType::Float32, &self.sinks())?;
+        let [extra_key, extra_value] = self.kv_bias();
+        let kv_bias = [
+            upload(DType::Float32, &extra_key)?,
+            upload(DType::Float32, &extra_value)?,
+        ];
+        let inputs = Inputs {
+            dtype,
+            rows: self.rows(),
+            q: q.address(),
+            k: k.address(),
+            v: v.address(),
+        };
+        let subset = self.subset();
+        let request = self.request(&sinks, &kv_bias, &subset);
+        let AttentionOutput {
+            context,
+            maps,
+            subset,
+        } = attention::run(&device, inputs, &self.sequences(), &request)?;
+        let download = |buffer: &Buffer<Emulator>| -> Result<Vec<f32>> {
+            let values = self.rows() * self.heads * self.value_dim;
+            let mut bytes = vec![0; values * dtype.size()];
+            device.read(buffer.address(), &mut bytes)?;
+            let elements = massact::model::weights::Elements {
+                dtype,
+                bytes: &bytes,
+            };
+            Ok(elements.to_f32().into_owned())
+        };
+        Ok(Found {
+            context: download(&context)?,
+            subset: download(&subset.expect("asked for"))?,
+            maps,
+        })
+    }
+
+    /// `sum_j p_j v_j` over the keys that `counts` (of which sequence, which position; none for the
+    /// extra key), with the probabilities of the maps as `adjust` makes them.
+    fn weighted_values(
+        &self,
+        dtype: DType,
+        maps: &[AttentionMaps],
+        counts: impl Fn(usize, Option<usize>) -> bool,
+        adjust: impl Fn(f32) -> f32,
+    ) -> Vec<f32> {
+        let [_, _, v] = self.inputs(dtype);
+        let extra = usize::from(self.kv_bias);
+        let extra_values = &self.kv_bias()[1];
+        let (group, width) = (self.heads / self.kv_heads, self.value_dim);
+        let mut out = vec![0.0; self.rows() * self.heads * width];
+        for ((sequence, rows), maps) in self.sequences().into_iter().enumerate().zip(maps) {
+            let probs = maps.probs.as_ref().expect("asked for");
+            for (index, probs) in probs.chunks_exact(rows.len() + extra).enumerate() {
+                let (head, query) = (index / rows.len(), index % rows.len());
+                let place = ((rows.start + query) * self.heads + head) * width;
+                for (column, &prob) in probs.iter().enumerate() {
+                    if prob.is_nan() || !counts(sequence, column.checked_sub(extra)) {
+                        continue;
+                    }
+                    let values = match column.checked_sub(extra) {
+                        None => &extra_values[head * width..],
+                        Some(key) => {
+                            &v[((rows.start + key) * self.kv_heads + head / group) * width..]
+                        }
+                    };
+                    for (out, value) in out[place..place + width].iter_mut().zip(values) {
+                        *out += adjust(prob) * value;
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// The largest error of attention computed plainly in this type: probabilities rounded to it
+    /// before they meet the values, then the sums.
+    fn plain_error(&self, dtype: DType, truth: &Found) -> f32 {
+        let rounded = |prob| round(dtype, prob);
+        let plain = self.weighted_values(dtype, &truth.maps, |_, _| true, rounded);
+        let errors = plain.iter().zip(&truth.context);
+        errors.fold(0.0, |worst, (sum, truth)| {
+            worst.max((round(dtype, *sum) - truth).abs())
+        })
+    }
+
+    /// Output and maps are the CPU's, the same in every scheduling order.
+    fn check(&self) {
+        for dtype in DTYPES {
+            let what = format!(
+                "{dtype} T {:?} heads {}/{} of {}/{} window {:?} cap {:?} alibi {} sinks {} bias {}",
+                self.lengths,
+                self.heads,
+                self.kv_heads,
+                self.head_dim,
+                self.value_dim,
+                self.window,
+                self.soft_cap,
+                self.alibi.is_some(),
+                self.sinks,
+                self.kv_bias
+            );
+            let truth = self.on_cpu(dtype).expect("runs");
+            let found = self
+                .on_card(dtype, Emulator::new(Order::Forward))
+                .expect("runs");
+            let bound = match dtype {
+                DType::Float32 => 1e-5,
+                // The rule for 16 bits: at most twice the error of the plain way.
+                _ => 2.0 * self.plain_error(dtype, &truth),
+            };
+            near(&what, "context", &found.context, &truth.context, bound);
+            near(&what, "subset", &found.subset, &truth.subset, bound);
+            for (found, truth) in found.maps.iter().zip(&truth.maps) {
+                for (name, found, truth) in [
+                    ("mean probabilities", &found.probs_mean, &truth.probs_mean),
+                    ("mean logits", &found.logits_mean, &truth.logits_mean),
+                    ("probabilities", &found.probs, &truth.probs),
+                    ("logits", &found.logits, &truth.logits),
+                    ("sink mass", &found.sink_mass, &truth.sink_mass),
+                ] {
+                    let map = |map: &Option<Vec<f32>>| map.clone().expect("asked for");
+                    near(&what, name, &map(found), &map(truth), 1e-5);
+                }
+            }
+            for order in [Order::Reverse, Order::Random(7)] {
+                let other = self.on_card(dtype, Emulator::new(order)).expect("runs");
+                assert!(
+                    found.bits() == other.bits(),
+                    "{what}: depends on the order of threads"
+                );
+            }
+        }
+    }
+}
+
+impl Found {
+    /// NaN marks hidden entries, so bits are compared.
+    fn bits(&self) -> Vec<u32> {
+        let maps = self.maps.iter().flat_map(|maps| {
+            [
+                &maps.probs_mean,
+                &maps.logits_mean,
+                &maps.probs,
+                &maps.logits,
+                &maps.sink_mass,
+            ]
+        });
+        let all = [&self.context, &self.subset]
+            .into_iter()
+            .chain(maps.flatten());
+        all.flatten().map(|value| value.to_bits()).collect()
+    }
+}
+
+/// Both hidden (NaN), or no further apart than the bound, relative to what exceeds 1.
+#[track_caller]
+fn near(what: &str, name: &str, ours: &[f32], theirs: &[f32], bound: f32) {
+    assert_eq!(ours.len(), theirs.len(), "{what}, {name}");
+    for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        let same = (a.is_nan() && b.is_nan()) || (a - b).abs() <= bound * b.abs().max(1.0);
+        assert!(same, "{what}, {name}[{index}]: {a} for {b} (bound {bound})");
+    }
+}
+
+#[test]
+fn lengths_around_the_tiles() {
+    for lengths in [&[1][..], &[2], &[64], &[129], &[65, 1, 2, 130]] {
+        plain(lengths, (2, 2), 16).check();
+    }
+}
+
+#[test]
+fn every_width_of_heads() {
+    for head_dim in [5, 8, 32, 33, 64, 80, 96, 128, 192, 256] {
+        plain(&[70], (2, 1), head_dim).check();
+    }
+}
+
+#[test]
+fn grouped_heads() {
+    for heads in [(3, 1), (6, 2), (7, 1), (1, 1)] {
+        plain(&[67, 5], heads, 12).check();
+    }
+}
+
+#[test]
+fn values_of_another_width() {
+    for (head_dim, value_dim) in [(192, 128), (24, 16), (20, 24), (16, 64), (129, 77)] {
+        let case = plain(&[70], (2, 1), head_dim);
+        Case { value_dim, ..case }.check();
+    }
+}
+
+#[test]
+fn windows_narrower_and_wider_than_a_tile() {
+    for window in [1, 3, 64, 100, 1000] {
+        let case = plain(&[200, 3], (2, 1), 16);
+        Case {
+            window: Some(window),
+            ..case
+        }
+        .check();
+    }
+}
+
+#[test]
+fn soft_cap_alibi_sinks_and_extra_keys() {
+    let case = plain(&[140, 2], (4, 2), 16);
+    let bloom = Alibi::new(4);
+    let falcon = Alibi {
+        bfloat16: true,
+        factor: 0.25,
+        ..Alibi::new(4)
+    };
+    let mpt = Alibi {
+        from_last: true,
+        ..Alibi::exact(4)
+    };
+    Case {
+        soft_cap: Some(0.7),
+        ..case.clone()
+    }
+    .check();
+    Case {
+        soft_cap: Some(30.0),
+        window: Some(70),
+        ..case.clone()
+    }
+    .check();
+    Case {
+        alibi: Some(falcon),
+        ..case.clone()
+    }
+    .check();
+    Case {
+        alibi: Some(mpt),
+        kv_bias: true,
+        ..case.clone()
+    }
+    .check();
+    Case {
+        sinks: true,
+        ..case.clone()
+    }
+    .check();
+    Case {
+        kv_bias: true,
+        window: Some(2),
+        ..case.clone()
+    }
+    .check();
+    Case {
+        alibi: Some(bloom),
+        soft_cap: Some(5.0),
+        sinks: true,
+        kv_bias: true,
+        ..case
+    }
+    .check();
+}
+
+/// The checker follows every access: no race, no uninitialised or foreign memory is read.
+#[test]
+fn every_kernel_is_free_of_races() {
+    let cases = [
+        Case {
+            window: Some(40),
+            sinks: true,
+            kv_bias: true,
+            ..plain(&[70, 1], (2, 1), 8)
+        },
+        plain(&[66], (1, 1), 5),
+        Case {
+            value_dim: 128,
+            ..plain(&[65], (1, 1), 192)
+        },
+    ];
+    for case in cases {
+        for dtype in DTYPES {
+            let plain = case
+                .on_card(dtype, Emulator::new(Order::Forward))
+                .expect("runs");
+            let checked = case.on_card(dtype, Emulator::checked(Order::Random(3)));
+            let checked = checked.unwrap_or_else(|error| panic!("{dtype}: {error}"));
+            assert!(plain.bits() == checked.bits());
+        }
+    }
+}
+
+/// Heads wider than any kernel are refused with the remedy.
+#[test]
+fn wider_heads_are_refused() {
+    let error = plain(&[3], (1, 1), 257)
+        .on_card(DType::Float32, Emulator::new(Order::Forward))
+        .err()
+        .expect("no kernel is so wide")
+        .to_string();
+    assert!(
+        error.contains("257") && error.contains("--device cpu"),
+        "{error}"
+    );
+}
