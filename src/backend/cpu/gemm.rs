@@ -1,6 +1,11 @@
 //! Matrix product: a checked door to the `gemm` crate.
 
+use std::marker::PhantomData;
+
 use gemm::Parallelism;
+use rayon::prelude::*;
+
+use crate::interrupt;
 
 /// A matrix inside a slice: element `(r, c)` is at `r * row_stride + c * column_stride`.
 #[derive(Debug, Clone, Copy)]
@@ -8,6 +13,24 @@ pub(super) struct Operand<'a> {
     pub(super) values: &'a [f32],
     pub(super) row_stride: usize,
     pub(super) column_stride: usize,
+}
+
+impl Operand<'_> {
+    /// What begins at a row.
+    fn row(self, index: usize) -> Self {
+        Self {
+            values: &self.values[index * self.row_stride..],
+            ..self
+        }
+    }
+
+    /// What begins at a column.
+    fn column(self, index: usize) -> Self {
+        Self {
+            values: &self.values[index * self.column_stride..],
+            ..self
+        }
+    }
 }
 
 /// Sizes of `[m, k] x [k, n]`.
@@ -18,78 +41,223 @@ pub(super) struct Shape {
     pub(super) k: usize,
 }
 
-/// `out = left right`, or `out += left right`; `out` has unit column stride.
+/// Where a product goes: row-major, element `(r, c)` at `r * row_stride + c`.
+#[derive(Debug)]
+pub(super) struct Output<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) row_stride: usize,
+    /// Whether the product is added to what is there.
+    pub(super) accumulate: bool,
+}
+
+/// Rows or columns of a task are a multiple of this, which every micro-kernel's tile divides, so
+/// that only the last task of a row or column has a ragged edge.
+const GRAIN: usize = 96;
+
+/// Least rows and columns of a task: fewer would spend a noticeable part of it on packing.
+const LEAST: usize = 2 * GRAIN;
+
+/// Multiply-adds of a task at most: about 0.2 s of one core, the time within which an interrupt is
+/// noticed.
+const MOST_WORK: usize = 5_000_000_000;
+
+/// The product on the calling thread.
 ///
 /// # Panics
 /// If an operand is too short for its strides: a mistake in this crate, never in the input.
-pub(super) fn multiply(
+pub(super) fn multiply(shape: Shape, out: Output<'_>, left: Operand<'_>, right: Operand<'_>) {
+    if let Some(target) = prepare(shape, out, left, right) {
+        // SAFETY: `prepare` has checked the operands, and the whole target is this product's.
+        #[allow(unsafe_code)]
+        unsafe {
+            target.receive(shape, left, right);
+        }
+    }
+}
+
+/// The product on all threads.
+///
+/// The `gemm` crate can share one product among threads, but packs its left operand on one of
+/// them; independent tasks pack what they need themselves, and finish without waiting for each
+/// other. Once an interrupt is requested, the tasks that have not begun are left out: the caller
+/// checks.
+///
+/// # Panics
+/// As [`multiply`].
+pub(super) fn multiply_on_all_threads(
     shape: Shape,
-    out: &mut [f32],
-    out_stride: usize,
-    accumulate: bool,
+    out: Output<'_>,
     left: Operand<'_>,
     right: Operand<'_>,
-    threads: usize,
 ) {
+    let Some(target) = prepare(shape, out, left, right) else {
+        return;
+    };
+    let (rows, columns) = task_size(shape, rayon::current_num_threads());
+    let (across, down) = (shape.n.div_ceil(columns), shape.m.div_ceil(rows));
+    (0..across * down)
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|task| {
+            if interrupt::requested() {
+                return;
+            }
+            // Tasks with the same columns follow each other: their part of the weight is shared.
+            let (row, column) = (task % down * rows, task / down * columns);
+            let part = Shape {
+                m: rows.min(shape.m - row),
+                n: columns.min(shape.n - column),
+                k: shape.k,
+            };
+            // SAFETY: the part lies inside the shape that `prepare` has checked, and no two parts
+            // have an element in common.
+            #[allow(unsafe_code)]
+            unsafe {
+                let part_of_target = target.part(row, column);
+                part_of_target.receive(part, left.row(row), right.column(column));
+            }
+        });
+}
+
+/// Rows and columns of a task: several tasks a thread, so that a thread that is held up does not
+/// hold up the others, and each as near to a square as that allows.
+fn task_size(shape: Shape, threads: usize) -> (usize, usize) {
+    let (mut rows, mut columns) = (shape.m, shape.n);
+    let tasks = |rows: usize, columns: usize| shape.m.div_ceil(rows) * shape.n.div_ceil(columns);
+    let halved = |side: usize| side.div_ceil(2).next_multiple_of(GRAIN);
+    loop {
+        let enough = threads == 1 || tasks(rows, columns) >= 4 * threads;
+        if enough && rows * columns * shape.k <= MOST_WORK {
+            return (rows, columns);
+        }
+        // The outputs first: a part of the weight is then packed by one task only.
+        if columns >= 2 * LEAST && columns * 4 >= rows {
+            columns = halved(columns);
+        } else if rows >= 2 * LEAST {
+            rows = halved(rows);
+        } else {
+            return (rows, columns);
+        }
+    }
+}
+
+/// Checks the operands. `None` when there is nothing to multiply.
+fn prepare<'a>(
+    shape: Shape,
+    out: Output<'a>,
+    left: Operand<'_>,
+    right: Operand<'_>,
+) -> Option<Target<'a>> {
     let Shape { m, n, k } = shape;
     if m == 0 || n == 0 {
-        return;
+        return None;
     }
-    assert!((m - 1) * out_stride + n <= out.len(), "output too short");
-    assert!(out_stride >= n || m == 1, "output rows overlap");
+    let (values, row_stride) = (out.values, out.row_stride);
+    assert!((m - 1) * row_stride + n <= values.len(), "output too short");
+    assert!(row_stride >= n || m == 1, "output rows overlap");
     if k == 0 {
-        if !accumulate {
-            for row in out.chunks_mut(out_stride).take(m) {
+        if !out.accumulate {
+            for row in values.chunks_mut(row_stride).take(m) {
                 row[..n].fill(0.0);
             }
         }
-        return;
+        return None;
     }
     for (operand, rows, columns) in [(left, m, k), (right, k, n)] {
         let last = (rows - 1) * operand.row_stride + (columns - 1) * operand.column_stride;
         assert!(last < operand.values.len(), "operand too short");
     }
-    let parallelism = match threads {
-        0 | 1 => Parallelism::None,
-        threads => Parallelism::Rayon(threads),
-    };
-    // SAFETY: the assertions above keep every element that the strides reach inside its slice;
-    // `out` is borrowed mutably and so overlaps neither operand, and its rows do not overlap.
+    Some(Target {
+        start: values.as_mut_ptr(),
+        row_stride,
+        accumulate: out.accumulate,
+        borrow: PhantomData,
+    })
+}
+
+/// An output of which several tasks may write different parts at once.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    start: *mut f32,
+    row_stride: usize,
+    accumulate: bool,
+    borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a target only hands its address on; writing through it is unsafe and has its own terms.
+#[allow(unsafe_code)]
+unsafe impl Send for Target<'_> {}
+// SAFETY: likewise.
+#[allow(unsafe_code)]
+unsafe impl Sync for Target<'_> {}
+
+impl Target<'_> {
+    /// What begins at an element.
+    ///
+    /// # Safety
+    /// The element must be inside the output.
     #[allow(unsafe_code)]
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            out_stride as isize,
-            accumulate,
-            left.values.as_ptr(),
-            left.column_stride as isize,
-            left.row_stride as isize,
-            right.values.as_ptr(),
-            right.column_stride as isize,
-            right.row_stride as isize,
-            1.0f32,
-            1.0f32,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    unsafe fn part(self, row: usize, column: usize) -> Self {
+        Self {
+            // SAFETY: the caller's promise.
+            start: unsafe { self.start.add(row * self.row_stride + column) },
+            ..self
+        }
+    }
+
+    /// Computes a product into the target's first rows and columns.
+    ///
+    /// # Safety
+    /// The shape must fit the operands and the output, and no one else may use that part of the
+    /// output meanwhile.
+    #[allow(unsafe_code)]
+    unsafe fn receive(self, shape: Shape, left: Operand<'_>, right: Operand<'_>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            gemm::gemm(
+                shape.m,
+                shape.n,
+                shape.k,
+                self.start,
+                1,
+                self.row_stride as isize,
+                self.accumulate,
+                left.values.as_ptr(),
+                left.column_stride as isize,
+                left.row_stride as isize,
+                right.values.as_ptr(),
+                right.column_stride as isize,
+                right.row_stride as isize,
+                1.0f32,
+                1.0f32,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn out(values: &mut [f32], row_stride: usize, accumulate: bool) -> Output<'_> {
+        Output {
+            values,
+            row_stride,
+            accumulate,
+        }
+    }
 
     #[test]
     fn strided_and_accumulating() {
         let left: Vec<f32> = (0..6).map(|v| v as f32).collect(); // [2, 3]
         let right: Vec<f32> = (0..12).map(|v| v as f32).collect(); // [4, 3], used transposed
-        let mut out = vec![-1.0; 2 * 5];
+        let mut values = vec![-1.0; 2 * 5];
         let shape = Shape { m: 2, n: 4, k: 3 };
         let left = Operand {
             values: &left,
@@ -101,13 +269,13 @@ mod tests {
             row_stride: 1,
             column_stride: 3,
         };
-        multiply(shape, &mut out, 5, false, left, right, 1);
+        multiply(shape, out(&mut values, 5, false), left, right);
         assert_eq!(
-            out,
+            values,
             [5.0, 14.0, 23.0, 32.0, -1.0, 14.0, 50.0, 86.0, 122.0, -1.0]
         );
-        multiply(shape, &mut out, 5, true, left, right, 2);
-        assert_eq!(out[..4], [10.0, 28.0, 46.0, 64.0]);
+        multiply_on_all_threads(shape, out(&mut values, 5, true), left, right);
+        assert_eq!(values[..4], [10.0, 28.0, 46.0, 64.0]);
     }
 
     #[test]
@@ -119,14 +287,36 @@ mod tests {
             row_stride: 2,
             column_stride: 1,
         };
-        multiply(
-            Shape { m: 2, n: 2, k: 2 },
-            &mut [0.0; 4],
-            2,
-            false,
-            operand,
-            operand,
-            1,
-        );
+        let shape = Shape { m: 2, n: 2, k: 2 };
+        multiply(shape, out(&mut [0.0; 4], 2, false), operand, operand);
+    }
+
+    proptest! {
+        // Values are small whole numbers, so that every order of summation gives the same.
+        #[test]
+        fn tasks_make_one_product(m in 1usize..900, n in 1usize..900, k in 1usize..5) {
+            let noise = |count: usize| -> Vec<f32> {
+                (0..count).map(|i| (i * 7919 % 13) as f32 - 6.0).collect()
+            };
+            let (left, right) = (noise(m * k), noise(n * k));
+            let left = Operand { values: &left, row_stride: k, column_stride: 1 };
+            let right = Operand { values: &right, row_stride: 1, column_stride: k };
+            let stride = n + 3;
+            let mut together = vec![f32::NAN; m * stride];
+            let mut alone = together.clone();
+            let shape = Shape { m, n, k };
+            multiply_on_all_threads(shape, out(&mut together, stride, false), left, right);
+            multiply(shape, out(&mut alone, stride, false), left, right);
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&together), bits(&alone));
+        }
+
+        #[test]
+        fn tasks_are_bounded(m in 1usize..5000, n in 1usize..30000, k in 1usize..20000, threads in 1usize..200) {
+            let shape = Shape { m, n, k };
+            let (rows, columns) = task_size(shape, threads);
+            prop_assert!(rows >= 1 && columns >= 1 && rows <= m && columns <= n);
+            prop_assert!(rows * columns * k <= MOST_WORK || rows < 2 * LEAST && columns < 2 * LEAST);
+        }
     }
 }

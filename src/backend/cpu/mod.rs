@@ -9,6 +9,7 @@ mod gemm;
 mod head;
 mod math;
 mod norm;
+mod pages;
 mod pool;
 pub(crate) mod simd;
 mod statistics;
@@ -18,7 +19,7 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use self::{
-    gemm::{Operand, Shape},
+    gemm::{Operand, Output, Shape},
     pool::{Buffer, Pool},
 };
 use super::{
@@ -35,9 +36,6 @@ use crate::{
         weights::{Elements, MatrixView, WeightMatrix},
     },
 };
-
-/// Multiply-adds between two looks at the interrupt flag: about 0.2 s on two cores.
-const WORK_BETWEEN_CHECKS: usize = 10_000_000_000;
 
 /// The processor.
 #[derive(Debug, Default)]
@@ -85,10 +83,10 @@ impl<'w> Matrix<'w> {
         }
     }
 
-    /// The weight as the right factor `[in, out]` of `x W^T`, from output `first` on.
-    fn transposed(&self, first: usize) -> Operand<'_> {
+    /// The weight as the right factor `[in, out]` of `x W^T`.
+    fn transposed(&self) -> Operand<'_> {
         Operand {
-            values: &self.values[first * self.out_stride..],
+            values: &self.values,
             row_stride: self.in_stride,
             column_stride: self.out_stride,
         }
@@ -116,7 +114,8 @@ fn to_f32(elements: Elements<'_>) -> Cow<'_, [f32]> {
     if elements.dtype == DType::Float32 {
         return elements.to_f32();
     }
-    let mut values = vec![0.0; elements.len()];
+    let mut values = pages::reserve(elements.len());
+    values.resize(elements.len(), 0.0);
     values
         .par_chunks_mut(CHUNK)
         .enumerate()
@@ -178,30 +177,23 @@ impl Backend for Cpu {
         if let Some(bias) = bias {
             elementwise::fill_rows(&mut out.values, bias);
         }
-        // Split by outputs, not rows: each part of the weight is then packed only once.
-        let step = (WORK_BETWEEN_CHECKS / (x.rows * x.columns).max(1)).max(256);
-        for first in (0..weight.out_features).step_by(step) {
-            interrupt::check()?;
-            let shape = Shape {
-                m: x.rows,
-                n: step.min(weight.out_features - first),
-                k: weight.in_features,
-            };
-            let left = Operand {
-                values: x.values(),
-                row_stride: x.columns,
-                column_stride: 1,
-            };
-            gemm::multiply(
-                shape,
-                &mut out.values[first..],
-                weight.out_features,
-                bias.is_some(),
-                left,
-                weight.transposed(first),
-                rayon::current_num_threads(),
-            );
-        }
+        let shape = Shape {
+            m: x.rows,
+            n: weight.out_features,
+            k: weight.in_features,
+        };
+        let left = Operand {
+            values: x.values(),
+            row_stride: x.columns,
+            column_stride: 1,
+        };
+        let product = Output {
+            values: &mut out.values,
+            row_stride: weight.out_features,
+            accumulate: bias.is_some(),
+        };
+        gemm::multiply_on_all_threads(shape, product, left, weight.transposed());
+        interrupt::check()?;
         Ok(out)
     }
 

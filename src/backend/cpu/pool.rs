@@ -6,6 +6,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::pages;
+
 /// Buffers that are not in use.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pool(Arc<Mutex<Vec<Vec<f32>>>>);
@@ -30,7 +32,7 @@ impl Pool {
             .map(|(index, _)| index);
         let mut values = match best {
             Some(index) => free.swap_remove(index),
-            None => Vec::new(),
+            None => pages::reserve(length),
         };
         drop(free);
         values.resize(length, 0.0);

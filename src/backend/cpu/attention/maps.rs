@@ -13,7 +13,7 @@ use crate::{
     backend::{
         AttentionMaps,
         cpu::{
-            gemm::{self, Operand, Shape},
+            gemm::{self, Operand, Output, Shape},
             math,
             simd::vectorise,
         },
@@ -117,16 +117,17 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
                 n: keys,
                 k: width,
             },
-            &mut products,
-            keys,
-            false,
+            Output {
+                values: &mut products,
+                row_stride: keys,
+                accumulate: false,
+            },
             Operand {
                 values: &queries,
                 row_stride: width,
                 column_stride: 1,
             },
             sequence.keys(kv_head, 0),
-            1,
         );
         for row in 0..positions {
             let visible = request.visible(first + row);

@@ -6,7 +6,7 @@ use super::{QUERIES, Sequence};
 use crate::backend::{
     Rows,
     cpu::{
-        gemm::{self, Operand, Shape},
+        gemm::{self, Operand, Output, Shape},
         math,
         simd::vectorise,
     },
@@ -86,16 +86,17 @@ impl Scratch {
                     n: keys,
                     k: width,
                 },
-                &mut self.logits,
-                keys,
-                false,
+                Output {
+                    values: &mut self.logits,
+                    row_stride: keys,
+                    accumulate: false,
+                },
                 Operand {
                     values: &self.queries,
                     row_stride: width,
                     column_stride: 1,
                 },
                 sequence.keys(kv_head, tile),
-                1,
             );
             for row in 0..rows {
                 let visible = request.visible(first + row / heads);
@@ -114,16 +115,17 @@ impl Scratch {
                     n: value_width,
                     k: keys,
                 },
-                &mut self.output,
-                value_width,
-                true,
+                Output {
+                    values: &mut self.output,
+                    row_stride: value_width,
+                    accumulate: true,
+                },
                 Operand {
                     values: &self.logits,
                     row_stride: keys,
                     column_stride: 1,
                 },
                 sequence.values(kv_head, tile),
-                1,
             );
         }
     }
