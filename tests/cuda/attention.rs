@@ -137,7 +137,12 @@ impl Case {
         lists.collect()
     }
 
-    fn request<'a, V>(&'a self, sinks: &'a V, [k, v]: &'a [V; 2]) -> AttentionRequest<'a, V> {
+    fn request<'a, V>(
+        &'a self,
+        sinks: &'a V,
+        [k, v]: &'a [V; 2],
+        subset: &'a [Vec<usize>],
+    ) -> AttentionRequest<'a, V> {
         AttentionRequest {
             heads: self.heads,
             kv_heads: self.kv_heads,
