@@ -32,7 +32,7 @@ fn open_and_run(folder: &Path) -> Result<Outcome> {
         .iter()
         .any(|layer| matches!(layer.mlp, Mlp::Experts(..)));
     let mut sites = Site::ALL.to_vec();
-    sites.retain(|site| !experts || *site != Site::Gate);
+    sites.retain(|site| !experts || ![Site::Gate, Site::MlpInner].contains(site));
     let plan = Plan {
         statistics: StatisticsRequest {
             top_k: 5,
