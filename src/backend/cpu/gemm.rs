@@ -307,8 +307,9 @@ mod tests {
             let shape = Shape { m, n, k };
             multiply_on_all_threads(shape, out(&mut together, stride, false), left, right);
             multiply(shape, out(&mut alone, stride, false), left, right);
-            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            prop_assert_eq!(bits(&together), bits(&alone));
+            // Equal numbers, if not equal bits: a zero's sign depends on the micro-kernel.
+            let same = |(a, b): (&f32, &f32)| a == b || (a.is_nan() && b.is_nan());
+            prop_assert!(together.iter().zip(&alone).all(same));
         }
 
         #[test]
