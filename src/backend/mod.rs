@@ -5,7 +5,6 @@
 
 pub mod cpu;
 pub mod cuda;
-pub mod gpus;
 mod request;
 
 pub use request::{

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::experiments::Thresholds;
 
@@ -16,12 +17,29 @@ pub(super) struct ModelArgs {
     /// Branch, tag or commit of the hub repository.
     #[arg(long, requires = "pretrained")]
     pub(super) revision: Option<String>,
-    /// Type of the arithmetic; the CPU computes in float32.
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+}
+
+/// Where a run computes, and in which type.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DeviceArgs {
+    /// Type of the arithmetic. Default: on a card the checkpoint's own; the CPU computes in float32.
     #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
     pub(super) dtype: DTypeArg,
-    /// `auto`, `cpu` or `cuda[:N]`.
+    /// `auto`, `cpu` or `cuda[:N]`; auto is the first card that massact can use, else the CPU.
     #[arg(long, default_value = "auto")]
     pub(super) device: String,
+    /// Float32 products in TF32 on a card: faster, with 10 bits of mantissa instead of 23.
+    #[arg(long)]
+    pub(super) tf32: bool,
+}
+
+impl DeviceArgs {
+    /// As asked for: what it comes to depends on the machine.
+    pub(super) fn settings(&self) -> Value {
+        json!({ "device": self.device, "dtype": self.dtype, "tf32": self.tf32 })
+    }
 }
 
 /// Which checkpoint, for work on its files.
@@ -36,7 +54,8 @@ pub(super) struct SourceArgs {
 }
 
 /// Choices of `--dtype`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum DTypeArg {
     Auto,
     Float32,

@@ -41,9 +41,9 @@ impl FromStr for Bytes {
     }
 }
 
-/// The budget: as asked for, or a share of what is available now.
-pub(super) fn budget(asked: Option<Bytes>) -> u64 {
-    let automatic = || match available() {
+/// The budget: as asked for, or a share of what is available.
+pub(super) fn budget(asked: Option<Bytes>, available: Option<u64>) -> u64 {
+    let automatic = || match available {
         Some(bytes) => (bytes as f64 * SHARE) as u64,
         None => UNKNOWN,
     };
@@ -52,7 +52,7 @@ pub(super) fn budget(asked: Option<Bytes>) -> u64 {
 
 /// Memory that can be had without swapping: the system's, within the control group's limit. Linux
 /// only.
-fn available() -> Option<u64> {
+pub(super) fn available() -> Option<u64> {
     let system = system_available(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let group = Path::new("/sys/fs/cgroup");
     let read = |name: &str| fs::read_to_string(group.join(name)).ok();

@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, TokenIds, positive, token_ids},
+    device::on_device,
     existence_validation::significant,
     recorder::FileRecorder,
     run::Run,
     sequences,
 };
 use crate::{
-    backend::{AttentionCapture, StatisticsRequest, cpu::Cpu},
+    backend::{AttentionCapture, StatisticsRequest},
     engine::{Plan, Site},
     error::Result,
     experiments::{
@@ -166,16 +167,16 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     });
     let folder = run.folder(&settings)?;
     let mut recorder = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
-    let finding = capture::run(
+    let finding = on_device!(&run.device, backend => capture::run(
         &Subject {
-            backend: &Cpu::new(),
+            backend,
             model,
             sequences: &sequences.ids,
             progress: run.progress,
         },
         &plan,
         &mut recorder,
-    )?;
+    ))?;
     recorder.commit()?;
     let document = run.document(capture::SCHEMA, &settings, &finding.result)?;
     folder.write_json("capture.json", &document)?;

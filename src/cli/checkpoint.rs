@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{DTypeArg, ModelArgs};
 use crate::{
     error::{Error, Result},
     hub::Hub,
@@ -29,16 +28,6 @@ const DESCRIPTIONS: [&str; 5] = [
 ];
 
 /// Opens the built-in demo, a folder, or a repository of the hub.
-pub(super) fn open(args: &ModelArgs, progress: Progress) -> Result<Checkpoint> {
-    check_device(args)?;
-    find(
-        args.pretrained.as_deref(),
-        args.revision.as_deref(),
-        progress,
-    )
-}
-
-/// As [`open`], for work that runs nothing on a device.
 pub(super) fn find(
     name: Option<&str>,
     revision: Option<&str>,
@@ -143,31 +132,6 @@ impl Checkpoint {
 /// A relative or absolute path rather than `owner/name`.
 fn looks_like_path(name: &str) -> bool {
     name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.matches('/').count() > 1
-}
-
-/// Refuses devices and arithmetic that this build does not have.
-fn check_device(args: &ModelArgs) -> Result<()> {
-    match args.device.as_str() {
-        "auto" | "cpu" => {}
-        device if device == "cuda" || device.starts_with("cuda:") => {
-            return Err(Error::usage(
-                format!("--device {device}"),
-                "this build has no CUDA backend",
-            )
-            .remedy("use --device cpu; `massact devices` shows what there is"));
-        }
-        device => {
-            return Err(Error::usage(format!("--device {device}"), "no such device")
-                .remedy("use auto or cpu"));
-        }
-    }
-    match args.dtype {
-        DTypeArg::Auto | DTypeArg::Float32 => Ok(()),
-        DTypeArg::Bfloat16 | DTypeArg::Float16 => {
-            Err(Error::usage("--dtype", "the CPU computes in float32 only")
-                .remedy("use --dtype auto; checkpoints of every dtype are read"))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use serde_json::json;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    device::on_device,
     figures,
     run::Run,
     sequences,
 };
 use crate::{
-    backend::cpu::Cpu,
     error::Result,
     experiments::{
         Subject,
@@ -56,15 +56,15 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
         run.progress,
     )?;
     let loaded = run.elapsed();
-    let finding = existence_validation::run(
+    let finding = on_device!(&run.device, backend => existence_validation::run(
         &Subject {
-            backend: &Cpu::new(),
+            backend,
             model,
             sequences: &sequences.ids,
             progress: run.progress,
         },
         args.thresholds.into(),
-    )?;
+    ))?;
     let settings = json!({
         "context_length": sequences.context_length,
         "add_bos_token": sequences.add_bos_token,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
+    device::on_device,
     existence_validation::significant,
     figures,
     run::Run,
@@ -12,7 +13,6 @@ use super::{
     site_figures::{self, Figure, Ridges},
 };
 use crate::{
-    backend::cpu::Cpu,
     engine::Site,
     error::Result,
     experiments::{
@@ -74,9 +74,9 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
         ),
         plots: Vec::new(),
     };
-    let finding = activation_figures::run(
+    let finding = on_device!(&run.device, backend => activation_figures::run(
         &Subject {
-            backend: &Cpu::new(),
+            backend,
             model,
             sequences: &sequences.ids,
             progress: run.progress,
@@ -88,7 +88,7 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
             outputs: which.contains(&Figure::OutputFeatureTokenwise),
         },
         &mut ridges,
-    )?;
+    ))?;
     let mut settings = args.sentence.settings(&sequences);
     let names: Vec<&str> = which.iter().map(|figure| figure.file()).collect();
     for (name, value) in [

@@ -7,6 +7,7 @@ mod budget;
 mod capture;
 mod checkpoint;
 mod compare;
+mod device;
 mod devices;
 mod existence_validation;
 mod figures;

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::{
     args::{ModelArgs, OutputArgs, SourceArgs},
     checkpoint::{self, Checkpoint},
+    device::{self, Device},
     sequences::Sequences,
 };
 use crate::{
+    backend::cpu::Cpu,
     data::Provenance,
     engine,
     error::{Error, Result},
@@ -26,6 +28,7 @@ use crate::{
 /// A run between its start and its run.json.
 pub(super) struct Run {
     command: &'static str,
+    pub(super) device: Device,
     pub(super) checkpoint: Checkpoint,
     pub(super) progress: Progress,
     started: Instant,
@@ -35,15 +38,20 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Checks the output folder, then opens the model.
+    /// Checks the output folder, then opens the device and the model.
     pub(super) fn open(
         command: &'static str,
-        model: &ModelArgs,
+        args: &ModelArgs,
         output: &OutputArgs,
         seed: u64,
     ) -> Result<Self> {
         Self::start(command, output, seed, |progress| {
-            checkpoint::open(model, progress)
+            // First the device: a model may be a download of hours.
+            let opened = device::open(&args.device, progress)?;
+            let (name, revision) = (&args.pretrained, &args.revision);
+            let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+            let device = opened.for_model(&args.device, &checkpoint.model)?;
+            Ok((device, checkpoint))
         })
     }
 
@@ -55,7 +63,8 @@ impl Run {
     ) -> Result<Self> {
         Self::start(command, output, 0, |progress| {
             let (name, revision) = (&source.pretrained, &source.revision);
-            checkpoint::find(name.as_deref(), revision.as_deref(), progress)
+            let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+            Ok((Device::Cpu(Cpu::new()), checkpoint))
         })
     }
 
@@ -63,14 +72,16 @@ impl Run {
         command: &'static str,
         output: &OutputArgs,
         seed: u64,
-        open: impl FnOnce(Progress) -> Result<Checkpoint>,
+        open: impl FnOnce(Progress) -> Result<(Device, Checkpoint)>,
     ) -> Result<Self> {
         let (started, started_at) = (Instant::now(), now_rfc3339());
         folder::check_writable(&output.save_dir)?;
         let progress = Progress::new(output.quiet);
+        let (device, checkpoint) = open(progress)?;
         Ok(Self {
             command,
-            checkpoint: open(progress)?,
+            device,
+            checkpoint,
             progress,
             started,
             started_at,
@@ -97,11 +108,16 @@ impl Run {
 
     /// Creates the folder for these settings.
     pub(super) fn folder(&self, settings: &Value) -> Result<RunFolder> {
+        let mut settings = settings.clone();
+        if let (Device::Cuda(_), Value::Object(settings)) = (&self.device, &mut settings) {
+            // Other numbers than the CPU's, so another folder.
+            settings.insert("arithmetic".into(), json!(self.device.arithmetic()));
+        }
         RunFolder::create(
             &self.output.save_dir,
             &self.checkpoint.record.name,
             self.command,
-            settings,
+            &settings,
         )
     }
 
@@ -192,7 +208,8 @@ impl Run {
                 settings.insert("evaluation_texts".into(), json!(more));
             }
         }
-        Ok(self.record_of(settings, inputs, tokens, timings, "float32"))
+        let arithmetic = self.device.arithmetic();
+        Ok(self.record_of(settings, inputs, tokens, timings, arithmetic))
     }
 
     /// Writes run.json of work that runs no tokens and computes in float64.
@@ -210,7 +227,7 @@ impl Run {
             total_seconds: self.elapsed().as_secs_f64(),
         };
         let inputs = self.checkpoint.inputs()?;
-        let record = self.record_of(settings, inputs, 0, timings, "float64");
+        let record = self.record_of(settings, inputs, 0, timings, "float64".to_owned());
         folder.write_json("run.json", &record).map(drop)
     }
 
@@ -220,7 +237,7 @@ impl Run {
         inputs: Vec<InputRecord>,
         tokens: u64,
         timings: Timings,
-        compute_dtype: &str,
+        compute_dtype: String,
     ) -> RunRecord {
         RunRecord {
             schema: RUN_SCHEMA.to_owned(),
@@ -233,8 +250,9 @@ impl Run {
             settings,
             seed: self.seed,
             model: self.checkpoint.record.clone(),
-            device: "cpu".to_owned(),
-            compute_dtype: compute_dtype.to_owned(),
+            device: self.device.name(),
+            card: self.device.card(),
+            compute_dtype,
             inputs,
             tokens_per_second: timings.tokens_per_second(tokens),
             timings,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
     attention_figures::{self, Labels, Pictures},
+    device::on_device,
     existence_validation::significant,
     figures,
     recorder::FileRecorder,
@@ -15,7 +16,7 @@ use super::{
     sentence::SentenceArgs,
 };
 use crate::{
-    backend::cpu::Cpu,
+    backend::Backend,
     error::{Error, Result},
     experiments::{
         Subject,
@@ -76,8 +77,12 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
         &args.output,
         args.sentence.text.seed,
     )?;
+    on_device!(&run.device, backend => run_on(backend, &run, args))
+}
+
+fn run_on<B: Backend>(backend: &B, run: &Run, args: &SelfAttentionArgs) -> Result<()> {
     let model = &run.checkpoint.model;
-    let sequences = args.sentence.load(&run)?;
+    let sequences = args.sentence.load(run)?;
     let loaded = run.elapsed();
     let request = Request {
         abs_threshold: args.thresholds.abs_threshold as f32,
@@ -86,13 +91,13 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
         head_layers: args.heads.clone().unwrap_or_default(),
     };
     let subject = Subject {
-        backend: &Cpu::new(),
+        backend,
         model,
         sequences: &sequences.ids,
         progress: run.progress,
     };
     self_attention::check(&subject, &request)?;
-    check_heads(args, &run, sequences.context_length)?;
+    check_heads(args, run, sequences.context_length)?;
     let mut settings = args.sentence.settings(&sequences);
     for (name, value) in [
         ("show_logits", json!(args.show_logits)),
@@ -168,7 +173,7 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
     let verdict = verdict(&name, result);
     figures::page_of(
         &folder,
-        &run,
+        run,
         (&verdict, result.followed_because == Reason::Massive),
         "float32 on the CPU",
         sections,

@@ -5,13 +5,13 @@ use serde_json::json;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, positive},
+    device::on_device,
     existence_validation::significant,
     figures,
     run::Run,
     sequences,
 };
 use crate::{
-    backend::cpu::Cpu,
     engine::Site,
     error::{Error, Result},
     experiments::{
@@ -71,16 +71,16 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
         )?,
     };
     let loaded = run.elapsed();
-    let finding = top_activation_magnitude::run(
+    let finding = on_device!(&run.device, backend => top_activation_magnitude::run(
         &Subject {
-            backend: &Cpu::new(),
+            backend,
             model,
             sequences: &sequences.ids,
             progress: run.progress,
         },
         site,
         args.top_k,
-    )?;
+    ))?;
     let settings = json!({
         "context_length": sequences.context_length,
         "add_bos_token": sequences.add_bos_token,

@@ -27,8 +27,11 @@ pub struct RunRecord {
     pub seed: u64,
     /// The checkpoint.
     pub model: ModelRecord,
-    /// Where it ran: `cpu` or the GPU's name.
+    /// Where it ran: `cpu` or `cuda:N`.
     pub device: String,
+    /// The card's product name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub card: Option<String>,
     /// The type matrix products were computed in.
     pub compute_dtype: String,
     /// Files that determined the result, with checksums.

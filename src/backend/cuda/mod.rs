@@ -2,13 +2,14 @@
 //!
 //! It is generic over the [`Device`] it runs on, so that the emulator of the tests executes this
 //! very code without a card. Every call only starts work; what brings numbers to the host waits.
-#![forbid(unsafe_code)]
 pub mod attention;
 mod device;
+pub mod driver;
 mod elementwise;
 mod memory;
 mod nll;
 mod norm;
+mod resident;
 mod rotate;
 mod rows;
 mod statistics;
@@ -22,6 +23,8 @@ pub use tensor::Tensor;
 pub use weights::Matrix;
 
 use std::{cell::RefCell, rc::Rc};
+
+use self::resident::Resident;
 
 use super::{
     AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Rotation, Rows,
@@ -37,13 +40,14 @@ use crate::{
     },
 };
 
-/// A card, or what behaves like one.
+/// A card, or what behaves like one, for one checkpoint: weights that fit stay on it.
 #[derive(Debug)]
 pub struct Cuda<D: Device> {
     device: Rc<D>,
     /// Of weights and activations; sums and statistics are in float32.
     dtype: DType,
     tables: RefCell<Vec<Rc<rotate::DeviceTable<D>>>>,
+    resident: Resident<D>,
     /// Entries of the vocabulary that the head takes at a time, at most.
     vocabulary_piece: usize,
 }
@@ -51,12 +55,29 @@ pub struct Cuda<D: Device> {
 impl<D: Device> Cuda<D> {
     /// A backend that computes in `dtype` on this device.
     pub fn new(device: D, dtype: DType) -> Self {
+        let memory = device.limits().memory_bytes;
         Self {
             device: Rc::new(device),
             dtype,
             tables: RefCell::default(),
+            resident: Resident::new(memory / 5 * 3),
             vocabulary_piece: 16_384,
         }
+    }
+
+    /// What it runs on.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// The type of weights and activations.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Memory that weights which stay on the device leave free for all else.
+    pub fn activation_bytes(&self) -> u64 {
+        (self.device.limits().memory_bytes - self.resident.most()) as u64
     }
 
     /// With another most of vocabulary entries at a time.
@@ -103,7 +124,7 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<D>> {
         match weight {
-            WeightMatrix::Stored(view) => self.upload_matrix(view),
+            WeightMatrix::Stored(view) => self.resident_matrix(view),
             WeightMatrix::Assembled(copy) => self.upload_matrix(copy.view()),
         }
     }

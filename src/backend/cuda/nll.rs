@@ -25,7 +25,7 @@ impl<D: Device> Cuda<D> {
         for first in (0..vocabulary).step_by(piece) {
             interrupt::check()?;
             let last = (first + piece).min(vocabulary);
-            let weight = self.upload_matrix(head.weight.outputs(first, last))?;
+            let weight = self.resident_matrix(head.weight.outputs(first, last))?;
             let bias = head
                 .bias
                 .as_ref()

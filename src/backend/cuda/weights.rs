@@ -1,7 +1,7 @@
 //! Weight matrices on the device, and products with them.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
+use std::{borrow::Cow, rc::Rc};
 
 use super::{
     Cuda, Tensor,
@@ -21,10 +21,25 @@ pub struct Matrix<D: Device> {
     /// Stored as `[in, out]`.
     transposed: bool,
     dtype: DType,
-    buffer: Buffer<D>,
+    buffer: Rc<Buffer<D>>,
+}
+
+// Not derived: a device need not be copied for its buffers to be shared.
+impl<D: Device> Clone for Matrix<D> {
+    fn clone(&self) -> Self {
+        Self {
+            buffer: Rc::clone(&self.buffer),
+            ..*self
+        }
+    }
 }
 
 impl<D: Device> Matrix<D> {
+    /// Device memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.buffer.bytes()
+    }
+
     fn operand(&self) -> Operand {
         Operand {
             address: self.buffer.address(),
@@ -49,7 +64,7 @@ impl<D: Device> Cuda<D> {
             in_features: view.in_features,
             transposed,
             dtype: self.dtype,
-            buffer: self.cast(stored, count, view.elements.dtype, self.dtype)?,
+            buffer: Rc::new(self.cast(stored, count, view.elements.dtype, self.dtype)?),
         })
     }
 

@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use self::targets::Target;
 use super::{
-    args::{DTypeArg, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    args::{DeviceArgs, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    device::{self, on_device},
     run::Run,
     sequences,
 };
 use crate::{
-    backend::cpu::Cpu,
+    backend::Backend,
     engine::Timings,
     error::{Error, Kind, Result},
     experiments::{
@@ -48,12 +49,8 @@ pub(super) struct CompareArgs {
             Experiment::Weights,
         ])]
     experiments: Vec<Experiment>,
-    /// Type of the arithmetic; the CPU computes in float32.
-    #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
-    dtype: DTypeArg,
-    /// `auto`, `cpu` or `cuda[:N]`.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    device: DeviceArgs,
     #[command(flatten)]
     text: TextArgs,
     /// Sequences to average over.
@@ -105,6 +102,8 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let targets = targets::parse(&args.checkpoints)?;
     check_writable(&args.output.save_dir)?;
     let progress = Progress::new(args.output.quiet);
+    // Wrong arguments are wrong for all checkpoints, and known before the first is opened.
+    device::open(&args.device, progress)?;
     let (text, openable) = common_text(args, &targets, progress)?;
     let settings = json!({
         "checkpoints": args.checkpoints,
@@ -117,6 +116,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         "seed": text.seed,
         "dataset": text.dataset,
         "text_file": text.text_file,
+        "device": args.device.settings(),
     });
     let mut entries = Vec::with_capacity(targets.len());
     for (target, opened) in targets.into_iter().zip(openable) {
@@ -183,7 +183,8 @@ fn common_text(
     let mut built_in = true;
     let mut openable = Vec::with_capacity(targets.len());
     for target in targets {
-        let opened = super::checkpoint::open(&model_args(args, target), progress);
+        let (name, revision) = (Some(target.name.as_str()), target.revision.as_deref());
+        let opened = super::checkpoint::find(name, revision, progress);
         openable.push(match opened {
             Ok(checkpoint) => {
                 built_in &= checkpoint.record.source == "built-in";
@@ -206,7 +207,6 @@ fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
     ModelArgs {
         pretrained: Some(target.name.clone()),
         revision: target.revision.clone(),
-        dtype: args.dtype,
         device: args.device.clone(),
     }
 }
@@ -215,13 +215,22 @@ fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
 fn measure(args: &CompareArgs, target: &Target, text: &TextArgs) -> Result<Measured> {
     let model = model_args(args, target);
     let run = Run::open("compare", &model, &args.output, text.seed)?;
+    on_device!(&run.device, backend => measure_on(backend, &run, args, target, text))
+}
+
+fn measure_on<B: Backend>(
+    backend: &B,
+    run: &Run,
+    args: &CompareArgs,
+    target: &Target,
+    text: &TextArgs,
+) -> Result<Measured> {
     let model = &run.checkpoint.model;
     let built_in = run.built_in_model();
     let sequences = sequences::load(text, model, built_in, args.nsamples, run.progress)?;
     let loaded = run.elapsed();
-    let backend = Cpu::new();
     let subject = Subject {
-        backend: &backend,
+        backend,
         model,
         sequences: &sequences.ids,
         progress: run.progress,

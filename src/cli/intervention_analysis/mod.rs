@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use self::sets::SetArg;
 use super::{
     args::{Compat, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    budget::{self, Bytes},
+    budget::Bytes,
+    device::on_device,
     existence_validation::significant,
     figures,
     run::Run,
     sequences::{self, Sequences},
 };
 use crate::{
-    backend::cpu::Cpu,
     error::Result,
     experiments::{
         Subject,
@@ -101,12 +101,13 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     args.layers.check(&model.spec)?;
     let wanted = sets::wanted(&args.eval, run.built_in_model())?;
     let memory = Memory {
-        budget: budget::budget(args.memory_budget),
+        budget: run.device.memory_budget(args.memory_budget),
         progress: run.progress,
     };
     // Before gigabytes of text are read. How many means there will be is not known yet.
     let context_length = sequences::context_length(&args.text, model)?;
-    memory.check::<Cpu>(&model.spec, context_length, 2 + args.set_to.len())?;
+    let variants = 2 + args.set_to.len();
+    on_device!(&run.device, backend => memory.check(backend, &model.spec, context_length, variants))?;
     let corpus = sequences::load(
         &args.text,
         model,
@@ -132,16 +133,16 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         seed: args.text.seed,
         memory,
     };
-    let finding = intervention_analysis::run(
+    let finding = on_device!(&run.device, backend => intervention_analysis::run(
         &Subject {
-            backend: &Cpu::new(),
+            backend,
             model,
             sequences: &corpus.ids,
             progress: run.progress,
         },
         &evaluation,
         &setup,
-    )?;
+    ))?;
     let settings = args.settings(&corpus, &evaluation);
     let folder = run.folder(&settings)?;
     let result = &finding.result;

@@ -9,12 +9,12 @@ use serde_json::json;
 
 use super::{
     args::{Compat, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    device::on_device,
     figures,
     run::Run,
     sequences,
 };
 use crate::{
-    backend::cpu::Cpu,
     error::Result,
     experiments::{
         Subject,
@@ -57,15 +57,15 @@ pub(super) fn run(args: &TokensArgs) -> Result<()> {
         run.progress,
     )?;
     let loaded = run.elapsed();
-    let finding = tokens_analysis::run(
+    let finding = on_device!(&run.device, backend => tokens_analysis::run(
         &Subject {
-            backend: &Cpu::new(),
+            backend,
             model,
             sequences: &sequences.ids,
             progress: run.progress,
         },
         args.thresholds.into(),
-    )?;
+    ))?;
     let settings = json!({
         "context_length": sequences.context_length,
         "add_bos_token": sequences.add_bos_token,

@@ -49,6 +49,7 @@ impl Memory {
     /// Refuses, before any text is read, windows of which not even one could run.
     pub fn check<B: Backend>(
         &self,
+        _backend: &B,
         spec: &DecoderSpec,
         tokens: usize,
         variants: usize,

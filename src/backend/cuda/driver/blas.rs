@@ -1,0 +1,336 @@
+//! Matrix products by cuBLASLt.
+//!
+//! cuBLASLt counts by columns: a row-major matrix is the transpose of a column-major one, so
+//! `out = left right^T` is computed as `out^T = right left^T`.
+
+use std::{cell::RefCell, collections::HashMap, ffi::c_void, mem::size_of_val, ptr};
+
+use cudarc::{
+    cublaslt::{
+        result::{self, CublasError},
+        sys,
+    },
+    driver::result as driver,
+};
+
+use super::{DevicePointer, failure::failed, libraries, stream::Stream};
+use crate::{
+    backend::cuda::device::{Address, Operand, Product},
+    error::{Error, Result},
+    model::dtype::DType,
+};
+
+/// Scratch memory of the algorithms; what NVIDIA recommends for Hopper, the largest need.
+const WORKSPACE: usize = 32 << 20;
+/// `CUBLAS_OP_T`
+const TRANSPOSE: i32 = 1;
+/// Addresses are not known to be aligned to more.
+const MOST_ALIGNED: u64 = 256;
+
+/// The library, its scratch memory, and an algorithm for every shape met.
+pub(super) struct Blas {
+    handle: sys::cublasLtHandle_t,
+    workspace: DevicePointer,
+    plans: RefCell<HashMap<Shape, Plan>>,
+    tf32: bool,
+}
+
+impl Blas {
+    /// Needs a current context.
+    pub(super) fn open(tf32: bool) -> Result<Self> {
+        libraries::cublas_lt().map_err(|reason| Error::new("cuBLASLt", reason))?;
+        let handle = result::create_handle().map_err(|error| refused("opening cuBLASLt", error))?;
+        // SAFETY: plain memory, given back in `drop`.
+        let workspace = unsafe { driver::malloc_sync(WORKSPACE) };
+        Ok(Self {
+            handle,
+            workspace: workspace.map_err(|error| failed("cuBLASLt's workspace", error))?,
+            plans: RefCell::default(),
+            tf32,
+        })
+    }
+
+    /// Starts a product.
+    pub(super) fn multiply(&self, stream: &Stream, product: &Product) -> Result<()> {
+        let shape = Shape::of(product);
+        let mut plans = self.plans.borrow_mut();
+        if !plans.contains_key(&shape) {
+            let plan =
+                Plan::new(self.handle, &shape, self.tf32).map_err(|error| shape.failed(error))?;
+            plans.insert(shape.clone(), plan);
+        }
+        let plan = &plans[&shape];
+        let started = plan.start(self, stream, product);
+        started.map_err(|error| shape.failed(error))
+    }
+}
+
+impl Drop for Blas {
+    fn drop(&mut self) {
+        self.plans.borrow_mut().clear();
+        // SAFETY: opened in `open`; the driver waited for all products before it dropped this.
+        unsafe {
+            let _ = driver::memory_free(self.workspace);
+            let _ = result::destroy_handle(self.handle);
+        }
+    }
+}
+
+/// What an algorithm is chosen for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Shape {
+    m: usize,
+    n: usize,
+    k: usize,
+    right_transposed: bool,
+    left: Layout,
+    right: Layout,
+    out: Layout,
+    bias: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Layout {
+    dtype: DType,
+    stride: usize,
+    alignment: u32,
+}
+
+impl Layout {
+    fn of(operand: Operand) -> Self {
+        let Address(address) = operand.address;
+        Self {
+            dtype: operand.dtype,
+            stride: operand.stride,
+            alignment: (1 << address.trailing_zeros().min(MOST_ALIGNED.trailing_zeros())) as u32,
+        }
+    }
+}
+
+impl Shape {
+    fn of(product: &Product) -> Self {
+        Self {
+            m: product.m,
+            n: product.n,
+            k: product.k,
+            right_transposed: product.right_transposed,
+            left: Layout::of(product.left),
+            right: Layout::of(product.right),
+            out: Layout::of(product.out),
+            bias: product.bias.is_some(),
+        }
+    }
+
+    fn failed(&self, error: CublasError) -> Error {
+        let Self { m, n, k, .. } = self;
+        let what = format!(
+            "matrix product [{m}, {k}] x [{k}, {n}] of {}, result {}",
+            self.left.dtype, self.out.dtype
+        );
+        refused(&what, error)
+    }
+}
+
+fn refused(what: &str, CublasError(status): CublasError) -> Error {
+    Error::new(what, format!("cuBLASLt answers {status:?}"))
+        .remedy("check with `massact selftest`, or use --device cpu")
+}
+
+/// A product's descriptors and algorithm.
+struct Plan {
+    product: sys::cublasLtMatmulDesc_t,
+    right: sys::cublasLtMatrixLayout_t,
+    left: sys::cublasLtMatrixLayout_t,
+    out: sys::cublasLtMatrixLayout_t,
+    algorithm: sys::cublasLtMatmulAlgo_t,
+}
+
+impl Plan {
+    fn new(handle: sys::cublasLtHandle_t, shape: &Shape, tf32: bool) -> Result<Self, CublasError> {
+        let Shape { m, n, k, .. } = *shape;
+        let compute = if tf32 && shape.left.dtype == DType::Float32 {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
+        } else {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
+        };
+        let layout = |layout: &Layout, rows: usize, columns: usize| {
+            result::create_matrix_layout(
+                data_type(layout.dtype),
+                rows as u64,
+                columns as u64,
+                layout.stride as i64,
+            )
+        };
+        let (right_rows, right_columns) = if shape.right_transposed {
+            (n, k)
+        } else {
+            (k, n)
+        };
+        let mut plan = Self {
+            product: result::create_matmul_desc(compute, sys::cudaDataType::CUDA_R_32F)?,
+            right: ptr::null_mut(),
+            left: ptr::null_mut(),
+            out: ptr::null_mut(),
+            algorithm: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
+        };
+        plan.right = layout(&shape.right, right_rows, right_columns)?;
+        plan.left = layout(&shape.left, k, m)?;
+        plan.out = layout(&shape.out, n, m)?;
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        if !shape.right_transposed {
+            plan.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSE)?;
+        }
+        if shape.bias {
+            let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
+            plan.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+            let bias_type = data_type(shape.out.dtype);
+            plan.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type)?;
+        }
+        plan.algorithm = plan.choose(handle, shape)?;
+        Ok(plan)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulDescAttributes_t,
+        value: &T,
+    ) -> Result<(), CublasError> {
+        // SAFETY: the descriptor lives, and the attribute has the value's type.
+        unsafe {
+            result::set_matmul_desc_attribute(
+                self.product,
+                attribute,
+                ptr::from_ref(value).cast(),
+                size_of_val(value),
+            )
+        }
+    }
+
+    /// The algorithm that cuBLASLt expects to be the fastest.
+    fn choose(
+        &self,
+        handle: sys::cublasLtHandle_t,
+        shape: &Shape,
+    ) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+        use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
+        let preference = Preference(result::create_matmul_pref()?);
+        preference.set(
+            Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+            &WORKSPACE,
+        )?;
+        for (attribute, layout) in [
+            (
+                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                &shape.right,
+            ),
+            (
+                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                &shape.left,
+            ),
+            (
+                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                &shape.out,
+            ),
+            (
+                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+                &shape.out,
+            ),
+        ] {
+            preference.set(attribute, &layout.alignment)?;
+        }
+        // SAFETY: all descriptors live.
+        let found = unsafe {
+            result::get_matmul_algo_heuristic(
+                handle,
+                self.product,
+                self.right,
+                self.left,
+                self.out,
+                self.out,
+                preference.0,
+            )?
+        };
+        Ok(found.algo)
+    }
+
+    fn start(&self, blas: &Blas, stream: &Stream, product: &Product) -> Result<(), CublasError> {
+        if let Some(Address(bias)) = product.bias {
+            let attribute = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
+            self.set(attribute, &bias)?;
+        }
+        let pointer = |operand: Operand| operand.address.0 as *mut c_void;
+        let (one, zero) = (1f32, 0f32);
+        // SAFETY: the descriptors live; the operands are buffers of these shapes, which the emulator
+        // checks for the same host code; the workspace is this stream's alone.
+        unsafe {
+            result::matmul(
+                blas.handle,
+                self.product,
+                (&raw const one).cast(),
+                (&raw const zero).cast(),
+                pointer(product.right),
+                self.right,
+                pointer(product.left),
+                self.left,
+                pointer(product.out),
+                self.out,
+                pointer(product.out),
+                self.out,
+                &raw const self.algorithm,
+                blas.workspace as *mut c_void,
+                WORKSPACE,
+                stream.raw().cast(),
+            )
+        }
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`, used nowhere else; what was not made is null.
+        unsafe {
+            for layout in [self.right, self.left, self.out] {
+                if !layout.is_null() {
+                    let _ = result::destroy_matrix_layout(layout);
+                }
+            }
+            let _ = result::destroy_matmul_desc(self.product);
+        }
+    }
+}
+
+/// What an algorithm may use.
+struct Preference(sys::cublasLtMatmulPreference_t);
+
+impl Preference {
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulPreferenceAttributes_t,
+        value: &T,
+    ) -> Result<(), CublasError> {
+        // SAFETY: the preference lives, and the attribute has the value's type.
+        unsafe {
+            result::set_matmul_pref_attribute(
+                self.0,
+                attribute,
+                ptr::from_ref(value).cast(),
+                size_of_val(value),
+            )
+        }
+    }
+}
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: made once.
+        let _ = unsafe { result::destroy_matmul_pref(self.0) };
+    }
+}
+
+fn data_type(dtype: DType) -> sys::cudaDataType {
+    match dtype {
+        DType::Float32 => sys::cudaDataType::CUDA_R_32F,
+        DType::BFloat16 => sys::cudaDataType::CUDA_R_16BF,
+        DType::Float16 => sys::cudaDataType::CUDA_R_16F,
+    }
+}

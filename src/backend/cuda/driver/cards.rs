@@ -1,0 +1,180 @@
+//! What this machine has of what the CUDA backend needs.
+
+use std::path::Path;
+
+use cudarc::driver::{
+    result::{self, DriverError},
+    sys,
+};
+
+use super::{images, libraries};
+use crate::{
+    error::{Error, Result},
+    panics,
+};
+
+/// The oldest compute capability that the kernels are compiled for.
+const OLDEST: (i32, i32) = (8, 0);
+/// CUDA versions as the driver writes them: kernels of CUDA 13 need a driver of it.
+const OLDEST_DRIVER: i32 = 13_000;
+
+/// One card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// The driver's index.
+    pub index: usize,
+    /// Product name.
+    pub name: String,
+    /// Compute capability.
+    pub capability: (i32, i32),
+    /// Device memory.
+    pub memory_bytes: usize,
+}
+
+/// The parts that must be there, each with what was found or why it was not.
+#[derive(Debug, Clone)]
+pub struct Requirements {
+    /// The compiler that made this binary's kernels.
+    pub kernels: Result<&'static str, &'static str>,
+    /// The CUDA version that the driver supports.
+    pub driver: std::result::Result<(u32, u32), String>,
+    /// The cards that the driver sees.
+    pub cards: Vec<Card>,
+    /// Where cuBLASLt is; only looked for where there is a card.
+    pub cublas_lt: Option<std::result::Result<&'static Path, &'static str>>,
+}
+
+impl Requirements {
+    /// Looks.
+    pub fn look() -> Self {
+        let (driver, cards) = match driver() {
+            Ok((version, cards)) => (Ok(version), cards),
+            Err(reason) => (Err(reason), Vec::new()),
+        };
+        let cublas_lt = (!cards.is_empty()).then(libraries::cublas_lt);
+        Self {
+            kernels: images::built(),
+            driver,
+            cards,
+            cublas_lt,
+        }
+    }
+
+    /// Why no card can be used at all, with the remedy.
+    pub fn missing(&self) -> Option<Error> {
+        if let Err(reason) = self.kernels {
+            return Some(Error::new("CUDA", format!("this build has no kernels: {reason}")).remedy(
+                "build it where nvcc is, with --features require-cuda to be sure, or use --device cpu",
+            ));
+        }
+        if let Err(reason) = &self.driver {
+            return Some(
+                Error::new("CUDA", reason)
+                    .remedy("install NVIDIA driver 580 or newer, or use --device cpu"),
+            );
+        }
+        if self.cards.is_empty() {
+            return Some(
+                Error::new("CUDA", "the driver is installed, but sees no card")
+                    .remedy("check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu"),
+            );
+        }
+        if let Some(Err(reason)) = self.cublas_lt {
+            return Some(Error::new("CUDA", reason).remedy(
+                "install CUDA 13's cuBLAS (pip install nvidia-cublas, or the toolkit) and name its folder in \
+                 LD_LIBRARY_PATH, or use --device cpu",
+            ));
+        }
+        None
+    }
+
+    /// A card that can be used.
+    pub fn card(self, index: usize) -> Result<Card> {
+        if let Some(missing) = self.missing() {
+            return Err(missing);
+        }
+        let count = self.cards.len();
+        let Some(card) = self.cards.into_iter().nth(index) else {
+            let last = count - 1;
+            return Err(
+                Error::usage(format!("--device cuda:{index}"), "no such card").remedy(format!(
+                    "the last is cuda:{last}; `massact devices` lists them"
+                )),
+            );
+        };
+        match card.unsupported() {
+            Some(reason) => {
+                Err(Error::new(format!("cuda:{index}"), reason).remedy("use --device cpu"))
+            }
+            None => Ok(card),
+        }
+    }
+}
+
+impl Card {
+    /// Why the kernels do not run on it.
+    pub fn unsupported(&self) -> Option<String> {
+        let (major, minor) = self.capability;
+        (self.capability < OLDEST).then(|| {
+            format!(
+                "{} has compute capability {major}.{minor}, and the kernels need {}.{} (Ampere) or newer",
+                self.name, OLDEST.0, OLDEST.1
+            )
+        })
+    }
+}
+
+/// The driver's CUDA version and its cards, or why there are none.
+fn driver() -> Result<((u32, u32), Vec<Card>), String> {
+    // SAFETY: only tries to load the library; cudarc marks the whole generated module unsafe.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("no NVIDIA driver (libcuda) is installed".to_owned());
+    }
+    // cudarc panics where the driver lacks a function; that is an answer too.
+    match panics::caught(ask) {
+        Some(Ok(found)) => found,
+        Some(Err(error)) => Err(format!("the driver reports {error:?}")),
+        None => Err("the driver lacks functions of CUDA 13".to_owned()),
+    }
+}
+
+type Found = Result<((u32, u32), Vec<Card>), String>;
+
+fn ask() -> Result<Found, DriverError> {
+    let mut version = 0;
+    // SAFETY: writes one number.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result()?;
+    let (major, minor) = (
+        version.unsigned_abs() / 1000,
+        version.unsigned_abs() % 1000 / 10,
+    );
+    if version < OLDEST_DRIVER {
+        return Ok(Err(format!(
+            "the driver supports CUDA {major}.{minor}, and the kernels need 13.0"
+        )));
+    }
+    result::init()?;
+    let count = usize::try_from(result::device::get_count()?).unwrap_or(0);
+    let cards = (0..count).map(card).collect::<Result<_, _>>()?;
+    Ok(Ok(((major, minor), cards)))
+}
+
+fn card(index: usize) -> Result<Card, DriverError> {
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+    let device = result::device::get(i32::try_from(index).unwrap_or(i32::MAX))?;
+    // SAFETY: the device is of the driver.
+    let (capability, memory_bytes) = unsafe {
+        let major = result::device::get_attribute(device, MAJOR)?;
+        let minor = result::device::get_attribute(device, MINOR)?;
+        ((major, minor), result::device::total_mem(device)?)
+    };
+    Ok(Card {
+        index,
+        name: result::device::get_name(device)?,
+        capability,
+        memory_bytes,
+    })
+}

@@ -1,0 +1,16 @@
+//! The compiled kernels inside this binary.
+
+/// What `build.rs` found and compiled.
+mod listing {
+    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+}
+
+/// The compiler that made the kernels, or why this build has none.
+pub fn built() -> Result<&'static str, &'static str> {
+    listing::BUILT
+}
+
+/// Binaries for all cards, one for each file in `kernels/`.
+pub(super) fn all() -> &'static [&'static [u8]] {
+    listing::IMAGES
+}

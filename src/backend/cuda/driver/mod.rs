@@ -1,0 +1,223 @@
+//! A [`Device`] that is an NVIDIA card, through the CUDA driver and cuBLASLt.
+//!
+//! Neither is linked: both are looked for when a card is opened, so that one binary runs with and
+//! without them. Everything of one [`Driver`] happens on one stream, in the order of the calls.
+
+// Every call of the driver is unsafe; all of them are in this folder.
+#![allow(unsafe_code)]
+
+mod blas;
+mod cards;
+mod failure;
+mod images;
+mod libraries;
+mod modules;
+mod staging;
+mod stream;
+
+pub use cards::{Card, Requirements};
+pub use images::built as kernels_built;
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+};
+
+use cudarc::driver::{result, sys};
+
+use self::{
+    blas::Blas,
+    failure::{failed, out_of_memory},
+    modules::Modules,
+    staging::Staging,
+    stream::{Context, Stream},
+};
+use super::device::{Address, Argument, Device, Launch, Limits, Product};
+use crate::{
+    error::{Error, Result},
+    panics,
+};
+
+/// An opened card.
+// Fields are dropped in this order: what belongs to the context before the context.
+pub struct Driver {
+    blas: Blas,
+    staging: RefCell<Staging>,
+    modules: Modules,
+    stream: Stream,
+    card: Card,
+    options: Options,
+    limits: Limits,
+    launches: Cell<u64>,
+    /// The kernel started last; what fails later is reported with it.
+    latest: RefCell<String>,
+    #[allow(dead_code, reason = "kept until all else is dropped")]
+    context: Context,
+}
+
+/// Choices about the arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Float32 products in TF32, with 10 bits of mantissa.
+    pub tf32: bool,
+}
+
+impl Driver {
+    /// Opens card `index`, or says what is missing for it and the remedy.
+    pub fn open(index: usize, options: Options) -> Result<Self> {
+        let card = Requirements::look().card(index)?;
+        // A driver that lacks a function makes cudarc panic.
+        panics::caught(|| Self::of_card(card, options)).unwrap_or_else(|| {
+            Err(Error::new(
+                "CUDA",
+                "the driver or cuBLASLt lacks a function that massact needs",
+            )
+            .remedy("update the NVIDIA driver, or use --device cpu"))
+        })
+    }
+
+    fn of_card(card: Card, options: Options) -> Result<Self> {
+        let subject = format!("cuda:{}", card.index);
+        let context = Context::retain(card.index).map_err(|error| failed(&subject, error))?;
+        let stream = Stream::create().map_err(|error| failed(&subject, error))?;
+        let limits = context.limits().map_err(|error| failed(&subject, error))?;
+        Ok(Self {
+            blas: Blas::open(options.tf32)?,
+            staging: RefCell::default(),
+            modules: Modules::load(limits.shared_bytes)?,
+            stream,
+            card,
+            options,
+            limits,
+            launches: Cell::new(0),
+            latest: RefCell::default(),
+            context,
+        })
+    }
+
+    /// The card.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// Choices made when it was opened.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// Kernels started so far.
+    pub fn launches(&self) -> u64 {
+        self.launches.get()
+    }
+
+    /// An error that the device reports, perhaps of work started earlier.
+    fn failed(&self, what: &str, error: result::DriverError) -> Error {
+        let latest = self.latest.borrow();
+        if latest.is_empty() {
+            return failed(what, error);
+        }
+        failed(&format!("{what} (the latest kernel was {latest})"), error)
+            .remedy("run it again with CUDA_LAUNCH_BLOCKING=1 in the environment: the message then names the kernel at fault")
+    }
+}
+
+impl Device for Driver {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        let bytes = bytes.max(1);
+        let allocated = self.stream.allocate(bytes).or_else(|error| {
+            // The pool keeps what was given back; without it there may be room in one piece.
+            if out_of_memory(error) {
+                self.stream.synchronise()?;
+                self.context.trim_pool()?;
+            }
+            self.stream.allocate(bytes)
+        });
+        allocated.map(Address).map_err(|error| {
+            if out_of_memory(error) {
+                let free = result::mem_get_info().map_or(0, |(free, _)| free);
+                let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+                let reason = format!("{:.2} GiB do not fit, {:.2} GiB are free", gib(bytes), gib(free));
+                return Error::new(format!("cuda:{} memory", self.card.index), reason).remedy(
+                    "use a shorter --context-length or fewer --nsamples, free the card of other programs, \
+                     or use --device cpu",
+                );
+            }
+            self.failed("reserving device memory", error)
+        })
+    }
+
+    fn release(&self, address: Address) {
+        // Fails only where an earlier failure has been reported already.
+        let _ = self.stream.release(address.0);
+    }
+
+    fn write(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        let mut staging = self.staging.borrow_mut();
+        let written = staging.write(&self.stream, to.0, bytes);
+        written.map_err(|error| self.failed("copying to the device", error))
+    }
+
+    fn read(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        let read = self.stream.read(from.0, bytes);
+        read.map_err(|error| self.failed("waiting for the device", error))
+    }
+
+    fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<()> {
+        let copied = self.stream.copy(from.0, to.0, bytes);
+        copied.map_err(|error| self.failed("copying on the device", error))
+    }
+
+    fn clear(&self, address: Address, bytes: usize) -> Result<()> {
+        let cleared = self.stream.clear(address.0, bytes);
+        cleared.map_err(|error| self.failed("clearing device memory", error))
+    }
+
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()> {
+        let function = self.modules.function(launch)?;
+        let mut slots: Vec<_> = arguments.iter().map(Argument::slot).collect();
+        let [x, y, z] = launch.grid;
+        let [bx, by, bz] = launch.block;
+        let (grid, block) = ((x, y, z), (bx, by, bz));
+        // SAFETY: the function is of a module that lives as long as `self`, and every slot points to
+        // a value of its parameter's type: the emulator compares both for the same host code.
+        let started = unsafe {
+            result::launch_kernel(
+                function,
+                grid,
+                block,
+                launch.shared_bytes,
+                self.stream.raw(),
+                &mut slots,
+            )
+        };
+        let named = format!("{} of {x}x{y} blocks of {bx} threads", launch.kernel);
+        started.map_err(|error| self.failed(&named, error))?;
+        self.launches.set(self.launches.get() + 1);
+        *self.latest.borrow_mut() = named;
+        Ok(())
+    }
+
+    fn multiply(&self, product: &Product) -> Result<()> {
+        self.blas.multiply(&self.stream, product)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // What was started may still use memory that is about to go.
+        let _ = self.stream.synchronise();
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Driver({:?})", self.card)
+    }
+}
+
+/// An address as the driver has it.
+type DevicePointer = sys::CUdeviceptr;

@@ -1,0 +1,200 @@
+//! `--device`, `--dtype` and `--tf32`: where a run computes, and in which type.
+
+use super::{
+    args::{DTypeArg, DeviceArgs},
+    budget::{self, Bytes},
+};
+use crate::{
+    backend::{
+        cpu::Cpu,
+        cuda::{
+            Cuda,
+            driver::{Driver, Options, Requirements},
+        },
+    },
+    error::{Error, Result},
+    model::{Model, dtype::DType},
+    progress::Progress,
+};
+
+/// Where a run computes.
+pub(super) enum Device {
+    Cpu(Cpu),
+    Cuda(Box<Cuda<Driver>>),
+}
+
+/// Runs the lines with `$backend` bound to whichever backend the device is. They are compiled for
+/// each.
+macro_rules! on_device {
+    ($device:expr, $backend:ident => $lines:expr) => {
+        match $device {
+            $crate::cli::device::Device::Cpu($backend) => $lines,
+            $crate::cli::device::Device::Cuda(boxed) => {
+                let $backend = &**boxed;
+                $lines
+            }
+        }
+    };
+}
+pub(super) use on_device;
+
+/// A device that is there, before it is known in which type it computes.
+pub(super) enum Opened {
+    Cpu,
+    Cuda(Box<Driver>),
+}
+
+/// Checks the arguments and opens the device. `auto` is the first card, where all that it needs is
+/// there; what is missing beside a card is said.
+pub(super) fn open(args: &DeviceArgs, progress: Progress) -> Result<Opened> {
+    let options = Options { tf32: args.tf32 };
+    let opened = match wanted(&args.device)? {
+        Wanted::Cpu => Opened::Cpu,
+        Wanted::Cuda(index) => Opened::Cuda(Box::new(Driver::open(index, options)?)),
+        Wanted::Auto => match automatic(args, progress) {
+            Some(index) => Opened::Cuda(Box::new(Driver::open(index, options)?)),
+            None => Opened::Cpu,
+        },
+    };
+    if matches!(opened, Opened::Cpu) {
+        check_cpu(args)?;
+    }
+    Ok(opened)
+}
+
+enum Wanted {
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+fn wanted(device: &str) -> Result<Wanted> {
+    let unknown = || {
+        Error::usage(format!("--device {device}"), "no such device")
+            .remedy("use auto, cpu, cuda or cuda:N; `massact devices` lists them")
+    };
+    match device {
+        "auto" => Ok(Wanted::Auto),
+        "cpu" => Ok(Wanted::Cpu),
+        "cuda" => Ok(Wanted::Cuda(0)),
+        _ => {
+            let index = device.strip_prefix("cuda:").ok_or_else(unknown)?;
+            index.parse().map(Wanted::Cuda).map_err(|_| unknown())
+        }
+    }
+}
+
+/// The first card that can be used.
+fn automatic(args: &DeviceArgs, progress: Progress) -> Option<usize> {
+    let found = Requirements::look();
+    if found.cards.is_empty() {
+        return None;
+    }
+    let reason = match found.missing() {
+        Some(missing) => missing.to_string(),
+        None => match found.cards.iter().find(|card| card.unsupported().is_none()) {
+            Some(card) => return Some(card.index),
+            None => found.cards.iter().find_map(|card| card.unsupported())?,
+        },
+    };
+    // A user with a card would wonder.
+    if args.device == "auto" {
+        progress.notice(&format!("computing on the CPU: {reason}"));
+    }
+    None
+}
+
+fn check_cpu(args: &DeviceArgs) -> Result<()> {
+    if args.tf32 {
+        return Err(Error::usage(
+            "--tf32",
+            "TF32 is arithmetic of NVIDIA cards, and this run is on the CPU",
+        )
+        .remedy("leave it out, or use --device cuda"));
+    }
+    match args.dtype {
+        DTypeArg::Auto | DTypeArg::Float32 => Ok(()),
+        DTypeArg::Bfloat16 | DTypeArg::Float16 => {
+            Err(Error::usage("--dtype", "the CPU computes in float32 only")
+                .remedy("use --dtype auto; checkpoints of every dtype are read"))
+        }
+    }
+}
+
+impl Opened {
+    /// The backend for a model: `--dtype auto` is float32 on the CPU, and on a card the type that the
+    /// checkpoint is stored in.
+    pub(super) fn for_model(self, args: &DeviceArgs, model: &Model) -> Result<Device> {
+        let driver = match self {
+            Self::Cpu => return Ok(Device::Cpu(Cpu::new())),
+            Self::Cuda(driver) => driver,
+        };
+        let dtype = match args.dtype {
+            DTypeArg::Auto => model.stored_dtype()?,
+            DTypeArg::Float32 => DType::Float32,
+            DTypeArg::Bfloat16 => DType::BFloat16,
+            DTypeArg::Float16 => DType::Float16,
+        };
+        if args.tf32 && dtype != DType::Float32 {
+            return Err(Error::usage(
+                "--tf32",
+                format!("it is about float32 products, and this run is in {dtype}"),
+            )
+            .remedy("leave it out, or use --dtype float32"));
+        }
+        Ok(Device::Cuda(Box::new(Cuda::new(*driver, dtype))))
+    }
+}
+
+impl Device {
+    /// `cpu` or `cuda:N`, as `--device` takes it.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Cpu(_) => "cpu".to_owned(),
+            Self::Cuda(cuda) => format!("cuda:{}", cuda.device().card().index),
+        }
+    }
+
+    /// The card's product name.
+    pub(super) fn card(&self) -> Option<String> {
+        match self {
+            Self::Cpu(_) => None,
+            Self::Cuda(cuda) => Some(cuda.device().card().name.clone()),
+        }
+    }
+
+    /// What the residual streams and one layer may take: as asked for, or a share of what is free where
+    /// they are.
+    pub(super) fn memory_budget(&self, asked: Option<Bytes>) -> u64 {
+        match self {
+            Self::Cpu(_) => budget::budget(asked, budget::available()),
+            Self::Cuda(cuda) => budget::budget(asked, Some(cuda.activation_bytes())),
+        }
+    }
+
+    /// The type of the arithmetic, as run.json says it.
+    pub(super) fn arithmetic(&self) -> String {
+        match self {
+            Self::Cpu(_) => DType::Float32.to_string(),
+            Self::Cuda(cuda) if cuda.device().options().tf32 => "tf32".to_owned(),
+            Self::Cuda(cuda) => cuda.dtype().to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_by_name() {
+        assert!(matches!(wanted("auto"), Ok(Wanted::Auto)));
+        assert!(matches!(wanted("cpu"), Ok(Wanted::Cpu)));
+        assert!(matches!(wanted("cuda"), Ok(Wanted::Cuda(0))));
+        assert!(matches!(wanted("cuda:3"), Ok(Wanted::Cuda(3))));
+        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0"] {
+            let error = wanted(wrong).err().expect("no device");
+            assert_eq!(error.exit_code(), 2, "{wrong}");
+        }
+    }
+}
