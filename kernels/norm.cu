@@ -1,6 +1,6 @@
 // RMSNorm, LayerNorm and DyT of groups of `width` neighbouring values: a whole row, or a head of it.
 //
-// x, out        [groups, width]
+// x, out        [groups, width]; of x a residual stream in float32 may be, the rest in 16 bits
 // weight, bias  float32 [parts, width] or null; group g uses part g % parts, so that one vector
 //               serves every row, or every head has its own
 // alpha         float32 [alphas], DyT's factor inside the tanh; group g uses g % alphas
@@ -34,8 +34,8 @@ struct BlockTeam {
 // Values that a member keeps in registers.
 constexpr int KEPT = 16;
 
-template <class Team, class T>
-__device__ __forceinline__ void normalise(const T* x, T* out, const float* weight,
+template <class Team, class In, class Out>
+__device__ __forceinline__ void normalise(const In* x, Out* out, const float* weight,
                                           const float* bias, const float* alpha,
                                           unsigned long long groups, int width, int parts,
                                           int alphas, int kind, float epsilon) {
@@ -43,8 +43,8 @@ __device__ __forceinline__ void normalise(const T* x, T* out, const float* weigh
     unsigned long long group = Team::group();
     // Whole teams leave, so the others' barriers stay complete.
     if (group >= groups) return;
-    const T* row = x + group * width;
-    T* out_row = out + group * width;
+    const In* row = x + group * width;
+    Out* out_row = out + group * width;
 
     float kept[KEPT];
     float total = 0.0f;
@@ -77,7 +77,7 @@ __device__ __forceinline__ void normalise(const T* x, T* out, const float* weigh
         float result = kind == TANH ? tanhf(inner * value) : (value - mean) * inverse;
         if (weight) result *= weight[part + column];
         if (bias) result += bias[part + column];
-        out_row[column] = T(result);
+        out_row[column] = Out(result);
     };
 #pragma unroll
     for (int i = 0; i < KEPT; i++) {
@@ -89,18 +89,22 @@ __device__ __forceinline__ void normalise(const T* x, T* out, const float* weigh
     }
 }
 
-#define DEFINE_TEAM(T, suffix, Team, team)                                                   \
-    KERNEL __launch_bounds__(1024) norm_##team##_##suffix(                                   \
-        const T* x, T* out, const float* weight, const float* bias, const float* alpha,      \
+#define DEFINE_TEAM(In, in, Out, to, Team, team)                                             \
+    KERNEL __launch_bounds__(1024) norm_##team##_##in##_##to(                                \
+        const In* x, Out* out, const float* weight, const float* bias, const float* alpha,   \
         unsigned long long groups, int width, int parts, int alphas, int kind,               \
         float epsilon) {                                                                     \
         normalise<Team>(x, out, weight, bias, alpha, groups, width, parts, alphas, kind,     \
                         epsilon);                                                            \
     }                                                                                        \
-    REGISTER(norm_##team##_##suffix)
-#define DEFINE(T, suffix)                  \
-    DEFINE_TEAM(T, suffix, WarpTeam, warp) \
-    DEFINE_TEAM(T, suffix, BlockTeam, block)
-FOR_EACH_FLOAT(DEFINE)
+    REGISTER(norm_##team##_##in##_##to)
+#define DEFINE(In, in, Out, to)                  \
+    DEFINE_TEAM(In, in, Out, to, WarpTeam, warp) \
+    DEFINE_TEAM(In, in, Out, to, BlockTeam, block)
+DEFINE(float, f32, float, f32)
+DEFINE(float, f32, __nv_bfloat16, bf16)
+DEFINE(float, f32, __half, f16)
+DEFINE(__nv_bfloat16, bf16, __nv_bfloat16, bf16)
+DEFINE(__half, f16, __half, f16)
 #undef DEFINE
 #undef DEFINE_TEAM

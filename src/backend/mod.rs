@@ -5,8 +5,10 @@
 
 pub mod cpu;
 pub mod cuda;
+mod precision;
 mod request;
 
+pub use precision::{Precision, Target};
 pub use request::{
     AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, Entry, HeadRequest, KvBias,
     Rotation, Statistics, StatisticsRequest,
@@ -55,10 +57,13 @@ pub trait Backend {
     /// Statistics that may still be on the device.
     type Pending;
 
-    /// Rows (tokens) that a layer processes efficiently at once.
-    const MICRO_BATCH_ROWS: usize;
+    /// The types that it computes in.
+    fn precision(&self) -> Precision;
+    /// Rows (tokens) that a layer processes efficiently at once, where a token has `width` values
+    /// in a layer, all its tensors taken together.
+    fn micro_batch_rows(&self, width: usize) -> usize;
 
-    /// Puts `rows x columns` values on the device.
+    /// Puts `rows x columns` values on the device, as a residual stream.
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Self::Tensor>;
     /// Copies a tensor to the host.
     fn download(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
@@ -70,17 +75,23 @@ pub trait Backend {
     fn vector(&self, values: Vec<f32>) -> Result<Self::Vector>;
 
     /// Normalises each row, in groups of `norm.width` values.
-    fn norm(&self, x: &Self::Tensor, norm: &NormWeights<Self::Vector>) -> Result<Self::Tensor>;
+    fn norm(
+        &self,
+        x: &Self::Tensor,
+        norm: &NormWeights<Self::Vector>,
+        target: Target,
+    ) -> Result<Self::Tensor>;
     /// `x W^T + b`: `[rows, in] -> [rows, out]`.
     fn linear(
         &self,
         x: &Self::Tensor,
         weight: &Self::Matrix<'_>,
         bias: Option<&Self::Vector>,
+        target: Target,
     ) -> Result<Self::Tensor>;
     /// Applies the activation in place.
     fn activate(&self, x: &mut Self::Tensor, activation: Activation) -> Result<()>;
-    /// `x *= other`, elementwise.
+    /// `x *= other`, elementwise; both are for the same target, as in [`Backend::add`].
     fn multiply(&self, x: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;
     /// `x += other`, elementwise.
     fn add(&self, x: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;

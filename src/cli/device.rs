@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     backend::{
+        Backend,
         cpu::Cpu,
         cuda::{
             Cuda,
@@ -177,7 +178,7 @@ impl Device {
         match self {
             Self::Cpu(_) => DType::Float32.to_string(),
             Self::Cuda(cuda) if cuda.device().options().tf32 => "tf32".to_owned(),
-            Self::Cuda(cuda) => cuda.dtype().to_string(),
+            Self::Cuda(cuda) => cuda.precision().arithmetic().to_string(),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     site::Site,
 };
 use crate::{
-    backend::{AttentionRequest, Backend, KvBias, NormWeights, Rotation},
+    backend::{AttentionRequest, Backend, KvBias, NormWeights, Rotation, Target},
     error::Result,
     model::{
         Model,
@@ -71,7 +71,7 @@ impl<'m, B: Backend> LowRankWeights<'m, B> {
         match &self.narrow {
             None => self.last.apply(backend, x),
             Some((down, norm)) => {
-                let narrow = backend.norm(&down.apply(backend, x)?, norm)?;
+                let narrow = backend.norm(&down.apply(backend, x)?, norm, Target::Part)?;
                 self.last.apply(backend, &narrow)
             }
         }
@@ -164,7 +164,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             let part = self.o.product(backend, part)?;
             probe.attention_parts(pass.index, pass.batch, &whole, &part)?;
         }
-        self.o.apply(backend, &found.context)
+        self.o.to_stream(backend, &found.context)
     }
 
     fn direct(
@@ -182,7 +182,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         ];
         if let Some(norms) = &self.qk_norm {
             for (tensor, norm) in qkv.iter_mut().zip(norms) {
-                *tensor = backend.norm(tensor, norm)?;
+                *tensor = backend.norm(tensor, norm, Target::Part)?;
             }
         }
         if let Some(limit) = self.spec.clip {
@@ -220,7 +220,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             first: 0,
         };
         self.rotate(pass, &mut shared, rotation)?;
-        let latent = backend.norm(&weights.compress.apply(backend, input)?, &weights.norm)?;
+        let latent = weights.compress.apply(backend, input)?;
+        let latent = backend.norm(&latent, &weights.norm, Target::Part)?;
         let k = weights.k.apply(backend, &latent)?;
         let k = backend.join_heads(&k, &shared, spec.kv_heads)?;
         Ok([q, k, weights.v.apply(backend, &latent)?])

@@ -11,7 +11,7 @@ use super::{
     site::Site,
 };
 use crate::{
-    backend::{Backend, HeadRequest},
+    backend::{Backend, HeadRequest, Target},
     error::{Error, Result},
     model::{Model, rope::RopeTable},
 };
@@ -84,14 +84,15 @@ impl<'r, B: Backend> Forward<'r, B> {
         let values = self.token_rows(batch, all, rows)?;
         let mut x = self.backend.upload(rows, spec.width, values)?;
         if let Some(projection) = &spec.projection {
-            x = Projection::load(self.backend, self.model, projection)?.apply(self.backend, &x)?;
+            x = Projection::load(self.backend, self.model, projection)?
+                .to_stream(self.backend, &x)?;
         }
         if let Some(positions) = self.position_rows(batch, rows)? {
             self.backend.add(&mut x, &positions)?;
         }
         if let Some(norm) = &spec.norm {
             let norm = load_norm(self.backend, self.model, norm)?;
-            x = self.backend.norm(&x, &norm)?;
+            x = self.backend.norm(&x, &norm, Target::Stream)?;
         }
         Ok(x)
     }
@@ -140,9 +141,10 @@ impl<'r, B: Backend> Forward<'r, B> {
         probe: &mut Probe<'_, B>,
     ) -> Result<HeadResult> {
         let normed = match &self.model.spec.final_norm {
-            Some(norm) => self
-                .backend
-                .norm(&hidden, &load_norm(self.backend, self.model, norm)?)?,
+            Some(norm) => {
+                let norm = load_norm(self.backend, self.model, norm)?;
+                self.backend.norm(&hidden, &norm, Target::Part)?
+            }
             None => hidden,
         };
         probe.observe(Site::FinalNorm, 0, batch, &normed)?;
@@ -171,7 +173,7 @@ impl<'r, B: Backend> Forward<'r, B> {
             for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
                 let nll = nll[rows.start..rows.end - 1].to_vec();
                 if batch.observed {
-                    check_head("likelihoods", *sequence, &nll)?;
+                    self.check_head("likelihoods", *sequence, &nll)?;
                 }
                 result.token_nll.push(nll);
             }
@@ -201,7 +203,7 @@ impl<'r, B: Backend> Forward<'r, B> {
         let count = self.plan.last_logits.min(spec.vocab_size);
         let weight = self.model.head()?.outputs(0, count);
         let weight = self.backend.matrix(weight.into())?;
-        let logits = self.backend.linear(&last, &weight, None)?;
+        let logits = self.backend.linear(&last, &weight, None, Target::Part)?;
         let mut logits = self.backend.download(&logits)?;
         let bias = self.model.bias(&spec.head.linear)?;
         let bias = bias.unwrap_or_else(|| vec![0.0; count]);
@@ -215,19 +217,20 @@ impl<'r, B: Backend> Forward<'r, B> {
         }
         let logits: Vec<Vec<f32>> = logits.chunks_exact(count).map(<[f32]>::to_vec).collect();
         for (sequence, logits) in batch.sequences.iter().zip(&logits) {
-            check_head("logits", *sequence, logits)?;
+            self.check_head("logits", *sequence, logits)?;
         }
         Ok(logits)
     }
-}
 
-fn check_head(what: &str, sequence: usize, values: &[f32]) -> Result<()> {
-    if values.iter().all(|value| value.is_finite()) {
-        return Ok(());
+    fn check_head(&self, what: &str, sequence: usize, values: &[f32]) -> Result<()> {
+        if values.iter().all(|value| value.is_finite()) {
+            return Ok(());
+        }
+        let precision = self.backend.precision();
+        Err(Error::new(
+            "language-model head",
+            format!("{what} of sequence {sequence} are infinite or not numbers in {precision}"),
+        )
+        .remedy(precision.overflow_remedy()))
     }
-    Err(Error::new(
-        "language-model head",
-        format!("{what} of sequence {sequence} are infinite or not numbers in float32"),
-    )
-    .remedy("the checkpoint's weights are damaged or overflowed when they were saved; get it in another dtype or revision"))
 }

@@ -6,7 +6,7 @@ use super::{
     schedule::Batch, site::Site,
 };
 use crate::{
-    backend::{AttentionCapture, Backend, NormWeights},
+    backend::{AttentionCapture, Backend, NormWeights, Target},
     error::Result,
     model::{
         Model,
@@ -107,8 +107,13 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
     ) -> Result<()> {
         let backend = pass.forward.backend;
         let from_norm = self.spec.wiring == Wiring::SequentialFromNorm;
+        let target = if from_norm {
+            Target::Stream
+        } else {
+            Target::Part
+        };
         let output = {
-            let input = input(backend, &self.attention_norms, hidden)?;
+            let input = input(backend, &self.attention_norms, hidden, target)?;
             let read = input.as_ref().unwrap_or(hidden);
             pass.observe(probe, Site::AttentionInput, read)?;
             let output = self.attention.run(pass, read, probe)?;
@@ -120,7 +125,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         self.join(pass, hidden, output, Site::AttentionOutput, probe)?;
 
         pass.observe(probe, Site::ResidualMid, hidden)?;
-        let input = input(backend, &self.mlp_norms, hidden)?;
+        let input = input(backend, &self.mlp_norms, hidden, target)?;
         let read = input.as_ref().unwrap_or(hidden);
         pass.observe(probe, Site::MlpInput, read)?;
         let output = self.mlp.run(pass, read, probe)?;
@@ -137,13 +142,13 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
         let backend = pass.forward.backend;
-        let mut shared = input(backend, &self.attention_norms, hidden)?;
+        let mut shared = input(backend, &self.attention_norms, hidden, Target::Part)?;
         let read = shared.as_ref().unwrap_or(hidden);
         pass.observe(probe, Site::AttentionInput, read)?;
         let attention = self.attention.run(pass, read, probe)?;
         pass.observe(probe, Site::ResidualMid, hidden)?;
         if self.spec.wiring == Wiring::Parallel {
-            shared = input(backend, &self.mlp_norms, hidden)?;
+            shared = input(backend, &self.mlp_norms, hidden, Target::Part)?;
         }
         let read = shared.as_ref().unwrap_or(hidden);
         pass.observe(probe, Site::MlpInput, read)?;
@@ -168,7 +173,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             _ => &self.mlp_norms,
         };
         if let Some(norm) = &norms.output {
-            output = backend.norm(&output, norm)?;
+            output = backend.norm(&output, norm, Target::Stream)?;
         }
         if self.spec.residual_scale != 1.0 {
             backend.affine(&mut output, self.spec.residual_scale, 0.0)?;
@@ -176,7 +181,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         pass.observe(probe, site, &output)?;
         backend.add(hidden, &output)?;
         if let Some(norm) = &norms.sum {
-            *hidden = backend.norm(hidden, norm)?;
+            *hidden = backend.norm(hidden, norm, Target::Stream)?;
         }
         Ok(())
     }
@@ -187,7 +192,8 @@ fn input<B: Backend>(
     backend: &B,
     norms: &Norms<B::Vector>,
     hidden: &B::Tensor,
+    target: Target,
 ) -> Result<Option<B::Tensor>> {
-    let normalise = |norm: &NormWeights<B::Vector>| backend.norm(hidden, norm);
+    let normalise = |norm: &NormWeights<B::Vector>| backend.norm(hidden, norm, target);
     norms.input.as_ref().map(normalise).transpose()
 }

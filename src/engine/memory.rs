@@ -6,13 +6,11 @@ use crate::{
     model::spec::{DecoderSpec, Layer, Linear, Mlp},
 };
 
-const FLOAT: u64 = 4;
-
 /// Memory of a run over sequences of one length, in bytes; the mapped weights come from the page
 /// cache and are not part of it. An upper estimate: sums over tensors that do not all live at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// One layer's weights in float32 and the activations of one micro-batch.
+    /// One layer's weights, in the arithmetic's type, and the activations of one micro-batch.
     pub fixed: u64,
     /// Residual streams of one micro-batch and its variants.
     pub streams_of_batch: u64,
@@ -22,20 +20,24 @@ pub struct Footprint {
 
 impl Footprint {
     /// For sequences of `tokens` tokens, each with up to `variants` branches.
-    pub fn of<B: Backend>(spec: &DecoderSpec, tokens: usize, variants: usize) -> Self {
-        let batch = (B::MICRO_BATCH_ROWS / tokens.max(1)).max(1);
+    pub fn of<B: Backend>(backend: &B, spec: &DecoderSpec, tokens: usize, variants: usize) -> Self {
+        let precision = backend.precision();
+        let (arithmetic, residual) = (
+            precision.arithmetic().size() as u64,
+            precision.residual().size() as u64,
+        );
+        let width = token_width(spec);
+        let batch = (backend.micro_batch_rows(width) / tokens.max(1)).max(1);
         let rows = (batch as u64).saturating_mul(tokens as u64);
-        let layers = || spec.layers.iter();
-        let weights = layers().map(weights_of).max().unwrap_or(0);
-        let width = layers().map(|layer| width_of(spec, layer)).max();
+        let weights = spec.layers.iter().map(weights_of).max().unwrap_or(0);
+        let for_stream = OUTPUTS * spec.hidden_size;
+        let token = (width - for_stream) as u64 * arithmetic + for_stream as u64 * residual;
+        let streams = (spec.hidden_size * (1 + variants)) as u64 * residual;
         Self {
             fixed: rows
-                .saturating_mul(width.unwrap_or(0))
-                .saturating_add(weights)
-                .saturating_mul(FLOAT),
-            streams_of_batch: rows
-                .saturating_mul((spec.hidden_size * (1 + variants)) as u64)
-                .saturating_mul(FLOAT),
+                .saturating_mul(token)
+                .saturating_add(weights.saturating_mul(arithmetic)),
+            streams_of_batch: rows.saturating_mul(streams),
             batch,
         }
     }
@@ -60,6 +62,17 @@ impl Footprint {
     }
 }
 
+/// What a layer's two parts add to the residual stream, or what its experts add up.
+const OUTPUTS: usize = 2;
+
+/// Values that a token has in a layer, beside its residual stream: the most that a layer takes.
+pub(super) fn token_width(spec: &DecoderSpec) -> usize {
+    let layers = spec.layers.iter();
+    let inner = layers.map(inner_width).max().unwrap_or(0);
+    // What each part reads, and its output.
+    (2 + OUTPUTS) * spec.hidden_size + inner
+}
+
 fn weights_of(layer: &Layer) -> u64 {
     let size = |linear: &Linear| linear.in_features as u64 * linear.out_features as u64;
     let all: u64 = layer.linears().into_iter().map(size).sum();
@@ -71,8 +84,8 @@ fn weights_of(layer: &Layer) -> u64 {
     all + expert
 }
 
-/// Values a token has in a layer, beside its residual stream.
-fn width_of(spec: &DecoderSpec, layer: &Layer) -> u64 {
+/// Values that a token has inside the parts of a layer.
+fn inner_width(layer: &Layer) -> usize {
     let attention = &layer.attention;
     let queries = attention.heads * (attention.head_dim + attention.value_dim);
     let keys = attention.kv_heads * (attention.head_dim + attention.value_dim);
@@ -85,8 +98,7 @@ fn width_of(spec: &DecoderSpec, layer: &Layer) -> u64 {
             2 * (experts.expert.gate.out_features + shared)
         }
     };
-    // Input of each part, its output, and what the experts add up.
-    (4 * spec.hidden_size + queries + keys + mlp) as u64
+    queries + keys + mlp
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
                 backend.activate(&mut inner, *activation)?;
                 pass.observe(probe, Site::Gate, &inner)?;
                 pass.observe(probe, Site::MlpInner, &inner)?;
-                down.apply(backend, &inner)
+                down.to_stream(backend, &inner)
             }
             Self::Experts(weights) => experts::run(pass.forward, weights, input),
         }
@@ -117,6 +117,6 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
         backend.multiply(&mut inner, &up)?;
         drop(up);
         observe(Site::MlpInner, &inner)?;
-        self.down.apply(backend, &inner)
+        self.down.to_stream(backend, &inner)
     }
 }

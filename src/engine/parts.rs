@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    backend::{Backend, NormWeights},
+    backend::{Backend, NormWeights, Target},
     error::{Error, Result},
     model::{
         Model,
@@ -26,14 +26,19 @@ impl<'m, B: Backend> Projection<'m, B> {
         })
     }
 
-    /// `x W^T + b`
+    /// `x W^T + b`, for another operation of the same part of a layer.
     pub(super) fn apply(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        backend.linear(x, &self.weight, self.bias.as_ref())
+        backend.linear(x, &self.weight, self.bias.as_ref(), Target::Part)
     }
 
-    /// `x W^T`
+    /// `x W^T + b`, for the residual stream.
+    pub(super) fn to_stream(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        backend.linear(x, &self.weight, self.bias.as_ref(), Target::Stream)
+    }
+
+    /// `x W^T`: what of [`Projection::to_stream`] is linear.
     pub(super) fn product(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        backend.linear(x, &self.weight, None)
+        backend.linear(x, &self.weight, None, Target::Stream)
     }
 }
 

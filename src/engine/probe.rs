@@ -8,7 +8,7 @@ use std::{
 
 use super::{plan::Plan, schedule::Batch, site::Site};
 use crate::{
-    backend::{AttentionMaps, Backend, Statistics, StatisticsRequest},
+    backend::{AttentionMaps, Backend, Precision, Statistics, StatisticsRequest},
     error::{Error, Result},
 };
 
@@ -133,7 +133,7 @@ impl<'r, B: Backend> Probe<'r, B> {
             None => Vec::new(),
         };
         for (sequence, found) in batch.sequences.iter().zip(&found) {
-            check_finite(site, layer, *sequence, found)?;
+            check_finite(self.backend.precision(), (site, layer), *sequence, found)?;
         }
         measured.push(Measured::Read(found.clone()));
         self.time += started.elapsed();
@@ -154,7 +154,8 @@ impl<'r, B: Backend> Probe<'r, B> {
         let pending = self.backend.statistics(hidden, &batch.rows, &request)?;
         let found = self.backend.read_statistics(pending)?;
         for (sequence, found) in batch.sequences.iter().zip(&found) {
-            check_finite(Site::LayerOutput, layer, *sequence, found)?;
+            let place = (Site::LayerOutput, layer);
+            check_finite(self.backend.precision(), place, *sequence, found)?;
         }
         Ok(())
     }
@@ -196,6 +197,7 @@ impl<'r, B: Backend> Probe<'r, B> {
     #[allow(clippy::type_complexity)]
     pub(super) fn finish(mut self) -> Result<(BTreeMap<Site, Vec<Vec<Statistics>>>, Duration)> {
         let started = Instant::now();
+        let precision = self.backend.precision();
         let mut by_site: BTreeMap<Site, Vec<Vec<Statistics>>> = BTreeMap::new();
         let mut first_failure = None;
         for ((site, layer), measured) in std::mem::take(&mut self.measured) {
@@ -207,7 +209,8 @@ impl<'r, B: Backend> Probe<'r, B> {
                 });
             }
             for (sequence, statistics) in sequences.iter().enumerate() {
-                if let Err(error) = check_finite(site, layer, sequence, statistics) {
+                let checked = check_finite(precision, (site, layer), sequence, statistics);
+                if let Err(error) = checked {
                     // In the order of the forward pass, so that the cause is named.
                     let place = (site == Site::FinalNorm, layer, site, sequence);
                     if first_failure
@@ -228,16 +231,21 @@ impl<'r, B: Backend> Probe<'r, B> {
     }
 }
 
-fn check_finite(site: Site, layer: usize, sequence: usize, found: &Statistics) -> Result<()> {
+fn check_finite(
+    precision: Precision,
+    (site, layer): (Site, usize),
+    sequence: usize,
+    found: &Statistics,
+) -> Result<()> {
     if found.non_finite == 0 {
         return Ok(());
     }
     Err(Error::new(
         format!("layer {layer}, {}", site.name()),
         format!(
-            "{} values of sequence {sequence} are infinite or not a number in float32",
+            "{} values of sequence {sequence} are infinite or not a number in {precision}",
             found.non_finite
         ),
     )
-    .remedy("the checkpoint's weights are damaged or overflowed when they were saved; get it in another dtype or revision"))
+    .remedy(precision.overflow_remedy()))
 }

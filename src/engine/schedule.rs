@@ -9,6 +9,7 @@ use super::{
     forward::Forward,
     intervention::{Branch, BranchStream, Interventions},
     layer::LayerWeights,
+    memory,
     plan::{Outcome, Plan},
     probe::{Discard, Probe, Recorder},
     site::Site,
@@ -98,7 +99,8 @@ impl<'r, B: Backend> Walk<'r, B> {
         let forward = Forward::new(backend, model, plan, sequences);
         let mut probe = Probe::new(backend, plan, recorder);
         let mut streams = Vec::new();
-        for batch in batches(sequences, B::MICRO_BATCH_ROWS) {
+        let width = memory::token_width(&model.spec);
+        for batch in batches(sequences, backend.micro_batch_rows(width)) {
             interrupt::check()?;
             let hidden = forward.embed(&batch, sequences)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;

@@ -1,13 +1,19 @@
 //! Devices and numbers that the tests share.
 
 use half::{bf16, f16};
-use massact::{backend::cuda::Cuda, model::dtype::DType};
+use massact::{
+    backend::{Precision, cuda::Cuda},
+    model::dtype::DType,
+};
 use massact_emulator::{Emulator, Order};
 
 pub(crate) const DTYPES: [DType; 3] = [DType::Float32, DType::BFloat16, DType::Float16];
 
 /// The backend in every scheduling order, and once with every access of memory checked.
-pub(crate) fn backends(dtype: DType) -> impl Iterator<Item = (String, Cuda<Emulator>)> {
+pub(crate) fn backends(
+    precision: impl Into<Precision>,
+) -> impl Iterator<Item = (String, Cuda<Emulator>)> {
+    let precision = precision.into();
     let orders = [Order::Forward, Order::Reverse, Order::Random(7)];
     let plain = orders
         .into_iter()
@@ -19,7 +25,8 @@ pub(crate) fn backends(dtype: DType) -> impl Iterator<Item = (String, Cuda<Emula
         } else {
             Emulator::new(order)
         };
-        (format!("{dtype}, {name}"), Cuda::new(device, dtype))
+        let cuda = Cuda::new(device, precision);
+        (format!("{precision}, {name}"), cuda)
     })
 }
 

@@ -4,4 +4,7 @@ mod attention;
 mod bench;
 mod operations;
 mod planted;
+mod precision;
 mod statistics;
+#[path = "../support/mod.rs"]
+mod support;

@@ -2,7 +2,7 @@
 
 use massact::{
     Result,
-    backend::{Backend, HeadRequest, NormWeights, Rotation, cpu::Cpu},
+    backend::{Backend, HeadRequest, NormWeights, Rotation, Target, cpu::Cpu},
     model::{
         dtype::DType,
         rope::RopeTable,
@@ -141,7 +141,7 @@ fn norms() {
                             alpha,
                             epsilon: 1e-5,
                         };
-                        b.download(&b.norm(&b.upload(rows, columns, x.clone())?, &norm)?)
+                        b.download(&b.norm(&b.upload(rows, columns, x.clone())?, &norm, Target::Part)?)
                     });
                 }
             }
@@ -234,7 +234,7 @@ fn products_of_both_layouts() {
                         .transpose()?;
                     let x = b.upload(rows, width, x.clone())?;
                     let matrix = b.matrix(stored.view().into())?;
-                    b.download(&b.linear(&x, &matrix, bias.as_ref())?)
+                    b.download(&b.linear(&x, &matrix, bias.as_ref(), Target::Part)?)
                 });
             }
             agree!("Conv1D", dtype, 4.0, b => {
@@ -244,7 +244,7 @@ fn products_of_both_layouts() {
                 (view.out_stride, view.in_stride) = (1, outputs + 2);
                 let x = b.upload(rows, width, x.clone())?;
                 let matrix = b.matrix(view.outputs(1, outputs + 1).into())?;
-                b.download(&b.linear(&x, &matrix, None)?)
+                b.download(&b.linear(&x, &matrix, None, Target::Part)?)
             });
         }
     }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{Cpu, Tensor, elementwise, math, simd::vectorise};
 use crate::{
-    backend::{Backend, HeadRequest},
+    backend::{Backend, HeadRequest, Target},
     error::Result,
 };
 
@@ -43,7 +43,7 @@ pub(super) fn token_nll(
         let last = (first + PIECE).min(vocabulary);
         let weight = cpu.matrix(head.weight.outputs(first, last).into())?;
         let bias = head.bias.as_ref().map(|bias| bias[first..last].to_vec());
-        let mut logits = cpu.linear(x, &weight, bias.as_ref())?;
+        let mut logits = cpu.linear(x, &weight, bias.as_ref(), Target::Part)?;
         if head.scale != 1.0 {
             cpu.affine(&mut logits, head.scale, 0.0)?;
         }

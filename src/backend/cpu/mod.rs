@@ -23,8 +23,8 @@ use self::{
     pool::{Buffer, Pool},
 };
 use super::{
-    AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Rotation, Rows,
-    Statistics, StatisticsRequest,
+    AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Precision, Rotation,
+    Rows, Statistics, StatisticsRequest, Target,
 };
 use crate::{
     error::Result,
@@ -132,8 +132,14 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
     type Pending = Vec<Statistics>;
 
-    // Enough rows to amortise packing the weights; more would only need more memory.
-    const MICRO_BATCH_ROWS: usize = 2048;
+    fn precision(&self) -> Precision {
+        DType::Float32.into()
+    }
+
+    fn micro_batch_rows(&self, _width: usize) -> usize {
+        // Enough to amortise packing the weights; more would only need more memory.
+        2048
+    }
 
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor> {
         debug_assert_eq!(values.len(), rows * columns);
@@ -166,13 +172,19 @@ impl Backend for Cpu {
         Ok(values)
     }
 
-    fn norm(&self, x: &Tensor, norm: &NormWeights<Vec<f32>>) -> Result<Tensor> {
+    fn norm(&self, x: &Tensor, norm: &NormWeights<Vec<f32>>, _target: Target) -> Result<Tensor> {
         let mut out = self.tensor(x.rows, x.columns);
         norm::normalise(x.values(), norm, &mut out.values);
         Ok(out)
     }
 
-    fn linear(&self, x: &Tensor, weight: &Matrix<'_>, bias: Option<&Vec<f32>>) -> Result<Tensor> {
+    fn linear(
+        &self,
+        x: &Tensor,
+        weight: &Matrix<'_>,
+        bias: Option<&Vec<f32>>,
+        _target: Target,
+    ) -> Result<Tensor> {
         let mut out = self.tensor(x.rows, weight.out_features);
         if let Some(bias) = bias {
             elementwise::fill_rows(&mut out.values, bias);

@@ -27,8 +27,8 @@ use std::{cell::RefCell, rc::Rc};
 use self::resident::Resident;
 
 use super::{
-    AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Rotation, Rows,
-    Statistics, StatisticsRequest,
+    AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Precision, Rotation,
+    Rows, Statistics, StatisticsRequest, Target,
 };
 use crate::{
     error::Result,
@@ -44,8 +44,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Cuda<D: Device> {
     device: Rc<D>,
-    /// Of weights and activations; sums and statistics are in float32.
-    dtype: DType,
+    precision: Precision,
     tables: RefCell<Vec<Rc<rotate::DeviceTable<D>>>>,
     resident: Resident<D>,
     /// Entries of the vocabulary that the head takes at a time, at most.
@@ -53,12 +52,12 @@ pub struct Cuda<D: Device> {
 }
 
 impl<D: Device> Cuda<D> {
-    /// A backend that computes in `dtype` on this device.
-    pub fn new(device: D, dtype: DType) -> Self {
+    /// A backend that computes in these types on this device.
+    pub fn new(device: D, precision: impl Into<Precision>) -> Self {
         let memory = device.limits().memory_bytes;
         Self {
             device: Rc::new(device),
-            dtype,
+            precision: precision.into(),
             tables: RefCell::default(),
             resident: Resident::new(memory / 5 * 3),
             vocabulary_piece: 16_384,
@@ -68,11 +67,6 @@ impl<D: Device> Cuda<D> {
     /// What it runs on.
     pub fn device(&self) -> &D {
         &self.device
-    }
-
-    /// The type of weights and activations.
-    pub fn dtype(&self) -> DType {
-        self.dtype
     }
 
     /// Memory that weights which stay on the device leave free for all else.
@@ -94,17 +88,22 @@ impl<D: Device> Backend for Cuda<D> {
     type Vector = Buffer<D>;
     type Pending = Pending<D>;
 
-    // Enough rows to fill a large card in every product; activations of a 7B model then take some
-    // 2 GB.
-    const MICRO_BATCH_ROWS: usize = 16_384;
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn micro_batch_rows(&self, width: usize) -> usize {
+        memory::micro_batch_rows(self.device.limits().memory_bytes, width)
+    }
 
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor<D>> {
         let stored = self.list(&values)?;
+        let dtype = self.precision.residual();
         Ok(Tensor {
             rows,
             columns,
-            dtype: self.dtype,
-            buffer: self.cast(stored, rows * columns, DType::Float32, self.dtype)?,
+            dtype,
+            buffer: self.cast(stored, rows * columns, DType::Float32, dtype)?,
         })
     }
 
@@ -133,8 +132,13 @@ impl<D: Device> Backend for Cuda<D> {
         self.list(&values)
     }
 
-    fn norm(&self, x: &Tensor<D>, norm: &NormWeights<Buffer<D>>) -> Result<Tensor<D>> {
-        self.normalise(x, norm)
+    fn norm(
+        &self,
+        x: &Tensor<D>,
+        norm: &NormWeights<Buffer<D>>,
+        target: Target,
+    ) -> Result<Tensor<D>> {
+        self.normalise(x, norm, self.precision.of(target))
     }
 
     fn linear(
@@ -142,17 +146,19 @@ impl<D: Device> Backend for Cuda<D> {
         x: &Tensor<D>,
         weight: &Matrix<D>,
         bias: Option<&Buffer<D>>,
+        target: Target,
     ) -> Result<Tensor<D>> {
+        let dtype = self.precision.of(target);
         // A bias of the checkpoint's own type loses nothing on the way back to it.
         let rounded = match bias {
-            Some(bias) if self.dtype != DType::Float32 => {
+            Some(bias) if dtype != DType::Float32 => {
                 let count = weight.out_features;
-                Some(self.converted(bias, count, DType::Float32, self.dtype)?)
+                Some(self.converted(bias, count, DType::Float32, dtype)?)
             }
             _ => None,
         };
         let bias = rounded.as_ref().or(bias).map(Buffer::address);
-        self.product(x, weight, bias, self.dtype)
+        self.product(x, weight, bias, dtype)
     }
 
     fn activate(&self, x: &mut Tensor<D>, activation: Activation) -> Result<()> {
@@ -160,10 +166,12 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn multiply(&self, x: &mut Tensor<D>, other: &Tensor<D>) -> Result<()> {
+        debug_assert_eq!(x.dtype, other.dtype);
         self.update("multiply", x, &[other.buffer.address().into()], &[])
     }
 
     fn add(&self, x: &mut Tensor<D>, other: &Tensor<D>) -> Result<()> {
+        debug_assert_eq!(x.dtype, other.dtype);
         self.update("add", x, &[other.buffer.address().into()], &[])
     }
 
@@ -233,7 +241,7 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn duplicate(&self, x: &Tensor<D>) -> Result<Tensor<D>> {
-        let copy = self.tensor(x.rows, x.columns)?;
+        let copy = self.tensor(x.rows, x.columns, x.dtype)?;
         let bytes = x.len() * x.dtype.size();
         self.device
             .copy(x.buffer.address(), copy.buffer.address(), bytes)?;

@@ -7,7 +7,11 @@ use super::{
     memory::Buffer,
     tensor::{int, suffix},
 };
-use crate::{backend::NormWeights, error::Result, model::spec::NormKind};
+use crate::{
+    backend::NormWeights,
+    error::Result,
+    model::{dtype::DType, spec::NormKind},
+};
 
 /// Groups up to this width are normalised by a warp.
 const WARP_WIDTH: usize = 512;
@@ -20,8 +24,15 @@ impl<D: Device> Cuda<D> {
         &self,
         x: &Tensor<D>,
         norm: &NormWeights<Buffer<D>>,
+        dtype: DType,
     ) -> Result<Tensor<D>> {
-        let out = self.tensor(x.rows, x.columns)?;
+        // The kernels narrow, they do not widen: no layer is wired so.
+        let wider = match dtype {
+            DType::Float32 => self.in_type(x, dtype)?,
+            _ => None,
+        };
+        let x = wider.as_ref().unwrap_or(x);
+        let out = self.tensor(x.rows, x.columns, dtype)?;
         let groups = x.len() / norm.width;
         let learned = norm.weight.as_ref().or(norm.bias.as_ref());
         // A vector covers one group or several.
@@ -44,7 +55,7 @@ impl<D: Device> Cuda<D> {
             ("block", groups, threads as u32)
         };
         self.launch(
-            &format!("norm_{team}_{}", suffix(x.dtype)),
+            &format!("norm_{team}_{}_{}", suffix(x.dtype), suffix(dtype)),
             [int(blocks)?.cast_unsigned(), 1],
             threads,
             &[

@@ -21,7 +21,7 @@ fn indices(rows: &[usize]) -> Result<Vec<u32>> {
 
 impl<D: Device> Cuda<D> {
     pub(super) fn gather(&self, x: &Tensor<D>, rows: &[usize]) -> Result<Tensor<D>> {
-        let out = self.tensor(rows.len(), x.columns)?;
+        let out = self.tensor(rows.len(), x.columns, x.dtype)?;
         let list = self.list(&indices(rows)?)?;
         self.launch(
             &format!("gather_rows_{}", suffix(x.dtype)),
@@ -45,6 +45,7 @@ impl<D: Device> Cuda<D> {
         rows: &[usize],
         factors: &[f32],
     ) -> Result<()> {
+        debug_assert_eq!(out.dtype, x.dtype);
         let (list, factors) = (self.list(&indices(rows)?)?, self.list(factors)?);
         self.launch(
             &format!("add_rows_{}", suffix(x.dtype)),
@@ -68,7 +69,7 @@ impl<D: Device> Cuda<D> {
         heads: usize,
     ) -> Result<Tensor<D>> {
         let columns = own.columns + heads * shared.columns;
-        let out = self.tensor(own.rows, columns)?;
+        let out = self.tensor(own.rows, columns, own.dtype)?;
         self.launch(
             &format!("join_heads_{}", suffix(own.dtype)),
             [int(own.rows)?.cast_unsigned(), 1],

@@ -53,13 +53,13 @@ pub(super) fn int(value: usize) -> Result<i32> {
 }
 
 impl<D: Device> Cuda<D> {
-    /// Memory for `rows x columns` values of the arithmetic's type.
-    pub(super) fn tensor(&self, rows: usize, columns: usize) -> Result<Tensor<D>> {
+    /// Memory for `rows x columns` values.
+    pub(super) fn tensor(&self, rows: usize, columns: usize, dtype: DType) -> Result<Tensor<D>> {
         Ok(Tensor {
             rows,
             columns,
-            dtype: self.dtype,
-            buffer: Buffer::new(&self.device, rows * columns * self.dtype.size())?,
+            dtype,
+            buffer: Buffer::new(&self.device, rows * columns * dtype.size())?,
         })
     }
 
@@ -131,6 +131,19 @@ impl<D: Device> Cuda<D> {
             return Ok(values);
         }
         self.converted(&values, count, from, to)
+    }
+
+    /// A copy of a tensor in this type, unless it has this type itself.
+    pub(super) fn in_type(&self, x: &Tensor<D>, dtype: DType) -> Result<Option<Tensor<D>>> {
+        let other = (x.dtype != dtype).then(|| {
+            Ok(Tensor {
+                rows: x.rows,
+                columns: x.columns,
+                dtype,
+                buffer: self.converted(&x.buffer, x.len(), x.dtype, dtype)?,
+            })
+        });
+        other.transpose()
     }
 
     /// A copy in another type.

@@ -59,16 +59,18 @@ impl<D: Device> Cuda<D> {
         let (transposed, bytes) = packed(view);
         let stored = Buffer::with(&self.device, &bytes)?;
         let count = view.out_features * view.in_features;
+        let dtype = self.precision.arithmetic();
         Ok(Matrix {
             out_features: view.out_features,
             in_features: view.in_features,
             transposed,
-            dtype: self.dtype,
-            buffer: Rc::new(self.cast(stored, count, view.elements.dtype, self.dtype)?),
+            dtype,
+            buffer: Rc::new(self.cast(stored, count, view.elements.dtype, dtype)?),
         })
     }
 
-    /// `x W^T + b` with a result of type `out`.
+    /// `x W^T + b` with a result of type `out`, which the bias has too. A residual stream wider than
+    /// the weights is rounded to their type first.
     pub(super) fn product(
         &self,
         x: &Tensor<D>,
@@ -76,12 +78,9 @@ impl<D: Device> Cuda<D> {
         bias: Option<Address>,
         out: DType,
     ) -> Result<Tensor<D>> {
-        let result = Tensor {
-            rows: x.rows,
-            columns: weight.out_features,
-            dtype: out,
-            buffer: Buffer::new(&self.device, x.rows * weight.out_features * out.size())?,
-        };
+        let rounded = self.in_type(x, weight.dtype)?;
+        let x = rounded.as_ref().unwrap_or(x);
+        let result = self.tensor(x.rows, weight.out_features, out)?;
         if result.len() > 0 {
             self.device.multiply(&Product {
                 m: x.rows,

@@ -64,7 +64,7 @@ pub(super) fn run<B: Backend>(
 ) -> Result<Corpus> {
     let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(0));
     let tokens = subject.sequences.iter().map(Vec::len).max().unwrap_or(0);
-    let footprint = Footprint::of::<B>(&subject.model.spec, tokens, 0);
+    let footprint = Footprint::of(subject.backend, &subject.model.spec, tokens, 0);
     let part = memory.part(&footprint, subject.sequences.len(), tokens, 0)?;
     let mut corpus = Corpus::default();
     for sequences in subject.sequences.chunks(part) {

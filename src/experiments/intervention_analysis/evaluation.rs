@@ -82,7 +82,7 @@ pub(super) fn run<B: Backend>(
     };
     let tokens = subject.sequences.iter().map(Vec::len).max().unwrap_or(0);
     let variants = experiment.interventions.len();
-    let footprint = Footprint::of::<B>(&subject.model.spec, tokens, variants);
+    let footprint = Footprint::of(subject.backend, &subject.model.spec, tokens, variants);
     let all: Vec<usize> = (0..subject.sequences.len()).collect();
     let part = memory.part(&footprint, all.len(), tokens, variants)?;
     for windows in all.chunks(part) {

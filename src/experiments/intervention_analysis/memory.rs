@@ -49,12 +49,12 @@ impl Memory {
     /// Refuses, before any text is read, windows of which not even one could run.
     pub fn check<B: Backend>(
         &self,
-        _backend: &B,
+        backend: &B,
         spec: &DecoderSpec,
         tokens: usize,
         variants: usize,
     ) -> Result<()> {
-        let footprint = Footprint::of::<B>(spec, tokens, variants);
+        let footprint = Footprint::of(backend, spec, tokens, variants);
         match footprint.part(1, self.budget) {
             Some(_) => Ok(()),
             None => Err(self.refusal(&footprint, tokens, variants)),
