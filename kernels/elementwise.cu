@@ -1,4 +1,4 @@
-// Operations on single values, in place: activations, x *= y, x += y, x = x a + b, clamp.
+// Operations on single values, in place: activations, gates, x *= y, x += y, x = x a + b, clamp.
 //
 // x, y  `count` values; both start at 16-byte boundaries
 //
@@ -62,6 +62,14 @@ __device__ __forceinline__ TwoOperands<T, F> two_operands(const T* y, F f) {
                one_operand([=](float x) { return activate(x, activation, parameter); }));      \
     }                                                                                          \
     REGISTER(activate_##suffix)                                                                \
+    /* Rounded in between, so that it does not matter whether the activation is looked at. */  \
+    KERNEL gate_##suffix(T* x, const T* y, unsigned long long count, int activation,           \
+                         float parameter) {                                                    \
+        update(x, count, two_operands(y, [=](float x, float y) {                               \
+                   return float(T(activate(x, activation, parameter))) * y;                    \
+               }));                                                                            \
+    }                                                                                          \
+    REGISTER(gate_##suffix)                                                                    \
     KERNEL affine_##suffix(T* x, unsigned long long count, float factor, float offset) {       \
         update(x, count, one_operand([=](float x) { return x * factor + offset; }));           \
     }                                                                                          \

@@ -91,6 +91,14 @@ pub trait Backend {
     ) -> Result<Self::Tensor>;
     /// Applies the activation in place.
     fn activate(&self, x: &mut Self::Tensor, activation: Activation) -> Result<()>;
+    /// `gate = activation(gate) * up`, elementwise: [`Backend::activate`] and [`Backend::multiply`]
+    /// in one pass, with the same bits.
+    fn gate(
+        &self,
+        gate: &mut Self::Tensor,
+        up: &Self::Tensor,
+        activation: Activation,
+    ) -> Result<()>;
     /// `x *= other`, elementwise; both are for the same target, as in [`Backend::add`].
     fn multiply(&self, x: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;
     /// `x += other`, elementwise.

@@ -88,11 +88,11 @@ pub(super) fn run<B: Backend>(
         };
         let mlp = GatedWeights::load(backend, forward.model, &mlp)?;
         let x = backend.gather_rows(input, &visits.rows)?;
-        let y = mlp.run(backend, &x, |_, _| Ok(()))?;
+        let y = mlp.run(backend, &x)?;
         backend.add_rows(&mut out, &y, &visits.rows, &visits.factors)?;
     }
     if let Some((mlp, gate)) = &weights.shared {
-        let y = mlp.run(backend, input, |_, _| Ok(()))?;
+        let y = mlp.run(backend, input)?;
         match gate {
             None => backend.add(&mut out, &y)?,
             Some(gate) => {

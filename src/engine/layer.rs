@@ -40,6 +40,11 @@ impl<B: Backend> Pass<'_, '_, B> {
         }
     }
 
+    /// Whether the probe wants to see this site.
+    pub(super) fn observes(&self, site: Site) -> bool {
+        self.batch.observed && self.forward.plan.observes(site)
+    }
+
     /// Shows a tensor to the probe.
     pub(super) fn observe(
         &self,

@@ -52,9 +52,17 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         match self {
-            Self::Gated(mlp) => mlp.run(backend, input, |site, tensor| {
-                pass.observe(probe, site, tensor)
-            }),
+            Self::Gated(mlp) => {
+                let inner = if pass.observes(Site::Gate) {
+                    let gate = mlp.activated(backend, input)?;
+                    pass.observe(probe, Site::Gate, &gate)?;
+                    mlp.multiplied(backend, input, gate)?
+                } else {
+                    mlp.inner(backend, input)?
+                };
+                pass.observe(probe, Site::MlpInner, &inner)?;
+                mlp.down.to_stream(backend, &inner)
+            }
             Self::Plain {
                 up,
                 down,
@@ -94,19 +102,41 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
         })
     }
 
-    /// `down(activation(gate(x)) * (up(x) + offset))`; `observe` sees the sites inside.
-    pub(super) fn run(
-        &self,
-        backend: &B,
-        input: &B::Tensor,
-        mut observe: impl FnMut(Site, &B::Tensor) -> Result<()>,
-    ) -> Result<B::Tensor> {
-        let mut inner = self.gate.apply(backend, input)?;
+    /// `down(activation(gate(x)) * (up(x) + offset))`
+    pub(super) fn run(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
+        let inner = self.inner(backend, input)?;
+        self.down.to_stream(backend, &inner)
+    }
+
+    /// What the down projection reads, in one pass behind the two products.
+    fn inner(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
+        let mut inner = self.gate(backend, input)?;
+        let up = self.up(backend, input)?;
+        backend.gate(&mut inner, &up, self.activation)?;
+        Ok(inner)
+    }
+
+    /// `activation(gate(x))`, for whoever looks at it; [`GatedWeights::multiplied`] goes on.
+    fn activated(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
+        let mut gate = self.gate(backend, input)?;
+        backend.activate(&mut gate, self.activation)?;
+        Ok(gate)
+    }
+
+    fn multiplied(&self, backend: &B, input: &B::Tensor, mut gate: B::Tensor) -> Result<B::Tensor> {
+        backend.multiply(&mut gate, &self.up(backend, input)?)?;
+        Ok(gate)
+    }
+
+    fn gate(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
+        let mut gate = self.gate.apply(backend, input)?;
         if let Some(limit) = self.limit {
-            backend.clamp(&mut inner, f32::NEG_INFINITY, limit)?;
+            backend.clamp(&mut gate, f32::NEG_INFINITY, limit)?;
         }
-        backend.activate(&mut inner, self.activation)?;
-        observe(Site::Gate, &inner)?;
+        Ok(gate)
+    }
+
+    fn up(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
         let mut up = self.up.apply(backend, input)?;
         if let Some(limit) = self.limit {
             backend.clamp(&mut up, -limit, limit)?;
@@ -114,9 +144,6 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
         if self.up_offset != 0.0 {
             backend.affine(&mut up, 1.0, self.up_offset)?;
         }
-        backend.multiply(&mut inner, &up)?;
-        drop(up);
-        observe(Site::MlpInner, &inner)?;
-        self.down.to_stream(backend, &inner)
+        Ok(up)
     }
 }

@@ -73,6 +73,23 @@ fn elementwise() {
                     b.download(&x)
                 });
             }
+            for activation in [
+                Activation::Silu,
+                Activation::GeluTanh,
+                Activation::ReluSquared,
+            ] {
+                agree!(format!("gate, {activation:?}"), dtype, 1.0, b => {
+                    let y = b.upload(rows, columns, y.clone())?;
+                    let mut fused = b.upload(rows, columns, x.clone())?;
+                    b.gate(&mut fused, &y, activation)?;
+                    let mut apart = b.upload(rows, columns, x.clone())?;
+                    b.activate(&mut apart, activation)?;
+                    b.multiply(&mut apart, &y)?;
+                    let fused = b.download(&fused)?;
+                    assert_eq!(fused, b.download(&apart)?, "looking at the gate changes nothing");
+                    Ok(fused)
+                });
+            }
             agree!("multiply", dtype, 1e-3, b => {
                 let mut x = b.upload(rows, columns, x.clone())?;
                 b.multiply(&mut x, &b.upload(rows, columns, y.clone())?)?;

@@ -31,19 +31,65 @@ pub(super) fn combine(x: &mut [f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sy
 
 /// Applies the activation.
 pub(super) fn activate(x: &mut [f32], activation: Activation) {
+    with_function(activation, Activate { x });
+}
+
+/// `gate = activation(gate) * up`
+pub(super) fn gate(gate: &mut [f32], up: &[f32], activation: Activation) {
+    with_function(activation, Gate { gate, up });
+}
+
+/// Work that is compiled for each activation function; `f` is `#[inline(always)]`.
+trait WithFunction {
+    fn run(self, f: impl Fn(f32) -> f32 + Sync);
+}
+
+struct Activate<'x> {
+    x: &'x mut [f32],
+}
+
+impl WithFunction for Activate<'_> {
+    fn run(self, f: impl Fn(f32) -> f32 + Sync) {
+        map(self.x, f);
+    }
+}
+
+struct Gate<'x> {
+    gate: &'x mut [f32],
+    up: &'x [f32],
+}
+
+impl WithFunction for Gate<'_> {
+    fn run(self, f: impl Fn(f32) -> f32 + Sync) {
+        let chunks = self
+            .gate
+            .par_chunks_mut(CHUNK)
+            .zip(self.up.par_chunks(CHUNK));
+        chunks.for_each(|(gate, up)| {
+            vectorise(
+                #[inline(always)]
+                || {
+                    for (gate, up) in gate.iter_mut().zip(up) {
+                        *gate = f(*gate) * up;
+                    }
+                },
+            );
+        });
+    }
+}
+
+fn with_function(activation: Activation, work: impl WithFunction) {
     match activation {
-        Activation::Silu => map(x, math::silu),
-        Activation::GeluErf => map(x, math::gelu_erf),
-        Activation::GeluTanh => map(x, math::gelu_tanh),
-        Activation::ScaledSilu(factor) => map(
-            x,
+        Activation::Silu => work.run(math::silu),
+        Activation::GeluErf => work.run(math::gelu_erf),
+        Activation::GeluTanh => work.run(math::gelu_tanh),
+        Activation::ScaledSilu(factor) => work.run(
             #[inline(always)]
             |x| math::scaled_silu(x, factor),
         ),
-        Activation::Sigmoid => map(x, math::sigmoid),
-        Activation::Relu => map(x, relu),
-        Activation::ReluSquared => map(
-            x,
+        Activation::Sigmoid => work.run(math::sigmoid),
+        Activation::Relu => work.run(relu),
+        Activation::ReluSquared => work.run(
             #[inline(always)]
             |x| relu(x) * relu(x),
         ),

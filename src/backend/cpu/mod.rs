@@ -214,6 +214,11 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn gate(&self, gate: &mut Tensor, up: &Tensor, activation: Activation) -> Result<()> {
+        elementwise::gate(&mut gate.values, &up.values, activation);
+        Ok(())
+    }
+
     fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
         elementwise::combine(&mut x.values, &other.values, |a, b| a * b);
         Ok(())

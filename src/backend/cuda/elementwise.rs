@@ -29,6 +29,18 @@ impl<D: Device> Cuda<D> {
         self.update("activate", x, &[], &[code.into(), parameter.into()])
     }
 
+    pub(super) fn apply_gate(
+        &self,
+        gate: &Tensor<D>,
+        up: &Tensor<D>,
+        activation: Activation,
+    ) -> Result<()> {
+        debug_assert_eq!(gate.dtype, up.dtype);
+        let (code, parameter) = activation_code(activation);
+        let operands = [up.buffer.address().into()];
+        self.update("gate", gate, &operands, &[code.into(), parameter.into()])
+    }
+
     /// Runs an in-place kernel: `x`, the `operands`, the number of values, the `parameters`.
     pub(super) fn update(
         &self,

@@ -165,6 +165,10 @@ impl<D: Device> Backend for Cuda<D> {
         self.apply_activation(x, activation)
     }
 
+    fn gate(&self, gate: &mut Tensor<D>, up: &Tensor<D>, activation: Activation) -> Result<()> {
+        self.apply_gate(gate, up, activation)
+    }
+
     fn multiply(&self, x: &mut Tensor<D>, other: &Tensor<D>) -> Result<()> {
         debug_assert_eq!(x.dtype, other.dtype);
         self.update("multiply", x, &[other.buffer.address().into()], &[])
