@@ -1,13 +1,16 @@
 // RMSNorm, LayerNorm and DyT of groups of `width` neighbouring values: a whole row, or a head of it.
+// Of a residual stream first what is added to it, so that the sum is not read again.
 //
-// x, out        [groups, width]; of x a residual stream in float32 may be, the rest in 16 bits
+// x, out        [groups, width]; x may be in float32 where out is in 16 bits
+// added         [groups, width] in the type of x, or null; x becomes x + added
 // weight, bias  float32 [parts, width] or null; group g uses part g % parts, so that one vector
 //               serves every row, or every head has its own
 // alpha         float32 [alphas], DyT's factor inside the tanh; group g uses g % alphas
 //
 // A team normalises a group: a warp where groups are narrow (norm_warp_*, four a block), else a
 // block (norm_block_*). The group is read from memory once, into registers of float32 as far as
-// they reach, else from the first-level cache again. Moves 2 size(x) bytes; bound by memory.
+// they reach, else from the first-level cache again. Moves size(x) + size(out) bytes, with `added`
+// 2 size(x) more; bound by memory.
 #include "numeric.cuh"
 #include "reduce.cuh"
 
@@ -35,7 +38,7 @@ struct BlockTeam {
 constexpr int KEPT = 16;
 
 template <class Team, class In, class Out>
-__device__ __forceinline__ void normalise(const In* x, Out* out, const float* weight,
+__device__ __forceinline__ void normalise(In* x, const In* added, Out* out, const float* weight,
                                           const float* bias, const float* alpha,
                                           unsigned long long groups, int width, int parts,
                                           int alphas, int kind, float epsilon) {
@@ -43,18 +46,37 @@ __device__ __forceinline__ void normalise(const In* x, Out* out, const float* we
     unsigned long long group = Team::group();
     // Whole teams leave, so the others' barriers stay complete.
     if (group >= groups) return;
-    const In* row = x + group * width;
+    In* row = x + group * width;
+    const In* added_row = added + group * width;
     Out* out_row = out + group * width;
 
     float kept[KEPT];
-    float total = 0.0f;
 #pragma unroll
     for (int i = 0; i < KEPT; i++) {
         int column = Team::member() + i * Team::size();
         kept[i] = column < width ? float(row[column]) : 0.0f;
-        total += kept[i];
     }
     const int beyond = Team::member() + KEPT * Team::size();
+    if (added) {
+        // All reads before the first write, or each would wait for the one before. The sum counts
+        // as it is stored.
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) {
+            int column = Team::member() + i * Team::size();
+            if (column < width) kept[i] = float(In(kept[i] + float(added_row[column])));
+        }
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) {
+            int column = Team::member() + i * Team::size();
+            if (column < width) row[column] = In(kept[i]);
+        }
+        for (int column = beyond; column < width; column += Team::size()) {
+            row[column] = In(float(row[column]) + float(added_row[column]));
+        }
+    }
+    float total = 0.0f;
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) total += kept[i];
     for (int column = beyond; column < width; column += Team::size()) total += float(row[column]);
     float mean = kind == LAYER ? Team::sum(total, sums) / width : 0.0f;
 
@@ -91,11 +113,11 @@ __device__ __forceinline__ void normalise(const In* x, Out* out, const float* we
 
 #define DEFINE_TEAM(In, in, Out, to, Team, team)                                             \
     KERNEL __launch_bounds__(1024) norm_##team##_##in##_##to(                                \
-        const In* x, Out* out, const float* weight, const float* bias, const float* alpha,   \
-        unsigned long long groups, int width, int parts, int alphas, int kind,               \
-        float epsilon) {                                                                     \
-        normalise<Team>(x, out, weight, bias, alpha, groups, width, parts, alphas, kind,     \
-                        epsilon);                                                            \
+        In* x, const In* added, Out* out, const float* weight, const float* bias,            \
+        const float* alpha, unsigned long long groups, int width, int parts, int alphas,     \
+        int kind, float epsilon) {                                                           \
+        normalise<Team>(x, added, out, weight, bias, alpha, groups, width, parts, alphas,    \
+                        kind, epsilon);                                                      \
     }                                                                                        \
     REGISTER(norm_##team##_##in##_##to)
 #define DEFINE(In, in, Out, to)                  \

@@ -81,6 +81,14 @@ pub trait Backend {
         norm: &NormWeights<Self::Vector>,
         target: Target,
     ) -> Result<Self::Tensor>;
+    /// `x += other`, and the norm of the sum, for a part of a layer: [`Backend::add`] and
+    /// [`Backend::norm`] in one pass, with the same bits.
+    fn add_norm(
+        &self,
+        x: &mut Self::Tensor,
+        other: &Self::Tensor,
+        norm: &NormWeights<Self::Vector>,
+    ) -> Result<Self::Tensor>;
     /// `x W^T + b`: `[rows, in] -> [rows, out]`.
     fn linear(
         &self,

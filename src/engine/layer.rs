@@ -127,17 +127,24 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             }
             output
         };
-        self.join(pass, hidden, output, Site::AttentionOutput, probe)?;
-
+        let output = self.output(pass, output, Site::AttentionOutput, probe)?;
+        let input = match (&self.attention_norms.sum, &self.mlp_norms.input) {
+            (None, Some(norm)) if !from_norm => Some(backend.add_norm(hidden, &output, norm)?),
+            _ => {
+                add(backend, hidden, &output, &self.attention_norms)?;
+                input(backend, &self.mlp_norms, hidden, target)?
+            }
+        };
+        drop(output);
         pass.observe(probe, Site::ResidualMid, hidden)?;
-        let input = input(backend, &self.mlp_norms, hidden, target)?;
         let read = input.as_ref().unwrap_or(hidden);
         pass.observe(probe, Site::MlpInput, read)?;
         let output = self.mlp.run(pass, read, probe)?;
         if from_norm && let Some(input) = input {
             *hidden = input;
         }
-        self.join(pass, hidden, output, Site::MlpOutput, probe)
+        let output = self.output(pass, output, Site::MlpOutput, probe)?;
+        add(backend, hidden, &output, &self.mlp_norms)
     }
 
     fn parallel(
@@ -159,19 +166,24 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         pass.observe(probe, Site::MlpInput, read)?;
         let mlp = self.mlp.run(pass, read, probe)?;
         drop(shared);
-        self.join(pass, hidden, attention, Site::AttentionOutput, probe)?;
-        self.join(pass, hidden, mlp, Site::MlpOutput, probe)
+        for (site, output, norms) in [
+            (Site::AttentionOutput, attention, &self.attention_norms),
+            (Site::MlpOutput, mlp, &self.mlp_norms),
+        ] {
+            let output = self.output(pass, output, site, probe)?;
+            add(backend, hidden, &output, norms)?;
+        }
+        Ok(())
     }
 
-    /// Adds a part's output to the residual stream, with the norms and the factor around it.
-    fn join(
+    /// What a part adds to the residual stream: its output after its norm and its factor.
+    fn output(
         &self,
         pass: &Pass<'_, '_, B>,
-        hidden: &mut B::Tensor,
         mut output: B::Tensor,
         site: Site,
         probe: &mut Probe<'_, B>,
-    ) -> Result<()> {
+    ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let norms = match site {
             Site::AttentionOutput => &self.attention_norms,
@@ -184,12 +196,22 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             backend.affine(&mut output, self.spec.residual_scale, 0.0)?;
         }
         pass.observe(probe, site, &output)?;
-        backend.add(hidden, &output)?;
-        if let Some(norm) = &norms.sum {
-            *hidden = backend.norm(hidden, norm, Target::Stream)?;
-        }
-        Ok(())
+        Ok(output)
     }
+}
+
+/// Adds a part's output to the residual stream, with the norm behind the sum.
+fn add<B: Backend>(
+    backend: &B,
+    hidden: &mut B::Tensor,
+    output: &B::Tensor,
+    norms: &Norms<B::Vector>,
+) -> Result<()> {
+    backend.add(hidden, output)?;
+    if let Some(norm) = &norms.sum {
+        *hidden = backend.norm(hidden, norm, Target::Stream)?;
+    }
+    Ok(())
 }
 
 /// What a part of the layer reads, where that is not the residual stream itself.

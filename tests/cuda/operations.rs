@@ -158,7 +158,14 @@ fn norms() {
                             alpha,
                             epsilon: 1e-5,
                         };
-                        b.download(&b.norm(&b.upload(rows, columns, x.clone())?, &norm, Target::Part)?)
+                        let mut stream = b.upload(rows, columns, x.clone())?;
+                        let mut out = b.download(&b.norm(&stream, &norm, Target::Part)?)?;
+                        let other = b.upload(rows, columns, noise(rows * columns, 6, dtype))?;
+                        let fused = b.add_norm(&mut stream, &other, &norm)?;
+                        let apart = b.norm(&stream, &norm, Target::Part)?;
+                        assert_eq!(b.download(&fused)?, b.download(&apart)?, "in one pass");
+                        out.extend(b.download(&stream)?);
+                        Ok(out)
                     });
                 }
             }

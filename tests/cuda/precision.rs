@@ -80,7 +80,15 @@ fn norm<B: Backend>(b: &B, rows: usize, columns: usize, x: Vec<f32>, target: Tar
             alpha: None,
             epsilon: 1e-5,
         };
-        b.download(&b.norm(&b.upload(rows, columns, x)?, &norm, target)?)
+        let other = b.upload(rows, columns, x.clone())?;
+        let mut stream = b.upload(rows, columns, x)?;
+        let normed = b.norm(&stream, &norm, target)?;
+        let fused = b.add_norm(&mut stream, &other, &norm)?;
+        let apart = b.norm(&stream, &norm, Target::Part)?;
+        assert_eq!(b.download(&fused)?, b.download(&apart)?, "in one pass");
+        let mut out = b.download(&normed)?;
+        out.extend(b.download(&stream)?);
+        Ok(out)
     };
     run().expect("computed")
 }

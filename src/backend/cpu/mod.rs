@@ -178,6 +178,17 @@ impl Backend for Cpu {
         Ok(out)
     }
 
+    fn add_norm(
+        &self,
+        x: &mut Tensor,
+        other: &Tensor,
+        norm: &NormWeights<Vec<f32>>,
+    ) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, x.columns);
+        norm::add_normalise(&mut x.values, other.values(), norm, &mut out.values);
+        Ok(out)
+    }
+
     fn linear(
         &self,
         x: &Tensor,

@@ -35,35 +35,81 @@ pub(super) fn normalise(x: &[f32], norm: &NormWeights<Vec<f32>>, out: &mut [f32]
         .zip(x.par_chunks(norm.width))
         .enumerate()
         .for_each(|(index, (out, x))| {
-            let weight = part(norm.weight.as_ref(), index, norm.width);
-            let bias = part(norm.bias.as_ref(), index, norm.width);
+            let group = Group::new(norm, index);
+            vectorise(
+                #[inline(always)]
+                || group.normalise(x, out),
+            );
+        });
+}
+
+/// `x += other`, then [`normalise`], while the sum is in the cache.
+pub(super) fn add_normalise(
+    x: &mut [f32],
+    other: &[f32],
+    norm: &NormWeights<Vec<f32>>,
+    out: &mut [f32],
+) {
+    out.par_chunks_mut(norm.width)
+        .zip(x.par_chunks_mut(norm.width))
+        .zip(other.par_chunks(norm.width))
+        .enumerate()
+        .for_each(|(index, ((out, x), other))| {
+            let group = Group::new(norm, index);
             vectorise(
                 #[inline(always)]
                 || {
-                    match norm.kind {
-                        NormKind::Rms => standardise(x, 0.0, norm.epsilon, out),
-                        NormKind::Layer => {
-                            let mean = math::sum(x) / norm.width as f32;
-                            standardise(x, mean, norm.epsilon, out);
-                        }
-                        NormKind::Tanh => {
-                            let alpha = alpha(norm.alpha.as_ref(), index);
-                            for (out, x) in out.iter_mut().zip(x) {
-                                *out = math::tanh(alpha * x);
-                            }
-                        }
+                    for (x, other) in x.iter_mut().zip(other) {
+                        *x += other;
                     }
-                    if let Some(weight) = weight {
-                        for (out, weight) in out.iter_mut().zip(weight) {
-                            *out *= weight;
-                        }
-                    }
-                    if let Some(bias) = bias {
-                        for (out, bias) in out.iter_mut().zip(bias) {
-                            *out += bias;
-                        }
-                    }
+                    group.normalise(x, out);
                 },
             );
         });
+}
+
+/// What normalises one group.
+struct Group<'n> {
+    norm: &'n NormWeights<Vec<f32>>,
+    weight: Option<&'n [f32]>,
+    bias: Option<&'n [f32]>,
+    alpha: f32,
+}
+
+impl<'n> Group<'n> {
+    fn new(norm: &'n NormWeights<Vec<f32>>, index: usize) -> Self {
+        Self {
+            norm,
+            weight: part(norm.weight.as_ref(), index, norm.width),
+            bias: part(norm.bias.as_ref(), index, norm.width),
+            alpha: alpha(norm.alpha.as_ref(), index),
+        }
+    }
+
+    #[inline(always)]
+    fn normalise(&self, x: &[f32], out: &mut [f32]) {
+        let norm = self.norm;
+        match norm.kind {
+            NormKind::Rms => standardise(x, 0.0, norm.epsilon, out),
+            NormKind::Layer => {
+                let mean = math::sum(x) / norm.width as f32;
+                standardise(x, mean, norm.epsilon, out);
+            }
+            NormKind::Tanh => {
+                for (out, x) in out.iter_mut().zip(x) {
+                    *out = math::tanh(self.alpha * x);
+                }
+            }
+        }
+        if let Some(weight) = self.weight {
+            for (out, weight) in out.iter_mut().zip(weight) {
+                *out *= weight;
+            }
+        }
+        if let Some(bias) = self.bias {
+            for (out, bias) in out.iter_mut().zip(bias) {
+                *out += bias;
+            }
+        }
+    }
 }

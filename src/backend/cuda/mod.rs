@@ -141,6 +141,16 @@ impl<D: Device> Backend for Cuda<D> {
         self.normalise(x, norm, self.precision.of(target))
     }
 
+    fn add_norm(
+        &self,
+        x: &mut Tensor<D>,
+        other: &Tensor<D>,
+        norm: &NormWeights<Buffer<D>>,
+    ) -> Result<Tensor<D>> {
+        debug_assert_eq!(x.dtype, other.dtype);
+        self.launch_norm(x, Some(other), norm, self.precision.arithmetic())
+    }
+
     fn linear(
         &self,
         x: &Tensor<D>,

@@ -31,7 +31,17 @@ impl<D: Device> Cuda<D> {
             DType::Float32 => self.in_type(x, dtype)?,
             _ => None,
         };
-        let x = wider.as_ref().unwrap_or(x);
+        self.launch_norm(wider.as_ref().unwrap_or(x), None, norm, dtype)
+    }
+
+    /// The norm of `x`, to which `other` is added first, in this type: that of `x` or a narrower one.
+    pub(super) fn launch_norm(
+        &self,
+        x: &Tensor<D>,
+        other: Option<&Tensor<D>>,
+        norm: &NormWeights<Buffer<D>>,
+        dtype: DType,
+    ) -> Result<Tensor<D>> {
         let out = self.tensor(x.rows, x.columns, dtype)?;
         let groups = x.len() / norm.width;
         let learned = norm.weight.as_ref().or(norm.bias.as_ref());
@@ -60,6 +70,7 @@ impl<D: Device> Cuda<D> {
             threads,
             &[
                 x.buffer.address().into(),
+                other.map(|other| other.buffer.address()).into(),
                 out.buffer.address().into(),
                 norm.weight.as_ref().map(Buffer::address).into(),
                 norm.bias.as_ref().map(Buffer::address).into(),
