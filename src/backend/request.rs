@@ -147,7 +147,7 @@ pub struct AttentionCapture {
     pub mean: bool,
     /// Logits and probabilities of every head.
     pub heads: bool,
-    /// What each key receives, per head.
+    /// What each key receives, and the largest logit, per head.
     pub sink: bool,
 }
 
@@ -173,4 +173,6 @@ pub struct AttentionMaps {
     pub logits: Option<Vec<f32>>,
     /// `[heads, T]`: the probability each key receives, averaged over the queries that see it.
     pub sink_mass: Option<Vec<f32>>,
+    /// `[heads]`: the largest logit, over all queries and the keys they see.
+    pub max_logit: Option<Vec<f32>>,
 }

@@ -54,6 +54,7 @@ impl FileRecorder {
                 }
                 if plan.attention.sink {
                     add("sink_mass", &[heads, keys]);
+                    add("max_logit", &[heads]);
                 }
             }
         }
@@ -129,6 +130,7 @@ impl Recorder for FileRecorder {
             ("probs", maps.probs),
             ("logits", maps.logits),
             ("sink_mass", maps.sink_mass),
+            ("max_logit", maps.max_logit),
         ] {
             if let Some(values) = map {
                 file.write(&attention_name(sequence, layer, kind), &values)?;

@@ -307,6 +307,7 @@ impl Case {
                     ("probabilities", &found.probs, &truth.probs),
                     ("logits", &found.logits, &truth.logits),
                     ("sink mass", &found.sink_mass, &truth.sink_mass),
+                    ("largest logits", &found.max_logit, &truth.max_logit),
                 ] {
                     let map = |map: &Option<Vec<f32>>| map.clone().expect("asked for");
                     near(&what, name, &map(found), &map(truth), 1e-5);
@@ -333,6 +334,7 @@ impl Found {
                 &maps.probs,
                 &maps.logits,
                 &maps.sink_mass,
+                &maps.max_logit,
             ]
         });
         let all = [&self.context, &self.subset]

@@ -42,6 +42,8 @@ struct Block {
     head_logits: Vec<f32>,
     /// `[heads, columns]` sums over the block's queries.
     received: Vec<f32>,
+    /// `[heads]`: the largest logits.
+    largest: Vec<f32>,
     /// `[positions, heads * value_dim]`: what the subset gives.
     part: Vec<f32>,
 }
@@ -103,6 +105,7 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
         head_probs: vec![f32::NAN; size(request.capture.heads, heads * positions * columns)],
         head_logits: vec![f32::NAN; size(request.capture.heads, heads * positions * columns)],
         received: vec![0.0; size(request.capture.sink, heads * columns)],
+        largest: vec![f32::NEG_INFINITY; size(request.capture.sink, heads)],
         part: vec![0.0; size(subset.is_some(), positions * heads * value_width)],
     };
     let mut queries = Vec::new();
@@ -136,6 +139,9 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
             logits.clear();
             logits.extend(sequence.extra_logit(head, &queries[row * width..(row + 1) * width]));
             logits.extend_from_slice(products);
+            if request.capture.sink {
+                block.largest[head] = block.largest[head].max(math::max(&logits));
+            }
             softmax(&logits, request.sinks.map(|sinks| sinks[head]), &mut probs);
             // What the row sees is the extra column, if there is one, and a run of the others.
             let parts = [(0, 0..extra), (extra + visible.start, extra..logits.len())];
@@ -217,6 +223,7 @@ fn empty(sequence: Sequence<'_>) -> AttentionMaps {
         probs: hidden(capture.heads, heads * length * columns),
         logits: hidden(capture.heads, heads * length * columns),
         sink_mass: capture.sink.then(|| vec![0.0; heads * columns]),
+        max_logit: capture.sink.then(|| vec![f32::NEG_INFINITY; heads]),
     }
 }
 
@@ -251,5 +258,10 @@ fn take(sequence: Sequence<'_>, maps: &mut AttentionMaps, block: &Block) {
     }
     if let Some(mass) = &mut maps.sink_mass {
         add(mass, &block.received);
+    }
+    if let Some(largest) = &mut maps.max_logit {
+        for (largest, part) in largest.iter_mut().zip(&block.largest) {
+            *largest = largest.max(*part);
+        }
     }
 }

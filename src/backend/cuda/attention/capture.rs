@@ -17,8 +17,11 @@ use crate::{
 struct Sinks {
     /// `[heads, rows]`
     mass: Vec<f32>,
+    /// `[heads, rows]`: the largest logit.
+    peak: Vec<f32>,
     /// `[heads, sequences]`, of the extra key.
     extra_mass: Vec<f32>,
+    extra_peak: Vec<f32>,
 }
 
 impl<D: Device> Call<'_, D> {
@@ -34,7 +37,10 @@ impl<D: Device> Call<'_, D> {
                 } else {
                     AttentionMaps::default()
                 };
-                maps.sink_mass = sinks.as_ref().map(|sinks| self.mass_of(sinks, index, rows));
+                if let Some(sinks) = &sinks {
+                    maps.sink_mass = Some(self.mass_of(sinks, index, rows));
+                    maps.max_logit = Some(self.largest_of(sinks, index, rows));
+                }
                 Ok(maps)
             })
             .collect()
@@ -73,7 +79,7 @@ impl<D: Device> Call<'_, D> {
             logits_mean: read(logits_mean, size)?,
             probs: read(probs, heads * size)?,
             logits: read(logits, heads * size)?,
-            sink_mass: None,
+            ..AttentionMaps::default()
         })
     }
 
@@ -99,7 +105,9 @@ impl<D: Device> Call<'_, D> {
         )?;
         Ok(Sinks {
             mass: self.read(&mass, keys)?,
+            peak: self.read(&peak, keys)?,
             extra_mass: self.read(&extra_mass, extra)?,
+            extra_peak: self.read(&extra_peak, extra)?,
         })
     }
 
@@ -115,6 +123,21 @@ impl<D: Device> Call<'_, D> {
             mass.extend_from_slice(&sinks.mass[head * all..][rows.clone()]);
         }
         mass
+    }
+
+    /// `[heads]`
+    fn largest_of(&self, sinks: &Sinks, sequence: usize, rows: &Rows) -> Vec<f32> {
+        let (all, count) = (self.inputs.rows, self.sequences.len());
+        let largest = |head: usize| {
+            let own = &sinks.peak[head * all..][rows.clone()];
+            let extra = self.request.kv_bias.as_ref();
+            let extra = extra.map(|_| sinks.extra_peak[head * count + sequence]);
+            own.iter()
+                .copied()
+                .chain(extra)
+                .fold(f32::NEG_INFINITY, f32::max)
+        };
+        (0..self.request.heads).map(largest).collect()
     }
 
     /// What the keys of each sequence's list give.
