@@ -12,6 +12,7 @@ pub mod model;
 pub mod panics;
 pub mod progress;
 pub mod report;
+pub mod selftest;
 pub mod tvr;
 
 pub use error::{Error, Result};

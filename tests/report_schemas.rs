@@ -26,6 +26,7 @@ fn record() -> RunRecord {
             ..ModelRecord::default()
         },
         device: "cpu".into(),
+        card: None,
         compute_dtype: "float32".into(),
         inputs: vec![InputRecord::of_bytes("text", b"abc")],
         timings: Timings::default(),

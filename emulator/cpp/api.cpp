@@ -32,6 +32,9 @@ int emulator_launch(const char* name, const unsigned grid[3], const unsigned blo
     return done ? 0 : 1;
 }
 
+// One name a line.
+const char* emulator_kernels() { return product_kernels().c_str(); }
+
 const char* emulator_error() { return engine().error.c_str(); }
 
 void emulator_order(int order, uint64_t seed) {

@@ -39,7 +39,7 @@ using std::isnan;
 #define KERNEL static void
 #define REGISTER(kernel)                                                              \
     static ::emulator::Registration emulator_registration_##kernel(                   \
-        #kernel, EMULATOR_CHECKED, dialect::Entry<kernel>::call, \
+        #kernel, __FILE__, EMULATOR_CHECKED, dialect::Entry<kernel>::call,            \
         dialect::Entry<kernel>::signature());
 #define SHARED(type, name, dims)       \
     using name##_shared_t = type dims; \

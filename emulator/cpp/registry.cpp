@@ -1,5 +1,6 @@
 #include "registry.h"
 
+#include <cstring>
 #include <map>
 
 namespace emulator {
@@ -18,9 +19,21 @@ const Kernel* find_kernel(std::string_view name, bool checked) {
     return found == kernels(checked).end() ? nullptr : &found->second;
 }
 
-Registration::Registration(const char* name, bool checked, void (*entry)(void**),
+const std::string& product_kernels() {
+    static const std::string names = [] {
+        std::string lines;
+        for (const auto& [name, kernel] : kernels(false)) {
+            bool planted = strstr(kernel.file, "/planted/") != nullptr;
+            if (!planted) lines.append(name).append("\n");
+        }
+        return lines;
+    }();
+    return names;
+}
+
+Registration::Registration(const char* name, const char* file, bool checked, void (*entry)(void**),
                            const char* signature) {
-    kernels(checked)[name] = {name, entry, signature};
+    kernels(checked)[name] = {name, file, entry, signature};
 }
 
 }  // namespace emulator

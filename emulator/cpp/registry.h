@@ -1,11 +1,14 @@
 // All kernels by name.
 #pragma once
+#include <string>
 #include <string_view>
 
 namespace emulator {
 
 struct Kernel {
     const char* name;
+    // The source file that defines it.
+    const char* file;
     void (*entry)(void** arguments);
     const char* signature;
 };
@@ -13,8 +16,11 @@ struct Kernel {
 // Null if there is none of this name.
 const Kernel* find_kernel(std::string_view name, bool checked);
 
+// The names of all kernels of the product, one a line.
+const std::string& product_kernels();
+
 struct Registration {
-    Registration(const char* name, bool checked, void (*entry)(void**), const char* signature);
+    Registration(const char* name, const char* file, bool checked, void (*entry)(void**), const char* signature);
 };
 
 }  // namespace emulator

@@ -16,6 +16,7 @@ unsafe extern "C" {
         signature: *const c_char,
         checked: c_int,
     ) -> c_int;
+    pub(crate) fn emulator_kernels() -> *const c_char;
     pub(crate) fn emulator_error() -> *const c_char;
     pub(crate) fn emulator_order(order: c_int, seed: u64);
     pub(crate) fn emulator_memory_limit(bytes: usize);

@@ -92,6 +92,19 @@ impl Emulator {
         self
     }
 
+    /// Names of all kernels of the product.
+    pub fn kernels() -> Vec<&'static str> {
+        // SAFETY: a string that lives as long as the program.
+        #[allow(unsafe_code)]
+        let names = unsafe {
+            ffi::emulator_link();
+            CStr::from_ptr(ffi::emulator_kernels())
+        };
+        names
+            .to_str()
+            .map_or_else(|_| Vec::new(), |names| names.lines().collect())
+    }
+
     /// Names of the kernels launched so far.
     pub fn launches(&self) -> Vec<String> {
         self.launches.borrow().clone()

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::experiments::Thresholds;
+use crate::{experiments::Thresholds, model::dtype::DType};
 
 /// Which checkpoint, and where it runs.
 #[derive(Debug, Clone, Args)]
@@ -61,6 +61,18 @@ pub(super) enum DTypeArg {
     Float32,
     Bfloat16,
     Float16,
+}
+
+impl DTypeArg {
+    /// The type, unless it is to follow from the checkpoint.
+    pub(super) fn stated(self) -> Option<DType> {
+        match self {
+            Self::Auto => None,
+            Self::Float32 => Some(DType::Float32),
+            Self::Bfloat16 => Some(DType::BFloat16),
+            Self::Float16 => Some(DType::Float16),
+        }
+    }
 }
 
 /// Which text, and how it is cut.

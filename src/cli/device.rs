@@ -63,13 +63,15 @@ pub(super) fn open(args: &DeviceArgs, progress: Progress) -> Result<Opened> {
     Ok(opened)
 }
 
-enum Wanted {
+/// What `--device` asks for.
+pub(super) enum Wanted {
     Auto,
     Cpu,
     Cuda(usize),
 }
 
-fn wanted(device: &str) -> Result<Wanted> {
+/// Reads `--device`.
+pub(super) fn wanted(device: &str) -> Result<Wanted> {
     let unknown = || {
         Error::usage(format!("--device {device}"), "no such device")
             .remedy("use auto, cpu, cuda or cuda:N; `massact devices` lists them")
@@ -130,11 +132,9 @@ impl Opened {
             Self::Cpu => return Ok(Device::Cpu(Cpu::new())),
             Self::Cuda(driver) => driver,
         };
-        let dtype = match args.dtype {
-            DTypeArg::Auto => model.stored_dtype()?,
-            DTypeArg::Float32 => DType::Float32,
-            DTypeArg::Bfloat16 => DType::BFloat16,
-            DTypeArg::Float16 => DType::Float16,
+        let dtype = match args.dtype.stated() {
+            Some(dtype) => dtype,
+            None => model.stored_dtype()?,
         };
         if args.tf32 && dtype != DType::Float32 {
             return Err(Error::usage(
@@ -143,7 +143,8 @@ impl Opened {
             )
             .remedy("leave it out, or use --dtype float32"));
         }
-        Ok(Device::Cuda(Box::new(Cuda::new(*driver, dtype))))
+        let cuda = Cuda::new(*driver, dtype).keeping_weights();
+        Ok(Device::Cuda(Box::new(cuda)))
     }
 }
 

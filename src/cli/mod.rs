@@ -18,6 +18,7 @@ mod overlay;
 mod recorder;
 mod run;
 mod self_attention;
+mod selftest;
 mod sentence;
 mod sequences;
 mod site_figures;
@@ -64,6 +65,7 @@ enum Command {
     Capture(capture::CaptureArgs),
     Tvr(tvr::TvrArgs),
     Compare(compare::CompareArgs),
+    Selftest(selftest::SelftestArgs),
     Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
 }
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Capture(args) => capture::run(&args),
         Command::Tvr(args) => tvr::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Devices(args) => devices::run(&args),
     };

@@ -17,6 +17,9 @@ pub enum DType {
 }
 
 impl DType {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Float32, Self::BFloat16, Self::Float16];
+
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {

@@ -5,6 +5,7 @@ mod bench;
 mod operations;
 mod planted;
 mod precision;
+mod selftest;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;

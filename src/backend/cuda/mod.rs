@@ -40,7 +40,7 @@ use crate::{
     },
 };
 
-/// A card, or what behaves like one, for one checkpoint: weights that fit stay on it.
+/// A card, or what behaves like one.
 #[derive(Debug)]
 pub struct Cuda<D: Device> {
     device: Rc<D>,
@@ -53,15 +53,22 @@ pub struct Cuda<D: Device> {
 
 impl<D: Device> Cuda<D> {
     /// A backend that computes in these types on this device.
-    pub fn new(device: D, precision: impl Into<Precision>) -> Self {
-        let memory = device.limits().memory_bytes;
+    pub fn new(device: impl Into<Rc<D>>, precision: impl Into<Precision>) -> Self {
         Self {
-            device: Rc::new(device),
+            device: device.into(),
             precision: precision.into(),
             tables: RefCell::default(),
-            resident: Resident::new(memory / 5 * 3),
+            resident: Resident::default(),
             vocabulary_piece: 16_384,
         }
+    }
+
+    /// Keeps weights on the device, up to three fifths of its memory. The checkpoint must outlive
+    /// this backend, which knows a weight by its place in memory.
+    #[must_use]
+    pub fn keeping_weights(mut self) -> Self {
+        self.resident = Resident::new(self.device.limits().memory_bytes / 5 * 3);
+        self
     }
 
     /// What it runs on.

@@ -35,6 +35,13 @@ pub(super) struct Resident<D: Device> {
     most: usize,
 }
 
+impl<D: Device> Default for Resident<D> {
+    /// Nothing stays.
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl<D: Device> Resident<D> {
     /// With room for `most` bytes.
     pub(super) fn new(most: usize) -> Self {

@@ -19,6 +19,12 @@ impl<'w> From<MatrixView<'w>> for WeightMatrix<'w> {
     }
 }
 
+impl From<AssembledMatrix> for WeightMatrix<'_> {
+    fn from(copy: AssembledMatrix) -> Self {
+        Self::Assembled(copy)
+    }
+}
+
 /// A matrix `[out_features, in_features]` in memory, row-major.
 #[derive(Debug)]
 pub struct AssembledMatrix {

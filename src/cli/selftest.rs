@@ -1,0 +1,134 @@
+//! `massact selftest`
+
+use clap::Args;
+use serde_json::json;
+
+use super::{
+    args::DTypeArg,
+    device::{self, Wanted},
+    existence_validation::significant,
+};
+use crate::{
+    backend::cuda::{
+        Cuda,
+        driver::{Driver, Options},
+    },
+    error::{Error, Result},
+    model::dtype::DType,
+    progress::Progress,
+    report::table::{Align, Row, Table},
+    selftest::{self, Check, Extent},
+};
+
+/// Does this machine's card compute what the CPU computes? Every operation and a small model, in
+/// float32, bfloat16 and float16.
+#[derive(Debug, Args)]
+pub(super) struct SelftestArgs {
+    /// `cuda[:N]`; auto is the first card.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Only in this type.
+    #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
+    dtype: DTypeArg,
+    /// Small shapes only, for tools that follow every access of memory.
+    #[arg(long)]
+    quick: bool,
+    /// No progress.
+    #[arg(long)]
+    quiet: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &SelftestArgs) -> Result<()> {
+    let index = match device::wanted(&args.device)? {
+        Wanted::Auto => 0,
+        Wanted::Cuda(index) => index,
+        Wanted::Cpu => {
+            return Err(
+                Error::usage("--device cpu", "the CPU is what a card is compared with")
+                    .remedy("use --device cuda; the tests compare the CPU with transformers"),
+            );
+        }
+    };
+    let extent = if args.quick {
+        Extent::Quick
+    } else {
+        Extent::Full
+    };
+    let progress = Progress::new(args.quiet);
+    let mut checks = Vec::new();
+    let mut card = None;
+    for dtype in args
+        .dtype
+        .stated()
+        .map_or(DType::ALL.to_vec(), |dtype| vec![dtype])
+    {
+        let driver = Driver::open(index, Options::default())?;
+        card = Some(driver.card().clone());
+        checks.extend(selftest::run(
+            &Cuda::new(driver, dtype),
+            dtype,
+            extent,
+            progress,
+        )?);
+    }
+    let name = card.map_or_else(String::new, |card| card.name);
+    let failed = checks.iter().filter(|check| !check.passed).count();
+    if args.json {
+        super::print_json(&json!({
+            "schema": selftest::SCHEMA,
+            "device": format!("cuda:{index}"),
+            "card": name,
+            "extent": extent,
+            "good": failed == 0,
+            "checks": checks,
+        }))?;
+    } else {
+        table(&checks).print()?;
+    }
+    if failed > 0 {
+        let of = checks.len();
+        return Err(Error::new(
+            format!("cuda:{index}, {name}"),
+            format!("{failed} of {of} checks failed"),
+        )
+        .remedy(
+            "report them with the output of `massact selftest --json` and `massact devices --json`",
+        ));
+    }
+    if !args.json {
+        super::print_line(&format!(
+            "\nthis card is good: {name}, {} checks",
+            checks.len()
+        ))?;
+    }
+    Ok(())
+}
+
+fn table(checks: &[Check]) -> Table {
+    let mut table = Table::new([
+        ("check", Align::Left),
+        ("dtype", Align::Left),
+        ("error", Align::Right),
+        ("allowed", Align::Right),
+        ("", Align::Left),
+    ]);
+    for check in checks {
+        let verdict = match (&check.failure, check.passed) {
+            (Some(failure), _) => failure.clone(),
+            (None, true) => String::new(),
+            (None, false) => "FAILED".to_owned(),
+        };
+        let cells = [
+            check.name.clone(),
+            check.dtype.to_string(),
+            significant(check.error),
+            significant(check.allowed),
+            verdict,
+        ];
+        table.push(Row::new(cells).emphasised(!check.passed));
+    }
+    table
+}

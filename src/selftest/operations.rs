@@ -1,0 +1,491 @@
+//! One operation at a time.
+
+use super::{
+    Check, Extent, difference,
+    inputs::{noise, rounded, rounding},
+};
+use crate::{
+    backend::{
+        AttentionCapture, AttentionMaps, AttentionRequest, Backend, HeadRequest, KvBias,
+        NormWeights, Rotation, Statistics, StatisticsRequest, cpu::Cpu,
+    },
+    error::Result,
+    model::{
+        dtype::DType,
+        rope::RopeTable,
+        spec::{Activation, Alibi, NormKind},
+        weights::AssembledMatrix,
+    },
+};
+
+/// A call of the backend, or a few that belong together.
+#[derive(Debug, Clone)]
+pub(super) enum Operation {
+    Transfer {
+        rows: usize,
+        columns: usize,
+    },
+    Activate(Activation),
+    Arithmetic,
+    Norm {
+        kind: NormKind,
+        rows: usize,
+        width: usize,
+        groups: usize,
+    },
+    Rotate {
+        interleaved: bool,
+    },
+    Rows {
+        columns: usize,
+    },
+    Cells,
+    Linear {
+        rows: usize,
+        width: usize,
+        outputs: usize,
+        bias: bool,
+    },
+    Conv1D,
+    Attention(Attention),
+    Statistics {
+        rows: usize,
+        columns: usize,
+        top_k: usize,
+    },
+    Likelihood {
+        vocabulary: usize,
+    },
+}
+
+/// Shape and options of an attention call.
+#[derive(Debug, Clone)]
+pub(super) struct Attention {
+    lengths: Vec<usize>,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    value_dim: usize,
+    /// Window, soft cap, ALiBi, sinks and KV bias.
+    options: bool,
+}
+
+/// All that is checked.
+pub(super) fn all(extent: Extent) -> Vec<Operation> {
+    let full = extent == Extent::Full;
+    let mut all = vec![
+        Operation::Transfer {
+            rows: 3,
+            columns: 5,
+        },
+        Operation::Arithmetic,
+        Operation::Rotate { interleaved: false },
+        Operation::Rotate { interleaved: true },
+        Operation::Rows { columns: 13 },
+        Operation::Cells,
+        Operation::Linear {
+            rows: 5,
+            width: 7,
+            outputs: 3,
+            bias: true,
+        },
+        Operation::Linear {
+            rows: 17,
+            width: 40,
+            outputs: 33,
+            bias: false,
+        },
+        Operation::Conv1D,
+        Operation::Statistics {
+            rows: 30,
+            columns: 777,
+            top_k: 5,
+        },
+        Operation::Likelihood { vocabulary: 1031 },
+    ];
+    all.extend(
+        [
+            Activation::Silu,
+            Activation::ScaledSilu(1.702),
+            Activation::Sigmoid,
+            Activation::GeluErf,
+            Activation::GeluTanh,
+            Activation::Relu,
+            Activation::ReluSquared,
+        ]
+        .map(Operation::Activate),
+    );
+    for kind in [NormKind::Rms, NormKind::Layer, NormKind::Tanh] {
+        all.push(Operation::Norm {
+            kind,
+            rows: 5,
+            width: 32,
+            groups: 3,
+        });
+        all.push(Operation::Norm {
+            kind,
+            rows: 3,
+            width: 2300,
+            groups: 1,
+        });
+    }
+    for (head_dim, value_dim) in [
+        (16, 16),
+        (64, 64),
+        (80, 80),
+        (96, 96),
+        (128, 128),
+        (192, 128),
+        (256, 256),
+    ] {
+        let lengths = vec![70, 1, 5];
+        let (heads, kv_heads) = (6, 2);
+        all.push(Operation::Attention(Attention {
+            lengths,
+            heads,
+            kv_heads,
+            head_dim,
+            value_dim,
+            options: head_dim == 16 || head_dim == 80,
+        }));
+    }
+    if full {
+        all.extend([
+            Operation::Transfer {
+                rows: 4096,
+                columns: 4096,
+            },
+            Operation::Linear {
+                rows: 1000,
+                width: 4096,
+                outputs: 1024,
+                bias: true,
+            },
+            Operation::Norm {
+                kind: NormKind::Rms,
+                rows: 3,
+                width: 17_000,
+                groups: 1,
+            },
+            Operation::Statistics {
+                rows: 2048,
+                columns: 4096,
+                top_k: 40,
+            },
+            Operation::Likelihood { vocabulary: 50_257 },
+        ]);
+        for head_dim in [64, 128] {
+            all.push(Operation::Attention(Attention {
+                lengths: vec![1000, 300],
+                heads: 14,
+                kv_heads: 2,
+                head_dim,
+                value_dim: head_dim,
+                options: false,
+            }));
+        }
+    }
+    all
+}
+
+impl Operation {
+    /// Compares the backend with the CPU.
+    pub(super) fn check<B: Backend>(&self, backend: &B, dtype: DType) -> Check {
+        let wanted = self.compute(&Cpu::new(), dtype);
+        let found = wanted.and_then(|wanted| {
+            let got = self.compute(backend, dtype)?;
+            Ok(difference(&got, &wanted, self.scale()))
+        });
+        Check::of(self.name(), dtype, self.allowed(dtype), found)
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Transfer { rows, columns } => format!("copies, {rows} x {columns}"),
+            Self::Activate(activation) => format!("activation {activation:?}"),
+            Self::Arithmetic => "add, multiply, affine, clamp".to_owned(),
+            Self::Norm { kind, width, .. } => format!("norm {kind:?}, {width} wide"),
+            Self::Rotate { interleaved: false } => "rotation of halves".to_owned(),
+            Self::Rotate { interleaved: true } => "rotation of neighbours".to_owned(),
+            Self::Rows { columns } => format!("rows and heads, {columns} wide"),
+            Self::Cells => "overwriting and reading values".to_owned(),
+            Self::Linear {
+                rows,
+                width,
+                outputs,
+                ..
+            } => format!("product, {rows} x {width} x {outputs}"),
+            Self::Conv1D => "product with a transposed weight".to_owned(),
+            Self::Attention(attention) => {
+                let Attention {
+                    lengths,
+                    head_dim,
+                    value_dim,
+                    ..
+                } = attention;
+                let options = if attention.options {
+                    ", all options"
+                } else {
+                    ""
+                };
+                format!(
+                    "attention, {} tokens, heads of {head_dim}/{value_dim}{options}",
+                    lengths[0]
+                )
+            }
+            Self::Statistics { rows, columns, .. } => format!("statistics of {rows} x {columns}"),
+            Self::Likelihood { vocabulary } => format!("likelihood of {vocabulary} tokens"),
+        }
+    }
+
+    /// Values below this need not be closer than those of its size: results are sums of terms around 1.
+    fn scale(&self) -> f64 {
+        match self {
+            Self::Linear { width, .. } => (*width as f64).sqrt(),
+            Self::Conv1D => 4.0,
+            Self::Statistics { .. } => 1e-30,
+            _ => 1.0,
+        }
+    }
+
+    fn allowed(&self, dtype: DType) -> f64 {
+        match self {
+            // Nothing is computed.
+            Self::Transfer { .. } | Self::Statistics { .. } => 0.0,
+            // Logits and sums are float32 whatever the type.
+            Self::Likelihood { .. } => 1e-4,
+            // Several roundings follow each other.
+            Self::Arithmetic | Self::Rows { .. } => 4.0 * rounding(dtype),
+            // Probabilities are rounded before they meet the values, and the result once more.
+            Self::Attention(_) => 2.0 * rounding(dtype),
+            _ => rounding(dtype),
+        }
+    }
+
+    /// The results, one after the other.
+    fn compute<B: Backend>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
+        match self {
+            &Self::Transfer { rows, columns } => {
+                let x = b.upload(rows, columns, noise(rows * columns, 1, dtype))?;
+                b.download(&b.duplicate(&x)?)
+            }
+            &Self::Activate(activation) => {
+                let values = noise(33 * 100, 1, dtype)
+                    .into_iter()
+                    .map(|x| rounded(8.0 * x, dtype));
+                let mut x = b.upload(33, 100, values.collect())?;
+                b.activate(&mut x, activation)?;
+                b.download(&x)
+            }
+            Self::Arithmetic => arithmetic(b, dtype),
+            &Self::Norm {
+                kind,
+                rows,
+                width,
+                groups,
+            } => {
+                let columns = width * groups;
+                let vector = |count, seed| b.vector(noise(count, seed, DType::Float32));
+                let norm = NormWeights {
+                    kind,
+                    width,
+                    weight: Some(vector(columns, 2)?),
+                    bias: Some(vector(columns, 3)?),
+                    alpha: (kind == NormKind::Tanh)
+                        .then(|| vector(groups, 9))
+                        .transpose()?,
+                    epsilon: 1e-5,
+                };
+                let x = b.upload(rows, columns, noise(rows * columns, 1, dtype))?;
+                b.download(&b.norm(&x, &norm)?)
+            }
+            &Self::Rotate { interleaved } => {
+                let (heads, head_dim, pairs, positions) = (7, 64, 8, 9);
+                let table = RopeTable {
+                    interleaved,
+                    pairs,
+                    cos: noise(positions * pairs, 4, DType::Float32),
+                    sin: noise(positions * pairs, 5, DType::Float32),
+                };
+                let mut x =
+                    b.upload(14, heads * head_dim, noise(14 * heads * head_dim, 1, dtype))?;
+                let rotation = Rotation {
+                    head_dim,
+                    first: 16,
+                };
+                b.rotate(&mut x, &[0..9, 9..14], rotation, &[&table, &table])?;
+                b.download(&x)
+            }
+            &Self::Rows { columns } => {
+                let x = b.upload(7, columns, noise(7 * columns, 1, dtype))?;
+                let mut gathered = b.gather_rows(&x, &[6, 0, 0, 3])?;
+                let y = b.upload(3, columns, noise(3 * columns, 2, dtype))?;
+                b.add_rows(&mut gathered, &y, &[3, 1, 2], &[0.5, -2.0, 0.1])?;
+                let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
+                b.download(&b.join_heads(&own, &gathered, 3)?)
+            }
+            Self::Cells => {
+                let mut x = b.upload(7, 11, noise(7 * 11, 1, dtype))?;
+                b.overwrite(
+                    &mut x,
+                    &[(0, 0, 1.0), (6, 10, -2400.0), (3, 4, 5.0), (3, 4, 0.25)],
+                )?;
+                let mut out = b.download(&x)?;
+                out.extend(b.values_at(&x, &[(6, 10), (3, 4), (1, 1)])?);
+                Ok(out)
+            }
+            &Self::Linear {
+                rows,
+                width,
+                outputs,
+                bias,
+            } => {
+                let weight =
+                    AssembledMatrix::from_f32(&noise(outputs * width, 2, dtype), outputs, width);
+                let bias = bias
+                    .then(|| b.vector(noise(outputs, 3, dtype)))
+                    .transpose()?;
+                let x = b.upload(rows, width, noise(rows * width, 1, dtype))?;
+                b.download(&b.linear(&x, &b.matrix(weight.into())?, bias.as_ref())?)
+            }
+            Self::Conv1D => {
+                let (rows, width, outputs) = (17, 40, 33);
+                // [in, out + 2], of which the middle outputs.
+                let stored = AssembledMatrix::from_f32(
+                    &noise(width * (outputs + 2), 2, dtype),
+                    outputs + 2,
+                    width,
+                );
+                let mut view = stored.view();
+                (view.out_stride, view.in_stride) = (1, outputs + 2);
+                let x = b.upload(rows, width, noise(rows * width, 1, dtype))?;
+                let weight = b.matrix(view.outputs(1, outputs + 1).into())?;
+                b.download(&b.linear(&x, &weight, None)?)
+            }
+            Self::Attention(attention) => attention.compute(b, dtype),
+            &Self::Statistics {
+                rows,
+                columns,
+                top_k,
+            } => {
+                let mut values = noise(rows * columns, 1, dtype);
+                let last = values.len() - 1;
+                values[last / 2] = -2400.0;
+                values[last] = 2400.0;
+                let x = b.upload(rows, columns, values)?;
+                let request = StatisticsRequest {
+                    top_k,
+                    abs_threshold: 100.0,
+                    rel_threshold: 1000.0,
+                };
+                let sequences = [0..rows / 3, rows / 3..rows];
+                let found = b.read_statistics(b.statistics(&x, &sequences, &request)?)?;
+                Ok(found.iter().flat_map(numbers).collect())
+            }
+            &Self::Likelihood { vocabulary } => {
+                let (rows, width) = (4, 12);
+                let stored = AssembledMatrix::from_f32(
+                    &noise(vocabulary * width, 2, dtype),
+                    vocabulary,
+                    width,
+                );
+                let head = HeadRequest {
+                    weight: stored.view(),
+                    bias: Some(b.vector(noise(vocabulary, 3, DType::Float32))?),
+                    scale: 1.5,
+                    soft_cap: Some(2.0),
+                };
+                let x = b.upload(rows, width, noise(rows * width, 1, dtype))?;
+                let targets = [Some(0), None, Some(vocabulary as u32 - 1), Some(4)];
+                b.token_nll(&x, &head, &targets)
+            }
+        }
+    }
+}
+
+fn arithmetic<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
+    let (rows, columns) = (33, 100);
+    let mut x = b.upload(rows, columns, noise(rows * columns, 1, dtype))?;
+    let y = b.upload(rows, columns, noise(rows * columns, 2, dtype))?;
+    b.multiply(&mut x, &y)?;
+    b.add(&mut x, &y)?;
+    b.affine(&mut x, 0.75, -0.5)?;
+    b.clamp(&mut x, -0.9, 0.5)?;
+    b.download(&x)
+}
+
+/// What was found, as numbers.
+fn numbers(found: &Statistics) -> Vec<f32> {
+    let mut numbers = vec![found.max, found.median, found.non_finite as f32];
+    for entry in found.top.iter().chain(&found.massive) {
+        numbers.extend([entry.position as f32, entry.dimension as f32, entry.value]);
+    }
+    numbers
+}
+
+impl Attention {
+    fn compute<B: Backend>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
+        let rows: usize = self.lengths.iter().sum();
+        let mut end = 0;
+        let sequences: Vec<_> = self
+            .lengths
+            .iter()
+            .map(|length| {
+                end += length;
+                end - length..end
+            })
+            .collect();
+        let tensor = |columns, seed| b.upload(rows, columns, noise(rows * columns, seed, dtype));
+        let q = tensor(self.heads * self.head_dim, 1)?;
+        let k = tensor(self.kv_heads * self.head_dim, 2)?;
+        let v = tensor(self.kv_heads * self.value_dim, 3)?;
+        let vector = |count, seed| b.vector(noise(count, seed, dtype));
+        let (sinks, key) = (
+            vector(self.heads, 4)?,
+            vector(self.heads * self.head_dim, 5)?,
+        );
+        let value = vector(self.heads * self.value_dim, 6)?;
+        let alibi = Alibi::new(self.heads);
+        let subset: Vec<Vec<usize>> = self
+            .lengths
+            .iter()
+            .map(|length| (0..*length).step_by(3).collect())
+            .collect();
+        let request = AttentionRequest {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            value_dim: self.value_dim,
+            scale: 4.0 / (self.head_dim as f32).sqrt(),
+            window: self.options.then_some(40),
+            soft_cap: self.options.then_some(5.0),
+            alibi: self.options.then_some(&alibi),
+            sinks: self.options.then_some(&sinks),
+            kv_bias: self.options.then_some(KvBias { k: &key, v: &value }),
+            capture: AttentionCapture {
+                mean: true,
+                heads: self.lengths[0] < 100,
+                sink: true,
+            },
+            subset: Some(&subset),
+        };
+        let found = b.attention(&q, &k, &v, &sequences, &request)?;
+        let mut out = b.download(&found.context)?;
+        if let Some(subset) = &found.subset {
+            out.extend(b.download(subset)?);
+        }
+        out.extend(found.maps.into_iter().flat_map(maps));
+        Ok(out)
+    }
+}
+
+fn maps(maps: AttentionMaps) -> impl Iterator<Item = f32> {
+    let all = [
+        maps.probs_mean,
+        maps.logits_mean,
+        maps.probs,
+        maps.logits,
+        maps.sink_mass,
+    ];
+    all.into_iter().flatten().flatten()
+}

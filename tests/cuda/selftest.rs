@@ -1,0 +1,118 @@
+//! `massact selftest` on the emulated card, which is good, and on cards that are not.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use massact::{
+    Result,
+    backend::cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product},
+    model::dtype::DType,
+    progress::Progress,
+    selftest::{self, Check, Extent},
+};
+use massact_emulator::{Emulator, Order};
+
+fn checks<D: Device>(device: impl Into<Rc<D>>, dtype: DType) -> Vec<Check> {
+    let cuda = Cuda::new(device, dtype);
+    selftest::run(&cuda, dtype, Extent::Quick, Progress::new(true)).expect("not interrupted")
+}
+
+fn failed(checks: &[Check]) -> Vec<String> {
+    let failed = checks.iter().filter(|check| !check.passed);
+    failed
+        .map(|check| {
+            let Check {
+                name,
+                dtype,
+                error,
+                allowed,
+                failure,
+                ..
+            } = check;
+            format!("{name} in {dtype}: {error:.2e} of {allowed:.2e} {failure:?}")
+        })
+        .collect()
+}
+
+/// Nothing fails on a good card, and no kernel is left out.
+#[test]
+fn a_good_card_passes_and_every_kernel_runs() {
+    let mut launched = BTreeSet::new();
+    for dtype in DType::ALL {
+        let device = Rc::new(Emulator::new(Order::Random(11)));
+        let checks = checks(Rc::clone(&device), dtype);
+        assert_eq!(failed(&checks), [""; 0]);
+        launched.extend(device.launches());
+    }
+    let unchecked: Vec<_> = Emulator::kernels()
+        .into_iter()
+        .filter(|kernel| !launched.contains(*kernel))
+        .collect();
+    assert_eq!(unchecked, [""; 0]);
+}
+
+/// A card with a fault of one kind.
+struct Faulty {
+    card: Emulator,
+    /// Does not run this kernel.
+    dead_kernel: &'static str,
+    /// Leaves the bias out of products.
+    forgets_bias: bool,
+}
+
+impl Device for Faulty {
+    fn limits(&self) -> Limits {
+        self.card.limits()
+    }
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        let address = self.card.allocate(bytes)?;
+        self.card.clear(address, bytes)?;
+        Ok(address)
+    }
+    fn release(&self, address: Address) {
+        self.card.release(address);
+    }
+    fn write(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        self.card.write(to, bytes)
+    }
+    fn read(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        self.card.read(from, bytes)
+    }
+    fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<()> {
+        self.card.copy(from, to, bytes)
+    }
+    fn clear(&self, address: Address, bytes: usize) -> Result<()> {
+        self.card.clear(address, bytes)
+    }
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()> {
+        if launch.kernel == self.dead_kernel {
+            return Ok(());
+        }
+        self.card.launch(launch, arguments)
+    }
+    fn multiply(&self, product: &Product) -> Result<()> {
+        let bias = product.bias.filter(|_| !self.forgets_bias);
+        self.card.multiply(&Product { bias, ..*product })
+    }
+}
+
+/// Every kernel that does nothing is noticed, and so is a wrong product.
+#[test]
+fn a_faulty_card_fails() {
+    let faulty = |dead_kernel, forgets_bias, dtype| {
+        let card = Emulator::new(Order::Forward);
+        let device = Faulty {
+            card,
+            dead_kernel,
+            forgets_bias,
+        };
+        failed(&checks(device, dtype)).len()
+    };
+    assert_eq!(faulty("", false, DType::Float32), 0);
+    assert!(faulty("", true, DType::Float32) > 0);
+    for kernel in Emulator::kernels() {
+        // Kernels of one type stand for those of the others.
+        if kernel.ends_with("_bf16") {
+            assert!(faulty(kernel, false, DType::BFloat16) > 0, "{kernel}");
+        }
+    }
+}
