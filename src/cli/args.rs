@@ -30,6 +30,10 @@ pub(super) struct DeviceArgs {
     /// `auto`, `cpu` or `cuda[:N]`; auto is the first card that massact can use, else the CPU.
     #[arg(long, default_value = "auto")]
     pub(super) device: String,
+    /// Type of the residual stream on a card: auto is the arithmetic's; float32 keeps the digits of
+    /// massive activations beside 16-bit arithmetic, and does not overflow.
+    #[arg(long, value_enum, value_name = "DTYPE", default_value_t = DTypeArg::Auto)]
+    pub(super) residual_dtype: DTypeArg,
     /// Float32 products in TF32 on a card: faster, with 10 bits of mantissa instead of 23.
     #[arg(long)]
     pub(super) tf32: bool,
@@ -38,7 +42,12 @@ pub(super) struct DeviceArgs {
 impl DeviceArgs {
     /// As asked for: what it comes to depends on the machine.
     pub(super) fn settings(&self) -> Value {
-        json!({ "device": self.device, "dtype": self.dtype, "tf32": self.tf32 })
+        json!({
+            "device": self.device,
+            "dtype": self.dtype,
+            "residual_dtype": self.residual_dtype,
+            "tf32": self.tf32,
+        })
     }
 }
 

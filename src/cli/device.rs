@@ -1,4 +1,4 @@
-//! `--device`, `--dtype` and `--tf32`: where a run computes, and in which type.
+//! `--device`, `--dtype` and their like: where a run computes, and in which types.
 
 use super::{
     args::{DTypeArg, DeviceArgs},
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend,
+        Backend, Precision,
         cpu::Cpu,
         cuda::{
             Cuda,
@@ -115,13 +115,19 @@ fn check_cpu(args: &DeviceArgs) -> Result<()> {
         )
         .remedy("leave it out, or use --device cuda"));
     }
-    match args.dtype {
-        DTypeArg::Auto | DTypeArg::Float32 => Ok(()),
-        DTypeArg::Bfloat16 | DTypeArg::Float16 => {
-            Err(Error::usage("--dtype", "the CPU computes in float32 only")
-                .remedy("use --dtype auto; checkpoints of every dtype are read"))
+    for (flag, dtype) in [
+        ("--dtype", args.dtype),
+        ("--residual-dtype", args.residual_dtype),
+    ] {
+        if let DTypeArg::Bfloat16 | DTypeArg::Float16 = dtype {
+            return Err(
+                Error::usage(flag, "the CPU computes in float32 only").remedy(format!(
+                    "use {flag} auto; checkpoints of every dtype are read"
+                )),
+            );
         }
     }
+    Ok(())
 }
 
 impl Opened {
@@ -143,7 +149,9 @@ impl Opened {
             )
             .remedy("leave it out, or use --dtype float32"));
         }
-        let cuda = Cuda::new(*driver, dtype).keeping_weights();
+        let residual = args.residual_dtype.stated().unwrap_or(dtype);
+        let precision = Precision::new(dtype, residual)?;
+        let cuda = Cuda::new(*driver, precision).keeping_weights();
         Ok(Device::Cuda(Box::new(cuda)))
     }
 }
@@ -179,7 +187,7 @@ impl Device {
         match self {
             Self::Cpu(_) => DType::Float32.to_string(),
             Self::Cuda(cuda) if cuda.device().options().tf32 => "tf32".to_owned(),
-            Self::Cuda(cuda) => cuda.precision().arithmetic().to_string(),
+            Self::Cuda(cuda) => cuda.precision().to_string(),
         }
     }
 }

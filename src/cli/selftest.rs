@@ -9,9 +9,12 @@ use super::{
     existence_validation::significant,
 };
 use crate::{
-    backend::cuda::{
-        Cuda,
-        driver::{Driver, Options},
+    backend::{
+        Precision,
+        cuda::{
+            Cuda,
+            driver::{Driver, Options},
+        },
     },
     error::{Error, Result},
     model::dtype::DType,
@@ -60,19 +63,15 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
     let progress = Progress::new(args.quiet);
     let mut checks = Vec::new();
     let mut card = None;
-    for dtype in args
+    let dtypes = args
         .dtype
         .stated()
-        .map_or(DType::ALL.to_vec(), |dtype| vec![dtype])
-    {
+        .map_or(DType::ALL.to_vec(), |dtype| vec![dtype]);
+    for precision in dtypes.into_iter().flat_map(precisions) {
         let driver = Driver::open(index, Options::default())?;
         card = Some(driver.card().clone());
-        checks.extend(selftest::run(
-            &Cuda::new(driver, dtype),
-            dtype,
-            extent,
-            progress,
-        )?);
+        let cuda = Cuda::new(driver, precision);
+        checks.extend(selftest::run(&cuda, extent, progress)?);
     }
     let name = card.map_or_else(String::new, |card| card.name);
     let failed = checks.iter().filter(|check| !check.passed).count();
@@ -107,6 +106,13 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
     Ok(())
 }
 
+/// All in the type, and with a residual stream in float32.
+fn precisions(dtype: DType) -> impl Iterator<Item = Precision> {
+    let mixed = Precision::new(dtype, DType::Float32).ok();
+    let mixed = mixed.filter(|_| dtype != DType::Float32);
+    std::iter::once(dtype.into()).chain(mixed)
+}
+
 fn table(checks: &[Check]) -> Table {
     let mut table = Table::new([
         ("check", Align::Left),
@@ -123,7 +129,7 @@ fn table(checks: &[Check]) -> Table {
         };
         let cells = [
             check.name.clone(),
-            check.dtype.to_string(),
+            check.dtype.clone(),
             significant(check.error),
             significant(check.allowed),
             verdict,

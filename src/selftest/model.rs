@@ -110,12 +110,14 @@ fn allowed(dtype: DType) -> f64 {
 }
 
 /// Compares the backend with the CPU.
-pub(super) fn checks<B: Backend>(backend: &B, dtype: DType, extent: Extent) -> Result<Vec<Check>> {
+pub(super) fn checks<B: Backend>(backend: &B, extent: Extent) -> Result<Vec<Check>> {
+    let precision = backend.precision();
+    let dtype = precision.arithmetic();
     let model = demo::open(demo::NAME)?;
     let sequences = sequences(&model, extent);
     let wanted = run(&Cpu::new(), &model, &sequences)?;
     let check = |name: &str, allowed, found| {
-        Check::of(format!("demo model, {name}"), dtype, allowed, found)
+        Check::of(format!("demo model, {name}"), precision, allowed, found)
     };
     let got = match run(backend, &model, &sequences) {
         Ok(got) => got,

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     backend::{
         AttentionCapture, AttentionMaps, AttentionRequest, Backend, HeadRequest, KvBias,
-        NormWeights, Rotation, Statistics, StatisticsRequest, cpu::Cpu,
+        NormWeights, Rotation, Statistics, StatisticsRequest, Target, cpu::Cpu,
     },
     error::Result,
     model::{
@@ -47,6 +47,8 @@ pub(super) enum Operation {
         bias: bool,
     },
     Conv1D,
+    /// A weight stored in another type than the arithmetic's.
+    StoredAs(DType),
     Attention(Attention),
     Statistics {
         rows: usize,
@@ -103,6 +105,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
         },
         Operation::Likelihood { vocabulary: 1031 },
     ];
+    all.extend(DType::ALL.map(Operation::StoredAs));
     all.extend(
         [
             Activation::Silu,
@@ -189,14 +192,21 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
 }
 
 impl Operation {
+    /// Whether its inputs are residual streams, and its results of the arithmetic's type.
+    pub(super) fn reads_streams(&self) -> bool {
+        matches!(self, Self::Norm { .. })
+    }
+
     /// Compares the backend with the CPU.
-    pub(super) fn check<B: Backend>(&self, backend: &B, dtype: DType) -> Check {
+    pub(super) fn check<B: Backend>(&self, backend: &B) -> Check {
+        let precision = backend.precision();
+        let dtype = precision.arithmetic();
         let wanted = self.compute(&Cpu::new(), dtype);
         let found = wanted.and_then(|wanted| {
             let got = self.compute(backend, dtype)?;
             Ok(difference(&got, &wanted, self.scale()))
         });
-        Check::of(self.name(), dtype, self.allowed(dtype), found)
+        Check::of(self.name(), precision, self.allowed(dtype), found)
     }
 
     fn name(&self) -> String {
@@ -216,6 +226,7 @@ impl Operation {
                 ..
             } => format!("product, {rows} x {width} x {outputs}"),
             Self::Conv1D => "product with a transposed weight".to_owned(),
+            Self::StoredAs(dtype) => format!("product with a weight stored in {dtype}"),
             Self::Attention(attention) => {
                 let Attention {
                     lengths,
@@ -242,7 +253,7 @@ impl Operation {
     fn scale(&self) -> f64 {
         match self {
             Self::Linear { width, .. } => (*width as f64).sqrt(),
-            Self::Conv1D => 4.0,
+            Self::Conv1D | Self::StoredAs(_) => 4.0,
             Self::Statistics { .. } => 1e-30,
             _ => 1.0,
         }
@@ -255,7 +266,7 @@ impl Operation {
             // Logits and sums are float32 whatever the type.
             Self::Likelihood { .. } => 1e-4,
             // Several roundings follow each other.
-            Self::Arithmetic | Self::Rows { .. } => 4.0 * rounding(dtype),
+            Self::Activate(_) | Self::Arithmetic | Self::Rows { .. } => 4.0 * rounding(dtype),
             // Probabilities are rounded before they meet the values, and the result once more.
             Self::Attention(_) => 2.0 * rounding(dtype),
             _ => rounding(dtype),
@@ -275,7 +286,12 @@ impl Operation {
                     .map(|x| rounded(8.0 * x, dtype));
                 let mut x = b.upload(33, 100, values.collect())?;
                 b.activate(&mut x, activation)?;
-                b.download(&x)
+                let up = b.upload(33, 100, noise(33 * 100, 2, dtype))?;
+                let mut gate = b.duplicate(&up)?;
+                b.gate(&mut gate, &up, activation)?;
+                let mut out = b.download(&x)?;
+                out.extend(b.download(&gate)?);
+                Ok(out)
             }
             Self::Arithmetic => arithmetic(b, dtype),
             &Self::Norm {
@@ -297,7 +313,13 @@ impl Operation {
                     epsilon: 1e-5,
                 };
                 let x = b.upload(rows, columns, noise(rows * columns, 1, dtype))?;
-                b.download(&b.norm(&x, &norm)?)
+                let mut out = b.download(&b.norm(&x, &norm, Target::Part)?)?;
+                // Once more behind a sum, in one pass.
+                let mut stream = b.duplicate(&x)?;
+                let normed = b.add_norm(&mut stream, &x, &norm)?;
+                out.extend(b.download(&stream)?);
+                out.extend(b.download(&normed)?);
+                Ok(out)
             }
             &Self::Rotate { interleaved } => {
                 let (heads, head_dim, pairs, positions) = (7, 64, 8, 9);
@@ -346,7 +368,7 @@ impl Operation {
                     .then(|| b.vector(noise(outputs, 3, dtype)))
                     .transpose()?;
                 let x = b.upload(rows, width, noise(rows * width, 1, dtype))?;
-                b.download(&b.linear(&x, &b.matrix(weight.into())?, bias.as_ref())?)
+                b.download(&b.linear(&x, &b.matrix(weight.into())?, bias.as_ref(), Target::Part)?)
             }
             Self::Conv1D => {
                 let (rows, width, outputs) = (17, 40, 33);
@@ -360,7 +382,14 @@ impl Operation {
                 (view.out_stride, view.in_stride) = (1, outputs + 2);
                 let x = b.upload(rows, width, noise(rows * width, 1, dtype))?;
                 let weight = b.matrix(view.outputs(1, outputs + 1).into())?;
-                b.download(&b.linear(&x, &weight, None)?)
+                b.download(&b.linear(&x, &weight, None, Target::Part)?)
+            }
+            &Self::StoredAs(stored) => {
+                // Halves are whole in every type.
+                let values: Vec<f32> = (0..33 * 40).map(|i| (i % 7) as f32 / 2.0 - 1.5).collect();
+                let weight = AssembledMatrix::stored_as(stored, &values, 33, 40);
+                let x = b.upload(17, 40, noise(17 * 40, 1, dtype))?;
+                b.download(&b.linear(&x, &b.matrix(weight.into())?, None, Target::Part)?)
             }
             Self::Attention(attention) => attention.compute(b, dtype),
             &Self::Statistics {
@@ -486,6 +515,7 @@ fn maps(maps: AttentionMaps) -> impl Iterator<Item = f32> {
         maps.probs,
         maps.logits,
         maps.sink_mass,
+        maps.max_logit,
     ];
     all.into_iter().flatten().flatten()
 }

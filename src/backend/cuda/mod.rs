@@ -53,9 +53,14 @@ pub struct Cuda<D: Device> {
 
 impl<D: Device> Cuda<D> {
     /// A backend that computes in these types on this device.
-    pub fn new(device: impl Into<Rc<D>>, precision: impl Into<Precision>) -> Self {
+    pub fn new(device: D, precision: impl Into<Precision>) -> Self {
+        Self::sharing(Rc::new(device), precision)
+    }
+
+    /// As [`Cuda::new`], on a device that others use too.
+    pub fn sharing(device: Rc<D>, precision: impl Into<Precision>) -> Self {
         Self {
-            device: device.into(),
+            device,
             precision: precision.into(),
             tables: RefCell::default(),
             resident: Resident::default(),

@@ -1,6 +1,8 @@
 //! Weight matrices that are not one block of a file.
 #![forbid(unsafe_code)]
 
+use half::{bf16, f16};
+
 use super::view::{Elements, MatrixView};
 use crate::model::dtype::DType;
 
@@ -56,6 +58,25 @@ impl AssembledMatrix {
             bytes,
             out_features,
             in_features: whole.in_features,
+        }
+    }
+
+    /// From float32 values, rounded to the type that they are stored in.
+    pub fn stored_as(
+        dtype: DType,
+        values: &[f32],
+        out_features: usize,
+        in_features: usize,
+    ) -> Self {
+        let bytes = values.iter().flat_map(|&x| match dtype {
+            DType::Float32 => x.to_le_bytes().to_vec(),
+            DType::BFloat16 => bf16::from_f32(x).to_le_bytes().to_vec(),
+            DType::Float16 => f16::from_f32(x).to_le_bytes().to_vec(),
+        });
+        Self {
+            dtype,
+            bytes: bytes.collect(),
+            ..Self::from_f32(values, out_features, in_features)
         }
     }
 
