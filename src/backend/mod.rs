@@ -21,7 +21,7 @@ use crate::{
     model::{
         rope::RopeTable,
         spec::{Activation, NormKind},
-        weights::WeightMatrix,
+        weights::{Elements, WeightMatrix},
     },
 };
 
@@ -65,6 +65,23 @@ pub trait Backend {
 
     /// Puts `rows x columns` values on the device, as a residual stream.
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Self::Tensor>;
+    /// The rows `rows` of a stored table `[_, width]`, times a factor, as a residual stream.
+    fn embed(
+        &self,
+        table: Elements<'_>,
+        width: usize,
+        rows: &[usize],
+        factor: f32,
+    ) -> Result<Self::Tensor> {
+        let mut values = vec![0.0; rows.len() * width];
+        for (row, out) in rows.iter().zip(values.chunks_exact_mut(width)) {
+            table.slice(row * width, (row + 1) * width).write_f32(out);
+            for value in out {
+                *value *= factor;
+            }
+        }
+        self.upload(rows.len(), width, values)
+    }
     /// Copies a tensor to the host.
     fn download(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
     /// Width of a tensor.

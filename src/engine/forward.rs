@@ -80,14 +80,18 @@ impl<'r, B: Backend> Forward<'r, B> {
     /// The residual stream before the first layer.
     pub(super) fn embed(&self, batch: &Batch, all: &[Vec<u32>]) -> Result<B::Tensor> {
         let spec = &self.model.spec.embedding;
-        let rows: usize = batch.rows.iter().map(ExactSizeIterator::len).sum();
-        let values = self.token_rows(batch, all, rows)?;
-        let mut x = self.backend.upload(rows, spec.width, values)?;
+        let tokens: Vec<usize> = batch.tokens(all).flatten().map(|id| *id as usize).collect();
+        let (table, scale) = (self.model.token_embedding()?, self.model.embedding_scale()?);
+        let mut x = self.backend.embed(table, spec.width, &tokens, scale)?;
         if let Some(projection) = &spec.projection {
             x = Projection::load(self.backend, self.model, projection)?
                 .to_stream(self.backend, &x)?;
         }
-        if let Some(positions) = self.position_rows(batch, rows)? {
+        if let Some(table) = self.model.position_embedding()? {
+            let width = self.model.spec.hidden_size;
+            let positions = batch.rows.iter().flat_map(|rows| 0..rows.len());
+            let positions: Vec<usize> = positions.collect();
+            let positions = self.backend.embed(table, width, &positions, 1.0)?;
             self.backend.add(&mut x, &positions)?;
         }
         if let Some(norm) = &spec.norm {
@@ -95,41 +99,6 @@ impl<'r, B: Backend> Forward<'r, B> {
             x = self.backend.norm(&x, &norm, Target::Stream)?;
         }
         Ok(x)
-    }
-
-    /// Rows of the embedding table, scaled.
-    fn token_rows(&self, batch: &Batch, all: &[Vec<u32>], rows: usize) -> Result<Vec<f32>> {
-        let spec = &self.model.spec.embedding;
-        let table = self.model.token_embedding()?;
-        let width = spec.width;
-        let mut values = vec![0.0; rows * width];
-        let tokens = batch.tokens(all).flatten();
-        for (token, out) in tokens.zip(values.chunks_exact_mut(width)) {
-            let start = *token as usize * width;
-            table.slice(start, start + width).write_f32(out);
-        }
-        let scale = self.model.embedding_scale()?;
-        if scale != 1.0 {
-            for value in &mut values {
-                *value *= scale;
-            }
-        }
-        Ok(values)
-    }
-
-    /// Rows of the table of learned positions, where the model has one.
-    fn position_rows(&self, batch: &Batch, rows: usize) -> Result<Option<B::Tensor>> {
-        let Some(table) = self.model.position_embedding()? else {
-            return Ok(None);
-        };
-        let width = self.model.spec.hidden_size;
-        let mut values = vec![0.0; rows * width];
-        let positions = batch.rows.iter().flat_map(|rows| 0..rows.len());
-        for (position, out) in positions.zip(values.chunks_exact_mut(width)) {
-            let start = position * width;
-            table.slice(start, start + width).write_f32(out);
-        }
-        self.backend.upload(rows, width, values).map(Some)
     }
 
     /// Final norm and head, as far as the plan asks for them.

@@ -40,6 +40,7 @@ pub(super) enum Operation {
         columns: usize,
     },
     Cells,
+    Embedding(DType),
     Linear {
         rows: usize,
         width: usize,
@@ -106,6 +107,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
         Operation::Likelihood { vocabulary: 1031 },
     ];
     all.extend(DType::ALL.map(Operation::StoredAs));
+    all.extend(DType::ALL.map(Operation::Embedding));
     all.extend(
         [
             Activation::Silu,
@@ -194,7 +196,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
 impl Operation {
     /// Whether its inputs are residual streams, and its results of the arithmetic's type.
     pub(super) fn reads_streams(&self) -> bool {
-        matches!(self, Self::Norm { .. })
+        matches!(self, Self::Norm { .. } | Self::Embedding(_))
     }
 
     /// Compares the backend with the CPU.
@@ -218,6 +220,7 @@ impl Operation {
             Self::Rotate { interleaved: false } => "rotation of halves".to_owned(),
             Self::Rotate { interleaved: true } => "rotation of neighbours".to_owned(),
             Self::Rows { columns } => format!("rows and heads, {columns} wide"),
+            Self::Embedding(dtype) => format!("embedding stored in {dtype}"),
             Self::Cells => "overwriting and reading values".to_owned(),
             Self::Linear {
                 rows,
@@ -345,6 +348,12 @@ impl Operation {
                 b.add_rows(&mut gathered, &y, &[3, 1, 2], &[0.5, -2.0, 0.1])?;
                 let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
                 b.download(&b.join_heads(&own, &gathered, 3)?)
+            }
+            &Self::Embedding(stored) => {
+                let values = noise(5 * 300, 1, stored);
+                let table = AssembledMatrix::stored_as(stored, &values, 5, 300);
+                let rows = [4, 0, 4, 4, 2, 1];
+                b.download(&b.embed(table.view().elements, 300, &rows, 2.5)?)
             }
             Self::Cells => {
                 let mut x = b.upload(7, 11, noise(7 * 11, 1, dtype))?;

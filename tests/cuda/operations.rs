@@ -226,6 +226,22 @@ fn rows_and_heads() {
 }
 
 #[test]
+fn embedding() {
+    for dtype in DTYPES {
+        for stored in DTYPES {
+            for width in [1, 13, 300] {
+                let table =
+                    AssembledMatrix::stored_as(stored, &noise(5 * width, 1, stored), 5, width);
+                let rows = [4, 0, 4, 4, 2, 1];
+                agree!(format!("rows of {width} in {stored}"), dtype, 1.0, b => {
+                    b.download(&b.embed(table.view().elements, width, &rows, 2.5)?)
+                });
+            }
+        }
+    }
+}
+
+#[test]
 fn cells_and_duplicates() {
     for dtype in DTYPES {
         let x = noise(7 * 11, 1, dtype);

@@ -6,6 +6,7 @@ pub mod attention;
 mod device;
 pub mod driver;
 mod elementwise;
+mod embedding;
 mod memory;
 mod nll;
 mod norm;
@@ -117,6 +118,16 @@ impl<D: Device> Backend for Cuda<D> {
             dtype,
             buffer: self.cast(stored, rows * columns, DType::Float32, dtype)?,
         })
+    }
+
+    fn embed(
+        &self,
+        table: Elements<'_>,
+        width: usize,
+        rows: &[usize],
+        factor: f32,
+    ) -> Result<Tensor<D>> {
+        self.embed_rows(table, width, rows, factor)
     }
 
     fn download(&self, x: &Tensor<D>) -> Result<Vec<f32>> {

@@ -4,14 +4,9 @@
 use super::{
     Cuda, Tensor,
     device::Device,
-    tensor::{int, suffix},
+    tensor::{int, suffix, threads},
 };
 use crate::error::Result;
-
-/// Threads for a row of this many values.
-fn threads(columns: usize) -> u32 {
-    columns.next_multiple_of(32).clamp(32, 256) as u32
-}
 
 fn indices(rows: &[usize]) -> Result<Vec<u32>> {
     rows.iter()

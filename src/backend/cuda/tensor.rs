@@ -52,6 +52,11 @@ pub(super) fn int(value: usize) -> Result<i32> {
     })
 }
 
+/// Threads for a row of this many values.
+pub(super) fn threads(columns: usize) -> u32 {
+    columns.next_multiple_of(32).clamp(32, 256) as u32
+}
+
 impl<D: Device> Cuda<D> {
     /// Memory for `rows x columns` values.
     pub(super) fn tensor(&self, rows: usize, columns: usize, dtype: DType) -> Result<Tensor<D>> {

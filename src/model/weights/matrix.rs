@@ -68,6 +68,7 @@ impl AssembledMatrix {
         out_features: usize,
         in_features: usize,
     ) -> Self {
+        debug_assert_eq!(values.len(), out_features * in_features);
         let bytes = values.iter().flat_map(|&x| match dtype {
             DType::Float32 => x.to_le_bytes().to_vec(),
             DType::BFloat16 => bf16::from_f32(x).to_le_bytes().to_vec(),
@@ -76,22 +77,14 @@ impl AssembledMatrix {
         Self {
             dtype,
             bytes: bytes.collect(),
-            ..Self::from_f32(values, out_features, in_features)
-        }
-    }
-
-    /// From float32 values.
-    pub fn from_f32(values: &[f32], out_features: usize, in_features: usize) -> Self {
-        debug_assert_eq!(values.len(), out_features * in_features);
-        Self {
-            dtype: DType::Float32,
-            bytes: values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
             out_features,
             in_features,
         }
+    }
+
+    /// From float32 values, stored as they are.
+    pub fn from_f32(values: &[f32], out_features: usize, in_features: usize) -> Self {
+        Self::stored_as(DType::Float32, values, out_features, in_features)
     }
 
     /// As a view.
