@@ -16,7 +16,9 @@
 
 enum NormKind { RMS, LAYER, TANH };
 
+// KEPT is the number of values that a member keeps in registers.
 struct WarpTeam {
+    static constexpr int KEPT = 16;
     static __device__ __forceinline__ unsigned long long group() {
         return (unsigned long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     }
@@ -26,6 +28,7 @@ struct WarpTeam {
 };
 
 struct BlockTeam {
+    static constexpr int KEPT = 8;
     static __device__ __forceinline__ unsigned long long group() { return blockIdx.x; }
     static __device__ __forceinline__ int member() { return threadIdx.x; }
     static __device__ __forceinline__ int size() { return blockDim.x; }
@@ -33,9 +36,6 @@ struct BlockTeam {
         return block_sum(value, sums);
     }
 };
-
-// Values that a member keeps in registers.
-constexpr int KEPT = 16;
 
 template <class Team, class In, class Out>
 __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, const float* weight,
@@ -47,9 +47,11 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
     // Whole teams leave, so the others' barriers stay complete.
     if (group >= groups) return;
     In* row = x + group * width;
-    const In* added_row = added + group * width;
+    // Promised to be elsewhere, or each read would wait for the write before.
+    const In* __restrict__ added_row = added + group * width;
     Out* out_row = out + group * width;
 
+    constexpr int KEPT = Team::KEPT;
     float kept[KEPT];
 #pragma unroll
     for (int i = 0; i < KEPT; i++) {
@@ -58,18 +60,16 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
     }
     const int beyond = Team::member() + KEPT * Team::size();
     if (added) {
-        // All reads before the first write, or each would wait for the one before. The sum counts
-        // as it is stored.
 #pragma unroll
         for (int i = 0; i < KEPT; i++) {
             int column = Team::member() + i * Team::size();
-            if (column < width) kept[i] = float(In(kept[i] + float(added_row[column])));
+            if (column >= width) continue;
+            // The sum counts as it is stored.
+            In sum = In(kept[i] + float(added_row[column]));
+            row[column] = sum;
+            kept[i] = float(sum);
         }
-#pragma unroll
-        for (int i = 0; i < KEPT; i++) {
-            int column = Team::member() + i * Team::size();
-            if (column < width) row[column] = In(kept[i]);
-        }
+#pragma unroll 1
         for (int column = beyond; column < width; column += Team::size()) {
             row[column] = In(float(row[column]) + float(added_row[column]));
         }
@@ -77,6 +77,7 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
     float total = 0.0f;
 #pragma unroll
     for (int i = 0; i < KEPT; i++) total += kept[i];
+#pragma unroll 1
     for (int column = beyond; column < width; column += Team::size()) total += float(row[column]);
     float mean = kind == LAYER ? Team::sum(total, sums) / width : 0.0f;
 
@@ -87,6 +88,7 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
         float distance = kept[i] - mean;
         if (Team::member() + i * Team::size() < width) squares += distance * distance;
     }
+#pragma unroll 1
     for (int column = beyond; column < width; column += Team::size()) {
         float distance = float(row[column]) - mean;
         squares += distance * distance;
@@ -106,13 +108,14 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
         int column = Team::member() + i * Team::size();
         if (column < width) store(column, kept[i]);
     }
+#pragma unroll 1
     for (int column = beyond; column < width; column += Team::size()) {
         store(column, float(row[column]));
     }
 }
 
 #define DEFINE_TEAM(In, in, Out, to, Team, team)                                             \
-    KERNEL __launch_bounds__(1024) norm_##team##_##in##_##to(                                \
+    KERNEL __launch_bounds__(1024, 1) norm_##team##_##in##_##to(                                \
         In* x, const In* added, Out* out, const float* weight, const float* bias,            \
         const float* alpha, unsigned long long groups, int width, int parts, int alphas,     \
         int kind, float epsilon) {                                                           \

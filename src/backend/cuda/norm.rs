@@ -16,8 +16,8 @@ use crate::{
 /// Groups up to this width are normalised by a warp.
 const WARP_WIDTH: usize = 512;
 const WARPS: u32 = 4;
-/// Values that a thread keeps in registers: `KEPT` of the kernel.
-const KEPT: usize = 16;
+/// Values that a thread of a block keeps in registers: `BlockTeam::KEPT` of the kernel.
+const KEPT: usize = 8;
 
 impl<D: Device> Cuda<D> {
     pub(super) fn normalise(
