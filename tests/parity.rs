@@ -211,14 +211,16 @@ fn attention_of(checkpoint: &Checkpoint) -> Findings {
         tensors::read(&only_run(temp.path()).join("attention.safetensors"))
     };
     let mut ours = maps("mean");
-    assert!(ours.keys().all(|name| !name.ends_with("sink_mass")));
+    let means = |name: &String| name.ends_with("_mean");
+    assert!(ours.keys().all(means));
     ours.extend(maps("sink"));
     let names = |all: &std::collections::BTreeMap<String, Tensor>| -> Vec<String> {
         all.keys().cloned().collect()
     };
     assert_eq!(names(&ours), names(&theirs), "{}", checkpoint.name);
     for (name, theirs) in &theirs {
-        let (scale, noise) = if name.ends_with("logits_mean") {
+        let logits = ["logits_mean", "max_logit"];
+        let (scale, noise) = if logits.iter().any(|kind| name.ends_with(kind)) {
             (rms(&theirs.values), reference.noise.attention_logits)
         } else {
             (1.0, reference.noise.attention_probs)

@@ -85,7 +85,8 @@ def sequence_summary(observed: Observed, token_ids: list[int]) -> dict:
 
 
 def attention_summary(observed: Observed) -> dict[str, torch.Tensor]:
-    """Head means of probabilities and logits, and each key's sink mass, by tensor name.
+    """Head means of probabilities and logits, each key's sink mass and each head's largest logit,
+    by tensor name.
 
     Entries that the mask hides (later keys, keys outside a window) are NaN.
     """
@@ -98,4 +99,5 @@ def attention_summary(observed: Observed) -> dict[str, torch.Tensor]:
         seen_by = (~hidden_by_mask).sum(dim=1)
         received = probabilities.masked_fill(hidden_by_mask, 0.0).sum(dim=1)
         tensors[f"layer.{layer}.sink_mass"] = (received / seen_by).float()
+        tensors[f"layer.{layer}.max_logit"] = logits.amax(dim=(1, 2)).float()
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
