@@ -33,6 +33,12 @@ struct MagnitudeVector {
     __device__ __forceinline__ unsigned operator[](int i) const {
         return raw[i] & ((1u << Magnitude<T>::BITS) - 1u);
     }
+    // The signed value.
+    __device__ __forceinline__ float value(int i) const {
+        T value;
+        memcpy(&value, &raw[i], sizeof value);
+        return float(value);
+    }
 };
 
 template <class T>

@@ -2,7 +2,8 @@
 #pragma once
 #include "device.cuh"
 
-__device__ __forceinline__ float warp_sum(float value) {
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
     for (int distance = 16; distance > 0; distance /= 2) {
         value += __shfl_xor_sync(FULL_WARP, value, distance);
     }

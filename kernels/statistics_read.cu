@@ -1,10 +1,14 @@
 // The first read of activation statistics: of every sequence a histogram of |x|, the k largest,
-// how many values are not finite, and a list of those above the absolute threshold.
+// the sums of x and of its squares, how many values are not finite, and a list of those above the
+// absolute threshold.
 //
 // x            [rows, columns], a sequence is a range of rows; sequences may start anywhere
 // histogram    [sequences, 2^bins_log2]: how many magnitudes have these upper bits. For 16-bit types
 //              2^15 bins are exact: this read alone gives the median.
 // top          [sequences, gridDim.x, 32]: keys (top.cuh) of the k largest that each block saw
+// sums         float64 [sequences, gridDim.x, 2]: sum of the block's values, sum of their squares;
+//              every value is widened first, so 100 million of them lose nothing, nothing overflows,
+//              and the order of adding up is fixed
 // list         [sequences, capacity] of (index, bits of the float32 value), in no order
 // counters     [sequences, 4]: entries offered to the list, non-finite values, 0, 0
 //
@@ -13,19 +17,23 @@
 // bound by memory as long as values spread over many bins, by atomics on one bank otherwise (equal
 // neighbours are merged by the hardware). The k largest cost next to nothing: a warp looks closer
 // only when one of its values beats the k-th best of its own or of any warp's in the block, which
-// happens some k ln(n / k) times.
+// happens some k ln(n / k) times. The sums take a conversion and two float64 additions a value:
+// beside the atomics where float64 has half or all of float32's rate (data-centre cards), some half
+// of the time more where it has a 64th.
+#include "reduce.cuh"
 #include "statistics.cuh"
 #include "top.cuh"
 
 template <class T>
 __device__ __forceinline__ void read(const T* x, const unsigned long long* starts,
                                      const unsigned* counts, const Key* below, unsigned* histogram,
-                                     Key* top, uint2* list, unsigned* counters, int bins_log2,
-                                     int k, unsigned list_above, int capacity) {
+                                     Key* top, double* sums, uint2* list, unsigned* counters,
+                                     int bins_log2, int k, unsigned list_above, int capacity) {
     using M = Magnitude<T>;
     SHARED_DYNAMIC(unsigned, bins);
     SHARED(Key, merged, [32 * 32]);
     SHARED(unsigned, block_floor, [1]);
+    SHARED(double, warp_sums, [2 * 32]);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int sequence_index = blockIdx.y;
     const Sequence sequence = sequence_of(starts, counts);
@@ -42,6 +50,7 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
 
     WarpTop best;
     unsigned non_finite = 0;
+    double sum = 0.0, squares = 0.0;
     for_each_vector(x, sequence, [&](const MagnitudeVector<T>& magnitudes, long long first,
                                      unsigned inside) {
         constexpr int SIZE = MagnitudeVector<T>::SIZE;
@@ -51,6 +60,9 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
             if (inside >> i & 1) {
                 unsigned magnitude = magnitudes[i];
                 atomicAdd(&bins[magnitude >> shift], 1u);
+                double value = magnitudes.value(i);
+                sum += value;
+                squares += value * value;
                 largest = max(largest, magnitude);
             }
         }
@@ -88,13 +100,27 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
     });
 
     merged[warp * 32 + lane] = best.mine;
+    sum = warp_sum(sum);
+    squares = warp_sum(squares);
+    if (lane == 0) {
+        warp_sums[2 * warp] = sum;
+        warp_sums[2 * warp + 1] = squares;
+    }
     if (non_finite > 0) atomicAdd(offered + 1, non_finite);
     __syncthreads();
     if (warp == 0) {
         for (int other = 1; other < (int)blockDim.x / 32; other++) {
             best.offer(merged[other * 32 + lane], k);
         }
-        top[((size_t)sequence_index * gridDim.x + blockIdx.x) * 32 + lane] = best.mine;
+        const size_t place = (size_t)sequence_index * gridDim.x + blockIdx.x;
+        top[place * 32 + lane] = best.mine;
+        const bool used = lane < (int)blockDim.x / 32;
+        sum = warp_sum(used ? warp_sums[2 * lane] : 0.0);
+        squares = warp_sum(used ? warp_sums[2 * lane + 1] : 0.0);
+        if (lane == 0) {
+            sums[2 * place] = sum;
+            sums[2 * place + 1] = squares;
+        }
     }
     unsigned* out = histogram + ((size_t)sequence_index << bins_log2);
     for (unsigned bin = threadIdx.x; bin < 1u << bins_log2; bin += blockDim.x) {
@@ -105,10 +131,10 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
 #define DEFINE(T, suffix)                                                                        \
     KERNEL __launch_bounds__(1024) statistics_read_##suffix(                                     \
         const T* x, const unsigned long long* starts, const unsigned* counts, const Key* below,  \
-        unsigned* histogram, Key* top, uint2* list, unsigned* counters, int bins_log2, int k,    \
-        unsigned list_above, int capacity) {                                                     \
-        read(x, starts, counts, below, histogram, top, list, counters, bins_log2, k, list_above, \
-             capacity);                                                                          \
+        unsigned* histogram, Key* top, double* sums, uint2* list, unsigned* counters,            \
+        int bins_log2, int k, unsigned list_above, int capacity) {                               \
+        read(x, starts, counts, below, histogram, top, sums, list, counters, bins_log2, k,       \
+             list_above, capacity);                                                              \
     }                                                                                            \
     REGISTER(statistics_read_##suffix)
 FOR_EACH_FLOAT(DEFINE)

@@ -1,17 +1,21 @@
-// Merges the k largest that the blocks of statistics_read.cu saw, and looks their values up.
+// Merges the k largest that the blocks of statistics_read.cu saw, looks their values up, and adds up
+// the blocks' sums.
 //
 // top       [sequences, blocks, 32]: keys, best first
+// sums      float64 [sequences, blocks, 2]
+// total     float64 [sequences, 2]
 // entries   [sequences, stride] of (index, bits of the float32 value): k are written from `offset`
 //           on; where there are fewer values the index is 2^32 - 1
 // below     [sequences]: receives the k-th key, where the next round of a longer list begins
 //
 // Grid (1, sequences), one warp. A few kilobytes; bound by latency.
+#include "reduce.cuh"
 #include "top.cuh"
 
 template <class T>
 __device__ __forceinline__ void merge(const T* x, const unsigned long long* starts, const Key* top,
-                                      uint2* entries, Key* below, int blocks, int k, int offset,
-                                      int stride) {
+                                      const double* sums, double* total, uint2* entries,
+                                      Key* below, int blocks, int k, int offset, int stride) {
     const int lane = threadIdx.x, sequence = blockIdx.y;
     WarpTop best;
     for (int block = 0; block < blocks; block++) {
@@ -25,14 +29,26 @@ __device__ __forceinline__ void merge(const T* x, const unsigned long long* star
         }
         entries[(size_t)sequence * stride + offset + lane] = make_uint2(index, bits);
     }
-    if (lane == 0) below[sequence] = best.last;
+    const double* own = sums + (size_t)sequence * blocks * 2;
+    double sum = 0.0, squares = 0.0;
+    for (int block = lane; block < blocks; block += 32) {
+        sum += own[2 * block];
+        squares += own[2 * block + 1];
+    }
+    sum = warp_sum(sum);
+    squares = warp_sum(squares);
+    if (lane == 0) {
+        below[sequence] = best.last;
+        total[2 * sequence] = sum;
+        total[2 * sequence + 1] = squares;
+    }
 }
 
 #define DEFINE(T, suffix)                                                                        \
     KERNEL __launch_bounds__(32) statistics_top_##suffix(                                        \
-        const T* x, const unsigned long long* starts, const Key* top, uint2* entries,            \
-        Key* below, int blocks, int k, int offset, int stride) {                                 \
-        merge(x, starts, top, entries, below, blocks, k, offset, stride);                        \
+        const T* x, const unsigned long long* starts, const Key* top, const double* sums,        \
+        double* total, uint2* entries, Key* below, int blocks, int k, int offset, int stride) {  \
+        merge(x, starts, top, sums, total, entries, below, blocks, k, offset, stride);           \
     }                                                                                            \
     REGISTER(statistics_top_##suffix)
 FOR_EACH_FLOAT(DEFINE)

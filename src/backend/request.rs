@@ -38,8 +38,22 @@ pub struct Statistics {
     pub top: Vec<Entry>,
     /// All massive entries, by position, then dimension.
     pub massive: Vec<Entry>,
+    /// Mean of x, signed.
+    pub mean: f64,
+    /// Standard deviation of x about its mean: of these values, not of what they might be a sample
+    /// of, so the squares' sum is divided by their number.
+    pub std: f64,
     /// Values that are infinite or not a number.
     pub non_finite: usize,
+}
+
+/// Mean and standard deviation of `count` values with this sum and sum of squares. In float64, with
+/// 11 digits to spare beyond float32's, the difference of squares loses nothing that matters unless
+/// the mean is ten thousand times the deviation.
+pub(super) fn moments(count: usize, [sum, squares]: [f64; 2]) -> [f64; 2] {
+    let count = count.max(1) as f64;
+    let mean = sum / count;
+    [mean, (squares / count - mean * mean).max(0.0).sqrt()]
 }
 
 /// Shape and options of an attention call; `V` is the backend's vector.

@@ -52,6 +52,10 @@ pub struct LayerCapture {
     pub max: f32,
     /// Exact median of |x|, lower middle.
     pub median: f32,
+    /// Mean of x, signed.
+    pub mean: f64,
+    /// Standard deviation of x: the squares' sum is divided by the number of values.
+    pub std: f64,
     /// Largest entries, descending magnitude.
     pub top: Vec<Entry>,
     /// Massive entries, by position, then dimension.
@@ -107,6 +111,8 @@ fn of_sequence(layers: &[Vec<Statistics>], sequence: usize) -> Vec<LayerCapture>
                 layer,
                 max: found.max,
                 median: found.median,
+                mean: found.mean,
+                std: found.std,
                 top: found.top.clone(),
                 massive: found.massive.clone(),
             }

@@ -1,7 +1,7 @@
 //! Statistics on the device equal the CPU's, value for value.
 
 use massact::{
-    backend::{Backend, Rows, StatisticsRequest, cpu::Cpu, cuda::Cuda},
+    backend::{Backend, Rows, Statistics, StatisticsRequest, cpu::Cpu, cuda::Cuda},
     model::dtype::DType,
 };
 use massact_emulator::{Emulator, Order};
@@ -45,6 +45,23 @@ fn agree(
     let x = cuda.upload(rows, columns, values.to_vec()).expect("fits");
     let pending = cuda.statistics(&x, sequences, request).expect("computed");
     let got = cuda.read_statistics(pending).expect("read");
+    for (got, wanted) in got.iter().zip(&wanted) {
+        // Added up in another order; a difference of squares where nothing varies.
+        let rms = wanted.mean.hypot(wanted.std);
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-12 * rms;
+        assert!(near(got.mean, wanted.mean), "{what}: {got:?}, {wanted:?}");
+        let varies = (got.std.powi(2) - wanted.std.powi(2)).abs() <= 1e-12 * rms * rms;
+        assert!(varies, "{what}: {got:?}, {wanted:?}");
+    }
+    let wanted: Vec<Statistics> = wanted
+        .into_iter()
+        .zip(&got)
+        .map(|(wanted, got)| Statistics {
+            mean: got.mean,
+            std: got.std,
+            ..wanted
+        })
+        .collect();
     assert_eq!(got, wanted, "{what}: {rows} x {columns}, {sequences:?}");
 }
 
@@ -152,6 +169,27 @@ fn what_is_not_finite_is_counted() {
         let pending = cuda.statistics(&x, &[0..90], &REQUEST).expect("computed");
         let got = cuda.read_statistics(pending).expect("read");
         assert_eq!(got[0].non_finite, 2, "{dtype}");
+    }
+}
+
+/// Sums are the same bits in every order of threads and blocks, and do not overflow where squares
+/// leave float32.
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn moments_in_every_order() {
+    for dtype in [DType::Float32, DType::BFloat16] {
+        let mut values = values(300 * 100, 6, dtype);
+        values[12_345] = rounded(1e30, dtype);
+        values[23_456] = rounded(-3e-30, dtype);
+        let mut first = None;
+        for (name, cuda) in backends(dtype) {
+            agree(&name, &cuda, &values, 100, &[0..300], &REQUEST);
+            let x = cuda.upload(300, 100, values.clone()).expect("fits");
+            let pending = cuda.statistics(&x, &[0..300], &REQUEST).expect("computed");
+            let got = &cuda.read_statistics(pending).expect("read")[0];
+            let bits = [got.mean, got.std].map(f64::to_bits);
+            assert_eq!(bits, *first.get_or_insert(bits), "{name}");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Exact median, top-k and massive entries of |x| (`kernels/statistics_*.cu`).
+//! Exact median, top-k and massive entries of |x|, mean and standard deviation of x (`kernels/statistics_*.cu`).
 //!
 //! Everything is decided on the device; a few kilobytes per sequence stay there until they are
 //! read at the end of the run.
@@ -13,7 +13,7 @@ use super::{
     tensor::{int, suffix},
 };
 use crate::{
-    backend::{Entry, Rows, Statistics, StatisticsRequest},
+    backend::{Entry, Rows, Statistics, StatisticsRequest, request::moments},
     error::{Error, Result},
     model::dtype::DType,
 };
@@ -45,6 +45,8 @@ pub struct Pending<D: Device> {
     counters: Buffer<D>,
     /// `[sequences, 2]`: the median's magnitude, 0.
     select: Buffer<D>,
+    /// `[sequences, 2]` in float64: sums of the values and of their squares.
+    sums: Buffer<D>,
     /// `[sequences, top_k]` of (index, value).
     entries: Buffer<D>,
     /// `[sequences, capacity]` of (index, value).
@@ -94,6 +96,7 @@ struct Call<'c, D: Device> {
     bins_log2: u32,
     histogram: Buffer<D>,
     top: Buffer<D>,
+    sums: Buffer<D>,
     below: Buffer<D>,
 }
 
@@ -136,6 +139,7 @@ impl<D: Device> Cuda<D> {
             bins_log2,
             histogram: Buffer::new(&self.device, number * (4 << bins_log2))?,
             top: Buffer::new(&self.device, number * blocks as usize * ROUND * 8)?,
+            sums: Buffer::new(&self.device, number * blocks as usize * 16)?,
             below: Buffer::new(&self.device, number * 8)?,
         };
         let keep = request.top_k.max(1);
@@ -153,6 +157,7 @@ impl<D: Device> Cuda<D> {
             capacity,
             counters: Buffer::new(&self.device, number * 16)?,
             select: Buffer::new(&self.device, number * 8)?,
+            sums: Buffer::new(&self.device, number * 16)?,
             entries: Buffer::new(&self.device, number * keep * 8)?,
             list: Buffer::new(&self.device, number * capacity * 8)?,
         };
@@ -173,6 +178,7 @@ impl<D: Device> Cuda<D> {
         let keep = pending.request.top_k.max(1);
         let counters: Vec<[u32; 4]> = self.fetch(&pending.counters, pending.sequences)?;
         let select: Vec<[u32; 2]> = self.fetch(&pending.select, pending.sequences)?;
+        let sums: Vec<[f64; 2]> = self.fetch(&pending.sums, pending.sequences)?;
         let entries: Vec<[u32; 2]> = self.fetch(&pending.entries, pending.sequences * keep)?;
         let entry = |[index, bits]: [u32; 2]| Entry {
             position: index as usize / pending.columns,
@@ -196,12 +202,16 @@ impl<D: Device> Cuda<D> {
                 let top = &entries[sequence * keep..(sequence + 1) * keep];
                 let top = top.iter().take_while(|[index, _]| *index != NOWHERE);
                 let top: Vec<Entry> = top.copied().map(entry).collect();
-                debug_assert_eq!(top.len(), keep.min(pending.counts[sequence] as usize));
+                let count = pending.counts[sequence] as usize;
+                debug_assert_eq!(top.len(), keep.min(count));
+                let [mean, std] = moments(count, sums[sequence]);
                 Ok(Statistics {
                     max: top.first().map_or(0.0, |entry| entry.value.abs()),
                     median,
                     top: top.into_iter().take(request.top_k).collect(),
                     massive: massive.into_iter().map(entry).collect(),
+                    mean,
+                    std,
                     non_finite: non_finite as usize,
                 })
             })
@@ -320,6 +330,7 @@ impl<D: Device> Call<'_, D> {
                 below.into(),
                 self.histogram.address().into(),
                 self.top.address().into(),
+                self.sums.address().into(),
                 pending.list.address().into(),
                 round.counters.into(),
                 self.bins_log2.cast_signed().into(),
@@ -390,6 +401,8 @@ impl<D: Device> Call<'_, D> {
                 self.x,
                 self.starts.address().into(),
                 self.top.address().into(),
+                self.sums.address().into(),
+                pending.sums.address().into(),
                 pending.entries.address().into(),
                 self.below.address().into(),
                 self.blocks.cast_signed().into(),
