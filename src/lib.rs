@@ -1,6 +1,7 @@
 //! massact: find, measure and intervene on massive activations in decoder LLMs.
 
 pub mod backend;
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod engine;

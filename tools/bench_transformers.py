@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import statistics
 import subprocess
 import sys
@@ -31,38 +30,9 @@ import time
 from datetime import date
 from pathlib import Path
 
-COMMON_LLAMA = {"model_type": "llama", "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
-SHAPES = {
-    # name: (config, context length)
-    "gpt2-124m": ({"model_type": "gpt2"}, 1024),
-    # Four of the 22 layers of the 1.1B shape: the rate per layer does not depend on depth.
-    "llama-1.1b": (
-        COMMON_LLAMA
-        | {
-            "vocab_size": 32000,
-            "hidden_size": 2048,
-            "intermediate_size": 5632,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 4,
-            "max_position_embeddings": 2048,
-        },
-        2048,
-    ),
-    "tiny": (
-        COMMON_LLAMA
-        | {
-            "vocab_size": 257,
-            "hidden_size": 48,
-            "intermediate_size": 101,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 6,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 128,
-        },
-        128,
-    ),
-}
+from shapes import SHAPES
+from side_by_side import commit, existence_validation, largest_difference
+
 PYTHON_VARIANTS = ("eager", "sdpa", "sdpa-no-head")
 BASELINE = "eager"
 WRITER = "write"
@@ -71,31 +41,14 @@ TOP_K = 5
 AGREEMENT = 1e-3
 
 
-# --- the checkpoint and the text -------------------------------------------------------
+def write_input(job: argparse.Namespace) -> None:
+    """The checkpoint and the text."""
+    from random_model import random_windows, write_checkpoint, write_text
 
-
-def write_checkpoint(shape: str, stored_dtype: str, folder: Path) -> None:
-    """Random weights and a word-per-id tokenizer."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config, _ = SHAPES[shape]
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(**config)
-    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, stored_dtype))
-    model.save_pretrained(folder)
-    words = {f"w{index}": index for index in range(config.vocab_size)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}\n')
-
-
-def write_text(tokens: int, vocabulary: int, path: Path) -> None:
-    """A text whose words are uniformly drawn ids."""
-    chance = random.Random(0)
-    path.write_text(" ".join(f"w{chance.randrange(vocabulary)}" for _ in range(tokens)))
+    config, _ = SHAPES[job.shape]
+    write_checkpoint(config, job.stored_dtype, Path(job.checkpoint))
+    windows = random_windows(job.nsamples, job.context_length, config["vocab_size"])
+    write_text(windows, Path(job.text))
 
 
 # --- one run of the Python side, inside its own process ---------------------------------
@@ -202,35 +155,17 @@ def run_python(variant: str, job: argparse.Namespace, environment: dict) -> dict
 
 
 def run_massact(job: argparse.Namespace, environment: dict) -> dict:
-    """One repetition of the binary; its run.json has the timings."""
-    with tempfile.TemporaryDirectory() as results:
-        command = [str(job.massact), "existence-validation", "--pretrained", str(job.checkpoint)]
-        command += ["--text-file", str(job.text), "--context-length", str(job.context_length)]
-        command += ["--nsamples", str(job.nsamples), "--add-bos-token", "false"]
-        command += ["--device", "cpu", "--dtype", "float32"]
-        command += ["--save-dir", results, "--json", "--quiet"]
+    """One repetition of the binary."""
+
+    def runner(command: list[str]) -> tuple[str, dict]:
         text, wall, peaks = watched(command, environment)
-        (run_file,) = Path(results).rglob("run.json")
-        timings = json.loads(run_file.read_text())["timings"]
-    layers = json.loads(text)["layers"]
-    return {
-        **{key: timings[key] for key in ("load_seconds", "forward_seconds", "statistics_seconds")},
-        "layers": [[layer["top1_mean"], layer["median_mean"]] for layer in layers],
-        "wall_seconds": wall,
-        "peak_bytes": peaks,
-    }
+        return text, {"wall_seconds": wall, "peak_bytes": peaks}
+
+    size = (job.nsamples, job.context_length)
+    return existence_validation(runner, job.massact, job.checkpoint, job.text, *size, "cpu", "float32")
 
 
 # --- summary ----------------------------------------------------------------------------
-
-
-def largest_difference(layers: list, truth: list) -> float:
-    """Largest relative difference of any per-layer mean."""
-    return max(
-        abs(value - expected) / abs(expected)
-        for row, expected_row in zip(layers, truth, strict=True)
-        for value, expected in zip(row, expected_row, strict=True)
-    )
 
 
 def summarise(runs: dict[str, list[dict]], tokens: int) -> list[dict]:
@@ -322,14 +257,11 @@ def machine() -> dict:
     names = [
         line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
-    ).stdout.strip()
     return {
         "cpu": names[0].strip() if names else platform.processor(),
         "cores": os.cpu_count(),
         "date": date.today().isoformat(),
-        "commit": commit,
+        "commit": commit(),
         "python": platform.python_version(),
         "torch": version("torch"),
         "transformers": version("transformers"),
@@ -356,7 +288,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     job = parse()
     if job.worker == WRITER:
-        write_checkpoint(job.shape, job.stored_dtype, Path(job.checkpoint))
+        write_input(job)
         return
     if job.worker:
         result = python_worker(
@@ -380,10 +312,9 @@ def main() -> None:
         # In a process of its own: this one stays small, since the kernel's peak account of
         # a child starts at the size of its parent.
         command = [sys.executable, __file__, "--worker", WRITER, "--checkpoint", str(job.checkpoint)]
-        command += ["--shape", job.shape, "--stored-dtype", job.stored_dtype]
+        command += ["--shape", job.shape, "--stored-dtype", job.stored_dtype, "--text", str(job.text)]
+        command += ["--nsamples", str(job.nsamples), "--context-length", str(job.context_length)]
         subprocess.run(command, check=True)
-        vocabulary = json.loads((job.checkpoint / "config.json").read_text())["vocab_size"]
-        write_text(tokens, vocabulary, job.text)
         for repetition in range(job.repeats):
             for variant, repetitions in runs.items():
                 massact = variant == "massact"

@@ -82,6 +82,8 @@ pub trait Backend {
         }
         self.upload(rows.len(), width, values)
     }
+    /// Waits until everything asked for so far is done.
+    fn synchronise(&self) -> Result<()>;
     /// Copies a tensor to the host.
     fn download(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
     /// Width of a tensor.

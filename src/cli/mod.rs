@@ -3,6 +3,7 @@
 
 mod args;
 mod attention_figures;
+mod bench;
 mod budget;
 mod capture;
 mod checkpoint;
@@ -66,6 +67,7 @@ enum Command {
     Tvr(tvr::TvrArgs),
     Compare(compare::CompareArgs),
     Selftest(selftest::SelftestArgs),
+    Bench(bench::BenchArgs),
     Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
 }
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Tvr(args) => tvr::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Devices(args) => devices::run(&args),
     };

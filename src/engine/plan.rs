@@ -22,6 +22,8 @@ pub struct Plan {
     /// For each sequence the ascending positions of some tokens: what these keys give to the
     /// attention output of every layer goes to the recorder.
     pub keys: Option<Vec<Vec<usize>>>,
+    /// Whether to run the layers even if nothing in them is observed: to time them.
+    pub all_layers: bool,
     /// Whether to compute the next-token negative log-likelihood.
     pub nll: bool,
     /// How many of the last position's logits to report.
@@ -42,6 +44,7 @@ impl Default for Plan {
             attention: AttentionCapture::default(),
             head_layers: None,
             keys: None,
+            all_layers: false,
             nll: false,
             last_logits: 0,
         }
@@ -81,7 +84,8 @@ impl Plan {
 
     /// Whether any layer has to run.
     pub(super) fn needs_layers(&self) -> bool {
-        self.needs_final_norm()
+        self.all_layers
+            || self.needs_final_norm()
             || self.attention.any()
             || self.keys.is_some()
             || Site::ALL

@@ -91,7 +91,7 @@ def observe(model: torch.nn.Module, token_ids: list[int], float64: bool = False)
         stack.enter_context(RecordAttention(observed.attention))
         if float64:
             stack.enter_context(StayInFloat64())
-        observed.logits = model(torch.tensor([token_ids]), use_cache=False).logits[0]
+        observed.logits = model(torch.tensor([token_ids], device=model.device), use_cache=False).logits[0]
     if len(observed.attention) != len(observed.layers):
         raise ValueError(f"{len(observed.attention)} attention softmaxes in {len(observed.layers)} layers")
     observed.attention = [

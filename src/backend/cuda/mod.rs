@@ -130,6 +130,11 @@ impl<D: Device> Backend for Cuda<D> {
         self.embed_rows(table, width, rows, factor)
     }
 
+    fn synchronise(&self) -> Result<()> {
+        // Reading waits for what was started before.
+        self.device.read(Address::NULL, &mut [])
+    }
+
     fn download(&self, x: &Tensor<D>) -> Result<Vec<f32>> {
         let mut bytes = vec![0; x.len() * x.dtype.size()];
         self.device.read(x.buffer.address(), &mut bytes)?;

@@ -1,0 +1,158 @@
+//! What a device achieves: single operations at a model's shapes, and whole passes of a model.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod operations;
+mod passes;
+
+pub use clock::Effort;
+pub use operations::{SHAPES, Shape, operations};
+pub use passes::passes;
+
+use std::{ops::Range, time::Duration};
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    backend::{Backend, StatisticsRequest},
+    model::dtype::DType,
+};
+use clock::Times;
+
+/// Value of the JSON's `schema` field.
+pub const SCHEMA: &str = "massact/bench/1";
+
+/// What existence-validation asks for.
+const STATISTICS: StatisticsRequest = StatisticsRequest {
+    top_k: 5,
+    abs_threshold: 100.0,
+    rel_threshold: 1000.0,
+};
+
+/// Where and how long to measure.
+#[derive(Debug)]
+pub struct Bench<'b, B> {
+    /// The device.
+    pub backend: &'b B,
+    /// Type of the activations on it.
+    pub dtype: DType,
+    /// Sequences that are computed together.
+    pub sequences: usize,
+    /// Tokens of each.
+    pub tokens: usize,
+    /// How often.
+    pub effort: Effort,
+}
+
+impl<B: Backend> Bench<'_, B> {
+    fn rows(&self) -> usize {
+        self.sequences * self.tokens
+    }
+
+    /// Host memory that the operations take at most, in bytes.
+    pub fn memory(&self, shape: Shape) -> u64 {
+        let columns = shape.hidden.max(shape.inner) as u64;
+        let rows = (self.sequences as u64).saturating_mul(self.tokens as u64);
+        // Up to seven tensors at a time: attention's operands, the noise they are made of, and what
+        // it returns. A weight exists three times while it goes up.
+        let tensors = rows.saturating_mul(7 * columns);
+        let weights = 3 * shape.hidden as u64 * columns;
+        tensors.saturating_add(weights).saturating_mul(4)
+    }
+
+    /// Where each sequence's rows are.
+    fn sequences(&self) -> Vec<Range<usize>> {
+        (0..self.sequences)
+            .map(|index| index * self.tokens..(index + 1) * self.tokens)
+            .collect()
+    }
+
+    fn measurement(
+        &self,
+        name: &'static str,
+        shape: Vec<(&'static str, usize)>,
+        work: Work,
+        times: Times,
+    ) -> Measurement {
+        let (amount, unit, units) = match work {
+            Work::Bytes(bytes) => (bytes, "GB/s", 1e9),
+            Work::Flops(flops) => (flops, "TFLOP/s", 1e12),
+            Work::Tokens(tokens) => (tokens, "tokens/s", 1.0),
+        };
+        let best_seconds = times.best.as_secs_f64();
+        Measurement {
+            name,
+            shape,
+            dtype: self.dtype,
+            calls: times.calls,
+            best_seconds,
+            median_seconds: times.median.as_secs_f64(),
+            work: amount,
+            // A clock that did not advance gives no infinite rate, which JSON cannot say.
+            rate: amount as f64 / units / best_seconds.max(f64::MIN_POSITIVE),
+            unit,
+        }
+    }
+}
+
+/// What one call does, in the unit its rate is given in.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    /// Bytes that must be read and written at least.
+    Bytes(usize),
+    /// Multiplications and additions of its products; for causal attention those of visible keys.
+    Flops(usize),
+    /// Tokens that pass through the model.
+    Tokens(usize),
+}
+
+/// How fast one thing is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measurement {
+    /// What was measured.
+    pub name: &'static str,
+    /// Its sizes by name.
+    #[serde(serialize_with = "as_map")]
+    pub shape: Vec<(&'static str, usize)>,
+    /// Type of the activations.
+    pub dtype: DType,
+    /// Calls between two looks at the clock.
+    pub calls: usize,
+    /// Seconds of a call in the fastest repetition.
+    pub best_seconds: f64,
+    /// Seconds of a call in the median repetition.
+    pub median_seconds: f64,
+    /// Bytes, floating-point operations or tokens of a call.
+    pub work: usize,
+    /// Work over time of the fastest repetition, in `unit`.
+    pub rate: f64,
+    /// `GB/s`, `TFLOP/s` or `tokens/s`.
+    pub unit: &'static str,
+}
+
+fn as_map<S: Serializer>(
+    sizes: &[(&'static str, usize)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(sizes.iter().copied())
+}
+
+/// Deterministic values, roughly normal with a standard deviation of 0.5: sums of uniform ones.
+/// A block of a prime number of values, repeated, so that rows differ.
+pub fn noise(count: usize) -> Vec<f32> {
+    const BLOCK: usize = 1_000_003;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut uniform = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let block: Vec<f32> = (0..count.min(BLOCK))
+        .map(|_| uniform() + uniform() + uniform())
+        .collect();
+    block.iter().copied().cycle().take(count).collect()
+}
+
+/// Enough for a look at the clock and the start of a kernel not to count.
+pub const LEAST_TIME: Duration = Duration::from_millis(20);

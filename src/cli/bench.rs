@@ -1,0 +1,163 @@
+//! `massact bench`
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::{
+    args::{ModelArgs, positive},
+    budget::budget,
+    checkpoint,
+    existence_validation::significant,
+};
+use crate::{
+    backend::{Backend, cpu::Cpu},
+    bench::{self, Bench, Effort, LEAST_TIME, Measurement, SHAPES, Shape},
+    engine::Footprint,
+    error::{Error, Result},
+    model::{Model, dtype::DType},
+    progress::Progress,
+    report::{
+        run::{Build, Host},
+        table::{Align, Row, Table},
+    },
+};
+
+/// How fast this machine computes: single operations at a shape, and whole passes of a checkpoint.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// What to time: operations at `--shape`, and passes of `--pretrained`.
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        value_enum,
+        default_values_t = [Part::Operations, Part::Model]
+    )]
+    parts: Vec<Part>,
+    /// Widths of the operations: those of this model.
+    #[arg(long, value_name = "NAME", default_value = "gpt2-124m", value_parser = shape)]
+    shape: Shape,
+    /// Sequences that are computed together.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive)]
+    sequences: usize,
+    /// Tokens of each sequence.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive)]
+    tokens: usize,
+    /// Repetitions, of which the best and the median are shown.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = positive)]
+    repetitions: usize,
+    /// No progress and no notices.
+    #[arg(long)]
+    quiet: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Choices of `--parts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Operations,
+    Model,
+}
+
+fn shape(name: &str) -> Result<Shape, String> {
+    let names = SHAPES.map(|shape| shape.name).join(", ");
+    let found = SHAPES.into_iter().find(|shape| shape.name == name);
+    found.ok_or_else(|| format!("expected one of {names}"))
+}
+
+pub(super) fn run(args: &BenchArgs) -> Result<()> {
+    let progress = Progress::new(args.quiet);
+    let checkpoint = checkpoint::open(&args.model, progress)?;
+    let bench = Bench {
+        backend: &Cpu::new(),
+        dtype: DType::Float32,
+        sequences: args.sequences,
+        tokens: args.tokens,
+        effort: Effort {
+            repetitions: args.repetitions,
+            least: LEAST_TIME,
+        },
+    };
+    let found = measure(args, &bench, &checkpoint.model)?;
+    if !args.json {
+        return table(&found).print();
+    }
+    let wanted = |part| args.parts.contains(&part);
+    super::print_json(&json!({
+        "schema": bench::SCHEMA,
+        "massact": Build::new(
+            option_env!("MASSACT_GIT_COMMIT"),
+            option_env!("MASSACT_RUSTC"),
+            option_env!("MASSACT_TARGET"),
+        ),
+        "device": "cpu",
+        "dtype": bench.dtype,
+        "host": Host::current(),
+        "shape": wanted(Part::Operations).then_some(args.shape.name),
+        "model": wanted(Part::Model).then_some(&checkpoint.record),
+        "sequences": args.sequences,
+        "tokens": args.tokens,
+        "repetitions": args.repetitions,
+        "measurements": found,
+    }))
+}
+
+fn measure<B: Backend>(
+    args: &BenchArgs,
+    bench: &Bench<'_, B>,
+    model: &Model,
+) -> Result<Vec<Measurement>> {
+    let budget = budget(None);
+    let mut found = Vec::new();
+    if args.parts.contains(&Part::Operations) {
+        fits("--shape", bench.memory(args.shape), budget)?;
+        found.extend(bench::operations(bench, args.shape)?);
+    }
+    if args.parts.contains(&Part::Model) {
+        let footprint = Footprint::of::<B>(&model.spec, args.tokens, 0);
+        fits("--pretrained", footprint.total(args.sequences), budget)?;
+        found.extend(bench::passes(bench, model)?);
+    }
+    Ok(found)
+}
+
+/// Better said before than found out by the system's killer of processes.
+fn fits(what: &str, needed: u64, budget: u64) -> Result<()> {
+    if needed <= budget {
+        return Ok(());
+    }
+    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let (needed, budget) = (gigabytes(needed), gigabytes(budget));
+    let reason = format!("takes about {needed} of memory here, {budget} are available");
+    Err(Error::usage(what, reason).remedy("use fewer --sequences or --tokens"))
+}
+
+fn table(found: &[Measurement]) -> Table {
+    let mut table = Table::new([
+        ("what", Align::Left),
+        ("shape", Align::Left),
+        ("type", Align::Left),
+        ("best ms", Align::Right),
+        ("median ms", Align::Right),
+        ("rate", Align::Right),
+        ("", Align::Left),
+    ]);
+    for one in found {
+        let sizes = one.shape.iter();
+        let sizes: Vec<String> = sizes.map(|(name, size)| format!("{name} {size}")).collect();
+        table.push(Row::new([
+            one.name.replace('_', " "),
+            sizes.join(", "),
+            one.dtype.to_string(),
+            significant(one.best_seconds * 1e3),
+            significant(one.median_seconds * 1e3),
+            significant(one.rate),
+            one.unit.to_owned(),
+        ]));
+    }
+    table
+}

@@ -1,0 +1,114 @@
+"""massact's operations beside PyTorch's, at the same sizes: `massact bench` and its twins here."""
+
+import torch
+from clock import seconds
+from job import Job
+from records import Records
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+TOP_K = 5
+# The fused ones; the CPU has its own flash attention.
+ATTENTION_BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+
+
+def settings(job: Job) -> list[str]:
+    """Sizes: on a card those of a micro-batch of the 7B shape."""
+    shape, sequences, tokens = ("llama-7b", 4, 4096) if job.on_card else ("tiny", 2, 128)
+    return ["--shape", shape, "--sequences", str(sequences), "--tokens", str(tokens)]
+
+
+def run(job: Job, records: Records) -> None:
+    arguments = ["bench", "--parts", "operations", *settings(job)]
+    document = job.json(*arguments, "--device", job.device, "--dtype", job.dtype)
+    for ours in document["measurements"]:
+        name, sizes = title(ours), ours["shape"]
+        work = ours["rate"] * ours["best_seconds"]
+        records.measured(
+            f"massact {name}", ours["best_seconds"], work, ours["unit"], median=ours["median_seconds"], sizes=sizes
+        )
+        if ours["name"] not in TWINS:
+            continue
+        for variant, call in TWINS[ours["name"]](job, sizes):
+            label = f"torch {name} {variant}".rstrip()
+            try:
+                best, median = seconds(call, job.device)
+            except RuntimeError as error:
+                records.not_run(label, str(error).splitlines()[0])
+                continue
+            records.measured(label, best, work, ours["unit"], median=median)
+
+
+def title(measurement: dict) -> str:
+    """Its name, with the size that sets it apart from others of this name."""
+    sizes = measurement["shape"]
+    if "head_dim" in sizes:
+        return f"{measurement['name']} {sizes['head_dim']}"
+    if "out" in sizes:
+        return f"product {sizes['in']}x{sizes['out']}"
+    return measurement["name"]
+
+
+# --- the twins: pairs of a variant's name and the call ----------------------------------
+
+
+def random_tensor(job: Job, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, device=job.device, dtype=getattr(torch, job.dtype))
+
+
+def copy(job: Job, sizes: dict):
+    x = random_tensor(job, sizes["rows"], sizes["columns"])
+    yield "", x.clone
+
+
+def statistics(job: Job, sizes: dict):
+    """The largest magnitudes and the median of each sequence, without leaving the device."""
+    x = random_tensor(job, sizes["sequences"], sizes["tokens"] * sizes["columns"])
+
+    def measure():
+        for sequence in x:
+            magnitude = sequence.abs()
+            magnitude.topk(TOP_K)
+            magnitude.median()
+
+    yield "", measure
+
+
+def norm(job: Job, sizes: dict):
+    x, weight = (random_tensor(job, *shape, sizes["columns"]) for shape in ((sizes["rows"],), ()))
+    yield "", lambda: functional.rms_norm(x, weight.shape, weight, 1e-5)
+
+
+def gated_activation(job: Job, sizes: dict):
+    gate, up = (random_tensor(job, sizes["rows"], sizes["columns"]) for _ in range(2))
+    yield "", lambda: functional.silu(gate).mul_(up)
+
+
+def product(job: Job, sizes: dict):
+    x = random_tensor(job, sizes["rows"], sizes["in"])
+    weight = random_tensor(job, sizes["out"], sizes["in"])
+    yield "", lambda: functional.linear(x, weight)
+
+
+def attention(job: Job, sizes: dict):
+    shape = (sizes["sequences"], sizes["heads"], sizes["tokens"], sizes["head_dim"])
+    q, k, v = (random_tensor(job, *shape) for _ in range(3))
+    for name, backend in ATTENTION_BACKENDS.items():
+        if name == "cudnn" and not job.on_card:
+            continue
+
+        def attend(backend=backend):
+            with sdpa_kernel(backend):
+                functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+        yield name, attend
+
+
+TWINS = {
+    "copy": copy,
+    "statistics": statistics,
+    "norm": norm,
+    "gated_activation": gated_activation,
+    "product": product,
+    "attention": attention,
+}

@@ -1,0 +1,230 @@
+"""The committed checkpoints on the device, against the references stored beside them.
+
+float32: as tests/parity.rs, a quantity may differ from the reference by four times the noise that
+float32 has in transformers itself, plus a slack for sums in another order; places exactly.
+
+16 bits: the reference is float32, so the error is that of the type. It may be twice the error that
+transformers makes in the same type on the same device, but one rounding of a value is always
+allowed. Without transformers, or for checkpoints that it does not know (attention KV bias and other
+changed models), the bound is a stated number of roundings. In mixtures of experts one rounding can
+choose another expert; their numbers are shown and not judged.
+"""
+
+import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tensors_file
+import torch
+from job import ROOT, Job
+from records import Records
+
+CHECKPOINTS = ROOT / "tests" / "checkpoints"
+# Processes side by side: each spends most of its time on opening the device.
+WORKERS = 8
+DTYPES = ("float32", "bfloat16", "float16")
+# Half a unit in the last place, relative.
+ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+# What the error of 2 or 3 layers may be where there is no transformers to compare with, in roundings.
+STATED_BOUND = 16
+# Of float32 on the CPU, where the sums are the tests'; on a card they have another order.
+SLACK = {"cpu": 2e-6, "cuda": 1.2e-5}
+CONTRACT = 1e-4
+
+
+def run(job: Job, records: Records) -> None:
+    folders = sorted(path for path in CHECKPOINTS.iterdir() if path.is_dir())
+    if job.quick:
+        folders = folders[::8]
+    transformers = Transformers(job.device)
+    if transformers.missing:
+        records.not_run("16-bit errors of transformers", transformers.missing)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for dtype in DTYPES:
+            if dtype != "float32" and not job.on_card:
+                records.not_run(f"parity in {dtype}", "the CPU computes in float32")
+                continue
+            # Started together, judged in order: an early end leaves whole checkpoints.
+            running = {folder: pool.submit(capture, job, folder, dtype) for folder in folders}
+            for folder, ours in running.items():
+                name = f"{folder.name}, {dtype}"
+                try:
+                    ours = ours.result()
+                except RuntimeError as error:
+                    records.check(name, False, str(error))
+                    continue
+                if dtype == "float32":
+                    judge_float32(records, name, ours, folder, job)
+                else:
+                    judge_16_bit(records, name, ours, folder, dtype, transformers)
+
+
+def reference_of(folder: Path) -> dict:
+    return json.loads((folder / "reference.json").read_text())
+
+
+def capture(job: Job, folder: Path, dtype: str) -> dict:
+    """What massact says about the reference's sequences; in float32 its attention maps too."""
+    reference = reference_of(folder)
+    arguments = ["capture", "--quiet", "--pretrained", folder, "--device", job.device, "--dtype", dtype]
+
+    def one(*more: object) -> dict:
+        with tempfile.TemporaryDirectory() as results:
+            document = job.json(*arguments, "--save-dir", results, *more)
+            maps = list(Path(results).rglob("attention.safetensors"))
+            document["maps"] = {name: map.clone() for file in maps for name, map in tensors_file.read(file)}
+        return document
+
+    def ids(sequence: dict) -> list[str]:
+        return ["--token-ids", ",".join(map(str, sequence["token_ids"]))]
+
+    every = [argument for sequence in reference["sequences"] for argument in ids(sequence)]
+    document = one("--nll", "--last-logits", 16, *every)
+    if dtype == "float32":
+        observed = ids(reference["sequences"][reference["attention_sequence"]])
+        for kind in ("mean", "sink"):
+            document["maps"] |= one("--attention", kind, *observed)["maps"]
+    return document
+
+
+# --- errors -----------------------------------------------------------------------------
+
+
+def errors(ours: list[dict], theirs: list[dict]) -> dict[str, float]:
+    """The largest error of each quantity over sequences and layers, in the units of the noise."""
+    found = dict.fromkeys(("max", "median", "top", "nll", "last_logits"), 0.0)
+
+    def note(quantity: str, value: float, truth: float, scale: float) -> None:
+        error = abs(value - truth) / scale if value != truth else 0.0
+        # A number that is none is the largest error.
+        found[quantity] = max(found[quantity], error if error == error else float("inf"))
+
+    for own, their in zip(ours, theirs, strict=True):
+        if their["nll"] is not None:
+            note("nll", own["nll"], their["nll"], abs(their["nll"]))
+        scale = rms(torch.tensor(their["last_logits"]))
+        for value, truth in zip(own["last_logits"], their["last_logits"], strict=True):
+            note("last_logits", value, truth, scale)
+        for layer, truth in zip(own["layers"], their["layers"], strict=True):
+            for quantity in ("max", "median"):
+                note(quantity, layer[quantity], truth[quantity], abs(truth[quantity]))
+            for entry, expected in zip(layer["top"], truth["top"], strict=True):
+                # In 16 bits places may change; the k-th largest magnitude is comparable all the same.
+                note("top", abs(entry["value"]), abs(expected["value"]), abs(expected["value"]))
+    return found
+
+
+def rms(values: torch.Tensor) -> float:
+    visible = values[~values.isnan()].double()
+    return visible.pow(2).mean().sqrt().item()
+
+
+def map_errors(ours: dict, folder: Path) -> dict[str, float]:
+    """As `errors`, of the attention maps. A missing map, or one hidden elsewhere, is wrong without measure."""
+    found = {"attention_logits": 0.0, "attention_probs": 0.0}
+    theirs = dict(tensors_file.read(folder / "reference.safetensors"))
+    if ours.keys() != theirs.keys():
+        return dict.fromkeys(found, float("inf"))
+    for name, truth in theirs.items():
+        logits = name.endswith("logits_mean")
+        quantity, scale = ("attention_logits", rms(truth)) if logits else ("attention_probs", 1.0)
+        own, hidden = ours[name], truth.isnan()
+        same = own.shape == truth.shape and bool((own.isnan() == hidden).all())
+        error = (own - truth)[~hidden].abs().max().item() / scale if same else float("inf")
+        found[quantity] = max(found[quantity], error)
+    return found
+
+
+def places(sequences: list[dict]) -> list:
+    """Where the largest and the massive values are."""
+    return [
+        [(entry["position"], entry["dimension"]) for kind in ("top", "massive") for entry in layer[kind]]
+        for sequence in sequences
+        for layer in sequence["layers"]
+    ]
+
+
+# --- verdicts ---------------------------------------------------------------------------
+
+
+def judge_float32(records: Records, name: str, ours: dict, folder: Path, job: Job) -> None:
+    reference = reference_of(folder)
+    noise = reference["noise"]
+    noise["nll"] = max(noise["nll"], noise["last_logits"])
+    found = errors(ours["sequences"], reference["sequences"]) | map_errors(ours["maps"], folder)
+    slack = SLACK["cuda" if job.on_card else "cpu"]
+    allowed = {quantity: min(4 * noise[quantity] + slack, CONTRACT) for quantity in found}
+    judge(records, name, found, allowed, places(ours["sequences"]) == places(reference["sequences"]))
+
+
+def judge_16_bit(
+    records: Records, name: str, ours: dict, folder: Path, dtype: str, transformers: "Transformers"
+) -> None:
+    reference = reference_of(folder)
+    found = errors(ours["sequences"], reference["sequences"])
+    theirs = transformers.sequences(folder, dtype, [one["token_ids"] for one in reference["sequences"]])
+    rounding = ROUNDING[dtype]
+    if theirs is None:
+        allowed = dict.fromkeys(found, STATED_BOUND * rounding)
+    else:
+        allowed = {
+            quantity: 2 * max(error, rounding) for quantity, error in errors(theirs, reference["sequences"]).items()
+        }
+    if "experts" in (folder / "config.json").read_text():
+        records.not_run(name, f"a mixture of experts: errors {listed(found)}")
+        return
+    judge(records, name, found, allowed)
+
+
+def judge(records: Records, name: str, found: dict, allowed: dict, same_places: bool = True) -> None:
+    worst = max(found, key=lambda quantity: found[quantity] / allowed[quantity])
+    detail = f"{worst}: error {found[worst]:.1e}, allowed {allowed[worst]:.1e}"
+    if not same_places:
+        detail = "other places of the largest values; " + detail
+    records.check(name, same_places and found[worst] <= allowed[worst], detail)
+
+
+def listed(found: dict[str, float]) -> str:
+    return ", ".join(f"{quantity} {error:.1e}" for quantity, error in found.items())
+
+
+class Transformers:
+    """The same checkpoints in transformers, in another type."""
+
+    def __init__(self, device: str):
+        self.device = device
+        try:
+            import transformers
+        except ImportError:
+            self.missing = "transformers is not installed; a stated bound stands in for it"
+        else:
+            self.missing = None
+            transformers.logging.set_verbosity_error()
+            transformers.logging.disable_progress_bar()
+
+    def sequences(self, folder: Path, dtype: str, sequences: list[list[int]]) -> list[dict] | None:
+        """What reference.json holds, computed in `dtype`; None where transformers does not know the model."""
+        if self.missing:
+            return None
+        from quantities import sequence_summary
+        from record import observe
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model, said = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), attn_implementation="eager", output_loading_info=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError):
+            return None
+        if said["missing_keys"] or said["unexpected_keys"]:
+            return None
+        model = model.eval().to(self.device)
+        found = []
+        for ids in sequences:
+            observed = observe(model, ids)
+            # Its numbers are taken as massact takes them: in float32.
+            observed.logits = observed.logits.float().cpu()
+            observed.layers = [layer.float().cpu() for layer in observed.layers]
+            found.append(sequence_summary(observed, ids))
+        return found

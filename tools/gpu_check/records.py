@@ -1,0 +1,44 @@
+"""What a part of the check found: one JSON object a line, written at once.
+
+A part that is stopped, because its time is up, leaves what it found until then.
+"""
+
+import json
+from pathlib import Path
+
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+
+
+class Records:
+    """The file that a part writes to."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def _write(self, record: dict) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def check(self, name: str, passed: bool, detail: str = "") -> None:
+        """Something that holds or does not."""
+        self._write({"check": name, "verdict": PASSED if passed else FAILED, "detail": detail})
+
+    def not_run(self, name: str, reason: str) -> None:
+        """A check or a measurement that could not be made; it counts as neither."""
+        self._write({"check": name, "verdict": NOT_RUN, "detail": reason})
+
+    def measured(self, name: str, seconds: float, work: float = 0.0, unit: str = "", **more) -> None:
+        """A time, and the rate it means: `work` a second, in `unit`."""
+        rate = work / seconds if work else None
+        self._write({"measured": name, "seconds": seconds, "rate": rate, "unit": unit, **more})
+
+
+def read(path: Path) -> list[dict]:
+    """Everything a part wrote; a line cut off by its end is none."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
