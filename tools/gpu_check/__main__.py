@@ -28,7 +28,7 @@ TOOLS = Path(__file__).resolve().parents[1]
 sys.path += [str(TOOLS), str(TOOLS / "make_checkpoints")]
 
 from job import ROOT, Job  # noqa: E402
-from records import FAILED, NOT_RUN, PASSED, Records, read  # noqa: E402
+from records import FAILED, NOT_JUDGED, NOT_RUN, PASSED, Records, read  # noqa: E402
 from report import count, markdown  # noqa: E402
 from side_by_side import commit  # noqa: E402
 from targets import ratios, verdict  # noqa: E402
@@ -76,13 +76,14 @@ def run_part(name: str, arguments: argparse.Namespace) -> dict:
         }
 
 
-def machine(arguments: argparse.Namespace) -> dict:
+def machine(arguments: argparse.Namespace, binary: dict) -> dict:
     """What the numbers depend on."""
     return {
         "device": device_name(arguments.device),
         "driver": nvidia_smi("driver_version") if arguments.device != "cpu" else None,
         "massact": first_line([str(arguments.massact), "--version"]),
-        "commit": commit(),
+        # The binary knows its own, if it was built from a repository.
+        "commit": binary.get("git_commit") or commit(),
         "python": ".".join(map(str, sys.version_info[:3])),
         "torch": installed("torch"),
         "cuda": first_line([sys.executable, "-c", "import torch; print(torch.version.cuda)"]),
@@ -123,6 +124,7 @@ def summarise(parts: list[dict], verdicts: list[str]) -> dict:
     return {
         "passed": count(records, PASSED),
         "failed": count(records, FAILED),
+        "not_judged": count(records, NOT_JUDGED),
         "not_run": count(records, NOT_RUN),
         "met": verdicts.count("met"),
         "missed": verdicts.count("missed"),
@@ -159,15 +161,15 @@ def main() -> None:
     found = [record for part in parts for record in part["records"]]
     rows, judged = ratios(found), arguments.device != "cpu"
     verdicts = [verdict(row, judged) for row in rows]
-    shapes = [record["shape"] for record in found if record.get("measured") == "shape"]
+    notes = {record["noted"]: record["content"] for record in found if "noted" in record}
     document = {
-        "machine": machine(arguments),
+        "machine": machine(arguments, notes.get("binary", {})),
         "settings": {
             "date": date.today().isoformat(),
             "device": arguments.device,
             "dtype": Job(arguments.massact, arguments.device, arguments.quick, 0).dtype,
             "quick": arguments.quick,
-            "shape": shapes[0] if shapes else None,
+            "shape": notes.get("pass", {}).get("shape"),
             "judged": judged,
         },
         "summary": summarise(parts, verdicts),

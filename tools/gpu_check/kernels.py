@@ -21,6 +21,7 @@ def settings(job: Job) -> list[str]:
 def run(job: Job, records: Records) -> None:
     arguments = ["bench", "--parts", "operations", *settings(job)]
     document = job.json(*arguments, "--device", job.device, "--dtype", job.dtype)
+    records.note("binary", document["massact"])
     for ours in document["measurements"]:
         name, sizes = title(ours), ours["shape"]
         work = ours["rate"] * ours["best_seconds"]

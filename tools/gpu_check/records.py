@@ -6,7 +6,11 @@ A part that is stopped, because its time is up, leaves what it found until then.
 import json
 from pathlib import Path
 
-PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+PASSED, FAILED = "passed", "failed"
+# It ran, and nothing follows from it.
+NOT_JUDGED = "not judged"
+# It could not run; neither good nor bad.
+NOT_RUN = "not run"
 
 
 class Records:
@@ -24,8 +28,16 @@ class Records:
         self._write({"check": name, "verdict": PASSED if passed else FAILED, "detail": detail})
 
     def not_run(self, name: str, reason: str) -> None:
-        """A check or a measurement that could not be made; it counts as neither."""
+        """A check or a measurement that could not be made."""
         self._write({"check": name, "verdict": NOT_RUN, "detail": reason})
+
+    def not_judged(self, name: str, detail: str) -> None:
+        """What was found where there is no right or wrong."""
+        self._write({"check": name, "verdict": NOT_JUDGED, "detail": detail})
+
+    def note(self, name: str, content: object) -> None:
+        """What the measurements were made with."""
+        self._write({"noted": name, "content": content})
 
     def measured(self, name: str, seconds: float, work: float = 0.0, unit: str = "", **more) -> None:
         """A time, and the rate it means: `work` a second, in `unit`."""

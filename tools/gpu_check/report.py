@@ -1,6 +1,6 @@
 """The whole check as Markdown, for people, and as JSON, for programs."""
 
-from records import FAILED, NOT_RUN, PASSED
+from records import FAILED, NOT_JUDGED, NOT_RUN, PASSED
 from targets import Ratio, verdict
 
 
@@ -9,7 +9,7 @@ def markdown(document: dict, rows: list[Ratio]) -> str:
     lines = [
         f"### {machine['device']}, {settings['date']}",
         "",
-        f"massact {machine['massact']} (commit {machine['commit']}); driver {machine['driver']}; "
+        f"{machine['massact']} (commit {machine['commit']}); driver {machine['driver']}; "
         f"torch {machine['torch']}, CUDA {machine['cuda']}, transformers {machine['transformers']}; "
         f"shape {settings['shape']}, {settings['dtype']}{', quick' if settings['quick'] else ''}.",
         "",
@@ -38,9 +38,9 @@ def ratios_table(rows: list[Ratio], judged: bool) -> list[str]:
 
 
 def parts_table(parts: list[dict]) -> list[str]:
-    cells = [("part", "passed", "failed", "not run", "measured", "seconds", "of")]
+    cells = [("part", "passed", "failed", "not judged", "not run", "measured", "seconds", "of")]
     for part in parts:
-        counts = [count(part["records"], kind) for kind in (PASSED, FAILED, NOT_RUN)]
+        counts = [count(part["records"], kind) for kind in (PASSED, FAILED, NOT_JUDGED, NOT_RUN)]
         measured = sum("measured" in record for record in part["records"])
         times = (f"{part['seconds']:.0f}", f"{part['budget']:.0f}")
         cells.append((part["name"], *map(str, counts), str(measured), *times))
@@ -67,7 +67,8 @@ def table(cells: list[tuple[str, ...]]) -> list[str]:
 def summary(document: dict) -> str:
     """Everything that did not pass is in it."""
     total = document["summary"]
-    text = f"{total['passed']} checks passed, {total['failed']} failed, {total['not_run']} not run; "
+    text = f"{total['passed']} checks passed, {total['failed']} failed, {total['not_judged']} not judged, "
+    text += f"{total['not_run']} not run; "
     text += f"{total['met']} targets met, {total['missed']} missed, {total['unmeasured']} not measured"
     if total["unfinished"]:
         text += f"; did not end: {', '.join(total['unfinished'])}"

@@ -1,6 +1,5 @@
 """massact beside its ceilings and beside PyTorch, as ratios, and what they should be (on a card)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import records
@@ -27,8 +26,12 @@ class Ratio:
         return self.ratio >= bound if direction == "at least" else self.ratio <= bound
 
 
-AT_LEAST: Callable = lambda bound: ("at least", bound)  # noqa: E731
-AT_MOST: Callable = lambda bound: ("at most", bound)  # noqa: E731
+def at_least(bound: float) -> tuple[str, float]:
+    return "at least", bound
+
+
+def at_most(bound: float) -> tuple[str, float]:
+    return "at most", bound
 
 
 class Measured:
@@ -36,6 +39,7 @@ class Measured:
 
     def __init__(self, found: list[dict]):
         self.by_name = {record["measured"]: record for record in found if "measured" in record}
+        self.notes = {record["noted"]: record["content"] for record in found if "noted" in record}
 
     def seconds(self, name: str) -> float | None:
         return self.by_name.get(name, {}).get("seconds")
@@ -79,18 +83,18 @@ def ratios(found: list[dict]) -> list[Ratio]:
     rows = [
         forward(measured),
         added_by_statistics(measured),
-        by_rate(measured, "existence-validation", "massact existence-validation", "reference", AT_LEAST(30)),
-        by_rate(measured, "existence-validation", "massact existence-validation", "torch best", AT_LEAST(5)),
+        by_rate(measured, "existence-validation", "massact existence-validation", "reference", at_least(30)),
+        by_rate(measured, "existence-validation", "massact existence-validation", "torch best", at_least(5)),
         by_rate(measured, "its pass, weights on the device", "massact forward_with_statistics", "torch best"),
         by_rate(measured, "bare forward", "massact forward", "torch best forward"),
-        by_rate(measured, "statistics", "massact statistics", "ceiling copy", AT_LEAST(0.7)),
+        by_rate(measured, "statistics", "massact statistics", "ceiling copy", at_least(0.7)),
         by_time(measured, "statistics", "massact statistics", "torch statistics"),
     ]
     for head_dim in (64, 128, 256):
         attention, twin = f"massact attention {head_dim}", f"torch attention {head_dim} "
-        rows.append(by_time(measured, f"attention, head_dim {head_dim}", attention, twin, AT_MOST(1.5)))
+        rows.append(by_time(measured, f"attention, head_dim {head_dim}", attention, twin, at_most(1.5)))
         sink = f"massact attention_sink {head_dim}"
-        rows.append(by_time(measured, f"with sink mass, head_dim {head_dim}", sink, twin, AT_MOST(2)))
+        rows.append(by_time(measured, f"with sink mass, head_dim {head_dim}", sink, twin, at_most(2)))
     rows.append(by_rate(measured, "copy", "massact copy", "ceiling copy"))
     for name in names:
         operation = name.removeprefix("massact ")
@@ -101,19 +105,19 @@ def ratios(found: list[dict]) -> list[Ratio]:
 
 def forward(measured: Measured) -> Ratio:
     """The time that the products of the pass take at the measured ceiling, over the pass's time."""
-    what, target = "bare forward, all products", AT_LEAST(0.75)
-    took, shape = measured.by_name.get("massact forward"), measured.by_name.get("shape")
+    what, target = "bare forward, all products", at_least(0.75)
+    seconds, done = measured.seconds("massact forward"), measured.notes.get("pass")
     ceiling = measured.rate("ceiling matmul")
-    if not (took and shape and ceiling):
+    if not (seconds and done and ceiling):
         return Ratio(what, None, None, "TFLOP/s", "ceiling matmul", None, target, "a part of it was not measured")
-    rate = shape["samples"] * sum(shape["flops"]) / 1e12 / took["seconds"]
+    rate = done["flops"] / 1e12 / seconds
     return Ratio(what, rate, ceiling, "TFLOP/s", "ceiling matmul", rate / ceiling, target)
 
 
 def added_by_statistics(measured: Measured) -> Ratio:
     """What the statistics of all layers add to a pass, as a share of it."""
     bare, observed = (measured.seconds(f"massact {name}") for name in ("forward", "forward_with_statistics"))
-    what, target = "statistics of all layers add", AT_MOST(0.01)
+    what, target = "statistics of all layers add", at_most(0.01)
     ratio = observed / bare - 1 if bare and observed else None
     reason = missing("massact forward", bare, "massact forward_with_statistics", observed)
     return Ratio(what, scaled(observed), scaled(bare), "ms", "massact forward", ratio, target, reason)
