@@ -31,7 +31,7 @@ fn times_the_operations_of_a_shape_and_passes_of_the_demo() {
     let document = bench(8, &[]);
     assert_eq!(document["shape"], "tiny");
     assert_eq!(document["model"]["name"], "demo");
-    assert_eq!(document["dtype"], "float32");
+    assert_eq!(document["compute_dtype"], "float32");
 
     // [16, 256] float32, read and written.
     let copy = named(&document, "copy")[0];
@@ -65,12 +65,11 @@ fn times_the_operations_of_a_shape_and_passes_of_the_demo() {
 
 #[test]
 fn a_pass_that_observes_nothing_still_runs_the_layers() {
-    // 200 tokens through six layers of width 128, and nothing else, on a machine of 1e12 FLOP/s.
     let document = bench(200, &["--parts=model"]);
-    let forward = named(&document, "forward")[0];
-    let seconds = forward["best_seconds"].as_f64().expect("seconds");
-    let products = 6 * 2 * 400 * 128 * (2 * 128 + 2 * 64 + 3 * 384);
-    assert!(seconds > products as f64 / 1e12, "{seconds}");
+    let seconds = |name| named(&document, name)[0]["best_seconds"].as_f64();
+    let (bare, observed) = (seconds("forward"), seconds("forward_with_statistics"));
+    // Statistics are a small part of a pass; the embedding alone would be a hundredth of it.
+    assert!(bare > observed.map(|observed| observed / 5.0), "{document}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ import torch
 import tensors_file
 from shapes import TENSORS
 
+
 def write_checkpoint(config: dict, stored_dtype: str, folder: Path, device: str = "cpu") -> None:
     """config.json, weights as libraries initialise them, and the tokenizer."""
     folder.mkdir(parents=True)

@@ -59,7 +59,7 @@ fn token_ids(sequences: usize, tokens: usize, vocabulary: usize) -> Vec<Vec<u32>
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // The upper bits are the random ones.
-        (u64::from(state) * vocabulary as u64 >> 32) as u32
+        ((u64::from(state) * vocabulary as u64) >> 32) as u32
     };
     (0..sequences)
         .map(|_| (0..tokens).map(|_| next()).collect())

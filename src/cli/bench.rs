@@ -5,16 +5,17 @@ use serde_json::json;
 
 use super::{
     args::{ModelArgs, positive},
-    budget::budget,
+    budget::{available, budget},
     checkpoint,
+    device::{self, Device, on_device},
     existence_validation::significant,
 };
 use crate::{
-    backend::{Backend, cpu::Cpu},
+    backend::Backend,
     bench::{self, Bench, Effort, LEAST_TIME, Measurement, SHAPES, Shape},
     engine::Footprint,
     error::{Error, Result},
-    model::{Model, dtype::DType},
+    model::Model,
     progress::Progress,
     report::{
         run::{Build, Host},
@@ -71,18 +72,23 @@ fn shape(name: &str) -> Result<Shape, String> {
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let progress = Progress::new(args.quiet);
-    let checkpoint = checkpoint::open(&args.model, progress)?;
-    let bench = Bench {
-        backend: &Cpu::new(),
-        dtype: DType::Float32,
-        sequences: args.sequences,
-        tokens: args.tokens,
-        effort: Effort {
-            repetitions: args.repetitions,
-            least: LEAST_TIME,
-        },
-    };
-    let found = measure(args, &bench, &checkpoint.model)?;
+    let opened = device::open(&args.model.device, progress)?;
+    let (name, revision) = (&args.model.pretrained, &args.model.revision);
+    let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+    let device = opened.for_model(&args.model.device, &checkpoint.model)?;
+    let found = on_device!(&device, backend => {
+        let bench = Bench {
+            backend,
+            dtype: device.activations(),
+            sequences: args.sequences,
+            tokens: args.tokens,
+            effort: Effort {
+                repetitions: args.repetitions,
+                least: LEAST_TIME,
+            },
+        };
+        measure(args, &device, &bench, &checkpoint.model)?
+    });
     if !args.json {
         return table(&found).print();
     }
@@ -94,8 +100,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
             option_env!("MASSACT_RUSTC"),
             option_env!("MASSACT_TARGET"),
         ),
-        "device": "cpu",
-        "dtype": bench.dtype,
+        "device": device.name(),
+        "card": device.card(),
+        "compute_dtype": device.arithmetic(),
         "host": Host::current(),
         "shape": wanted(Part::Operations).then_some(args.shape.name),
         "model": wanted(Part::Model).then_some(&checkpoint.record),
@@ -108,18 +115,21 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
 
 fn measure<B: Backend>(
     args: &BenchArgs,
+    device: &Device,
     bench: &Bench<'_, B>,
     model: &Model,
 ) -> Result<Vec<Measurement>> {
-    let budget = budget(None);
     let mut found = Vec::new();
     if args.parts.contains(&Part::Operations) {
-        fits("--shape", bench.memory(args.shape), budget)?;
+        // Their operands are made on the host.
+        let budget = budget(None, available());
+        fits("the operations", bench.memory(args.shape), budget)?;
         found.extend(bench::operations(bench, args.shape)?);
     }
     if args.parts.contains(&Part::Model) {
         let footprint = Footprint::of::<B>(&model.spec, args.tokens, 0);
-        fits("--pretrained", footprint.total(args.sequences), budget)?;
+        let budget = device.memory_budget(None);
+        fits("the model", footprint.total(args.sequences), budget)?;
         found.extend(bench::passes(bench, model)?);
     }
     Ok(found)
@@ -132,7 +142,7 @@ fn fits(what: &str, needed: u64, budget: u64) -> Result<()> {
     }
     let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let (needed, budget) = (gigabytes(needed), gigabytes(budget));
-    let reason = format!("takes about {needed} of memory here, {budget} are available");
+    let reason = format!("about {needed} of memory are needed, {budget} are available");
     Err(Error::usage(what, reason).remedy("use fewer --sequences or --tokens"))
 }
 

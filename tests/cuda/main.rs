@@ -6,6 +6,7 @@ mod operations;
 mod planted;
 mod precision;
 mod selftest;
+mod speed;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;

@@ -27,11 +27,11 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path += [str(TOOLS), str(TOOLS / "make_checkpoints")]
 
-from job import ROOT, Job  # noqa: E402
+from job import Job, last_line  # noqa: E402
 from records import FAILED, NOT_JUDGED, NOT_RUN, PASSED, Records, read  # noqa: E402
 from report import count, markdown  # noqa: E402
 from side_by_side import commit  # noqa: E402
-from targets import ratios, verdict  # noqa: E402
+from targets import Ratio, ratios, verdict  # noqa: E402
 
 # Seconds of each part; nine minutes at most, in all.
 BUDGETS = {
@@ -50,16 +50,16 @@ def run_part(name: str, arguments: argparse.Namespace) -> dict:
     budget = BUDGETS[name]
     with tempfile.TemporaryDirectory() as folder:
         records = Path(folder) / "records"
-        command = [sys.executable, __file__, "--massact", str(arguments.massact), "--device", arguments.device]
-        command += ["--part", name, "--records", str(records), *(["--quick"] if arguments.quick else [])]
+        command = [sys.executable, __file__, "--part", name, "--records", str(records)]
+        command += ["--massact", str(arguments.massact), "--device", arguments.device]
+        command += ["--quick"] if arguments.quick else []
         began = time.monotonic()
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         try:
             _, said = process.communicate(timeout=budget)
-            lines = said.strip().splitlines()
-            ended = "done" if process.returncode == 0 else f"failed: {lines[-1] if lines else process.returncode}"
+            ended = "done" if process.returncode == 0 else f"failed: {last_line(said)}"
         except subprocess.TimeoutExpired:
             # With the programs that it started.
             os.killpg(process.pid, signal.SIGKILL)
@@ -119,7 +119,7 @@ def installed(package: str) -> str | None:
         return None
 
 
-def summarise(parts: list[dict], verdicts: list[str]) -> dict:
+def summarise(parts: list[dict], rows: list[Ratio], verdicts: list[str]) -> dict:
     records = [record for part in parts for record in part["records"]]
     return {
         "passed": count(records, PASSED),
@@ -128,7 +128,7 @@ def summarise(parts: list[dict], verdicts: list[str]) -> dict:
         "not_run": count(records, NOT_RUN),
         "met": verdicts.count("met"),
         "missed": verdicts.count("missed"),
-        "unmeasured": verdicts.count(NOT_RUN),
+        "unmeasured": sum(row.target is not None and row.ratio is None for row in rows),
         "unfinished": [part["name"] for part in parts if part["ended"] != "done"],
     }
 
@@ -172,7 +172,7 @@ def main() -> None:
             "shape": notes.get("pass", {}).get("shape"),
             "judged": judged,
         },
-        "summary": summarise(parts, verdicts),
+        "summary": summarise(parts, rows, verdicts),
         "ratios": [vars(row) | {"verdict": result} for row, result in zip(rows, verdicts, strict=True)],
         "parts": parts,
     }

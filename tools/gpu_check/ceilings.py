@@ -1,8 +1,8 @@
 """What the device can do at most: copies and matrix products of PyTorch."""
 
 import torch
-from clock import seconds
 
+from clock import seconds
 from job import Job
 from records import Records
 

@@ -12,7 +12,9 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def seconds(call: Callable[[], object], device: str, repetitions: int = 5, least: float = 0.02) -> tuple[float, float]:
+def seconds(
+    call: Callable[[], object], device: str, repetitions: int = 5, least: float = 0.02
+) -> tuple[float, float]:
     """Of one call: best and median of some repetitions, each of as many calls as take `least` seconds.
 
     As massact's own bench does it.

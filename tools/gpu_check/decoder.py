@@ -8,9 +8,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import tensors_file
 import torch
 from torch.nn import functional
+
+import tensors_file
 
 
 def eager(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -67,15 +68,15 @@ class Llama:
         return x + self.mlp(f"{name}.mlp", self.norm(f"{name}.post_attention_layernorm", x))
 
     def norm(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        return functional.rms_norm(x, x.shape[-1:], self.weights[f"{name}.weight"], self.config["rms_norm_eps"])
+        weight = self.weights[f"{name}.weight"]
+        return functional.rms_norm(x, weight.shape, weight, self.config["rms_norm_eps"])
 
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return functional.linear(x, self.weights[f"{name}.weight"])
 
     def attention(self, name: str, x: torch.Tensor, attend: Callable, rotation: tuple) -> torch.Tensor:
-        q, k, v = (
-            self.linear(f"{name}.{part}_proj", x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in "qkv"
-        )
+        projected = (self.linear(f"{name}.{part}_proj", x) for part in "qkv")
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in projected)
         q, k = rotate(q, *rotation), rotate(k, *rotation)
         groups = self.heads // k.shape[1]
         if groups > 1:

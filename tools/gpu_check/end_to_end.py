@@ -12,15 +12,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import torch
+
 from clock import synchronise
 from decoder import Llama, eager, fused, products
 from job import Job
 from random_model import random_windows, write_checkpoint, write_text
 from records import Records
-from shapes import SHAPES
+from shapes import SHAPES, TENSORS
 from side_by_side import existence_validation, largest_difference
 
 TOP_K = 5
@@ -37,7 +39,7 @@ def run(job: Job, records: Records) -> None:
     else:
         shape, samples = "tiny", 4
     config, length = SHAPES[shape]
-    with tempfile.TemporaryDirectory(dir=room_for(config)) as folder:
+    with tempfile.TemporaryDirectory(dir=room_for(config, job.dtype)) as folder:
         checkpoint, text = Path(folder) / shape, Path(folder) / "text.txt"
         began = time.perf_counter()
         write_checkpoint(config, job.dtype, checkpoint, job.device)
@@ -59,12 +61,12 @@ def run(job: Job, records: Records) -> None:
         run_reference(job, records, checkpoint, windows)
 
 
-def room_for(config: dict) -> str | None:
+def room_for(config: dict, dtype: str) -> str | None:
     """Memory if it holds the checkpoint twice over, else where temporary files go."""
-    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
-    values = (4 * hidden + 3 * config["intermediate_size"]) * hidden * layers + 2 * hidden * config["vocab_size"]
+    values = sum(map(prod, TENSORS[config["model_type"]](config).values()))
     shared = Path("/dev/shm")
-    return str(shared) if shared.is_dir() and shutil.disk_usage(shared).free > 8 * values else None
+    fits = shared.is_dir() and shutil.disk_usage(shared).free > 2 * values * getattr(torch, dtype).itemsize
+    return str(shared) if fits else None
 
 
 # --- massact ----------------------------------------------------------------------------
@@ -130,7 +132,8 @@ def run_reference(job: Job, records: Records, checkpoint: Path, windows: list) -
     """Sequence by sequence, until its share of the time is used up; the rate is per token."""
     name = "transformers" if importlib.util.find_spec("transformers") else "plain torch"
     if name == "plain torch":
-        records.not_run("transformers' model", "transformers is not installed; the plain decoder stands in for it")
+        reason = "transformers is not installed; the plain decoder stands in for it"
+        records.not_run("transformers' model", reason)
     forward, loaded = timed(lambda: reference_model(name, job, checkpoint), job)
     forward(windows[0][:8])  # Warms up.
     began = time.perf_counter()

@@ -43,7 +43,8 @@ class Job:
         """What massact prints with --json. Ends the part if it fails."""
         done = self.run(*arguments, "--json")
         if done.returncode:
-            raise RuntimeError(f"massact {arguments[0]} ended with {done.returncode}: {last_line(done.stderr)}")
+            reason = f"ended with {done.returncode}: {last_line(done.stderr)}"
+            raise RuntimeError(f"massact {arguments[0]} {reason}")
         return json.loads(done.stdout)
 
 

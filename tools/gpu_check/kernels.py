@@ -1,11 +1,12 @@
 """massact's operations beside PyTorch's, at the same sizes: `massact bench` and its twins here."""
 
 import torch
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
 from clock import seconds
 from job import Job
 from records import Records
-from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 TOP_K = 5
 # The fused ones; the CPU has its own flash attention.
@@ -25,9 +26,8 @@ def run(job: Job, records: Records) -> None:
     for ours in document["measurements"]:
         name, sizes = title(ours), ours["shape"]
         work = ours["rate"] * ours["best_seconds"]
-        records.measured(
-            f"massact {name}", ours["best_seconds"], work, ours["unit"], median=ours["median_seconds"], sizes=sizes
-        )
+        best, median = ours["best_seconds"], ours["median_seconds"]
+        records.measured(f"massact {name}", best, work, ours["unit"], median=median, sizes=sizes)
         if ours["name"] not in TWINS:
             continue
         for variant, call in TWINS[ours["name"]](job, sizes):

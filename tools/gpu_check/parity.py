@@ -17,8 +17,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import tensors_file
 import torch
+
+import tensors_file
 from job import ROOT, Job
 from records import Records
 
@@ -132,7 +133,7 @@ def rms(values: torch.Tensor) -> float:
 
 
 def map_errors(ours: dict, folder: Path) -> dict[str, float]:
-    """As `errors`, of the attention maps. A missing map, or one hidden elsewhere, is wrong without measure."""
+    """As `errors`, of the attention maps; a missing map, or one hidden elsewhere, is infinitely wrong."""
     found = {"attention_logits": 0.0, "attention_probs": 0.0}
     theirs = dict(tensors_file.read(folder / "reference.safetensors"))
     if ours.keys() != theirs.keys():
@@ -184,7 +185,8 @@ def judge_16_bit(
         judge(records, name, found, STATED_BOUNDS)
         return []
     theirs = in_roundings(errors(theirs, reference["sequences"]), rounding)
-    judge(records, name, found, {quantity: ONE_CHECKPOINT * max(error, 1) for quantity, error in theirs.items()})
+    allowed = {quantity: ONE_CHECKPOINT * max(error, 1) for quantity, error in theirs.items()}
+    judge(records, name, found, allowed)
     return [(found, theirs)]
 
 

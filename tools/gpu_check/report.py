@@ -20,8 +20,9 @@ def markdown(document: dict, rows: list[Ratio]) -> str:
     lines += ["", *parts_table(document["parts"]), ""]
     for part in document["parts"]:
         for record in part["records"]:
-            if record.get("verdict") in (FAILED, NOT_RUN):
-                lines.append(f"- {part['name']}: {record['check']}: {record['verdict'].upper()}: {record['detail']}")
+            result = record.get("verdict")
+            if result in (FAILED, NOT_RUN):
+                lines.append(f"- {part['name']}, {record['check']}: {result.upper()}: {record['detail']}")
         if part["ended"] != "done":
             lines.append(f"- {part['name']}: {part['ended'].upper()}")
     return "\n".join(lines).rstrip() + "\n\n" + summary(document) + "\n"
@@ -60,7 +61,8 @@ def number(value: float | None, unit: str = "") -> str:
 def table(cells: list[tuple[str, ...]]) -> list[str]:
     """Markdown that is aligned in a terminal too."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    aligned = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    lines = ["| " + " | ".join(row) + " |" for row in aligned]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 

@@ -24,7 +24,8 @@ def find() -> str | None:
     homes += [f"{sysconfig.get_path('purelib')}/nvidia/cu13"]
     places = [Path(home) for home in homes if home]
     found = [shutil.which("compute-sanitizer")]
-    found += [str(place / folder / "compute-sanitizer") for place in places for folder in ("bin", "compute-sanitizer")]
+    for place in places:
+        found += [str(place / folder / "compute-sanitizer") for folder in ("bin", "compute-sanitizer")]
     return next((path for path in found if path and Path(path).is_file()), None)
 
 

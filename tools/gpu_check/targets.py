@@ -1,6 +1,6 @@
 """massact beside its ceilings and beside PyTorch, as ratios, and what they should be (on a card)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import records
 
@@ -47,33 +47,38 @@ class Measured:
     def rate(self, name: str) -> float | None:
         return self.by_name.get(name, {}).get("rate")
 
-    def fastest(self, start: str) -> tuple[str, float] | None:
-        """The variant of a twin that takes least time."""
-        found = [(name, record["seconds"]) for name, record in self.by_name.items() if name.startswith(start)]
+    def fastest(self, name: str) -> tuple[str, float] | None:
+        """The one of this name, or its variant, that takes least time."""
+        found = [
+            (variant, record["seconds"])
+            for variant, record in self.by_name.items()
+            if variant == name or variant.startswith(f"{name} ")
+        ]
         return min(found, key=lambda one: one[1], default=None)
 
 
 def by_rate(measured: Measured, what: str, ours: str, beside: str, target=None) -> Ratio:
     """How many times as fast."""
-    own, other = measured.rate(ours), measured.rate(beside)
     unit = measured.by_name.get(ours, {}).get("unit", "")
-    return Ratio(what, own, other, unit, beside, own / other if own and other else None, target, missing(ours, own, beside, other))
+    return compared(what, ours, measured.rate(ours), beside, measured.rate(beside), unit, target)
 
 
 def by_time(measured: Measured, what: str, ours: str, beside: str, target=None) -> Ratio:
     """How many times as long as the fastest variant of `beside`."""
-    own, twin = measured.seconds(ours), measured.fastest(beside)
-    name, other = twin or (beside, None)
-    ratio = own / other if own and other else None
-    return Ratio(what, scaled(own), scaled(other), "ms", name, ratio, target, missing(ours, own, beside, other))
+    name, seconds = measured.fastest(beside) or (beside, None)
+    own, other = milliseconds(measured.seconds(ours)), milliseconds(seconds)
+    return compared(what, ours, own, name, other, "ms", target)
 
 
-def scaled(seconds: float | None) -> float | None:
+def compared(what: str, ours: str, own: float | None, beside: str, other: float | None, unit: str, target):
+    """The line of two values, either of which may be missing."""
+    missing = [name for name, value in ((ours, own), (beside, other)) if not value]
+    reason = f"not measured: {', '.join(missing)}" if missing else ""
+    return Ratio(what, own, other, unit, beside, None if missing else own / other, target, reason)
+
+
+def milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1e3
-
-
-def missing(ours: str, own: float | None, beside: str, other: float | None) -> str:
-    return "; ".join(f"{name} was not measured" for name, value in ((ours, own), (beside, other)) if not value)
 
 
 def ratios(found: list[dict]) -> list[Ratio]:
@@ -91,7 +96,7 @@ def ratios(found: list[dict]) -> list[Ratio]:
         by_time(measured, "statistics", "massact statistics", "torch statistics"),
     ]
     for head_dim in (64, 128, 256):
-        attention, twin = f"massact attention {head_dim}", f"torch attention {head_dim} "
+        attention, twin = f"massact attention {head_dim}", f"torch attention {head_dim}"
         rows.append(by_time(measured, f"attention, head_dim {head_dim}", attention, twin, at_most(1.5)))
         sink = f"massact attention_sink {head_dim}"
         rows.append(by_time(measured, f"with sink mass, head_dim {head_dim}", sink, twin, at_most(2)))
@@ -104,23 +109,19 @@ def ratios(found: list[dict]) -> list[Ratio]:
 
 
 def forward(measured: Measured) -> Ratio:
-    """The time that the products of the pass take at the measured ceiling, over the pass's time."""
-    what, target = "bare forward, all products", at_least(0.75)
+    """The rate of all products of the pass beside the measured ceiling."""
     seconds, done = measured.seconds("massact forward"), measured.notes.get("pass")
+    rate = done["flops"] / 1e12 / seconds if seconds and done else None
     ceiling = measured.rate("ceiling matmul")
-    if not (seconds and done and ceiling):
-        return Ratio(what, None, None, "TFLOP/s", "ceiling matmul", None, target, "a part of it was not measured")
-    rate = done["flops"] / 1e12 / seconds
-    return Ratio(what, rate, ceiling, "TFLOP/s", "ceiling matmul", rate / ceiling, target)
+    what = "bare forward, all products"
+    return compared(what, "massact forward", rate, "ceiling matmul", ceiling, "TFLOP/s", at_least(0.75))
 
 
 def added_by_statistics(measured: Measured) -> Ratio:
     """What the statistics of all layers add to a pass, as a share of it."""
-    bare, observed = (measured.seconds(f"massact {name}") for name in ("forward", "forward_with_statistics"))
-    what, target = "statistics of all layers add", at_most(0.01)
-    ratio = observed / bare - 1 if bare and observed else None
-    reason = missing("massact forward", bare, "massact forward_with_statistics", observed)
-    return Ratio(what, scaled(observed), scaled(bare), "ms", "massact forward", ratio, target, reason)
+    what, ours = "statistics of all layers add", "massact forward_with_statistics"
+    row = by_time(measured, what, ours, "massact forward", at_most(0.01))
+    return row if row.ratio is None else replace(row, ratio=row.ratio - 1)
 
 
 def verdict(row: Ratio, judged: bool) -> str:
