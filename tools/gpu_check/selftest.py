@@ -17,8 +17,9 @@ def run(job: Job, records: Records) -> None:
         records.check("selftest", False, f"ended with {done.returncode}: {last_line(done.stderr)}")
         return
     for check in document["checks"]:
-        # What failed on the way has no error.
-        detail = check.get("failure") or f"error {check['error']:.1e}, allowed {check['allowed']:.1e}"
+        # JSON has no infinity and no NaN.
+        error = float("nan") if check["error"] is None else check["error"]
+        detail = check.get("failure") or f"error {error:.1e}, allowed {check['allowed']:.1e}"
         records.check(f"{check['name']}, {check['dtype']}", check["passed"], detail)
     good = document["good"] and done.returncode == 0
     records.check("this card is good", good, f"exit code {done.returncode}")
