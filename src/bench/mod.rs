@@ -34,8 +34,6 @@ const STATISTICS: StatisticsRequest = StatisticsRequest {
 pub struct Bench<'b, B> {
     /// The device.
     pub backend: &'b B,
-    /// Type of the activations on it.
-    pub dtype: DType,
     /// Sequences that are computed together.
     pub sequences: usize,
     /// Tokens of each.
@@ -70,6 +68,7 @@ impl<B: Backend> Bench<'_, B> {
     fn measurement(
         &self,
         name: &'static str,
+        dtype: DType,
         shape: Vec<(&'static str, usize)>,
         work: Work,
         times: Times,
@@ -83,7 +82,7 @@ impl<B: Backend> Bench<'_, B> {
         Measurement {
             name,
             shape,
-            dtype: self.dtype,
+            dtype,
             calls: times.calls,
             best_seconds,
             median_seconds: times.median.as_secs_f64(),
@@ -114,7 +113,7 @@ pub struct Measurement {
     /// Its sizes by name.
     #[serde(serialize_with = "as_map")]
     pub shape: Vec<(&'static str, usize)>,
-    /// Type of the activations.
+    /// Type of the tensors it reads.
     pub dtype: DType,
     /// Calls between two looks at the clock.
     pub calls: usize,

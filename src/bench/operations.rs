@@ -5,13 +5,14 @@ use std::{hint::black_box, slice};
 
 use super::{
     Bench, Measurement, STATISTICS, Work,
-    clock::{Call, Times, time},
+    clock::{Call, time},
     noise,
 };
 use crate::{
-    backend::{AttentionCapture, AttentionRequest, Backend, NormWeights},
+    backend::{AttentionCapture, AttentionRequest, Backend, NormWeights, Target},
     error::Result,
     model::{
+        dtype::DType,
         spec::{Activation, NormKind},
         weights::{AssembledMatrix, WeightMatrix},
     },
@@ -61,10 +62,11 @@ const MAP_TOKENS: usize = 1024;
 /// Times every operation at the widths of `shape`.
 pub fn operations<B: Backend>(bench: &Bench<'_, B>, shape: Shape) -> Result<Vec<Measurement>> {
     let mut found = vec![
-        copy(bench, shape)?,
-        statistics(bench, shape)?,
-        norm(bench, shape)?,
-        gated_activation(bench, shape)?,
+        copy(bench, shape.hidden)?,
+        statistics(bench, shape.hidden)?,
+        norm(bench, shape.hidden)?,
+        add_norm(bench, shape.hidden)?,
+        gated_activation(bench, shape.inner)?,
     ];
     for (columns, out) in [
         (shape.hidden, shape.hidden),
@@ -81,95 +83,142 @@ pub fn operations<B: Backend>(bench: &Bench<'_, B>, shape: Shape) -> Result<Vec<
 }
 
 impl<B: Backend> Bench<'_, B> {
-    fn tensor(&self, columns: usize) -> Result<B::Tensor> {
+    /// A residual stream.
+    fn stream(&self, columns: usize) -> Result<B::Tensor> {
         let rows = self.rows();
         self.backend.upload(rows, columns, noise(rows * columns))
     }
 
-    fn bytes(&self, columns: usize) -> usize {
-        self.rows() * columns * self.dtype.size()
+    /// A tensor of these values, normalised, as the parts of a layer have it.
+    fn part(&self, columns: usize, values: Vec<f32>) -> Result<B::Tensor> {
+        let stream = self.backend.upload(self.rows(), columns, values)?;
+        let norm = rms_norm(columns, None);
+        self.backend.norm(&stream, &norm, Target::Part)
     }
 
-    fn time(&self, call: &mut Call<'_>) -> Result<Times> {
+    /// Bytes of a residual stream.
+    fn stream_bytes(&self, columns: usize) -> usize {
+        self.rows() * columns * self.backend.precision().residual().size()
+    }
+
+    /// Bytes of a tensor inside a part.
+    fn part_bytes(&self, columns: usize) -> usize {
+        self.rows() * columns * self.backend.precision().arithmetic().size()
+    }
+
+    /// Measures something that moves the rows of a tensor.
+    fn rowwise(
+        &self,
+        name: &'static str,
+        dtype: DType,
+        columns: usize,
+        bytes: usize,
+        call: &mut Call<'_>,
+    ) -> Result<Measurement> {
         let [times] = time(self.backend, self.effort, [call])?;
-        Ok(times)
+        let sizes = vec![
+            ("sequences", self.sequences),
+            ("tokens", self.tokens),
+            ("columns", columns),
+        ];
+        Ok(self.measurement(name, dtype, sizes, Work::Bytes(bytes), times))
+    }
+}
+
+fn rms_norm<V>(width: usize, weight: Option<V>) -> NormWeights<V> {
+    NormWeights {
+        kind: NormKind::Rms,
+        width,
+        weight,
+        bias: None,
+        alpha: None,
+        epsilon: 1e-5,
     }
 }
 
 /// Read and written once.
-fn copy<B: Backend>(bench: &Bench<'_, B>, shape: Shape) -> Result<Measurement> {
-    let x = bench.tensor(shape.hidden)?;
-    let times = bench.time(&mut || bench.backend.duplicate(black_box(&x)).map(drop))?;
-    let sizes = vec![("rows", bench.rows()), ("columns", shape.hidden)];
-    let work = Work::Bytes(2 * bench.bytes(shape.hidden));
-    Ok(bench.measurement("copy", sizes, work, times))
+fn copy<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<Measurement> {
+    let x = bench.stream(width)?;
+    let dtype = bench.backend.precision().residual();
+    let bytes = 2 * bench.stream_bytes(width);
+    bench.rowwise("copy", dtype, width, bytes, &mut || {
+        bench.backend.duplicate(black_box(&x)).map(drop)
+    })
 }
 
 /// Exact median, top 5 and massive entries of each sequence, left on the device. Read once.
-fn statistics<B: Backend>(bench: &Bench<'_, B>, shape: Shape) -> Result<Measurement> {
-    let x = bench.tensor(shape.hidden)?;
+fn statistics<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<Measurement> {
+    let x = bench.stream(width)?;
     let rows = bench.sequences();
-    let times = bench.time(&mut || {
+    let dtype = bench.backend.precision().residual();
+    let bytes = bench.stream_bytes(width);
+    bench.rowwise("statistics", dtype, width, bytes, &mut || {
         let found = bench
             .backend
             .statistics(black_box(&x), &rows, &STATISTICS)?;
         drop(black_box(found));
         Ok(())
-    })?;
-    let sizes = vec![
-        ("sequences", bench.sequences),
-        ("tokens", bench.tokens),
-        ("columns", shape.hidden),
-    ];
-    let work = Work::Bytes(bench.bytes(shape.hidden));
-    Ok(bench.measurement("statistics", sizes, work, times))
+    })
 }
 
 /// Read and written once.
-fn norm<B: Backend>(bench: &Bench<'_, B>, shape: Shape) -> Result<Measurement> {
-    let x = bench.tensor(shape.hidden)?;
-    let norm = NormWeights {
-        kind: NormKind::Rms,
-        width: shape.hidden,
-        weight: Some(bench.backend.vector(noise(shape.hidden))?),
-        bias: None,
-        alpha: None,
-        epsilon: 1e-5,
-    };
-    let times = bench.time(&mut || bench.backend.norm(black_box(&x), &norm).map(drop))?;
-    let sizes = vec![("rows", bench.rows()), ("columns", shape.hidden)];
-    let work = Work::Bytes(2 * bench.bytes(shape.hidden));
-    Ok(bench.measurement("norm", sizes, work, times))
+fn norm<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<Measurement> {
+    let x = bench.stream(width)?;
+    let norm = rms_norm(width, Some(bench.backend.vector(noise(width))?));
+    let dtype = bench.backend.precision().residual();
+    let bytes = bench.stream_bytes(width) + bench.part_bytes(width);
+    bench.rowwise("norm", dtype, width, bytes, &mut || {
+        let out = bench.backend.norm(black_box(&x), &norm, Target::Part)?;
+        drop(black_box(out));
+        Ok(())
+    })
 }
 
-/// `silu(gate) * up` as the layer computes it; two tensors read, one written.
-fn gated_activation<B: Backend>(bench: &Bench<'_, B>, shape: Shape) -> Result<Measurement> {
+/// What a part gave is added to the stream, and the sum normalised for the next part: two streams read,
+/// one written, and the part's input.
+fn add_norm<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<Measurement> {
+    let mut x = bench.stream(width)?;
+    let output = bench.stream(width)?;
+    let norm = rms_norm(width, Some(bench.backend.vector(noise(width))?));
+    let dtype = bench.backend.precision().residual();
+    let bytes = 3 * bench.stream_bytes(width) + bench.part_bytes(width);
+    bench.rowwise("add_norm", dtype, width, bytes, &mut || {
+        let out = bench.backend.add_norm(&mut x, black_box(&output), &norm)?;
+        drop(black_box(out));
+        Ok(())
+    })
+}
+
+/// `silu(gate) * up`; two tensors read, one written.
+fn gated_activation<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<Measurement> {
+    let values = bench.rows() * width;
     // Zeros, which stay what they are: other numbers would shrink, call by call, to subnormal ones.
-    let zeros = vec![0.0; bench.rows() * shape.inner];
-    let mut gate = bench.backend.upload(bench.rows(), shape.inner, zeros)?;
-    let up = bench.tensor(shape.inner)?;
-    let times = bench.time(&mut || {
-        bench.backend.activate(&mut gate, Activation::Silu)?;
-        bench.backend.multiply(&mut gate, black_box(&up))
-    })?;
-    let sizes = vec![("rows", bench.rows()), ("columns", shape.inner)];
-    let work = Work::Bytes(3 * bench.bytes(shape.inner));
-    Ok(bench.measurement("gated_activation", sizes, work, times))
+    let mut gate = bench.part(width, vec![0.0; values])?;
+    let up = bench.part(width, noise(values))?;
+    let dtype = bench.backend.precision().arithmetic();
+    let bytes = 3 * bench.part_bytes(width);
+    bench.rowwise("gated_activation", dtype, width, bytes, &mut || {
+        let activation = Activation::Silu;
+        bench.backend.gate(&mut gate, black_box(&up), activation)
+    })
 }
 
 /// `[rows, columns] x [columns, out]`.
 fn product<B: Backend>(bench: &Bench<'_, B>, columns: usize, out: usize) -> Result<Measurement> {
-    let x = bench.tensor(columns)?;
+    let x = bench.part(columns, noise(bench.rows() * columns))?;
     let weight = AssembledMatrix::from_f32(&noise(columns * out), out, columns);
     let weight = bench.backend.matrix(WeightMatrix::Assembled(weight))?;
-    let times = bench.time(&mut || {
-        let y = bench.backend.linear(black_box(&x), &weight, None)?;
+    let call: &mut Call<'_> = &mut || {
+        let (x, target) = (black_box(&x), Target::Part);
+        let y = bench.backend.linear(x, &weight, None, target)?;
         drop(black_box(y));
         Ok(())
-    })?;
+    };
+    let [times] = time(bench.backend, bench.effort, [call])?;
     let sizes = vec![("rows", bench.rows()), ("in", columns), ("out", out)];
     let work = Work::Flops(2 * bench.rows() * columns * out);
-    Ok(bench.measurement("product", sizes, work, times))
+    let dtype = bench.backend.precision().arithmetic();
+    Ok(bench.measurement("product", dtype, sizes, work, times))
 }
 
 /// Causal attention, in turns without capture, with what each key receives, and with mean maps of one
@@ -184,8 +233,8 @@ fn attention<B: Backend>(
     // Not the same values three times: a query would be nearest to its own key.
     let mut values = noise(3 * bench.rows() * columns);
     let mut next = || {
-        let rest = values.split_off(values.len() - bench.rows() * columns);
-        backend.upload(bench.rows(), columns, rest)
+        let own = values.split_off(values.len() - bench.rows() * columns);
+        bench.part(columns, own)
     };
     let (q, k, v) = (next()?, next()?, next()?);
     let rows = bench.sequences();
@@ -233,7 +282,8 @@ fn attention<B: Backend>(
         // A logit and its part in the output: two sums of head_dim products a visible key.
         let visible = sequences * tokens * (tokens + 1) / 2;
         let work = Work::Flops(4 * heads * head_dim * visible);
-        bench.measurement(name, sizes, work, times)
+        let dtype = backend.precision().arithmetic();
+        bench.measurement(name, dtype, sizes, work, times)
     };
     Ok([
         measurement("attention", bench.sequences, bench.tokens, plain),

@@ -45,7 +45,8 @@ pub fn passes<B: Backend>(bench: &Bench<'_, B>, model: &Model) -> Result<[Measur
             ("layers", spec.layers.len()),
             ("hidden", spec.hidden_size),
         ];
-        bench.measurement(name, sizes, Work::Tokens(bench.rows()), times)
+        let dtype = bench.backend.precision().arithmetic();
+        bench.measurement(name, dtype, sizes, Work::Tokens(bench.rows()), times)
     };
     Ok([
         measurement("forward", bare),

@@ -79,7 +79,6 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let found = on_device!(&device, backend => {
         let bench = Bench {
             backend,
-            dtype: device.activations(),
             sequences: args.sequences,
             tokens: args.tokens,
             effort: Effort {
@@ -127,7 +126,7 @@ fn measure<B: Backend>(
         found.extend(bench::operations(bench, args.shape)?);
     }
     if args.parts.contains(&Part::Model) {
-        let footprint = Footprint::of::<B>(&model.spec, args.tokens, 0);
+        let footprint = Footprint::of(bench.backend, &model.spec, args.tokens, 0);
         let budget = device.memory_budget(None);
         fits("the model", footprint.total(args.sequences), budget)?;
         found.extend(bench::passes(bench, model)?);

@@ -182,14 +182,6 @@ impl Device {
         }
     }
 
-    /// The type of the activations.
-    pub(super) fn activations(&self) -> DType {
-        match self {
-            Self::Cpu(_) => DType::Float32,
-            Self::Cuda(cuda) => cuda.dtype(),
-        }
-    }
-
     /// The type of the arithmetic, as run.json says it.
     pub(super) fn arithmetic(&self) -> String {
         match self {

@@ -57,9 +57,12 @@ def random_tensor(job: Job, *shape: int) -> torch.Tensor:
     return torch.randn(shape, device=job.device, dtype=getattr(torch, job.dtype))
 
 
+def rows(job: Job, sizes: dict) -> torch.Tensor:
+    return random_tensor(job, sizes["sequences"] * sizes["tokens"], sizes["columns"])
+
+
 def copy(job: Job, sizes: dict):
-    x = random_tensor(job, sizes["rows"], sizes["columns"])
-    yield "", x.clone
+    yield "", rows(job, sizes).clone
 
 
 def statistics(job: Job, sizes: dict):
@@ -76,12 +79,17 @@ def statistics(job: Job, sizes: dict):
 
 
 def norm(job: Job, sizes: dict):
-    x, weight = (random_tensor(job, *shape, sizes["columns"]) for shape in ((sizes["rows"],), ()))
+    x, weight = rows(job, sizes), random_tensor(job, sizes["columns"])
     yield "", lambda: functional.rms_norm(x, weight.shape, weight, 1e-5)
 
 
+def add_norm(job: Job, sizes: dict):
+    x, other, weight = rows(job, sizes), rows(job, sizes), random_tensor(job, sizes["columns"])
+    yield "", lambda: functional.rms_norm(x.add_(other), weight.shape, weight, 1e-5)
+
+
 def gated_activation(job: Job, sizes: dict):
-    gate, up = (random_tensor(job, sizes["rows"], sizes["columns"]) for _ in range(2))
+    gate, up = rows(job, sizes), rows(job, sizes)
     yield "", lambda: functional.silu(gate).mul_(up)
 
 
@@ -109,6 +117,7 @@ TWINS = {
     "copy": copy,
     "statistics": statistics,
     "norm": norm,
+    "add_norm": add_norm,
     "gated_activation": gated_activation,
     "product": product,
     "attention": attention,

@@ -103,7 +103,7 @@ def ratios(found: list[dict]) -> list[Ratio]:
     rows.append(by_rate(measured, "copy", "massact copy", "ceiling copy"))
     for name in names:
         operation = name.removeprefix("massact ")
-        if operation != name and operation.startswith(("norm", "gated_activation", "product")):
+        if operation != name and operation.startswith(("norm", "add_norm", "gated_activation", "product")):
             rows.append(by_time(measured, operation.replace("_", " "), name, f"torch {operation}"))
     return rows
 
