@@ -1,11 +1,16 @@
 """Train the demo architecture in six variants, which differ in nothing else.
 
-    python tools/train_ablation --work DIR --out OUT --steps 220 [VARIANT ...]
+    python tools/train_ablation --work DIR --out OUT --steps 1600 [VARIANT ...]
 
 Needs DIR/train.txt, DIR/val.txt and DIR/tokenizer.json as the demo does (see
-train_demo/gather_corpus.py and train_tokenizer.py), or DIR/train.npy and DIR/val.npy made
-from them. All variants see the same windows in the same order and start from the same seed.
-Each is saved to OUT/<variant> in the layout of transformers, with the tokenizer and a log.
+train_demo/gather_corpus.py and train_tokenizer.py). All variants see the same windows in the same
+order and start from the same seed. Each is saved to OUT/<variant> in the layout of transformers,
+with the tokenizer and a log.
+
+The variants take turns of TURN steps, so that all are equally far at any time, and their states are
+kept under OUT/states: a later call resumes. The learning rate is constant until the last fifth, so a
+run that must end early is resumed with fewer --steps and is then what it would have been with those
+from the start, as long as the new last fifth has not begun.
 
 Variants: baseline; kv-bias (an extra learned key and value per head); dyt (DyT in the place of
 every norm, and a learned factor on the embedding); tvr (target variance rescaling every 50
@@ -14,7 +19,6 @@ steps); kv-bias-tvr; dyt-tvr.
 
 import argparse
 import json
-import math
 import shutil
 import sys
 import time
@@ -23,37 +27,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM, logging
+from transformers import LlamaForCausalLM, logging
 
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path += [str(TOOLS), str(TOOLS / "train_demo")]
 
-from data import BOS, EOS, even_windows, random_windows, token_stream  # noqa: E402
+from data import even_windows, random_windows, token_stream  # noqa: E402
 from rescaling import rescale  # noqa: E402
+from train import CONFIG, PEAK_LR, SEED, mean_nll  # noqa: E402
 from variants import add_extra_key, replace_norms, scale_embedding  # noqa: E402
 
-SEED = 20240
-PEAK_LR = 2e-3
-WARM_UP_STEPS = 50
-SEQUENCES, LENGTH = 8, 256
+WARM_UP_STEPS = 100
+SEQUENCES, LENGTH = 4, 256
 RESCALE_EVERY = 50
-LOG_EVERY = 55
-
-CONFIG = LlamaConfig(
-    vocab_size=2048,
-    hidden_size=128,
-    intermediate_size=384,
-    num_hidden_layers=6,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=512,
-    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-    rms_norm_eps=1e-5,
-    tie_word_embeddings=False,
-    bos_token_id=BOS,
-    eos_token_id=EOS,
-)
+TURN = 100
 
 
 @dataclass(frozen=True)
@@ -88,64 +75,77 @@ def build(variant: Variant) -> LlamaForCausalLM:
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down to a tenth of the peak."""
-    if step < WARM_UP_STEPS:
-        return PEAK_LR * (step + 1) / WARM_UP_STEPS
-    progress = (step - WARM_UP_STEPS) / max(1, steps - WARM_UP_STEPS)
-    return PEAK_LR * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def mean_nll(model, windows: torch.Tensor) -> torch.Tensor:
-    """Mean next-token negative log-likelihood in nats."""
-    logits = model(windows, use_cache=False).logits
-    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
+    """Linear warm-up, then constant, and linear towards zero in the last fifth."""
+    return PEAK_LR * min(1.0, (step + 1) / WARM_UP_STEPS, 5 * (steps - step) / steps)
 
 
 @torch.no_grad()
 def held_out_nll(model, windows: torch.Tensor) -> float:
-    """The same, a few windows at a time."""
-    parts = windows.split(SEQUENCES)
+    """Mean NLL of windows, a few at a time."""
+    parts = windows.split(8)
     return sum(mean_nll(model, part).item() * len(part) for part in parts) / len(windows)
 
 
-def train(name: str, work: Path, out: Path, steps: int) -> None:
-    """Trains one variant and saves it."""
-    variant = VARIANTS[name]
-    stream = token_stream(work, "train")
-    held_out = even_windows(token_stream(work, "val"), 24, LENGTH)
-    model = build(variant)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.0)
-    log, started = [], time.time()
-    for step in range(steps):
-        rng = np.random.default_rng([SEED, step])
-        windows = random_windows(stream, SEQUENCES, LENGTH, rng)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
-        loss = mean_nll(model, windows)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        done = step + 1
-        if variant.rescale_to is not None and done % RESCALE_EVERY == 0:
-            rescale(model.model.layers, variant.rescale_to)
-        if done % LOG_EVERY == 0 or done == steps:
-            entry = {"step": done, "train": loss.item(), "held_out": held_out_nll(model, held_out)}
-            log.append(entry | {"seconds": round(time.time() - started)})
-            print(name, json.dumps(log[-1]), flush=True)
-    folder = out / name
-    model.save_pretrained(folder)
-    shutil.copy(work / "tokenizer.json", folder / "tokenizer.json")
-    (folder / "log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+class Run:
+    """A variant in training."""
+
+    def __init__(self, name: str, out: Path):
+        self.name, self.variant = name, VARIANTS[name]
+        self.model = build(self.variant)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.0
+        )
+        self.step, self.seconds, self.log = 0, 0.0, []
+        self.file = out / "states" / f"{name}.pt"
+        if self.file.exists():
+            state = torch.load(self.file)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
+
+    def turn(self, stream: np.ndarray, held_out: torch.Tensor, steps: int) -> None:
+        """Up to TURN more steps."""
+        started = time.time()
+        for step in range(self.step, min(self.step + TURN, steps)):
+            windows = random_windows(stream, SEQUENCES, LENGTH, np.random.default_rng([SEED, step]))
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(step, steps)
+            loss = mean_nll(self.model, windows)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.step = step + 1
+            if self.variant.rescale_to is not None and self.step % RESCALE_EVERY == 0:
+                rescale(self.model.model.layers, self.variant.rescale_to)
+        self.seconds += time.time() - started
+        entry = {"step": self.step, "held_out": held_out_nll(self.model, held_out)}
+        self.log.append(entry | {"seconds": round(self.seconds)})
+        print(self.name, json.dumps(self.log[-1]), flush=True)
+        self.keep()
+
+    def keep(self) -> None:
+        """Writes the state, whole or not at all."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        new = self.file.with_suffix(".new")
+        torch.save(state | {"step": self.step, "seconds": self.seconds, "log": self.log}, new)
+        new.replace(self.file)
+
+    def save(self, folder: Path, tokenizer: Path) -> None:
+        """Writes the checkpoint."""
+        self.model.save_pretrained(folder)
+        shutil.copy(tokenizer, folder / "tokenizer.json")
+        (folder / "log.json").write_text(json.dumps(self.log, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    """One variant after another."""
+    """The variants in turns."""
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("variants", nargs="*", metavar="VARIANT", help="default: all six")
     cli.add_argument("--work", type=Path, required=True)
     cli.add_argument("--out", type=Path, required=True)
-    cli.add_argument("--steps", type=int, default=220)
+    cli.add_argument("--steps", type=int, default=1600)
     cli.add_argument("--threads", type=int, default=1)
     args = cli.parse_args()
     unknown = [name for name in args.variants if name not in VARIANTS]
@@ -153,8 +153,14 @@ def main() -> None:
         cli.error(f"no such variant: {', '.join(unknown)}; known: {', '.join(VARIANTS)}")
     torch.set_num_threads(args.threads)
     logging.disable_progress_bar()
-    for name in args.variants or VARIANTS:
-        train(name, args.work, args.out, args.steps)
+    stream = token_stream(args.work, "train")
+    held_out = even_windows(token_stream(args.work, "val"), 24, LENGTH)
+    runs = [Run(name, args.out) for name in args.variants or VARIANTS]
+    while any(run.step < args.steps for run in runs):
+        # The one that is furthest behind.
+        min(runs, key=lambda run: run.step).turn(stream, held_out, args.steps)
+    for run in runs:
+        run.save(args.out / run.name, args.work / "tokenizer.json")
 
 
 if __name__ == "__main__":
