@@ -2,15 +2,18 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use massact::backend::cpu::Cpu;
+use massact::experiments::intervention_analysis::{
+    self, EvaluationSet, Memory, Setup, WrittenLayers,
+};
 use massact::experiments::{Subject, Thresholds, attention_share};
 use massact::model::Model;
 use massact::progress::Progress;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::damage::copy;
 use support::program::{checkpoint, files, massact, only_run, read_json, run};
 use support::{reference, schema::assert_valid, tensors};
@@ -110,6 +113,100 @@ fn labelled(label: &str, name: &str) -> String {
     format!("{label}={}", checkpoint(name).display())
 }
 
+/// What a command by itself says of the same windows.
+fn alone(temp: &Path, name: &str, command: &str) -> Value {
+    let mut command = massact([
+        command,
+        "--json",
+        "--context-length",
+        "32",
+        "--nsamples",
+        "3",
+    ]);
+    if command.get_args().next() == Some("capture".as_ref()) {
+        command.arg("--nll");
+    }
+    command.arg("--pretrained").arg(checkpoint(name));
+    command
+        .arg("--text-file")
+        .arg(checkpoint("planted-llama").join("text.txt"));
+    run(command.arg("--save-dir").arg(temp.join("alone")))
+        .succeeded()
+        .json()
+}
+
+/// Interventions on the three measured windows, by what is massive in the three behind them.
+#[track_caller]
+fn assert_interventions(row: &Value, name: &str) {
+    let model = Model::open(&checkpoint(name)).expect(name);
+    let tokenizer = model.tokenizer.as_ref().expect("a tokenizer");
+    let text = std::fs::read_to_string(checkpoint("planted-llama").join("text.txt"));
+    let ids = tokenizer.encode(&text.expect("a text")).expect("ids");
+    let bos = tokenizer.bos().expect("a BOS");
+    let windows: Vec<Vec<u32>> = ids
+        .chunks(32)
+        .take(6)
+        .map(|slice| [&[bos], &slice[..31]].concat())
+        .collect();
+    let progress = Progress::silent();
+    let subject = Subject {
+        backend: &Cpu::new(),
+        model: &model,
+        sequences: &windows[3..],
+        progress,
+    };
+    let set = EvaluationSet {
+        name: "these".to_owned(),
+        windows: windows[..3].to_vec(),
+    };
+    let setup = Setup {
+        thresholds: Thresholds {
+            abs: 100.0,
+            rel: 1000.0,
+        },
+        nsamples: 3,
+        calibration_nsamples: 3,
+        layers: WrittenLayers::First,
+        constants: Vec::new(),
+        reference: false,
+        seed: 42,
+        memory: Memory {
+            budget: 1 << 30,
+            progress,
+        },
+    };
+    let found = intervention_analysis::run(&subject, &[set], &setup);
+    let found = found.expect(name).result;
+    let ours = &row["interventions"];
+    let layer = found.first_layer.expect("massive activations");
+    assert_eq!(ours["first_layer"], layer, "{name}");
+    assert_eq!(ours["dimensions"], json!(found.dimensions), "{name}");
+    assert_eq!(ours["calibration_windows"], 3, "{name}");
+    assert_eq!(ours["windows_massive"], 3, "{name}");
+    let known =
+        |by: &BTreeMap<String, BTreeMap<String, Option<f64>>>, what: &str| json!(by[what]["these"]);
+    assert_eq!(ours["original"], known(&found.perplexity, "original"));
+    assert_eq!(ours["original"], row["perplexity"], "{name}");
+    for (what, theirs) in [
+        ("set_to_zero", "set_to_zero".to_owned()),
+        ("set_to_mean", format!("set_to_mean_{layer}")),
+    ] {
+        let perplexity = known(&found.perplexity, &theirs);
+        assert_eq!(ours[what]["perplexity"], perplexity, "{name} {what}");
+        let ratio = found.ratios[&theirs]["these"];
+        for (field, value) in [
+            ("ratio", ratio.ratio),
+            ("low", ratio.low),
+            ("high", ratio.high),
+        ] {
+            assert_eq!(ours[what][field], json!(value), "{name} {what} {field}");
+        }
+    }
+    // The planted models need what was planted.
+    let ratio = |what: &str| ours[what]["ratio"].as_f64().expect("a number");
+    assert!((ratio("set_to_mean") - 1.0).abs() < (ratio("set_to_zero") - 1.0).abs());
+}
+
 #[test]
 fn numbers_are_those_of_the_experiments() {
     let temp = tempfile::tempdir().expect("a folder");
@@ -133,22 +230,9 @@ fn numbers_are_those_of_the_experiments() {
 
     for (row, name) in rows.iter().zip(["planted-llama", "planted-gpt2"]) {
         assert_eq!(row["error"], Value::Null);
-        let mut alone = massact([
-            "existence-validation",
-            "--json",
-            "--context-length",
-            "32",
-            "--nsamples",
-            "3",
-        ]);
-        alone.arg("--pretrained").arg(checkpoint(name));
-        alone
-            .arg("--text-file")
-            .arg(checkpoint("planted-llama").join("text.txt"));
-        let alone = run(alone.arg("--save-dir").arg(temp.path().join("alone")))
-            .succeeded()
-            .json();
-        let layers = alone["layers"].as_array().expect("layers");
+        let alone = |command: &str| alone(temp.path(), name, command);
+        let existing = alone("existence-validation");
+        let layers = existing["layers"].as_array().expect("layers");
         let existence = &row["existence"];
         for (ours, theirs) in existence["layers"]
             .as_array()
@@ -182,48 +266,20 @@ fn numbers_are_those_of_the_experiments() {
             massive
         );
 
-        let mut alone = massact([
-            "tokens-analysis",
-            "--json",
-            "--context-length",
-            "32",
-            "--nsamples",
-            "3",
-        ]);
-        alone.arg("--pretrained").arg(checkpoint(name));
-        alone
-            .arg("--text-file")
-            .arg(checkpoint("planted-llama").join("text.txt"));
-        let alone = run(alone.arg("--save-dir").arg(temp.path().join("alone")))
-            .succeeded()
-            .json();
+        let tokens = alone("tokens-analysis");
         for field in ["first_layer", "dimensions", "nsamples_massive"] {
-            assert_eq!(row["tokens"][field], alone[field], "{name} {field}");
+            assert_eq!(row["tokens"][field], tokens[field], "{name} {field}");
         }
 
-        let mut alone = massact([
-            "capture",
-            "--json",
-            "--nll",
-            "--context-length",
-            "32",
-            "--nsamples",
-            "3",
-        ]);
-        alone.arg("--pretrained").arg(checkpoint(name));
-        alone
-            .arg("--text-file")
-            .arg(checkpoint("planted-llama").join("text.txt"));
-        let alone = run(alone.arg("--save-dir").arg(temp.path().join("alone")))
-            .succeeded()
-            .json();
-        let windows = alone["sequences"].as_array().expect("sequences");
+        let captured = alone("capture");
+        let windows = captured["sequences"].as_array().expect("sequences");
         assert_eq!(windows.len(), 3);
         let sum: f64 = windows
             .iter()
             .map(|window| window["nll"].as_f64().expect("a number"))
             .sum();
         assert_eq!(row["perplexity"], (sum / 3.0).exp(), "{name}");
+        assert_interventions(row, name);
 
         let tvr = run(massact(["tvr", "--dry-run", "--json", "--pretrained"])
             .arg(checkpoint(name))
@@ -252,6 +308,8 @@ fn numbers_are_those_of_the_experiments() {
         "attention_to_first_token",
         "attention_to_massive_tokens",
         "median_by_layer",
+        "perplexity_ratio",
+        "ratio_by_layer",
         "top1_by_layer",
         "weight_std_by_layer",
     ] {
@@ -264,14 +322,21 @@ fn numbers_are_those_of_the_experiments() {
         expected.extend(
             [
                 "existence_validation.json",
+                "intervention_analysis.json",
                 "run.json",
                 "tokens_analysis.json",
+                "top_activation_magnitude.png",
+                "top_activation_magnitude.svg",
             ]
             .map(|file| format!("{place}/{file}")),
         );
         assert_valid(
             "existence_validation",
             &read_json(&folder.join(&place).join("existence_validation.json")),
+        );
+        assert_valid(
+            "intervention_analysis",
+            &read_json(&folder.join(&place).join("intervention_analysis.json")),
         );
         assert_valid("run", &read_json(&folder.join(&place).join("run.json")));
     }
@@ -384,6 +449,70 @@ fn defaults_suit_every_checkpoint() {
         .collect();
     assert_eq!(massive, [true, false]);
     assert_eq!(rows[0]["tokens_blake3"], rows[1]["tokens_blake3"]);
+    let zeros = |row: usize| &rows[row]["interventions"]["set_to_zero"];
+    assert!(zeros(0)["ratio"].as_f64() > Some(1.0), "{}", zeros(0));
+    assert_eq!(*zeros(1), Value::Null, "nothing to overwrite");
+    assert_eq!(
+        rows[1]["interventions"]["original"], rows[1]["perplexity"],
+        "{rows:?}"
+    );
+}
+
+/// The means come from windows that are not measured, if the text has them.
+#[test]
+fn interventions_alone() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let text = std::fs::read_to_string(checkpoint("planted-llama").join("text.txt"));
+    let short = temp.path().join("short.txt");
+    std::fs::write(&short, &text.expect("a text")[..700]).expect("written");
+    for (nsamples, apart) in [("2", true), ("4", false)] {
+        let mut command = massact(["compare", "--experiments", "interventions"]);
+        command
+            .args([
+                "--context-length",
+                "32",
+                "--nsamples",
+                nsamples,
+                "--text-file",
+            ])
+            .arg(&short)
+            .arg(labelled("planted", "planted-llama"))
+            .arg("--save-dir")
+            .arg(temp.path().join(nsamples));
+        let done = run(&mut command).succeeded();
+        let said = done.stderr.contains("the means come from these");
+        assert_eq!(said, !apart, "{}", done.stderr);
+        let folder = only_run(&temp.path().join(nsamples));
+        let document = read_json(&folder.join("compare.json"));
+        assert_valid("compare", &document);
+        let count = nsamples.parse::<usize>().expect("a number");
+        let planted = &document["checkpoints"][0]["interventions"];
+        assert_eq!(planted["calibration_windows"], count);
+        assert_eq!(planted["windows"], count);
+        assert!(planted["set_to_mean"]["perplexity"].is_number());
+        let rows: Vec<&str> = done.stdout.lines().collect();
+        assert!(rows[0].contains("with zeros"), "{}", done.stdout);
+    }
+}
+
+/// The share of a learned key has a figure, with the checkpoints that have one.
+#[test]
+fn the_learned_key_has_a_figure() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let out = temp.path().join("out");
+    let checkpoints = [
+        labelled("without", "planted-llama"),
+        labelled("with key", "planted-llama-kv-bias"),
+    ];
+    run(&mut compare(
+        &out,
+        &checkpoints,
+        &["--experiments", "attention"],
+    ))
+    .succeeded();
+    let figure = only_run(&out).join("attention_to_kv_bias.svg");
+    let svg = std::fs::read_to_string(figure).expect("written");
+    assert!(svg.contains("with key") && !svg.contains("without"));
 }
 
 #[test]
@@ -395,6 +524,7 @@ fn wrong_names_are_usage_errors() {
         (&["=demo"], "empty"),
         (&["gpt2@"], "empty"),
         (&["demo", "--experiments", "magic"], "magic"),
+        (&["demo", "--memory-budget", "much"], "--memory-budget"),
         (&[], "CHECKPOINT"),
     ] {
         let done = run(massact(["compare"])

@@ -16,14 +16,19 @@ use crate::{
 /// Pixels per SVG unit: sharp on a dense screen and in print.
 const PNG_SCALE: f64 = 2.0;
 
-/// `top_activation_magnitude.png` and `.svg`: mean top-1 and mean median by layer, the layers in
-/// `massive` marked. Returns the SVG.
+/// `top_activation_magnitude.png` and `.svg`. Returns the SVG.
 pub(super) fn top_activation_magnitude(
     folder: &RunFolder,
     model: &str,
     layers: &[(f64, f64)],
     massive: &[usize],
 ) -> Result<String> {
+    let svg = magnitudes(model, layers, massive);
+    write(folder, "top_activation_magnitude", svg)
+}
+
+/// Mean top-1 and mean median by layer, the layers in `massive` marked, as SVG.
+pub(super) fn magnitudes(model: &str, layers: &[(f64, f64)], massive: &[usize]) -> String {
     let points = |part: fn(&(f64, f64)) -> f64| -> Vec<(f64, f64)> {
         layers
             .iter()
@@ -55,7 +60,7 @@ pub(super) fn top_activation_magnitude(
             xs: massive.iter().map(|layer| *layer as f64).collect(),
         }),
     };
-    write(folder, "top_activation_magnitude", chart.to_svg())
+    chart.to_svg()
 }
 
 /// A figure as `<name>.svg` and `<name>.png`. Returns the SVG.

@@ -28,25 +28,56 @@ pub(super) fn load(
     nsamples: usize,
     progress: Progress,
 ) -> Result<Sequences> {
-    let context_length = context_length(args, model)?;
-    let tokenizer = tokenizer(model)?;
-    let bos = bos(args.add_bos_token, tokenizer)?;
+    let cut = Cut::of(args, model)?;
     let JoinedText { text, source } = text(args, built_in_model, progress)?;
-    let ids = tokenizer.encode(&text)?;
-    let rule = datasets::corpus_rule(context_length, bos, nsamples);
-    let ids = data::windows(&ids, &rule)?;
-    if ids.len() < nsamples {
-        progress.notice(&format!(
-            "the text has {} windows of {context_length} tokens, not {nsamples}; using those",
-            ids.len()
-        ));
+    let ids = tokenizer(model)?.encode(&text)?;
+    let sequences = cut.sequences(&ids, source, nsamples)?;
+    sequences.tell_if_fewer_than(nsamples, progress);
+    Ok(sequences)
+}
+
+/// How a text's tokens become sequences for a model.
+pub(super) struct Cut {
+    context_length: usize,
+    bos: Option<u32>,
+}
+
+impl Cut {
+    pub(super) fn of(args: &TextArgs, model: &Model) -> Result<Self> {
+        Ok(Self {
+            context_length: context_length(args, model)?,
+            bos: bos(args.add_bos_token, tokenizer(model)?)?,
+        })
     }
-    Ok(Sequences {
-        ids,
-        context_length,
-        add_bos_token: bos.is_some(),
-        provenance: Some(source),
-    })
+
+    /// Up to `nsamples` windows from the start of a text.
+    pub(super) fn sequences(
+        &self,
+        ids: &[u32],
+        source: Provenance,
+        nsamples: usize,
+    ) -> Result<Sequences> {
+        let rule = datasets::corpus_rule(self.context_length, self.bos, nsamples);
+        Ok(Sequences {
+            ids: data::windows(ids, &rule)?,
+            context_length: self.context_length,
+            add_bos_token: self.bos.is_some(),
+            provenance: Some(source),
+        })
+    }
+}
+
+impl Sequences {
+    /// Says so if the text was too short.
+    pub(super) fn tell_if_fewer_than(&self, nsamples: usize, progress: Progress) {
+        if self.ids.len() < nsamples {
+            progress.notice(&format!(
+                "the text has {} windows of {} tokens, not {nsamples}; using those",
+                self.ids.len(),
+                self.context_length
+            ));
+        }
+    }
 }
 
 /// These ids as they are.
@@ -76,7 +107,12 @@ pub(super) fn of_text(args: &TextArgs, model: &Model, text: &str) -> Result<Sequ
     })
 }
 
-fn text(args: &TextArgs, built_in_model: bool, progress: Progress) -> Result<JoinedText> {
+/// The text that the arguments name.
+pub(super) fn text(
+    args: &TextArgs,
+    built_in_model: bool,
+    progress: Progress,
+) -> Result<JoinedText> {
     if let Some(path) = &args.text_file {
         return data::read_text_file(path);
     }

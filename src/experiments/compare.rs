@@ -10,8 +10,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{
-    Finding, Subject, attention_share::AttentionShare, capture,
-    existence_validation::ExistenceValidation, tokens_analysis::TokensAnalysis,
+    Finding, Subject,
+    attention_share::AttentionShare,
+    capture,
+    existence_validation::ExistenceValidation,
+    intervention_analysis::{InterventionAnalysis, Ratio},
+    tokens_analysis::TokensAnalysis,
 };
 use crate::{
     backend::{Backend, StatisticsRequest},
@@ -31,6 +35,8 @@ pub struct Profile {
     pub tokens: Option<TokensProfile>,
     /// Of the text, by the model as it is.
     pub perplexity: Option<f64>,
+    /// From intervention-analysis.
+    pub interventions: Option<InterventionsProfile>,
     /// From attention-share.
     pub attention: Option<AttentionShare>,
     /// Spread of the weights.
@@ -80,6 +86,38 @@ pub struct TokensProfile {
     pub positions: Vec<usize>,
     /// The tokens there.
     pub tokens: BTreeSet<String>,
+}
+
+/// Perplexity of the text with the massive activations of the first massive layer overwritten.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InterventionsProfile {
+    /// First massive layer of the calibration windows; null if there is none, and then there is
+    /// nothing to overwrite.
+    pub first_layer: Option<usize>,
+    /// The dimensions that are overwritten.
+    pub dimensions: Vec<usize>,
+    /// Windows that layer, dimensions and means come from.
+    pub calibration_windows: usize,
+    /// Windows that perplexity is measured on.
+    pub windows: usize,
+    /// Those with massive activations; no intervention changes the others.
+    pub windows_massive: usize,
+    /// Perplexity with nothing overwritten; null beyond the range of double precision.
+    pub original: Option<f64>,
+    /// With zeros.
+    pub set_to_zero: Option<Intervened>,
+    /// With the means of the calibration windows whose first massive layer is `first_layer`.
+    pub set_to_mean: Option<Intervened>,
+}
+
+/// What an intervention makes of perplexity.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Intervened {
+    /// The perplexity; null beyond the range of double precision.
+    pub perplexity: Option<f64>,
+    /// Over the original's.
+    #[serde(flatten)]
+    pub ratio: Ratio,
 }
 
 /// Standard deviations of the layers' weights.
@@ -135,6 +173,36 @@ impl From<&TokensAnalysis> for TokensProfile {
             positions: found.unique_tokens.keys().copied().collect(),
             tokens: found.unique_tokens.values().flatten().cloned().collect(),
         }
+    }
+}
+
+impl InterventionsProfile {
+    /// Of an analysis of one evaluation set.
+    pub fn of(found: &InterventionAnalysis, calibration_windows: usize) -> Option<Self> {
+        let set = found.evaluation.first()?;
+        let perplexity = |intervention: &str| {
+            let sets = found.perplexity.get(intervention)?;
+            sets.get(&set.name).copied().flatten()
+        };
+        let intervened = |intervention: &str| {
+            Some(Intervened {
+                perplexity: perplexity(intervention),
+                ratio: *found.ratios.get(intervention)?.get(&set.name)?,
+            })
+        };
+        let mean = found
+            .first_layer
+            .map(|layer| format!("set_to_mean_{layer}"));
+        Some(Self {
+            first_layer: found.first_layer,
+            dimensions: found.dimensions.clone(),
+            calibration_windows,
+            windows: set.windows,
+            windows_massive: set.windows_massive,
+            original: perplexity("original"),
+            set_to_zero: intervened("set_to_zero"),
+            set_to_mean: mean.and_then(|name| intervened(&name)),
+        })
     }
 }
 

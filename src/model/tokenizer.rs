@@ -27,6 +27,7 @@ const LONG_TEXT: usize = 1 << 18;
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     bos: Option<u32>,
+    file: blake3::Hash,
 }
 
 /// The files that a tokenizer is read from; only the first is required.
@@ -105,6 +106,7 @@ impl Tokenizer {
         Ok(Self {
             inner: Arc::new(inner),
             bos,
+            file: blake3::hash(&files.tokenizer),
         })
     }
 
@@ -143,6 +145,11 @@ impl Tokenizer {
                 .id_to_token(id)
                 .unwrap_or_else(|| format!("<{id}>")),
         }
+    }
+
+    /// BLAKE3 of tokenizer.json: equal files make the same ids of a text.
+    pub fn file(&self) -> blake3::Hash {
+        self.file
     }
 
     /// The id that starts a sequence, where there is one.

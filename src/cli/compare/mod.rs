@@ -1,35 +1,29 @@
 //! `massact compare`
 
+mod measure;
 mod output;
 mod targets;
+mod text;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::targets::Target;
+use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
     args::{DeviceArgs, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    device::{self, on_device},
-    run::Run,
-    sequences,
+    budget::Bytes,
+    device,
 };
 use crate::{
-    backend::Backend,
-    engine::Timings,
     error::{Error, Kind, Result},
-    experiments::{
-        Subject, Thresholds, attention_share,
-        compare::{self, ExistenceProfile, Profile, WeightProfile},
-        existence_validation, tokens_analysis,
-    },
+    experiments::compare::Profile,
     progress::Progress,
     report::{
         RunFolder, RunRecord,
         folder::{check_writable, model_folder_name},
         run::ModelRecord,
     },
-    tvr,
 };
 
 /// The reference's default, used as far as every model has positions.
@@ -45,19 +39,23 @@ pub(super) struct CompareArgs {
     /// What to compare.
     #[arg(long, value_enum, value_name = "NAMES", value_delimiter = ',',
         default_values_t = [
-            Experiment::Existence, Experiment::Tokens, Experiment::Perplexity, Experiment::Attention,
-            Experiment::Weights,
+            Experiment::Existence, Experiment::Tokens, Experiment::Perplexity,
+            Experiment::Interventions, Experiment::Attention, Experiment::Weights,
         ])]
     experiments: Vec<Experiment>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     text: TextArgs,
-    /// Sequences to average over.
+    /// Sequences to average over. The interventions' means come from as many behind them.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     nsamples: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
+    /// Memory for the interventions' residual streams and one layer, such as 8GB; what does not fit
+    /// runs in parts, each of which reads the model again. Default: four fifths of what is available.
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<Bytes>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -72,6 +70,8 @@ enum Experiment {
     Tokens,
     /// Perplexity of the text.
     Perplexity,
+    /// Perplexity with massive activations overwritten, as intervention-analysis.
+    Interventions,
     /// Attention that the first and the massive tokens receive.
     Attention,
     /// Standard deviation of the weights by layer.
@@ -84,6 +84,8 @@ struct Entry {
     /// As given, without label and revision.
     name: String,
     revision: Option<String>,
+    /// Folder of its own files, within the comparison's.
+    place: String,
     outcome: Result<Measured>,
 }
 
@@ -104,22 +106,27 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let progress = Progress::new(args.output.quiet);
     // Wrong arguments are wrong for all checkpoints, and known before the first is opened.
     device::open(&args.device, progress)?;
-    let (text, openable) = common_text(args, &targets, progress)?;
+    let (text, openable) = text_arguments(args, &targets, progress)?;
+    if let (true, Some(Err(first))) = (openable.iter().all(Result::is_err), openable.first()) {
+        // There is nothing to compare, and one reason is enough.
+        return Err(first.clone());
+    }
+    let text = CommonText::load(text, progress)?;
     let settings = json!({
         "checkpoints": args.checkpoints,
         "experiments": args.experiments,
-        "context_length": text.context_length,
-        "add_bos_token": text.add_bos_token,
+        "context_length": text.args.context_length,
+        "add_bos_token": text.args.add_bos_token,
         "nsamples": args.nsamples,
         "abs_threshold": args.thresholds.abs_threshold,
         "rel_threshold": args.thresholds.rel_threshold,
-        "seed": text.seed,
-        "dataset": text.dataset,
-        "text_file": text.text_file,
+        "seed": text.args.seed,
+        "dataset": text.args.dataset,
+        "text_file": text.args.text_file,
         "device": args.device.settings(),
     });
     let mut entries = Vec::with_capacity(targets.len());
-    for (target, opened) in targets.into_iter().zip(openable) {
+    for (index, (target, opened)) in targets.into_iter().zip(openable).enumerate() {
         let outcome = opened.and_then(|()| measure(args, &target, &text));
         if let Err(error) = &outcome
             && error.kind() == Kind::Interrupted
@@ -127,6 +134,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
             return Err(error.clone());
         }
         entries.push(Entry {
+            place: format!("{}-{}", index + 1, model_folder_name(&target.label)),
             label: target.label,
             name: target.name,
             revision: target.revision,
@@ -139,7 +147,6 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     });
     let failed: Vec<(&str, &Error)> = failed.collect();
     if let (true, Some((_, first))) = (failed.len() == entries.len(), failed.first()) {
-        // There is nothing to compare, and one reason is enough.
         return Err((*first).clone());
     }
     for (label, error) in failed {
@@ -152,9 +159,9 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         );
     }
     let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &settings)?;
-    for (index, entry) in entries.iter().enumerate() {
+    for entry in &entries {
         if let Ok(measured) = &entry.outcome {
-            let place = format!("{}-{}", index + 1, model_folder_name(&entry.label));
+            let place = &entry.place;
             folder.write_json(&format!("{place}/run.json"), &measured.record)?;
             for (name, document) in &measured.documents {
                 folder.write_json(&format!("{place}/{name}"), document)?;
@@ -173,7 +180,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
 }
 
 /// The text arguments with the defaults that suit every checkpoint, and which can be opened at all.
-fn common_text(
+fn text_arguments(
     args: &CompareArgs,
     targets: &[Target],
     progress: Progress,
@@ -209,97 +216,6 @@ fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
         revision: target.revision.clone(),
         device: args.device.clone(),
     }
-}
-
-/// Runs the chosen experiments on one checkpoint, which is closed again at the end.
-fn measure(args: &CompareArgs, target: &Target, text: &TextArgs) -> Result<Measured> {
-    let model = model_args(args, target);
-    let run = Run::open("compare", &model, &args.output, text.seed)?;
-    on_device!(&run.device, backend => measure_on(backend, &run, args, target, text))
-}
-
-fn measure_on<B: Backend>(
-    backend: &B,
-    run: &Run,
-    args: &CompareArgs,
-    target: &Target,
-    text: &TextArgs,
-) -> Result<Measured> {
-    let model = &run.checkpoint.model;
-    let built_in = run.built_in_model();
-    let sequences = sequences::load(text, model, built_in, args.nsamples, run.progress)?;
-    let loaded = run.elapsed();
-    let subject = Subject {
-        backend,
-        model,
-        sequences: &sequences.ids,
-        progress: run.progress,
-    };
-    let settings = json!({
-        "context_length": sequences.context_length,
-        "add_bos_token": sequences.add_bos_token,
-        "nsamples": sequences.ids.len(),
-        "abs_threshold": args.thresholds.abs_threshold,
-        "rel_threshold": args.thresholds.rel_threshold,
-        "seed": text.seed,
-        "dataset": sequences.provenance.as_ref().map(|source| source.name.clone()),
-        "revision": target.revision,
-    });
-    let thresholds = Thresholds::from(args.thresholds);
-    let mut profile = Profile::default();
-    let mut documents = Vec::new();
-    let mut timings = Timings::default();
-    let mut add = |more: Timings| {
-        timings.forward += more.forward;
-        timings.statistics += more.statistics;
-    };
-    let wanted = |experiment| args.experiments.contains(&experiment);
-    if wanted(Experiment::Existence) {
-        let found = existence_validation::run(&subject, thresholds)?;
-        profile.existence = ExistenceProfile::of(&found.result);
-        let document = run.document(existence_validation::SCHEMA, &settings, &found.result)?;
-        documents.push(("existence_validation.json", document));
-        add(found.timings);
-    }
-    if wanted(Experiment::Tokens) {
-        let found = tokens_analysis::run(&subject, thresholds)?;
-        profile.tokens = Some((&found.result).into());
-        let document = run.document(tokens_analysis::SCHEMA, &settings, &found.result)?;
-        documents.push(("tokens_analysis.json", document));
-        add(found.timings);
-    }
-    if wanted(Experiment::Perplexity) {
-        let found = compare::perplexity(&subject)?;
-        profile.perplexity = found.result;
-        add(found.timings);
-    }
-    if wanted(Experiment::Attention) {
-        let found = attention_share::run(&subject, thresholds)?;
-        profile.attention = Some(found.result);
-        add(found.timings);
-    }
-    if wanted(Experiment::Weights) {
-        profile.weights = Some(WeightProfile::of(tvr::std_by_layer(model, run.progress)?));
-    }
-    Ok(Measured {
-        model: run.checkpoint.record.clone(),
-        nsamples: sequences.ids.len(),
-        tokens: tokens_hash(&sequences.ids),
-        profile,
-        record: run.record(settings, &sequences, loaded, timings)?,
-        documents,
-    })
-}
-
-fn tokens_hash(sequences: &[Vec<u32>]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for ids in sequences {
-        hasher.update(&(ids.len() as u64).to_le_bytes());
-        for id in ids {
-            hasher.update(&id.to_le_bytes());
-        }
-    }
-    hasher.finalize().to_hex().to_string()
 }
 
 fn same_tokens(entries: &[Entry]) -> bool {

@@ -4,9 +4,15 @@ use serde_json::{Value, json};
 
 use super::{Entry, Measured};
 use crate::{
-    cli::{existence_validation::significant, figures, overlay::Lines},
+    cli::{
+        existence_validation::significant, figures, intervention_analysis::ratio_chart,
+        overlay::Lines,
+    },
     error::{Error, Result},
-    experiments::compare::{Profile, SCHEMA},
+    experiments::{
+        compare::{Intervened, InterventionsProfile, Profile, SCHEMA},
+        intervention_analysis::Ratio,
+    },
     report::{
         RunFolder, csv,
         html::{Body, Page, Section},
@@ -60,6 +66,18 @@ pub(super) fn write(
     folder.write_json("compare.json", document)?;
     folder.write("compare.csv", csv_text(entries))?;
     let mut sections = vec![figures::table_section("Checkpoints", &table(entries))];
+    let mut panels = Vec::new();
+    for (entry, measured) in measured(entries) {
+        if let Some(found) = &measured.profile.existence {
+            let layers = found.layers.iter();
+            let means: Vec<(f64, f64)> = layers.map(|l| (l.top1_mean, l.median_mean)).collect();
+            let svg = figures::magnitudes(&entry.label, &means, &found.massive_layers);
+            let name = format!("{}/top_activation_magnitude", entry.place);
+            let svg = figures::write(folder, &name, svg)?;
+            let heading = format!("Magnitudes by layer: {}", entry.label);
+            panels.push(Section::new(heading, Body::Figure(svg)));
+        }
+    }
     for (name, heading, scale, values) in FIGURES {
         let mut lines = Lines::default();
         for (entry, measured) in measured(entries) {
@@ -73,6 +91,14 @@ pub(super) fn write(
             sections.push(Section::new(heading, Body::Figure(svg)));
         }
     }
+    let ratios = perplexity_ratios(entries);
+    if !ratios.is_empty() {
+        let heading = "Perplexity with massive activations overwritten";
+        let svg = ratio_chart(heading, ratios).to_svg();
+        let svg = figures::write(folder, "perplexity_ratio", svg)?;
+        sections.push(Section::new(heading, Body::Figure(svg)));
+    }
+    sections.extend(panels);
     if !same_tokens {
         let text = "The checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not.";
         sections.push(Section::new("Tokens", Body::Text(text.to_owned())));
@@ -90,10 +116,33 @@ pub(super) fn write(
     Ok(())
 }
 
+/// By intervention, the checkpoints' ratios; those without massive activations have none.
+fn perplexity_ratios(entries: &[Entry]) -> Vec<(String, Vec<(String, Ratio)>)> {
+    INTERVENTIONS
+        .into_iter()
+        .map(|(name, of)| {
+            let rows = measured(entries).filter_map(|(entry, found)| {
+                let profile = found.profile.interventions.as_ref()?;
+                Some((entry.label.clone(), of(profile)?.ratio))
+            });
+            (name.to_owned(), rows.collect::<Vec<_>>())
+        })
+        .filter(|(_, rows)| !rows.is_empty())
+        .collect()
+}
+
+/// Names and results of the interventions that are shown.
+const INTERVENTIONS: [(&str, OfIntervention); 2] = [
+    ("set_to_zero", |profile| profile.set_to_zero),
+    ("set_to_mean", |profile| profile.set_to_mean),
+];
+
+type OfIntervention = fn(&InterventionsProfile) -> Option<Intervened>;
+
 type ByLayer = fn(&Profile) -> Vec<f64>;
 
 /// File name, heading, scale and values of the figures.
-const FIGURES: [(&str, &str, Scale, ByLayer); 5] = [
+const FIGURES: [(&str, &str, Scale, ByLayer); 7] = [
     (
         "top1_by_layer",
         "Largest magnitude (mean top-1)",
@@ -113,6 +162,17 @@ const FIGURES: [(&str, &str, Scale, ByLayer); 5] = [
         },
     ),
     (
+        "ratio_by_layer",
+        "Largest magnitude over the median",
+        Scale::Log,
+        |profile| {
+            let layers = profile.existence.iter().flat_map(|found| &found.layers);
+            layers
+                .map(|layer| layer.top1_mean / layer.median_mean)
+                .collect()
+        },
+    ),
+    (
         "attention_to_first_token",
         "Share of attention to the first token",
         Scale::Linear,
@@ -128,6 +188,16 @@ const FIGURES: [(&str, &str, Scale, ByLayer); 5] = [
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
             layers.map(|layer| layer.massive_tokens).collect()
+        },
+    ),
+    (
+        "attention_to_kv_bias",
+        "Share of attention to the learned key",
+        Scale::Linear,
+        |profile| {
+            let layers = profile.attention.iter().flat_map(|found| &found.layers);
+            let shares: Option<Vec<f64>> = layers.map(|layer| layer.kv_bias).collect();
+            shares.unwrap_or_default()
         },
     ),
     (
@@ -164,6 +234,15 @@ enum Cell {
 }
 
 impl Cell {
+    /// What double precision cannot hold is as good as infinite.
+    fn perplexity(found: Intervened) -> Self {
+        Self::Number(found.perplexity.unwrap_or(f64::INFINITY))
+    }
+
+    fn ratio(found: Intervened) -> Self {
+        Self::Number(found.ratio.ratio.unwrap_or(f64::INFINITY))
+    }
+
     fn shown(&self) -> String {
         match self {
             Self::Number(value) => significant(*value),
@@ -183,7 +262,7 @@ impl Cell {
     }
 }
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 16] = [
     Column {
         title: "top-1",
         name: "top1",
@@ -230,7 +309,30 @@ const COLUMNS: [Column; 12] = [
     Column {
         title: "perplexity",
         name: "perplexity",
-        value: |profile| profile.perplexity.map(Cell::Number),
+        value: |profile| {
+            let original = || profile.interventions.as_ref()?.original;
+            profile.perplexity.or_else(original).map(Cell::Number)
+        },
+    },
+    Column {
+        title: "with zeros",
+        name: "perplexity_set_to_zero",
+        value: |profile| intervened(profile, |found| found.set_to_zero).map(Cell::perplexity),
+    },
+    Column {
+        title: "/ original",
+        name: "ratio_set_to_zero",
+        value: |profile| intervened(profile, |found| found.set_to_zero).map(Cell::ratio),
+    },
+    Column {
+        title: "with means",
+        name: "perplexity_set_to_mean",
+        value: |profile| intervened(profile, |found| found.set_to_mean).map(Cell::perplexity),
+    },
+    Column {
+        title: "/ original",
+        name: "ratio_set_to_mean",
+        value: |profile| intervened(profile, |found| found.set_to_mean).map(Cell::ratio),
     },
     Column {
         title: "attention to first",
@@ -253,6 +355,10 @@ const COLUMNS: [Column; 12] = [
         value: |profile| Some(Cell::Number(profile.weights.as_ref()?.std)),
     },
 ];
+
+fn intervened(profile: &Profile, of: OfIntervention) -> Option<Intervened> {
+    profile.interventions.as_ref().and_then(of)
+}
 
 /// A row a checkpoint; columns that no checkpoint has a value for are left out.
 pub(super) fn table(entries: &[Entry]) -> Table {

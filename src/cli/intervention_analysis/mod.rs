@@ -1,13 +1,16 @@
 //! `massact intervention-analysis`
 
+mod document;
 mod files;
 mod sets;
 mod tables;
 
-use std::collections::BTreeSet;
+pub(super) use self::{
+    document::{document, settings},
+    tables::ratio_chart,
+};
 
-use clap::Args;
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 use self::sets::SetArg;
 use super::{
@@ -30,6 +33,7 @@ use crate::{
     },
     report::html::{Body, Section},
 };
+use clap::Args;
 
 /// What becomes of perplexity when the massive activations are overwritten?
 #[derive(Debug, Args)]
@@ -143,16 +147,11 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         &evaluation,
         &setup,
     ))?;
-    let settings = args.settings(&corpus, &evaluation);
+    let settings = settings(&setup, &corpus, &evaluation, args.model.revision.as_deref());
     let folder = run.folder(&settings)?;
     let result = &finding.result;
     let published = published::find(&run.checkpoint.record.name, corpus.add_bos_token);
-    let mut document = run.document(intervention_analysis::SCHEMA, &settings, result)?;
-    document["published"] = json!(published.as_ref().map(|published| json!({
-        "hub_id": published.hub_id,
-        "context_length": published.context_length,
-        "perplexity": published.perplexity,
-    })));
+    let document = document(&run, &settings, result, published.as_ref())?;
     folder.write_json("intervention_analysis.json", &document)?;
     files::write(&folder, result)?;
     let name = run.model_name();
@@ -195,38 +194,6 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         table.print()?;
         super::print_line(&format!("\n{verdict}"))
     })
-}
-
-impl InterventionArgs {
-    fn settings(&self, corpus: &Sequences, evaluation: &[EvaluationSet]) -> Value {
-        let sets: Vec<Value> = evaluation
-            .iter()
-            .map(|set| {
-                let ids: Vec<u32> = set.windows.concat();
-                let hash = blake3::hash(bytemuck::cast_slice(&ids)).to_hex();
-                json!({ "name": set.name, "windows": set.windows.len(), "tokens_blake3": hash.as_str() })
-            })
-            .collect();
-        json!({
-            "context_length": corpus.context_length,
-            "add_bos_token": corpus.add_bos_token,
-            "nsamples": self.nsamples,
-            "calibration_nsamples": self.calibration_nsamples,
-            "abs_threshold": self.thresholds.abs_threshold,
-            "rel_threshold": self.thresholds.rel_threshold,
-            "layers": match &self.layers {
-                WrittenLayers::First => json!("first"),
-                WrittenLayers::All => json!("all"),
-                WrittenLayers::Listed(layers) => json!(layers),
-            },
-            "set_to": self.set_to,
-            "compat": self.compat,
-            "seed": self.text.seed,
-            "dataset": corpus.provenance.as_ref().map(|source| source.name.clone()),
-            "evaluation_sets": sets,
-            "revision": self.model.revision,
-        })
-    }
 }
 
 /// Corpus and windows as what went through the model.

@@ -103,8 +103,25 @@ pub(super) fn means(result: &InterventionAnalysis) -> Table {
     table
 }
 
-/// Ratios of perplexity with their intervals, and the classes of impact behind them.
+/// Ratios of every intervention, a row an evaluation set.
 pub(super) fn chart(model: &str, result: &InterventionAnalysis) -> IntervalChart {
+    let changed = result.interventions.iter();
+    let changed = changed.filter(|intervention| result.ratios.contains_key(*intervention));
+    let groups = changed.map(|intervention| {
+        let sets = result.evaluation.iter();
+        let row = |name: &String| (name.clone(), result.ratios[intervention][name]);
+        let rows = sets.map(|set| row(&set.name)).collect();
+        (intervention.clone(), rows)
+    });
+    ratio_chart(model, groups.collect())
+}
+
+/// Ratios of perplexity with their intervals, in named groups of named rows, and the classes of
+/// impact behind them.
+pub(in crate::cli) fn ratio_chart(
+    title: &str,
+    groups: Vec<(String, Vec<(String, Ratio)>)>,
+) -> IntervalChart {
     let colors = [
         palette::BLUE,
         palette::VERMILION,
@@ -112,33 +129,29 @@ pub(super) fn chart(model: &str, result: &InterventionAnalysis) -> IntervalChart
         palette::PURPLE,
         palette::SKY,
     ];
-    let rows = |intervention: &String| {
-        let sets = result.evaluation.iter().zip(colors.iter().cycle());
-        sets.map(|(set, color)| {
-            let ratio = result.ratios[intervention][&set.name];
-            Interval {
-                label: set.name.clone(),
-                value: ratio.ratio.unwrap_or(f64::INFINITY),
-                ends: ratio.low.zip(ratio.high),
-                color,
-            }
+    let rows = |rows: Vec<(String, Ratio)>| {
+        let rows = rows.into_iter().zip(colors.iter().cycle());
+        rows.map(|((label, ratio), color)| Interval {
+            label,
+            value: ratio.ratio.unwrap_or(f64::INFINITY),
+            ends: ratio.low.zip(ratio.high),
+            color,
         })
         .collect()
     };
-    let changed = result.interventions.iter();
-    let changed = changed.filter(|intervention| result.ratios.contains_key(*intervention));
     let band = |label: &str, from, to| Band {
         label: label.to_owned(),
         from,
         to,
     };
     IntervalChart {
-        title: model.to_owned(),
+        title: title.to_owned(),
         x_label: "Perplexity over the original's, with 95 % interval".to_owned(),
-        groups: changed
-            .map(|intervention| IntervalGroup {
-                label: intervention.clone(),
-                rows: rows(intervention),
+        groups: groups
+            .into_iter()
+            .map(|(label, members)| IntervalGroup {
+                label,
+                rows: rows(members),
             })
             .collect(),
         reference: 1.0,
