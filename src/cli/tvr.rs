@@ -21,7 +21,7 @@ use crate::{
         table::{Align, Row, Table},
         whole_folder::{check_unused, resolve},
     },
-    tvr::{SCHEMA, Settings, Source, Tvr, TvrReport},
+    tvr::{OnCpu, SCHEMA, Settings, Source, Tvr, TvrReport},
 };
 
 /// File of the new checkpoint that says how it was made.
@@ -84,6 +84,7 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
             ratio_threshold: args.ratio_threshold,
             exclude: args.exclude.clone(),
         },
+        &OnCpu,
     )?;
     let settings = json!({
         "target_std": args.target_std,

@@ -9,6 +9,7 @@
 //! the result is rounded once, to nearest even, to the stored dtype.
 #![forbid(unsafe_code)]
 
+mod arithmetic;
 mod descriptions;
 mod moments;
 mod plan;
@@ -17,16 +18,17 @@ mod write;
 
 use serde::Serialize;
 
+pub use arithmetic::{Arithmetic, OnCpu};
 pub use descriptions::Source;
+pub use moments::Moments;
+pub use rescale::Rescaling;
 
 use crate::{
     error::{Error, Result},
     model::{Model, dtype::DType, weights::StoredTensor},
     progress::Progress,
 };
-use moments::Moments;
 use plan::Plan;
-use rescale::Rescaling;
 
 /// Value of the JSON's `schema` field.
 pub const SCHEMA: &str = "massact/tvr/1";
@@ -123,6 +125,7 @@ pub fn std_by_layer(model: &Model, progress: Progress) -> Result<Vec<f64>> {
             ratio_threshold: f64::INFINITY,
             exclude: Vec::new(),
         },
+        &OnCpu,
     )?;
     tvr.measure(progress)?;
     let mut layers = vec![(0.0, 0.0); model.spec.layers.len()];
@@ -141,6 +144,7 @@ pub fn std_by_layer(model: &Model, progress: Progress) -> Result<Vec<f64>> {
 pub struct Tvr<'m> {
     model: &'m Model,
     settings: Settings,
+    arithmetic: &'m dyn Arithmetic,
     plan: Plan,
     /// By weight of the plan.
     findings: Vec<Option<Finding>>,
@@ -161,12 +165,17 @@ struct Change {
 
 impl<'m> Tvr<'m> {
     /// Finds the weights; reads none.
-    pub fn new(model: &'m Model, settings: Settings) -> Result<Self> {
+    pub fn new(
+        model: &'m Model,
+        settings: Settings,
+        arithmetic: &'m dyn Arithmetic,
+    ) -> Result<Self> {
         let plan = Plan::new(model, &settings)?;
         Ok(Self {
             findings: vec![None; plan.weights.len()],
             model,
             settings,
+            arithmetic,
             plan,
         })
     }
@@ -225,7 +234,11 @@ impl<'m> Tvr<'m> {
         }
         let weight = &self.plan.weights[index];
         let StoredTensor { elements, .. } = self.model.weights.get(&weight.name)?;
-        let before = moments::of(elements)?;
+        let moments = |change| {
+            let chunks = self.arithmetic.moments(elements, change)?;
+            Ok::<_, Error>(Moments::join_all(&chunks))
+        };
+        let before = moments(None)?;
         let target = self.settings.target(weight.layer);
         if !before.is_finite() {
             return Err(Error::new(
@@ -238,7 +251,7 @@ impl<'m> Tvr<'m> {
         let change = wanted
             .then(|| {
                 let rescaling = Rescaling::new(&before, target);
-                let after = moments::of_rescaled(elements, rescaling)?;
+                let after = moments(Some(rescaling))?;
                 if !after.is_finite() {
                     return Err(Error::new(
                         format!("tensor `{}`", weight.name),

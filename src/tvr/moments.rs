@@ -8,8 +8,12 @@
 
 use rayon::prelude::*;
 
-use super::rescale::Rescaling;
-use crate::{backend::cpu::simd::vectorise, error::Result, interrupt, model::weights::Elements};
+use crate::{
+    backend::{cpu::simd::vectorise, cuda::ChunkMoments},
+    error::Result,
+    interrupt,
+    model::weights::Elements,
+};
 
 /// Values a thread reads at a time; half a megabyte in float32 stays in the second-level cache.
 pub(super) const CHUNK: usize = 1 << 16;
@@ -20,10 +24,10 @@ const BLOCK: usize = 128 * LANES;
 
 /// The first two moments of some values.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Moments {
+pub struct Moments {
     count: usize,
     /// Arithmetic mean.
-    pub(super) mean: f64,
+    pub mean: f64,
     /// Sum of squared deviations from the mean.
     squares: f64,
     min: f64,
@@ -32,7 +36,7 @@ pub(super) struct Moments {
 
 impl Moments {
     /// Standard deviation with Bessel's correction; 0 for a single value.
-    pub(super) fn std(&self) -> f64 {
+    pub fn std(&self) -> f64 {
         // Equal values have no spread, whatever rounding left in the sum.
         if self.count < 2 || self.min == self.max {
             return 0.0;
@@ -43,6 +47,30 @@ impl Moments {
     /// Whether all values are numbers.
     pub(super) fn is_finite(&self) -> bool {
         self.mean.is_finite() && self.squares.is_finite()
+    }
+
+    /// Of neighbouring chunks together: in pairs of pairs, so that rounding grows with the logarithm of
+    /// their number.
+    pub fn join_all(parts: &[Self]) -> Self {
+        match parts {
+            [] => Self::NONE,
+            [one] => *one,
+            _ => {
+                let (left, right) = parts.split_at(parts.len() / 2);
+                Self::join_all(left).join(Self::join_all(right))
+            }
+        }
+    }
+
+    /// Of `count` values, as a card found them.
+    pub(super) fn of_chunk(count: usize, found: ChunkMoments) -> Self {
+        Self {
+            count,
+            mean: found.mean,
+            squares: found.squares,
+            min: found.min,
+            max: found.max,
+        }
     }
 
     fn of_values(values: &[f32]) -> Self {
@@ -87,17 +115,11 @@ impl Moments {
     };
 }
 
-/// Moments of the stored values.
-pub(super) fn of(elements: Elements<'_>) -> Result<Moments> {
-    collect(elements, |_| {})
-}
-
-/// Moments of the values that rescaling would store.
-pub(super) fn of_rescaled(elements: Elements<'_>, rescaling: Rescaling) -> Result<Moments> {
-    collect(elements, |values| rescaling.apply(values, elements.dtype))
-}
-
-fn collect(elements: Elements<'_>, change: impl Fn(&mut [f32]) + Sync) -> Result<Moments> {
+/// Moments of each chunk of the stored values, after a change.
+pub(super) fn of_chunks(
+    elements: Elements<'_>,
+    change: impl Fn(&mut [f32]) + Sync,
+) -> Result<Vec<Moments>> {
     let length = elements.len();
     let chunks: Vec<Moments> = (0..length.div_ceil(CHUNK))
         .into_par_iter()
@@ -118,19 +140,7 @@ fn collect(elements: Elements<'_>, change: impl Fn(&mut [f32]) + Sync) -> Result
         )
         .collect();
     interrupt::check()?;
-    Ok(join_all(&chunks))
-}
-
-/// In pairs of pairs, so that rounding grows with the logarithm of the chunks.
-fn join_all(parts: &[Moments]) -> Moments {
-    match parts {
-        [] => Moments::NONE,
-        [one] => *one,
-        _ => {
-            let (left, right) = parts.split_at(parts.len() / 2);
-            join_all(left).join(join_all(right))
-        }
-    }
+    Ok(chunks)
 }
 
 /// The sum of the terms: first of blocks, so that few terms meet a large partial sum.
@@ -187,7 +197,8 @@ mod tests {
             dtype: DType::Float32,
             bytes: &bytes,
         };
-        of(elements).expect("not interrupted")
+        let chunks = of_chunks(elements, |_| {}).expect("not interrupted");
+        Moments::join_all(&chunks)
     }
 
     /// Sums of float32 values times a power of two in 128-bit integers: exact.

@@ -8,15 +8,15 @@ use crate::{backend::cpu::simd::vectorise, model::dtype::DType};
 
 /// `(x - mean) / std * target + mean`
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Rescaling {
-    mean: f64,
-    std: f64,
-    target: f64,
+pub struct Rescaling {
+    pub(super) mean: f64,
+    pub(super) std: f64,
+    pub(super) target: f64,
 }
 
 impl Rescaling {
     /// To the standard deviation `target`, the mean kept.
-    pub(super) fn new(moments: &Moments, target: f64) -> Self {
+    pub fn new(moments: &Moments, target: f64) -> Self {
         Self {
             mean: moments.mean,
             std: moments.std(),

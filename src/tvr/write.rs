@@ -5,15 +5,9 @@
 #![forbid(unsafe_code)]
 
 use indicatif::ProgressBar;
-use rayon::prelude::*;
 use safetensors::SafeTensors;
 
-use super::{
-    Source, Tvr,
-    moments::CHUNK,
-    plan::Role,
-    rescale::{Rescaling, store},
-};
+use super::{Arithmetic, Rescaling, Source, Tvr, plan::Role};
 use crate::{
     error::{Error, Result},
     interrupt,
@@ -98,7 +92,7 @@ impl Tvr<'_> {
                         dtype: self.plan.weights[weight].dtype,
                         bytes: stored,
                     };
-                    write_rescaled(&mut file, elements, change.rescaling)?;
+                    write_rescaled(&mut file, elements, change.rescaling, self.arithmetic)?;
                 }
                 (Some(Role::BiasOf(_)), Some(_)) => file.write(&vec![0; stored.len()])?,
                 _ => write_pieces(&mut file, stored)?,
@@ -118,23 +112,19 @@ fn write_pieces(file: &mut WholeFile, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn write_rescaled(file: &mut WholeFile, elements: Elements<'_>, change: Rescaling) -> Result<()> {
-    let (dtype, size) = (elements.dtype, elements.dtype.size());
+/// By way of a buffer, piece by piece.
+fn write_rescaled(
+    file: &mut WholeFile,
+    elements: Elements<'_>,
+    change: Rescaling,
+    arithmetic: &dyn Arithmetic,
+) -> Result<()> {
+    let dtype = elements.dtype;
     let mut buffer = vec![0; PIECE.min(elements.bytes.len())];
-    for piece in elements.bytes.chunks(PIECE) {
+    for bytes in elements.bytes.chunks(PIECE) {
         interrupt::check()?;
-        let out = &mut buffer[..piece.len()];
-        out.par_chunks_mut(CHUNK * size)
-            .zip(piece.par_chunks(CHUNK * size))
-            .for_each_init(
-                || vec![0.0f32; CHUNK],
-                |values, (out, bytes)| {
-                    let values = &mut values[..bytes.len() / size];
-                    Elements { dtype, bytes }.write_f32(values);
-                    change.apply(values, dtype);
-                    store(values, dtype, out);
-                },
-            );
+        let out = &mut buffer[..bytes.len()];
+        arithmetic.rescale(Elements { dtype, bytes }, change, out)?;
         file.write(out)?;
     }
     Ok(())

@@ -10,3 +10,4 @@ mod speed;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
+mod tvr;

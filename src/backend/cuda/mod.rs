@@ -15,12 +15,14 @@ mod rotate;
 mod rows;
 mod statistics;
 mod tensor;
+mod tvr;
 mod weights;
 
 pub use device::{Address, Argument, Device, Launch, Limits, Operand, Product};
 pub use memory::Buffer;
 pub use statistics::Pending;
 pub use tensor::Tensor;
+pub use tvr::{ChunkMoments, StoredValues};
 pub use weights::Matrix;
 
 use std::{cell::RefCell, rc::Rc};
