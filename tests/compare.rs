@@ -464,7 +464,7 @@ fn interventions_alone() {
     let temp = tempfile::tempdir().expect("a folder");
     let text = std::fs::read_to_string(checkpoint("planted-llama").join("text.txt"));
     let short = temp.path().join("short.txt");
-    std::fs::write(&short, &text.expect("a text")[..700]).expect("written");
+    std::fs::write(&short, &text.expect("a text")[..500]).expect("written");
     for (nsamples, apart) in [("2", true), ("4", false)] {
         let mut command = massact(["compare", "--experiments", "interventions"]);
         command

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::damage::{copy, edit_json};
-use support::program::{Done, files, massact};
+use support::program::{Done, files, massact, signal};
 
 const HIDDEN: usize = 1024;
 const INNER: usize = 4096;
@@ -81,12 +81,6 @@ fn start(command: &mut Command) -> Child {
     command.spawn().expect("the program starts")
 }
 
-fn interrupt(child: &Child) {
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args(["-INT", &pid]).status();
-    assert!(sent.expect("kill runs").success());
-}
-
 /// A run that does not outlive a test that fails.
 struct Running(Option<Child>);
 
@@ -121,7 +115,7 @@ fn stopped(command: &mut Command, ready: impl Fn() -> bool, signals: usize) -> D
     running.assert_busy();
     let child = running.0.take().expect("not yet waited for");
     for _ in 0..signals {
-        interrupt(&child);
+        signal("INT", &child);
     }
     let sent = Instant::now();
     let done = Done::of(child.wait_with_output().expect("ends"));

@@ -544,14 +544,11 @@ fn a_full_disk_is_reported_and_leaves_nothing() {
 fn an_interrupted_run_leaves_nothing() {
     use std::process::Stdio;
     use std::time::{Duration, Instant};
+    use support::program::signal;
 
     let place = Place::new();
     let model = place.path("model");
     large(&model);
-    let signal = |name: &str, pid: u32| {
-        let sent = Command::new("kill").args([name, &pid.to_string()]).status();
-        assert!(sent.expect("kill runs").success(), "{name}");
-    };
     let mut command = place.write(&model, &[]);
     let mut child = command
         .stdout(Stdio::piped())
@@ -575,9 +572,9 @@ fn an_interrupted_run_leaves_nothing() {
         assert!(started.elapsed() < Duration::from_secs(120), "never wrote");
     }
     // Held still, so that it cannot finish before the signal is there.
-    signal("-STOP", child.id());
-    signal("-INT", child.id());
-    signal("-CONT", child.id());
+    signal("STOP", &child);
+    signal("INT", &child);
+    signal("CONT", &child);
     let done = Done::of(child.wait_with_output().expect("ends"));
     assert_eq!(
         (done.code, done.stderr.as_str()),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -65,6 +65,16 @@ pub(crate) fn offline(command: &mut Command) {
 /// Runs a command to its end.
 pub(crate) fn run(command: &mut Command) -> Done {
     Done::of(command.output().expect("the program starts"))
+}
+
+/// Sends a program a signal, such as `INT`, which is Ctrl-C.
+#[cfg(unix)]
+#[track_caller]
+pub(crate) fn signal(name: &str, child: &Child) {
+    let sent = Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status();
+    assert!(sent.expect("kill runs").success(), "{name}");
 }
 
 /// The folder of a committed checkpoint.
