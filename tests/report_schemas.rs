@@ -108,7 +108,7 @@ fn self_attention() -> Value {
         "layers": [{
             "layer": 0,
             "massive": [{"position": 0, "dimension": 3, "value": 2400.0}],
-            "attention_to_followed": 0.9, "even_share": 0.5, "logit_of_others": null,
+            "attention_to_followed": 0.9, "share_of_followed": 0.95, "even_share": 0.5, "logit_of_others": null,
             "followed": [{"position": 0, "probability": 0.9, "logit": -1.5}],
             "sinks": [{"head": 0, "position": 0, "mass": 0.9}],
             "decomposition": {

@@ -262,6 +262,12 @@ fn planted_tokens_are_followed() {
             };
             near("attention_to_followed", &shares);
             near("even_share", &evens);
+            let received = (0..tokens).flat_map(|query| {
+                let keys = (0..=query).filter(|key| massive.contains(key));
+                keys.map(move |key| query * tokens + key)
+            });
+            let received: f64 = received.map(|at| f64::from(probs[at])).sum();
+            near("share_of_followed", &[received / tokens as f64]);
             near("logit_of_others", &others);
             let mass = &maps[&format!("layer.{layer}.sink_mass")];
             for (head, mass) in mass.values.chunks(tokens).enumerate() {

@@ -134,21 +134,32 @@ impl Recorder for Received {
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
         let (heads, length) = (self.heads[layer], self.lengths[sequence]);
         let mass = maps.sink_mass.unwrap_or_default();
-        let keys = mass.len() / heads;
-        let extra = keys.saturating_sub(length);
-        let window = self.windows[layer].unwrap_or(usize::MAX);
-        let shares = &mut self.shares[layer][sequence];
-        *shares = vec![0.0; keys];
-        for head in mass.chunks(keys.max(1)) {
-            for (key, (share, mass)) in shares.iter_mut().zip(head).enumerate() {
-                // The sink mass is a mean over the queries that see the key: all see a learned one.
-                let viewers = match key.checked_sub(extra) {
-                    Some(position) => (length - position).min(window),
-                    None => length,
-                };
-                *share += f64::from(*mass) * viewers as f64 / length as f64 / heads as f64;
-            }
-        }
+        self.shares[layer][sequence] = of_keys(&mass, heads, length, self.windows[layer]);
         Ok(())
     }
+}
+
+/// The share of every key of a layer, a learned one first, from the sink mass `[heads, keys]` of a
+/// sequence of `length` tokens.
+pub(super) fn of_keys(
+    mass: &[f32],
+    heads: usize,
+    length: usize,
+    window: Option<usize>,
+) -> Vec<f64> {
+    let keys = mass.len() / heads;
+    let extra = keys.saturating_sub(length);
+    let window = window.unwrap_or(usize::MAX);
+    let mut shares = vec![0.0; keys];
+    for head in mass.chunks(keys.max(1)) {
+        for (key, (share, mass)) in shares.iter_mut().zip(head).enumerate() {
+            // The sink mass is a mean over the queries that see the key: all see a learned one.
+            let viewers = match key.checked_sub(extra) {
+                Some(position) => (length - position).min(window),
+                None => length,
+            };
+            *share += f64::from(*mass) * viewers as f64 / length as f64 / heads as f64;
+        }
+    }
+    shares
 }

@@ -10,6 +10,7 @@
 //! probabilities and L the logits, both averaged over heads:
 //!
 //! - attention to C: mean over t in Q of the sum over j in C of `P[t, j]`
+//! - share of C: of all attention, queries of C included, as `attention_share` defines it
 //! - even share: the same if every query attended evenly to the keys it sees
 //! - attention to one token j: mean over t in Q that see j of `P[t, j]`, and of `L[t, j]`
 //! - logit of the others: mean over t in Q and the j outside C that t sees of `L[t, j]`
@@ -28,7 +29,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Finding, Subject};
+use super::{Finding, Subject, attention_share};
 use crate::{
     backend::{AttentionCapture, AttentionMaps, Backend, Entry, StatisticsRequest},
     engine::{Discard, Plan, Recorder, Site, Timings},
@@ -103,7 +104,10 @@ pub struct LayerAttention {
     /// Mean probability that the queries give to the followed tokens together; null without
     /// queries.
     pub attention_to_followed: Option<f64>,
-    /// The same if they attended evenly to all they see.
+    /// Share of all attention that the followed tokens receive together, as in
+    /// [`attention_share`](super::attention_share): from every query, followed or not.
+    pub share_of_followed: f64,
+    /// The same as `attention_to_followed` if they attended evenly to all they see.
     pub even_share: Option<f64>,
     /// Mean logit of the keys that are not followed.
     pub logit_of_others: Option<f64>,
@@ -158,6 +162,12 @@ pub fn run<B: Backend>(
         recorder,
         followed: followed.clone(),
         maps: Vec::new(),
+        shares: Vec::new(),
+        tokens: token_ids.len(),
+        heads: {
+            let layers = subject.model.spec.layers.iter();
+            layers.map(|layer| layer.attention.heads).collect()
+        },
         decompositions: Vec::new(),
         windows: subject
             .model
@@ -178,19 +188,23 @@ pub fn run<B: Backend>(
     let layers = watch
         .maps
         .into_iter()
+        .zip(watch.shares)
         .zip(watch.decompositions)
         .zip(massive)
         .enumerate()
-        .map(|(layer, ((maps, decomposition), massive))| LayerAttention {
-            layer,
-            massive,
-            attention_to_followed: maps.attention_to_followed,
-            even_share: maps.even_share,
-            logit_of_others: maps.logit_of_others,
-            followed: maps.followed,
-            sinks: maps.sinks,
-            decomposition,
-        })
+        .map(
+            |(layer, (((maps, share), decomposition), massive))| LayerAttention {
+                layer,
+                massive,
+                attention_to_followed: maps.attention_to_followed,
+                share_of_followed: share,
+                even_share: maps.even_share,
+                logit_of_others: maps.logit_of_others,
+                followed: maps.followed,
+                sinks: maps.sinks,
+                decomposition,
+            },
+        )
         .collect();
     Ok(Finding {
         result: SelfAttention {
@@ -258,7 +272,12 @@ struct Watch<'r> {
     followed: Vec<usize>,
     /// By layer.
     windows: Vec<Option<usize>>,
+    /// By layer.
+    heads: Vec<usize>,
+    tokens: usize,
     maps: Vec<maps::Summary>,
+    /// Of all attention, what the followed tokens receive.
+    shares: Vec<f64>,
     decompositions: Vec<Decomposition>,
 }
 
@@ -276,6 +295,12 @@ impl Recorder for Watch<'_> {
 
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
         self.maps.push(maps::Summary::of(&maps, &self.followed));
+        let mass = maps.sink_mass.as_deref().unwrap_or_default();
+        let (heads, window) = (self.heads[layer], self.windows[layer]);
+        let keys = attention_share::of_keys(mass, heads, self.tokens, window);
+        let extra = keys.len().saturating_sub(self.tokens);
+        let followed = self.followed.iter().map(|position| keys[extra + position]);
+        self.shares.push(followed.sum());
         self.recorder.attention(layer, sequence, maps)
     }
 
