@@ -85,7 +85,7 @@ __device__ __forceinline__ void moments(const T* x, double* out, unsigned long l
         double corrected = __dadd_rn(squares, -(__dmul_rn(rest, rest) / length));
         double* mine = out + 4 * (size_t)blockIdx.x;
         mine[0] = __dadd_rn(about, rest / length);
-        mine[1] = corrected < 0.0 ? 0.0 : corrected;
+        mine[1] = corrected > 0.0 ? corrected : 0.0;
         mine[2] = low;
         mine[3] = high;
     }

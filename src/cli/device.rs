@@ -48,19 +48,24 @@ pub(super) enum Opened {
 /// Checks the arguments and opens the device. `auto` is the first card, where all that it needs is
 /// there; what is missing beside a card is said.
 pub(super) fn open(args: &DeviceArgs, progress: Progress) -> Result<Opened> {
-    let options = Options { tf32: args.tf32 };
-    let opened = match wanted(&args.device)? {
-        Wanted::Cpu => Opened::Cpu,
-        Wanted::Cuda(index) => Opened::Cuda(Box::new(Driver::open(index, options)?)),
-        Wanted::Auto => match automatic(args, progress) {
-            Some(index) => Opened::Cuda(Box::new(Driver::open(index, options)?)),
-            None => Opened::Cpu,
-        },
-    };
+    let opened = open_named(&args.device, Options { tf32: args.tf32 }, progress)?;
     if matches!(opened, Opened::Cpu) {
         check_cpu(args)?;
     }
     Ok(opened)
+}
+
+/// Opens the device of this name, for work that has types of its own.
+pub(super) fn open_named(device: &str, options: Options, progress: Progress) -> Result<Opened> {
+    let card = match wanted(device)? {
+        Wanted::Cpu => None,
+        Wanted::Cuda(index) => Some(index),
+        Wanted::Auto => automatic(progress),
+    };
+    match card {
+        Some(index) => Ok(Opened::Cuda(Box::new(Driver::open(index, options)?))),
+        None => Ok(Opened::Cpu),
+    }
 }
 
 /// What `--device` asks for.
@@ -88,7 +93,7 @@ pub(super) fn wanted(device: &str) -> Result<Wanted> {
 }
 
 /// The first card that can be used.
-fn automatic(args: &DeviceArgs, progress: Progress) -> Option<usize> {
+fn automatic(progress: Progress) -> Option<usize> {
     let found = Requirements::look();
     if found.cards.is_empty() {
         return None;
@@ -101,9 +106,7 @@ fn automatic(args: &DeviceArgs, progress: Progress) -> Option<usize> {
         },
     };
     // A user with a card would wonder.
-    if args.device == "auto" {
-        progress.notice(&format!("computing on the CPU: {reason}"));
-    }
+    progress.notice(&format!("computing on the CPU: {reason}"));
     None
 }
 
@@ -153,6 +156,14 @@ impl Opened {
         let precision = Precision::new(dtype, residual)?;
         let cuda = Cuda::new(*driver, precision).keeping_weights();
         Ok(Device::Cuda(Box::new(cuda)))
+    }
+
+    /// The backend for work on stored tensors, whose types are their own.
+    pub(super) fn for_files(self) -> Device {
+        match self {
+            Self::Cpu => Device::Cpu(Cpu::new()),
+            Self::Cuda(driver) => Device::Cuda(Box::new(Cuda::new(*driver, DType::Float32))),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     sequences::Sequences,
 };
 use crate::{
-    backend::cpu::Cpu,
+    backend::cuda::driver::Options,
     data::Provenance,
     engine,
     error::{Error, Result},
@@ -55,16 +55,18 @@ impl Run {
         })
     }
 
-    /// As [`Run::open`], for work that runs nothing on a device and draws nothing at random.
+    /// As [`Run::open`], for work on stored tensors that draws nothing at random.
     pub(super) fn open_files(
         command: &'static str,
         source: &SourceArgs,
+        device: &str,
         output: &OutputArgs,
     ) -> Result<Self> {
         Self::start(command, output, 0, |progress| {
+            let opened = device::open_named(device, Options::default(), progress)?;
             let (name, revision) = (&source.pretrained, &source.revision);
             let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
-            Ok((Device::Cpu(Cpu::new()), checkpoint))
+            Ok((opened.for_files(), checkpoint))
         })
     }
 

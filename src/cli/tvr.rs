@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     args::{OutputArgs, SourceArgs, threshold},
+    device::on_device,
     existence_validation::significant,
     figures,
     run::Run,
@@ -21,7 +22,7 @@ use crate::{
         table::{Align, Row, Table},
         whole_folder::{check_unused, resolve},
     },
-    tvr::{OnCpu, SCHEMA, Settings, Source, Tvr, TvrReport},
+    tvr::{SCHEMA, Settings, Source, Tvr, TvrReport},
 };
 
 /// File of the new checkpoint that says how it was made.
@@ -55,6 +56,10 @@ pub(super) struct TvrArgs {
     /// self_attn.k_proj.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     exclude: Vec<String>,
+    /// `auto`, `cpu` or `cuda[:N]`: where the weights are measured and rescaled. The result is the
+    /// same, bit for bit.
+    #[arg(long, default_value = "auto")]
+    device: String,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -68,7 +73,7 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
         }
         check_unused(out, "--out")?;
     }
-    let run = Run::open_files("tvr", &args.source, &args.output)?;
+    let run = Run::open_files("tvr", &args.source, &args.device, &args.output)?;
     let source = match run.checkpoint.folder() {
         Some(folder) => Source::Folder(folder),
         None => Source::Embedded(&demo::DESCRIPTIONS),
@@ -84,7 +89,7 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
             ratio_threshold: args.ratio_threshold,
             exclude: args.exclude.clone(),
         },
-        &OnCpu,
+        on_device!(&run.device, backend => backend),
     )?;
     let settings = json!({
         "target_std": args.target_std,
@@ -130,7 +135,10 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
         &folder,
         &run,
         (&verdict, false),
-        "float64 on the CPU",
+        &format!(
+            "float64 on {}",
+            run.device.card().as_deref().unwrap_or("the CPU")
+        ),
         sections,
     )?;
     run.finish_files(&folder, settings, loaded, worked)?;

@@ -10,7 +10,10 @@ use super::{
     rescale::{Rescaling, store},
 };
 use crate::{
-    backend::cuda::{Cuda, Device},
+    backend::{
+        cpu::Cpu,
+        cuda::{Cuda, Device},
+    },
     error::Result,
     interrupt,
     model::weights::Elements,
@@ -29,11 +32,7 @@ pub trait Arithmetic: Debug {
     fn rescale(&self, elements: Elements<'_>, change: Rescaling, out: &mut [u8]) -> Result<()>;
 }
 
-/// On the CPU, in as many threads as there are.
-#[derive(Debug)]
-pub struct OnCpu;
-
-impl Arithmetic for OnCpu {
+impl Arithmetic for Cpu {
     fn moments(&self, elements: Elements<'_>, change: Option<Rescaling>) -> Result<Vec<Moments>> {
         moments::of_chunks(elements, |values| {
             if let Some(change) = change {

@@ -18,12 +18,13 @@ mod write;
 
 use serde::Serialize;
 
-pub use arithmetic::{Arithmetic, OnCpu};
+pub use arithmetic::Arithmetic;
 pub use descriptions::Source;
 pub use moments::Moments;
 pub use rescale::Rescaling;
 
 use crate::{
+    backend::cpu::Cpu,
     error::{Error, Result},
     model::{Model, dtype::DType, weights::StoredTensor},
     progress::Progress,
@@ -116,6 +117,7 @@ pub struct Skipped {
 
 /// The standard deviation of the layers' 2-D weights: by layer, the mean over its weights.
 pub fn std_by_layer(model: &Model, progress: Progress) -> Result<Vec<f64>> {
+    let cpu = Cpu::new();
     let mut tvr = Tvr::new(
         model,
         Settings {
@@ -125,7 +127,7 @@ pub fn std_by_layer(model: &Model, progress: Progress) -> Result<Vec<f64>> {
             ratio_threshold: f64::INFINITY,
             exclude: Vec::new(),
         },
-        &OnCpu,
+        &cpu,
     )?;
     tvr.measure(progress)?;
     let mut layers = vec![(0.0, 0.0); model.spec.layers.len()];
@@ -164,7 +166,7 @@ struct Change {
 }
 
 impl<'m> Tvr<'m> {
-    /// Finds the weights; reads none.
+    /// Finds the weights; reads none. The arithmetic computes the same bits wherever it runs.
     pub fn new(
         model: &'m Model,
         settings: Settings,

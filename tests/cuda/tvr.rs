@@ -2,8 +2,9 @@
 
 use half::{bf16, f16};
 use massact::{
+    backend::cpu::Cpu,
     model::{dtype::DType, weights::Elements},
-    tvr::{Arithmetic, Moments, OnCpu, Rescaling},
+    tvr::{Arithmetic, Moments, Rescaling},
 };
 
 use crate::bench::{DTYPES, backends, noise};
@@ -40,7 +41,7 @@ fn agree(what: &str, values: &[f32], dtype: DType, target: f64) {
         dtype,
         bytes: &stored,
     };
-    let wanted = rescaled(&OnCpu, elements, target);
+    let wanted = rescaled(&Cpu::new(), elements, target);
     for (name, cuda) in backends(dtype) {
         let got = rescaled(&cuda, elements, target);
         let what = format!("{what}, {} values, {name}", values.len());
