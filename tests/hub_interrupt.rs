@@ -4,14 +4,17 @@
 #[allow(dead_code, reason = "tests/hub.rs uses the rest")]
 #[path = "support/loopback.rs"]
 mod loopback;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "support/program.rs"]
+mod program;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use loopback::{COMMIT, Content, Server, ranged, sha256};
 use massact::data::{Role, load};
 use massact::hub::{Hub, Settings};
 use massact::progress::Progress;
+use program::signal;
 
 const REPO: &str = "owner/tiny";
 
@@ -46,14 +49,7 @@ fn a_download_stops_at_once_and_leaves_no_entry() {
     .expect("valid settings");
     let stopper = std::thread::spawn(|| {
         std::thread::sleep(Duration::from_millis(500));
-        let pid = std::process::id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-INT", &pid])
-                .status()
-                .expect("kill runs")
-                .success()
-        );
+        signal("INT", std::process::id());
         Instant::now()
     });
     let error = hub.model(REPO, None).expect_err("interrupted");

@@ -115,7 +115,7 @@ fn stopped(command: &mut Command, ready: impl Fn() -> bool, signals: usize) -> D
     running.assert_busy();
     let child = running.0.take().expect("not yet waited for");
     for _ in 0..signals {
-        signal("INT", &child);
+        signal("INT", child.id());
     }
     let sent = Instant::now();
     let done = Done::of(child.wait_with_output().expect("ends"));

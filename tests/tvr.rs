@@ -572,9 +572,9 @@ fn an_interrupted_run_leaves_nothing() {
         assert!(started.elapsed() < Duration::from_secs(120), "never wrote");
     }
     // Held still, so that it cannot finish before the signal is there.
-    signal("STOP", &child);
-    signal("INT", &child);
-    signal("CONT", &child);
+    signal("STOP", child.id());
+    signal("INT", child.id());
+    signal("CONT", child.id());
     let done = Done::of(child.wait_with_output().expect("ends"));
     assert_eq!(
         (done.code, done.stderr.as_str()),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -70,9 +70,9 @@ pub(crate) fn run(command: &mut Command) -> Done {
 /// Sends a program a signal, such as `INT`, which is Ctrl-C.
 #[cfg(unix)]
 #[track_caller]
-pub(crate) fn signal(name: &str, child: &Child) {
+pub(crate) fn signal(name: &str, process: u32) {
     let sent = Command::new("kill")
-        .args(["-s", name, &child.id().to_string()])
+        .args(["-s", name, &process.to_string()])
         .status();
     assert!(sent.expect("kill runs").success(), "{name}");
 }
