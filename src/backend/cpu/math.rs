@@ -13,7 +13,8 @@ pub(super) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = x.clamp(-87.3, 88.8);
-    let n = clamped.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
     // exp(r) on [-ln2/2, ln2/2], minimax coefficients of Cephes expf.
     let mut p = 1.987_569_1e-4_f32;
@@ -24,7 +25,9 @@ pub(super) fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 0.5);
     let value = p.mul_add(r * r, r) + 1.0;
     // Two factors, because 2^128 is not a float32 although exp(88.7) is.
-    let n = n as i32;
+    // The integer is in the last bits of the shifted value. Not `n as i32`: its rules for NaN and
+    // values out of range keep a loop from being vectorised.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
     let scaled = value * power_of_two(half) * power_of_two(n - half);
     if x < -87.3 { 0.0 } else { scaled }
@@ -32,7 +35,7 @@ pub(super) fn exp(x: f32) -> f32 {
 
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {
-    f32::from_bits(((n + 127) as u32) << 23)
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
 /// `1 / (1 + exp(-x))`
