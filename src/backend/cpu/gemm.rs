@@ -1,6 +1,6 @@
 //! Matrix product: a checked door to the `gemm` crate.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, ops::Range};
 
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -50,15 +50,18 @@ pub(super) struct Output<'a> {
     pub(super) accumulate: bool,
 }
 
-/// Rows or columns of a task are a multiple of this, which every micro-kernel's tile divides, so
-/// that only the last task of a row or column has a ragged edge.
-const GRAIN: usize = 96;
+/// Tasks begin at multiples of this, the side of the largest micro-kernel's tile (AVX-512), so that
+/// only the last task of a row or column has a ragged edge.
+const GRAIN: usize = 64;
 
-/// Least rows and columns of a task: fewer would spend a noticeable part of it on packing.
-const LEAST: usize = 2 * GRAIN;
+/// Least columns of a task: fewer would spend a noticeable part of it on packing.
+const LEAST: usize = 3 * GRAIN;
 
-/// Multiply-adds of a task at most: about 0.2 s of one core, the time within which an interrupt is
-/// noticed.
+/// Tasks a thread, so that a thread that is held up does not hold up the others.
+const TASKS: usize = 4;
+
+/// Multiply-adds of a task at most, but for rounding to whole grains: about 0.1 s of one core, the
+/// time within which an interrupt is noticed.
 const MOST_WORK: usize = 5_000_000_000;
 
 /// The product on the calling thread.
@@ -93,8 +96,7 @@ pub(super) fn multiply_on_all_threads(
     let Some(target) = prepare(shape, out, left, right) else {
         return;
     };
-    let (rows, columns) = task_size(shape, rayon::current_num_threads());
-    let (across, down) = (shape.n.div_ceil(columns), shape.m.div_ceil(rows));
+    let (down, across) = task_counts(shape, rayon::current_num_threads());
     (0..across * down)
         .into_par_iter()
         .with_max_len(1)
@@ -103,10 +105,12 @@ pub(super) fn multiply_on_all_threads(
                 return;
             }
             // Tasks with the same columns follow each other: their part of the weight is shared.
-            let (row, column) = (task % down * rows, task / down * columns);
+            let rows = side(shape.m, down, task % down);
+            let columns = side(shape.n, across, task / down);
+            let (row, column) = (rows.start, columns.start);
             let part = Shape {
-                m: rows.min(shape.m - row),
-                n: columns.min(shape.n - column),
+                m: rows.len(),
+                n: columns.len(),
                 k: shape.k,
             };
             // SAFETY: the part lies inside the shape that `prepare` has checked, and no two parts
@@ -119,26 +123,25 @@ pub(super) fn multiply_on_all_threads(
         });
 }
 
-/// Rows and columns of a task: several tasks a thread, so that a thread that is held up does not
-/// hold up the others, and each as near to a square as that allows.
-fn task_size(shape: Shape, threads: usize) -> (usize, usize) {
-    let (mut rows, mut columns) = (shape.m, shape.n);
-    let tasks = |rows: usize, columns: usize| shape.m.div_ceil(rows) * shape.n.div_ceil(columns);
-    let halved = |side: usize| side.div_ceil(2).next_multiple_of(GRAIN);
-    loop {
-        let enough = threads == 1 || tasks(rows, columns) >= 4 * threads;
-        if enough && rows * columns * shape.k <= MOST_WORK {
-            return (rows, columns);
-        }
-        // The outputs first: a part of the weight is then packed by one task only.
-        if columns >= 2 * LEAST && columns * 4 >= rows {
-            columns = halved(columns);
-        } else if rows >= 2 * LEAST {
-            rows = halved(rows);
-        } else {
-            return (rows, columns);
-        }
-    }
+/// How often rows and columns are divided. The columns first: a part of the weight is then packed by
+/// one task only.
+fn task_counts(shape: Shape, threads: usize) -> (usize, usize) {
+    let wanted = if threads == 1 { 1 } else { TASKS * threads };
+    let by_work = (shape.m * shape.n)
+        .saturating_mul(shape.k)
+        .div_ceil(MOST_WORK);
+    let tasks = wanted.max(by_work).next_multiple_of(threads);
+    let across = tasks.min(shape.n / LEAST).max(1);
+    // As many as are still wanted, or as there are grains.
+    let down = tasks.div_ceil(across).min(shape.m.div_ceil(GRAIN));
+    (down, across)
+}
+
+/// Part `index` of `parts` of a side, whole grains shared out evenly.
+fn side(length: usize, parts: usize, index: usize) -> Range<usize> {
+    let grains = length.div_ceil(GRAIN);
+    let edge = |index: usize| (grains * index / parts * GRAIN).min(length);
+    edge(index)..edge(index + 1)
 }
 
 /// Checks the operands. `None` when there is nothing to multiply.
@@ -315,9 +318,19 @@ mod tests {
         #[test]
         fn tasks_are_bounded(m in 1usize..5000, n in 1usize..30000, k in 1usize..20000, threads in 1usize..200) {
             let shape = Shape { m, n, k };
-            let (rows, columns) = task_size(shape, threads);
-            prop_assert!(rows >= 1 && columns >= 1 && rows <= m && columns <= n);
-            prop_assert!(rows * columns * k <= MOST_WORK || rows < 2 * LEAST && columns < 2 * LEAST);
+            let (down, across) = task_counts(shape, threads);
+            let mut work = k;
+            for (length, parts) in [(m, down), (n, across)] {
+                let (mut end, mut longest) = (0, 0);
+                for index in 0..parts {
+                    let side = side(length, parts, index);
+                    prop_assert!(side.start == end && !side.is_empty());
+                    (end, longest) = (side.end, longest.max(side.len()));
+                }
+                prop_assert_eq!(end, length);
+                work *= longest;
+            }
+            prop_assert!(work <= 3 * MOST_WORK || down * GRAIN >= m && across * 2 * LEAST > n);
         }
     }
 }

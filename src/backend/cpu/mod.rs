@@ -9,7 +9,6 @@ mod gemm;
 mod head;
 mod math;
 mod norm;
-mod pages;
 mod pool;
 pub(crate) mod simd;
 mod statistics;
@@ -114,8 +113,7 @@ fn to_f32(elements: Elements<'_>) -> Cow<'_, [f32]> {
     if elements.dtype == DType::Float32 {
         return elements.to_f32();
     }
-    let mut values = pages::reserve(elements.len());
-    values.resize(elements.len(), 0.0);
+    let mut values = vec![0.0; elements.len()];
     values
         .par_chunks_mut(CHUNK)
         .enumerate()
@@ -260,7 +258,7 @@ impl Backend for Cpu {
             &mut x.values,
             // Not `max` and `min`, which would hide a NaN.
             #[inline(always)]
-            |x| {
+            move |x| {
                 if x < low {
                     low
                 } else if x > high {

@@ -6,8 +6,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::pages;
-
 /// Buffers that are not in use.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pool(Arc<Mutex<Vec<Vec<f32>>>>);
@@ -15,7 +13,9 @@ pub(super) struct Pool(Arc<Mutex<Vec<Vec<f32>>>>);
 /// A buffer on loan from a pool; goes back when dropped.
 #[derive(Debug)]
 pub(super) struct Buffer {
+    /// At least `length` of them: what was cut off would have to be filled again for a longer use.
     values: Vec<f32>,
+    length: usize,
     pool: Pool,
 }
 
@@ -27,17 +27,15 @@ impl Pool {
         let best = free
             .iter()
             .enumerate()
-            .filter(|(_, values)| values.capacity() >= length)
-            .min_by_key(|(_, values)| values.capacity())
+            .filter(|(_, values)| values.len() >= length)
+            .min_by_key(|(_, values)| values.len())
             .map(|(index, _)| index);
-        let mut values = match best {
-            Some(index) => free.swap_remove(index),
-            None => pages::reserve(length),
-        };
+        let found = best.map(|index| free.swap_remove(index));
         drop(free);
-        values.resize(length, 0.0);
+        let values = found.unwrap_or_else(|| vec![0.0; length]);
         Buffer {
             values,
+            length,
             pool: self.clone(),
         }
     }
@@ -45,6 +43,7 @@ impl Pool {
     /// Lends a buffer that already has its values.
     pub(super) fn adopt(&self, values: Vec<f32>) -> Buffer {
         Buffer {
+            length: values.len(),
             values,
             pool: self.clone(),
         }
@@ -66,13 +65,13 @@ impl std::ops::Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.values
+        &self.values[..self.length]
     }
 }
 
 impl std::ops::DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.values
+        &mut self.values[..self.length]
     }
 }
 
