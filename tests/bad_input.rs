@@ -975,9 +975,19 @@ fn flags() {
             "nowhere",
         ),
         (&["existence-validation", "--device", "tpu"], "tpu"),
-        (&["existence-validation", "--device", "cuda"], "cuda"),
-        (&["existence-validation", "--device", "cuda:1"], "cuda:1"),
+        (&["existence-validation", "--device", "cuda:"], "cuda:"),
         (&["existence-validation", "--dtype", "float16"], "--dtype"),
+        (
+            &[
+                "capture",
+                "--token-ids",
+                "1",
+                "--residual-dtype",
+                "bfloat16",
+            ],
+            "--residual-dtype",
+        ),
+        (&["tokens-analysis", "--tf32"], "--tf32"),
         (
             &["existence-validation", "--revision", "main"],
             "--revision",

@@ -1,7 +1,6 @@
 //! `massact selftest`
 
 use clap::Args;
-use serde_json::json;
 
 use super::{
     args::DTypeArg,
@@ -20,7 +19,7 @@ use crate::{
     model::dtype::DType,
     progress::Progress,
     report::table::{Align, Row, Table},
-    selftest::{self, Check, Extent},
+    selftest::{self, Check, Extent, Report},
 };
 
 /// Does this machine's card compute what the CPU computes? Every operation and a small model, in
@@ -74,33 +73,27 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
         checks.extend(selftest::run(&cuda, extent, progress)?);
     }
     let name = card.map_or_else(String::new, |card| card.name);
-    let failed = checks.iter().filter(|check| !check.passed).count();
+    let report = Report::new(format!("cuda:{index}"), name, extent, checks);
     if args.json {
-        super::print_json(&json!({
-            "schema": selftest::SCHEMA,
-            "device": format!("cuda:{index}"),
-            "card": name,
-            "extent": extent,
-            "good": failed == 0,
-            "checks": checks,
-        }))?;
+        let document = serde_json::to_value(&report);
+        super::print_json(&document.map_err(|error| Error::new("selftest", error))?)?;
     } else {
-        table(&checks).print()?;
+        table(&report.checks).print()?;
     }
-    if failed > 0 {
-        let of = checks.len();
-        return Err(Error::new(
-            format!("cuda:{index}, {name}"),
-            format!("{failed} of {of} checks failed"),
-        )
-        .remedy(
-            "report them with the output of `massact selftest --json` and `massact devices --json`",
-        ));
+    let of = report.checks.len();
+    if !report.good {
+        let failed = report.checks.iter().filter(|check| !check.passed).count();
+        let subject = format!("{}, {}", report.device, report.card);
+        return Err(
+            Error::new(subject, format!("{failed} of {of} checks failed")).remedy(
+                "report them with the output of `massact selftest --json` and `massact devices --json`",
+            ),
+        );
     }
     if !args.json {
         super::print_line(&format!(
-            "\nthis card is good: {name}, {} checks",
-            checks.len()
+            "\nthis card is good: {}, {of} checks",
+            report.card
         ))?;
     }
     Ok(())

@@ -15,6 +15,7 @@ use crate::{
     error::Result,
     interrupt,
     progress::Progress,
+    tvr::Arithmetic,
 };
 
 /// Identifies the JSON.
@@ -69,7 +70,11 @@ impl Check {
 /// Compares `backend` with the CPU. Beside a residual stream of another type only the operations that
 /// read the stream are checked, and the model: inputs come as streams. Only an interrupt is an error: what fails on the card is a check
 /// that failed.
-pub fn run<B: Backend>(backend: &B, extent: Extent, progress: Progress) -> Result<Vec<Check>> {
+pub fn run<B: Backend + Arithmetic>(
+    backend: &B,
+    extent: Extent,
+    progress: Progress,
+) -> Result<Vec<Check>> {
     let precision = backend.precision();
     let mut operations = operations::all(extent);
     if precision.residual() != precision.arithmetic() {
@@ -86,6 +91,37 @@ pub fn run<B: Backend>(backend: &B, extent: Extent, progress: Progress) -> Resul
     checks.extend(model::checks(backend, extent)?);
     bar.finish_and_clear();
     Ok(checks)
+}
+
+/// What `massact selftest --json` prints.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`]
+    pub schema: &'static str,
+    /// The card, as `--device` takes it.
+    pub device: String,
+    /// Its product name.
+    pub card: String,
+    /// How much was checked.
+    pub extent: Extent,
+    /// Whether all checks passed.
+    pub good: bool,
+    /// Each comparison.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Of all checks of a card.
+    pub fn new(device: String, card: String, extent: Extent, checks: Vec<Check>) -> Self {
+        Self {
+            schema: SCHEMA,
+            device,
+            card,
+            extent,
+            good: checks.iter().all(|check| check.passed),
+            checks,
+        }
+    }
 }
 
 /// The largest difference of two lists, relative to the larger of the wanted value and `scale`. Hidden

@@ -14,8 +14,9 @@ use crate::{
         dtype::DType,
         rope::RopeTable,
         spec::{Activation, Alibi, NormKind},
-        weights::AssembledMatrix,
+        weights::{AssembledMatrix, Elements},
     },
+    tvr::{Arithmetic, Rescaling},
 };
 
 /// A call of the backend, or a few that belong together.
@@ -56,6 +57,7 @@ pub(super) enum Operation {
         columns: usize,
         top_k: usize,
     },
+    Rescaling,
     Likelihood {
         vocabulary: usize,
     },
@@ -99,6 +101,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
             bias: false,
         },
         Operation::Conv1D,
+        Operation::Rescaling,
         Operation::Statistics {
             rows: 30,
             columns: 777,
@@ -200,7 +203,7 @@ impl Operation {
     }
 
     /// Compares the backend with the CPU.
-    pub(super) fn check<B: Backend>(&self, backend: &B) -> Check {
+    pub(super) fn check<B: Backend + Arithmetic>(&self, backend: &B) -> Check {
         let precision = backend.precision();
         let dtype = precision.arithmetic();
         let wanted = self.compute(&Cpu::new(), dtype);
@@ -248,6 +251,7 @@ impl Operation {
                 )
             }
             Self::Statistics { rows, columns, .. } => format!("statistics of {rows} x {columns}"),
+            Self::Rescaling => "target variance rescaling".to_owned(),
             Self::Likelihood { vocabulary } => format!("likelihood of {vocabulary} tokens"),
         }
     }
@@ -266,6 +270,8 @@ impl Operation {
         match self {
             // Nothing is computed.
             Self::Transfer { .. } | Self::Statistics { .. } => 0.0,
+            // The same bits.
+            Self::Rescaling => 0.0,
             // Logits and sums are float32 whatever the type.
             Self::Likelihood { .. } => 1e-4,
             // Several roundings follow each other.
@@ -277,7 +283,7 @@ impl Operation {
     }
 
     /// The results, one after the other.
-    fn compute<B: Backend>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
+    fn compute<B: Backend + Arithmetic>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
         match self {
             &Self::Transfer { rows, columns } => {
                 let x = b.upload(rows, columns, noise(rows * columns, 1, dtype))?;
@@ -419,6 +425,22 @@ impl Operation {
                 let sequences = [0..rows / 3, rows / 3..rows];
                 let found = b.read_statistics(b.statistics(&x, &sequences, &request)?)?;
                 Ok(found.iter().flat_map(numbers).collect())
+            }
+            Self::Rescaling => {
+                let stored =
+                    AssembledMatrix::stored_as(dtype, &noise(40 * 2000, 1, dtype), 40, 2000);
+                let elements = stored.view().elements;
+                let moments = b.moments(elements, None)?;
+                let mut bytes = vec![0; elements.bytes.len()];
+                b.rescale(elements, Rescaling::new(&moments[0], 0.01), &mut bytes)?;
+                let mut out = Elements {
+                    dtype,
+                    bytes: &bytes,
+                }
+                .to_f32()
+                .into_owned();
+                out.extend(moments.iter().flat_map(|m| [m.mean as f32, m.std() as f32]));
+                Ok(out)
             }
             &Self::Likelihood { vocabulary } => {
                 let (rows, width) = (4, 12);

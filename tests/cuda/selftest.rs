@@ -10,9 +10,11 @@ use massact::{
     },
     model::dtype::DType,
     progress::Progress,
-    selftest::{self, Check, Extent},
+    selftest::{self, Check, Extent, Report},
 };
 use massact_emulator::{Emulator, Order};
+
+use crate::support::schema::assert_valid;
 
 fn checks<D: Device>(device: Rc<D>, precision: impl Into<Precision>) -> Vec<Check> {
     let cuda = Cuda::sharing(device, precision);
@@ -46,6 +48,10 @@ fn a_good_card_passes_and_every_kernel_runs() {
         let device = Rc::new(Emulator::new(Order::Random(11)));
         let checks = checks(Rc::clone(&device), precision);
         assert_eq!(failed(&checks), [""; 0]);
+        let report = Report::new("cuda:0".into(), "emulated".into(), Extent::Quick, checks);
+        assert!(report.good);
+        let document = serde_json::to_value(&report).expect("JSON");
+        assert_valid("selftest", &document);
         launched.extend(device.launches());
     }
     // Cards with less shared memory count magnitudes of 16 bits in two steps.
@@ -64,6 +70,7 @@ fn a_good_card_passes_and_every_kernel_runs() {
 }
 
 /// A card with a fault of one kind.
+#[derive(Debug)]
 struct Faulty {
     card: Emulator,
     /// Does not run this kernel.

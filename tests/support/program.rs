@@ -38,7 +38,7 @@ impl Done {
     }
 }
 
-/// The program, away from the user's caches, tokens and the network.
+/// The program, away from the user's caches, tokens, cards and the network.
 pub(crate) fn massact<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_massact"));
     offline(&mut command);
@@ -54,6 +54,8 @@ pub(crate) fn offline(command: &mut Command) {
         }
     }
     command
+        // A card would compute in another type.
+        .env("CUDA_VISIBLE_DEVICES", "")
         .env("HF_HUB_OFFLINE", "1")
         .env(
             "HF_HOME",
