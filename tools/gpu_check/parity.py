@@ -139,7 +139,7 @@ def map_errors(ours: dict, folder: Path) -> dict[str, float]:
     if ours.keys() != theirs.keys():
         return dict.fromkeys(found, float("inf"))
     for name, truth in theirs.items():
-        logits = name.endswith("logits_mean")
+        logits = name.endswith(("logits_mean", "max_logit"))
         quantity, scale = ("attention_logits", rms(truth)) if logits else ("attention_probs", 1.0)
         own, hidden = ours[name], truth.isnan()
         same = own.shape == truth.shape and bool((own.isnan() == hidden).all())
