@@ -73,10 +73,20 @@ fn a_pass_that_observes_nothing_still_runs_the_layers() {
 }
 
 #[test]
-fn parts_are_left_out_on_request() {
-    let document = bench(8, &["--parts=operations"]);
+fn only_the_parts_asked_for() {
+    let document = bench(8, &["--parts=copy,attention", "--head-dims=80"]);
     assert_eq!(document["model"], Value::Null);
-    assert!(named(&document, "forward").is_empty());
+    let names: Vec<&Value> = document["measurements"]
+        .as_array()
+        .expect("measurements")
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(
+        names,
+        ["copy", "attention", "attention_sink", "attention_mean_maps"]
+    );
+    assert_eq!(named(&document, "attention")[0]["shape"]["head_dim"], 80);
     let document = bench(8, &["--parts=model"]);
     assert_eq!(document["shape"], Value::Null);
     assert!(named(&document, "copy").is_empty());
@@ -100,6 +110,8 @@ fn refuses_what_does_not_fit() {
         (&["--parts=model", "--tokens=513"], "512 positions"),
         (&["--shape=huge"], "llama-7b"),
         (&["--repetitions=0"], "positive"),
+        (&["--head-dims=64,0"], "positive"),
+        (&["--head-dims=1000000000000"], "memory"),
     ] {
         let done = run(massact(["bench", "--quiet"]).args(arguments));
         assert_eq!(done.code, Some(2), "{arguments:?}: {}", done.stderr);

@@ -6,7 +6,7 @@ mod operations;
 mod passes;
 
 pub use clock::Effort;
-pub use operations::{SHAPES, Shape, operations};
+pub use operations::{Operation, SHAPES, Shape, measure};
 pub use passes::passes;
 
 use std::{ops::Range, time::Duration};
@@ -47,14 +47,15 @@ impl<B: Backend> Bench<'_, B> {
         self.sequences * self.tokens
     }
 
-    /// Host memory that the operations take at most, in bytes.
-    pub fn memory(&self, shape: Shape) -> u64 {
-        let columns = shape.hidden.max(shape.inner) as u64;
+    /// Host memory that an operation takes at most, in bytes.
+    pub fn memory(&self, shape: Shape, head_dims: &[usize]) -> u64 {
+        let head_dim = head_dims.iter().copied().max().unwrap_or(0);
+        let columns = shape.hidden.max(shape.inner).max(head_dim) as u64;
         let rows = (self.sequences as u64).saturating_mul(self.tokens as u64);
         // Up to seven tensors at a time: attention's operands, the noise they are made of, and what
         // it returns. A weight exists three times while it goes up.
-        let tensors = rows.saturating_mul(7 * columns);
-        let weights = 3 * shape.hidden as u64 * columns;
+        let tensors = rows.saturating_mul(columns).saturating_mul(7);
+        let weights = (3 * shape.hidden as u64).saturating_mul(columns);
         tensors.saturating_add(weights).saturating_mul(4)
     }
 
@@ -87,8 +88,8 @@ impl<B: Backend> Bench<'_, B> {
             best_seconds,
             median_seconds: times.median.as_secs_f64(),
             work: amount,
-            // A clock that did not advance gives no infinite rate, which JSON cannot say.
-            rate: amount as f64 / units / best_seconds.max(f64::MIN_POSITIVE),
+            // The clock counts nanoseconds, and JSON knows no infinity.
+            rate: amount as f64 / units / best_seconds.max(1e-9),
             unit,
         }
     }

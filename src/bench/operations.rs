@@ -53,33 +53,55 @@ pub const SHAPES: [Shape; 4] = [
     },
 ];
 
-/// Those that kernels are tuned for.
-const HEAD_DIMS: [usize; 3] = [64, 128, 256];
+/// What a layer is made of, and the statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Of a residual stream.
+    Copy,
+    /// Exact median, largest and massive values.
+    Statistics,
+    /// RMSNorm.
+    Norm,
+    /// A residual add, and the norm of the sum.
+    AddNorm,
+    /// `silu(gate) * up`
+    GatedActivation,
+    /// The products of the shape.
+    Product,
+    /// Causal attention without and with capture.
+    Attention,
+}
 
 /// Maps go to the host, so they are only asked for short sequences.
 const MAP_TOKENS: usize = 1024;
 
-/// Times every operation at the widths of `shape`.
-pub fn operations<B: Backend>(bench: &Bench<'_, B>, shape: Shape) -> Result<Vec<Measurement>> {
-    let mut found = vec![
-        copy(bench, shape.hidden)?,
-        statistics(bench, shape.hidden)?,
-        norm(bench, shape.hidden)?,
-        add_norm(bench, shape.hidden)?,
-        gated_activation(bench, shape.inner)?,
-    ];
-    for (columns, out) in [
-        (shape.hidden, shape.hidden),
-        (shape.hidden, shape.inner),
-        (shape.inner, shape.hidden),
-    ] {
-        found.push(product(bench, columns, out)?);
+/// Times an operation at the widths of `shape`, attention with heads of each width.
+pub fn measure<B: Backend>(
+    bench: &Bench<'_, B>,
+    operation: Operation,
+    shape: Shape,
+    head_dims: &[usize],
+) -> Result<Vec<Measurement>> {
+    let Shape { hidden, inner, .. } = shape;
+    match operation {
+        Operation::Copy => Ok(vec![copy(bench, hidden)?]),
+        Operation::Statistics => Ok(vec![statistics(bench, hidden)?]),
+        Operation::Norm => Ok(vec![norm(bench, hidden)?]),
+        Operation::AddNorm => Ok(vec![add_norm(bench, hidden)?]),
+        Operation::GatedActivation => Ok(vec![gated_activation(bench, inner)?]),
+        Operation::Product => [(hidden, hidden), (hidden, inner), (inner, hidden)]
+            .into_iter()
+            .map(|(columns, out)| product(bench, columns, out))
+            .collect(),
+        Operation::Attention => {
+            let mut found = Vec::new();
+            for head_dim in head_dims {
+                let heads = (hidden / head_dim).max(1);
+                found.extend(attention(bench, heads, *head_dim)?);
+            }
+            Ok(found)
+        }
     }
-    for head_dim in HEAD_DIMS {
-        let heads = (shape.hidden / head_dim).max(1);
-        found.extend(attention(bench, heads, head_dim)?);
-    }
-    Ok(found)
 }
 
 impl<B: Backend> Bench<'_, B> {

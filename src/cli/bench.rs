@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     backend::Backend,
-    bench::{self, Bench, Effort, LEAST_TIME, Measurement, SHAPES, Shape},
+    bench::{self, Bench, Effort, LEAST_TIME, Measurement, Operation, SHAPES, Shape},
     engine::Footprint,
     error::{Error, Result},
     model::Model,
@@ -28,18 +28,28 @@ use crate::{
 pub(super) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// What to time: operations at `--shape`, and passes of `--pretrained`.
+    /// What to time: operations at `--shape`, and passes of `--pretrained`. Default: all.
     #[arg(
         long,
         value_name = "A,B",
         value_delimiter = ',',
         value_enum,
-        default_values_t = [Part::Operations, Part::Model]
+        hide_default_value = true,
+        default_values_t = Part::value_variants().to_vec()
     )]
     parts: Vec<Part>,
     /// Widths of the operations: those of this model.
     #[arg(long, value_name = "NAME", default_value = "gpt2-124m", value_parser = shape)]
     shape: Shape,
+    /// Widths of the heads of attention.
+    #[arg(
+        long,
+        value_name = "N,N",
+        value_delimiter = ',',
+        default_value = "64,128,256",
+        value_parser = positive
+    )]
+    head_dims: Vec<usize>,
     /// Sequences that are computed together.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive)]
     sequences: usize,
@@ -60,8 +70,30 @@ pub(super) struct BenchArgs {
 /// Choices of `--parts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    Operations,
+    Copy,
+    Statistics,
+    Norm,
+    AddNorm,
+    GatedActivation,
+    Product,
+    Attention,
     Model,
+}
+
+impl Part {
+    /// None for the model.
+    fn operation(self) -> Option<Operation> {
+        Some(match self {
+            Self::Copy => Operation::Copy,
+            Self::Statistics => Operation::Statistics,
+            Self::Norm => Operation::Norm,
+            Self::AddNorm => Operation::AddNorm,
+            Self::GatedActivation => Operation::GatedActivation,
+            Self::Product => Operation::Product,
+            Self::Attention => Operation::Attention,
+            Self::Model => return None,
+        })
+    }
 }
 
 fn shape(name: &str) -> Result<Shape, String> {
@@ -91,7 +123,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     if !args.json {
         return table(&found).print();
     }
-    let wanted = |part| args.parts.contains(&part);
+    let operations = args.parts.iter().any(|part| *part != Part::Model);
+    let passes = args.parts.contains(&Part::Model);
     super::print_json(&json!({
         "schema": bench::SCHEMA,
         "massact": Build::new(
@@ -103,8 +136,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         "card": device.card(),
         "compute_dtype": device.arithmetic(),
         "host": Host::current(),
-        "shape": wanted(Part::Operations).then_some(args.shape.name),
-        "model": wanted(Part::Model).then_some(&checkpoint.record),
+        "shape": operations.then_some(args.shape.name),
+        "model": passes.then_some(&checkpoint.record),
         "sequences": args.sequences,
         "tokens": args.tokens,
         "repetitions": args.repetitions,
@@ -119,17 +152,21 @@ fn measure<B: Backend>(
     model: &Model,
 ) -> Result<Vec<Measurement>> {
     let mut found = Vec::new();
-    if args.parts.contains(&Part::Operations) {
-        // Their operands are made on the host.
-        let budget = budget(None, available());
-        fits("the operations", bench.memory(args.shape), budget)?;
-        found.extend(bench::operations(bench, args.shape)?);
-    }
-    if args.parts.contains(&Part::Model) {
-        let footprint = Footprint::of(bench.backend, &model.spec, args.tokens, 0);
-        let budget = device.memory_budget(None);
-        fits("the model", footprint.total(args.sequences), budget)?;
-        found.extend(bench::passes(bench, model)?);
+    for part in &args.parts {
+        found.extend(match part.operation() {
+            Some(operation) => {
+                // Its operands are made on the host.
+                let needed = bench.memory(args.shape, &args.head_dims);
+                fits("the operations", needed, budget(None, available()))?;
+                bench::measure(bench, operation, args.shape, &args.head_dims)?
+            }
+            None => {
+                let footprint = Footprint::of(bench.backend, &model.spec, args.tokens, 0);
+                let needed = footprint.total(args.sequences);
+                fits("the model", needed, device.memory_budget(None))?;
+                bench::passes(bench, model)?.to_vec()
+            }
+        });
     }
     Ok(found)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use massact::{
     backend::{Backend, Precision, cuda::Cuda},
-    bench::{Bench, Effort, SHAPES, operations, passes},
+    bench::{Bench, Effort, Measurement, Operation, SHAPES, measure, passes},
     model::{demo, dtype::DType},
 };
 use massact_emulator::{Emulator, Order};
@@ -24,7 +24,19 @@ fn every_operation_can_be_timed() {
             least: Duration::ZERO,
         },
     };
-    let found = operations(&bench, SHAPES[0]).expect("runs");
+    let operations = [
+        Operation::Copy,
+        Operation::Norm,
+        Operation::AddNorm,
+        Operation::GatedActivation,
+        Operation::Statistics,
+        Operation::Product,
+        Operation::Attention,
+    ];
+    let found: Vec<Measurement> = operations
+        .into_iter()
+        .flat_map(|one| measure(&bench, one, SHAPES[0], &[64, 128, 256]).expect("runs"))
+        .collect();
     let work = |name| {
         found
             .iter()

@@ -19,7 +19,7 @@ import torch
 
 from clock import synchronise
 from decoder import Llama, eager, fused, products
-from job import Job
+from job import Job, last_line
 from random_model import random_windows, write_checkpoint, write_text
 from records import Records
 from shapes import SHAPES, TENSORS
@@ -86,7 +86,9 @@ def run_massact(job: Job, records: Records, checkpoint: Path, text: Path, sample
 
     def runner(command: list[str]) -> tuple[str, dict]:
         began = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"massact existence-validation: {last_line(done.stderr)}")
         return done.stdout, {"wall_seconds": time.perf_counter() - began}
 
     size = (samples, length, job.device, job.dtype)

@@ -19,25 +19,47 @@ def settings(job: Job) -> list[str]:
     return ["--shape", shape, "--sequences", str(sequences), "--tokens", str(tokens)]
 
 
+# One process each: after a failure on the card nothing else runs in it.
+OPERATIONS = (
+    ("statistics",),
+    *(("attention", "--head-dims", str(head_dim)) for head_dim in (128, 64, 256)),
+    ("product",),
+    ("copy",),
+    ("norm",),
+    ("add-norm",),
+    ("gated-activation",),
+)
+
+
 def run(job: Job, records: Records) -> None:
-    arguments = ["bench", "--parts", "operations", *settings(job)]
-    document = job.json(*arguments, "--device", job.device, "--dtype", job.dtype)
-    records.note("binary", document["massact"])
-    for ours in document["measurements"]:
-        name, sizes = title(ours), ours["shape"]
-        work = ours["rate"] * ours["best_seconds"]
-        best, median = ours["best_seconds"], ours["median_seconds"]
-        records.measured(f"massact {name}", best, work, ours["unit"], median=median, sizes=sizes)
-        if ours["name"] not in TWINS:
+    for part in OPERATIONS:
+        arguments = ["bench", "--parts", *part, *settings(job), "--device", job.device, "--dtype", job.dtype]
+        try:
+            document = job.json(*arguments)
+        except RuntimeError as error:
+            records.check(" ".join(part), False, str(error))
             continue
-        for variant, call in TWINS[ours["name"]](job, sizes):
-            label = f"torch {name} {variant}".rstrip()
-            try:
-                best, median = seconds(call, job.device)
-            except RuntimeError as error:
-                records.not_run(label, str(error).splitlines()[0])
-                continue
-            records.measured(label, best, work, ours["unit"], median=median)
+        records.note("binary", document["massact"])
+        for ours in document["measurements"]:
+            beside_torch(job, records, ours)
+
+
+def beside_torch(job: Job, records: Records, ours: dict) -> None:
+    """Notes a measurement, and the same work in PyTorch."""
+    name, sizes, unit = title(ours), ours["shape"], ours["unit"]
+    best, median = ours["best_seconds"], ours["median_seconds"]
+    work = ours["rate"] * best
+    records.measured(f"massact {name}", best, work, unit, median=median, sizes=sizes)
+    if ours["name"] not in TWINS:
+        return
+    for variant, call in TWINS[ours["name"]](job, sizes):
+        label = f"torch {name} {variant}".rstrip()
+        try:
+            best, median = seconds(call, job.device)
+        except RuntimeError as error:
+            records.not_run(label, str(error).splitlines()[0])
+            continue
+        records.measured(label, best, work, unit, median=median)
 
 
 def title(measurement: dict) -> str:
