@@ -15,8 +15,9 @@ def markdown(document: dict, rows: list[Ratio]) -> str:
         "",
     ]
     lines += ratios_table(rows, settings["judged"])
+    lines += ["", "Ratios are massact over what is beside it: of rates more is better, of times (ms) less."]
     if not settings["judged"]:
-        lines += ["", "The targets are a card's; on the CPU the ratios are only shown."]
+        lines += ["The targets are a card's; on the CPU the ratios are only shown."]
     lines += ["", *parts_table(document["parts"]), ""]
     for part in document["parts"]:
         for record in part["records"]:
