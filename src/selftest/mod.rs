@@ -139,10 +139,10 @@ fn difference(got: &[f32], wanted: &[f32], scale: f64) -> f64 {
         } else {
             (got - wanted).abs() / wanted.abs().max(scale)
         };
-        // Not `max`, which would drop a NaN.
-        if !(error <= worst) {
-            worst = error;
+        if error.is_nan() {
+            return error;
         }
+        worst = worst.max(error);
     }
     worst
 }
@@ -157,6 +157,8 @@ mod tests {
         assert_eq!(difference(&[1.0, f32::NAN], &[1.0, f32::NAN], 1.0), 0.0);
         assert_eq!(difference(&[3.0, 0.5], &[2.0, 0.0], 1.0), 0.5);
         assert!(difference(&[f32::NAN], &[1.0], 1.0).is_nan());
+        // Whatever follows it.
+        assert!(difference(&[f32::NAN, 1.0], &[1.0, 1.5], 1.0).is_nan());
         assert_eq!(difference(&[], &[1.0], 1.0), f64::INFINITY);
     }
 
