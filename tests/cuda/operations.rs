@@ -14,9 +14,13 @@ use massact::{
 use crate::bench::{DTYPES, backends, near, noise, rounded, rounding};
 
 /// Runs the same lines on the CPU and on every emulated card and compares what they return.
-/// Magnitudes below `$scale` need not be closer than those of its size.
+/// Magnitudes below `$scale` need not be closer than those of its size. Results are rounded once, or
+/// `$times`.
 macro_rules! agree {
-    ($what:expr, $dtype:expr, $scale:expr, $backend:ident => $lines:expr) => {{
+    ($what:expr, $dtype:expr, $scale:expr, $backend:ident => $lines:expr) => {
+        agree!($what, $dtype, $scale, 1.0 times, $backend => $lines)
+    };
+    ($what:expr, $dtype:expr, $scale:expr, $times:literal times, $backend:ident => $lines:expr) => {{
         let wanted: Vec<f32> = {
             let $backend = &Cpu::new();
             (|| -> Result<Vec<f32>> { $lines })().expect("computed")
@@ -27,7 +31,7 @@ macro_rules! agree {
             let got = (|| -> Result<Vec<f32>> { $lines })();
             let got = got.unwrap_or_else(|error| panic!("{}, {name}: {error}", $what));
             let what = format!("{}, {name}", $what);
-            near(&what, &got, &wanted, rounding($dtype), $scale);
+            near(&what, &got, &wanted, $times * rounding($dtype), $scale);
             // Bit for bit the same in every order.
             let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             let first = first.get_or_insert_with(|| got.clone());
@@ -78,7 +82,7 @@ fn elementwise() {
                 Activation::GeluTanh,
                 Activation::ReluSquared,
             ] {
-                agree!(format!("gate, {activation:?}"), dtype, 1.0, b => {
+                agree!(format!("gate, {activation:?}"), dtype, 1.0, 2.0 times, b => {
                     let y = b.upload(rows, columns, y.clone())?;
                     let mut fused = b.upload(rows, columns, x.clone())?;
                     b.gate(&mut fused, &y, activation)?;

@@ -159,7 +159,7 @@ fn massive_activations_keep_their_digits() {
     let kept = statistics(&emulated(mixed(DType::BFloat16)), &model, &tokens).expect("runs");
     assert!((step(&kept) - wanted).abs() < 0.02, "{}", step(&kept));
     // Weights, and what is multiplied with them, are still rounded to 8 bits.
-    assert!((kept[1].max / truth[1].max - 1.0).abs() < 1e-2);
+    assert!((kept[1].max / truth[1].max - 1.0).abs() < 3e-2);
     let lost = statistics(&emulated(DType::BFloat16), &model, &tokens).expect("runs");
     assert_eq!(step(&lost) % 16.0, 0.0);
 }
