@@ -15,12 +15,13 @@ __device__ __forceinline__ void gather(const T* x, T* out, const unsigned* rows,
     }
 }
 
-// out[rows[i]] += x[i] * factors[i]; no row is named twice in one call
+// out[rows[i]] += x[i] * factors[i], with rows[i] = i where there is no list; no row is named twice in
+// one call
 template <class T>
 __device__ __forceinline__ void scatter_add(T* out, const T* x, const unsigned* rows,
                                             const float* factors, int count, int columns) {
     for (int i = blockIdx.x; i < count; i += gridDim.x) {
-        T* to = out + (size_t)rows[i] * columns;
+        T* to = out + (size_t)(rows ? rows[i] : i) * columns;
         const T* from = x + (size_t)i * columns;
         for (int column = threadIdx.x; column < columns; column += blockDim.x) {
             to[column] = T(float(to[column]) + float(from[column]) * factors[i]);

@@ -20,7 +20,7 @@ use crate::{
     error::Result,
     model::{
         rope::RopeTable,
-        spec::{Activation, NormKind},
+        spec::{Activation, NormKind, Routing},
         weights::{Elements, WeightMatrix},
     },
 };
@@ -54,6 +54,8 @@ pub trait Backend {
     type Matrix<'w>;
     /// A float32 vector on the device.
     type Vector;
+    /// Which rows visit which expert of a mixture; may be on the device.
+    type Visitors;
     /// Statistics that may still be on the device.
     type Pending;
 
@@ -162,14 +164,41 @@ pub trait Backend {
     ) -> Result<Self::Tensor>;
     /// The rows `rows` of `x`, in this order.
     fn gather_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
-    /// Adds row `i` of `x` times `factors[i]` to row `rows[i]` of `out`.
-    fn add_rows(
+    /// Adds row `i` of `x` times value `i` of `factors`, `[rows, 1]`, to row `i` of `out`.
+    fn add_scaled(
         &self,
         out: &mut Self::Tensor,
         x: &Self::Tensor,
-        rows: &[usize],
-        factors: &[f32],
+        factors: &Self::Tensor,
     ) -> Result<()>;
+
+    /// Picks the experts of every row from the router's logits, `[rows, experts]`; `correction` holds
+    /// the values of the routing's tensor of that name. Among equals the earlier expert wins.
+    fn route(
+        &self,
+        logits: &Self::Tensor,
+        routing: &Routing,
+        correction: Option<&Self::Vector>,
+    ) -> Result<Self::Visitors>;
+    /// How many rows visit each expert.
+    fn visits(&self, visitors: &Self::Visitors) -> Vec<usize>;
+    /// The rows of `x` that visit the expert, in their order.
+    fn gather_visitors(
+        &self,
+        x: &Self::Tensor,
+        visitors: &Self::Visitors,
+        expert: usize,
+    ) -> Result<Self::Tensor>;
+    /// Adds what the expert made of its visitors, times their weights, to their rows of `out`.
+    fn add_visitors(
+        &self,
+        out: &mut Self::Tensor,
+        x: &Self::Tensor,
+        visitors: &Self::Visitors,
+        expert: usize,
+    ) -> Result<()>;
+    /// A residual stream of zeros, as large as `x`.
+    fn zeros(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// A tensor of its own with the same values.
     fn duplicate(&self, x: &Self::Tensor) -> Result<Self::Tensor>;

@@ -1,4 +1,4 @@
-//! Mixture of experts: routing on the host, each expert over the tokens that chose it.
+//! Mixture of experts: each expert over the tokens that chose it.
 //!
 //! Experts are loaded when their turn comes, one at a time: a layer of them may be many times
 //! larger than the rest of the layer.
@@ -15,7 +15,7 @@ use crate::{
     interrupt,
     model::{
         Model,
-        spec::{ExpertGroups, Experts, GatedMlp, Routing, Score},
+        spec::{Activation, Experts, GatedMlp},
     },
 };
 
@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct ExpertWeights<'m, B: Backend> {
     spec: &'m Experts,
     router: Projection<'m, B>,
-    correction: Option<Vec<f32>>,
+    correction: Option<B::Vector>,
     shared: Option<(GatedWeights<'m, B>, Option<Projection<'m, B>>)>,
 }
 
@@ -42,18 +42,11 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
             spec,
             router: load(&spec.routing.router)?,
             correction: correction
-                .map(|name| finite(name, model.vector(name, spec.count)?))
+                .map(|name| backend.vector(finite(name, model.vector(name, spec.count)?)?))
                 .transpose()?,
             shared: shared.transpose()?,
         })
     }
-}
-
-/// The tokens that an expert sees, with their weights.
-#[derive(Debug, Default, Clone)]
-struct Visits {
-    rows: Vec<usize>,
-    factors: Vec<f32>,
 }
 
 /// The experts' weighted sum.
@@ -65,18 +58,10 @@ pub(super) fn run<B: Backend>(
     let backend = forward.backend;
     let spec = weights.spec;
     let logits = weights.router.apply(backend, input)?;
-    let logits = backend.download(&logits)?;
-    let mut visits = vec![Visits::default(); spec.count];
-    for (row, logits) in logits.chunks_exact(spec.count).enumerate() {
-        for (expert, factor) in route(&spec.routing, weights.correction.as_deref(), logits) {
-            visits[expert].rows.push(row);
-            visits[expert].factors.push(factor);
-        }
-    }
-    let (rows, columns) = (logits.len() / spec.count, backend.columns(input));
-    let mut out = backend.upload(rows, columns, vec![0.0; rows * columns])?;
-    for (expert, visits) in visits.iter().enumerate() {
-        if visits.rows.is_empty() {
+    let visitors = backend.route(&logits, &spec.routing, weights.correction.as_ref())?;
+    let mut out = backend.zeros(input)?;
+    for (expert, visits) in backend.visits(&visitors).into_iter().enumerate() {
+        if visits == 0 {
             continue;
         }
         interrupt::check()?;
@@ -87,85 +72,20 @@ pub(super) fn run<B: Backend>(
             ..spec.expert
         };
         let mlp = GatedWeights::load(backend, forward.model, &mlp)?;
-        let x = backend.gather_rows(input, &visits.rows)?;
+        let x = backend.gather_visitors(input, &visitors, expert)?;
         let y = mlp.run(backend, &x)?;
-        backend.add_rows(&mut out, &y, &visits.rows, &visits.factors)?;
+        backend.add_visitors(&mut out, &y, &visitors, expert)?;
     }
     if let Some((mlp, gate)) = &weights.shared {
         let y = mlp.run(backend, input)?;
         match gate {
             None => backend.add(&mut out, &y)?,
             Some(gate) => {
-                let gate = backend.download(&gate.apply(backend, input)?)?;
-                let factors: Vec<f32> = gate.into_iter().map(sigmoid).collect();
-                let all: Vec<usize> = (0..rows).collect();
-                backend.add_rows(&mut out, &y, &all, &factors)?;
+                let mut gate = gate.apply(backend, input)?;
+                backend.activate(&mut gate, Activation::Sigmoid)?;
+                backend.add_scaled(&mut out, &y, &gate)?;
             }
         }
     }
     Ok(out)
-}
-
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// The experts of one token and their weights.
-fn route(routing: &Routing, correction: Option<&[f32]>, logits: &[f32]) -> Vec<(usize, f32)> {
-    let scores: Vec<f32> = match routing.score {
-        Score::Sigmoid => logits.iter().copied().map(sigmoid).collect(),
-        Score::Softmax => softmax(logits),
-    };
-    let mut choice = scores.clone();
-    for (score, correction) in choice.iter_mut().zip(correction.unwrap_or_default()) {
-        *score += correction;
-    }
-    if let Some(groups) = routing.groups {
-        leave_out_groups(groups, &mut choice);
-    }
-    let chosen = largest(&choice, routing.top_k);
-    let sum: f32 = chosen.iter().map(|expert| scores[*expert]).sum();
-    let factor = if routing.renormalise {
-        // Sigmoids may all vanish.
-        routing.scale / (sum + 1e-20)
-    } else {
-        routing.scale
-    };
-    chosen
-        .into_iter()
-        .map(|expert| (expert, scores[expert] * factor))
-        .collect()
-}
-
-fn softmax(logits: &[f32]) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
-    let sum: f32 = exponentials.iter().sum();
-    exponentials.into_iter().map(|value| value / sum).collect()
-}
-
-/// Rules out the experts of all groups but the best.
-fn leave_out_groups(groups: ExpertGroups, choice: &mut [f32]) {
-    let size = choice.len() / groups.count;
-    let worth: Vec<f32> = choice
-        .chunks_exact(size)
-        .map(|group| {
-            let best = largest(group, groups.best);
-            best.into_iter().map(|expert| group[expert]).sum()
-        })
-        .collect();
-    let kept = largest(&worth, groups.kept);
-    for (group, scores) in choice.chunks_exact_mut(size).enumerate() {
-        if !kept.contains(&group) {
-            scores.fill(f32::NEG_INFINITY);
-        }
-    }
-}
-
-/// Indices of the `count` largest values, the earlier of equals first.
-fn largest(values: &[f32], count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
-    order.truncate(count);
-    order
 }

@@ -13,7 +13,7 @@ use crate::{
     model::{
         dtype::DType,
         rope::RopeTable,
-        spec::{Activation, Alibi, NormKind},
+        spec::{Activation, Alibi, ExpertGroups, Linear, NormKind, Routing, Score},
         weights::{AssembledMatrix, Elements},
     },
     tvr::{Arithmetic, Rescaling},
@@ -40,6 +40,8 @@ pub(super) enum Operation {
     Rows {
         columns: usize,
     },
+    /// Routing of a mixture of experts.
+    Experts,
     Cells,
     Embedding(DType),
     Linear {
@@ -87,6 +89,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
         Operation::Rotate { interleaved: false },
         Operation::Rotate { interleaved: true },
         Operation::Rows { columns: 13 },
+        Operation::Experts,
         Operation::Cells,
         Operation::Linear {
             rows: 5,
@@ -224,6 +227,7 @@ impl Operation {
             Self::Rotate { interleaved: true } => "rotation of neighbours".to_owned(),
             Self::Rows { columns } => format!("rows and heads, {columns} wide"),
             Self::Embedding(dtype) => format!("embedding stored in {dtype}"),
+            Self::Experts => "choice of experts".to_owned(),
             Self::Cells => "overwriting and reading values".to_owned(),
             Self::Linear {
                 rows,
@@ -275,7 +279,9 @@ impl Operation {
             // Logits and sums are float32 whatever the type.
             Self::Likelihood { .. } => 1e-4,
             // Several roundings follow each other.
-            Self::Activate(_) | Self::Arithmetic | Self::Rows { .. } => 4.0 * rounding(dtype),
+            Self::Activate(_) | Self::Arithmetic | Self::Rows { .. } | Self::Experts => {
+                4.0 * rounding(dtype)
+            }
             // Probabilities are rounded before they meet the values, and the result once more.
             Self::Attention(_) => 2.0 * rounding(dtype),
             _ => rounding(dtype),
@@ -350,8 +356,9 @@ impl Operation {
             &Self::Rows { columns } => {
                 let x = b.upload(7, columns, noise(7 * columns, 1, dtype))?;
                 let mut gathered = b.gather_rows(&x, &[6, 0, 0, 3])?;
-                let y = b.upload(3, columns, noise(3 * columns, 2, dtype))?;
-                b.add_rows(&mut gathered, &y, &[3, 1, 2], &[0.5, -2.0, 0.1])?;
+                let y = b.upload(4, columns, noise(4 * columns, 2, dtype))?;
+                let factors = b.upload(4, 1, vec![0.5, -2.0, 0.125, 1.0])?;
+                b.add_scaled(&mut gathered, &y, &factors)?;
                 let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
                 b.download(&b.join_heads(&own, &gathered, 3)?)
             }
@@ -361,6 +368,7 @@ impl Operation {
                 let rows = [4, 0, 4, 4, 2, 1];
                 b.download(&b.embed(table.view().elements, 300, &rows, 2.5)?)
             }
+            Self::Experts => experts(b, dtype),
             Self::Cells => {
                 let mut x = b.upload(7, 11, noise(7 * 11, 1, dtype))?;
                 b.overwrite(
@@ -461,6 +469,35 @@ impl Operation {
             }
         }
     }
+}
+
+/// Each row, summed over the experts that it visits, times their weights.
+fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
+    let (rows, experts) = (37, 40);
+    let routing = Routing {
+        router: Linear::new("router".to_owned(), experts, experts),
+        score: Score::Sigmoid,
+        correction: None,
+        groups: Some(ExpertGroups {
+            count: 5,
+            kept: 3,
+            best: 2,
+        }),
+        top_k: 6,
+        renormalise: false,
+        scale: 1.5,
+    };
+    let logits = b.upload(rows, experts, noise(rows * experts, 1, dtype))?;
+    let correction = b.vector(noise(experts, 2, DType::Float32))?;
+    let visitors = b.route(&logits, &routing, Some(&correction))?;
+    let mut out = b.zeros(&logits)?;
+    for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
+        if visits > 0 {
+            let own = b.gather_visitors(&logits, &visitors, expert)?;
+            b.add_visitors(&mut out, &own, &visitors, expert)?;
+        }
+    }
+    b.download(&out)
 }
 
 fn arithmetic<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {

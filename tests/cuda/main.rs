@@ -5,6 +5,7 @@ mod bench;
 mod operations;
 mod planted;
 mod precision;
+mod routing;
 mod selftest;
 mod speed;
 mod statistics;

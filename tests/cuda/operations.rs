@@ -214,11 +214,15 @@ fn rows_and_heads() {
                 let x = b.upload(7, columns, x.clone())?;
                 b.download(&b.gather_rows(&x, &[6, 0, 0, 3])?)
             });
-            agree!("add_rows", dtype, 1.0, b => {
-                let mut out = b.upload(7, columns, x.clone())?;
+            agree!("add_scaled", dtype, 1.0, b => {
+                let mut out = b.upload(3, columns, x[..3 * columns].to_vec())?;
                 let y = b.upload(3, columns, y.clone())?;
-                b.add_rows(&mut out, &y, &[5, 1, 2], &[0.5, -2.0, 0.1])?;
+                let factors = b.upload(3, 1, vec![0.5, -2.0, 0.125])?;
+                b.add_scaled(&mut out, &y, &factors)?;
                 b.download(&out)
+            });
+            agree!("zeros", dtype, 1.0, b => {
+                b.download(&b.zeros(&b.upload(7, columns, x.clone())?)?)
             });
             agree!("join_heads", dtype, 1e-3, b => {
                 let own = b.upload(7, columns * 3, noise(7 * columns * 3, 1, dtype))?;

@@ -10,6 +10,7 @@ mod head;
 mod math;
 mod norm;
 mod pool;
+mod routing;
 pub(crate) mod simd;
 mod statistics;
 
@@ -31,7 +32,7 @@ use crate::{
     model::{
         dtype::DType,
         rope::RopeTable,
-        spec::Activation,
+        spec::{Activation, Routing},
         weights::{Elements, MatrixView, WeightMatrix},
     },
 };
@@ -107,6 +108,17 @@ impl Cpu {
     }
 }
 
+/// Adds row `i` of `x` times `factors[i]` to the `i`-th row of `out` that is named.
+fn add_rows(out: &mut Tensor, x: &Tensor, rows: impl Iterator<Item = usize>, factors: &[f32]) {
+    let columns = x.columns;
+    for (index, (row, factor)) in rows.zip(factors).enumerate() {
+        let out = &mut out.values[row * columns..(row + 1) * columns];
+        for (out, value) in out.iter_mut().zip(x.row(index)) {
+            *out += value * factor;
+        }
+    }
+}
+
 /// Converts on all cores: a layer of a 7B model has 200 million weights.
 fn to_f32(elements: Elements<'_>) -> Cow<'_, [f32]> {
     const CHUNK: usize = 1 << 18;
@@ -128,6 +140,7 @@ impl Backend for Cpu {
     type Tensor = Tensor;
     type Matrix<'w> = Matrix<'w>;
     type Vector = Vec<f32>;
+    type Visitors = Vec<routing::Visitors>;
     type Pending = Vec<Statistics>;
 
     fn precision(&self) -> Precision {
@@ -334,21 +347,56 @@ impl Backend for Cpu {
         Ok(out)
     }
 
-    fn add_rows(
+    fn add_scaled(&self, out: &mut Tensor, x: &Tensor, factors: &Tensor) -> Result<()> {
+        add_rows(out, x, 0..x.rows, factors.values());
+        Ok(())
+    }
+
+    fn route(
+        &self,
+        logits: &Tensor,
+        routing: &Routing,
+        correction: Option<&Vec<f32>>,
+    ) -> Result<Vec<routing::Visitors>> {
+        let correction = correction.map(Vec::as_slice);
+        let experts = logits.columns;
+        Ok(routing::visitors(
+            logits.values(),
+            experts,
+            routing,
+            correction,
+        ))
+    }
+
+    fn visits(&self, visitors: &Vec<routing::Visitors>) -> Vec<usize> {
+        visitors.iter().map(|own| own.rows.len()).collect()
+    }
+
+    fn gather_visitors(
+        &self,
+        x: &Tensor,
+        visitors: &Vec<routing::Visitors>,
+        expert: usize,
+    ) -> Result<Tensor> {
+        self.gather_rows(x, &visitors[expert].rows)
+    }
+
+    fn add_visitors(
         &self,
         out: &mut Tensor,
         x: &Tensor,
-        rows: &[usize],
-        factors: &[f32],
+        visitors: &Vec<routing::Visitors>,
+        expert: usize,
     ) -> Result<()> {
-        let columns = x.columns;
-        for (index, (row, factor)) in rows.iter().zip(factors).enumerate() {
-            let out = &mut out.values[row * columns..(row + 1) * columns];
-            for (out, value) in out.iter_mut().zip(x.row(index)) {
-                *out += value * factor;
-            }
-        }
+        let own = &visitors[expert];
+        add_rows(out, x, own.rows.iter().copied(), &own.factors);
         Ok(())
+    }
+
+    fn zeros(&self, x: &Tensor) -> Result<Tensor> {
+        let mut zeros = self.tensor(x.rows, x.columns);
+        zeros.values.fill(0.0);
+        Ok(zeros)
     }
 
     fn duplicate(&self, x: &Tensor) -> Result<Tensor> {

@@ -12,6 +12,7 @@ mod nll;
 mod norm;
 mod resident;
 mod rotate;
+mod routing;
 mod rows;
 mod statistics;
 mod tensor;
@@ -20,6 +21,7 @@ mod weights;
 
 pub use device::{Address, Argument, Device, Launch, Limits, Operand, Product};
 pub use memory::Buffer;
+pub use routing::Visitors;
 pub use statistics::Pending;
 pub use tensor::Tensor;
 pub use tvr::{ChunkMoments, StoredValues};
@@ -38,7 +40,7 @@ use crate::{
     model::{
         dtype::DType,
         rope::RopeTable,
-        spec::Activation,
+        spec::{Activation, Routing},
         weights::{Elements, WeightMatrix},
     },
 };
@@ -101,6 +103,7 @@ impl<D: Device> Backend for Cuda<D> {
     type Tensor = Tensor<D>;
     type Matrix<'w> = Matrix<D>;
     type Vector = Buffer<D>;
+    type Visitors = Visitors<D>;
     type Pending = Pending<D>;
 
     fn precision(&self) -> Precision {
@@ -274,14 +277,47 @@ impl<D: Device> Backend for Cuda<D> {
         self.gather(x, rows)
     }
 
-    fn add_rows(
+    fn add_scaled(&self, out: &mut Tensor<D>, x: &Tensor<D>, factors: &Tensor<D>) -> Result<()> {
+        self.add_every_row(out, x, factors)
+    }
+
+    fn route(
+        &self,
+        logits: &Tensor<D>,
+        routing: &Routing,
+        correction: Option<&Buffer<D>>,
+    ) -> Result<Visitors<D>> {
+        self.choose_experts(logits, routing, correction)
+    }
+
+    fn visits(&self, visitors: &Visitors<D>) -> Vec<usize> {
+        visitors.counts.clone()
+    }
+
+    fn gather_visitors(
+        &self,
+        x: &Tensor<D>,
+        visitors: &Visitors<D>,
+        expert: usize,
+    ) -> Result<Tensor<D>> {
+        self.gather_of_expert(x, visitors, expert)
+    }
+
+    fn add_visitors(
         &self,
         out: &mut Tensor<D>,
         x: &Tensor<D>,
-        rows: &[usize],
-        factors: &[f32],
+        visitors: &Visitors<D>,
+        expert: usize,
     ) -> Result<()> {
-        self.scatter_add(out, x, rows, factors)
+        self.add_of_expert(out, x, visitors, expert)
+    }
+
+    fn zeros(&self, x: &Tensor<D>) -> Result<Tensor<D>> {
+        let zeros = self.tensor(x.rows, x.columns, self.precision.residual())?;
+        self.device
+            .clear(zeros.buffer.address(), zeros.buffer.bytes())?;
+        Ok(zeros)
     }
 
     fn duplicate(&self, x: &Tensor<D>) -> Result<Tensor<D>> {

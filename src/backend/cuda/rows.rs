@@ -3,7 +3,7 @@
 
 use super::{
     Cuda, Tensor,
-    device::Device,
+    device::{Address, Device},
     tensor::{int, suffix, threads},
 };
 use crate::error::Result;
@@ -16,42 +16,53 @@ fn indices(rows: &[usize]) -> Result<Vec<u32>> {
 
 impl<D: Device> Cuda<D> {
     pub(super) fn gather(&self, x: &Tensor<D>, rows: &[usize]) -> Result<Tensor<D>> {
-        let out = self.tensor(rows.len(), x.columns, x.dtype)?;
         let list = self.list(&indices(rows)?)?;
+        self.gather_listed(x, list.address(), rows.len())
+    }
+
+    /// The `count` rows of a list on the device.
+    pub(super) fn gather_listed(
+        &self,
+        x: &Tensor<D>,
+        list: Address,
+        count: usize,
+    ) -> Result<Tensor<D>> {
+        let out = self.tensor(count, x.columns, x.dtype)?;
         self.launch(
             &format!("gather_rows_{}", suffix(x.dtype)),
-            [int(rows.len())?.cast_unsigned(), 1],
+            [int(count)?.cast_unsigned(), 1],
             threads(x.columns),
             &[
                 x.buffer.address().into(),
                 out.buffer.address().into(),
-                list.address().into(),
-                int(rows.len())?.into(),
+                list.into(),
+                int(count)?.into(),
                 int(x.columns)?.into(),
             ],
         )?;
         Ok(out)
     }
 
+    /// Adds row `i` of `x` times the `i`-th factor to the `i`-th row of the list, or to row `i` where
+    /// there is none; list and factors are on the device.
     pub(super) fn scatter_add(
         &self,
         out: &Tensor<D>,
         x: &Tensor<D>,
-        rows: &[usize],
-        factors: &[f32],
+        list: Address,
+        factors: Address,
     ) -> Result<()> {
         debug_assert_eq!(out.dtype, x.dtype);
-        let (list, factors) = (self.list(&indices(rows)?)?, self.list(factors)?);
         self.launch(
             &format!("add_rows_{}", suffix(x.dtype)),
-            [int(rows.len())?.cast_unsigned(), 1],
+            [int(x.rows)?.cast_unsigned(), 1],
             threads(x.columns),
             &[
                 out.buffer.address().into(),
                 x.buffer.address().into(),
-                list.address().into(),
-                factors.address().into(),
-                int(rows.len())?.into(),
+                list.into(),
+                factors.into(),
+                int(x.rows)?.into(),
                 int(x.columns)?.into(),
             ],
         )
