@@ -2,7 +2,9 @@
 
 mod attention;
 mod bench;
+mod models;
 mod operations;
+mod plain;
 mod planted;
 mod precision;
 mod routing;

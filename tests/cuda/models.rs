@@ -1,0 +1,450 @@
+//! Whole models through the engine on the emulated card: tiny checkpoints of many families against
+//! the CPU backend, whose own truth is transformers (tests/parity.rs).
+
+use std::collections::BTreeMap;
+
+use massact::{
+    Result,
+    backend::{
+        AttentionCapture, AttentionMaps, Backend, Precision, Statistics, StatisticsRequest,
+        cpu::Cpu, cuda::Cuda,
+    },
+    engine::{
+        self, Actions, Branch, BranchOutcome, Interventions, Outcome, Overwrite, Plan, Recorder,
+        Site,
+    },
+    model::{Model, dtype::DType},
+    progress::Progress,
+};
+use massact_emulator::{Emulator, Order};
+
+use crate::{
+    bench::{backends, near},
+    plain::Plain,
+    support::reference::{self, Checkpoint},
+};
+
+/// Those that run in 16 bits too, and what each adds: grouped queries by 3 and by 7, learned positions, planted massive activations,
+/// an extra key, parallel attention, ALiBi, soft caps with windows and norms behind the parts, sinks
+/// with MXFP4 experts, experts of two kinds, latent attention, partial rotation, DyT.
+const CHECKPOINTS: [&str; 17] = [
+    "llama-gqa3-f32",
+    "llama-gqa7-head-dim",
+    "gpt2-f32",
+    "planted-llama",
+    "planted-llama-kv-bias",
+    "falcon-alibi",
+    "falcon-grouped-two-norms",
+    "bloom",
+    "gemma2",
+    "gpt-oss",
+    "mixtral",
+    "qwen2-moe",
+    "deepseek-v3",
+    "phi",
+    "gpt-neox-parallel",
+    "opt-pre-norm",
+    "dyt-llama",
+];
+
+/// Tokens of a sequence at most, because emulation is slow.
+const LONGEST: usize = 40;
+
+const STATISTICS: StatisticsRequest = StatisticsRequest {
+    top_k: 4,
+    abs_threshold: 100.0,
+    rel_threshold: 1000.0,
+};
+
+/// A checkpoint's model, and the two longest sequences of its reference, cut.
+fn open(checkpoint: &Checkpoint) -> (Model, Vec<Vec<u32>>) {
+    let all = &checkpoint.reference.sequences;
+    let longest = all[all.len() - 2..].iter().map(|sequence| {
+        let ids = sequence.token_ids.iter().take(LONGEST);
+        ids.copied().collect()
+    });
+    let model = Model::open(&checkpoint.folder).expect("opens");
+    (model, longest.collect())
+}
+
+/// All that a run shows; by (layer, sequence) where it is not the engine's own.
+#[derive(Default)]
+struct Seen {
+    columns: usize,
+    hidden: BTreeMap<(usize, usize), Vec<f32>>,
+    maps: BTreeMap<(usize, usize), AttentionMaps>,
+    outcome: Outcome,
+}
+
+impl Recorder for Seen {
+    fn tensor(
+        &mut self,
+        _: Site,
+        layer: usize,
+        sequence: usize,
+        columns: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        self.columns = columns;
+        self.hidden.insert((layer, sequence), values.to_vec());
+        Ok(())
+    }
+
+    fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
+        self.maps.insert((layer, sequence), maps);
+        Ok(())
+    }
+}
+
+fn run<B: Backend>(backend: &B, model: &Model, sequences: &[Vec<u32>]) -> Seen {
+    let plan = Plan {
+        raw: vec![Site::LayerOutput],
+        attention: AttentionCapture {
+            mean: true,
+            heads: true,
+            sink: true,
+        },
+        nll: true,
+        last_logits: 16,
+        ..Plan::magnitudes(Site::LayerOutput, STATISTICS)
+    };
+    let mut seen = Seen::default();
+    let progress = Progress::silent();
+    let outcome = engine::run(backend, model, sequences, &plan, &mut seen, progress);
+    seen.outcome = outcome.expect("runs");
+    seen
+}
+
+fn rms(values: &[f32]) -> f32 {
+    let squares: f64 = values.iter().map(|x| f64::from(*x).powi(2)).sum();
+    (squares / values.len() as f64).sqrt() as f32
+}
+
+/// The maps of a layer and sequence with their names, and whether they are logits.
+fn maps(maps: &AttentionMaps) -> [(&'static str, bool, &[f32]); 6] {
+    let AttentionMaps {
+        probs_mean,
+        logits_mean,
+        probs,
+        logits,
+        sink_mass,
+        max_logit,
+    } = maps;
+    [
+        ("mean probabilities", false, probs_mean),
+        ("mean logits", true, logits_mean),
+        ("probabilities", false, probs),
+        ("logits", true, logits),
+        ("sink mass", false, sink_mass),
+        ("largest logits", true, max_logit),
+    ]
+    .map(|(name, logits, map)| (name, logits, &map.as_ref().expect("asked for")[..]))
+}
+
+/// The statistics are exactly those that the CPU finds in the very tensors that were measured, but
+/// for the last digits of mean and standard deviation.
+fn statistics_are_exact(what: &str, seen: &Seen) {
+    let cpu = Cpu::new();
+    let found = &seen.outcome.statistics[&Site::LayerOutput];
+    for ((layer, sequence), hidden) in &seen.hidden {
+        let rows = hidden.len() / seen.columns;
+        let x = cpu.upload(rows, seen.columns, hidden.clone());
+        let wanted = cpu.statistics(&x.expect("uploads"), &[0..rows], &STATISTICS);
+        let wanted = &wanted.expect("measures")[0];
+        let got = &found[*layer][*sequence];
+        // Sums in double precision, in another order.
+        for (got, wanted) in [(got.mean, wanted.mean), (got.std, wanted.std)] {
+            assert!(
+                (got - wanted).abs() <= 1e-12 * wanted.abs().max(1.0),
+                "{what}"
+            );
+        }
+        let exact = Statistics {
+            mean: wanted.mean,
+            std: wanted.std,
+            ..got.clone()
+        };
+        assert_eq!(&exact, wanted, "{what}, layer {layer}");
+    }
+}
+
+/// Float32's tolerance, relative to the scale that rounding has.
+const TOLERANCE: f32 = 1e-5;
+
+/// The root mean square error of a token's hidden state, relative to that of the row itself: products
+/// and norms mix the values of a row, and only of a row, so that a token with massive activations
+/// excuses nothing in the others. Where the layer takes a massive activation away, what is left is a
+/// difference of large values, and the scale is that of the row before the layer.
+fn row_agrees(at: &str, got: &[f32], wanted: &[f32], before: &[f32]) {
+    let difference: Vec<f32> = got.iter().zip(wanted).map(|(a, b)| a - b).collect();
+    let error = rms(&difference) / rms(wanted).max(rms(before));
+    assert!(error <= TOLERANCE, "{at}: error {error:.1e} of the row");
+}
+
+/// Logits have the scale of their own row's, attention's that of the map's largest; probabilities are
+/// of size 1, likelihoods of 1 nat. The head, too, may take massive activations away: its results
+/// differ by 1e-5, or by what tests/parity.rs allows where transformers in float32 itself is further
+/// from the truth.
+fn agrees_in_float32(checkpoint: &Checkpoint, got: &Seen, wanted: &Seen) {
+    let name = &checkpoint.name;
+    let noise = &checkpoint.reference.noise;
+    let head = reference::tolerance(noise.nll.max(noise.last_logits)) as f32;
+    let head = head.max(TOLERANCE);
+    assert_eq!(got.hidden.len(), wanted.hidden.len());
+    for ((layer, sequence), wanted_rows) in &wanted.hidden {
+        let at = format!("{name}, layer {layer}, sequence {sequence}");
+        let before = layer.checked_sub(1).map(|layer| (layer, *sequence));
+        let before = before.map_or(wanted_rows, |before| &wanted.hidden[&before]);
+        let columns = wanted.columns;
+        let rows = got.hidden[&(*layer, *sequence)].chunks(columns);
+        let wanted_rows = wanted_rows.chunks(columns).zip(before.chunks(columns));
+        for (position, (got, (wanted, before))) in rows.zip(wanted_rows).enumerate() {
+            let at = format!("{at}, position {position}");
+            row_agrees(&at, got, wanted, before);
+        }
+        let place = |seen: &Seen| {
+            let found = &seen.outcome.statistics[&Site::LayerOutput][*layer][*sequence];
+            let places = |entries: &[massact::backend::Entry]| {
+                let places = entries.iter().map(|e| (e.position, e.dimension));
+                places.collect::<Vec<_>>()
+            };
+            (places(&found.top), places(&found.massive))
+        };
+        assert_eq!(place(got), place(wanted), "{at}");
+        let pairs = maps(&got.maps[&(*layer, *sequence)])
+            .into_iter()
+            .zip(maps(&wanted.maps[&(*layer, *sequence)]));
+        for ((map, logits, got), (_, _, wanted)) in pairs {
+            let largest = wanted.iter().fold(1f32, |most, x| most.max(x.abs()));
+            let scale = if logits { largest } else { 1.0 };
+            near(&format!("{at}, {map}"), got, wanted, TOLERANCE, scale);
+        }
+    }
+    for (sequence, wanted_nll) in wanted.outcome.token_nll.iter().enumerate() {
+        let at = format!("{name}, sequence {sequence}, likelihood");
+        let nll = &got.outcome.token_nll[sequence];
+        near(&at, nll, wanted_nll, head, 1.0);
+    }
+    for (sequence, wanted) in wanted.outcome.last_logits.iter().enumerate() {
+        let at = format!("{name}, sequence {sequence}, logits");
+        let logits = &got.outcome.last_logits[sequence];
+        near(&at, logits, wanted, head, rms(wanted));
+    }
+}
+
+#[test]
+fn every_model_in_float32() {
+    for checkpoint in &reference::all() {
+        let (model, sequences) = open(checkpoint);
+        let wanted = run(&Cpu::new(), &model, &sequences);
+        let cuda = Cuda::new(Emulator::new(Order::Random(5)), DType::Float32);
+        let got = run(&cuda, &model, &sequences);
+        agrees_in_float32(checkpoint, &got, &wanted);
+        statistics_are_exact(&checkpoint.name, &got);
+    }
+}
+
+/// Root mean square errors by kind. Those of a hidden state are relative to its token's row. The
+/// other kinds are pooled over layers and maps: a measure of few values would be a matter of luck.
+fn errors(got: &Seen, exact: &Seen) -> BTreeMap<String, f64> {
+    let mut squares: BTreeMap<String, (f64, usize)> = BTreeMap::new();
+    let mut take = |kind: &str, got: &[f32], exact: &[f32], scale: f32| {
+        let sum = squares.entry(kind.to_owned()).or_default();
+        for (got, exact) in got.iter().zip(exact) {
+            assert_eq!(got.is_nan(), exact.is_nan(), "hidden entries");
+            if !got.is_nan() {
+                sum.0 += f64::from((got - exact) / scale).powi(2);
+                sum.1 += 1;
+            }
+        }
+    };
+    for ((layer, sequence), hidden) in &exact.hidden {
+        let kind = format!("output of layer {layer}");
+        let rows = got.hidden[&(*layer, *sequence)].chunks(exact.columns);
+        for (got, exact) in rows.zip(hidden.chunks(exact.columns)) {
+            take(&kind, got, exact, rms(exact));
+        }
+        let pairs = maps(&got.maps[&(*layer, *sequence)])
+            .into_iter()
+            .zip(maps(&exact.maps[&(*layer, *sequence)]));
+        for ((_, logits, got), (_, _, exact)) in pairs {
+            let kind = if logits {
+                "attention logits"
+            } else {
+                "attention probabilities"
+            };
+            take(kind, got, exact, 1.0);
+        }
+    }
+    let kind = "likelihoods and logits";
+    for (got, exact) in got.outcome.token_nll.iter().zip(&exact.outcome.token_nll) {
+        take(kind, got, exact, 1.0);
+    }
+    for (got, exact) in got
+        .outcome
+        .last_logits
+        .iter()
+        .zip(&exact.outcome.last_logits)
+    {
+        take(kind, got, exact, 1.0);
+    }
+    squares
+        .into_iter()
+        .map(|(kind, (sum, count))| (kind, (sum / count as f64).sqrt()))
+        .collect()
+}
+
+/// In 16 bits the error against float32 is at most so many times that of a plain implementation in
+/// the same types. The contract is 2; 1.22 was the largest share met.
+const MOST: f64 = 1.5;
+
+fn models_in_16_bits(precision: Precision) {
+    let mut found = Vec::new();
+    for name in CHECKPOINTS {
+        let (model, sequences) = open(&reference::load(name));
+        let exact = run(&Cpu::new(), &model, &sequences);
+        let plain = run(&Plain::new(precision), &model, &sequences);
+        let cuda = Cuda::new(Emulator::new(Order::Random(5)), precision);
+        let got = run(&cuda, &model, &sequences);
+        statistics_are_exact(name, &got);
+        let allowed = errors(&plain, &exact);
+        let mut worst = (0.0, String::new());
+        for (what, error) in errors(&got, &exact) {
+            let share = error / allowed[&what];
+            if share > MOST {
+                found.push(format!("{name}, {what}: {share:.2} times the plain error"));
+            }
+            if share > worst.0 {
+                worst = (share, what);
+            }
+        }
+        println!(
+            "{precision}, {name}: {:.2} times the plain error in {}",
+            worst.0, worst.1
+        );
+    }
+    assert!(found.is_empty(), "{precision}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn models_in_bfloat16() {
+    models_in_16_bits(DType::BFloat16.into());
+}
+
+#[test]
+fn models_in_float16() {
+    models_in_16_bits(DType::Float16.into());
+}
+
+#[test]
+fn models_with_a_residual_stream_in_float32() {
+    let precision = Precision::new(DType::BFloat16, DType::Float32);
+    models_in_16_bits(precision.expect("fits"));
+}
+
+/// Reads the massive activations behind a layer and splits variants off there.
+struct Script {
+    layer: usize,
+    read: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Interventions for Script {
+    fn acts_at(&self, layer: usize) -> bool {
+        layer == self.layer
+    }
+
+    fn actions(&mut self, _: usize, sequence: usize, found: &Statistics) -> Result<Actions> {
+        let cells = found.massive.iter().map(|e| (e.position, e.dimension));
+        let read: Vec<_> = cells.collect();
+        let branch = |variant: usize, value: f32| {
+            let cells = read.iter().map(|&(position, dimension)| Overwrite {
+                position,
+                dimension,
+                value,
+            });
+            Branch {
+                variant,
+                overwrites: BTreeMap::from([(self.layer, cells.collect())]),
+            }
+        };
+        // The first sequence alone has the second variant, so that rows are gathered.
+        let mut branches = vec![branch(0, 0.0)];
+        if sequence == 0 {
+            branches.push(branch(1, -3.0));
+        }
+        Ok(Actions { read, branches })
+    }
+
+    fn values(&mut self, _: usize, sequence: usize, values: &[f32]) {
+        self.read.insert(sequence, values.to_vec());
+    }
+}
+
+/// Likelihoods of originals and branches, the branches, and what was read.
+fn intervene<B: Backend>(
+    backend: &B,
+    model: &Model,
+    sequences: &[Vec<u32>],
+) -> (Vec<Vec<f32>>, Vec<BranchOutcome>, BTreeMap<usize, Vec<f32>>) {
+    let mut script = Script {
+        layer: 1,
+        read: BTreeMap::new(),
+    };
+    let plan = Plan {
+        nll: true,
+        ..Plan::magnitudes(Site::LayerOutput, STATISTICS)
+    };
+    let progress = Progress::silent();
+    let outcome = engine::run_with(backend, model, sequences, &plan, &mut script, progress);
+    let outcome = outcome.expect("runs");
+    (outcome.token_nll, outcome.branches, script.read)
+}
+
+/// In every order of threads, and once with every access of memory checked.
+#[test]
+fn branches_of_a_planted_model() {
+    let (model, mut sequences) = open(&reference::load("planted-llama"));
+    for sequence in &mut sequences {
+        sequence.truncate(16);
+    }
+    let (nll, branches, read) = intervene(&Cpu::new(), &model, &sequences);
+    assert_eq!(branches.len(), 3);
+    assert!(
+        read.values().any(|values| !values.is_empty()),
+        "nothing massive"
+    );
+    let mut first: Option<(Vec<Vec<f32>>, Vec<BranchOutcome>)> = None;
+    for (name, cuda) in backends(DType::Float32) {
+        let (got_nll, got, got_read) = intervene(&cuda, &model, &sequences);
+        for (sequence, values) in &read {
+            near(&name, &got_read[sequence], values, 1e-5, 0.0);
+        }
+        for (got, wanted) in got_nll.iter().zip(&nll) {
+            near(&name, got, wanted, 1e-5, 1.0);
+        }
+        assert_eq!(got.len(), branches.len());
+        for (got, wanted) in got.iter().zip(&branches) {
+            let place = |branch: &BranchOutcome| (branch.sequence, branch.variant);
+            assert_eq!(place(got), place(wanted));
+            near(&name, &got.originals[&1], &wanted.originals[&1], 1e-5, 0.0);
+            near(&name, &got.token_nll, &wanted.token_nll, 1e-5, 1.0);
+            let changed = wanted.token_nll.iter().zip(&nll[wanted.sequence]);
+            assert!(changed.into_iter().any(|(a, b)| (a - b).abs() > 1e-3));
+        }
+        let first = first.get_or_insert_with(|| (got_nll.clone(), got.clone()));
+        assert!(first.0 == got_nll && first.1 == got, "{name}: other bits");
+    }
+}
+
+/// Every access of memory is followed while a model runs.
+#[test]
+fn a_checked_run() {
+    let checkpoint = reference::load("llama-gqa3-f32");
+    let (model, mut sequences) = open(&checkpoint);
+    for sequence in &mut sequences {
+        sequence.truncate(7);
+    }
+    let wanted = run(&Cpu::new(), &model, &sequences);
+    let cuda = Cuda::new(Emulator::checked(Order::Reverse), DType::Float32);
+    agrees_in_float32(&checkpoint, &run(&cuda, &model, &sequences), &wanted);
+}

@@ -1,0 +1,268 @@
+//! A plain implementation in 16 bits, the measure for what rounding may cost: the CPU's operations
+//! in float32, of which every result is rounded to the type in which it would be stored.
+//!
+//! It is a strict measure. Learned vectors, rotations, and everything inside an operation (softmax
+//! and its weights among them) stay in float32, where PyTorch rounds many of them as well.
+
+use massact::{
+    Result,
+    backend::{
+        AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Precision, Rotation,
+        Rows, Statistics, StatisticsRequest, Target, cpu,
+    },
+    model::{
+        dtype::DType,
+        rope::RopeTable,
+        spec::Activation,
+        weights::{AssembledMatrix, MatrixView, WeightMatrix},
+    },
+};
+
+use crate::bench::rounded;
+
+/// The CPU with rounding.
+pub(crate) struct Plain {
+    cpu: cpu::Cpu,
+    precision: Precision,
+}
+
+/// Values that the type holds.
+pub(crate) struct Tensor {
+    values: cpu::Tensor,
+    dtype: DType,
+}
+
+impl Plain {
+    pub(crate) fn new(precision: impl Into<Precision>) -> Self {
+        Self {
+            cpu: cpu::Cpu::new(),
+            precision: precision.into(),
+        }
+    }
+
+    fn round(&self, exact: cpu::Tensor, dtype: DType) -> Result<Tensor> {
+        let columns = self.cpu.columns(&exact);
+        let values = exact.values().iter().map(|x| rounded(*x, dtype));
+        let values: Vec<f32> = values.collect();
+        let rows = values.len() / columns;
+        Ok(Tensor {
+            values: self.cpu.upload(rows, columns, values)?,
+            dtype,
+        })
+    }
+
+    fn target(&self, target: Target) -> DType {
+        match target {
+            Target::Part => self.precision.arithmetic(),
+            Target::Stream => self.precision.residual(),
+        }
+    }
+
+    /// Changes `x` by one of the CPU's operations.
+    fn change(
+        &self,
+        x: &mut Tensor,
+        operation: impl FnOnce(&mut cpu::Tensor) -> Result<()>,
+    ) -> Result<()> {
+        operation(&mut x.values)?;
+        *x = self.round(self.cpu.duplicate(&x.values)?, x.dtype)?;
+        Ok(())
+    }
+
+    /// What a product reads of `x`.
+    fn input(&self, x: &Tensor) -> Result<Tensor> {
+        self.round(self.cpu.duplicate(&x.values)?, self.precision.arithmetic())
+    }
+
+    fn weight(&self, view: MatrixView<'_>) -> AssembledMatrix {
+        let copy = AssembledMatrix::gather(view, 0..view.out_features);
+        let values = copy.view().elements.to_f32();
+        let dtype = self.precision.arithmetic();
+        let values: Vec<f32> = values.iter().map(|x| rounded(*x, dtype)).collect();
+        AssembledMatrix::from_f32(&values, view.out_features, view.in_features)
+    }
+}
+
+impl Backend for Plain {
+    type Tensor = Tensor;
+    type Matrix<'w> = cpu::Matrix<'w>;
+    type Vector = Vec<f32>;
+    type Pending = Vec<Statistics>;
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn synchronise(&self) -> Result<()> {
+        self.cpu.synchronise()
+    }
+
+    fn micro_batch_rows(&self, width: usize) -> usize {
+        self.cpu.micro_batch_rows(width)
+    }
+
+    fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor> {
+        let exact = self.cpu.upload(rows, columns, values)?;
+        self.round(exact, self.precision.residual())
+    }
+
+    fn download(&self, x: &Tensor) -> Result<Vec<f32>> {
+        self.cpu.download(&x.values)
+    }
+
+    fn columns(&self, x: &Tensor) -> usize {
+        self.cpu.columns(&x.values)
+    }
+
+    fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<cpu::Matrix<'w>> {
+        let rounded = match &weight {
+            WeightMatrix::Stored(view) => self.weight(*view),
+            WeightMatrix::Assembled(copy) => self.weight(copy.view()),
+        };
+        self.cpu.matrix(rounded.into())
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        self.cpu.vector(values)
+    }
+
+    fn norm(&self, x: &Tensor, norm: &NormWeights<Vec<f32>>, target: Target) -> Result<Tensor> {
+        let exact = self.cpu.norm(&x.values, norm, target)?;
+        self.round(exact, self.target(target))
+    }
+
+    fn add_norm(
+        &self,
+        x: &mut Tensor,
+        other: &Tensor,
+        norm: &NormWeights<Vec<f32>>,
+    ) -> Result<Tensor> {
+        self.add(x, other)?;
+        self.norm(x, norm, Target::Part)
+    }
+
+    fn linear(
+        &self,
+        x: &Tensor,
+        weight: &cpu::Matrix<'_>,
+        bias: Option<&Vec<f32>>,
+        target: Target,
+    ) -> Result<Tensor> {
+        let x = self.input(x)?;
+        let exact = self.cpu.linear(&x.values, weight, bias, target)?;
+        self.round(exact, self.target(target))
+    }
+
+    fn activate(&self, x: &mut Tensor, activation: Activation) -> Result<()> {
+        self.change(x, |x| self.cpu.activate(x, activation))
+    }
+
+    fn gate(&self, gate: &mut Tensor, up: &Tensor, activation: Activation) -> Result<()> {
+        self.activate(gate, activation)?;
+        self.multiply(gate, up)
+    }
+
+    fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
+        self.change(x, |x| self.cpu.multiply(x, &other.values))
+    }
+
+    fn add(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
+        self.change(x, |x| self.cpu.add(x, &other.values))
+    }
+
+    fn affine(&self, x: &mut Tensor, factor: f32, offset: f32) -> Result<()> {
+        self.change(x, |x| self.cpu.affine(x, factor, offset))
+    }
+
+    fn clamp(&self, x: &mut Tensor, low: f32, high: f32) -> Result<()> {
+        self.change(x, |x| self.cpu.clamp(x, low, high))
+    }
+
+    fn rotate(
+        &self,
+        x: &mut Tensor,
+        sequences: &[Rows],
+        rotation: Rotation,
+        tables: &[&RopeTable],
+    ) -> Result<()> {
+        self.change(x, |x| self.cpu.rotate(x, sequences, rotation, tables))
+    }
+
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        sequences: &[Rows],
+        request: &AttentionRequest<'_, Vec<f32>>,
+    ) -> Result<AttentionOutput<Tensor>> {
+        let (q, k, v) = (&q.values, &k.values, &v.values);
+        let found = self.cpu.attention(q, k, v, sequences, request)?;
+        let dtype = self.precision.arithmetic();
+        Ok(AttentionOutput {
+            context: self.round(found.context, dtype)?,
+            maps: found.maps,
+            subset: found.subset.map(|x| self.round(x, dtype)).transpose()?,
+        })
+    }
+
+    fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
+        let joined = self.cpu.join_heads(&own.values, &shared.values, heads)?;
+        self.round(joined, own.dtype)
+    }
+
+    fn gather_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        self.round(self.cpu.gather_rows(&x.values, rows)?, x.dtype)
+    }
+
+    fn add_rows(
+        &self,
+        out: &mut Tensor,
+        x: &Tensor,
+        rows: &[usize],
+        factors: &[f32],
+    ) -> Result<()> {
+        self.change(out, |out| self.cpu.add_rows(out, &x.values, rows, factors))
+    }
+
+    fn duplicate(&self, x: &Tensor) -> Result<Tensor> {
+        self.round(self.cpu.duplicate(&x.values)?, x.dtype)
+    }
+
+    fn values_at(&self, x: &Tensor, cells: &[(usize, usize)]) -> Result<Vec<f32>> {
+        self.cpu.values_at(&x.values, cells)
+    }
+
+    fn overwrite(&self, x: &mut Tensor, cells: &[(usize, usize, f32)]) -> Result<()> {
+        self.change(x, |x| self.cpu.overwrite(x, cells))
+    }
+
+    fn statistics(
+        &self,
+        x: &Tensor,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Vec<Statistics>> {
+        self.cpu.statistics(&x.values, sequences, request)
+    }
+
+    fn read_statistics(&self, pending: Vec<Statistics>) -> Result<Vec<Statistics>> {
+        self.cpu.read_statistics(pending)
+    }
+
+    fn token_nll(
+        &self,
+        x: &Tensor,
+        head: &HeadRequest<'_, Vec<f32>>,
+        targets: &[Option<u32>],
+    ) -> Result<Vec<f32>> {
+        let x = self.input(x)?;
+        let weight = self.weight(head.weight);
+        let head = HeadRequest {
+            weight: weight.view(),
+            bias: head.bias.clone(),
+            ..*head
+        };
+        self.cpu.token_nll(&x.values, &head, targets)
+    }
+}
