@@ -8,12 +8,13 @@ use massact::{
     Result,
     backend::{
         AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Precision, Rotation,
-        Rows, Statistics, StatisticsRequest, Target, cpu,
+        Rows, Statistics, StatisticsRequest, Target,
+        cpu::{self, Cpu},
     },
     model::{
         dtype::DType,
         rope::RopeTable,
-        spec::Activation,
+        spec::{Activation, Routing},
         weights::{AssembledMatrix, MatrixView, WeightMatrix},
     },
 };
@@ -87,6 +88,7 @@ impl Backend for Plain {
     type Tensor = Tensor;
     type Matrix<'w> = cpu::Matrix<'w>;
     type Vector = Vec<f32>;
+    type Visitors = <Cpu as Backend>::Visitors;
     type Pending = Vec<Statistics>;
 
     fn precision(&self) -> Precision {
@@ -215,14 +217,47 @@ impl Backend for Plain {
         self.round(self.cpu.gather_rows(&x.values, rows)?, x.dtype)
     }
 
-    fn add_rows(
+    fn add_scaled(&self, out: &mut Tensor, x: &Tensor, factors: &Tensor) -> Result<()> {
+        let (x, factors) = (&x.values, &factors.values);
+        self.change(out, |out| self.cpu.add_scaled(out, x, factors))
+    }
+
+    fn route(
+        &self,
+        logits: &Tensor,
+        routing: &Routing,
+        correction: Option<&Vec<f32>>,
+    ) -> Result<Self::Visitors> {
+        self.cpu.route(&logits.values, routing, correction)
+    }
+
+    fn visits(&self, visitors: &Self::Visitors) -> Vec<usize> {
+        self.cpu.visits(visitors)
+    }
+
+    fn gather_visitors(
+        &self,
+        x: &Tensor,
+        visitors: &Self::Visitors,
+        expert: usize,
+    ) -> Result<Tensor> {
+        let gathered = self.cpu.gather_visitors(&x.values, visitors, expert)?;
+        self.round(gathered, x.dtype)
+    }
+
+    fn add_visitors(
         &self,
         out: &mut Tensor,
         x: &Tensor,
-        rows: &[usize],
-        factors: &[f32],
+        visitors: &Self::Visitors,
+        expert: usize,
     ) -> Result<()> {
-        self.change(out, |out| self.cpu.add_rows(out, &x.values, rows, factors))
+        let x = &x.values;
+        self.change(out, |out| self.cpu.add_visitors(out, x, visitors, expert))
+    }
+
+    fn zeros(&self, x: &Tensor) -> Result<Tensor> {
+        self.round(self.cpu.zeros(&x.values)?, self.precision.residual())
     }
 
     fn duplicate(&self, x: &Tensor) -> Result<Tensor> {
