@@ -71,8 +71,9 @@ fn agree(
         let what = format!("{name}, {shape:?}, {routing:?}");
         let got = mix(&cuda, shape, logits, routing, correction).expect("computed");
         assert_eq!(got.0, wanted.0, "{what}");
-        // As many roundings as experts.
-        near(&what, &got.1, &wanted.1, 2.0 * rounding(dtype), 8.0);
+        // A rounding a visit, some up and some down.
+        let tolerance = (1.0 + routing.top_k as f32 / 4.0) * rounding(dtype);
+        near(&what, &got.1, &wanted.1, tolerance, 8.0);
         let bits: Vec<u32> = got.1.iter().map(|value| value.to_bits()).collect();
         assert_eq!(bits, *first.get_or_insert_with(|| bits.clone()), "{what}");
     }

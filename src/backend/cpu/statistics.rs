@@ -274,17 +274,18 @@ mod tests {
         }
     }
 
-    /// Moments to 12 digits, all else exactly.
+    /// Moments to 9 digits, which is what the plain sum of millions of float64 is good for, all else
+    /// exactly.
     #[track_caller]
     fn same(got: Statistics, wanted: Statistics) {
         let rms = wanted.mean.hypot(wanted.std);
         assert!(
-            (got.mean - wanted.mean).abs() <= 1e-12 * rms,
+            (got.mean - wanted.mean).abs() <= 1e-9 * rms,
             "{got:?}, {wanted:?}"
         );
         // A difference of squares, whose digits are fewer where nothing varies.
         let varies = (got.std.powi(2) - wanted.std.powi(2)).abs();
-        assert!(varies <= 1e-12 * rms * rms, "{got:?}, {wanted:?}");
+        assert!(varies <= 1e-9 * rms * rms, "{got:?}, {wanted:?}");
         let (mean, std) = (wanted.mean, wanted.std);
         assert_eq!(Statistics { mean, std, ..got }, wanted);
     }
