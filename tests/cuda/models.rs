@@ -143,6 +143,7 @@ fn maps(maps: &AttentionMaps) -> [(&'static str, bool, &[f32]); 6] {
 
 /// The statistics are exactly those that the CPU finds in the very tensors that were measured, but
 /// for the last digits of mean and standard deviation.
+#[allow(clippy::single_range_in_vec_init)]
 fn statistics_are_exact(what: &str, seen: &Seen) {
     let cpu = Cpu::new();
     let found = &seen.outcome.statistics[&Site::LayerOutput];
@@ -380,12 +381,10 @@ impl Interventions for Script {
     }
 }
 
-/// Likelihoods of originals and branches, the branches, and what was read.
-fn intervene<B: Backend>(
-    backend: &B,
-    model: &Model,
-    sequences: &[Vec<u32>],
-) -> (Vec<Vec<f32>>, Vec<BranchOutcome>, BTreeMap<usize, Vec<f32>>) {
+/// Likelihoods of the originals, the branches, and what was read of each sequence.
+type Intervened = (Vec<Vec<f32>>, Vec<BranchOutcome>, BTreeMap<usize, Vec<f32>>);
+
+fn intervene<B: Backend>(backend: &B, model: &Model, sequences: &[Vec<u32>]) -> Intervened {
     let mut script = Script {
         layer: 1,
         read: BTreeMap::new(),

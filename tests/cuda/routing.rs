@@ -11,14 +11,17 @@ use massact::{
 
 use crate::bench::{DTYPES, backends, near, noise, rounded, rounding};
 
-/// What a router's choice does to a tensor: each expert's visitors, doubled, times their weights.
+/// (expert, row) of every visit, and the tensor that comes of them.
+type Mixed = (Vec<(usize, usize)>, Vec<f32>);
+
+/// What a router's choice does to a tensor: each expert's visitors, as constants, times their weights.
 fn mix<B: Backend>(
     b: &B,
     (rows, experts): (usize, usize),
     logits: &[f32],
     routing: &Routing,
     correction: Option<&[f32]>,
-) -> Result<(Vec<(usize, usize)>, Vec<f32>)> {
+) -> Result<Mixed> {
     let logits = b.upload(rows, experts, logits.to_vec())?;
     let correction = correction
         .map(|values| b.vector(values.to_vec()))
