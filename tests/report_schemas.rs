@@ -59,7 +59,10 @@ fn capture() -> Value {
         "schema": "massact/capture/1",
         "sequences": [{
             "token_ids": [1, 2], "tokens": ["a", "b"], "nll": 1.0, "perplexity": 2.7, "last_logits": [0.5],
-            "layers": [{"layer": 0, "max": 1.5, "median": 0.1, "top": [value], "massive": []}]
+            "layers": [{
+                "layer": 0, "max": 1.5, "median": 0.1, "mean": 0.01, "std": 0.2,
+                "top": [value], "massive": []
+            }]
         }]
     })
 }
