@@ -16,12 +16,8 @@ mod staging;
 mod stream;
 
 pub use cards::{Card, Requirements};
-pub use images::built as kernels_built;
 
-use std::{
-    cell::{Cell, RefCell},
-    fmt,
-};
+use std::{cell::RefCell, fmt};
 
 use cudarc::driver::{result, sys};
 
@@ -48,10 +44,8 @@ pub struct Driver {
     card: Card,
     options: Options,
     limits: Limits,
-    launches: Cell<u64>,
     /// The kernel started last; what fails later is reported with it.
     latest: RefCell<String>,
-    #[allow(dead_code, reason = "kept until all else is dropped")]
     context: Context,
 }
 
@@ -89,7 +83,6 @@ impl Driver {
             card,
             options,
             limits,
-            launches: Cell::new(0),
             latest: RefCell::default(),
             context,
         })
@@ -103,11 +96,6 @@ impl Driver {
     /// Choices made when it was opened.
     pub fn options(&self) -> Options {
         self.options
-    }
-
-    /// Kernels started so far.
-    pub fn launches(&self) -> u64 {
-        self.launches.get()
     }
 
     /// An error that the device reports, perhaps of work started earlier.
@@ -196,7 +184,6 @@ impl Device for Driver {
         };
         let named = format!("{} of {x}x{y} blocks of {bx} threads", launch.kernel);
         started.map_err(|error| self.failed(&named, error))?;
-        self.launches.set(self.launches.get() + 1);
         *self.latest.borrow_mut() = named;
         Ok(())
     }
