@@ -417,7 +417,7 @@ fn parts_give_the_bits_of_the_whole() {
     };
     let (whole, once, _) = result("1GB");
     assert_eq!(once, json!({"corpus": 1, "evaluation": 1, "again": 1}));
-    let (parts, more, _) = result("5.5MB");
+    let (parts, more, _) = result("4.5MB");
     assert!(more["evaluation"].as_u64() > Some(1), "{more}");
     assert_eq!(whole, parts);
 }
