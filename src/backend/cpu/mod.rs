@@ -149,7 +149,7 @@ impl Backend for Cpu {
 
     fn micro_batch_rows(&self, _width: usize) -> usize {
         // Enough to amortise packing the weights; more would only need more memory.
-        4096
+        2048
     }
 
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor> {
