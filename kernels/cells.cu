@@ -1,15 +1,18 @@
 // Single values of a tensor: the interventions of the experiments, and reading a few values.
 //
-// x       a tensor; indices count its elements. No index is written twice in one call.
+// x         a tensor; indices count its elements. No index is written twice in one call.
+// operands  what an element becomes or, where scaled, what it is multiplied by: zero, a value and
+//           a mean are written, noise is a factor.
 //
 // Grid-stride over the list; a few bytes, bound by latency.
 #include "numeric.cuh"
 
 #define DEFINE(T, suffix)                                                                      \
-    KERNEL overwrite_##suffix(T* x, const unsigned long long* indices, const float* values,    \
-                              int count) {                                                     \
+    KERNEL overwrite_##suffix(T* x, const unsigned long long* indices, const float* operands,  \
+                              const unsigned char* scaled, int count) {                        \
         for (unsigned long long i = global_thread(); i < count; i += global_threads()) {       \
-            x[indices[i]] = T(values[i]);                                                      \
+            T* value = x + indices[i];                                                         \
+            *value = T(scaled[i] ? float(*value) * operands[i] : operands[i]);                 \
         }                                                                                      \
     }                                                                                          \
     REGISTER(overwrite_##suffix)                                                               \

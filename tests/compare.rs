@@ -168,6 +168,7 @@ fn assert_interventions(row: &Value, name: &str) {
         calibration_nsamples: 3,
         layers: WrittenLayers::First,
         constants: Vec::new(),
+        noise: Vec::new(),
         reference: false,
         seed: 42,
         memory: Memory {

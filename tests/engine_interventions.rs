@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use massact::Result;
-use massact::backend::{Statistics, StatisticsRequest, cpu::Cpu};
+use massact::backend::{Change, Statistics, StatisticsRequest, cpu::Cpu};
 use massact::engine::{
     self, Actions, Branch, BranchOutcome, Interventions, Outcome, Overwrite, Plan, Site,
 };
@@ -83,7 +83,7 @@ fn branch(variant: usize, overwrites: &[(usize, &[Cell])]) -> Branch {
             .map(|&(position, dimension, value)| Overwrite {
                 position,
                 dimension,
-                value,
+                change: Change::Set(value),
             })
             .collect()
     };

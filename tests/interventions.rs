@@ -365,7 +365,7 @@ fn compat_reference() {
 }
 
 #[test]
-fn other_layers_and_constants() {
+fn other_layers_constants_and_noise() {
     for known in reference::planted() {
         for (index, expected) in runs(&known).iter().enumerate() {
             for (which, constants) in expected.constants.iter().enumerate() {
@@ -381,11 +381,11 @@ fn other_layers_and_constants() {
                 };
                 let temp = tempfile::tempdir().expect("a folder");
                 let mut command = command(&known, expected.add_bos_token, temp.path());
-                command.args(["--layers", &layers, "--set-to", "-50.5"]);
+                command.args(["--layers", &layers, "--set-to", "-50.5", "--noise", "0.75"]);
                 let document = run(&mut command).succeeded().json();
                 assert_valid("intervention_analysis", &document);
                 assert_eq!(document["layers_written"], json!(constants.layers));
-                assert_eq!(constants.perplexity.len(), 2);
+                assert_eq!(constants.perplexity.len(), 3);
                 for (intervention, perplexity) in &constants.perplexity {
                     let what = format!("{}, layers {layers}", known.name);
                     assert_perplexity(&document, intervention, perplexity["text"], &what);
@@ -397,6 +397,14 @@ fn other_layers_and_constants() {
                 let written: BTreeSet<usize> = log.iter().map(|line| line.layer).collect();
                 assert!(written.iter().eq(&constants.layers));
                 assert!(log.iter().all(|line| line.value == -50.5));
+                // Noise has a factor of its own for every value, and a line.
+                let noisy = lines(
+                    &only_run(temp.path()),
+                    "noise_0.75_ppl/text_nonstartingtoken.txt",
+                );
+                let values: usize = log.iter().map(|line| line.positions.len()).sum();
+                assert_eq!(noisy.len(), values);
+                assert!(noisy.iter().all(|line| line.positions.len() == 1));
             }
         }
     }
@@ -524,6 +532,7 @@ fn wrong_usage() {
         (&["--layers", "0,9"][..], "the model has 6 layers"),
         (&["--layers", "second"], "first, all"),
         (&["--set-to", "nan"], "float32"),
+        (&["--noise", "0"], "above 0"),
         (&["--eval", "=x"], "NAME=FILE"),
         (&["--eval", "../x=y"], "may not be a path"),
         (&["--eval", "a=x", "--eval", "a=y"], "two evaluation sets"),

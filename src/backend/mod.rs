@@ -10,8 +10,8 @@ mod request;
 
 pub use precision::{Precision, Target};
 pub use request::{
-    AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, Entry, HeadRequest, KvBias,
-    Rotation, Statistics, StatisticsRequest,
+    AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, Change, Entry, HeadRequest,
+    KvBias, Rotation, Statistics, StatisticsRequest,
 };
 
 use std::ops::Range;
@@ -204,8 +204,8 @@ pub trait Backend {
     fn duplicate(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// The values at (row, dimension), in the order of `cells`.
     fn values_at(&self, x: &Self::Tensor, cells: &[(usize, usize)]) -> Result<Vec<f32>>;
-    /// Writes values at (row, dimension); of cells named twice the last counts.
-    fn overwrite(&self, x: &mut Self::Tensor, cells: &[(usize, usize, f32)]) -> Result<()>;
+    /// Changes the values at (row, dimension), each named once.
+    fn overwrite(&self, x: &mut Self::Tensor, cells: &[(usize, usize, Change)]) -> Result<()>;
 
     /// Magnitude statistics of each sequence's rows.
     fn statistics(

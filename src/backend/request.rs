@@ -5,6 +5,15 @@ use serde::Serialize;
 
 use crate::model::{spec::Alibi, weights::MatrixView};
 
+/// What becomes of a single value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// It becomes this, whatever it was.
+    Set(f32),
+    /// It is multiplied by this.
+    Scale(f32),
+}
+
 /// Which magnitudes to report for a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StatisticsRequest {

@@ -11,19 +11,19 @@ use std::collections::BTreeMap;
 
 use super::schedule::Batch;
 use crate::{
-    backend::{Backend, Statistics},
+    backend::{Backend, Change, Statistics},
     error::Result,
 };
 
-/// A value of a layer's output and what it becomes.
+/// A value of a layer's output and what becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Overwrite {
     /// Token position in the sequence.
     pub position: usize,
     /// Index in the hidden state.
     pub dimension: usize,
-    /// What is written.
-    pub value: f32,
+    /// What becomes of it.
+    pub change: Change,
 }
 
 /// A sequence that leaves the original behind a layer.
@@ -31,8 +31,8 @@ pub struct Overwrite {
 pub struct Branch {
     /// Which intervention; branches of equal number walk in one micro-batch.
     pub variant: usize,
-    /// What is written at the outputs of which layers, from the layer of the split on. Layers
-    /// below are past: what is listed for them is not written.
+    /// What is written at the outputs of which layers, from the layer of the split on; of values
+    /// listed twice the last counts. Layers below are past: what is listed for them is not written.
     pub overwrites: BTreeMap<usize, Vec<Overwrite>>,
 }
 
@@ -133,16 +133,17 @@ impl<B: Backend> BranchStream<B> {
 
     /// Writes what is to be written behind `layer`.
     pub(super) fn overwrite(&mut self, backend: &B, layer: usize) -> Result<()> {
-        let mut cells = Vec::new();
+        let (mut places, mut changes) = (Vec::new(), BTreeMap::new());
         for (rows, (branch, _)) in self.batch.rows.iter().zip(&self.branches) {
             for cell in branch.overwrites.get(&layer).into_iter().flatten() {
-                cells.push((rows.start + cell.position, cell.dimension, cell.value));
+                let place = (rows.start + cell.position, cell.dimension);
+                places.push(place);
+                changes.insert(place, cell.change);
             }
         }
-        if cells.is_empty() {
+        if places.is_empty() {
             return Ok(());
         }
-        let places: Vec<(usize, usize)> = cells.iter().map(|cell| (cell.0, cell.1)).collect();
         let mut originals = backend.values_at(&self.hidden, &places)?.into_iter();
         for (branch, outcome) in &mut self.branches {
             if let Some(overwrites) = branch.overwrites.get(&layer) {
@@ -150,7 +151,9 @@ impl<B: Backend> BranchStream<B> {
                 outcome.originals.insert(layer, own);
             }
         }
-        backend.overwrite(&mut self.hidden, &cells)
+        let cells = changes.into_iter();
+        let cells = cells.map(|((row, dimension), change)| (row, dimension, change));
+        backend.overwrite(&mut self.hidden, &cells.collect::<Vec<_>>())
     }
 
     /// The stream's end: its tensor for the head, and where the likelihoods go.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     backend::{
-        AttentionCapture, AttentionMaps, AttentionRequest, Backend, HeadRequest, KvBias,
+        AttentionCapture, AttentionMaps, AttentionRequest, Backend, Change, HeadRequest, KvBias,
         NormWeights, Rotation, Statistics, StatisticsRequest, Target, cpu::Cpu,
     },
     error::Result,
@@ -373,7 +373,11 @@ impl Operation {
                 let mut x = b.upload(7, 11, noise(7 * 11, 1, dtype))?;
                 b.overwrite(
                     &mut x,
-                    &[(0, 0, 1.0), (6, 10, -2400.0), (3, 4, 5.0), (3, 4, 0.25)],
+                    &[
+                        (0, 0, Change::Set(1.0)),
+                        (6, 10, Change::Set(-2400.0)),
+                        (3, 4, Change::Scale(-1.5)),
+                    ],
                 )?;
                 let mut out = b.download(&x)?;
                 out.extend(b.values_at(&x, &[(6, 10), (3, 4), (1, 1)])?);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use massact::{
     Result,
     backend::{
-        AttentionCapture, AttentionMaps, Backend, Precision, Statistics, StatisticsRequest,
+        AttentionCapture, AttentionMaps, Backend, Change, Precision, Statistics, StatisticsRequest,
         cpu::Cpu, cuda::Cuda,
     },
     engine::{
@@ -357,11 +357,11 @@ impl Interventions for Script {
     fn actions(&mut self, _: usize, sequence: usize, found: &Statistics) -> Result<Actions> {
         let cells = found.massive.iter().map(|e| (e.position, e.dimension));
         let read: Vec<_> = cells.collect();
-        let branch = |variant: usize, value: f32| {
+        let branch = |variant: usize, change: Change| {
             let cells = read.iter().map(|&(position, dimension)| Overwrite {
                 position,
                 dimension,
-                value,
+                change,
             });
             Branch {
                 variant,
@@ -369,9 +369,9 @@ impl Interventions for Script {
             }
         };
         // The first sequence alone has the second variant, so that rows are gathered.
-        let mut branches = vec![branch(0, 0.0)];
+        let mut branches = vec![branch(0, Change::Set(0.0))];
         if sequence == 0 {
-            branches.push(branch(1, -3.0));
+            branches.push(branch(1, Change::Scale(-0.5)));
         }
         Ok(Actions { read, branches })
     }

@@ -2,7 +2,7 @@
 
 use massact::{
     Result,
-    backend::{Backend, HeadRequest, NormWeights, Rotation, Target, cpu::Cpu},
+    backend::{Backend, Change, HeadRequest, NormWeights, Rotation, Target, cpu::Cpu},
     model::{
         dtype::DType,
         rope::RopeTable,
@@ -253,7 +253,11 @@ fn embedding() {
 fn cells_and_duplicates() {
     for dtype in DTYPES {
         let x = noise(7 * 11, 1, dtype);
-        let cells = [(0, 0, 1.0), (6, 10, -2400.0), (3, 4, 5.0), (3, 4, 0.25)];
+        let cells = [
+            (0, 0, Change::Set(1.0)),
+            (6, 10, Change::Set(-2400.0)),
+            (3, 4, Change::Scale(-1.5)),
+        ];
         agree!("overwrite", dtype, 1e-3, b => {
             let x = b.upload(7, 11, x.clone())?;
             let mut copy = b.duplicate(&x)?;

@@ -7,8 +7,8 @@
 use massact::{
     Result,
     backend::{
-        AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Precision, Rotation,
-        Rows, Statistics, StatisticsRequest, Target,
+        AttentionOutput, AttentionRequest, Backend, Change, HeadRequest, NormWeights, Precision,
+        Rotation, Rows, Statistics, StatisticsRequest, Target,
         cpu::{self, Cpu},
     },
     model::{
@@ -268,7 +268,7 @@ impl Backend for Plain {
         self.cpu.values_at(&x.values, cells)
     }
 
-    fn overwrite(&self, x: &mut Tensor, cells: &[(usize, usize, f32)]) -> Result<()> {
+    fn overwrite(&self, x: &mut Tensor, cells: &[(usize, usize, Change)]) -> Result<()> {
         self.change(x, |x| self.cpu.overwrite(x, cells))
     }
 

@@ -1,6 +1,9 @@
 """intervention-analysis of a checkpoint on its text, straight from the definitions."""
 
+import hashlib
 import math
+import struct
+from collections.abc import Callable
 from statistics import fmean
 
 import torch
@@ -13,6 +16,17 @@ Reset = dict[bool, dict[int, float]]
 
 # What is written beyond the published program's interventions.
 CONSTANTS = {"set_to_zero": 0.0, "set_to_-50.5": -50.5}
+# The values times 1 + this times a sample of `standard_normal`, drawn with this seed.
+NOISE = {"noise_0.75": 0.75}
+NOISE_SEED = 42
+
+
+def standard_normal(token_ids: list[int], layer: int, position: int, dimension: int) -> float:
+    """A sample that depends on seed, window and place alone: Box-Muller of a SHA-256 digest."""
+    key = struct.pack(f"<Q{len(token_ids)}I3Q", NOISE_SEED, *token_ids, layer, position, dimension)
+    words = struct.unpack("<4Q", hashlib.sha256(key).digest())
+    radius, angle = ((words[0] >> 11) + 1) / 2**53, (words[1] >> 11) / 2**53
+    return math.sqrt(-2 * math.log(radius)) * math.cos(2 * math.pi * angle)
 
 
 def first_massive(layers: list[torch.Tensor]) -> tuple[int, list[int], list[int]] | None:
@@ -32,18 +46,29 @@ def perplexity(
     positions: list[list[int]],
     layers: list[int],
     reset: Reset,
+    noise: float = 0.0,
 ) -> float:
-    """exp of the mean of the windows' mean NLLs, with `reset` written at the outputs of `layers`."""
+    """exp of the mean of the windows' mean NLLs, with `reset` written at the outputs of `layers`.
+
+    With noise, the dimensions of `reset` keep their values, each times a factor.
+    """
     losses = []
     for token_ids, massive_positions in zip(samples, positions, strict=True):
 
-        def write(module, arguments, output, massive_positions=massive_positions):
-            hidden = output[0] if isinstance(output, tuple) else output
-            for position in massive_positions:
-                for dimension, value in reset[position == 0].items():
-                    hidden[0, position, dimension] = value
+        def writer(layer: int, token_ids=token_ids, massive_positions=massive_positions) -> Callable:
+            def write(module, arguments, output):
+                hidden = output[0] if isinstance(output, tuple) else output
+                for position in massive_positions:
+                    for dimension, value in reset[position == 0].items():
+                        if noise:
+                            sample = standard_normal(token_ids, layer, position, dimension)
+                            hidden[0, position, dimension] *= 1 + noise * sample
+                        else:
+                            hidden[0, position, dimension] = value
 
-        hooks = [decoder_layers(model)[layer].register_forward_hook(write) for layer in layers]
+            return write
+
+        hooks = [decoder_layers(model)[layer].register_forward_hook(writer(layer)) for layer in layers]
         losses.append(mean_nll(observe(model, token_ids).logits, token_ids).item())
         for hook in hooks:
             hook.remove()
@@ -121,12 +146,18 @@ def constants(
     layers: list[int],
     dimensions: list[int],
 ) -> dict:
-    """Perplexity of `name` when constants are written at the outputs of `layers`."""
+    """Perplexity of `name` when constants or noise are written at the outputs of `layers`."""
     found = [first_massive(observe(model, token_ids).layers) for token_ids in samples]
     positions = [own[1] if own else [] for own in found]
     results = {}
     for key, value in CONSTANTS.items():
         values = dict.fromkeys(dimensions, value)
         changed = perplexity(model, samples, positions, layers, {True: values, False: values})
+        results[key] = {name: exact(torch.tensor(changed))}
+    anything = dict.fromkeys(dimensions, math.nan)
+    for key, deviation in NOISE.items():
+        changed = perplexity(
+            model, samples, positions, layers, {True: anything, False: anything}, deviation
+        )
         results[key] = {name: exact(torch.tensor(changed))}
     return {"layers": layers, "perplexity": results}

@@ -23,8 +23,8 @@ use self::{
     pool::{Buffer, Pool},
 };
 use super::{
-    AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Precision, Rotation,
-    Rows, Statistics, StatisticsRequest, Target,
+    AttentionOutput, AttentionRequest, Backend, Change, HeadRequest, NormWeights, Precision,
+    Rotation, Rows, Statistics, StatisticsRequest, Target,
 };
 use crate::{
     error::Result,
@@ -410,9 +410,13 @@ impl Backend for Cpu {
         Ok(cells.iter().map(value).collect())
     }
 
-    fn overwrite(&self, x: &mut Tensor, cells: &[(usize, usize, f32)]) -> Result<()> {
-        for &(row, dimension, value) in cells {
-            x.values[row * x.columns..(row + 1) * x.columns][dimension] = value;
+    fn overwrite(&self, x: &mut Tensor, cells: &[(usize, usize, Change)]) -> Result<()> {
+        for &(row, dimension, change) in cells {
+            let value = &mut x.values[row * x.columns..(row + 1) * x.columns][dimension];
+            *value = match change {
+                Change::Set(new) => new,
+                Change::Scale(factor) => *value * factor,
+            };
         }
         Ok(())
     }
@@ -458,9 +462,13 @@ mod tests {
             .upload(3, 2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
             .expect("uploads");
         let mut copy = cpu.duplicate(&x).expect("duplicates");
-        let cells = [(2, 1, -7.0), (0, 0, 8.0), (2, 1, 9.0)];
+        let cells = [
+            (2, 1, Change::Set(9.0)),
+            (0, 0, Change::Set(8.0)),
+            (1, 1, Change::Scale(-0.5)),
+        ];
         cpu.overwrite(&mut copy, &cells).expect("overwrites");
-        assert_eq!(copy.values(), [8.0, 1.0, 2.0, 3.0, 4.0, 9.0]);
+        assert_eq!(copy.values(), [8.0, 1.0, 2.0, -1.5, 4.0, 9.0]);
         assert_eq!(x.values(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         let found = cpu.values_at(&copy, &[(2, 1), (1, 0), (2, 1)]);
         assert_eq!(found.expect("reads"), [9.0, 2.0, 9.0]);

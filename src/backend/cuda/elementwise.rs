@@ -1,14 +1,12 @@
 //! Operations on single values (`kernels/elementwise.cu`, `kernels/cells.cu`).
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
-
 use super::{
     Cuda, Tensor,
     device::{Argument, Device},
     tensor::{int, suffix},
 };
-use crate::{error::Result, model::spec::Activation};
+use crate::{backend::Change, error::Result, model::spec::Activation};
 
 /// The numbers of `kernels/activation.cuh`, with the parameter.
 fn activation_code(activation: Activation) -> (i32, f32) {
@@ -62,18 +60,25 @@ impl<D: Device> Cuda<D> {
         )
     }
 
-    pub(super) fn write_cells(&self, x: &Tensor<D>, cells: &[(usize, usize, f32)]) -> Result<()> {
-        // The kernel writes in no order, so of cells named twice only the last goes there.
-        let last: BTreeMap<u64, f32> = cells
-            .iter()
-            .map(|(row, dimension, value)| ((row * x.columns + dimension) as u64, *value))
-            .collect();
-        let indices: Vec<u64> = last.keys().copied().collect();
-        let values: Vec<f32> = last.values().copied().collect();
-        if indices.is_empty() {
+    pub(super) fn write_cells(
+        &self,
+        x: &Tensor<D>,
+        cells: &[(usize, usize, Change)],
+    ) -> Result<()> {
+        if cells.is_empty() {
             return Ok(());
         }
-        let (places, values) = (self.list(&indices)?, self.list(&values)?);
+        let index = |cell: &(usize, usize, Change)| (cell.0 * x.columns + cell.1) as u64;
+        let indices: Vec<u64> = cells.iter().map(index).collect();
+        let (operands, scaled): (Vec<f32>, Vec<u8>) = cells
+            .iter()
+            .map(|(_, _, change)| match change {
+                Change::Set(value) => (*value, 0),
+                Change::Scale(factor) => (*factor, 1),
+            })
+            .unzip();
+        let places = self.list(&indices)?;
+        let (operands, scaled) = (self.list(&operands)?, self.list(&scaled)?);
         self.launch(
             &format!("overwrite_{}", suffix(x.dtype)),
             [self.blocks(indices.len()), 1],
@@ -81,7 +86,8 @@ impl<D: Device> Cuda<D> {
             &[
                 x.buffer.address().into(),
                 places.address().into(),
-                values.address().into(),
+                operands.address().into(),
+                scaled.address().into(),
                 int(indices.len())?.into(),
             ],
         )

@@ -32,8 +32,8 @@ use std::{cell::RefCell, rc::Rc};
 use self::resident::Resident;
 
 use super::{
-    AttentionOutput, AttentionRequest, Backend, HeadRequest, NormWeights, Precision, Rotation,
-    Rows, Statistics, StatisticsRequest, Target,
+    AttentionOutput, AttentionRequest, Backend, Change, HeadRequest, NormWeights, Precision,
+    Rotation, Rows, Statistics, StatisticsRequest, Target,
 };
 use crate::{
     error::Result,
@@ -332,7 +332,7 @@ impl<D: Device> Backend for Cuda<D> {
         self.read_cells(x, cells)
     }
 
-    fn overwrite(&self, x: &mut Tensor<D>, cells: &[(usize, usize, f32)]) -> Result<()> {
+    fn overwrite(&self, x: &mut Tensor<D>, cells: &[(usize, usize, Change)]) -> Result<()> {
         self.write_cells(x, cells)
     }
 

@@ -155,6 +155,7 @@ impl<B: Backend> Measurement<'_, B> {
             calibration_nsamples: corpus.ids.len(),
             layers: WrittenLayers::First,
             constants: Vec::new(),
+            noise: Vec::new(),
             reference: false,
             seed: self.args.text.seed,
             memory: Memory {

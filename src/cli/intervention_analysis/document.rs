@@ -46,6 +46,7 @@ pub(in crate::cli) fn settings(
             WrittenLayers::Listed(layers) => json!(layers),
         },
         "set_to": setup.constants,
+        "noise": setup.noise,
         "compat": compat,
         "seed": setup.seed,
         "dataset": corpus.provenance.as_ref().map(|source| source.name.clone()),

@@ -60,6 +60,10 @@ pub(super) struct InterventionArgs {
     /// Also write this constant, as intervention set_to_VALUE. Repeatable.
     #[arg(long, value_name = "VALUE", allow_negative_numbers = true, value_parser = finite)]
     set_to: Vec<f32>,
+    /// Also multiply each value by 1 + SIGMA g, where g is from a standard normal distribution, as
+    /// intervention noise_SIGMA: how exactly must the values be kept? Repeatable.
+    #[arg(long, value_name = "SIGMA", value_parser = deviation)]
+    noise: Vec<f64>,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     /// Whose dimensions are overwritten: `reference` follows the published program, whose list
@@ -87,6 +91,13 @@ fn layers(text: &str) -> Result<WrittenLayers, String> {
     }
 }
 
+fn deviation(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= f64::from(f32::MAX) => Ok(value),
+        _ => Err("expected a number above 0 that float32 can hold".into()),
+    }
+}
+
 fn finite(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value.is_finite() => Ok(value),
@@ -110,7 +121,7 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     };
     // Before gigabytes of text are read. How many means there will be is not known yet.
     let context_length = sequences::context_length(&args.text, model)?;
-    let variants = 2 + args.set_to.len();
+    let variants = 2 + args.set_to.len() + args.noise.len();
     on_device!(&run.device, backend => memory.check(backend, &model.spec, context_length, variants))?;
     let corpus = sequences::load(
         &args.text,
@@ -133,6 +144,7 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         calibration_nsamples: args.calibration_nsamples,
         layers: args.layers.clone(),
         constants: args.set_to.clone(),
+        noise: args.noise.clone(),
         reference: args.compat == Compat::Reference,
         seed: args.text.seed,
         memory,

@@ -9,10 +9,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Memory, Walks, calibration::FirstMassive, interventions::Intervention};
+use super::{Memory, Walks, calibration::FirstMassive, interventions::Intervention, noise::Noise};
 use crate::{
     backend::{Backend, Statistics},
-    engine::{self, Actions, Branch, BranchOutcome, Footprint, Interventions, Plan, Site, Timings},
+    engine::{
+        self, Actions, Branch, BranchOutcome, Footprint, Interventions, Overwrite, Plan, Site,
+        Timings,
+    },
     error::{Error, Result},
     experiments::{Subject, Thresholds},
 };
@@ -22,6 +25,8 @@ pub(super) struct Experiment<'a> {
     pub(super) interventions: &'a [Intervention],
     /// Ascending; empty when there is nothing to overwrite.
     pub(super) layers: &'a [usize],
+    /// Of the noise.
+    pub(super) seed: u64,
 }
 
 /// One window's results.
@@ -112,18 +117,20 @@ impl<B: Backend> Evaluation<'_, B> {
     /// Walks some windows; `again` if what is massive in them is known.
     fn walk(&mut self, windows: &[usize], again: bool) -> Result<()> {
         let sequences = windows.iter().map(|w| self.subject.sequences[*w].clone());
+        let sequences: Vec<Vec<u32>> = sequences.collect();
         let first = windows
             .iter()
             .map(|window| self.evaluated.windows[*window].first.clone());
         let mut splitter = Splitter {
             experiment: self.experiment,
+            sequences: &sequences,
             first: first.collect(),
             again,
         };
         let outcome = engine::run_with(
             self.subject.backend,
             self.subject.model,
-            &sequences.collect::<Vec<_>>(),
+            &sequences,
             &self.plan,
             &mut splitter,
             self.subject.progress,
@@ -169,7 +176,7 @@ impl<B: Backend> Evaluation<'_, B> {
                 format!("{name}, evaluation window {window}"),
                 "its likelihoods are infinite or not numbers in float32",
             )
-            .remedy("write smaller values with --set-to, or choose other --layers"));
+            .remedy("write smaller values with --set-to or --noise, or choose other --layers"));
         }
         let changed = Changed {
             nll,
@@ -184,6 +191,8 @@ impl<B: Backend> Evaluation<'_, B> {
 /// Splits the variants of each window off at the first layer that is overwritten.
 struct Splitter<'a> {
     experiment: &'a Experiment<'a>,
+    /// The walk's.
+    sequences: &'a [Vec<u32>],
     /// By sequence of the walk; found on the way unless known.
     first: Vec<Option<FirstMassive>>,
     again: bool,
@@ -210,15 +219,20 @@ impl Interventions for Splitter<'_> {
         if self.experiment.layers.first() != Some(&layer) {
             return Ok(actions);
         }
+        let noise = Noise::of(self.experiment.seed, &self.sequences[sequence]);
         for (variant, intervention) in self.experiment.interventions.iter().enumerate() {
-            let written = intervention.written(&first.positions);
-            let cells: Vec<_> = written.iter().flat_map(|written| written.cells()).collect();
+            let overwrites: BTreeMap<usize, Vec<Overwrite>> = (self.experiment.layers.iter())
+                .map(|&layer| {
+                    let written = intervention.written(&first.positions, layer, &noise);
+                    let cells = written.iter().flat_map(|written| written.cells());
+                    (layer, cells.collect())
+                })
+                .collect();
             // A variant in which nothing changes is the original and is not run.
-            if !cells.is_empty() {
-                let layers = self.experiment.layers.iter();
+            if overwrites.values().any(|cells| !cells.is_empty()) {
                 actions.branches.push(Branch {
                     variant,
-                    overwrites: layers.map(|layer| (*layer, cells.clone())).collect(),
+                    overwrites,
                 });
             }
         }

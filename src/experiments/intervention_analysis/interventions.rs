@@ -5,43 +5,61 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::calibration::FirstMassive;
-use crate::engine::Overwrite;
+use super::{calibration::FirstMassive, noise::Noise};
+use crate::{backend::Change, engine::Overwrite};
 
-/// Values to write, by dimension; the starting position and the others have their own.
+/// What is written, by dimension; the starting position and the others have their own.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Intervention {
-    /// Name in the results: `set_to_zero`, `set_to_mean_2`, `set_to_7.5`.
+    /// Name in the results: `set_to_zero`, `set_to_mean_2`, `set_to_7.5`, `noise_0.1`.
     pub(super) name: String,
-    /// (dimension, value) for position 0, in the order of writing.
-    pub(super) starting: Vec<(usize, f64)>,
-    /// (dimension, value) for the later positions.
-    pub(super) nonstarting: Vec<(usize, f64)>,
+    /// (dimension, rule) for position 0, in the order of writing.
+    pub(super) starting: Vec<(usize, Rule)>,
+    /// (dimension, rule) for the later positions.
+    pub(super) nonstarting: Vec<(usize, Rule)>,
 }
 
-/// One dimension that is overwritten at the positions of a group.
+/// How an intervention finds what it writes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Rule {
+    /// This value.
+    Value(f64),
+    /// The value that is there, times 1 + this times a sample of the noise.
+    Noise(f64),
+}
+
+/// One dimension that is overwritten at positions of a group.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Written {
     /// Whether at position 0.
     pub(super) starting: bool,
     pub(super) dimension: usize,
-    pub(super) value: f64,
+    pub(super) what: What,
     pub(super) positions: Vec<usize>,
 }
 
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum What {
+    /// This value.
+    Value(f64),
+    /// The value that is there times this.
+    Factor(f32),
+}
+
 impl Intervention {
-    /// The same value in all dimensions, at all positions.
-    pub(super) fn constant(name: String, dimensions: &[usize], value: f64) -> Self {
-        let values: Vec<(usize, f64)> = dimensions.iter().map(|d| (*d, value)).collect();
+    /// The same rule in all dimensions, at all positions.
+    pub(super) fn everywhere(name: String, dimensions: &[usize], rule: Rule) -> Self {
+        let rules: Vec<(usize, Rule)> = dimensions.iter().map(|d| (*d, rule)).collect();
         Self {
             name,
-            starting: values.clone(),
-            nonstarting: values,
+            starting: rules.clone(),
+            nonstarting: rules,
         }
     }
 
-    /// What it writes into a sequence whose massive positions are these.
-    pub(super) fn written(&self, positions: &[usize]) -> Vec<Written> {
+    /// What it writes at the output of a layer of a sequence whose massive positions are these.
+    pub(super) fn written(&self, positions: &[usize], layer: usize, noise: &Noise) -> Vec<Written> {
         let (starting, later): (Vec<usize>, Vec<usize>) =
             positions.iter().partition(|position| **position == 0);
         let groups = [
@@ -49,16 +67,30 @@ impl Intervention {
             (false, &self.nonstarting, later),
         ];
         let mut written = Vec::new();
-        for (starting, values, positions) in groups {
+        for (starting, rules, positions) in groups {
             if positions.is_empty() {
                 continue;
             }
-            written.extend(values.iter().map(|&(dimension, value)| Written {
-                starting,
-                dimension,
-                value,
-                positions: positions.clone(),
-            }));
+            for &(dimension, rule) in rules {
+                let at = |positions: Vec<usize>, what| Written {
+                    starting,
+                    dimension,
+                    what,
+                    positions,
+                };
+                match rule {
+                    Rule::Value(value) => {
+                        written.push(at(positions.clone(), What::Value(value)));
+                    }
+                    Rule::Noise(deviation) => written.extend(positions.iter().map(|&position| {
+                        let sample = noise.sample(layer, position, dimension);
+                        at(
+                            vec![position],
+                            What::Factor((1.0 + deviation * sample) as f32),
+                        )
+                    })),
+                }
+            }
         }
         written
     }
@@ -70,8 +102,19 @@ impl Written {
         self.positions.iter().map(|position| Overwrite {
             position: *position,
             dimension: self.dimension,
-            value: self.value as f32,
+            change: match self.what {
+                What::Value(value) => Change::Set(value as f32),
+                What::Factor(factor) => Change::Scale(factor),
+            },
         })
+    }
+
+    /// The value that it leaves where this one was.
+    pub(super) fn value(&self, original: f32) -> f64 {
+        match self.what {
+            What::Value(value) => value,
+            What::Factor(factor) => f64::from(original * factor),
+        }
     }
 }
 
@@ -132,7 +175,7 @@ pub(super) fn set_to_means(
         means
             .iter()
             .filter(|mean| mean.layer == layer && mean.starting == starting)
-            .map(|mean| (mean.dimension, mean.mean))
+            .map(|mean| (mean.dimension, Rule::Value(mean.mean)))
             .collect()
     };
     layers
@@ -165,7 +208,7 @@ pub(super) fn in_order_of_appearance(
                 order.push(*dimension);
             }
         }
-        let place = |(dimension, _): &(usize, f64)| order.iter().position(|d| d == dimension);
+        let place = |(dimension, _): &(usize, Rule)| order.iter().position(|d| d == dimension);
         intervention.starting.sort_by_key(place);
         intervention.nonstarting.sort_by_key(place);
     }
@@ -226,17 +269,19 @@ mod tests {
             found.iter().map(|i| i.name.clone()).collect()
         };
         assert_eq!(names(&found), ["set_to_mean_2", "set_to_mean_4"]);
-        assert_eq!(found[0].starting, [(1, 30.0), (7, 150.0)]);
+        let rules = |values: [(usize, f64); 2]| values.map(|(d, value)| (d, Rule::Value(value)));
+        assert_eq!(found[0].starting, rules([(1, 30.0), (7, 150.0)]));
         assert_eq!(found[1].starting, []);
         in_order_of_appearance(&calibration, &mut found);
         assert_eq!(names(&found), ["set_to_mean_4", "set_to_mean_2"]);
-        assert_eq!(found[1].starting, [(7, 150.0), (1, 30.0)]);
+        assert_eq!(found[1].starting, rules([(7, 150.0), (1, 30.0)]));
     }
 
     #[test]
     fn a_group_without_values_or_positions_is_left_alone() {
-        let mut intervention = Intervention::constant("set_to_zero".into(), &[3, 4], 0.0);
-        let written = intervention.written(&[0, 2, 9]);
+        let (name, noise) = ("set_to_zero".to_owned(), Noise::of(0, &[]));
+        let mut intervention = Intervention::everywhere(name, &[3, 4], Rule::Value(0.0));
+        let written = intervention.written(&[0, 2, 9], 1, &noise);
         let places: Vec<_> = written
             .iter()
             .map(|w| (w.starting, w.dimension, w.positions.clone()))
@@ -250,8 +295,38 @@ mod tests {
                 (false, 4, vec![2, 9]),
             ]
         );
-        assert_eq!(intervention.written(&[2]).len(), 2);
+        assert_eq!(intervention.written(&[2], 1, &noise).len(), 2);
         intervention.nonstarting.clear();
-        assert!(intervention.written(&[2]).is_empty());
+        assert!(intervention.written(&[2], 1, &noise).is_empty());
+    }
+
+    #[test]
+    fn noise_multiplies_each_value_by_a_factor_of_its_own() {
+        let noise = Noise::of(1, &[5, 6]);
+        let intervention = Intervention::everywhere("noise".into(), &[3, 4], Rule::Noise(0.5));
+        let written = intervention.written(&[0, 2, 9], 1, &noise);
+        let places: Vec<_> = written
+            .iter()
+            .map(|w| (w.dimension, w.positions.clone()))
+            .collect();
+        let [a, b, c] = [0, 2, 9].map(|position| vec![position]);
+        assert_eq!(
+            places,
+            [
+                (3, a.clone()),
+                (4, a),
+                (3, b.clone()),
+                (3, c.clone()),
+                (4, b),
+                (4, c),
+            ]
+        );
+        let factor = (1.0 + 0.5 * noise.sample(1, 9, 4)) as f32;
+        assert_eq!(written[5].what, What::Factor(factor));
+        assert_eq!(written[5].value(100.0), f64::from(100.0 * factor));
+        assert_ne!(
+            intervention.written(&[9], 2, &noise)[1].what,
+            written[5].what
+        );
     }
 }

@@ -9,7 +9,9 @@
 //! - `set_to_mean_L`, for each layer L that is some calibration sequence's first massive layer: the
 //!   mean over those sequences of the signed values in the output of L, at their massive positions,
 //!   position 0 apart from later ones; a dimension without such a value is left alone;
-//! - `set_to_V`: the constant V.
+//! - `set_to_V`: the constant V;
+//! - `noise_S`: the value itself, times 1 + S g with g from a standard normal distribution: how
+//!   exactly it must be kept.
 //!
 //! Perplexity is `exp` of the mean over windows of their mean next-token NLL.
 #![forbid(unsafe_code)]
@@ -18,6 +20,7 @@ mod calibration;
 mod evaluation;
 mod interventions;
 mod memory;
+mod noise;
 mod perplexity;
 
 use std::{
@@ -30,7 +33,8 @@ use serde::Serialize;
 use self::{
     calibration::{Corpus, FirstMassive},
     evaluation::{Evaluated, Experiment, Window},
-    interventions::Intervention,
+    interventions::{Intervention, Rule},
+    noise::Noise,
 };
 pub use self::{
     interventions::Mean,
@@ -94,11 +98,13 @@ pub struct Setup {
     pub layers: WrittenLayers,
     /// Constants to write, beside zero and the means.
     pub constants: Vec<f32>,
+    /// Standard deviations of noise, relative to the values.
+    pub noise: Vec<f64>,
     /// Follow the published program where it departs from the definition: its dimensions depend on
     /// the order of the corpus, its means come in order of appearance, and it reports `set_to_zero`
     /// also where there is nothing to overwrite.
     pub reference: bool,
-    /// Seed of the bootstrap.
+    /// Seed of the bootstrap and the noise.
     pub seed: u64,
     /// What the walks may take.
     pub memory: Memory,
@@ -214,6 +220,7 @@ pub fn run<B: Backend>(
         &Experiment {
             interventions: &plan.interventions,
             layers: &plan.layers,
+            seed: setup.seed,
         },
         &setup.memory,
         &mut walks,
@@ -277,11 +284,18 @@ impl Preparation {
         if setup.reference {
             interventions::in_order_of_appearance(calibration, &mut means);
         }
-        let constant = |name, value| Intervention::constant(name, &self.dimensions, value);
-        self.interventions = vec![constant("set_to_zero".to_owned(), 0.0)];
+        let everywhere = |name, rule| Intervention::everywhere(name, &self.dimensions, rule);
+        self.interventions = vec![everywhere("set_to_zero".to_owned(), Rule::Value(0.0))];
         self.interventions.extend(means);
-        for value in &setup.constants {
-            let intervention = constant(format!("set_to_{value}"), f64::from(*value));
+        let constants = setup
+            .constants
+            .iter()
+            .map(|value| everywhere(format!("set_to_{value}"), Rule::Value(f64::from(*value))));
+        let noise = setup
+            .noise
+            .iter()
+            .map(|deviation| everywhere(format!("noise_{deviation}"), Rule::Noise(*deviation)));
+        for intervention in constants.chain(noise) {
             let doubled = |other: &Intervention| other.name == intervention.name;
             if !self.interventions.iter().any(doubled) {
                 self.interventions.push(intervention);
@@ -370,9 +384,10 @@ fn report(
         }
     }
     for (variant, intervention) in interventions.iter().enumerate() {
-        for (set, part) in &parts {
-            for window in &evaluated.windows[part.clone()] {
-                log(result, (variant, intervention), set, window);
+        for (set, (name, part)) in sets.iter().zip(&parts) {
+            for (ids, window) in set.windows.iter().zip(&evaluated.windows[part.clone()]) {
+                let noise = Noise::of(setup.seed, ids);
+                log(result, (variant, intervention), name, window, &noise);
             }
         }
     }
@@ -386,22 +401,24 @@ fn log(
     (variant, intervention): (usize, &Intervention),
     set: &str,
     window: &Window,
+    noise: &Noise,
 ) {
     let (Some(first), Some(changed)) = (&window.first, window.changed.get(&variant)) else {
         return;
     };
     for (layer, originals) in &changed.originals {
-        let mut originals = originals.iter().copied();
-        for written in intervention.written(&first.positions) {
+        let mut rest = originals.iter().copied();
+        for written in intervention.written(&first.positions, *layer, noise) {
+            let originals: Vec<f32> = rest.by_ref().take(written.positions.len()).collect();
             result.log.push(LogEntry {
                 intervention: intervention.name.clone(),
                 set: set.to_owned(),
                 starting: written.starting,
                 layer: *layer,
                 dimension: written.dimension,
-                originals: originals.by_ref().take(written.positions.len()).collect(),
+                value: written.value(originals[0]),
+                originals,
                 positions: written.positions,
-                value: written.value,
             });
         }
     }
