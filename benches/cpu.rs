@@ -194,7 +194,7 @@ fn model(config: &str, tensors: &[(String, Vec<usize>)]) -> Model {
         (name.clone(), view.expect("shape fits its data"))
     });
     let file = safetensors::serialize(views, None).expect("serialises");
-    let weights = WeightStore::embedded(&[("random", file.leak())]).expect("valid");
+    let weights = WeightStore::in_memory(vec![("random", file.into())]).expect("valid");
     let config = Config::parse(config.as_bytes()).expect("valid");
     Model::assemble(&config, weights, None).expect("the tensors fit the config")
 }

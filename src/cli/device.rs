@@ -1,5 +1,7 @@
 //! `--device`, `--dtype` and their like: where a run computes, and in which types.
 
+use std::rc::Rc;
+
 use super::{
     args::{DTypeArg, DeviceArgs},
     budget::{self, Bytes},
@@ -10,7 +12,7 @@ use crate::{
         cpu::Cpu,
         cuda::{
             Cuda,
-            driver::{Driver, Options, Requirements},
+            driver::{Card, Driver, Options, Requirements},
         },
     },
     error::{Error, Result},
@@ -39,10 +41,11 @@ macro_rules! on_device {
 }
 pub(super) use on_device;
 
-/// A device that is there, before it is known in which type it computes.
+/// A device that is there, before it is known in which type it computes; any number of models may
+/// run on it.
 pub(super) enum Opened {
     Cpu,
-    Cuda(Box<Driver>),
+    Cuda(Rc<Driver>),
 }
 
 /// Checks the arguments and opens the device. `auto` is the first card, where all that it needs is
@@ -59,11 +62,11 @@ pub(super) fn open(args: &DeviceArgs, progress: Progress) -> Result<Opened> {
 pub(super) fn open_named(device: &str, options: Options, progress: Progress) -> Result<Opened> {
     let card = match wanted(device)? {
         Wanted::Cpu => None,
-        Wanted::Cuda(index) => Some(index),
+        Wanted::Cuda(index) => Some(Requirements::look().card(index)?),
         Wanted::Auto => automatic(progress),
     };
     match card {
-        Some(index) => Ok(Opened::Cuda(Box::new(Driver::open(index, options)?))),
+        Some(card) => Ok(Opened::Cuda(Rc::new(Driver::open(card, options)?))),
         None => Ok(Opened::Cpu),
     }
 }
@@ -93,21 +96,19 @@ pub(super) fn wanted(device: &str) -> Result<Wanted> {
 }
 
 /// The first card that can be used.
-fn automatic(progress: Progress) -> Option<usize> {
+fn automatic(progress: Progress) -> Option<Card> {
     let found = Requirements::look();
     if found.cards.is_empty() {
         return None;
     }
-    let reason = match found.missing() {
-        Some(missing) => missing.to_string(),
-        None => match found.cards.iter().find(|card| card.unsupported().is_none()) {
-            Some(card) => return Some(card.index),
-            None => found.cards.iter().find_map(|card| card.unsupported())?,
-        },
-    };
-    // A user with a card would wonder.
-    progress.notice(&format!("computing on the CPU: {reason}"));
-    None
+    match found.first() {
+        Ok(card) => Some(card),
+        Err(missing) => {
+            // A user with a card would wonder.
+            progress.notice(&format!("computing on the CPU: {missing}"));
+            None
+        }
+    }
 }
 
 fn check_cpu(args: &DeviceArgs) -> Result<()> {
@@ -136,7 +137,7 @@ fn check_cpu(args: &DeviceArgs) -> Result<()> {
 impl Opened {
     /// The backend for a model: `--dtype auto` is float32 on the CPU, and on a card the type that the
     /// checkpoint is stored in.
-    pub(super) fn for_model(self, args: &DeviceArgs, model: &Model) -> Result<Device> {
+    pub(super) fn for_model(&self, args: &DeviceArgs, model: &Model) -> Result<Device> {
         let driver = match self {
             Self::Cpu => return Ok(Device::Cpu(Cpu::new())),
             Self::Cuda(driver) => driver,
@@ -154,15 +155,18 @@ impl Opened {
         }
         let residual = args.residual_dtype.stated().unwrap_or(dtype);
         let precision = Precision::new(dtype, residual)?;
-        let cuda = Cuda::new(*driver, precision).keeping_weights();
+        let cuda = Cuda::sharing(Rc::clone(driver), precision).keeping_weights();
         Ok(Device::Cuda(Box::new(cuda)))
     }
 
     /// The backend for work on stored tensors, whose types are their own.
-    pub(super) fn for_files(self) -> Device {
+    pub(super) fn for_files(&self) -> Device {
         match self {
             Self::Cpu => Device::Cpu(Cpu::new()),
-            Self::Cuda(driver) => Device::Cuda(Box::new(Cuda::new(*driver, DType::Float32))),
+            Self::Cuda(driver) => {
+                let cuda = Cuda::sharing(Rc::clone(driver), DType::Float32);
+                Device::Cuda(Box::new(cuda))
+            }
         }
     }
 }

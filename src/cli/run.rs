@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     args::{ModelArgs, OutputArgs, SourceArgs},
     checkpoint::{self, Checkpoint},
-    device::{self, Device},
+    device::{self, Device, Opened},
     sequences::Sequences,
 };
 use crate::{
@@ -48,11 +48,27 @@ impl Run {
         Self::start(command, output, seed, |progress| {
             // First the device: a model may be a download of hours.
             let opened = device::open(&args.device, progress)?;
-            let (name, revision) = (&args.pretrained, &args.revision);
-            let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
-            let device = opened.for_model(&args.device, &checkpoint.model)?;
-            Ok((device, checkpoint))
+            Self::load(args, &opened, progress)
         })
+    }
+
+    /// As [`Run::open`], on a device that is open.
+    pub(super) fn open_on(
+        opened: &Opened,
+        command: &'static str,
+        args: &ModelArgs,
+        output: &OutputArgs,
+        seed: u64,
+    ) -> Result<Self> {
+        let load = |progress| Self::load(args, opened, progress);
+        Self::start(command, output, seed, load)
+    }
+
+    fn load(args: &ModelArgs, opened: &Opened, progress: Progress) -> Result<(Device, Checkpoint)> {
+        let (name, revision) = (&args.pretrained, &args.revision);
+        let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+        let device = opened.for_model(&args.device, &checkpoint.model)?;
+        Ok((device, checkpoint))
     }
 
     /// As [`Run::open`], for work on stored tensors that draws nothing at random.

@@ -1,5 +1,7 @@
 //! `massact selftest`
 
+use std::rc::Rc;
+
 use clap::Args;
 
 use super::{
@@ -12,7 +14,7 @@ use crate::{
         Precision,
         cuda::{
             Cuda,
-            driver::{Driver, Options},
+            driver::{Driver, Options, Requirements},
         },
     },
     error::{Error, Result},
@@ -22,11 +24,11 @@ use crate::{
     selftest::{self, Check, Extent, Report},
 };
 
-/// Does this machine's card compute what the CPU computes? Every operation and a small model, in
+/// Does this machine's card compute what the CPU computes? Every operation and small models, in
 /// float32, bfloat16 and float16.
 #[derive(Debug, Args)]
 pub(super) struct SelftestArgs {
-    /// `cuda[:N]`; auto is the first card.
+    /// `cuda[:N]`; auto is the first card that can be used.
     #[arg(long, default_value = "auto")]
     device: String,
     /// Only in this type.
@@ -44,9 +46,9 @@ pub(super) struct SelftestArgs {
 }
 
 pub(super) fn run(args: &SelftestArgs) -> Result<()> {
-    let index = match device::wanted(&args.device)? {
-        Wanted::Auto => 0,
-        Wanted::Cuda(index) => index,
+    let card = match device::wanted(&args.device)? {
+        Wanted::Auto => Requirements::look().first()?,
+        Wanted::Cuda(index) => Requirements::look().card(index)?,
         Wanted::Cpu => {
             return Err(
                 Error::usage("--device cpu", "the CPU is what a card is compared with")
@@ -61,19 +63,17 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
     };
     let progress = Progress::new(args.quiet);
     let mut checks = Vec::new();
-    let mut card = None;
+    let (device, name) = (format!("cuda:{}", card.index), card.name.clone());
+    let driver = Rc::new(Driver::open(card, Options::default())?);
     let dtypes = args
         .dtype
         .stated()
         .map_or(DType::ALL.to_vec(), |dtype| vec![dtype]);
     for precision in dtypes.into_iter().flat_map(precisions) {
-        let driver = Driver::open(index, Options::default())?;
-        card = Some(driver.card().clone());
-        let cuda = Cuda::new(driver, precision);
+        let cuda = Cuda::sharing(Rc::clone(&driver), precision);
         checks.extend(selftest::run(&cuda, extent, progress)?);
     }
-    let name = card.map_or_else(String::new, |card| card.name);
-    let report = Report::new(format!("cuda:{index}"), name, extent, checks);
+    let report = Report::new(device, name, extent, checks);
     if args.json {
         let document = serde_json::to_value(&report);
         super::print_json(&document.map_err(|error| Error::new("selftest", error))?)?;

@@ -53,5 +53,7 @@ pub fn open(name: &str) -> Result<Model> {
         config: Some(TOKENIZER_CONFIG.to_vec()),
         special_tokens: None,
     };
-    Model::assemble(&config, WeightStore::embedded(&files)?, Some(tokenizer))
+    let files = files.into_iter().map(|(name, bytes)| (name, bytes.into()));
+    let weights = WeightStore::in_memory(files.collect())?;
+    Model::assemble(&config, weights, Some(tokenizer))
 }

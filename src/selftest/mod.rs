@@ -1,9 +1,10 @@
-//! Whether a card computes what the CPU computes: every operation of the backend, and a whole model.
+//! Whether a card computes what the CPU computes: every operation of the backend, and whole models.
 //!
 //! The CPU backend is the reference; what it is compared with in turn is transformers (`tests/`). The
 //! inputs are the same on both sides: values that the card's type holds.
 #![forbid(unsafe_code)]
 
+mod generated;
 mod inputs;
 mod model;
 mod operations;
@@ -68,8 +69,8 @@ impl Check {
 }
 
 /// Compares `backend` with the CPU. Beside a residual stream of another type only the operations that
-/// read the stream are checked, and the model: inputs come as streams. Only an interrupt is an error: what fails on the card is a check
-/// that failed.
+/// read the stream are checked, and the models: inputs come as streams. Only an interrupt is an error:
+/// what fails on the card is a check that failed.
 pub fn run<B: Backend + Arithmetic>(
     backend: &B,
     extent: Extent,
@@ -80,15 +81,19 @@ pub fn run<B: Backend + Arithmetic>(
     if precision.residual() != precision.arithmetic() {
         operations.retain(operations::Operation::reads_streams);
     }
-    let bar = progress.steps("selftest", operations.len() as u64 + 1);
+    let steps = operations.len() + model::all().count();
+    let bar = progress.steps("selftest", steps as u64);
     let mut checks = Vec::new();
     for operation in operations {
         interrupt::check()?;
         checks.push(operation.check(backend));
         bar.inc(1);
     }
-    interrupt::check()?;
-    checks.extend(model::checks(backend, extent)?);
+    for model in model::all() {
+        interrupt::check()?;
+        checks.extend(model::checks(backend, model, extent)?);
+        bar.inc(1);
+    }
     bar.finish_and_clear();
     Ok(checks)
 }

@@ -24,7 +24,6 @@ pub use moments::Moments;
 pub use rescale::Rescaling;
 
 use crate::{
-    backend::cpu::Cpu,
     error::{Error, Result},
     model::{Model, dtype::DType, weights::StoredTensor},
     progress::Progress,
@@ -116,8 +115,11 @@ pub struct Skipped {
 }
 
 /// The standard deviation of the layers' 2-D weights: by layer, the mean over its weights.
-pub fn std_by_layer(model: &Model, progress: Progress) -> Result<Vec<f64>> {
-    let cpu = Cpu::new();
+pub fn std_by_layer(
+    model: &Model,
+    arithmetic: &dyn Arithmetic,
+    progress: Progress,
+) -> Result<Vec<f64>> {
     let mut tvr = Tvr::new(
         model,
         Settings {
@@ -127,7 +129,7 @@ pub fn std_by_layer(model: &Model, progress: Progress) -> Result<Vec<f64>> {
             ratio_threshold: f64::INFINITY,
             exclude: Vec::new(),
         },
-        &cpu,
+        arithmetic,
     )?;
     tvr.measure(progress)?;
     let mut layers = vec![(0.0, 0.0); model.spec.layers.len()];

@@ -296,7 +296,7 @@ fn errors(got: &Seen, exact: &Seen) -> BTreeMap<String, f64> {
 }
 
 /// In 16 bits the error against float32 is at most so many times that of a plain implementation in
-/// the same types. The contract is 2; 1.22 was the largest share met.
+/// the same types. The contract is 2; 1.27 was the largest share met.
 const MOST: f64 = 1.5;
 
 fn models_in_16_bits(precision: Precision) {
@@ -339,8 +339,10 @@ fn models_in_float16() {
 
 #[test]
 fn models_with_a_residual_stream_in_float32() {
-    let precision = Precision::new(DType::BFloat16, DType::Float32);
-    models_in_16_bits(precision.expect("fits"));
+    for dtype in [DType::BFloat16, DType::Float16] {
+        let precision = Precision::new(dtype, DType::Float32);
+        models_in_16_bits(precision.expect("fits"));
+    }
 }
 
 /// Reads the massive activations behind a layer and splits variants off there.

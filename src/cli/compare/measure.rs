@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        device::on_device, intervention_analysis as interventions, run::Run, sequences::Sequences,
+        device::{Opened, on_device},
+        intervention_analysis as interventions,
+        run::Run,
+        sequences::Sequences,
     },
     CompareArgs, Experiment, Measured, model_args,
     targets::Target,
@@ -21,7 +24,7 @@ use crate::{
         intervention_analysis::{self, EvaluationSet, Memory, Setup, WrittenLayers},
         published, tokens_analysis,
     },
-    tvr,
+    tvr::{self, Arithmetic},
 };
 
 /// The name of the text among the evaluation sets of intervention-analysis.
@@ -30,8 +33,14 @@ const SET: &str = "text";
 const LEAST_VARIANTS: usize = 2;
 
 /// Runs the chosen experiments on one checkpoint, which is closed again at the end.
-pub(super) fn measure(args: &CompareArgs, target: &Target, text: &CommonText) -> Result<Measured> {
-    let run = Run::open(
+pub(super) fn measure(
+    args: &CompareArgs,
+    opened: &Opened,
+    target: &Target,
+    text: &CommonText,
+) -> Result<Measured> {
+    let run = Run::open_on(
+        opened,
         "compare",
         &model_args(args, target),
         &args.output,
@@ -40,7 +49,7 @@ pub(super) fn measure(args: &CompareArgs, target: &Target, text: &CommonText) ->
     on_device!(&run.device, backend => measure_on(backend, &run, args, target, text))
 }
 
-fn measure_on<B: Backend>(
+fn measure_on<B: Backend + Arithmetic>(
     backend: &B,
     run: &Run,
     args: &CompareArgs,
@@ -95,7 +104,7 @@ struct Measurement<'a, B> {
     timings: Timings,
 }
 
-impl<B: Backend> Measurement<'_, B> {
+impl<B: Backend + Arithmetic> Measurement<'_, B> {
     fn experiments(&mut self) -> Result<()> {
         let thresholds = Thresholds::from(self.args.thresholds);
         let sequences = &self.windows.measured;
@@ -135,7 +144,8 @@ impl<B: Backend> Measurement<'_, B> {
             self.timings += found.timings;
         }
         if wanted(Experiment::Weights) {
-            self.profile.weights = Some(WeightProfile::of(tvr::std_by_layer(model, run.progress)?));
+            let spread = tvr::std_by_layer(model, self.backend, run.progress)?;
+            self.profile.weights = Some(WeightProfile::of(spread));
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     check_writable(&args.output.save_dir)?;
     let progress = Progress::new(args.output.quiet);
     // Wrong arguments are wrong for all checkpoints, and known before the first is opened.
-    device::open(&args.device, progress)?;
+    let opened = device::open(&args.device, progress)?;
     let (text, openable) = text_arguments(args, &targets, progress)?;
     if let (true, Some(Err(first))) = (openable.iter().all(Result::is_err), openable.first()) {
         // There is nothing to compare, and one reason is enough.
@@ -126,8 +126,8 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         "device": args.device.settings(),
     });
     let mut entries = Vec::with_capacity(targets.len());
-    for (index, (target, opened)) in targets.into_iter().zip(openable).enumerate() {
-        let outcome = opened.and_then(|()| measure(args, &target, &text));
+    for (index, (target, found)) in targets.into_iter().zip(openable).enumerate() {
+        let outcome = found.and_then(|()| measure(args, &opened, &target, &text));
         if let Err(error) = &outcome
             && error.kind() == Kind::Interrupted
         {

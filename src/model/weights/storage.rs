@@ -1,9 +1,9 @@
-//! Where the bytes of a safetensors file live: a memory map, or the binary itself.
+//! Where the bytes of a safetensors file live: a memory map, the binary itself, or memory.
 //!
 //! Mapping keeps loading free of copies and lets a checkpoint be larger than memory: a layer's
 //! pages are asked for ahead of its turn and given back after it.
 
-use std::{fs::File, ops::Range, path::Path};
+use std::{borrow::Cow, fs::File, ops::Range, path::Path};
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) enum Storage {
     Mapped(Mmap),
-    Embedded(&'static [u8]),
+    /// Part of the binary, or made by this process.
+    Memory(Cow<'static, [u8]>),
 }
 
 impl Storage {
@@ -40,7 +41,7 @@ impl Storage {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Mapped(map) => map,
-            Self::Embedded(bytes) => bytes,
+            Self::Memory(bytes) => bytes,
         }
     }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
     ops::Range,
@@ -101,12 +102,12 @@ impl WeightStore {
         }
     }
 
-    /// A store over files that are part of the binary; a later file's tensors replace those of
-    /// the same name in an earlier one.
-    pub fn embedded(files: &[(&str, &'static [u8])]) -> Result<Self> {
+    /// A store over files that are in memory, as part of the binary or otherwise; a later file's
+    /// tensors replace those of the same name in an earlier one.
+    pub fn in_memory(files: Vec<(&str, Cow<'static, [u8]>)>) -> Result<Self> {
         let mut store = Self::empty();
         for (name, bytes) in files {
-            store.add((*name).to_owned(), None, Storage::Embedded(bytes), |_| true)?;
+            store.add(name.to_owned(), None, Storage::Memory(bytes), |_| true)?;
         }
         Ok(store)
     }

@@ -40,7 +40,7 @@ pub struct Requirements {
     pub driver: std::result::Result<(u32, u32), String>,
     /// The cards that the driver sees.
     pub cards: Vec<Card>,
-    /// Where cuBLASLt is; only looked for where there is a card.
+    /// Where cuBLASLt is; only looked for where there are kernels and a card.
     pub cublas_lt: Option<std::result::Result<&'static Path, &'static str>>,
 }
 
@@ -51,9 +51,10 @@ impl Requirements {
             Ok((version, cards)) => (Ok(version), cards),
             Err(reason) => (Err(reason), Vec::new()),
         };
-        let cublas_lt = (!cards.is_empty()).then(libraries::cublas_lt);
+        let kernels = images::built();
+        let cublas_lt = (kernels.is_ok() && !cards.is_empty()).then(libraries::cublas_lt);
         Self {
-            kernels: images::built(),
+            kernels,
             driver,
             cards,
             cublas_lt,
@@ -86,6 +87,14 @@ impl Requirements {
             ));
         }
         None
+    }
+
+    /// The first card that can be used.
+    pub fn first(self) -> Result<Card> {
+        let usable = self.cards.iter().find(|card| card.unsupported().is_none());
+        // Where none is, the first one's reason is as good as any.
+        let index = usable.map_or(0, |card| card.index);
+        self.card(index)
     }
 
     /// A card that can be used.

@@ -57,9 +57,8 @@ pub struct Options {
 }
 
 impl Driver {
-    /// Opens card `index`, or says what is missing for it and the remedy.
-    pub fn open(index: usize, options: Options) -> Result<Self> {
-        let card = Requirements::look().card(index)?;
+    /// Opens a card that [`Requirements`] lets through.
+    pub fn open(card: Card, options: Options) -> Result<Self> {
         // A driver that lacks a function makes cudarc panic.
         panics::caught(|| Self::of_card(card, options)).unwrap_or_else(|| {
             Err(Error::new(
