@@ -8,17 +8,22 @@
 // alpha         float32 [alphas], DyT's factor inside the tanh; group g uses g % alphas
 //
 // A team normalises a group: a warp where groups are narrow (norm_warp_*, four a block), else a
-// block (norm_block_*). The group is read from memory once, into registers of float32 as far as
-// they reach, else from the first-level cache again. Moves size(x) + size(out) bytes, with `added`
-// 2 size(x) more; bound by memory.
+// block (norm_block_*). Its members take chunks of 8 neighbouring values, by 16-byte accesses where
+// every group starts at a boundary (8 divides the width), else value by value. The group is read from
+// memory once, into registers of float32 as far as they reach, else from the first-level cache again.
+// Moves size(x) + size(out) bytes, with `added` 2 size(x) more; bound by memory.
 #include "numeric.cuh"
 #include "reduce.cuh"
 
 enum NormKind { RMS, LAYER, TANH };
 
-// KEPT is the number of values that a member keeps in registers.
+// Neighbouring values that a member takes at a time.
+constexpr int CHUNK = 8;
+
+// KEPT is the number of chunks that a member keeps in registers, THREADS the most of a block.
 struct WarpTeam {
-    static constexpr int KEPT = 16;
+    static constexpr int THREADS = 128;
+    static constexpr int KEPT = 2;
     static __device__ __forceinline__ unsigned long long group() {
         return (unsigned long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     }
@@ -28,12 +33,58 @@ struct WarpTeam {
 };
 
 struct BlockTeam {
-    static constexpr int KEPT = 8;
+    static constexpr int THREADS = 1024;
+    static constexpr int KEPT = 1;
     static __device__ __forceinline__ unsigned long long group() { return blockIdx.x; }
     static __device__ __forceinline__ int member() { return threadIdx.x; }
     static __device__ __forceinline__ int size() { return blockDim.x; }
     static __device__ __forceinline__ float sum(float value, float* sums) {
         return block_sum(value, sums);
+    }
+};
+
+// A chunk of a row in float32; what is beyond the row's end is 0.
+struct Chunk {
+    float values[CHUNK];
+
+    // `vectors`: whether the row consists of whole chunks at 16-byte boundaries.
+    template <class T>
+    __device__ __forceinline__ void load(const T* row, int column, int width, bool vectors) {
+        if (vectors && column < width) {
+#pragma unroll
+            for (int first = 0; first < CHUNK; first += Vector<T>::SIZE) {
+                Vector<T> vector = load_vector(row + column + first);
+#pragma unroll
+                for (int i = 0; i < Vector<T>::SIZE; i++) values[first + i] = vector[i];
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) {
+                values[i] = column + i < width ? float(row[column + i]) : 0.0f;
+            }
+        }
+    }
+
+    // Rounds the values to the type that is stored.
+    template <class T>
+    __device__ __forceinline__ void store(T* row, int column, int width, bool vectors) {
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) values[i] = float(T(values[i]));
+        if (vectors && column < width) {
+            // 8 values of 16 bits are one access, of float32 two.
+#pragma unroll
+            for (int first = 0; first < CHUNK; first += Vector<T>::SIZE) {
+                Vector<T> vector;
+#pragma unroll
+                for (int i = 0; i < Vector<T>::SIZE; i++) vector.set(i, values[first + i]);
+                store_vector(row + column + first, vector);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) {
+                if (column + i < width) row[column + i] = T(values[i]);
+            }
+        }
     }
 };
 
@@ -50,72 +101,91 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
     // Promised to be elsewhere, or each read would wait for the write before.
     const In* __restrict__ added_row = added + group * width;
     Out* out_row = out + group * width;
+    const bool vectors = width % CHUNK == 0;
 
     constexpr int KEPT = Team::KEPT;
-    float kept[KEPT];
+    const int stride = Team::size() * CHUNK, first = Team::member() * CHUNK;
+    Chunk kept[KEPT];
 #pragma unroll
-    for (int i = 0; i < KEPT; i++) {
-        int column = Team::member() + i * Team::size();
-        kept[i] = column < width ? float(row[column]) : 0.0f;
-    }
-    const int beyond = Team::member() + KEPT * Team::size();
+    for (int i = 0; i < KEPT; i++) kept[i].load(row, first + i * stride, width, vectors);
+    const int beyond = first + KEPT * stride;
+    // The sum counts as it is stored.
+    auto add = [&](Chunk& chunk, int column) {
+        Chunk other;
+        other.load(added_row, column, width, vectors);
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) chunk.values[i] += other.values[i];
+        chunk.store(row, column, width, vectors);
+    };
+    // f(chunk, column) for the chunks that no register holds.
+    auto for_each_beyond = [&](auto f) {
+#pragma unroll 1
+        for (int column = beyond; column < width; column += stride) {
+            Chunk chunk;
+            chunk.load(row, column, width, vectors);
+            f(chunk, column);
+        }
+    };
     if (added) {
 #pragma unroll
-        for (int i = 0; i < KEPT; i++) {
-            int column = Team::member() + i * Team::size();
-            if (column >= width) continue;
-            // The sum counts as it is stored.
-            In sum = In(kept[i] + float(added_row[column]));
-            row[column] = sum;
-            kept[i] = float(sum);
-        }
-#pragma unroll 1
-        for (int column = beyond; column < width; column += Team::size()) {
-            row[column] = In(float(row[column]) + float(added_row[column]));
-        }
+        for (int i = 0; i < KEPT; i++) add(kept[i], first + i * stride);
+        for_each_beyond(add);
     }
     float total = 0.0f;
+    auto sum_up = [&](const Chunk& chunk, int) {
 #pragma unroll
-    for (int i = 0; i < KEPT; i++) total += kept[i];
-#pragma unroll 1
-    for (int column = beyond; column < width; column += Team::size()) total += float(row[column]);
-    float mean = kind == LAYER ? Team::sum(total, sums) / width : 0.0f;
+        for (int i = 0; i < CHUNK; i++) total += chunk.values[i];
+    };
+    float mean = 0.0f;
+    if (kind == LAYER) {
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) sum_up(kept[i], 0);
+        for_each_beyond(sum_up);
+        mean = Team::sum(total, sums) / width;
+    }
 
     // From the mean rather than as a difference of squares, which would cancel.
     float squares = 0.0f;
+    auto square = [&](const Chunk& chunk, int column) {
 #pragma unroll
-    for (int i = 0; i < KEPT; i++) {
-        float distance = kept[i] - mean;
-        if (Team::member() + i * Team::size() < width) squares += distance * distance;
-    }
-#pragma unroll 1
-    for (int column = beyond; column < width; column += Team::size()) {
-        float distance = float(row[column]) - mean;
-        squares += distance * distance;
-    }
+        for (int i = 0; i < CHUNK; i++) {
+            float distance = chunk.values[i] - mean;
+            if (column + i < width) squares += distance * distance;
+        }
+    };
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) square(kept[i], first + i * stride);
+    for_each_beyond(square);
     float inverse = 1.0f / sqrtf(Team::sum(squares, sums) / width + epsilon);
     float inner = kind == TANH ? alpha[group % alphas] : 0.0f;
 
     const size_t part = (size_t)(group % parts) * width;
-    auto store = [&](int column, float value) {
-        float result = kind == TANH ? tanhf(inner * value) : (value - mean) * inverse;
-        if (weight) result *= weight[part + column];
-        if (bias) result += bias[part + column];
-        out_row[column] = Out(result);
+    auto store = [&](Chunk& chunk, int column) {
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) {
+            float value = chunk.values[i];
+            chunk.values[i] = kind == TANH ? tanhf(inner * value) : (value - mean) * inverse;
+        }
+        Chunk learned;
+        if (weight) {
+            learned.load(weight + part, column, width, vectors);
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) chunk.values[i] *= learned.values[i];
+        }
+        if (bias) {
+            learned.load(bias + part, column, width, vectors);
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) chunk.values[i] += learned.values[i];
+        }
+        chunk.store(out_row, column, width, vectors);
     };
 #pragma unroll
-    for (int i = 0; i < KEPT; i++) {
-        int column = Team::member() + i * Team::size();
-        if (column < width) store(column, kept[i]);
-    }
-#pragma unroll 1
-    for (int column = beyond; column < width; column += Team::size()) {
-        store(column, float(row[column]));
-    }
+    for (int i = 0; i < KEPT; i++) store(kept[i], first + i * stride);
+    for_each_beyond(store);
 }
 
 #define DEFINE_TEAM(In, in, Out, to, Team, team)                                             \
-    KERNEL __launch_bounds__(1024, 1) norm_##team##_##in##_##to(                                \
+    KERNEL __launch_bounds__(Team::THREADS, 1) norm_##team##_##in##_##to(                    \
         In* x, const In* added, Out* out, const float* weight, const float* bias,            \
         const float* alpha, unsigned long long groups, int width, int parts, int alphas,     \
         int kind, float epsilon) {                                                           \

@@ -16,7 +16,7 @@ use crate::{
 /// Groups up to this width are normalised by a warp.
 const WARP_WIDTH: usize = 512;
 const WARPS: u32 = 4;
-/// Values that a thread of a block keeps in registers: `BlockTeam::KEPT` of the kernel.
+/// Values that a thread of a block keeps in registers: the `CHUNK` of the kernel.
 const KEPT: usize = 8;
 
 impl<D: Device> Cuda<D> {
