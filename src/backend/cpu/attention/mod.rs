@@ -108,9 +108,8 @@ impl<'a> Sequence<'a> {
         out.clear();
         for position in positions {
             let row = self.q.row(self.start + position);
-            for value in &row[heads.start * width..heads.end * width] {
-                out.push(value * self.request.scale);
-            }
+            let row = &row[heads.start * width..heads.end * width];
+            out.extend(row.iter().map(|value| value * self.request.scale));
         }
     }
 }
