@@ -20,6 +20,68 @@ fn devices_say_what_is_there_and_what_is_missing() {
     assert!(reason.contains("--device cpu"), "{reason}");
 }
 
+/// A driver that does not suit: every state is told, `cuda` is an error with a remedy, and `auto` the
+/// CPU, with a notice where a card is or may be.
+#[cfg(target_os = "linux")]
+#[test]
+fn drivers_that_do_not_suit() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let library = temp.path().join("libcuda.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fake_driver.cpp");
+    let compiled = std::process::Command::new("g++")
+        .args(["-shared", "-fPIC", source, "-o"])
+        .arg(&library)
+        .status();
+    assert!(compiled.expect("g++").success());
+    for (name, value, told, notice) in [
+        // CUDA_ERROR_NO_DEVICE
+        ("FAKE_INIT", "100", "supports CUDA 13.0", false),
+        (
+            "FAKE_INIT",
+            "999",
+            "unusable: the driver reports: a fake error",
+            true,
+        ),
+        (
+            "FAKE_VERSION",
+            "12040",
+            "unusable: the driver supports CUDA 12.4",
+            true,
+        ),
+        (
+            "FAKE_MAJOR",
+            "7",
+            "not used: Fake card has compute capability 7.0",
+            true,
+        ),
+        // All is well, until the card is opened.
+        (
+            "FAKE_MAJOR",
+            "9",
+            "Fake card, 80.0 GiB, compute capability 9.0",
+            true,
+        ),
+    ] {
+        let with_driver = |arguments: &[&str]| {
+            let mut command = massact(arguments);
+            command.env("LD_LIBRARY_PATH", temp.path()).env(name, value);
+            command
+        };
+        let devices = run(&mut with_driver(&["devices"])).succeeded();
+        assert!(devices.stdout.contains(told), "{}", devices.stdout);
+        let capture = |device: &str| {
+            let mut command = with_driver(&["capture", "--token-ids", "0,5", "--device", device]);
+            run(command.arg("--save-dir").arg(temp.path().join(device)))
+        };
+        let refused = capture("cuda");
+        assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+        assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+        let automatic = capture("auto").succeeded();
+        let noticed = automatic.stderr.contains("computing on the CPU: ");
+        assert_eq!(noticed, notice, "{name} {value}: {}", automatic.stderr);
+    }
+}
+
 /// `cuda` is an error with the remedy, and `auto` the CPU.
 #[test]
 fn without_a_card() {

@@ -12,7 +12,7 @@ use crate::{
         cpu::Cpu,
         cuda::{
             Cuda,
-            driver::{Card, Driver, Options, Requirements},
+            driver::{Driver, Options, Requirements},
         },
     },
     error::{Error, Result},
@@ -60,15 +60,15 @@ pub(super) fn open(args: &DeviceArgs, progress: Progress) -> Result<Opened> {
 
 /// Opens the device of this name, for work that has types of its own.
 pub(super) fn open_named(device: &str, options: Options, progress: Progress) -> Result<Opened> {
-    let card = match wanted(device)? {
+    let opened = match wanted(device)? {
         Wanted::Cpu => None,
-        Wanted::Cuda(index) => Some(Requirements::look().card(index)?),
-        Wanted::Auto => automatic(progress),
+        Wanted::Cuda(index) => {
+            let card = Requirements::look().card(index)?;
+            Some(Driver::open(card, options)?)
+        }
+        Wanted::Auto => automatic(options, progress),
     };
-    match card {
-        Some(card) => Ok(Opened::Cuda(Rc::new(Driver::open(card, options)?))),
-        None => Ok(Opened::Cpu),
-    }
+    Ok(opened.map_or(Opened::Cpu, |driver| Opened::Cuda(Rc::new(driver))))
 }
 
 /// What `--device` asks for.
@@ -96,13 +96,13 @@ pub(super) fn wanted(device: &str) -> Result<Wanted> {
 }
 
 /// The first card that can be used.
-fn automatic(progress: Progress) -> Option<Card> {
+fn automatic(options: Options, progress: Progress) -> Option<Driver> {
     let found = Requirements::look();
-    if found.cards.is_empty() {
+    if !found.card_expected() {
         return None;
     }
-    match found.first() {
-        Ok(card) => Some(card),
+    match found.first().and_then(|card| Driver::open(card, options)) {
+        Ok(driver) => Some(driver),
         Err(missing) => {
             // A user with a card would wonder.
             progress.notice(&format!("computing on the CPU: {missing}"));

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    backend::cuda::driver::{Card, Requirements},
+    backend::cuda::driver::{Card, NO_DRIVER, Requirements},
     error::Result,
     report::run::Host,
 };
@@ -50,7 +50,7 @@ pub(super) fn run(args: &DevicesArgs) -> Result<()> {
             "gpus": cuda.cards.iter().map(card).collect::<Vec<_>>(),
             "gpus_missing_because": missing.map(|missing| missing.to_string()),
             "kernels": cuda.kernels.ok(),
-            "driver_cuda_version": cuda.driver.as_ref().ok().map(version),
+            "driver_cuda_version": cuda.driver.as_ref().and_then(|driver| driver.as_ref().ok()).map(version),
             "cublas_lt": cublas_lt,
         }));
     }
@@ -76,8 +76,9 @@ pub(super) fn run(args: &DevicesArgs) -> Result<()> {
         Err(reason) => format!("kernels  none: {reason}"),
     })?;
     super::print_line(&match &cuda.driver {
-        Ok((major, minor)) => format!("driver   supports CUDA {major}.{minor}"),
-        Err(reason) => format!("driver   none: {reason}"),
+        Some(Ok((major, minor))) => format!("driver   supports CUDA {major}.{minor}"),
+        Some(Err(reason)) => format!("driver   unusable: {reason}"),
+        None => format!("driver   none: {NO_DRIVER}"),
     })?;
     match cuda.cublas_lt {
         Some(Ok(path)) => super::print_line(&format!("cuBLASLt {}", path.display()))?,

@@ -7,7 +7,7 @@ use cudarc::driver::{
     sys,
 };
 
-use super::{images, libraries};
+use super::{failure::reason, images, libraries};
 use crate::{
     error::{Error, Result},
     panics,
@@ -17,6 +17,9 @@ use crate::{
 const OLDEST: (i32, i32) = (8, 0);
 /// CUDA versions as the driver writes them: kernels of CUDA 13 need a driver of it.
 const OLDEST_DRIVER: i32 = 13_000;
+
+/// Why there is no version.
+pub const NO_DRIVER: &str = "no NVIDIA driver (libcuda) is installed";
 
 /// One card.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +39,8 @@ pub struct Card {
 pub struct Requirements {
     /// The compiler that made this binary's kernels.
     pub kernels: Result<&'static str, &'static str>,
-    /// The CUDA version that the driver supports.
-    pub driver: std::result::Result<(u32, u32), String>,
+    /// The CUDA version that the driver supports; none where no driver is installed.
+    pub driver: Option<std::result::Result<(u32, u32), String>>,
     /// The cards that the driver sees.
     pub cards: Vec<Card>,
     /// Where cuBLASLt is; only looked for where there are kernels and a card.
@@ -48,8 +51,9 @@ impl Requirements {
     /// Looks.
     pub fn look() -> Self {
         let (driver, cards) = match driver() {
-            Ok((version, cards)) => (Ok(version), cards),
-            Err(reason) => (Err(reason), Vec::new()),
+            None => (None, Vec::new()),
+            Some(Ok((version, cards))) => (Some(Ok(version)), cards),
+            Some(Err(reason)) => (Some(Err(reason)), Vec::new()),
         };
         let kernels = images::built();
         let cublas_lt = (kernels.is_ok() && !cards.is_empty()).then(libraries::cublas_lt);
@@ -68,11 +72,14 @@ impl Requirements {
                 "build it where nvcc is, with --features require-cuda to be sure, or use --device cpu",
             ));
         }
-        if let Err(reason) = &self.driver {
-            return Some(
-                Error::new("CUDA", reason)
-                    .remedy("install NVIDIA driver 580 or newer, or use --device cpu"),
-            );
+        let without_driver = |reason: &str| {
+            Error::new("CUDA", reason)
+                .remedy("install NVIDIA driver 580 or newer, or use --device cpu")
+        };
+        match &self.driver {
+            None => return Some(without_driver(NO_DRIVER)),
+            Some(Err(reason)) => return Some(without_driver(reason)),
+            Some(Ok(_)) => {}
         }
         if self.cards.is_empty() {
             return Some(
@@ -87,6 +94,11 @@ impl Requirements {
             ));
         }
         None
+    }
+
+    /// Whether there is a card, or a driver that cannot say.
+    pub fn card_expected(&self) -> bool {
+        !self.cards.is_empty() || matches!(self.driver, Some(Err(_)))
     }
 
     /// The first card that can be used.
@@ -133,18 +145,18 @@ impl Card {
     }
 }
 
-/// The driver's CUDA version and its cards, or why there are none.
-fn driver() -> Result<((u32, u32), Vec<Card>), String> {
+/// The driver's CUDA version and its cards, or what is wrong with it.
+fn driver() -> Option<Found> {
     // SAFETY: only tries to load the library; cudarc marks the whole generated module unsafe.
     if !unsafe { sys::is_culib_present() } {
-        return Err("no NVIDIA driver (libcuda) is installed".to_owned());
+        return None;
     }
     // cudarc panics where the driver lacks a function; that is an answer too.
-    match panics::caught(ask) {
+    Some(match panics::caught(ask) {
         Some(Ok(found)) => found,
-        Some(Err(error)) => Err(format!("the driver reports {error:?}")),
+        Some(Err(error)) => Err(format!("the driver reports: {}", reason(error))),
         None => Err("the driver lacks functions of CUDA 13".to_owned()),
-    }
+    })
 }
 
 type Found = Result<((u32, u32), Vec<Card>), String>;
@@ -162,7 +174,12 @@ fn ask() -> Result<Found, DriverError> {
             "the driver supports CUDA {major}.{minor}, and the kernels need 13.0"
         )));
     }
-    result::init()?;
+    match result::init() {
+        Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => {
+            return Ok(Ok(((major, minor), Vec::new())));
+        }
+        started => started?,
+    }
     let count = usize::try_from(result::device::get_count()?).unwrap_or(0);
     let cards = (0..count).map(card).collect::<Result<_, _>>()?;
     Ok(Ok(((major, minor), cards)))

@@ -6,17 +6,21 @@ use crate::error::Error;
 
 /// What was tried, and what the driver says.
 pub(super) fn failed(what: &str, error: DriverError) -> Error {
+    Error::new(what, reason(error))
+}
+
+/// What the driver says.
+pub(super) fn reason(error: DriverError) -> String {
     let name = error
         .error_name()
         .map(|name| name.to_string_lossy().into_owned());
     let text = error
         .error_string()
         .map(|text| text.to_string_lossy().into_owned());
-    let reason = match (name, text) {
+    match (name, text) {
         (Ok(name), Ok(text)) => format!("{text} ({name})"),
         _ => format!("driver error {}", error.0 as u32),
-    };
-    Error::new(what, reason)
+    }
 }
 
 pub(super) fn out_of_memory(error: DriverError) -> bool {

@@ -15,7 +15,7 @@ mod modules;
 mod staging;
 mod stream;
 
-pub use cards::{Card, Requirements};
+pub use cards::{Card, NO_DRIVER, Requirements};
 
 use std::{cell::RefCell, fmt};
 
