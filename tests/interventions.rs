@@ -533,6 +533,7 @@ fn wrong_usage() {
         (&["--layers", "second"], "first, all"),
         (&["--set-to", "nan"], "float32"),
         (&["--noise", "0"], "above 0"),
+        (&["--noise", "-1"], "above 0"),
         (&["--eval", "=x"], "NAME=FILE"),
         (&["--eval", "../x=y"], "may not be a path"),
         (&["--eval", "a=x", "--eval", "a=y"], "two evaluation sets"),

@@ -62,7 +62,7 @@ pub(super) struct InterventionArgs {
     set_to: Vec<f32>,
     /// Also multiply each value by 1 + SIGMA g, where g is from a standard normal distribution, as
     /// intervention noise_SIGMA: how exactly must the values be kept? Repeatable.
-    #[arg(long, value_name = "SIGMA", value_parser = deviation)]
+    #[arg(long, value_name = "SIGMA", allow_negative_numbers = true, value_parser = deviation)]
     noise: Vec<f64>,
     #[command(flatten)]
     thresholds: ThresholdArgs,
