@@ -65,11 +65,8 @@ struct Chunk {
         }
     }
 
-    // Rounds the values to the type that is stored.
     template <class T>
-    __device__ __forceinline__ void store(T* row, int column, int width, bool vectors) {
-#pragma unroll
-        for (int i = 0; i < CHUNK; i++) values[i] = float(T(values[i]));
+    __device__ __forceinline__ void store(T* row, int column, int width, bool vectors) const {
         if (vectors && column < width) {
             // 8 values of 16 bits are one access, of float32 two.
 #pragma unroll
@@ -108,59 +105,53 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
     Chunk kept[KEPT];
 #pragma unroll
     for (int i = 0; i < KEPT; i++) kept[i].load(row, first + i * stride, width, vectors);
-    const int beyond = first + KEPT * stride;
-    // The sum counts as it is stored.
-    auto add = [&](Chunk& chunk, int column) {
-        Chunk other;
-        other.load(added_row, column, width, vectors);
+    // f(chunk, column) for all chunks of this member, those that no register holds read again.
+    auto for_each_chunk = [&](auto f) {
 #pragma unroll
-        for (int i = 0; i < CHUNK; i++) chunk.values[i] += other.values[i];
-        chunk.store(row, column, width, vectors);
-    };
-    // f(chunk, column) for the chunks that no register holds.
-    auto for_each_beyond = [&](auto f) {
+        for (int i = 0; i < KEPT; i++) f(kept[i], first + i * stride);
 #pragma unroll 1
-        for (int column = beyond; column < width; column += stride) {
+        for (int column = first + KEPT * stride; column < width; column += stride) {
             Chunk chunk;
             chunk.load(row, column, width, vectors);
             f(chunk, column);
         }
     };
     if (added) {
+        for_each_chunk([&](Chunk& chunk, int column) {
+            Chunk other;
+            other.load(added_row, column, width, vectors);
+            // The sum counts as it is stored.
 #pragma unroll
-        for (int i = 0; i < KEPT; i++) add(kept[i], first + i * stride);
-        for_each_beyond(add);
+            for (int i = 0; i < CHUNK; i++) {
+                chunk.values[i] = float(In(chunk.values[i] + other.values[i]));
+            }
+            chunk.store(row, column, width, vectors);
+        });
     }
-    float total = 0.0f;
-    auto sum_up = [&](const Chunk& chunk, int) {
-#pragma unroll
-        for (int i = 0; i < CHUNK; i++) total += chunk.values[i];
-    };
     float mean = 0.0f;
     if (kind == LAYER) {
+        float total = 0.0f;
+        for_each_chunk([&](const Chunk& chunk, int) {
 #pragma unroll
-        for (int i = 0; i < KEPT; i++) sum_up(kept[i], 0);
-        for_each_beyond(sum_up);
+            for (int i = 0; i < CHUNK; i++) total += chunk.values[i];
+        });
         mean = Team::sum(total, sums) / width;
     }
 
     // From the mean rather than as a difference of squares, which would cancel.
     float squares = 0.0f;
-    auto square = [&](const Chunk& chunk, int column) {
+    for_each_chunk([&](const Chunk& chunk, int column) {
 #pragma unroll
         for (int i = 0; i < CHUNK; i++) {
             float distance = chunk.values[i] - mean;
             if (column + i < width) squares += distance * distance;
         }
-    };
-#pragma unroll
-    for (int i = 0; i < KEPT; i++) square(kept[i], first + i * stride);
-    for_each_beyond(square);
+    });
     float inverse = 1.0f / sqrtf(Team::sum(squares, sums) / width + epsilon);
     float inner = kind == TANH ? alpha[group % alphas] : 0.0f;
 
     const size_t part = (size_t)(group % parts) * width;
-    auto store = [&](Chunk& chunk, int column) {
+    for_each_chunk([&](Chunk& chunk, int column) {
 #pragma unroll
         for (int i = 0; i < CHUNK; i++) {
             float value = chunk.values[i];
@@ -178,10 +169,7 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
             for (int i = 0; i < CHUNK; i++) chunk.values[i] += learned.values[i];
         }
         chunk.store(out_row, column, width, vectors);
-    };
-#pragma unroll
-    for (int i = 0; i < KEPT; i++) store(kept[i], first + i * stride);
-    for_each_beyond(store);
+    });
 }
 
 #define DEFINE_TEAM(In, in, Out, to, Team, team)                                             \

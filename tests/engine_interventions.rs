@@ -163,6 +163,25 @@ fn what_is_read_and_written_back_changes_nothing() {
     }
 }
 
+/// And every entry of the list tells what was there before any was written.
+#[test]
+fn of_values_listed_twice_the_last_counts() {
+    let written = |cells: &[Cell]| {
+        let outcome = run(&mut Script {
+            layer: 1,
+            branches: BTreeMap::from([(2, vec![branch(0, &[(1, cells)])])]),
+            ..Script::default()
+        });
+        of(&outcome, 2, 0).clone()
+    };
+    let (first, last) = (written(&[(6, 2, 40.0)]), written(&[(6, 2, -30.0)]));
+    let both = written(&[(6, 2, 40.0), (6, 2, -30.0)]);
+    assert_ne!(first.token_nll, last.token_nll);
+    assert_eq!(both.token_nll, last.token_nll);
+    let original = last.originals[&1][0];
+    assert_eq!(both.originals[&1], [original, original]);
+}
+
 /// Positions before the first overwritten one are untouched, later ones are not; branches do not
 /// disturb each other, nor the sequences without one.
 #[test]

@@ -36,16 +36,12 @@ pub fn notes(name: &str) -> &'static str {
 
 /// Opens a built-in checkpoint, one of [`NAMES`].
 pub fn open(name: &str) -> Result<Model> {
-    let mut files: Vec<(&str, &'static [u8])> = vec![(
-        "model.safetensors",
-        include_bytes!("../../assets/demo/model.safetensors"),
-    )];
+    let trained: &[u8] = include_bytes!("../../assets/demo/model.safetensors");
+    let mut files = vec![("model.safetensors", trained.into())];
     if name == UNAMPLIFIED {
         // Only the tensors that the amplification changed, with their trained values.
-        files.push((
-            "unamplified.safetensors",
-            include_bytes!("../../assets/demo/unamplified.safetensors"),
-        ));
+        let before: &[u8] = include_bytes!("../../assets/demo/unamplified.safetensors");
+        files.push(("unamplified.safetensors", before.into()));
     }
     let config = Config::parse(CONFIG)?;
     let tokenizer = TokenizerFiles {
@@ -53,7 +49,5 @@ pub fn open(name: &str) -> Result<Model> {
         config: Some(TOKENIZER_CONFIG.to_vec()),
         special_tokens: None,
     };
-    let files = files.into_iter().map(|(name, bytes)| (name, bytes.into()));
-    let weights = WeightStore::in_memory(files.collect())?;
-    Model::assemble(&config, weights, Some(tokenizer))
+    Model::assemble(&config, WeightStore::in_memory(files)?, Some(tokenizer))
 }

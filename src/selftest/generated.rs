@@ -5,7 +5,10 @@
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
-use super::{Extent, inputs::noise};
+use super::{
+    Extent,
+    inputs::{noise, rounded},
+};
 use crate::{
     error::{Error, Result},
     model::{Model, config::Config, dtype::DType, weights::WeightStore},
@@ -67,7 +70,7 @@ fn file(tensors: &[Tensor], dtype: DType) -> Result<Vec<u8>> {
         .zip(tensors)
         .map(|(seed, tensor)| {
             let noise = noise(tensor.shape.iter().product(), seed, dtype);
-            let value = |x| super::inputs::rounded(x * tensor.largest + tensor.offset, dtype);
+            let value = |x| rounded(x * tensor.largest + tensor.offset, dtype);
             noise.into_iter().map(value).collect()
         })
         .collect();
@@ -193,9 +196,10 @@ impl Size {
     }
 
     fn gemma2(&self) -> (Value, Vec<Tensor>) {
-        let head_dim = self.hidden / self.heads + 3;
+        // Rotation takes pairs.
+        let head_dim = (self.hidden / self.heads + 3).next_multiple_of(2);
         let own = json!({
-            "head_dim": head_dim + head_dim % 2,
+            "head_dim": head_dim,
             "query_pre_attn_scalar": head_dim,
             "sliding_window": 11,
             "attn_logit_softcapping": 2.0,
@@ -209,7 +213,7 @@ impl Size {
             "post_feedforward_layernorm",
         ];
         // Gemma's norms multiply by 1 + weight.
-        let mut tensors = self.llama(head_dim + head_dim % 2, &norms, 0.0);
+        let mut tensors = self.llama(head_dim, &norms, 0.0);
         for layer in 0..LAYERS {
             let own = |name: &str| format!("model.layers.{layer}.mlp.{name}.weight");
             let (hidden, inner) = (self.hidden, self.inner);

@@ -383,11 +383,15 @@ fn report(
             }
         }
     }
+    let ids = sets.iter().flat_map(|set| &set.windows);
+    let noise: Vec<Noise> = ids.map(|ids| Noise::of(setup.seed, ids)).collect();
     for (variant, intervention) in interventions.iter().enumerate() {
-        for (set, (name, part)) in sets.iter().zip(&parts) {
-            for (ids, window) in set.windows.iter().zip(&evaluated.windows[part.clone()]) {
-                let noise = Noise::of(setup.seed, ids);
-                log(result, (variant, intervention), name, window, &noise);
+        for (set, part) in &parts {
+            for (window, noise) in evaluated.windows[part.clone()]
+                .iter()
+                .zip(&noise[part.clone()])
+            {
+                log(result, (variant, intervention), set, window, noise);
             }
         }
     }
