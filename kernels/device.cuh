@@ -7,12 +7,16 @@
 //   SHARED_DYNAMIC(float, row)  instead of  extern __shared__ float row[]
 //
 // and reach PTX only through ptx.cuh. A kernel's parameters are pointers, int, unsigned, float and
-// unsigned long long; the host passes them by the same types (src/backend/cuda/device.rs).
+// unsigned long long, or one struct by value (__grid_constant__, so that it is not copied); the host
+// passes them by the same types (src/backend/cuda/device.rs).
 #pragma once
+
+#include "constants.cuh"
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define KERNEL extern "C" __global__ void

@@ -6,8 +6,10 @@
 #pragma once
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -23,6 +25,7 @@
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define __restrict__ __restrict
+#define __grid_constant__
 
 #define threadIdx (::emulator::engine().current->index)
 #define blockIdx (::emulator::engine().block_index)
@@ -66,16 +69,17 @@ inline T& shared_variable(Tag) {
     return *static_cast<T*>(emulator::engine().shared_variable(&tag, sizeof(T)));
 }
 
-// Letters for the types of a kernel's parameters, compared with what the host passes.
+// The types of a kernel's parameters, compared with what the host passes: a letter, or a struct's size.
 template <class T>
-constexpr char letter() {
-    if constexpr (std::is_pointer_v<T>) return 'p';
-    else if constexpr (std::is_same_v<T, int>) return 'i';
-    else if constexpr (std::is_same_v<T, unsigned>) return 'u';
-    else if constexpr (std::is_same_v<T, float>) return 'f';
-    else if constexpr (std::is_same_v<T, unsigned long long>) return 'l';
-    else static_assert(!sizeof(T), "a kernel's parameter is a pointer, int, unsigned, float or "
-                                   "unsigned long long");
+std::string described() {
+    if constexpr (std::is_pointer_v<T>) return "p";
+    else if constexpr (std::is_same_v<T, int>) return "i";
+    else if constexpr (std::is_same_v<T, unsigned>) return "u";
+    else if constexpr (std::is_same_v<T, float>) return "f";
+    else if constexpr (std::is_same_v<T, unsigned long long>) return "l";
+    else if constexpr (std::is_class_v<T>) return "[" + std::to_string(sizeof(T)) + "]";
+    else static_assert(!sizeof(T), "a kernel's parameter is a pointer, int, unsigned, float, "
+                                   "unsigned long long or a struct");
 }
 
 // Calls a kernel with arguments as cuLaunchKernel takes them.
@@ -93,8 +97,8 @@ struct Entry<kernel> {
         unpack(arguments, std::index_sequence_for<Parameters...>{});
     }
     static const char* signature() {
-        static const char letters[] = {letter<std::remove_cv_t<Parameters>>()..., 0};
-        return letters;
+        static const std::string all = (described<std::remove_cv_t<Parameters>>() + ... + "");
+        return all.c_str();
     }
 };
 

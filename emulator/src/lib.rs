@@ -183,11 +183,11 @@ impl Device for Emulator {
         Ok(())
     }
 
-    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()> {
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
         self.launches.borrow_mut().push(launch.kernel.to_owned());
         let text = |text: String| CString::new(text).map_err(|error| Error::new("launch", error));
         let name = text(launch.kernel.to_owned())?;
-        let signature = text(arguments.iter().map(Argument::letter).collect())?;
+        let signature = text(arguments.iter().map(Argument::signature).collect())?;
         let mut slots: Vec<*mut c_void> = arguments.iter().map(Argument::slot).collect();
         // SAFETY: the strings end in zero, grid and block have three numbers, and every slot
         // points to a value of the type that its letter says, which is compared with the kernel's.

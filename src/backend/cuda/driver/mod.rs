@@ -163,7 +163,7 @@ impl Device for Driver {
         cleared.map_err(|error| self.failed("clearing device memory", error))
     }
 
-    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()> {
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
         let function = self.modules.function(launch)?;
         let mut slots: Vec<_> = arguments.iter().map(Argument::slot).collect();
         let [x, y, z] = launch.grid;

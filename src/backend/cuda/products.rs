@@ -9,14 +9,18 @@ use super::{
     memory::Buffer,
 };
 use crate::{
+    backend::{Products, Target},
     error::Result,
-    model::{dtype::DType, weights::MatrixView},
+    model::{
+        dtype::DType,
+        weights::{MatrixView, WeightMatrix},
+    },
 };
 
 /// A weight matrix, without gaps.
 #[derive(Debug)]
 pub struct Matrix<D: Device> {
-    pub(super) out_features: usize,
+    out_features: usize,
     in_features: usize,
     /// Stored as `[in, out]`.
     transposed: bool,
@@ -53,11 +57,40 @@ impl<D: Device> Matrix<D> {
     }
 }
 
+impl<D: Device> Products for Cuda<D> {
+    fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<D>> {
+        match weight {
+            WeightMatrix::Stored(view) => self.resident_matrix(view),
+            WeightMatrix::Assembled(copy) => self.upload_matrix(copy.view()),
+        }
+    }
+
+    fn linear(
+        &self,
+        x: &Tensor<D>,
+        weight: &Matrix<D>,
+        bias: Option<&Buffer<D>>,
+        target: Target,
+    ) -> Result<Tensor<D>> {
+        let dtype = self.precision.of(target);
+        // A bias of the checkpoint's own type loses nothing on the way back to it.
+        let rounded = match bias {
+            Some(bias) if dtype != DType::Float32 => {
+                let count = weight.out_features;
+                Some(self.converted(bias, count, DType::Float32, dtype)?)
+            }
+            _ => None,
+        };
+        let bias = rounded.as_ref().or(bias).map(Buffer::address);
+        self.product(x, weight, bias, dtype)
+    }
+}
+
 impl<D: Device> Cuda<D> {
     /// Copies a weight to the device in the arithmetic's type.
     pub(super) fn upload_matrix(&self, view: MatrixView<'_>) -> Result<Matrix<D>> {
         let (transposed, bytes) = packed(view);
-        let stored = Buffer::with(&self.device, &bytes)?;
+        let stored = self.stored(&bytes)?;
         let count = view.out_features * view.in_features;
         let dtype = self.precision.arithmetic();
         Ok(Matrix {
