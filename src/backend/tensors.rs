@@ -1,7 +1,7 @@
 //! Tensors on a device, and how values come there and back.
 #![forbid(unsafe_code)]
 
-use super::{Precision, Rows};
+use super::Precision;
 use crate::error::Result;
 
 /// A device that holds tensors: the types that all operations share, and how values come and go.

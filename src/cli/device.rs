@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, Precision,
+        Precision, Tensors,
         cpu::Cpu,
         cuda::{
             Cuda,

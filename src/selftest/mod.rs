@@ -16,7 +16,6 @@ use crate::{
     error::Result,
     interrupt,
     progress::Progress,
-    tvr::Arithmetic,
 };
 
 /// Identifies the JSON.
@@ -71,7 +70,7 @@ impl Check {
 /// Compares `backend` with the CPU. Beside a residual stream of another type only the operations that
 /// read the stream are checked, and the models: inputs come as streams. Only an interrupt is an error:
 /// what fails on the card is a check that failed.
-pub fn run<B: Backend + Arithmetic>(
+pub fn run<B: Backend>(
     backend: &B,
     extent: Extent,
     progress: Progress,

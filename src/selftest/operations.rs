@@ -7,7 +7,7 @@ use super::{
 use crate::{
     backend::{
         AttentionCapture, AttentionMaps, AttentionRequest, Backend, Change, HeadRequest, KvBias,
-        NormWeights, Rotation, Statistics, StatisticsRequest, Target, cpu::Cpu,
+        NormWeights, Rescaling, Rotation, Statistics, StatisticsRequest, Target, cpu::Cpu,
     },
     error::Result,
     model::{
@@ -16,7 +16,6 @@ use crate::{
         spec::{Activation, Alibi, ExpertGroups, Linear, NormKind, Routing, Score},
         weights::{AssembledMatrix, Elements},
     },
-    tvr::{Arithmetic, Rescaling},
 };
 
 /// A call of the backend, or a few that belong together.
@@ -206,7 +205,7 @@ impl Operation {
     }
 
     /// Compares the backend with the CPU.
-    pub(super) fn check<B: Backend + Arithmetic>(&self, backend: &B) -> Check {
+    pub(super) fn check<B: Backend>(&self, backend: &B) -> Check {
         let precision = backend.precision();
         let dtype = precision.arithmetic();
         let wanted = self.compute(&Cpu::new(), dtype);
@@ -289,7 +288,7 @@ impl Operation {
     }
 
     /// The results, one after the other.
-    fn compute<B: Backend + Arithmetic>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
+    fn compute<B: Backend>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
         match self {
             &Self::Transfer { rows, columns } => {
                 let x = b.upload(rows, columns, noise(rows * columns, 1, dtype))?;

@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 
 use super::{Rescaling, Source, Tvr, plan::Role};
 use crate::{
+    backend::StoredTensors,
     error::{Error, Result},
     interrupt,
     model::weights::{Elements, Shard},

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use massact::{
     Result,
-    backend::{Backend, NormWeights, Precision, Statistics, StatisticsRequest, Target, cpu::Cpu},
+    backend::{
+        Backend, Cells, Elementwise, Magnitudes, NormWeights, Norms, Precision, Products, Statistics,
+        StatisticsRequest, Target, Tensors, Vocabulary, cpu::Cpu,
+    },
     engine::{self, Discard, Plan, Site},
     model::{
         Model,

@@ -1,6 +1,6 @@
 //! `massact selftest` on the emulated card, which is good, and on cards that are not.
 
-use std::{collections::BTreeSet, fmt::Debug, rc::Rc};
+use std::{collections::BTreeSet, rc::Rc};
 
 use massact::{
     Result,
@@ -16,7 +16,7 @@ use massact_emulator::{Emulator, Order};
 
 use crate::support::schema::assert_valid;
 
-fn checks<D: Device + Debug>(device: Rc<D>, precision: impl Into<Precision>) -> Vec<Check> {
+fn checks<D: Device>(device: Rc<D>, precision: impl Into<Precision>) -> Vec<Check> {
     let cuda = Cuda::sharing(device, precision);
     selftest::run(&cuda, Extent::Quick, Progress::new(true)).expect("not interrupted")
 }
@@ -103,7 +103,7 @@ impl Device for Faulty {
     fn clear(&self, address: Address, bytes: usize) -> Result<()> {
         self.card.clear(address, bytes)
     }
-    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()> {
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
         if launch.kernel == self.dead_kernel {
             return Ok(());
         }

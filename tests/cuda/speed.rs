@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use massact::{
-    backend::{Backend, Precision, cuda::Cuda},
+    backend::{Tensors, Precision, cuda::Cuda},
     bench::{Bench, Effort, Measurement, Operation, SHAPES, measure, passes},
     model::{demo, dtype::DType},
 };

@@ -8,7 +8,7 @@ use super::{
     },
     device::Device,
     memory::Buffer,
-    tensor::{int, suffix},
+    tensors::{int, suffix},
 };
 use crate::{
     backend::{NormWeights, Norms, Target},

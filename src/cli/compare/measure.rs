@@ -24,7 +24,7 @@ use crate::{
         intervention_analysis::{self, EvaluationSet, Memory, Setup, WrittenLayers},
         published, tokens_analysis,
     },
-    tvr::{self, Arithmetic},
+    tvr,
 };
 
 /// The name of the text among the evaluation sets of intervention-analysis.
@@ -49,7 +49,7 @@ pub(super) fn measure(
     on_device!(&run.device, backend => measure_on(backend, &run, args, target, text))
 }
 
-fn measure_on<B: Backend + Arithmetic>(
+fn measure_on<B: Backend>(
     backend: &B,
     run: &Run,
     args: &CompareArgs,
@@ -104,7 +104,7 @@ struct Measurement<'a, B> {
     timings: Timings,
 }
 
-impl<B: Backend + Arithmetic> Measurement<'_, B> {
+impl<B: Backend> Measurement<'_, B> {
     fn experiments(&mut self) -> Result<()> {
         let thresholds = Thresholds::from(self.args.thresholds);
         let sequences = &self.windows.measured;
