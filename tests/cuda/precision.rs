@@ -5,8 +5,8 @@ use std::path::Path;
 use massact::{
     Result,
     backend::{
-        Backend, Cells, Elementwise, Magnitudes, NormWeights, Norms, Precision, Products, Statistics,
-        StatisticsRequest, Target, Tensors, Vocabulary, cpu::Cpu,
+        Backend, Elementwise, NormWeights, Norms, Precision, Products, RowOperations, Statistics,
+        StatisticsRequest, Target, Tensors, cpu::Cpu,
     },
     engine::{self, Discard, Plan, Site},
     model::{
