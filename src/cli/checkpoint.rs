@@ -7,7 +7,7 @@ use crate::{
     hub::Hub,
     model::{Model, demo},
     progress::Progress,
-    report::run::{InputRecord, ModelRecord},
+    report::run::{Checksum, InputRecord, ModelRecord},
 };
 
 /// What a model was opened from.
@@ -118,10 +118,21 @@ impl Checkpoint {
                 }
             }
         }
-        for shard in model.weights.shards() {
-            inputs.push(match shard.path() {
-                Some(path) => InputRecord::of_file(path)?,
-                None => InputRecord::of_bytes(shard.name(), shard.bytes()),
+        let shards = model.weights.shards();
+        let known: Option<Vec<String>> = shards.iter().map(|shard| shard.blob_sha256()).collect();
+        let checksums = match known {
+            Some(known) => known.into_iter().map(Checksum::Sha256).collect(),
+            None => {
+                let found = model.weights.checksums()?.into_iter();
+                found.map(Checksum::from).collect::<Vec<_>>()
+            }
+        };
+        for (shard, checksum) in shards.iter().zip(checksums) {
+            let path = shard.path().map(|path| path.display().to_string());
+            inputs.push(InputRecord {
+                path: path.unwrap_or_else(|| shard.name().to_owned()),
+                bytes: shard.bytes().len() as u64,
+                checksum,
             });
         }
         Ok(inputs)

@@ -19,7 +19,7 @@ use crate::{
     report::{
         RunFolder, RunRecord, folder,
         run::{
-            Build, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339, peak_memory,
+            Build, Checksum, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339, peak_memory,
         },
     },
 };
@@ -68,6 +68,7 @@ impl Run {
         let (name, revision) = (&args.pretrained, &args.revision);
         let (model, checkpoint) =
             checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+        model.weights.take_checksums();
         let (types, budget) = (args.device.types(), args.device.budget());
         let session = Session::open(model, device, types, budget, progress)?;
         Ok((session, checkpoint))
@@ -218,7 +219,7 @@ impl Run {
             inputs.extend(source.files.iter().map(|file| InputRecord {
                 path: file.path.clone(),
                 bytes: file.bytes,
-                blake3: file.blake3.clone(),
+                checksum: Checksum::Blake3(file.blake3.clone()),
             }));
         }
         let tokens = sequences.ids.iter().map(|ids| ids.len() as u64).sum();
