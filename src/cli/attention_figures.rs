@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{figures, recorder::FileRecorder};
 use crate::{
     backend::AttentionMaps,
-    engine::{Recorder, Site},
+    engine::{Observer, Site},
     error::Result,
     experiments::self_attention::{LayerAttention, Reason, SelfAttention},
     report::{
@@ -40,7 +40,7 @@ impl<'f> Pictures<'f> {
     }
 }
 
-impl Recorder for Pictures<'_> {
+impl Observer for Pictures<'_> {
     fn tensor(
         &mut self,
         site: Site,

@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, TokenIds, positive, token_ids},
-    device::on_device,
     existence_validation::significant,
     recorder::FileRecorder,
     run::Run,
@@ -18,7 +17,6 @@ use crate::{
     engine::{Plan, Site},
     error::Result,
     experiments::{
-        Subject,
         capture::{self, Capture},
     },
     report::table::{Align, Row, Table},
@@ -135,7 +133,7 @@ impl CaptureArgs {
 pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let plan = args.plan()?;
     let run = Run::open("capture", &args.model, &args.output, args.seed)?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let text = args.text();
     let sequences = if !args.token_ids.is_empty() {
         sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
@@ -167,16 +165,12 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     });
     let folder = run.folder(&settings)?;
     let mut recorder = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
-    let finding = on_device!(&run.device, backend => capture::run(
-        &Subject {
-            backend,
-            model,
-            sequences: &sequences.ids,
-            progress: run.progress,
-        },
+    let finding = capture::run(
+        &run.session,
+        &sequences.ids,
         &plan,
         &mut recorder,
-    ))?;
+    )?;
     recorder.commit()?;
     let document = run.document(capture::SCHEMA, &settings, &finding.result)?;
     folder.write_json("capture.json", &document)?;

@@ -5,7 +5,6 @@ use serde_json::json;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    device::on_device,
     figures,
     run::Run,
     sequences,
@@ -13,7 +12,6 @@ use super::{
 use crate::{
     error::Result,
     experiments::{
-        Subject,
         existence_validation::{self, ExistenceValidation, LayerReport},
         published::{self, PublishedRun},
     },
@@ -47,7 +45,7 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
         &args.output,
         args.text.seed,
     )?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let sequences = sequences::load(
         &args.text,
         model,
@@ -56,15 +54,11 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
         run.progress,
     )?;
     let loaded = run.elapsed();
-    let finding = on_device!(&run.device, backend => existence_validation::run(
-        &Subject {
-            backend,
-            model,
-            sequences: &sequences.ids,
-            progress: run.progress,
-        },
+    let finding = existence_validation::run(
+        &run.session,
+        &sequences.ids,
         args.thresholds.into(),
-    ))?;
+    )?;
     let settings = json!({
         "context_length": sequences.context_length,
         "add_bos_token": sequences.add_bos_token,

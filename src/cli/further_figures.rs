@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
-    device::on_device,
     existence_validation::significant,
     figures,
     run::Run,
@@ -16,7 +15,6 @@ use crate::{
     engine::Site,
     error::Result,
     experiments::{
-        Subject,
         activation_figures::{self, ActivationFigures, Request},
     },
     report::{
@@ -51,7 +49,7 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
         &args.output,
         args.sentence.text.seed,
     )?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let sequences = args.sentence.load(&run)?;
     let loaded = run.elapsed();
     let which = if args.which.is_empty() {
@@ -74,13 +72,9 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
         ),
         plots: Vec::new(),
     };
-    let finding = on_device!(&run.device, backend => activation_figures::run(
-        &Subject {
-            backend,
-            model,
-            sequences: &sequences.ids,
-            progress: run.progress,
-        },
+    let finding = activation_figures::run(
+        &run.session,
+        &sequences.ids,
         &Request {
             abs_threshold: args.thresholds.abs_threshold as f32,
             rel_threshold: args.thresholds.rel_threshold as f32,
@@ -88,7 +82,7 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
             outputs: which.contains(&Figure::OutputFeatureTokenwise),
         },
         &mut ridges,
-    ))?;
+    )?;
     let mut settings = args.sentence.settings(&sequences);
     let names: Vec<&str> = which.iter().map(|figure| figure.file()).collect();
     for (name, value) in [

@@ -8,19 +8,18 @@ use serde_json::{Value, json};
 use super::{
     args::{ModelArgs, OutputArgs, SourceArgs},
     checkpoint::{self, Checkpoint},
-    device::{self, Device, Opened},
     sequences::Sequences,
 };
 use crate::{
-    backend::cuda::driver::Options,
     data::Provenance,
-    engine,
+    engine::{self, Device, Session, Types},
     error::{Error, Result},
+    model::Model,
     progress::Progress,
     report::{
         RunFolder, RunRecord, folder,
         run::{
-            Build, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339, peak_memory,
+            Build, Checksum, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339, peak_memory,
         },
     },
 };
@@ -28,7 +27,7 @@ use crate::{
 /// A run between its start and its run.json.
 pub(super) struct Run {
     command: &'static str,
-    pub(super) device: Device,
+    pub(super) session: Session,
     pub(super) checkpoint: Checkpoint,
     pub(super) progress: Progress,
     started: Instant,
@@ -47,28 +46,32 @@ impl Run {
     ) -> Result<Self> {
         Self::start(command, output, seed, |progress| {
             // First the device: a model may be a download of hours.
-            let opened = device::open(&args.device, progress)?;
-            Self::load(args, &opened, progress)
+            let types = args.device.types();
+            let device = Device::open(&args.device.device, types, progress)?;
+            Self::load(args, &device, progress)
         })
     }
 
     /// As [`Run::open`], on a device that is open.
     pub(super) fn open_on(
-        opened: &Opened,
+        device: &Device,
         command: &'static str,
         args: &ModelArgs,
         output: &OutputArgs,
         seed: u64,
     ) -> Result<Self> {
-        let load = |progress| Self::load(args, opened, progress);
+        let load = |progress| Self::load(args, device, progress);
         Self::start(command, output, seed, load)
     }
 
-    fn load(args: &ModelArgs, opened: &Opened, progress: Progress) -> Result<(Device, Checkpoint)> {
+    fn load(args: &ModelArgs, device: &Device, progress: Progress) -> Result<(Session, Checkpoint)> {
         let (name, revision) = (&args.pretrained, &args.revision);
-        let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
-        let device = opened.for_model(&args.device, &checkpoint.model)?;
-        Ok((device, checkpoint))
+        let (model, checkpoint) =
+            checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+        model.weights.take_checksums();
+        let (types, budget) = (args.device.types(), args.device.budget());
+        let session = Session::open(model, device, types, budget, progress)?;
+        Ok((session, checkpoint))
     }
 
     /// As [`Run::open`], for work on stored tensors that draws nothing at random.
@@ -79,10 +82,13 @@ impl Run {
         output: &OutputArgs,
     ) -> Result<Self> {
         Self::start(command, output, 0, |progress| {
-            let opened = device::open_named(device, Options::default(), progress)?;
+            let types = Types::default();
+            let device = Device::open(device, types, progress)?;
             let (name, revision) = (&source.pretrained, &source.revision);
-            let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
-            Ok((opened.for_files(), checkpoint))
+            let (model, checkpoint) =
+                checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+            let session = Session::open(model, &device, types, None, progress)?;
+            Ok((session, checkpoint))
         })
     }
 
@@ -90,15 +96,15 @@ impl Run {
         command: &'static str,
         output: &OutputArgs,
         seed: u64,
-        open: impl FnOnce(Progress) -> Result<(Device, Checkpoint)>,
+        open: impl FnOnce(Progress) -> Result<(Session, Checkpoint)>,
     ) -> Result<Self> {
         let (started, started_at) = (Instant::now(), now_rfc3339());
         folder::check_writable(&output.save_dir)?;
         let progress = Progress::new(output.quiet);
-        let (device, checkpoint) = open(progress)?;
+        let (session, checkpoint) = open(progress)?;
         Ok(Self {
             command,
-            device,
+            session,
             checkpoint,
             progress,
             started,
@@ -106,6 +112,11 @@ impl Run {
             output: output.clone(),
             seed,
         })
+    }
+
+    /// The decoder.
+    pub(super) fn model(&self) -> &Model {
+        self.session.model()
     }
 
     /// Whether the model is part of the binary.
@@ -127,9 +138,10 @@ impl Run {
     /// Creates the folder for these settings.
     pub(super) fn folder(&self, settings: &Value) -> Result<RunFolder> {
         let mut settings = settings.clone();
-        if let (Device::Cuda(_), Value::Object(settings)) = (&self.device, &mut settings) {
+        let on_card = self.session.place().card.is_some();
+        if let (true, Value::Object(settings)) = (on_card, &mut settings) {
             // Other numbers than the CPU's, so another folder.
-            settings.insert("arithmetic".into(), json!(self.device.arithmetic()));
+            settings.insert("arithmetic".into(), json!(self.session.arithmetic()));
         }
         RunFolder::create(
             &self.output.save_dir,
@@ -202,12 +214,12 @@ impl Run {
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<RunRecord> {
-        let mut inputs = self.checkpoint.inputs()?;
+        let mut inputs = self.checkpoint.inputs(self.model())?;
         for source in sequences.provenance.iter().chain(more) {
             inputs.extend(source.files.iter().map(|file| InputRecord {
                 path: file.path.clone(),
                 bytes: file.bytes,
-                blake3: file.blake3.clone(),
+                checksum: Checksum::Blake3(file.blake3.clone()),
             }));
         }
         let tokens = sequences.ids.iter().map(|ids| ids.len() as u64).sum();
@@ -226,7 +238,7 @@ impl Run {
                 settings.insert("evaluation_texts".into(), json!(more));
             }
         }
-        let arithmetic = self.device.arithmetic();
+        let arithmetic = self.session.arithmetic();
         Ok(self.record_of(settings, inputs, tokens, timings, arithmetic))
     }
 
@@ -244,7 +256,7 @@ impl Run {
             statistics_seconds: statistics.as_secs_f64(),
             total_seconds: self.elapsed().as_secs_f64(),
         };
-        let inputs = self.checkpoint.inputs()?;
+        let inputs = self.checkpoint.inputs(self.model())?;
         let record = self.record_of(settings, inputs, 0, timings, "float64".to_owned());
         folder.write_json("run.json", &record).map(drop)
     }
@@ -268,8 +280,8 @@ impl Run {
             settings,
             seed: self.seed,
             model: self.checkpoint.record.clone(),
-            device: self.device.name(),
-            card: self.device.card(),
+            device: self.session.place().device.clone(),
+            card: self.session.place().card.clone(),
             compute_dtype,
             inputs,
             tokens_per_second: timings.tokens_per_second(tokens),

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
     attention_figures::{self, Labels, Pictures},
-    device::on_device,
     existence_validation::significant,
     figures,
     recorder::FileRecorder,
@@ -16,10 +15,8 @@ use super::{
     sentence::SentenceArgs,
 };
 use crate::{
-    backend::Backend,
     error::{Error, Result},
     experiments::{
-        Subject,
         self_attention::{self, HeadLayers, Reason, Request, SelfAttention},
     },
     report::{
@@ -77,12 +74,8 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
         &args.output,
         args.sentence.text.seed,
     )?;
-    on_device!(&run.device, backend => run_on(backend, &run, args))
-}
-
-fn run_on<B: Backend>(backend: &B, run: &Run, args: &SelfAttentionArgs) -> Result<()> {
-    let model = &run.checkpoint.model;
-    let sequences = args.sentence.load(run)?;
+    let model = run.model();
+    let sequences = args.sentence.load(&run)?;
     let loaded = run.elapsed();
     let request = Request {
         abs_threshold: args.thresholds.abs_threshold as f32,
@@ -90,14 +83,8 @@ fn run_on<B: Backend>(backend: &B, run: &Run, args: &SelfAttentionArgs) -> Resul
         positions: args.positions.clone(),
         head_layers: args.heads.clone().unwrap_or_default(),
     };
-    let subject = Subject {
-        backend,
-        model,
-        sequences: &sequences.ids,
-        progress: run.progress,
-    };
-    self_attention::check(&subject, &request)?;
-    check_heads(args, run, sequences.context_length)?;
+    self_attention::check(&run.session, &sequences.ids, &request)?;
+    check_heads(args, &run, sequences.context_length)?;
     let mut settings = args.sentence.settings(&sequences);
     for (name, value) in [
         ("show_logits", json!(args.show_logits)),
@@ -118,7 +105,7 @@ fn run_on<B: Backend>(backend: &B, run: &Run, args: &SelfAttentionArgs) -> Resul
         files.take_parts(&folder, model, &sequences.ids)?;
     }
     let mut pictures = Pictures::new(&mut files, args.show_logits);
-    let finding = self_attention::run(&subject, &request, &mut pictures)?;
+    let finding = self_attention::run(&run.session, &sequences.ids, &request, &mut pictures)?;
     let Pictures { means, heads, .. } = pictures;
     files.commit()?;
     let result = &finding.result;
@@ -173,7 +160,7 @@ fn run_on<B: Backend>(backend: &B, run: &Run, args: &SelfAttentionArgs) -> Resul
     let verdict = verdict(&name, result);
     figures::page_of(
         &folder,
-        run,
+        &run,
         (&verdict, result.followed_because == Reason::Massive),
         "float32 on the CPU",
         sections,
@@ -195,7 +182,7 @@ fn heads_setting(heads: &HeadLayers) -> Value {
 
 /// Every head has a map of T x T; that of long sequences is refused before the work.
 fn check_heads(args: &SelfAttentionArgs, run: &Run, tokens: usize) -> Result<()> {
-    let layers = &run.checkpoint.model.spec.layers;
+    let layers = &run.model().spec.layers;
     let heads = layers.iter().map(|layer| layer.attention.heads).max();
     let bytes = 2 * 4 * heads.unwrap_or(0) * tokens * tokens;
     if args.heads.is_none() || bytes <= MOST_HEAD_BYTES {

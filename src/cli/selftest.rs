@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::{
     args::DTypeArg,
-    device::{self, Wanted},
     existence_validation::significant,
 };
 use crate::{
@@ -14,9 +13,10 @@ use crate::{
         Precision,
         cuda::{
             Cuda,
-            driver::{Driver, Options, Requirements},
+            driver::{Driver, Options},
         },
     },
+    engine::Device,
     error::{Error, Result},
     model::dtype::DType,
     progress::Progress,
@@ -46,16 +46,10 @@ pub(super) struct SelftestArgs {
 }
 
 pub(super) fn run(args: &SelftestArgs) -> Result<()> {
-    let card = match device::wanted(&args.device)? {
-        Wanted::Auto => Requirements::look().first()?,
-        Wanted::Cuda(index) => Requirements::look().card(index)?,
-        Wanted::Cpu => {
-            return Err(
-                Error::usage("--device cpu", "the CPU is what a card is compared with")
-                    .remedy("use --device cuda; the tests compare the CPU with transformers"),
-            );
-        }
-    };
+    let card = Device::card(&args.device)?.ok_or_else(|| {
+        Error::usage("--device cpu", "the CPU is what a card is compared with")
+            .remedy("use --device cuda; the tests compare the CPU with transformers")
+    })?;
     let extent = if args.quick {
         Extent::Quick
     } else {

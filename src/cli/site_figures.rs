@@ -4,8 +4,7 @@ use clap::ValueEnum;
 
 use super::figures;
 use crate::{
-    backend::AttentionMaps,
-    engine::{Recorder, Site},
+    engine::{Observer, Site},
     error::Result,
     experiments::activation_figures::{ActivationFigures, SiteMagnitudes},
     report::{
@@ -90,14 +89,10 @@ pub(super) struct Ridges {
     pub(super) plots: Vec<RidgePlot>,
 }
 
-impl Recorder for Ridges {
+impl Observer for Ridges {
     fn tensor(&mut self, _: Site, layer: usize, _: usize, _: usize, values: &[f32]) -> Result<()> {
         let title = format!("Layer {layer}");
         self.plots.push(RidgePlot::new(title, self.shape, values));
-        Ok(())
-    }
-
-    fn attention(&mut self, _: usize, _: usize, _: AttentionMaps) -> Result<()> {
         Ok(())
     }
 }

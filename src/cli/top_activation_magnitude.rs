@@ -5,7 +5,6 @@ use serde_json::json;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, positive},
-    device::on_device,
     existence_validation::significant,
     figures,
     run::Run,
@@ -15,7 +14,6 @@ use crate::{
     engine::Site,
     error::{Error, Result},
     experiments::{
-        Subject,
         top_activation_magnitude::{self, TopActivationMagnitude},
     },
     report::table::{Align, Row, Table},
@@ -59,7 +57,7 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
         &args.output,
         args.text.seed,
     )?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let sequences = match &args.sentence {
         Some(sentence) => sequences::of_text(&args.text, model, sentence)?,
         None => sequences::load(
@@ -71,16 +69,12 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
         )?,
     };
     let loaded = run.elapsed();
-    let finding = on_device!(&run.device, backend => top_activation_magnitude::run(
-        &Subject {
-            backend,
-            model,
-            sequences: &sequences.ids,
-            progress: run.progress,
-        },
+    let finding = top_activation_magnitude::run(
+        &run.session,
+        &sequences.ids,
         site,
         args.top_k,
-    ))?;
+    )?;
     let settings = json!({
         "context_length": sequences.context_length,
         "add_bos_token": sequences.add_bos_token,

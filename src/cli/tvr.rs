@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::{
     args::{OutputArgs, SourceArgs, threshold},
-    device::on_device,
     existence_validation::significant,
     figures,
     run::Run,
@@ -82,14 +81,14 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
         refuse_inside(out, folder)?;
     }
     let mut tvr = Tvr::new(
-        &run.checkpoint.model,
+        run.model(),
         Settings {
             target_std: args.target_std,
             scale_with_depth: args.scale_with_depth,
             ratio_threshold: args.ratio_threshold,
             exclude: args.exclude.clone(),
         },
-        on_device!(&run.device, backend => backend),
+        run.session.weights(),
     )?;
     let settings = json!({
         "target_std": args.target_std,
@@ -135,10 +134,7 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
         &folder,
         &run,
         (&verdict, false),
-        &format!(
-            "float64 on {}",
-            run.device.card().as_deref().unwrap_or("the CPU")
-        ),
+        &format!("float64 on {}", run.session.place().name()),
         sections,
     )?;
     run.finish_files(&folder, settings, loaded, worked)?;

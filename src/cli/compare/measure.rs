@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        device::{Opened, on_device},
         intervention_analysis as interventions,
         run::Run,
         sequences::Sequences,
@@ -14,14 +13,13 @@ use super::{
     text::{CommonText, Windows},
 };
 use crate::{
-    backend::Backend,
-    engine::Timings,
+    engine::{Device, Timings},
     error::Result,
     experiments::{
-        Subject, Thresholds, attention_share,
+        Thresholds, attention_share,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
-        intervention_analysis::{self, EvaluationSet, Memory, Setup, WrittenLayers},
+        intervention_analysis::{self, EvaluationSet, Setup, WrittenLayers},
         published, tokens_analysis,
     },
     tvr,
@@ -35,28 +33,18 @@ const LEAST_VARIANTS: usize = 2;
 /// Runs the chosen experiments on one checkpoint, which is closed again at the end.
 pub(super) fn measure(
     args: &CompareArgs,
-    opened: &Opened,
+    device: &Device,
     target: &Target,
     text: &CommonText,
 ) -> Result<Measured> {
     let run = Run::open_on(
-        opened,
+        device,
         "compare",
         &model_args(args, target),
         &args.output,
         args.text.seed,
     )?;
-    on_device!(&run.device, backend => measure_on(backend, &run, args, target, text))
-}
-
-fn measure_on<B: Backend>(
-    backend: &B,
-    run: &Run,
-    args: &CompareArgs,
-    target: &Target,
-    text: &CommonText,
-) -> Result<Measured> {
-    let windows = text.windows(&run.checkpoint.model, args.nsamples)?;
+    let windows = text.windows(run.model(), args.nsamples)?;
     windows
         .measured
         .tell_if_fewer_than(args.nsamples, run.progress);
@@ -64,8 +52,7 @@ fn measure_on<B: Backend>(
     let mut measurement = Measurement {
         args,
         target,
-        run,
-        backend,
+        run: &run,
         windows: &windows,
         settings: settings(args, target, sequences),
         profile: Profile::default(),
@@ -92,11 +79,10 @@ fn measure_on<B: Backend>(
 }
 
 /// A checkpoint's experiments under way.
-struct Measurement<'a, B> {
+struct Measurement<'a> {
     args: &'a CompareArgs,
     target: &'a Target,
     run: &'a Run,
-    backend: &'a B,
     windows: &'a Windows,
     settings: Value,
     profile: Profile,
@@ -104,22 +90,21 @@ struct Measurement<'a, B> {
     timings: Timings,
 }
 
-impl<B: Backend> Measurement<'_, B> {
+impl Measurement<'_> {
     fn experiments(&mut self) -> Result<()> {
         let thresholds = Thresholds::from(self.args.thresholds);
         let sequences = &self.windows.measured;
         let wanted = |experiment| self.args.experiments.contains(&experiment);
         let run = self.run;
-        let model = &run.checkpoint.model;
         if wanted(Experiment::Existence) {
-            let found = existence_validation::run(&self.subject(sequences), thresholds)?;
+            let found = existence_validation::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.existence = ExistenceProfile::of(&found.result);
             let document =
                 run.document(existence_validation::SCHEMA, &self.settings, &found.result)?;
             self.add("existence_validation.json", document, found.timings);
         }
         if wanted(Experiment::Tokens) {
-            let found = tokens_analysis::run(&self.subject(sequences), thresholds)?;
+            let found = tokens_analysis::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.tokens = Some((&found.result).into());
             let document = run.document(tokens_analysis::SCHEMA, &self.settings, &found.result)?;
             self.add("tokens_analysis.json", document, found.timings);
@@ -132,19 +117,19 @@ impl<B: Backend> Measurement<'_, B> {
             self.profile.perplexity = match &self.profile.interventions {
                 Some(found) => found.original,
                 None => {
-                    let found = compare::perplexity(&self.subject(sequences))?;
+                    let found = compare::perplexity(&run.session, &sequences.ids)?;
                     self.timings += found.timings;
                     found.result
                 }
             };
         }
         if wanted(Experiment::Attention) {
-            let found = attention_share::run(&self.subject(sequences), thresholds)?;
+            let found = attention_share::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.attention = Some(found.result);
             self.timings += found.timings;
         }
         if wanted(Experiment::Weights) {
-            let spread = tvr::std_by_layer(model, self.backend, run.progress)?;
+            let spread = tvr::std_by_layer(run.model(), run.session.weights(), run.progress)?;
             self.profile.weights = Some(WeightProfile::of(spread));
         }
         Ok(())
@@ -168,21 +153,14 @@ impl<B: Backend> Measurement<'_, B> {
             noise: Vec::new(),
             reference: false,
             seed: self.args.text.seed,
-            memory: Memory {
-                budget: run.device.memory_budget(self.args.memory_budget),
-                progress: run.progress,
-            },
         };
-        let spec = &run.checkpoint.model.spec;
         let tokens = corpus.context_length;
-        setup
-            .memory
-            .check(self.backend, spec, tokens, LEAST_VARIANTS)?;
+        run.session.check_memory(tokens, LEAST_VARIANTS)?;
         let evaluation = [EvaluationSet {
             name: SET.to_owned(),
             windows: self.windows.measured.ids.clone(),
         }];
-        let found = intervention_analysis::run(&self.subject(corpus), &evaluation, &setup)?;
+        let found = intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup)?;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
         let revision = self.target.revision.as_deref();
         let settings = interventions::settings(&setup, corpus, &evaluation, revision);
@@ -190,15 +168,6 @@ impl<B: Backend> Measurement<'_, B> {
         let document = interventions::document(run, &settings, &found.result, published.as_ref())?;
         self.add("intervention_analysis.json", document, found.timings);
         Ok(())
-    }
-
-    fn subject<'a>(&'a self, sequences: &'a Sequences) -> Subject<'a, B> {
-        Subject {
-            backend: self.backend,
-            model: &self.run.checkpoint.model,
-            sequences: &sequences.ids,
-            progress: self.run.progress,
-        }
     }
 
     fn add(&mut self, name: &'static str, document: Value, timings: Timings) {

@@ -15,8 +15,6 @@ use std::collections::BTreeSet;
 use self::sets::SetArg;
 use super::{
     args::{Compat, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    budget::Bytes,
-    device::on_device,
     existence_validation::significant,
     figures,
     run::Run,
@@ -25,9 +23,8 @@ use super::{
 use crate::{
     error::Result,
     experiments::{
-        Subject,
         intervention_analysis::{
-            self, EvaluationSet, Impact, InterventionAnalysis, Memory, Setup, WrittenLayers,
+            self, EvaluationSet, Impact, InterventionAnalysis, Setup, WrittenLayers,
         },
         published,
     },
@@ -70,10 +67,6 @@ pub(super) struct InterventionArgs {
     /// depends on the order of the corpus. The JSON holds both.
     #[arg(long, value_enum, default_value_t = Compat::None)]
     compat: Compat,
-    /// Memory for the residual streams and one layer, such as 8GB; more text than fits runs in parts,
-    /// each of which reads the model again. Default: four fifths of what is available.
-    #[arg(long, value_name = "SIZE")]
-    memory_budget: Option<Bytes>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -112,17 +105,13 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         &args.output,
         args.text.seed,
     )?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     args.layers.check(&model.spec)?;
     let wanted = sets::wanted(&args.eval, run.built_in_model())?;
-    let memory = Memory {
-        budget: run.device.memory_budget(args.memory_budget),
-        progress: run.progress,
-    };
     // Before gigabytes of text are read. How many means there will be is not known yet.
     let context_length = sequences::context_length(&args.text, model)?;
     let variants = 2 + args.set_to.len() + args.noise.len();
-    on_device!(&run.device, backend => memory.check(backend, &model.spec, context_length, variants))?;
+    run.session.check_memory(context_length, variants)?;
     let corpus = sequences::load(
         &args.text,
         model,
@@ -147,18 +136,13 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         noise: args.noise.clone(),
         reference: args.compat == Compat::Reference,
         seed: args.text.seed,
-        memory,
     };
-    let finding = on_device!(&run.device, backend => intervention_analysis::run(
-        &Subject {
-            backend,
-            model,
-            sequences: &corpus.ids,
-            progress: run.progress,
-        },
+    let finding = intervention_analysis::run(
+        &run.session,
+        &corpus.ids,
         &evaluation,
         &setup,
-    ))?;
+    )?;
     let settings = settings(&setup, &corpus, &evaluation, args.model.revision.as_deref());
     let folder = run.folder(&settings)?;
     let result = &finding.result;

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::{
     args::{Compat, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    device::on_device,
     figures,
     run::Run,
     sequences,
@@ -17,7 +16,6 @@ use super::{
 use crate::{
     error::Result,
     experiments::{
-        Subject,
         tokens_analysis::{self, DIMENSIONS_SCHEMA, TokensAnalysis, massive_dimensions},
     },
     report::{
@@ -48,7 +46,7 @@ pub(super) struct TokensArgs {
 
 pub(super) fn run(args: &TokensArgs) -> Result<()> {
     let run = Run::open("tokens-analysis", &args.model, &args.output, args.text.seed)?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let sequences = sequences::load(
         &args.text,
         model,
@@ -57,15 +55,11 @@ pub(super) fn run(args: &TokensArgs) -> Result<()> {
         run.progress,
     )?;
     let loaded = run.elapsed();
-    let finding = on_device!(&run.device, backend => tokens_analysis::run(
-        &Subject {
-            backend,
-            model,
-            sequences: &sequences.ids,
-            progress: run.progress,
-        },
+    let finding = tokens_analysis::run(
+        &run.session,
+        &sequences.ids,
         args.thresholds.into(),
-    ))?;
+    )?;
     let settings = json!({
         "context_length": sequences.context_length,
         "add_bos_token": sequences.add_bos_token,
