@@ -4,7 +4,7 @@
 
 // One block a multiprocessor is enough: asked for no number, the compiler spills at width 192 to fit two.
 #define DEFINE_FORWARD(type, name, width, value_width, ...)                  \
-    KERNEL __launch_bounds__(ForwardPlan<type, width>::WARPS * 32, 1)        \
+    KERNEL_BOUNDED(ForwardPlan<type, width>::WARPS * 32, 1)        \
         attention_##width##_##name(const __grid_constant__ AttentionArguments args) { \
         attend<type, width, value_width>(args);                              \
     }                                                                        \

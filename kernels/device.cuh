@@ -2,6 +2,7 @@
 // for the emulator (emulator/cpp/cuda_on_cpu.h), so they write
 //
 //   KERNEL name(...)            instead of  extern "C" __global__ void name(...)
+//   KERNEL_BOUNDED(n) name(...) instead of  the same with __launch_bounds__(n)
 //   REGISTER(name)              after a kernel, so that the emulator finds it
 //   SHARED(float, sums, [32])   instead of  __shared__ float sums[32]
 //   SHARED_DYNAMIC(float, row)  instead of  extern __shared__ float row[]
@@ -20,6 +21,7 @@
 #include <stdint.h>
 
 #define KERNEL extern "C" __global__ void
+#define KERNEL_BOUNDED(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 #define REGISTER(kernel)
 #define SHARED(type, name, dims) __shared__ __align__(16) type name dims
 #define SHARED_DYNAMIC(type, name)                                          \

@@ -168,7 +168,7 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
 }
 
 #define DEFINE_TEAM(In, in, Out, to, Team, team)                                             \
-    KERNEL __launch_bounds__(Team::THREADS, 1) norm_##team##_##in##_##to(                    \
+    KERNEL_BOUNDED(Team::THREADS, 1) norm_##team##_##in##_##to(                    \
         In* x, const In* added, Out* out, const float* weight, const float* bias,            \
         const float* alpha, unsigned long long groups, int width, int parts, int alphas,     \
         int kind, float epsilon) {                                                           \

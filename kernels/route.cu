@@ -106,7 +106,7 @@ __device__ __forceinline__ void route(const T* logits, const float* correction, 
 }
 
 #define DEFINE(T, suffix)                                                                       \
-    KERNEL __launch_bounds__(ROUTE_WARPS * 32)                                                               \
+    KERNEL_BOUNDED(ROUTE_WARPS * 32)                                                               \
         route_##suffix(const T* logits, const float* correction, unsigned* chosen,              \
                        float* factors, int rows, int experts, int score, int k, int groups,     \
                        int kept, int best, int renormalise, float scale) {                      \

@@ -132,7 +132,7 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
 }
 
 #define DEFINE(T, suffix)                                                                        \
-    KERNEL __launch_bounds__(STATISTICS_THREADS) statistics_read_##suffix(                                     \
+    KERNEL_BOUNDED(STATISTICS_THREADS) statistics_read_##suffix(                                     \
         const T* x, const unsigned long long* starts, const unsigned* counts, const Key* below,  \
         unsigned* histogram, Key* top, double* sums, uint2* list, unsigned* counters,            \
         int bins_log2, int k, unsigned list_above, int capacity) {                               \

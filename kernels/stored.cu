@@ -134,7 +134,7 @@ __device__ __forceinline__ double float64(unsigned long long bits) {
 }
 
 #define DEFINE(T, suffix)                                                                   \
-    KERNEL __launch_bounds__(MOMENTS_THREADS)                                                           \
+    KERNEL_BOUNDED(MOMENTS_THREADS)                                                           \
         moments_##suffix(const T* x, double* out, unsigned long long count) {           \
         moments(x, out, count);                                                             \
     }                                                                                       \

@@ -23,7 +23,7 @@ struct LogSumExp {
     }
 };
 
-KERNEL __launch_bounds__(TOKEN_NLL_THREADS) token_nll(const float* logits, const int* targets, float* state,
+KERNEL_BOUNDED(TOKEN_NLL_THREADS) token_nll(const float* logits, const int* targets, float* state,
                                         int rows, int columns, int first, float scale, float cap) {
     SHARED(LogSumExp, parts, [TOKEN_NLL_THREADS / 32]);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;

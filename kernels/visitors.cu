@@ -13,7 +13,7 @@
 #include "reduce.cuh"
 #include "rows.cuh"
 
-KERNEL __launch_bounds__(VISITORS_THREADS)
+KERNEL_BOUNDED(VISITORS_THREADS)
 route_visitors(const unsigned* chosen, const float* factors, unsigned* visitors, float* weights,
                 unsigned* counts, int count, int k) {
     SHARED(unsigned, sums, [32]);

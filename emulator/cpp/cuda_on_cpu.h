@@ -22,7 +22,6 @@
 #define __host__
 #define __constant__ static const
 #define __forceinline__ inline __attribute__((always_inline))
-#define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define __restrict__ __restrict
 #define __grid_constant__
@@ -39,11 +38,18 @@ using std::isnan;
 
 // ---- device.cuh's macros
 
-#define KERNEL static void
+// A kernel's bounds are kept under a number, which REGISTER, the next to count, finds again.
+#define KERNEL KERNEL_BOUNDED(0)
+#define KERNEL_BOUNDED(...)                                                           \
+    template <>                                                                       \
+    struct dialect::Bounds<__COUNTER__> {                                             \
+        static constexpr unsigned MOST_THREADS = dialect::first(__VA_ARGS__);         \
+    };                                                                                \
+    static void
 #define REGISTER(kernel)                                                              \
     static ::emulator::Registration emulator_registration_##kernel(                   \
         #kernel, __FILE__, EMULATOR_CHECKED, dialect::Entry<kernel>::call,            \
-        dialect::Entry<kernel>::signature());
+        dialect::Entry<kernel>::signature(), dialect::Bounds<__COUNTER__ - 1>::MOST_THREADS);
 #define SHARED(type, name, dims)       \
     using name##_shared_t = type dims; \
     name##_shared_t& name =            \
@@ -61,6 +67,12 @@ using std::isnan;
 
 namespace {
 namespace dialect {
+
+template <int number>
+struct Bounds;
+
+// __launch_bounds__ may have two numbers; the second does not matter here.
+constexpr unsigned first(unsigned threads, unsigned = 0) { return threads; }
 
 // Each SHARED expands to a lambda of its own, whose type tells the variables apart.
 template <class T, class Tag>

@@ -23,6 +23,10 @@ pub trait Tensors {
     fn micro_batch_rows(&self, width: usize) -> usize;
     /// Waits until everything asked for so far is done.
     fn synchronise(&self) -> Result<()>;
+    /// Whether weights come beside the computation, so that those of the next layer should be asked
+    /// for before this one computes.
+    fn loads_ahead(&self) -> bool;
+
     /// Puts `rows x columns` values on the device, as a residual stream.
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Self::Tensor>;
     /// Copies a tensor to the host.

@@ -96,7 +96,8 @@ impl Session {
                 Self::on(model, Cpu::new(), Place::cpu(), budget, free, progress)
             }
             Device::Cuda(driver) => {
-                let cuda = Cuda::sharing(driver.clone(), precision).keeping_weights();
+                let cuda = Cuda::sharing(driver.clone(), precision);
+                cuda.keep_weights(cuda.memory_bytes() / 5 * 3);
                 let free = Some(cuda.activation_bytes());
                 Self::on(model, cuda, device.place(), budget, free, progress)
             }

@@ -106,6 +106,10 @@ impl Tensors for Plain {
         self.cpu.synchronise()
     }
 
+    fn loads_ahead(&self) -> bool {
+        false
+    }
+
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor> {
         let exact = self.cpu.upload(rows, columns, values)?;
         self.round(exact, self.precision.residual())

@@ -6,7 +6,7 @@ use massact::{
     Result,
     backend::{
         Precision,
-        cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product},
+        cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product, Source},
     },
     model::dtype::DType,
     progress::Progress,
@@ -80,6 +80,14 @@ struct Faulty {
 }
 
 impl Device for Faulty {
+    type Copying = <Emulator as Device>::Copying;
+
+    fn start_write(&self, to: Address, source: Source) -> Result<Self::Copying> {
+        self.card.start_write(to, source)
+    }
+    fn await_copy(&self, copying: Self::Copying) -> Result<()> {
+        self.card.await_copy(copying)
+    }
     fn limits(&self) -> Limits {
         self.card.limits()
     }

@@ -58,6 +58,11 @@ impl Tensors for Cpu {
         Ok(())
     }
 
+    fn loads_ahead(&self) -> bool {
+        // Float32 copies of two layers would take twice the memory; the files' pages are read ahead.
+        false
+    }
+
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor> {
         debug_assert_eq!(values.len(), rows * columns);
         Ok(Tensor {

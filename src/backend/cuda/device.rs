@@ -1,10 +1,11 @@
 //! What the CUDA backend needs of a device. Two things offer it: a card through NVIDIA's driver,
 //! and the emulator of the tests, which runs the same kernels on the CPU.
 //!
-//! Everything happens in the order of the calls, and nothing but [`Device::read`] waits for it.
+//! Everything happens in the order of the calls, and nothing but [`Device::read`] waits for it. Only
+//! copies that [`Device::start_write`] starts happen beside the rest, until [`Device::await_copy`].
 #![forbid(unsafe_code)]
 
-use std::{ffi::c_void, fmt::Debug, marker::PhantomData};
+use std::{ffi::c_void, fmt::Debug, fs::File, io, marker::PhantomData, sync::Arc};
 
 use crate::{error::Result, model::dtype::DType};
 
@@ -173,8 +174,67 @@ pub struct Product {
     pub bias: Option<Address>,
 }
 
+/// Where bytes come from that are copied beside the other work.
+#[derive(Debug)]
+pub enum Source {
+    /// Memory.
+    Bytes(Vec<u8>),
+    /// A part of a file.
+    File {
+        /// Open.
+        file: Arc<File>,
+        /// Where the part begins.
+        start: u64,
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+impl Source {
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Those from `offset` on.
+    pub fn read(&self, offset: usize, out: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => {
+                out.copy_from_slice(&bytes[offset..offset + out.len()]);
+                Ok(())
+            }
+            Self::File { file, start, .. } => read_at(file, start + offset as u64, out),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, start: u64, out: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, start)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut start: u64, mut out: &mut [u8]) -> io::Result<()> {
+    while !out.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, out, start)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                start += read as u64;
+                out = &mut out[read..];
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A device with memory, kernels and a matrix product.
 pub trait Device: Debug {
+    /// A copy that happens beside the other work.
+    type Copying: Debug;
+
     /// What it has.
     fn limits(&self) -> Limits;
 
@@ -185,6 +245,11 @@ pub trait Device: Debug {
 
     /// Copies from the host; `bytes` may be reused at once.
     fn write(&self, to: Address, bytes: &[u8]) -> Result<()>;
+    /// Starts copying beside what is called from now on, and after what was called before. Until
+    /// [`Device::await_copy`] nobody may use the memory, and it may not be given back.
+    fn start_write(&self, to: Address, source: Source) -> Result<Self::Copying>;
+    /// What is called from now on happens after the copy.
+    fn await_copy(&self, copying: Self::Copying) -> Result<()>;
     /// Waits for everything called so far and copies to the host.
     fn read(&self, from: Address, bytes: &mut [u8]) -> Result<()>;
     /// Copies within the device, between places that do not overlap.

@@ -22,7 +22,7 @@ mod stored;
 mod tensors;
 mod vocabulary;
 
-pub use device::{Address, Argument, Device, Launch, Limits, Operand, Product};
+pub use device::{Address, Argument, Device, Launch, Limits, Operand, Product, Source};
 pub use experts::Visitors;
 pub use magnitudes::Pending;
 pub use memory::Buffer;
@@ -63,11 +63,17 @@ impl<D: Device> Cuda<D> {
         }
     }
 
-    /// Keeps weights on the device, up to three fifths of its memory. The checkpoint must outlive
-    /// this backend, which knows a weight by its place in memory.
+    /// Keeps up to so many bytes of weights on the device from now on, for the next walk through the
+    /// model. They make room where memory runs out. The checkpoint must outlive this backend, which
+    /// knows a weight by its place in memory.
+    pub fn keep_weights(&self, bytes: usize) {
+        self.resident.keep(bytes);
+    }
+
+    /// With [`Cuda::keep_weights`].
     #[must_use]
-    pub fn keeping_weights(mut self) -> Self {
-        self.resident = Resident::new(self.device.limits().memory_bytes / 5 * 3);
+    pub fn keeping_weights(self, bytes: usize) -> Self {
+        self.keep_weights(bytes);
         self
     }
 
@@ -76,9 +82,14 @@ impl<D: Device> Cuda<D> {
         &self.device
     }
 
+    /// The device's memory that was free when it was opened.
+    pub fn memory_bytes(&self) -> usize {
+        self.device.limits().memory_bytes
+    }
+
     /// Memory that weights which stay on the device leave free for all else.
     pub fn activation_bytes(&self) -> u64 {
-        (self.device.limits().memory_bytes - self.resident.most()) as u64
+        self.memory_bytes().saturating_sub(self.resident.most()) as u64
     }
 
     /// With another most of vocabulary entries at a time.

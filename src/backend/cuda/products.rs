@@ -1,16 +1,19 @@
-//! Weight matrices on the device, and products with them.
+//! Weight matrices on the device, and products with them (cuBLASLt on a card).
+//!
+//! A weight comes beside the computation: [`Products::matrix`] only asks for it, and the first product
+//! with it waits.
 #![forbid(unsafe_code)]
 
-use std::{borrow::Cow, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use super::{
     Cuda, Tensor,
-    device::{Address, Device, Operand, Product},
+    device::{Address, Device, Operand, Product, Source},
     memory::Buffer,
 };
 use crate::{
     backend::{Products, Target},
-    error::Result,
+    error::{Error, Result},
     model::{
         dtype::DType,
         weights::{MatrixView, WeightMatrix},
@@ -24,16 +27,47 @@ pub struct Matrix<D: Device> {
     in_features: usize,
     /// Stored as `[in, out]`.
     transposed: bool,
+    /// The arithmetic's.
     dtype: DType,
-    buffer: Rc<Buffer<D>>,
+    values: Rc<Values<D>>,
 }
 
 // Not derived: a device need not be copied for its buffers to be shared.
 impl<D: Device> Clone for Matrix<D> {
     fn clone(&self) -> Self {
         Self {
-            buffer: Rc::clone(&self.buffer),
+            values: Rc::clone(&self.values),
             ..*self
+        }
+    }
+}
+
+/// The values, or their copy that is under way.
+#[derive(Debug)]
+struct Values<D: Device> {
+    device: Rc<D>,
+    stored: DType,
+    state: RefCell<State<D>>,
+}
+
+#[derive(Debug)]
+enum State<D: Device> {
+    /// On their way, in the type that they are stored in.
+    Coming(Buffer<D>, D::Copying),
+    /// There, in that type.
+    Stored(Buffer<D>),
+    /// There, in the arithmetic's.
+    Ready(Buffer<D>),
+    /// Their copy failed.
+    Lost,
+}
+
+impl<D: Device> Drop for Values<D> {
+    fn drop(&mut self) {
+        // The memory may be given back only once the copy is done.
+        if let State::Coming(buffer, copying) = self.state.replace(State::Lost) {
+            let _ = self.device.await_copy(copying);
+            drop(buffer);
         }
     }
 }
@@ -41,18 +75,55 @@ impl<D: Device> Clone for Matrix<D> {
 impl<D: Device> Matrix<D> {
     /// Device memory that it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.buffer.bytes()
+        self.count() * self.dtype.size()
     }
 
-    fn operand(&self) -> Operand {
-        Operand {
-            address: self.buffer.address(),
-            dtype: self.dtype,
-            stride: if self.transposed {
-                self.out_features
-            } else {
-                self.in_features
-            },
+    /// Whether anybody but the list of those that stay has it.
+    pub(super) fn is_in_use(&self) -> bool {
+        Rc::strong_count(&self.values) > 1
+    }
+
+    fn count(&self) -> usize {
+        self.out_features * self.in_features
+    }
+
+    /// Waits for the values, in the arithmetic's type.
+    fn ready(&self, cuda: &Cuda<D>) -> Result<Operand> {
+        let mut state = self.values.state.borrow_mut();
+        loop {
+            *state = match std::mem::replace(&mut *state, State::Lost) {
+                State::Coming(buffer, copying) => {
+                    cuda.device.await_copy(copying)?;
+                    State::Stored(buffer)
+                }
+                State::Stored(buffer) if self.values.stored == self.dtype => State::Ready(buffer),
+                State::Stored(buffer) => {
+                    let (from, to) = (self.values.stored, self.dtype);
+                    match cuda.converted(&buffer, self.count(), from, to) {
+                        Ok(converted) => State::Ready(converted),
+                        Err(error) => {
+                            *state = State::Stored(buffer);
+                            return Err(error);
+                        }
+                    }
+                }
+                State::Ready(buffer) => {
+                    let operand = Operand {
+                        address: buffer.address(),
+                        dtype: self.dtype,
+                        stride: if self.transposed {
+                            self.out_features
+                        } else {
+                            self.in_features
+                        },
+                    };
+                    *state = State::Ready(buffer);
+                    return Ok(operand);
+                }
+                State::Lost => {
+                    return Err(Error::new("a weight on the device", "its copy failed earlier"));
+                }
+            };
         }
     }
 }
@@ -61,7 +132,7 @@ impl<D: Device> Products for Cuda<D> {
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<D>> {
         match weight {
             WeightMatrix::Stored(view) => self.resident_matrix(view),
-            WeightMatrix::Assembled(copy) => self.upload_matrix(copy.view()),
+            WeightMatrix::Assembled(copy) => self.bring(copy.view()),
         }
     }
 
@@ -87,18 +158,21 @@ impl<D: Device> Products for Cuda<D> {
 }
 
 impl<D: Device> Cuda<D> {
-    /// Copies a weight to the device in the arithmetic's type.
-    pub(super) fn upload_matrix(&self, view: MatrixView<'_>) -> Result<Matrix<D>> {
-        let (transposed, bytes) = packed(view);
-        let stored = self.stored(&bytes)?;
-        let count = view.out_features * view.in_features;
-        let dtype = self.precision.arithmetic();
+    /// Starts copying a weight to the device.
+    pub(super) fn bring(&self, view: MatrixView<'_>) -> Result<Matrix<D>> {
+        let (transposed, source) = packed(view);
+        let buffer = self.buffer(source.bytes())?;
+        let copying = self.device.start_write(buffer.address(), source)?;
         Ok(Matrix {
             out_features: view.out_features,
             in_features: view.in_features,
             transposed,
-            dtype,
-            buffer: Rc::new(self.cast(stored, count, view.elements.dtype, dtype)?),
+            dtype: self.precision.arithmetic(),
+            values: Rc::new(Values {
+                device: Rc::clone(&self.device),
+                stored: view.elements.dtype,
+                state: RefCell::new(State::Coming(buffer, copying)),
+            }),
         })
     }
 
@@ -120,7 +194,7 @@ impl<D: Device> Cuda<D> {
                 n: weight.out_features,
                 k: weight.in_features,
                 left: x.operand(),
-                right: weight.operand(),
+                right: weight.ready(self)?,
                 right_transposed: weight.transposed,
                 out: result.operand(),
                 bias,
@@ -130,8 +204,8 @@ impl<D: Device> Cuda<D> {
     }
 }
 
-/// The elements without gaps, and whether they are `[in, out]`.
-fn packed<'w>(view: MatrixView<'w>) -> (bool, Cow<'w, [u8]>) {
+/// The elements without gaps, and whether they are `[in, out]`. What has none is read from its file.
+fn packed(view: MatrixView<'_>) -> (bool, Source) {
     let size = view.elements.dtype.size();
     let transposed = view.in_stride != 1 && view.out_stride == 1;
     let (lines, length, line_stride, stride) = if transposed {
@@ -146,7 +220,19 @@ fn packed<'w>(view: MatrixView<'w>) -> (bool, Cow<'w, [u8]>) {
     };
     let bytes = view.elements.bytes;
     if stride == 1 && line_stride == length {
-        return (transposed, Cow::Borrowed(&bytes[..lines * length * size]));
+        let bytes = &bytes[..lines * length * size];
+        let source = match view.file {
+            Some(file) => {
+                let (file, start) = file.place_of(bytes);
+                Source::File {
+                    file: Arc::clone(file),
+                    start,
+                    bytes: bytes.len(),
+                }
+            }
+            None => Source::Bytes(bytes.to_vec()),
+        };
+        return (transposed, source);
     }
     let mut packed = Vec::with_capacity(lines * length * size);
     for line in 0..lines {
@@ -159,5 +245,5 @@ fn packed<'w>(view: MatrixView<'w>) -> (bool, Cow<'w, [u8]>) {
             }
         }
     }
-    (transposed, Cow::Owned(packed))
+    (transposed, Source::Bytes(packed))
 }

@@ -78,6 +78,10 @@ impl<D: Device> Tensors for Cuda<D> {
         self.device.read(Address::NULL, &mut [])
     }
 
+    fn loads_ahead(&self) -> bool {
+        true
+    }
+
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor<D>> {
         let stored = self.list(&values)?;
         let dtype = self.precision.residual();
@@ -124,9 +128,14 @@ impl<D: Device> Tensors for Cuda<D> {
 }
 
 impl<D: Device> Cuda<D> {
-    /// Reserves memory, with arbitrary contents.
+    /// Reserves memory, with arbitrary contents. Weights that stayed make room for it.
     pub(super) fn buffer(&self, bytes: usize) -> Result<Buffer<D>> {
-        Buffer::new(&self.device, bytes)
+        loop {
+            match Buffer::new(&self.device, bytes) {
+                Err(error) if error.is_out_of_memory() && self.resident.evict(bytes) => {}
+                reserved => return reserved,
+            }
+        }
     }
 
     /// Reserves memory for these bytes and copies them there.

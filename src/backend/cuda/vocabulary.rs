@@ -70,10 +70,19 @@ impl<D: Device> Vocabulary for Cuda<D> {
             .collect::<Result<_>>()?;
         let codes = self.list(&codes)?;
         let state = self.list(&vec![0f32; 3 * x.rows])?;
+        let bring = |first: usize| {
+            let last = (first + piece).min(vocabulary);
+            self.resident_matrix(head.weight.outputs(first, last))
+        };
+        let mut coming = Some(bring(0)?);
         for first in (0..vocabulary).step_by(piece) {
             interrupt::check()?;
             let last = (first + piece).min(vocabulary);
-            let weight = self.resident_matrix(head.weight.outputs(first, last))?;
+            let Some(weight) = coming.take() else { break };
+            if last < vocabulary {
+                // While this piece computes.
+                coming = Some(bring(last)?);
+            }
             let bias = head
                 .bias
                 .as_ref()

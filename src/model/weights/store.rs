@@ -16,7 +16,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-use super::{checksum::Checksums, storage::Storage, view::Elements};
+use super::{checksum::Checksums, storage::{MappedFile, Storage}, view::Elements};
 use crate::{
     error::{Error, Result},
     model::dtype::DType,
@@ -366,6 +366,12 @@ impl WeightStore {
                 .storage
                 .prefetch(entry.range.clone());
         }
+    }
+
+    /// The file that a tensor is mapped from.
+    pub fn file_of(&self, name: &str) -> Option<&MappedFile> {
+        let entry = self.entries.get(name)?;
+        self.shards[entry.shard].storage.file()
     }
 
     /// Drops these tensors from the resident set; reading them again is still correct.
