@@ -15,7 +15,10 @@ pub trait Elementwise: Tensors {
         gate: &mut Self::Tensor,
         up: &Self::Tensor,
         activation: Activation,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        self.activate(gate, activation)?;
+        self.multiply(gate, up)
+    }
     /// `x *= other`, elementwise; both are for the same target, as in [`Elementwise::add`].
     fn multiply(&self, x: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;
     /// `x += other`, elementwise.

@@ -1,7 +1,7 @@
 //! Norms of rows and of parts of rows.
 #![forbid(unsafe_code)]
 
-use super::{Target, Tensors};
+use super::{Elementwise, Target};
 use crate::{error::Result, model::spec::NormKind};
 
 /// Learned vectors of a norm, on the device.
@@ -23,7 +23,7 @@ pub struct NormWeights<V> {
 }
 
 /// RMSNorm, LayerNorm and DyT.
-pub trait Norms: Tensors {
+pub trait Norms: Elementwise {
     /// Normalises each row, in groups of `norm.width` values.
     fn norm(
         &self,
@@ -38,5 +38,8 @@ pub trait Norms: Tensors {
         x: &mut Self::Tensor,
         other: &Self::Tensor,
         norm: &NormWeights<Self::Vector>,
-    ) -> Result<Self::Tensor>;
+    ) -> Result<Self::Tensor> {
+        self.add(x, other)?;
+        self.norm(x, norm, Target::Part)
+    }
 }

@@ -220,11 +220,12 @@ fn difference(got: &[f32], wanted: &[f32], scale: f64, allowed: f64) -> Differen
         } else {
             (x - y).abs() / y.abs().max(scale)
         };
-        // Not-a-number is wrong, whatever follows it.
-        if !found.largest.is_nan() && !(error <= found.largest) {
+        // Not-a-number is no small error, and it stays, whatever follows it.
+        let (smaller, right) = (error <= found.largest, error <= allowed);
+        if !smaller && !found.largest.is_nan() {
             found.largest = error;
         }
-        if !(error <= allowed) && found.first_wrong.is_none() {
+        if !right && found.first_wrong.is_none() {
             found.first_wrong = Some(Wrong {
                 index,
                 of: count,

@@ -163,26 +163,11 @@ impl Norms for Plain {
         let exact = self.cpu.norm(&x.values, norm, target)?;
         self.round(exact, self.target(target))
     }
-
-    fn add_norm(
-        &self,
-        x: &mut Tensor,
-        other: &Tensor,
-        norm: &NormWeights<Vec<f32>>,
-    ) -> Result<Tensor> {
-        self.add(x, other)?;
-        self.norm(x, norm, Target::Part)
-    }
 }
 
 impl Elementwise for Plain {
     fn activate(&self, x: &mut Tensor, activation: Activation) -> Result<()> {
         self.change(x, |x| self.cpu.activate(x, activation))
-    }
-
-    fn gate(&self, gate: &mut Tensor, up: &Tensor, activation: Activation) -> Result<()> {
-        self.activate(gate, activation)?;
-        self.multiply(gate, up)
     }
 
     fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {

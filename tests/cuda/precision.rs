@@ -5,7 +5,7 @@ use std::path::Path;
 use massact::{
     Result,
     backend::{
-        Backend, Elementwise, NormWeights, Norms, Precision, Products, RowOperations, Statistics,
+        Backend, Elementwise, NormWeights, Precision, Products, RowOperations, Statistics,
         StatisticsRequest, Target, Tensors, cpu::Cpu,
     },
     engine::{self, Discard, Plan, Site},

@@ -120,9 +120,10 @@ fn serve(current: &Current, jobs: &mpsc::Receiver<Job>) {
 
 fn copy(stream: &Stream, ring: &mut Ring<Stream>, job: &Job) -> Done {
     stream.wait_for(&job.after)?;
+    let source = &job.source;
     let mut fill = |start: usize, out: &mut [u8]| {
-        pinned::on_all_cores(out, |offset, out| job.source.read(start + offset, out))
+        pinned::on_all_cores(out, |offset, out| source.read(start + offset, out))
     };
-    ring.write(stream, job.to.0, job.source.bytes(), &mut fill)?;
+    ring.write(stream, job.to.0, source.bytes(), &mut fill)?;
     Ok(stream.event()?)
 }

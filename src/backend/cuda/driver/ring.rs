@@ -122,8 +122,14 @@ mod tests {
     struct Late {
         target: RefCell<Vec<u8>>,
         started: Cell<usize>,
-        waiting: RefCell<VecDeque<(Rc<RefCell<Vec<u8>>>, Range<usize>, usize)>>,
+        waiting: RefCell<VecDeque<Copy>>,
         waits: Cell<usize>,
+    }
+
+    struct Copy {
+        memory: Rc<RefCell<Vec<u8>>>,
+        part: Range<usize>,
+        to: usize,
     }
 
     struct Piece {
@@ -137,7 +143,7 @@ mod tests {
         fn finish(&self, until: usize) {
             let mut waiting = self.waiting.borrow_mut();
             while self.started.get() - waiting.len() < until {
-                let (memory, part, to) = waiting.pop_front().expect("started");
+                let Copy { memory, part, to } = waiting.pop_front().expect("started");
                 let target = &mut self.target.borrow_mut()[to..to + part.len()];
                 target.copy_from_slice(&memory.borrow()[part]);
             }
@@ -162,8 +168,11 @@ mod tests {
 
         fn copy(&self, piece: &Piece, part: Range<usize>, to: u64) -> Result<(), Infallible> {
             piece.memory.borrow_mut()[part.clone()].copy_from_slice(&piece.fresh[part.clone()]);
-            let copy = (Rc::clone(&piece.memory), part, to as usize);
-            self.waiting.borrow_mut().push_back(copy);
+            self.waiting.borrow_mut().push_back(Copy {
+                memory: Rc::clone(&piece.memory),
+                part,
+                to: to as usize,
+            });
             self.started.set(self.started.get() + 1);
             Ok(())
         }
