@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::{experiments::Thresholds, model::dtype::DType};
 
@@ -22,7 +21,7 @@ pub(super) struct ModelArgs {
 }
 
 /// Where a run computes, and in which type.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
 pub(super) struct DeviceArgs {
     /// Type of the arithmetic. Default: on a card the checkpoint's own; the CPU computes in float32.
     #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
@@ -37,18 +36,6 @@ pub(super) struct DeviceArgs {
     /// Float32 products in TF32 on a card: faster, with 10 bits of mantissa instead of 23.
     #[arg(long)]
     pub(super) tf32: bool,
-}
-
-impl DeviceArgs {
-    /// As asked for: what it comes to depends on the machine.
-    pub(super) fn settings(&self) -> Value {
-        json!({
-            "device": self.device,
-            "dtype": self.dtype,
-            "residual_dtype": self.residual_dtype,
-            "tf32": self.tf32,
-        })
-    }
 }
 
 /// Which checkpoint, for work on its files.
@@ -85,7 +72,7 @@ impl DTypeArg {
 }
 
 /// Which text, and how it is cut.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
 pub(super) struct TextArgs {
     /// redpajama, wikitext, c4, pg19, builtin, `owner/name` on the hub, or a local .txt,
     /// .jsonl[.gz|.zst] or .parquet. Default: redpajama; for the demo, builtin.
@@ -120,7 +107,7 @@ pub(super) struct OutputArgs {
 }
 
 /// What counts as massive.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Args, Serialize)]
 pub(super) struct ThresholdArgs {
     /// A massive activation is above this...
     #[arg(long, value_name = "X", default_value_t = 100.0, value_parser = threshold)]
@@ -137,16 +124,6 @@ impl From<ThresholdArgs> for Thresholds {
             rel: args.rel_threshold,
         }
     }
-}
-
-/// Whose summary of several sequences is reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Compat {
-    /// The definition's, which does not depend on the order of the sequences.
-    None,
-    /// The published program's, which does.
-    Reference,
 }
 
 pub(super) fn threshold(text: &str) -> Result<f64, String> {

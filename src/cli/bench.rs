@@ -8,7 +8,6 @@ use super::{
     budget::{available, budget},
     checkpoint,
     device::{self, Device, on_device},
-    existence_validation::significant,
 };
 use crate::{
     backend::Backend,
@@ -18,6 +17,7 @@ use crate::{
     model::Model,
     progress::Progress,
     report::{
+        number::significant,
         run::{Build, Host},
         table::{Align, Row, Table},
     },

@@ -2,20 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::{ModelArgs, OutputArgs, SourceArgs},
+    args::{ModelArgs, OutputArgs, SourceArgs, TextArgs},
     checkpoint::{self, Checkpoint},
     device::{self, Device, Opened},
-    sequences::Sequences,
+    sequences::{self, Sequences},
 };
 use crate::{
     backend::cuda::driver::Options,
     data::Provenance,
     engine,
-    error::{Error, Result},
+    error::Result,
+    experiments::Finding,
+    present::{Artifacts, Block, Context},
     progress::Progress,
     report::{
         RunFolder, RunRecord, folder,
@@ -25,12 +26,33 @@ use crate::{
     },
 };
 
+/// The texts that went through the model.
+#[derive(Debug, Default)]
+pub(super) struct Texts<'a> {
+    pub(super) corpus: Option<&'a Provenance>,
+    pub(super) evaluation: &'a [Provenance],
+    /// Tokens of all sequences.
+    pub(super) tokens: u64,
+}
+
+impl<'a> From<&'a Sequences> for Texts<'a> {
+    fn from(sequences: &'a Sequences) -> Self {
+        Self {
+            corpus: sequences.provenance.as_ref(),
+            tokens: sequences.ids.iter().map(|ids| ids.len() as u64).sum(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A run between its start and its run.json.
 pub(super) struct Run {
     command: &'static str,
     pub(super) device: Device,
     pub(super) checkpoint: Checkpoint,
     pub(super) progress: Progress,
+    /// The type of the arithmetic.
+    arithmetic: String,
     started: Instant,
     started_at: String,
     output: OutputArgs,
@@ -71,18 +93,22 @@ impl Run {
         Ok((device, checkpoint))
     }
 
-    /// As [`Run::open`], for work on stored tensors that draws nothing at random.
+    /// As [`Run::open`], for work on stored tensors, in float64, that draws nothing at random.
     pub(super) fn open_files(
         command: &'static str,
         source: &SourceArgs,
         device: &str,
         output: &OutputArgs,
     ) -> Result<Self> {
-        Self::start(command, output, 0, |progress| {
+        let run = Self::start(command, output, 0, |progress| {
             let opened = device::open_named(device, Options::default(), progress)?;
             let (name, revision) = (&source.pretrained, &source.revision);
             let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
             Ok((opened.for_files(), checkpoint))
+        })?;
+        Ok(Self {
+            arithmetic: "float64".to_owned(),
+            ..run
         })
     }
 
@@ -98,6 +124,7 @@ impl Run {
         let (device, checkpoint) = open(progress)?;
         Ok(Self {
             command,
+            arithmetic: device.arithmetic(),
             device,
             checkpoint,
             progress,
@@ -113,12 +140,6 @@ impl Run {
         self.checkpoint.record.source == "built-in"
     }
 
-    /// Last part of the model's name, as folders and titles show it.
-    pub(super) fn model_name(&self) -> String {
-        let name = self.checkpoint.record.name.trim_end_matches('/');
-        name.rsplit('/').next().unwrap_or(name).to_owned()
-    }
-
     /// Time since the start.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
@@ -129,7 +150,7 @@ impl Run {
         let mut settings = settings.clone();
         if let (Device::Cuda(_), Value::Object(settings)) = (&self.device, &mut settings) {
             // Other numbers than the CPU's, so another folder.
-            settings.insert("arithmetic".into(), json!(self.device.arithmetic()));
+            settings.insert("arithmetic".into(), json!(self.arithmetic));
         }
         RunFolder::create(
             &self.output.save_dir,
@@ -139,125 +160,77 @@ impl Run {
         )
     }
 
-    /// The experiment's JSON: schema and settings first, then the result's own fields.
-    pub(super) fn document(
-        &self,
-        schema: &str,
-        settings: &Value,
-        result: &impl Serialize,
-    ) -> Result<Value> {
-        let mut document = json!({ "schema": schema, "model": self.checkpoint.record.name });
-        let result = serde_json::to_value(result)
-            .map_err(|error| Error::new("result", format!("not valid JSON: {error}")))?;
-        for part in [settings, &result] {
-            if let (Value::Object(all), Value::Object(part)) = (&mut document, part) {
-                all.extend(part.clone());
-            }
+    /// What the experiment's result does not know.
+    pub(super) fn context<'a>(&'a self, settings: &'a Value) -> Context<'a> {
+        let place = self.device.card().unwrap_or_else(|| "the CPU".to_owned());
+        Context {
+            model: &self.checkpoint.record,
+            computed_in: format!("{} on {place}", self.arithmetic),
+            settings,
         }
-        Ok(document)
     }
 
-    /// Writes run.json.
-    pub(super) fn finish(
-        &self,
-        folder: &RunFolder,
-        settings: Value,
-        sequences: &Sequences,
-        loaded: Duration,
-        timings: engine::Timings,
-    ) -> Result<()> {
-        self.finish_with(folder, settings, sequences, &[], loaded, timings)
+    /// Up to `nsamples` windows from the start of the text that the arguments name.
+    pub(super) fn windows(&self, args: &TextArgs, nsamples: usize) -> Result<Sequences> {
+        sequences::load(
+            args,
+            &self.checkpoint.model,
+            self.built_in_model(),
+            nsamples,
+            self.progress,
+        )
     }
 
-    /// Writes run.json of a run that read more texts than the sequences'.
-    pub(super) fn finish_with(
+    /// Everything behind the loaded texts: the experiment, its artifacts, run.json, and what is
+    /// printed.
+    pub(super) fn conduct<R>(
         &self,
-        folder: &RunFolder,
-        settings: Value,
-        sequences: &Sequences,
-        more: &[Provenance],
-        loaded: Duration,
-        timings: engine::Timings,
+        texts: Texts<'_>,
+        settings: &Value,
+        experiment: impl FnOnce() -> Result<Finding<R>>,
+        present: impl FnOnce(R, &Context<'_>) -> Result<Artifacts>,
     ) -> Result<()> {
-        let record = self.record_with(settings, sequences, more, loaded, timings)?;
-        folder.write_json("run.json", &record).map(drop)
+        let loaded = self.elapsed();
+        let Finding { result, timings } = experiment()?;
+        let artifacts = present(result, &self.context(settings))?;
+        let folder = self.folder(settings)?;
+        artifacts.write(&folder)?;
+        let record = self.record(settings.clone(), texts, loaded, timings)?;
+        folder.write_json("run.json", &record)?;
+        show(&artifacts, &self.output, &folder, self.progress)
     }
 
     /// What run.json says.
     pub(super) fn record(
         &self,
-        settings: Value,
-        sequences: &Sequences,
-        loaded: Duration,
-        timings: engine::Timings,
-    ) -> Result<RunRecord> {
-        self.record_with(settings, sequences, &[], loaded, timings)
-    }
-
-    fn record_with(
-        &self,
-        settings: Value,
-        sequences: &Sequences,
-        more: &[Provenance],
+        mut settings: Value,
+        texts: Texts<'_>,
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<RunRecord> {
         let mut inputs = self.checkpoint.inputs()?;
-        for source in sequences.provenance.iter().chain(more) {
+        for source in texts.corpus.into_iter().chain(texts.evaluation) {
             inputs.extend(source.files.iter().map(|file| InputRecord {
                 path: file.path.clone(),
                 bytes: file.bytes,
                 blake3: file.blake3.clone(),
             }));
         }
-        let tokens = sequences.ids.iter().map(|ids| ids.len() as u64).sum();
         let timings = Timings {
             load_seconds: loaded.as_secs_f64(),
             forward_seconds: timings.forward.as_secs_f64(),
             statistics_seconds: timings.statistics.as_secs_f64(),
             total_seconds: self.elapsed().as_secs_f64(),
         };
-        let mut settings = settings;
         if let Value::Object(settings) = &mut settings {
-            if let Some(source) = &sequences.provenance {
+            if let Some(source) = texts.corpus {
                 settings.insert("text".into(), json!(source));
             }
-            if !more.is_empty() {
-                settings.insert("evaluation_texts".into(), json!(more));
+            if !texts.evaluation.is_empty() {
+                settings.insert("evaluation_texts".into(), json!(texts.evaluation));
             }
         }
-        let arithmetic = self.device.arithmetic();
-        Ok(self.record_of(settings, inputs, tokens, timings, arithmetic))
-    }
-
-    /// Writes run.json of work that runs no tokens and computes in float64.
-    pub(super) fn finish_files(
-        &self,
-        folder: &RunFolder,
-        settings: Value,
-        loaded: Duration,
-        statistics: Duration,
-    ) -> Result<()> {
-        let timings = Timings {
-            load_seconds: loaded.as_secs_f64(),
-            forward_seconds: 0.0,
-            statistics_seconds: statistics.as_secs_f64(),
-            total_seconds: self.elapsed().as_secs_f64(),
-        };
-        let inputs = self.checkpoint.inputs()?;
-        let record = self.record_of(settings, inputs, 0, timings, "float64".to_owned());
-        folder.write_json("run.json", &record).map(drop)
-    }
-
-    fn record_of(
-        &self,
-        settings: Value,
-        inputs: Vec<InputRecord>,
-        tokens: u64,
-        timings: Timings,
-        compute_dtype: String,
-    ) -> RunRecord {
-        RunRecord {
+        Ok(RunRecord {
             schema: RUN_SCHEMA.to_owned(),
             massact: Build::new(
                 option_env!("MASSACT_GIT_COMMIT"),
@@ -270,32 +243,36 @@ impl Run {
             model: self.checkpoint.record.clone(),
             device: self.device.name(),
             card: self.device.card(),
-            compute_dtype,
+            compute_dtype: self.arithmetic.clone(),
             inputs,
-            tokens_per_second: timings.tokens_per_second(tokens),
+            tokens_per_second: timings.tokens_per_second(texts.tokens),
             timings,
-            tokens,
+            tokens: texts.tokens,
             peak_memory_bytes: peak_memory(),
             memory_at_end: memory_parts(),
             started_at: self.started_at.clone(),
             host: Host::current(),
-        }
+        })
     }
+}
 
-    /// Prints the document with `--json`, else runs `table`, then says where the files are.
-    pub(super) fn present(
-        &self,
-        folder: &RunFolder,
-        document: &Value,
-        table: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
-        if self.output.json {
-            super::print_json(document)?;
-        } else {
-            table()?;
+/// Prints the document with `--json`, else the tables, then says where the files are.
+pub(super) fn show(
+    artifacts: &Artifacts,
+    output: &OutputArgs,
+    folder: &RunFolder,
+    progress: Progress,
+) -> Result<()> {
+    if output.json {
+        super::print_json(&artifacts.document)?;
+    } else {
+        for block in &artifacts.terminal {
+            match block {
+                Block::Table(table) => table.print()?,
+                Block::Line(text) => super::print_line(text)?,
+            }
         }
-        self.progress
-            .notice(&format!("results in {}", folder.path().display()));
-        Ok(())
     }
+    progress.notice(&format!("results in {}", folder.path().display()));
+    Ok(())
 }

@@ -7,7 +7,6 @@ use clap::Args;
 use super::{
     args::DTypeArg,
     device::{self, Wanted},
-    existence_validation::significant,
 };
 use crate::{
     backend::{
@@ -20,7 +19,10 @@ use crate::{
     error::{Error, Result},
     model::dtype::DType,
     progress::Progress,
-    report::table::{Align, Row, Table},
+    report::{
+        number::significant,
+        table::{Align, Row, Table},
+    },
     selftest::{self, Check, Extent, Report},
 };
 

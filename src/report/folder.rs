@@ -65,10 +65,7 @@ impl RunFolder {
 
     /// Writes `value` as indented JSON with a final line break.
     pub fn write_json(&self, relative_name: &str, value: &impl Serialize) -> Result<PathBuf> {
-        let mut bytes = serde_json::to_vec_pretty(value)
-            .map_err(|error| Error::new(relative_name, format!("not valid JSON: {error}")))?;
-        bytes.push(b'\n');
-        self.write(relative_name, bytes)
+        self.write(relative_name, json_bytes(relative_name, value)?)
     }
 
     /// A streaming writer for large files; nothing is visible before its `commit`.
@@ -96,6 +93,14 @@ impl RunFolder {
         }
         Ok(path)
     }
+}
+
+/// `value` as the file `name` holds it: indented JSON with a final line break.
+pub fn json_bytes(name: &str, value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::new(name, format!("not valid JSON: {error}")))?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 /// Fails early, before any model is loaded, if `save_dir` cannot take files. Leaves nothing behind:

@@ -7,6 +7,7 @@ pub mod atomic;
 pub mod csv;
 pub mod folder;
 pub mod html;
+pub mod number;
 pub mod plot;
 pub mod run;
 pub mod table;

@@ -1,15 +1,16 @@
 //! The chosen experiments on one checkpoint.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     super::{
         device::{Opened, on_device},
-        intervention_analysis as interventions,
         run::Run,
         sequences::Sequences,
+        settings::{self, CorpusSettings, InterventionSettings, TextSettings},
     },
-    CompareArgs, Experiment, Measured, model_args,
+    CompareArgs, Experiment, model_args,
     targets::Target,
     text::{CommonText, Windows},
 };
@@ -24,6 +25,7 @@ use crate::{
         intervention_analysis::{self, EvaluationSet, Memory, Setup, WrittenLayers},
         published, tokens_analysis,
     },
+    present::{Compat, compare::Measured, intervention_analysis::document},
     tvr::{self, Arithmetic},
 };
 
@@ -67,7 +69,7 @@ fn measure_on<B: Backend + Arithmetic>(
         run,
         backend,
         windows: &windows,
-        settings: settings(args, target, sequences),
+        settings: settings::value(&corpus_settings(args, target, sequences))?,
         profile: Profile::default(),
         documents: Vec::new(),
         timings: Timings::default(),
@@ -86,7 +88,7 @@ fn measure_on<B: Backend + Arithmetic>(
         nsamples: sequences.ids.len(),
         tokens: tokens_hash(&sequences.ids),
         profile,
-        record: run.record(settings, sequences, loaded, timings)?,
+        record: run.record(settings, sequences.into(), loaded, timings)?,
         documents,
     })
 }
@@ -114,14 +116,13 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
         if wanted(Experiment::Existence) {
             let found = existence_validation::run(&self.subject(sequences), thresholds)?;
             self.profile.existence = ExistenceProfile::of(&found.result);
-            let document =
-                run.document(existence_validation::SCHEMA, &self.settings, &found.result)?;
+            let document = self.document(existence_validation::SCHEMA, &found.result)?;
             self.add("existence_validation.json", document, found.timings);
         }
         if wanted(Experiment::Tokens) {
             let found = tokens_analysis::run(&self.subject(sequences), thresholds)?;
             self.profile.tokens = Some((&found.result).into());
-            let document = run.document(tokens_analysis::SCHEMA, &self.settings, &found.result)?;
+            let document = self.document(tokens_analysis::SCHEMA, &found.result)?;
             self.add("tokens_analysis.json", document, found.timings);
         }
         // A window of one token predicts nothing.
@@ -184,10 +185,18 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
         }];
         let found = intervention_analysis::run(&self.subject(corpus), &evaluation, &setup)?;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
-        let revision = self.target.revision.as_deref();
-        let settings = interventions::settings(&setup, corpus, &evaluation, revision);
+        let settings = settings::value(&InterventionSettings {
+            corpus: corpus_settings(self.args, self.target, corpus),
+            calibration_nsamples: setup.calibration_nsamples,
+            layers: setup.layers,
+            set_to: setup.constants,
+            noise: setup.noise,
+            compat: Compat::None,
+            evaluation_sets: evaluation.iter().map(Into::into).collect(),
+        })?;
         let published = published::find(&run.checkpoint.record.name, corpus.add_bos_token);
-        let document = interventions::document(run, &settings, &found.result, published.as_ref())?;
+        let context = run.context(&settings);
+        let document = document(&found.result, published.as_ref(), &context)?;
         self.add("intervention_analysis.json", document, found.timings);
         Ok(())
     }
@@ -201,6 +210,10 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
         }
     }
 
+    fn document(&self, schema: &str, result: &impl Serialize) -> Result<Value> {
+        self.run.context(&self.settings).document(schema, result)
+    }
+
     fn add(&mut self, name: &'static str, document: Value, timings: Timings) {
         self.documents.push((name, document));
         self.timings += timings;
@@ -208,17 +221,12 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
 }
 
 /// What the checkpoint's own files say was asked for.
-fn settings(args: &CompareArgs, target: &Target, sequences: &Sequences) -> Value {
-    json!({
-        "context_length": sequences.context_length,
-        "add_bos_token": sequences.add_bos_token,
-        "nsamples": sequences.ids.len(),
-        "abs_threshold": args.thresholds.abs_threshold,
-        "rel_threshold": args.thresholds.rel_threshold,
-        "seed": args.text.seed,
-        "dataset": sequences.provenance.as_ref().map(|source| source.name.clone()),
-        "revision": target.revision,
-    })
+fn corpus_settings(args: &CompareArgs, target: &Target, sequences: &Sequences) -> CorpusSettings {
+    CorpusSettings {
+        text: TextSettings::of(sequences, args.text.seed, target.revision.as_deref()),
+        nsamples: sequences.ids.len(),
+        thresholds: args.thresholds,
+    }
 }
 
 fn tokens_hash(sequences: &[Vec<u32>]) -> String {

@@ -1,28 +1,27 @@
 //! `massact compare`
 
 mod measure;
-mod output;
 mod targets;
 mod text;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
     args::{DeviceArgs, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
     budget::Bytes,
     device,
+    run::show,
+    settings,
 };
 use crate::{
     error::{Error, Kind, Result},
-    experiments::compare::Profile,
+    present::compare::{self, Entry},
     progress::Progress,
     report::{
-        RunFolder, RunRecord,
+        RunFolder,
         folder::{check_writable, model_folder_name},
-        run::ModelRecord,
     },
 };
 
@@ -78,26 +77,30 @@ enum Experiment {
     Weights,
 }
 
-/// One checkpoint's part.
-struct Entry {
-    label: String,
-    /// As given, without label and revision.
-    name: String,
-    revision: Option<String>,
-    /// Folder of its own files, within the comparison's.
-    place: String,
-    outcome: Result<Measured>,
+#[derive(Serialize)]
+pub(super) struct Settings<'a> {
+    checkpoints: &'a [String],
+    experiments: &'a [Experiment],
+    #[serde(flatten)]
+    text: &'a TextArgs,
+    nsamples: usize,
+    #[serde(flatten)]
+    thresholds: ThresholdArgs,
+    device: &'a DeviceArgs,
 }
 
-struct Measured {
-    model: ModelRecord,
-    nsamples: usize,
-    /// Identifies the token ids that were run.
-    tokens: String,
-    profile: Profile,
-    record: RunRecord,
-    /// JSON files of the experiments.
-    documents: Vec<(&'static str, Value)>,
+impl CompareArgs {
+    /// With the text arguments that suit every checkpoint.
+    pub(super) fn settings<'a>(&'a self, text: &'a TextArgs) -> Settings<'a> {
+        Settings {
+            checkpoints: &self.checkpoints,
+            experiments: &self.experiments,
+            text,
+            nsamples: self.nsamples,
+            thresholds: self.thresholds,
+            device: &self.device,
+        }
+    }
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<()> {
@@ -112,19 +115,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
         return Err(first.clone());
     }
     let text = CommonText::load(text, progress)?;
-    let settings = json!({
-        "checkpoints": args.checkpoints,
-        "experiments": args.experiments,
-        "context_length": text.args.context_length,
-        "add_bos_token": text.args.add_bos_token,
-        "nsamples": args.nsamples,
-        "abs_threshold": args.thresholds.abs_threshold,
-        "rel_threshold": args.thresholds.rel_threshold,
-        "seed": text.args.seed,
-        "dataset": text.args.dataset,
-        "text_file": text.args.text_file,
-        "device": args.device.settings(),
-    });
+    let settings = settings::value(&args.settings(&text.args))?;
     let mut entries = Vec::with_capacity(targets.len());
     for (index, (target, found)) in targets.into_iter().zip(openable).enumerate() {
         let outcome = found.and_then(|()| measure(args, &opened, &target, &text));
@@ -152,30 +143,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     for (label, error) in failed {
         progress.notice(&format!("{label}: {error}"));
     }
-    let same_tokens = same_tokens(&entries);
-    if !same_tokens {
-        progress.notice(
-            "the checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not",
-        );
+    let artifacts = compare::artifacts(&entries, &settings)?;
+    if !compare::same_tokens(&entries) {
+        progress.notice(compare::OTHER_TOKENS);
     }
     let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &settings)?;
-    for entry in &entries {
-        if let Ok(measured) = &entry.outcome {
-            let place = &entry.place;
-            folder.write_json(&format!("{place}/run.json"), &measured.record)?;
-            for (name, document) in &measured.documents {
-                folder.write_json(&format!("{place}/{name}"), document)?;
-            }
-        }
-    }
-    let document = output::document(&settings, &entries, same_tokens)?;
-    output::write(&folder, &settings, &entries, same_tokens, &document)?;
-    if args.output.json {
-        super::print_json(&document)?;
-    } else {
-        output::table(&entries).print()?;
-    }
-    progress.notice(&format!("results in {}", folder.path().display()));
+    artifacts.write(&folder)?;
+    show(&artifacts, &args.output, &folder, progress)?;
     failures(&entries)
 }
 
@@ -216,14 +190,6 @@ fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
         revision: target.revision.clone(),
         device: args.device.clone(),
     }
-}
-
-fn same_tokens(entries: &[Entry]) -> bool {
-    let mut tokens = entries
-        .iter()
-        .filter_map(|entry| entry.outcome.as_ref().ok());
-    let first = tokens.next().map(|measured| &measured.tokens);
-    tokens.all(|measured| Some(&measured.tokens) == first)
 }
 
 /// An error if any checkpoint failed, after the others have been reported.

@@ -1,4 +1,4 @@
-//! The result as a table and as a picture.
+//! The result as tables.
 
 use crate::{
     experiments::{
@@ -6,12 +6,10 @@ use crate::{
         published::PublishedRun,
     },
     report::{
-        plot::{Band, Interval, IntervalChart, IntervalGroup, palette},
+        number::significant,
         table::{Align, Row, Table},
     },
 };
-
-use super::super::existence_validation::significant;
 
 /// One row an intervention and evaluation set.
 pub(super) fn perplexities(
@@ -101,66 +99,6 @@ pub(super) fn means(result: &InterventionAnalysis) -> Table {
         ]));
     }
     table
-}
-
-/// Ratios of every intervention, a row an evaluation set.
-pub(super) fn chart(model: &str, result: &InterventionAnalysis) -> IntervalChart {
-    let changed = result.interventions.iter();
-    let changed = changed.filter(|intervention| result.ratios.contains_key(*intervention));
-    let groups = changed.map(|intervention| {
-        let sets = result.evaluation.iter();
-        let row = |name: &String| (name.clone(), result.ratios[intervention][name]);
-        let rows = sets.map(|set| row(&set.name)).collect();
-        (intervention.clone(), rows)
-    });
-    ratio_chart(model, groups.collect())
-}
-
-/// Ratios of perplexity with their intervals, in named groups of named rows, and the classes of
-/// impact behind them.
-pub(in crate::cli) fn ratio_chart(
-    title: &str,
-    groups: Vec<(String, Vec<(String, Ratio)>)>,
-) -> IntervalChart {
-    let colors = [
-        palette::BLUE,
-        palette::VERMILION,
-        palette::GREEN,
-        palette::PURPLE,
-        palette::SKY,
-    ];
-    let rows = |rows: Vec<(String, Ratio)>| {
-        let rows = rows.into_iter().zip(colors.iter().cycle());
-        rows.map(|((label, ratio), color)| Interval {
-            label,
-            value: ratio.ratio.unwrap_or(f64::INFINITY),
-            ends: ratio.low.zip(ratio.high),
-            color,
-        })
-        .collect()
-    };
-    let band = |label: &str, from, to| Band {
-        label: label.to_owned(),
-        from,
-        to,
-    };
-    IntervalChart {
-        title: title.to_owned(),
-        x_label: "Perplexity over the original's, with 95 % interval".to_owned(),
-        groups: groups
-            .into_iter()
-            .map(|(label, members)| IntervalGroup {
-                label,
-                rows: rows(members),
-            })
-            .collect(),
-        reference: 1.0,
-        bands: vec![
-            band("no impact", None, Some(Impact::MEDIUM_FROM)),
-            band("medium", Some(Impact::MEDIUM_FROM), Some(Impact::HIGH_FROM)),
-            band("high", Some(Impact::HIGH_FROM), None),
-        ],
-    }
 }
 
 fn interval(ratio: &Ratio) -> String {

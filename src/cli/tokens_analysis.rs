@@ -1,0 +1,78 @@
+//! `massact tokens-analysis`
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    device::on_device,
+    run::Run,
+    sequences::Sequences,
+    settings::{self, CorpusSettings, TextSettings},
+};
+use crate::{
+    error::Result,
+    experiments::{Subject, tokens_analysis},
+    present::{self, Compat},
+};
+
+/// On which tokens and in which dimensions are the massive activations?
+#[derive(Debug, Args)]
+pub(super) struct TokensArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    text: TextArgs,
+    /// Sequences to look at.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = positive)]
+    nsamples: usize,
+    #[command(flatten)]
+    thresholds: ThresholdArgs,
+    /// Whose dimensions and magnitudes to report: `reference` follows the published program, whose
+    /// summary depends on the order of the sequences. The JSON holds both.
+    #[arg(long, value_enum, default_value_t = Compat::None)]
+    compat: Compat,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Serialize)]
+pub(super) struct Settings {
+    #[serde(flatten)]
+    corpus: CorpusSettings,
+    compat: Compat,
+}
+
+impl TokensArgs {
+    pub(super) fn settings(&self, sequences: &Sequences) -> Settings {
+        Settings {
+            corpus: CorpusSettings {
+                text: TextSettings::of(sequences, self.text.seed, self.model.revision.as_deref()),
+                nsamples: self.nsamples,
+                thresholds: self.thresholds,
+            },
+            compat: self.compat,
+        }
+    }
+}
+
+pub(super) fn run(args: &TokensArgs) -> Result<()> {
+    let run = Run::open("tokens-analysis", &args.model, &args.output, args.text.seed)?;
+    let sequences = run.windows(&args.text, args.nsamples)?;
+    run.conduct(
+        (&sequences).into(),
+        &settings::value(&args.settings(&sequences))?,
+        || {
+            on_device!(&run.device, backend => tokens_analysis::run(
+                &Subject {
+                    backend,
+                    model: &run.checkpoint.model,
+                    sequences: &sequences.ids,
+                    progress: run.progress,
+                },
+                args.thresholds.into(),
+            ))
+        },
+        |result, context| present::tokens_analysis::artifacts(&result, args.compat, context),
+    )
+}
