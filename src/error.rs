@@ -15,6 +15,8 @@ pub enum Kind {
     Failed,
     /// The command line or its combination of arguments is wrong (exit code 2).
     Usage,
+    /// A device has no memory left for it (exit code 1); the same work in smaller parts may fit.
+    OutOfMemory,
     /// Ctrl-C or SIGTERM (exit code 3); nothing partial is left behind.
     Interrupted,
 }
@@ -41,6 +43,14 @@ impl Error {
     pub fn usage(subject: impl fmt::Display, reason: impl fmt::Display) -> Self {
         Self {
             kind: Kind::Usage,
+            ..Self::new(subject, reason)
+        }
+    }
+
+    /// A device has no memory left for `subject`.
+    pub fn out_of_memory(subject: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::OutOfMemory,
             ..Self::new(subject, reason)
         }
     }
@@ -73,10 +83,15 @@ impl Error {
         self.kind
     }
 
+    /// Whether the same work in smaller parts may fit.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.kind == Kind::OutOfMemory
+    }
+
     /// 1 failed, 2 usage, 3 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Failed => 1,
+            Kind::Failed | Kind::OutOfMemory => 1,
             Kind::Usage => 2,
             Kind::Interrupted => 3,
         }

@@ -150,7 +150,7 @@ fn input_checksums_agree() {
     std::fs::write(&path, b"abc").unwrap();
     let file = InputRecord::of_file(&path).unwrap();
     let bytes = InputRecord::of_bytes("x", b"abc");
-    assert_eq!((file.bytes, file.blake3), (3, bytes.blake3));
+    assert_eq!((file.bytes, file.checksum), (3, bytes.checksum));
     let error = InputRecord::of_file(&folder.path().join("none")).unwrap_err();
     assert!(error.to_string().contains("none"));
 }

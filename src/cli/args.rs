@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::{experiments::Thresholds, model::dtype::DType};
+use super::bytes::Bytes;
+use crate::{engine::Types, experiments::Thresholds, model::dtype::DType};
 
 /// Which checkpoint, and where it runs.
 #[derive(Debug, Clone, Args)]
@@ -36,6 +37,27 @@ pub(super) struct DeviceArgs {
     /// Float32 products in TF32 on a card: faster, with 10 bits of mantissa instead of 23.
     #[arg(long)]
     pub(super) tf32: bool,
+    /// Memory for the residual streams and one layer, such as 8GB; more sequences than fit run in
+    /// parts, each of which reads the model again. Default: four fifths of what is free.
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip)]
+    pub(super) memory_budget: Option<Bytes>,
+}
+
+impl DeviceArgs {
+    /// The types that are asked for.
+    pub(super) fn types(&self) -> Types {
+        Types {
+            arithmetic: self.dtype.stated(),
+            residual: self.residual_dtype.stated(),
+            tf32: self.tf32,
+        }
+    }
+
+    /// The memory that is asked for, in bytes.
+    pub(super) fn budget(&self) -> Option<u64> {
+        self.memory_budget.map(|bytes| bytes.0)
+    }
 }
 
 /// Which checkpoint, for work on its files.

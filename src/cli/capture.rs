@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, TokenIds, positive, token_ids},
-    device::on_device,
     run::Run,
     sequences::{self, Sequences},
     settings::{self, ids_hash},
@@ -16,7 +15,7 @@ use crate::{
     backend::{AttentionCapture, StatisticsRequest},
     engine::{Plan, Site},
     error::Result,
-    experiments::{Subject, capture},
+    experiments::{capture},
     present::{self, FileRecorder},
 };
 
@@ -172,7 +171,7 @@ pub(super) struct Settings<'a> {
 pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let plan = args.plan()?;
     let run = Run::open("capture", &args.model, &args.output, args.seed)?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let text = args.text();
     let sequences = if !args.token_ids.is_empty() {
         sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
@@ -185,16 +184,10 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let experiment = || {
         let folder = run.folder(&settings)?;
         let mut recorder = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
-        let finding = on_device!(&run.device, backend => capture::run(
-            &Subject {
-                backend,
-                model,
-                sequences: &sequences.ids,
-                progress: run.progress,
-            },
+        let finding = capture::run(&run.session, &sequences.ids,
             &plan,
             &mut recorder,
-        ))?;
+        )?;
         recorder.commit()?;
         Ok(finding)
     };

@@ -7,12 +7,11 @@ use crate::{
     hub::Hub,
     model::{Model, demo},
     progress::Progress,
-    report::run::{InputRecord, ModelRecord},
+    report::run::{Checksum, InputRecord, ModelRecord},
 };
 
-/// An opened checkpoint and its record.
+/// What a model was opened from.
 pub(super) struct Checkpoint {
-    pub(super) model: Model,
     pub(super) record: ModelRecord,
     /// Its folder; none for the demo.
     folder: Option<PathBuf>,
@@ -32,7 +31,7 @@ pub(super) fn find(
     name: Option<&str>,
     revision: Option<&str>,
     progress: Progress,
-) -> Result<Checkpoint> {
+) -> Result<(Model, Checkpoint)> {
     let Some(name) = name else {
         return built_in(demo::NAME);
     };
@@ -59,13 +58,13 @@ pub(super) fn find(
     )
 }
 
-fn built_in(name: &str) -> Result<Checkpoint> {
+fn built_in(name: &str) -> Result<(Model, Checkpoint)> {
     let model = demo::open(name)?;
-    Ok(Checkpoint {
+    let checkpoint = Checkpoint {
         record: record(&model, name, "built-in".to_owned(), None, None)?,
-        model,
         folder: None,
-    })
+    };
+    Ok((model, checkpoint))
 }
 
 fn folder(
@@ -74,13 +73,13 @@ fn folder(
     source: String,
     revision: Option<String>,
     commit: Option<String>,
-) -> Result<Checkpoint> {
+) -> Result<(Model, Checkpoint)> {
     let model = Model::open(&path)?;
-    Ok(Checkpoint {
+    let checkpoint = Checkpoint {
         record: record(&model, name, source, revision, commit)?,
-        model,
         folder: Some(path),
-    })
+    };
+    Ok((model, checkpoint))
 }
 
 fn record(
@@ -109,7 +108,7 @@ impl Checkpoint {
     }
 
     /// Checksums of everything the result depends on.
-    pub(super) fn inputs(&self) -> Result<Vec<InputRecord>> {
+    pub(super) fn inputs(&self, model: &Model) -> Result<Vec<InputRecord>> {
         let mut inputs = Vec::new();
         if let Some(folder) = &self.folder {
             for name in DESCRIPTIONS {
@@ -119,10 +118,21 @@ impl Checkpoint {
                 }
             }
         }
-        for shard in self.model.weights.shards() {
-            inputs.push(match shard.path() {
-                Some(path) => InputRecord::of_file(path)?,
-                None => InputRecord::of_bytes(shard.name(), shard.bytes()),
+        let shards = model.weights.shards();
+        let known: Option<Vec<String>> = shards.iter().map(|shard| shard.blob_sha256()).collect();
+        let checksums = match known {
+            Some(known) => known.into_iter().map(Checksum::Sha256).collect(),
+            None => {
+                let found = model.weights.checksums()?.into_iter();
+                found.map(Checksum::from).collect::<Vec<_>>()
+            }
+        };
+        for (shard, checksum) in shards.iter().zip(checksums) {
+            let path = shard.path().map(|path| path.display().to_string());
+            inputs.push(InputRecord {
+                path: path.unwrap_or_else(|| shard.name().to_owned()),
+                bytes: shard.bytes().len() as u64,
+                checksum,
             });
         }
         Ok(inputs)

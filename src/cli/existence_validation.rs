@@ -4,14 +4,13 @@ use clap::Args;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    device::on_device,
     run::Run,
     sequences::Sequences,
     settings::{self, CorpusSettings, TextSettings},
 };
 use crate::{
     error::Result,
-    experiments::{Subject, existence_validation, published},
+    experiments::{existence_validation, published},
     present,
 };
 
@@ -53,15 +52,9 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
         || {
-            on_device!(&run.device, backend => existence_validation::run(
-                &Subject {
-                    backend,
-                    model: &run.checkpoint.model,
-                    sequences: &sequences.ids,
-                    progress: run.progress,
-                },
+            existence_validation::run(&run.session, &sequences.ids,
                 args.thresholds.into(),
-            ))
+            )
         },
         |result, context| {
             let published = published::find(&context.model.name, sequences.add_bos_token);

@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
-    device::on_device,
     run::Run,
     sentence::{SentenceArgs, SentenceSettings},
     sequences::Sequences,
@@ -14,7 +13,7 @@ use super::{
 use crate::{
     error::Result,
     experiments::{
-        Finding, Subject,
+        Finding,
         activation_figures::{self, Request},
     },
     present::figures::{self, Figure, Ridges},
@@ -70,7 +69,7 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
         &args.output,
         args.sentence.text.seed,
     )?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let sequences = args.sentence.load(&run)?;
     let which = args.which();
     run.conduct(
@@ -79,13 +78,7 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
         || {
             let (layers, width) = (model.spec.layers.len(), model.spec.hidden_size);
             let mut ridges = Ridges::new(layers, sequences.context_length, width);
-            let finding = on_device!(&run.device, backend => activation_figures::run(
-                &Subject {
-                    backend,
-                    model,
-                    sequences: &sequences.ids,
-                    progress: run.progress,
-                },
+            let finding = activation_figures::run(&run.session, &sequences.ids,
                 &Request {
                     abs_threshold: args.thresholds.abs_threshold as f32,
                     rel_threshold: args.thresholds.rel_threshold as f32,
@@ -93,7 +86,7 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
                     outputs: which.contains(&Figure::OutputFeatureTokenwise),
                 },
                 &mut ridges,
-            ))?;
+            )?;
             Ok(Finding {
                 result: (finding.result, ridges),
                 timings: finding.timings,

@@ -4,11 +4,10 @@
 
 mod args;
 mod bench;
-mod budget;
+mod bytes;
 mod capture;
 mod checkpoint;
 mod compare;
-mod device;
 mod devices;
 mod existence_validation;
 mod figures;

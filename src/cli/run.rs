@@ -7,21 +7,20 @@ use serde_json::{Value, json};
 use super::{
     args::{ModelArgs, OutputArgs, SourceArgs, TextArgs},
     checkpoint::{self, Checkpoint},
-    device::{self, Device, Opened},
     sequences::{self, Sequences},
 };
 use crate::{
-    backend::cuda::driver::Options,
     data::Provenance,
-    engine,
+    engine::{self, Device, Session, Types},
     error::Result,
     experiments::Finding,
+    model::Model,
     present::{Artifacts, Block, Context},
     progress::Progress,
     report::{
         RunFolder, RunRecord, folder,
         run::{
-            Build, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339, peak_memory,
+            Build, Checksum, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339, peak_memory,
         },
     },
 };
@@ -48,11 +47,12 @@ impl<'a> From<&'a Sequences> for Texts<'a> {
 /// A run between its start and its run.json.
 pub(super) struct Run {
     command: &'static str,
-    pub(super) device: Device,
+    pub(super) session: Session,
     pub(super) checkpoint: Checkpoint,
     pub(super) progress: Progress,
-    /// The type of the arithmetic.
+    /// The types of the arithmetic, and where: `float32`, `float32 on the CPU`.
     arithmetic: String,
+    computed_in: String,
     started: Instant,
     started_at: String,
     output: OutputArgs,
@@ -69,28 +69,32 @@ impl Run {
     ) -> Result<Self> {
         Self::start(command, output, seed, |progress| {
             // First the device: a model may be a download of hours.
-            let opened = device::open(&args.device, progress)?;
-            Self::load(args, &opened, progress)
+            let types = args.device.types();
+            let device = Device::open(&args.device.device, types, progress)?;
+            Self::load(args, &device, progress)
         })
     }
 
     /// As [`Run::open`], on a device that is open.
     pub(super) fn open_on(
-        opened: &Opened,
+        device: &Device,
         command: &'static str,
         args: &ModelArgs,
         output: &OutputArgs,
         seed: u64,
     ) -> Result<Self> {
-        let load = |progress| Self::load(args, opened, progress);
+        let load = |progress| Self::load(args, device, progress);
         Self::start(command, output, seed, load)
     }
 
-    fn load(args: &ModelArgs, opened: &Opened, progress: Progress) -> Result<(Device, Checkpoint)> {
+    fn load(args: &ModelArgs, device: &Device, progress: Progress) -> Result<(Session, Checkpoint)> {
         let (name, revision) = (&args.pretrained, &args.revision);
-        let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
-        let device = opened.for_model(&args.device, &checkpoint.model)?;
-        Ok((device, checkpoint))
+        let (model, checkpoint) =
+            checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+        model.weights.take_checksums();
+        let (types, budget) = (args.device.types(), args.device.budget());
+        let session = Session::open(model, device, types, budget, progress)?;
+        Ok((session, checkpoint))
     }
 
     /// As [`Run::open`], for work on stored tensors, in float64, that draws nothing at random.
@@ -101,13 +105,17 @@ impl Run {
         output: &OutputArgs,
     ) -> Result<Self> {
         let run = Self::start(command, output, 0, |progress| {
-            let opened = device::open_named(device, Options::default(), progress)?;
+            let types = Types::default();
+            let device = Device::open(device, types, progress)?;
             let (name, revision) = (&source.pretrained, &source.revision);
-            let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
-            Ok((opened.for_files(), checkpoint))
+            let (model, checkpoint) =
+                checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+            let session = Session::open(model, &device, types, None, progress)?;
+            Ok((session, checkpoint))
         })?;
         Ok(Self {
             arithmetic: "float64".to_owned(),
+            computed_in: format!("float64 on {}", run.session.place().name()),
             ..run
         })
     }
@@ -116,16 +124,17 @@ impl Run {
         command: &'static str,
         output: &OutputArgs,
         seed: u64,
-        open: impl FnOnce(Progress) -> Result<(Device, Checkpoint)>,
+        open: impl FnOnce(Progress) -> Result<(Session, Checkpoint)>,
     ) -> Result<Self> {
         let (started, started_at) = (Instant::now(), now_rfc3339());
         folder::check_writable(&output.save_dir)?;
         let progress = Progress::new(output.quiet);
-        let (device, checkpoint) = open(progress)?;
+        let (session, checkpoint) = open(progress)?;
         Ok(Self {
             command,
-            arithmetic: device.arithmetic(),
-            device,
+            arithmetic: session.arithmetic(),
+            computed_in: session.computed_in(),
+            session,
             checkpoint,
             progress,
             started,
@@ -133,6 +142,11 @@ impl Run {
             output: output.clone(),
             seed,
         })
+    }
+
+    /// The decoder.
+    pub(super) fn model(&self) -> &Model {
+        self.session.model()
     }
 
     /// Whether the model is part of the binary.
@@ -148,7 +162,8 @@ impl Run {
     /// Creates the folder for these settings.
     pub(super) fn folder(&self, settings: &Value) -> Result<RunFolder> {
         let mut settings = settings.clone();
-        if let (Device::Cuda(_), Value::Object(settings)) = (&self.device, &mut settings) {
+        let on_card = self.session.place().card.is_some();
+        if let (true, Value::Object(settings)) = (on_card, &mut settings) {
             // Other numbers than the CPU's, so another folder.
             settings.insert("arithmetic".into(), json!(self.arithmetic));
         }
@@ -162,10 +177,9 @@ impl Run {
 
     /// What the experiment's result does not know.
     pub(super) fn context<'a>(&'a self, settings: &'a Value) -> Context<'a> {
-        let place = self.device.card().unwrap_or_else(|| "the CPU".to_owned());
         Context {
             model: &self.checkpoint.record,
-            computed_in: format!("{} on {place}", self.arithmetic),
+            computed_in: self.computed_in.clone(),
             settings,
         }
     }
@@ -174,7 +188,7 @@ impl Run {
     pub(super) fn windows(&self, args: &TextArgs, nsamples: usize) -> Result<Sequences> {
         sequences::load(
             args,
-            &self.checkpoint.model,
+            self.model(),
             self.built_in_model(),
             nsamples,
             self.progress,
@@ -208,12 +222,12 @@ impl Run {
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<RunRecord> {
-        let mut inputs = self.checkpoint.inputs()?;
+        let mut inputs = self.checkpoint.inputs(self.model())?;
         for source in texts.corpus.into_iter().chain(texts.evaluation) {
             inputs.extend(source.files.iter().map(|file| InputRecord {
                 path: file.path.clone(),
                 bytes: file.bytes,
-                blake3: file.blake3.clone(),
+                checksum: Checksum::Blake3(file.blake3.clone()),
             }));
         }
         let timings = Timings {
@@ -241,8 +255,8 @@ impl Run {
             settings,
             seed: self.seed,
             model: self.checkpoint.record.clone(),
-            device: self.device.name(),
-            card: self.device.card(),
+            device: self.session.place().device.clone(),
+            card: self.session.place().card.clone(),
             compute_dtype: self.arithmetic.clone(),
             inputs,
             tokens_per_second: timings.tokens_per_second(texts.tokens),

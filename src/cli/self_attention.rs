@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
-    device::on_device,
     run::Run,
     sentence::{SentenceArgs, SentenceSettings},
     sequences::Sequences,
@@ -15,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     experiments::{
-        Finding, Subject,
+        Finding,
         self_attention::{self, HeadLayers, Request},
     },
     present::{
@@ -111,19 +110,12 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
         &args.output,
         args.sentence.text.seed,
     )?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let sequences = args.sentence.load(&run)?;
     let request = args.request();
     let settings = settings::value(&args.settings(&sequences))?;
     let experiment = || {
-        on_device!(&run.device, backend => {
-            let subject = Subject {
-                backend,
-                model,
-                sequences: &sequences.ids,
-                progress: run.progress,
-            };
-            self_attention::check(&subject, &request)?;
+            self_attention::check(&run.session, &sequences.ids, &request)?;
             check_heads(args, &run, sequences.context_length)?;
             let folder = run.folder(&settings)?;
             let plan = self_attention::plan(&request);
@@ -132,12 +124,11 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
                 files.take_parts(&folder, model, &sequences.ids)?;
             }
             let mut recorder = MapRecorder::new(files, args.show_logits);
-            let finding = self_attention::run(&subject, &request, &mut recorder)?;
+            let finding = self_attention::run(&run.session, &sequences.ids, &request, &mut recorder)?;
             Ok(Finding {
                 result: (finding.result, recorder.finish()?),
                 timings: finding.timings,
             })
-        })
     };
     run.conduct(
         (&sequences).into(),
@@ -149,7 +140,7 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
 
 /// Every head has a map of T x T; that of long sequences is refused before the work.
 fn check_heads(args: &SelfAttentionArgs, run: &Run, tokens: usize) -> Result<()> {
-    let layers = &run.checkpoint.model.spec.layers;
+    let layers = &run.model().spec.layers;
     let heads = layers.iter().map(|layer| layer.attention.heads).max();
     let bytes = 2 * 4 * heads.unwrap_or(0) * tokens * tokens;
     if args.heads.is_none() || bytes <= MOST_HEAD_BYTES {

@@ -6,16 +6,16 @@ use clap::Args;
 
 use super::{
     args::DTypeArg,
-    device::{self, Wanted},
 };
 use crate::{
     backend::{
         Precision,
         cuda::{
             Cuda,
-            driver::{Driver, Options, Requirements},
+            driver::{Driver, Options},
         },
     },
+    engine::Device,
     error::{Error, Result},
     model::dtype::DType,
     progress::Progress,
@@ -48,16 +48,10 @@ pub(super) struct SelftestArgs {
 }
 
 pub(super) fn run(args: &SelftestArgs) -> Result<()> {
-    let card = match device::wanted(&args.device)? {
-        Wanted::Auto => Requirements::look().first()?,
-        Wanted::Cuda(index) => Requirements::look().card(index)?,
-        Wanted::Cpu => {
-            return Err(
-                Error::usage("--device cpu", "the CPU is what a card is compared with")
-                    .remedy("use --device cuda; the tests compare the CPU with transformers"),
-            );
-        }
-    };
+    let card = Device::card(&args.device)?.ok_or_else(|| {
+        Error::usage("--device cpu", "the CPU is what a card is compared with")
+            .remedy("use --device cuda; the tests compare the CPU with transformers")
+    })?;
     let extent = if args.quick {
         Extent::Quick
     } else {

@@ -5,14 +5,13 @@ use serde::Serialize;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    device::on_device,
     run::Run,
     sequences::Sequences,
     settings::{self, CorpusSettings, TextSettings},
 };
 use crate::{
     error::Result,
-    experiments::{Subject, tokens_analysis},
+    experiments::{tokens_analysis},
     present::{self, Compat},
 };
 
@@ -63,15 +62,9 @@ pub(super) fn run(args: &TokensArgs) -> Result<()> {
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
         || {
-            on_device!(&run.device, backend => tokens_analysis::run(
-                &Subject {
-                    backend,
-                    model: &run.checkpoint.model,
-                    sequences: &sequences.ids,
-                    progress: run.progress,
-                },
+            tokens_analysis::run(&run.session, &sequences.ids,
                 args.thresholds.into(),
-            ))
+            )
         },
         |result, context| present::tokens_analysis::artifacts(&result, args.compat, context),
     )

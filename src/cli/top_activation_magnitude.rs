@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, positive},
-    device::on_device,
     run::Run,
     sequences::{self, Sequences},
     settings::{self, TextSettings},
@@ -13,7 +12,7 @@ use super::{
 use crate::{
     engine::Site,
     error::{Error, Result},
-    experiments::{Subject, top_activation_magnitude},
+    experiments::{top_activation_magnitude},
     present,
 };
 
@@ -82,7 +81,7 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
         &args.output,
         args.text.seed,
     )?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let sequences = match &args.sentence {
         Some(sentence) => sequences::of_text(&args.text, model, sentence)?,
         None => run.windows(&args.text, args.nsamples)?,
@@ -91,16 +90,10 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
         (&sequences).into(),
         &settings::value(&args.settings(site, &sequences))?,
         || {
-            on_device!(&run.device, backend => top_activation_magnitude::run(
-                &Subject {
-                    backend,
-                    model,
-                    sequences: &sequences.ids,
-                    progress: run.progress,
-                },
+            top_activation_magnitude::run(&run.session, &sequences.ids,
                 site,
                 args.top_k,
-            ))
+            )
         },
         |result, context| present::top_activation_magnitude::artifacts(&result, context),
     )

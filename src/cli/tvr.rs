@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use super::{
     args::{OutputArgs, SourceArgs, threshold},
-    device::on_device,
     run::{Run, Texts},
     settings,
 };
@@ -126,11 +125,10 @@ fn rescale(
     run: &Run,
     settings: &Value,
 ) -> Result<Finding<(TvrReport, Option<PathBuf>)>> {
-    let model = &run.checkpoint.model;
     let mut tvr = Tvr::new(
-        model,
+        run.model(),
         args.rescaling(),
-        on_device!(&run.device, backend => backend),
+        run.session.weights(),
     )?;
     let source = match run.checkpoint.folder() {
         Some(folder) => Source::Folder(folder),

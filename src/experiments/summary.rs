@@ -3,8 +3,10 @@
 
 use serde::Serialize;
 
-use super::Subject;
-use crate::backend::{Backend, Entry, Statistics};
+use crate::{
+    backend::{Entry, Statistics},
+    engine::Session,
+};
 
 /// A large value with its place in the run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,8 +27,9 @@ pub struct TokenEntry {
 
 /// The `k` entries of largest magnitude over all sequences of a layer, descending; ties by
 /// sequence, then place.
-pub(super) fn top_over_sequences<B: Backend>(
-    subject: &Subject<'_, B>,
+pub(super) fn top_over_sequences(
+    session: &Session,
+    sequences: &[Vec<u32>],
     layer: &[Statistics],
     k: usize,
 ) -> Vec<TokenEntry> {
@@ -39,11 +42,11 @@ pub(super) fn top_over_sequences<B: Backend>(
     all.truncate(k);
     all.into_iter()
         .map(|(sequence, entry)| {
-            let token_id = subject.sequences[sequence][entry.position];
+            let token_id = sequences[sequence][entry.position];
             TokenEntry {
                 sequence,
                 position: entry.position,
-                token: subject.token(token_id),
+                token: session.token(token_id),
                 token_id,
                 dimension: entry.dimension,
                 value: entry.value,

@@ -2,7 +2,7 @@
 
 use crate::{
     backend::AttentionMaps,
-    engine::{Plan, Recorder, Site},
+    engine::{Observer, Plan, Site},
     error::Result,
     model::{Model, spec::Mlp},
     report::{RunFolder, tensors::TensorFile},
@@ -105,7 +105,7 @@ impl FileRecorder {
     }
 }
 
-impl Recorder for FileRecorder {
+impl Observer for FileRecorder {
     fn tensor(
         &mut self,
         site: Site,

@@ -106,8 +106,25 @@ pub struct InputRecord {
     pub path: String,
     /// Size.
     pub bytes: u64,
-    /// BLAKE3 of the contents, 64 hex digits.
-    pub blake3: String,
+    /// Of the contents.
+    #[serde(flatten)]
+    pub checksum: Checksum,
+}
+
+/// A checksum, 64 hex digits: `"blake3": ".."` or `"sha256": ".."`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksum {
+    /// Computed by this program.
+    Blake3(String),
+    /// The name of a blob in the hub's cache.
+    Sha256(String),
+}
+
+impl From<blake3::Hash> for Checksum {
+    fn from(hash: blake3::Hash) -> Self {
+        Self::Blake3(hash.to_hex().to_string())
+    }
 }
 
 impl InputRecord {
@@ -132,7 +149,7 @@ impl InputRecord {
         Ok(Self {
             path: path.display().to_string(),
             bytes,
-            blake3: hasher.finalize().to_hex().to_string(),
+            checksum: hasher.finalize().into(),
         })
     }
 
@@ -141,7 +158,7 @@ impl InputRecord {
         Self {
             path: name.to_owned(),
             bytes: bytes.len() as u64,
-            blake3: blake3::hash(bytes).to_hex().to_string(),
+            checksum: blake3::hash(bytes).into(),
         }
     }
 }

@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::{
     super::{
-        device::{Opened, on_device},
         run::Run,
         sequences::Sequences,
         settings::{self, CorpusSettings, InterventionSettings, TextSettings},
@@ -15,18 +14,17 @@ use super::{
     text::{CommonText, Windows},
 };
 use crate::{
-    backend::Backend,
-    engine::Timings,
+    engine::{Device, Timings},
     error::Result,
     experiments::{
-        Subject, Thresholds, attention_share,
+        Thresholds, attention_share,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
-        intervention_analysis::{self, EvaluationSet, Memory, Setup, WrittenLayers},
+        intervention_analysis::{self, EvaluationSet, Setup, WrittenLayers},
         published, tokens_analysis,
     },
     present::{Compat, compare::Measured, intervention_analysis::document},
-    tvr::{self, Arithmetic},
+    tvr,
 };
 
 /// The name of the text among the evaluation sets of intervention-analysis.
@@ -37,28 +35,18 @@ const LEAST_VARIANTS: usize = 2;
 /// Runs the chosen experiments on one checkpoint, which is closed again at the end.
 pub(super) fn measure(
     args: &CompareArgs,
-    opened: &Opened,
+    device: &Device,
     target: &Target,
     text: &CommonText,
 ) -> Result<Measured> {
     let run = Run::open_on(
-        opened,
+        device,
         "compare",
         &model_args(args, target),
         &args.output,
         args.text.seed,
     )?;
-    on_device!(&run.device, backend => measure_on(backend, &run, args, target, text))
-}
-
-fn measure_on<B: Backend + Arithmetic>(
-    backend: &B,
-    run: &Run,
-    args: &CompareArgs,
-    target: &Target,
-    text: &CommonText,
-) -> Result<Measured> {
-    let windows = text.windows(&run.checkpoint.model, args.nsamples)?;
+    let windows = text.windows(run.model(), args.nsamples)?;
     windows
         .measured
         .tell_if_fewer_than(args.nsamples, run.progress);
@@ -66,8 +54,7 @@ fn measure_on<B: Backend + Arithmetic>(
     let mut measurement = Measurement {
         args,
         target,
-        run,
-        backend,
+        run: &run,
         windows: &windows,
         settings: settings::value(&corpus_settings(args, target, sequences))?,
         profile: Profile::default(),
@@ -94,11 +81,10 @@ fn measure_on<B: Backend + Arithmetic>(
 }
 
 /// A checkpoint's experiments under way.
-struct Measurement<'a, B> {
+struct Measurement<'a> {
     args: &'a CompareArgs,
     target: &'a Target,
     run: &'a Run,
-    backend: &'a B,
     windows: &'a Windows,
     settings: Value,
     profile: Profile,
@@ -106,21 +92,20 @@ struct Measurement<'a, B> {
     timings: Timings,
 }
 
-impl<B: Backend + Arithmetic> Measurement<'_, B> {
+impl Measurement<'_> {
     fn experiments(&mut self) -> Result<()> {
         let thresholds = Thresholds::from(self.args.thresholds);
         let sequences = &self.windows.measured;
         let wanted = |experiment| self.args.experiments.contains(&experiment);
         let run = self.run;
-        let model = &run.checkpoint.model;
         if wanted(Experiment::Existence) {
-            let found = existence_validation::run(&self.subject(sequences), thresholds)?;
+            let found = existence_validation::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.existence = ExistenceProfile::of(&found.result);
             let document = self.document(existence_validation::SCHEMA, &found.result)?;
             self.add("existence_validation.json", document, found.timings);
         }
         if wanted(Experiment::Tokens) {
-            let found = tokens_analysis::run(&self.subject(sequences), thresholds)?;
+            let found = tokens_analysis::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.tokens = Some((&found.result).into());
             let document = self.document(tokens_analysis::SCHEMA, &found.result)?;
             self.add("tokens_analysis.json", document, found.timings);
@@ -133,19 +118,19 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
             self.profile.perplexity = match &self.profile.interventions {
                 Some(found) => found.original,
                 None => {
-                    let found = compare::perplexity(&self.subject(sequences))?;
+                    let found = compare::perplexity(&run.session, &sequences.ids)?;
                     self.timings += found.timings;
                     found.result
                 }
             };
         }
         if wanted(Experiment::Attention) {
-            let found = attention_share::run(&self.subject(sequences), thresholds)?;
+            let found = attention_share::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.attention = Some(found.result);
             self.timings += found.timings;
         }
         if wanted(Experiment::Weights) {
-            let spread = tvr::std_by_layer(model, self.backend, run.progress)?;
+            let spread = tvr::std_by_layer(run.model(), run.session.weights(), run.progress)?;
             self.profile.weights = Some(WeightProfile::of(spread));
         }
         Ok(())
@@ -169,21 +154,14 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
             noise: Vec::new(),
             reference: false,
             seed: self.args.text.seed,
-            memory: Memory {
-                budget: run.device.memory_budget(self.args.memory_budget),
-                progress: run.progress,
-            },
         };
-        let spec = &run.checkpoint.model.spec;
         let tokens = corpus.context_length;
-        setup
-            .memory
-            .check(self.backend, spec, tokens, LEAST_VARIANTS)?;
+        run.session.check_memory(tokens, LEAST_VARIANTS)?;
         let evaluation = [EvaluationSet {
             name: SET.to_owned(),
             windows: self.windows.measured.ids.clone(),
         }];
-        let found = intervention_analysis::run(&self.subject(corpus), &evaluation, &setup)?;
+        let found = intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup)?;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
         let settings = settings::value(&InterventionSettings {
             corpus: corpus_settings(self.args, self.target, corpus),
@@ -199,15 +177,6 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
         let document = document(&found.result, published.as_ref(), &context)?;
         self.add("intervention_analysis.json", document, found.timings);
         Ok(())
-    }
-
-    fn subject<'a>(&'a self, sequences: &'a Sequences) -> Subject<'a, B> {
-        Subject {
-            backend: self.backend,
-            model: &self.run.checkpoint.model,
-            sequences: &sequences.ids,
-            progress: self.run.progress,
-        }
     }
 
     fn document(&self, schema: &str, result: &impl Serialize) -> Result<Value> {

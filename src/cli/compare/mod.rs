@@ -10,12 +10,11 @@ use serde::Serialize;
 use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
     args::{DeviceArgs, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    budget::Bytes,
-    device,
     run::show,
     settings,
 };
 use crate::{
+    engine::Device,
     error::{Error, Kind, Result},
     present::compare::{self, Entry},
     progress::Progress,
@@ -51,10 +50,6 @@ pub(super) struct CompareArgs {
     nsamples: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
-    /// Memory for the interventions' residual streams and one layer, such as 8GB; what does not fit
-    /// runs in parts, each of which reads the model again. Default: four fifths of what is available.
-    #[arg(long, value_name = "SIZE")]
-    memory_budget: Option<Bytes>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -108,7 +103,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     check_writable(&args.output.save_dir)?;
     let progress = Progress::new(args.output.quiet);
     // Wrong arguments are wrong for all checkpoints, and known before the first is opened.
-    let opened = device::open(&args.device, progress)?;
+    let device = Device::open(&args.device.device, args.device.types(), progress)?;
     let (text, openable) = text_arguments(args, &targets, progress)?;
     if let (true, Some(Err(first))) = (openable.iter().all(Result::is_err), openable.first()) {
         // There is nothing to compare, and one reason is enough.
@@ -118,7 +113,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let settings = settings::value(&args.settings(&text.args))?;
     let mut entries = Vec::with_capacity(targets.len());
     for (index, (target, found)) in targets.into_iter().zip(openable).enumerate() {
-        let outcome = found.and_then(|()| measure(args, &opened, &target, &text));
+        let outcome = found.and_then(|()| measure(args, &device, &target, &text));
         if let Err(error) = &outcome
             && error.kind() == Kind::Interrupted
         {
@@ -167,9 +162,9 @@ fn text_arguments(
         let (name, revision) = (Some(target.name.as_str()), target.revision.as_deref());
         let opened = super::checkpoint::find(name, revision, progress);
         openable.push(match opened {
-            Ok(checkpoint) => {
+            Ok((model, checkpoint)) => {
                 built_in &= checkpoint.record.source == "built-in";
-                let limit = checkpoint.model.spec.max_positions;
+                let limit = model.spec.max_positions;
                 positions = positions.min(limit.unwrap_or(CONTEXT_LENGTH));
                 Ok(())
             }

@@ -9,8 +9,6 @@ use clap::Args;
 use self::sets::SetArg;
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    budget::Bytes,
-    device::on_device,
     run::{Run, Texts},
     sequences::{self, Sequences},
     settings::{self, CorpusSettings, InterventionSettings, TextSettings},
@@ -18,8 +16,7 @@ use super::{
 use crate::{
     error::Result,
     experiments::{
-        Subject,
-        intervention_analysis::{self, EvaluationSet, Memory, Setup, WrittenLayers},
+        intervention_analysis::{self, EvaluationSet, Setup, WrittenLayers},
         published,
     },
     present::{self, Compat},
@@ -60,10 +57,6 @@ pub(super) struct InterventionArgs {
     /// depends on the order of the corpus. The JSON holds both.
     #[arg(long, value_enum, default_value_t = Compat::None)]
     compat: Compat,
-    /// Memory for the residual streams and one layer, such as 8GB; more text than fits runs in parts,
-    /// each of which reads the model again. Default: four fifths of what is available.
-    #[arg(long, value_name = "SIZE")]
-    memory_budget: Option<Bytes>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -117,7 +110,7 @@ impl InterventionArgs {
         }
     }
 
-    fn setup(&self, memory: Memory) -> Setup {
+    fn setup(&self) -> Setup {
         Setup {
             thresholds: self.thresholds.into(),
             nsamples: self.nsamples,
@@ -127,7 +120,6 @@ impl InterventionArgs {
             noise: self.noise.clone(),
             reference: self.compat == Compat::Reference,
             seed: self.text.seed,
-            memory,
         }
     }
 }
@@ -139,17 +131,13 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         &args.output,
         args.text.seed,
     )?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     args.layers.check(&model.spec)?;
     let wanted = sets::wanted(&args.eval, run.built_in_model())?;
-    let memory = Memory {
-        budget: run.device.memory_budget(args.memory_budget),
-        progress: run.progress,
-    };
     // Before gigabytes of text are read. How many means there will be is not known yet.
     let context_length = sequences::context_length(&args.text, model)?;
     let variants = 2 + args.set_to.len() + args.noise.len();
-    on_device!(&run.device, backend => memory.check(backend, &model.spec, context_length, variants))?;
+    run.session.check_memory(context_length, variants)?;
     let corpus = run.windows(&args.text, args.nsamples.max(args.calibration_nsamples))?;
     let mut evaluation = Vec::new();
     let mut sources = Vec::new();
@@ -163,21 +151,15 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     let mut texts = Texts::from(&corpus);
     texts.evaluation = &sources;
     texts.tokens += evaluated as u64;
-    let setup = args.setup(memory);
+    let setup = args.setup();
     run.conduct(
         texts,
         &settings::value(&args.settings(&corpus, &evaluation))?,
         || {
-            on_device!(&run.device, backend => intervention_analysis::run(
-                &Subject {
-                    backend,
-                    model,
-                    sequences: &corpus.ids,
-                    progress: run.progress,
-                },
+            intervention_analysis::run(&run.session, &corpus.ids,
                 &evaluation,
                 &setup,
-            ))
+            )
         },
         |result, context| {
             let published = published::find(&context.model.name, corpus.add_bos_token);

@@ -9,15 +9,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Memory, Walks, calibration::FirstMassive, interventions::Intervention, noise::Noise};
+use super::{Walks, calibration::FirstMassive, interventions::Intervention, noise::Noise};
 use crate::{
-    backend::{Backend, Statistics},
+    backend::Statistics,
     engine::{
-        self, Actions, Branch, BranchOutcome, Footprint, Interventions, Overwrite, Plan, Site,
-        Timings,
+        Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Session, Site, Timings,
     },
     error::{Error, Result},
-    experiments::{Subject, Thresholds},
+    experiments::Thresholds,
 };
 
 /// What is done at which layers' outputs.
@@ -65,59 +64,57 @@ pub(super) struct Evaluated {
     pub(super) timings: Timings,
 }
 
-/// Runs the windows, which are the subject's sequences.
-pub(super) fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+/// Runs the windows.
+pub(super) fn run(
+    session: &Session,
+    windows: &[Vec<u32>],
     thresholds: Thresholds,
     experiment: &Experiment<'_>,
-    memory: &Memory,
     walks: &mut Walks,
 ) -> Result<Evaluated> {
     let mut evaluation = Evaluation {
-        subject,
+        session,
+        windows,
         experiment,
         plan: Plan {
             nll: true,
+            variants: experiment.interventions.len(),
             ..Plan::magnitudes(Site::LayerOutput, thresholds.request(0))
         },
         evaluated: Evaluated {
-            windows: vec![Window::default(); subject.sequences.len()],
+            windows: vec![Window::default(); windows.len()],
             timings: Timings::default(),
         },
     };
-    let tokens = subject.sequences.iter().map(Vec::len).max().unwrap_or(0);
-    let variants = experiment.interventions.len();
-    let footprint = Footprint::of(subject.backend, &subject.model.spec, tokens, variants);
-    let all: Vec<usize> = (0..subject.sequences.len()).collect();
-    let part = memory.part(&footprint, all.len(), tokens, variants)?;
-    for windows in all.chunks(part) {
-        evaluation.walk(windows, false)?;
-        walks.evaluation += 1;
-    }
+    let all: Vec<usize> = (0..windows.len()).collect();
+    walks.evaluation += evaluation.walk(&all, false)?;
     let again: Vec<usize> = all
         .into_iter()
         .filter(|window| evaluation.evaluated.windows[*window].again)
         .collect();
-    for windows in again.chunks(part) {
-        evaluation.walk(windows, true)?;
-        walks.again += 1;
+    if !again.is_empty() {
+        walks.again += evaluation.walk(&again, true)?;
     }
     Ok(evaluation.evaluated)
 }
 
 /// A run under way.
-struct Evaluation<'a, B> {
-    subject: &'a Subject<'a, B>,
+struct Evaluation<'a> {
+    session: &'a Session,
+    windows: &'a [Vec<u32>],
     experiment: &'a Experiment<'a>,
     plan: Plan,
     evaluated: Evaluated,
 }
 
-impl<B: Backend> Evaluation<'_, B> {
-    /// Walks some windows; `again` if what is massive in them is known.
-    fn walk(&mut self, windows: &[usize], again: bool) -> Result<()> {
-        let sequences = windows.iter().map(|w| self.subject.sequences[*w].clone());
-        let sequences: Vec<Vec<u32>> = sequences.collect();
+impl Evaluation<'_> {
+    /// Walks some windows; `again` if what is massive in them is known. Returns how often the model
+    /// was read.
+    fn walk(&mut self, windows: &[usize], again: bool) -> Result<usize> {
+        let sequences: Vec<Vec<u32>> = windows
+            .iter()
+            .map(|window| self.windows[*window].clone())
+            .collect();
         let first = windows
             .iter()
             .map(|window| self.evaluated.windows[*window].first.clone());
@@ -127,14 +124,7 @@ impl<B: Backend> Evaluation<'_, B> {
             first: first.collect(),
             again,
         };
-        let outcome = engine::run_with(
-            self.subject.backend,
-            self.subject.model,
-            &sequences,
-            &self.plan,
-            &mut splitter,
-            self.subject.progress,
-        )?;
+        let outcome = self.session.run(&sequences, &self.plan, &mut splitter)?;
         self.evaluated.timings += outcome.timings;
         if !again {
             self.originals(windows, splitter.first, &outcome);
@@ -142,7 +132,7 @@ impl<B: Backend> Evaluation<'_, B> {
         for branch in outcome.branches {
             self.changed(windows[branch.sequence], branch)?;
         }
-        Ok(())
+        Ok(outcome.walks)
     }
 
     /// Takes up what a first walk shows of the windows themselves.
@@ -150,7 +140,7 @@ impl<B: Backend> Evaluation<'_, B> {
         &mut self,
         windows: &[usize],
         first: Vec<Option<FirstMassive>>,
-        outcome: &engine::Outcome,
+        outcome: &Outcome,
     ) {
         let statistics = &outcome.statistics[&Site::LayerOutput];
         for (index, (window, first)) in windows.iter().zip(first).enumerate() {
@@ -198,8 +188,8 @@ struct Splitter<'a> {
     again: bool,
 }
 
-impl Interventions for Splitter<'_> {
-    fn acts_at(&self, layer: usize) -> bool {
+impl Observer for Splitter<'_> {
+    fn acts_at(&self, layer: usize, _: &[usize]) -> bool {
         match self.experiment.layers.first() {
             Some(split) if self.again => layer == *split,
             Some(split) => layer <= *split,
@@ -238,8 +228,6 @@ impl Interventions for Splitter<'_> {
         }
         Ok(actions)
     }
-
-    fn values(&mut self, _: usize, _: usize, _: &[f32]) {}
 
     fn last_original_layer(&self) -> Option<usize> {
         self.experiment

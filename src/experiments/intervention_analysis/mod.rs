@@ -19,7 +19,6 @@
 mod calibration;
 mod evaluation;
 mod interventions;
-mod memory;
 mod noise;
 mod perplexity;
 
@@ -38,12 +37,11 @@ use self::{
 };
 pub use self::{
     interventions::Mean,
-    memory::{Memory, human},
     perplexity::{Impact, Ratio},
 };
-use super::{Finding, Subject, Thresholds, tokens_analysis::Summary};
+use super::{Finding, Thresholds, tokens_analysis::Summary};
 use crate::{
-    backend::Backend,
+    engine::Session,
     error::{Error, Result},
     model::spec::DecoderSpec,
 };
@@ -106,8 +104,6 @@ pub struct Setup {
     pub reference: bool,
     /// Seed of the bootstrap and the noise.
     pub seed: u64,
-    /// What the walks may take.
-    pub memory: Memory,
 }
 
 /// The result.
@@ -197,32 +193,28 @@ pub struct LogEntry {
     pub originals: Vec<f32>,
 }
 
-/// Runs the experiment. The subject's sequences are the corpus: its first `nsamples` give the
-/// summary, its first `calibration_nsamples` the means.
-pub fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+/// Runs the experiment. The first `nsamples` sequences of the corpus give the summary, the first
+/// `calibration_nsamples` the means.
+pub fn run(
+    session: &Session,
+    corpus: &[Vec<u32>],
     sets: &[EvaluationSet],
     setup: &Setup,
 ) -> Result<Finding<InterventionAnalysis>> {
-    setup.layers.check(&subject.model.spec)?;
+    setup.layers.check(&session.model().spec)?;
     let mut walks = Walks::default();
-    let corpus = calibration::run(subject, setup.thresholds, &setup.memory, &mut walks)?;
+    let corpus = calibration::run(session, corpus, setup.thresholds, &mut walks)?;
     let plan = Preparation::of(corpus, setup);
     let windows: Vec<Vec<u32>> = sets.iter().flat_map(|set| set.windows.clone()).collect();
     let evaluated = evaluation::run(
-        &Subject {
-            backend: subject.backend,
-            model: subject.model,
-            sequences: &windows,
-            progress: subject.progress,
-        },
+        session,
+        &windows,
         setup.thresholds,
         &Experiment {
             interventions: &plan.interventions,
             layers: &plan.layers,
             seed: setup.seed,
         },
-        &setup.memory,
         &mut walks,
     )?;
     let mut timings = plan.timings;

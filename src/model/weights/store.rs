@@ -7,6 +7,7 @@ use std::{
     fmt,
     ops::Range,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use safetensors::{Dtype, SafeTensors};
@@ -15,7 +16,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-use super::{storage::Storage, view::Elements};
+use super::{checksum::Checksums, storage::Storage, view::Elements};
 use crate::{
     error::{Error, Result},
     model::dtype::DType,
@@ -35,6 +36,16 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// A file that is not on disk.
+    #[cfg(test)]
+    pub(super) fn in_memory(name: String, bytes: Cow<'static, [u8]>) -> Self {
+        Self {
+            name,
+            path: None,
+            storage: Storage::Memory(bytes),
+        }
+    }
+
     /// File name, for messages and run.json.
     pub fn name(&self) -> &str {
         &self.name
@@ -48,6 +59,23 @@ impl Shard {
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         self.storage.bytes()
+    }
+
+    /// The SHA-256 that the hub's cache names the file by, if it lies there: a blob is stored under
+    /// its hash, and what is wrong at the download is not stored.
+    pub fn blob_sha256(&self) -> Option<String> {
+        let path = self.path.as_ref()?.canonicalize().ok()?;
+        if path.parent()?.file_name()? != "blobs" {
+            return None;
+        }
+        let name = path.file_name()?.to_str()?;
+        let is_hash = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hash.then(|| name.to_owned())
+    }
+
+    /// Drops a part of the file from the resident set; reading it again is still correct.
+    pub(super) fn release(&self, range: Range<usize>) {
+        self.storage.release(range);
     }
 }
 
@@ -63,8 +91,10 @@ struct Entry {
 /// All tensors of a checkpoint.
 #[derive(Debug)]
 pub struct WeightStore {
-    shards: Vec<Shard>,
+    shards: Vec<Arc<Shard>>,
     entries: HashMap<String, Entry>,
+    /// Taken beside the walks, once that is asked for.
+    checksums: OnceLock<Checksums>,
 }
 
 /// One tensor as stored: shape and elements.
@@ -116,6 +146,7 @@ impl WeightStore {
         Self {
             shards: Vec::new(),
             entries: HashMap::new(),
+            checksums: OnceLock::new(),
         }
     }
 
@@ -218,16 +249,16 @@ impl WeightStore {
                 },
             );
         }
-        self.shards.push(Shard {
+        self.shards.push(Arc::new(Shard {
             name,
             path,
             storage,
-        });
+        }));
         Ok(())
     }
 
     /// The files, in reading order.
-    pub fn shards(&self) -> &[Shard] {
+    pub fn shards(&self) -> &[Arc<Shard>] {
         &self.shards
     }
 
@@ -339,14 +370,33 @@ impl WeightStore {
 
     /// Drops these tensors from the resident set; reading them again is still correct.
     pub fn release(&self, names: &[String]) {
-        for entry in names
+        let parts = names
             .iter()
             .filter_map(|name| self.entries.get(name.as_str()))
-        {
-            self.shards[entry.shard]
-                .storage
-                .release(entry.range.clone());
+            .map(|entry| (entry.shard, entry.range.clone()));
+        match self.checksums.get() {
+            Some(checksums) => checksums.take(parts.collect()),
+            None => parts.for_each(|(shard, range)| self.shards[shard].release(range)),
         }
+    }
+
+    /// From now on takes the files' checksums beside the walks, from what [`WeightStore::release`]
+    /// gives back; unless the hub's cache knows them already.
+    pub fn take_checksums(&self) {
+        if self.shards.iter().all(|shard| shard.blob_sha256().is_some()) {
+            return;
+        }
+        self.checksums
+            .get_or_init(|| Checksums::start(&self.shards));
+    }
+
+    /// The BLAKE3 of every file, in the order of [`WeightStore::shards`]: what no walk has read is
+    /// read now.
+    pub fn checksums(&self) -> Result<Vec<blake3::Hash>> {
+        let checksums = self
+            .checksums
+            .get_or_init(|| Checksums::start(&self.shards));
+        checksums.finish()
     }
 
     fn describe(&self) -> String {

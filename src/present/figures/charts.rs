@@ -2,8 +2,7 @@
 
 use super::Figure;
 use crate::{
-    backend::AttentionMaps,
-    engine::{Recorder, Site},
+    engine::{Observer, Site},
     error::Result,
     experiments::activation_figures::{ActivationFigures, SiteMagnitudes},
     report::{
@@ -29,14 +28,10 @@ impl Ridges {
     }
 }
 
-impl Recorder for Ridges {
+impl Observer for Ridges {
     fn tensor(&mut self, _: Site, layer: usize, _: usize, _: usize, values: &[f32]) -> Result<()> {
         let title = format!("Layer {layer}");
         self.plots.push(RidgePlot::new(title, self.shape, values));
-        Ok(())
-    }
-
-    fn attention(&mut self, _: usize, _: usize, _: AttentionMaps) -> Result<()> {
         Ok(())
     }
 }

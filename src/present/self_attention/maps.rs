@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     backend::AttentionMaps,
-    engine::{Recorder, Site},
+    engine::{Observer, Site},
     error::Result,
     present::FileRecorder,
     report::plot::{Heatmap, HeatmapGrid},
@@ -47,7 +47,7 @@ impl MapRecorder {
     }
 }
 
-impl Recorder for MapRecorder {
+impl Observer for MapRecorder {
     fn tensor(
         &mut self,
         site: Site,
