@@ -16,9 +16,7 @@ use crate::{
     backend::{AttentionCapture, StatisticsRequest},
     engine::{Plan, Site},
     error::Result,
-    experiments::{
-        capture::{self, Capture},
-    },
+    experiments::capture::{self, Capture},
     report::table::{Align, Row, Table},
 };
 
@@ -165,12 +163,7 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     });
     let folder = run.folder(&settings)?;
     let mut recorder = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
-    let finding = capture::run(
-        &run.session,
-        &sequences.ids,
-        &plan,
-        &mut recorder,
-    )?;
+    let finding = capture::run(&run.session, &sequences.ids, &plan, &mut recorder)?;
     recorder.commit()?;
     let document = run.document(capture::SCHEMA, &settings, &finding.result)?;
     folder.write_json("capture.json", &document)?;

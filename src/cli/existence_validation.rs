@@ -54,11 +54,7 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
         run.progress,
     )?;
     let loaded = run.elapsed();
-    let finding = existence_validation::run(
-        &run.session,
-        &sequences.ids,
-        args.thresholds.into(),
-    )?;
+    let finding = existence_validation::run(&run.session, &sequences.ids, args.thresholds.into())?;
     let settings = json!({
         "context_length": sequences.context_length,
         "add_bos_token": sequences.add_bos_token,

@@ -14,9 +14,7 @@ use super::{
 use crate::{
     engine::Site,
     error::Result,
-    experiments::{
-        activation_figures::{self, ActivationFigures, Request},
-    },
+    experiments::activation_figures::{self, ActivationFigures, Request},
     report::{
         html::{Body, Section},
         plot::RidgeShape,

@@ -16,9 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    experiments::{
-        self_attention::{self, HeadLayers, Reason, Request, SelfAttention},
-    },
+    experiments::self_attention::{self, HeadLayers, Reason, Request, SelfAttention},
     report::{
         html::{Body, Section},
         table::{Align, Row, Table},

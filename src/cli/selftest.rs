@@ -4,10 +4,7 @@ use std::rc::Rc;
 
 use clap::Args;
 
-use super::{
-    args::DTypeArg,
-    existence_validation::significant,
-};
+use super::{args::DTypeArg, existence_validation::significant};
 use crate::{
     backend::{
         Precision,

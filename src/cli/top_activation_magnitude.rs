@@ -13,9 +13,7 @@ use super::{
 use crate::{
     engine::Site,
     error::{Error, Result},
-    experiments::{
-        top_activation_magnitude::{self, TopActivationMagnitude},
-    },
+    experiments::top_activation_magnitude::{self, TopActivationMagnitude},
     report::table::{Align, Row, Table},
 };
 
@@ -69,12 +67,7 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
         )?,
     };
     let loaded = run.elapsed();
-    let finding = top_activation_magnitude::run(
-        &run.session,
-        &sequences.ids,
-        site,
-        args.top_k,
-    )?;
+    let finding = top_activation_magnitude::run(&run.session, &sequences.ids, site, args.top_k)?;
     let settings = json!({
         "context_length": sequences.context_length,
         "add_bos_token": sequences.add_bos_token,

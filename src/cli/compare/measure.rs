@@ -3,11 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::{
-        intervention_analysis as interventions,
-        run::Run,
-        sequences::Sequences,
-    },
+    super::{intervention_analysis as interventions, run::Run, sequences::Sequences},
     CompareArgs, Experiment, Measured, model_args,
     targets::Target,
     text::{CommonText, Windows},
@@ -19,7 +15,7 @@ use crate::{
         Thresholds, attention_share,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
-        intervention_analysis::{self, EvaluationSet, Setup, WrittenLayers},
+        intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
         published, tokens_analysis,
     },
     tvr,
@@ -149,6 +145,7 @@ impl Measurement<'_> {
             nsamples: corpus.ids.len(),
             calibration_nsamples: corpus.ids.len(),
             layers: WrittenLayers::First,
+            positions_from: PositionsFrom::Own,
             constants: Vec::new(),
             noise: Vec::new(),
             reference: false,

@@ -10,9 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::{measure::measure, targets::Target, text::CommonText};
-use super::{
-    args::{DeviceArgs, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-};
+use super::args::{DeviceArgs, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive};
 use crate::{
     engine::Device,
     error::{Error, Kind, Result},

@@ -45,6 +45,7 @@ pub(in crate::cli) fn settings(
             WrittenLayers::All => json!("all"),
             WrittenLayers::Listed(layers) => json!(layers),
         },
+        "positions_from": setup.positions_from,
         "set_to": setup.constants,
         "noise": setup.noise,
         "compat": compat,

@@ -24,7 +24,7 @@ use crate::{
     error::Result,
     experiments::{
         intervention_analysis::{
-            self, EvaluationSet, Impact, InterventionAnalysis, Setup, WrittenLayers,
+            self, EvaluationSet, Impact, InterventionAnalysis, PositionsFrom, Setup, WrittenLayers,
         },
         published,
     },
@@ -61,6 +61,10 @@ pub(super) struct InterventionArgs {
     /// intervention noise_SIGMA: how exactly must the values be kept? Repeatable.
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true, value_parser = deviation)]
     noise: Vec<f64>,
+    /// Which layer shows the token positions that are overwritten in a window: its own first massive
+    /// layer, as in the published program, or the layer that is overwritten.
+    #[arg(long, value_enum, default_value_t = PositionsFrom::Own)]
+    positions_from: PositionsFrom,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     /// Whose dimensions are overwritten: `reference` follows the published program, whose list
@@ -132,17 +136,13 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         nsamples: args.nsamples,
         calibration_nsamples: args.calibration_nsamples,
         layers: args.layers.clone(),
+        positions_from: args.positions_from,
         constants: args.set_to.clone(),
         noise: args.noise.clone(),
         reference: args.compat == Compat::Reference,
         seed: args.text.seed,
     };
-    let finding = intervention_analysis::run(
-        &run.session,
-        &corpus.ids,
-        &evaluation,
-        &setup,
-    )?;
+    let finding = intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup)?;
     let settings = settings(&setup, &corpus, &evaluation, args.model.revision.as_deref());
     let folder = run.folder(&settings)?;
     let result = &finding.result;

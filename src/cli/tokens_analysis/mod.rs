@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    experiments::{
-        tokens_analysis::{self, DIMENSIONS_SCHEMA, TokensAnalysis, massive_dimensions},
-    },
+    experiments::tokens_analysis::{self, DIMENSIONS_SCHEMA, TokensAnalysis, massive_dimensions},
     report::{
         html::{Body, Section},
         text::{TOKENS_FILE, tokens_text},
@@ -55,11 +53,7 @@ pub(super) fn run(args: &TokensArgs) -> Result<()> {
         run.progress,
     )?;
     let loaded = run.elapsed();
-    let finding = tokens_analysis::run(
-        &run.session,
-        &sequences.ids,
-        args.thresholds.into(),
-    )?;
+    let finding = tokens_analysis::run(&run.session, &sequences.ids, args.thresholds.into())?;
     let settings = json!({
         "context_length": sequences.context_length,
         "add_bos_token": sequences.add_bos_token,
