@@ -15,7 +15,7 @@ use crate::{
     backend::{AttentionCapture, StatisticsRequest},
     engine::{Plan, Site},
     error::Result,
-    experiments::{capture},
+    experiments::capture,
     present::{self, FileRecorder},
 };
 
@@ -184,10 +184,7 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let experiment = || {
         let folder = run.folder(&settings)?;
         let mut recorder = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
-        let finding = capture::run(&run.session, &sequences.ids,
-            &plan,
-            &mut recorder,
-        )?;
+        let finding = capture::run(&run.session, &sequences.ids, &plan, &mut recorder)?;
         recorder.commit()?;
         Ok(finding)
     };

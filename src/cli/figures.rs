@@ -78,7 +78,9 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
         || {
             let (layers, width) = (model.spec.layers.len(), model.spec.hidden_size);
             let mut ridges = Ridges::new(layers, sequences.context_length, width);
-            let finding = activation_figures::run(&run.session, &sequences.ids,
+            let finding = activation_figures::run(
+                &run.session,
+                &sequences.ids,
                 &Request {
                     abs_threshold: args.thresholds.abs_threshold as f32,
                     rel_threshold: args.thresholds.rel_threshold as f32,

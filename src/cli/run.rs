@@ -20,7 +20,8 @@ use crate::{
     report::{
         RunFolder, RunRecord, folder,
         run::{
-            Build, Checksum, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339, peak_memory,
+            Build, Checksum, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339,
+            peak_memory,
         },
     },
 };
@@ -87,10 +88,13 @@ impl Run {
         Self::start(command, output, seed, load)
     }
 
-    fn load(args: &ModelArgs, device: &Device, progress: Progress) -> Result<(Session, Checkpoint)> {
+    fn load(
+        args: &ModelArgs,
+        device: &Device,
+        progress: Progress,
+    ) -> Result<(Session, Checkpoint)> {
         let (name, revision) = (&args.pretrained, &args.revision);
-        let (model, checkpoint) =
-            checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+        let (model, checkpoint) = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
         model.weights.take_checksums();
         let (types, budget) = (args.device.types(), args.device.budget());
         let session = Session::open(model, device, types, budget, progress)?;

@@ -115,20 +115,20 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
     let request = args.request();
     let settings = settings::value(&args.settings(&sequences))?;
     let experiment = || {
-            self_attention::check(&run.session, &sequences.ids, &request)?;
-            check_heads(args, &run, sequences.context_length)?;
-            let folder = run.folder(&settings)?;
-            let plan = self_attention::plan(&request);
-            let mut files = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
-            if args.raw {
-                files.take_parts(&folder, model, &sequences.ids)?;
-            }
-            let mut recorder = MapRecorder::new(files, args.show_logits);
-            let finding = self_attention::run(&run.session, &sequences.ids, &request, &mut recorder)?;
-            Ok(Finding {
-                result: (finding.result, recorder.finish()?),
-                timings: finding.timings,
-            })
+        self_attention::check(&run.session, &sequences.ids, &request)?;
+        check_heads(args, &run, sequences.context_length)?;
+        let folder = run.folder(&settings)?;
+        let plan = self_attention::plan(&request);
+        let mut files = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
+        if args.raw {
+            files.take_parts(&folder, model, &sequences.ids)?;
+        }
+        let mut recorder = MapRecorder::new(files, args.show_logits);
+        let finding = self_attention::run(&run.session, &sequences.ids, &request, &mut recorder)?;
+        Ok(Finding {
+            result: (finding.result, recorder.finish()?),
+            timings: finding.timings,
+        })
     };
     run.conduct(
         (&sequences).into(),

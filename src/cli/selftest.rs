@@ -4,9 +4,7 @@ use std::rc::Rc;
 
 use clap::Args;
 
-use super::{
-    args::DTypeArg,
-};
+use super::args::DTypeArg;
 use crate::{
     backend::{
         Precision,

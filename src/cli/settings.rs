@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{args::ThresholdArgs, sequences::Sequences};
 use crate::{
     error::{Error, Result},
-    experiments::intervention_analysis::{EvaluationSet, WrittenLayers},
+    experiments::intervention_analysis::{EvaluationSet, PositionsFrom, WrittenLayers},
     present::Compat,
 };
 
@@ -60,6 +60,7 @@ pub(super) struct InterventionSettings {
     pub(super) calibration_nsamples: usize,
     #[serde(serialize_with = "layers")]
     pub(super) layers: WrittenLayers,
+    pub(super) positions_from: PositionsFrom,
     pub(super) set_to: Vec<f32>,
     pub(super) noise: Vec<f64>,
     pub(super) compat: Compat,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    experiments::{tokens_analysis},
+    experiments::tokens_analysis,
     present::{self, Compat},
 };
 
@@ -61,11 +61,7 @@ pub(super) fn run(args: &TokensArgs) -> Result<()> {
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
-        || {
-            tokens_analysis::run(&run.session, &sequences.ids,
-                args.thresholds.into(),
-            )
-        },
+        || tokens_analysis::run(&run.session, &sequences.ids, args.thresholds.into()),
         |result, context| present::tokens_analysis::artifacts(&result, args.compat, context),
     )
 }

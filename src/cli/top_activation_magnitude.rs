@@ -12,7 +12,7 @@ use super::{
 use crate::{
     engine::Site,
     error::{Error, Result},
-    experiments::{top_activation_magnitude},
+    experiments::top_activation_magnitude,
     present,
 };
 
@@ -89,12 +89,7 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(site, &sequences))?,
-        || {
-            top_activation_magnitude::run(&run.session, &sequences.ids,
-                site,
-                args.top_k,
-            )
-        },
+        || top_activation_magnitude::run(&run.session, &sequences.ids, site, args.top_k),
         |result, context| present::top_activation_magnitude::artifacts(&result, context),
     )
 }

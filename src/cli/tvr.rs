@@ -125,11 +125,7 @@ fn rescale(
     run: &Run,
     settings: &Value,
 ) -> Result<Finding<(TvrReport, Option<PathBuf>)>> {
-    let mut tvr = Tvr::new(
-        run.model(),
-        args.rescaling(),
-        run.session.weights(),
-    )?;
+    let mut tvr = Tvr::new(run.model(), args.rescaling(), run.session.weights())?;
     let source = match run.checkpoint.folder() {
         Some(folder) => Source::Folder(folder),
         None => Source::Embedded(&demo::DESCRIPTIONS),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::Result,
     experiments::{
-        intervention_analysis::{self, EvaluationSet, Setup, WrittenLayers},
+        intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
         published,
     },
     present::{self, Compat},
@@ -51,6 +51,10 @@ pub(super) struct InterventionArgs {
     /// intervention noise_SIGMA: how exactly must the values be kept? Repeatable.
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true, value_parser = deviation)]
     noise: Vec<f64>,
+    /// Which layer shows the token positions that are overwritten in a window: its own first massive
+    /// layer, as in the published program, or the layer that is overwritten.
+    #[arg(long, value_enum, default_value_t = PositionsFrom::Own)]
+    positions_from: PositionsFrom,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     /// Whose dimensions are overwritten: `reference` follows the published program, whose list
@@ -103,6 +107,7 @@ impl InterventionArgs {
             },
             calibration_nsamples: self.calibration_nsamples,
             layers: self.layers.clone(),
+            positions_from: self.positions_from,
             set_to: self.set_to.clone(),
             noise: self.noise.clone(),
             compat: self.compat,
@@ -116,6 +121,7 @@ impl InterventionArgs {
             nsamples: self.nsamples,
             calibration_nsamples: self.calibration_nsamples,
             layers: self.layers.clone(),
+            positions_from: self.positions_from,
             constants: self.set_to.clone(),
             noise: self.noise.clone(),
             reference: self.compat == Compat::Reference,
@@ -155,12 +161,7 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     run.conduct(
         texts,
         &settings::value(&args.settings(&corpus, &evaluation))?,
-        || {
-            intervention_analysis::run(&run.session, &corpus.ids,
-                &evaluation,
-                &setup,
-            )
-        },
+        || intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup),
         |result, context| {
             let published = published::find(&context.model.name, corpus.add_bos_token);
             present::intervention_analysis::artifacts(

@@ -383,7 +383,11 @@ impl WeightStore {
     /// From now on takes the files' checksums beside the walks, from what [`WeightStore::release`]
     /// gives back; unless the hub's cache knows them already.
     pub fn take_checksums(&self) {
-        if self.shards.iter().all(|shard| shard.blob_sha256().is_some()) {
+        if self
+            .shards
+            .iter()
+            .all(|shard| shard.blob_sha256().is_some())
+        {
             return;
         }
         self.checksums
