@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     experiments::capture,
     present::{self, FileRecorder},
+    report::RunFolder,
 };
 
 /// Numbers, tensors and attention maps of any text or token ids.
@@ -181,9 +182,8 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
         run.windows(&text, args.nsamples)?
     };
     let settings = settings::value(&args.settings(&plan.sites, &sequences))?;
-    let experiment = || {
-        let folder = run.folder(&settings)?;
-        let mut recorder = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
+    let experiment = |folder: &RunFolder| {
+        let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids)?;
         let finding = capture::run(&run.session, &sequences.ids, &plan, &mut recorder)?;
         recorder.commit()?;
         Ok(finding)

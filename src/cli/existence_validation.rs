@@ -51,7 +51,7 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
-        || existence_validation::run(&run.session, &sequences.ids, args.thresholds.into()),
+        |_| existence_validation::run(&run.session, &sequences.ids, args.thresholds.into()),
         |result, context| {
             let published = published::find(&context.model.name, sequences.add_bos_token);
             present::existence_validation::artifacts(&result, published.as_ref(), context)

@@ -75,7 +75,7 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
-        || {
+        |_| {
             let (layers, width) = (model.spec.layers.len(), model.spec.hidden_size);
             let mut ridges = Ridges::new(layers, sequences.context_length, width);
             let finding = activation_figures::run(

@@ -18,7 +18,7 @@ use crate::{
     present::{Artifacts, Block, Context},
     progress::Progress,
     report::{
-        RunFolder, RunRecord, folder,
+        Identity, RunFolder, RunRecord, folder,
         run::{
             Build, Checksum, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339,
             peak_memory,
@@ -163,20 +163,40 @@ impl Run {
         self.started.elapsed()
     }
 
-    /// Creates the folder for these settings.
-    pub(super) fn folder(&self, settings: &Value) -> Result<RunFolder> {
+    /// Who the run is: the checkpoint, the content of its texts, and the settings.
+    fn identity(&self, settings: &Value, texts: &Texts<'_>) -> Result<Identity> {
         let mut settings = settings.clone();
         let on_card = self.session.place().card.is_some();
         if let (true, Value::Object(settings)) = (on_card, &mut settings) {
             // Other numbers than the CPU's, so another folder.
             settings.insert("arithmetic".into(), json!(self.arithmetic));
         }
-        RunFolder::create(
-            &self.output.save_dir,
-            &self.checkpoint.record.name,
-            self.command,
+        let sources = texts.corpus.into_iter().chain(texts.evaluation);
+        let contents: Vec<String> = sources
+            .flat_map(|source| source.files.iter().map(|file| file.blake3.clone()))
+            .collect();
+        Ok(Identity::new(
+            self.checkpoint.identity(),
+            self.checkpoint.fingerprint(self.model())?,
+            &contents,
             &settings,
-        )
+        ))
+    }
+
+    /// Begins the folder for a run.
+    fn folder(&self, identity: &Identity) -> Result<RunFolder> {
+        let folder = RunFolder::create(
+            &self.output.save_dir,
+            &self.checkpoint.folder_name(),
+            self.command,
+            &identity.digest(),
+        )?;
+        if let Some(earlier) = identity.before_weights_changed(folder.path()) {
+            self.progress.notice(&format!(
+                "the checkpoint's files have changed since the run in {earlier}, which stays beside this one"
+            ));
+        }
+        Ok(folder)
     }
 
     /// What the experiment's result does not know.
@@ -205,17 +225,17 @@ impl Run {
         &self,
         texts: Texts<'_>,
         settings: &Value,
-        experiment: impl FnOnce() -> Result<Finding<R>>,
+        experiment: impl FnOnce(&RunFolder) -> Result<Finding<R>>,
         present: impl FnOnce(R, &Context<'_>) -> Result<Artifacts>,
     ) -> Result<()> {
         let loaded = self.elapsed();
-        let Finding { result, timings } = experiment()?;
+        let folder = self.folder(&self.identity(settings, &texts)?)?;
+        let Finding { result, timings } = experiment(&folder)?;
         let artifacts = present(result, &self.context(settings))?;
-        let folder = self.folder(settings)?;
         artifacts.write(&folder)?;
         let record = self.record(settings.clone(), texts, loaded, timings)?;
         folder.write_json("run.json", &record)?;
-        show(&artifacts, &self.output, &folder, self.progress)
+        show(&artifacts, &self.output, folder, self.progress)
     }
 
     /// What run.json says.
@@ -226,6 +246,7 @@ impl Run {
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<RunRecord> {
+        let identity = self.identity(&settings, &texts)?;
         let mut inputs = self.checkpoint.inputs(self.model())?;
         for source in texts.corpus.into_iter().chain(texts.evaluation) {
             inputs.extend(source.files.iter().map(|file| InputRecord {
@@ -259,6 +280,7 @@ impl Run {
             settings,
             seed: self.seed,
             model: self.checkpoint.record.clone(),
+            identity,
             device: self.session.place().device.clone(),
             card: self.session.place().card.clone(),
             compute_dtype: self.arithmetic.clone(),
@@ -274,13 +296,18 @@ impl Run {
     }
 }
 
-/// Prints the document with `--json`, else the tables, then says where the files are.
+/// Puts the folder in its place, prints the document with `--json`, else the tables, and says where
+/// the files are.
 pub(super) fn show(
     artifacts: &Artifacts,
     output: &OutputArgs,
-    folder: &RunFolder,
+    folder: RunFolder,
     progress: Progress,
 ) -> Result<()> {
+    let path = folder.commit()?;
+    for notice in &artifacts.notices {
+        progress.notice(notice);
+    }
     if output.json {
         super::print_json(&artifacts.document)?;
     } else {
@@ -291,6 +318,6 @@ pub(super) fn show(
             }
         }
     }
-    progress.notice(&format!("results in {}", folder.path().display()));
+    progress.notice(&format!("results in {}", path.display()));
     Ok(())
 }

@@ -21,6 +21,7 @@ use crate::{
         FileRecorder,
         self_attention::{MapRecorder, artifacts},
     },
+    report::RunFolder,
 };
 
 /// Largest maps of all heads of a layer that are held in memory.
@@ -114,14 +115,13 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
     let sequences = args.sentence.load(&run)?;
     let request = args.request();
     let settings = settings::value(&args.settings(&sequences))?;
-    let experiment = || {
+    let experiment = |folder: &RunFolder| {
         self_attention::check(&run.session, &sequences.ids, &request)?;
         check_heads(args, &run, sequences.context_length)?;
-        let folder = run.folder(&settings)?;
         let plan = self_attention::plan(&request);
-        let mut files = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
+        let mut files = FileRecorder::create(folder, &plan, model, &sequences.ids)?;
         if args.raw {
-            files.take_parts(&folder, model, &sequences.ids)?;
+            files.take_parts(folder, model, &sequences.ids)?;
         }
         let mut recorder = MapRecorder::new(files, args.show_logits);
         let finding = self_attention::run(&run.session, &sequences.ids, &request, &mut recorder)?;

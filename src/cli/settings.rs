@@ -52,6 +52,14 @@ pub(super) struct CorpusSettings {
     pub(super) thresholds: ThresholdArgs,
 }
 
+/// Of tokens-analysis.
+#[derive(Debug, Serialize)]
+pub(super) struct TokensSettings {
+    #[serde(flatten)]
+    pub(super) corpus: CorpusSettings,
+    pub(super) compat: Compat,
+}
+
 /// Of intervention-analysis.
 #[derive(Debug, Serialize)]
 pub(super) struct InterventionSettings {

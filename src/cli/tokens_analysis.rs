@@ -1,13 +1,12 @@
 //! `massact tokens-analysis`
 
 use clap::Args;
-use serde::Serialize;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
     run::Run,
     sequences::Sequences,
-    settings::{self, CorpusSettings, TextSettings},
+    settings::{self, CorpusSettings, TextSettings, TokensSettings},
 };
 use crate::{
     error::Result,
@@ -35,16 +34,9 @@ pub(super) struct TokensArgs {
     output: OutputArgs,
 }
 
-#[derive(Serialize)]
-pub(super) struct Settings {
-    #[serde(flatten)]
-    corpus: CorpusSettings,
-    compat: Compat,
-}
-
 impl TokensArgs {
-    pub(super) fn settings(&self, sequences: &Sequences) -> Settings {
-        Settings {
+    pub(super) fn settings(&self, sequences: &Sequences) -> TokensSettings {
+        TokensSettings {
             corpus: CorpusSettings {
                 text: TextSettings::of(sequences, self.text.seed, self.model.revision.as_deref()),
                 nsamples: self.nsamples,
@@ -61,7 +53,7 @@ pub(super) fn run(args: &TokensArgs) -> Result<()> {
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
-        || tokens_analysis::run(&run.session, &sequences.ids, args.thresholds.into()),
+        |_| tokens_analysis::run(&run.session, &sequences.ids, args.thresholds.into()),
         |result, context| present::tokens_analysis::artifacts(&result, args.compat, context),
     )
 }

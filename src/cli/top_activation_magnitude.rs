@@ -89,7 +89,7 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(site, &sequences))?,
-        || top_activation_magnitude::run(&run.session, &sequences.ids, site, args.top_k),
+        |_| top_activation_magnitude::run(&run.session, &sequences.ids, site, args.top_k),
         |result, context| present::top_activation_magnitude::artifacts(&result, context),
     )
 }

@@ -114,7 +114,7 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
     run.conduct(
         Texts::default(),
         &settings,
-        || rescale(args, &run, &settings),
+        |_| rescale(args, &run, &settings),
         |(report, new), context| present::tvr::artifacts(&report, new.as_deref(), context),
     )
 }

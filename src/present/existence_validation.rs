@@ -1,6 +1,6 @@
 //! What existence-validation shows.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Artifacts, Context, magnitudes};
 use crate::{
@@ -23,8 +23,7 @@ pub(crate) fn artifacts(
     published: Option<&PublishedRun>,
     context: &Context<'_>,
 ) -> Result<Artifacts> {
-    let mut document = context.document(SCHEMA, result)?;
-    document["published"] = json!(published);
+    let document = document(result, published, context)?;
     let mut artifacts = Artifacts::new("existence_validation.json", document)?;
     let layers = || result.layers.iter();
     let massive: Vec<(usize, f64)> = layers()
@@ -45,6 +44,17 @@ pub(crate) fn artifacts(
     artifacts.table(table);
     artifacts.line(format!("\n{verdict}"));
     Ok(artifacts)
+}
+
+/// The document, with what was published for the same model.
+pub(crate) fn document(
+    result: &ExistenceValidation,
+    published: Option<&PublishedRun>,
+    context: &Context<'_>,
+) -> Result<Value> {
+    let mut document = context.document(SCHEMA, result)?;
+    document["published"] = json!(published);
+    Ok(document)
 }
 
 fn verdict(name: &str, result: &ExistenceValidation) -> String {

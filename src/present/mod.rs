@@ -77,6 +77,8 @@ pub(crate) struct Artifacts {
     pub(crate) document: Value,
     /// What a terminal shows of it.
     pub(crate) terminal: Vec<Block>,
+    /// What the user should know of it, said on stderr.
+    pub(crate) notices: Vec<String>,
 }
 
 /// A part of what a terminal shows.
@@ -95,6 +97,7 @@ impl Artifacts {
             files: Vec::new(),
             document: Value::Null,
             terminal: Vec::new(),
+            notices: Vec::new(),
         };
         artifacts.json(name, &document)?;
         artifacts.document = document;
@@ -119,6 +122,10 @@ impl Artifacts {
 
     fn table(&mut self, table: Table) {
         self.terminal.push(Block::Table(table));
+    }
+
+    fn notice(&mut self, text: String) {
+        self.notices.push(text);
     }
 
     fn line(&mut self, text: impl Into<String>) {

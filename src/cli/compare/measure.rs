@@ -1,13 +1,12 @@
 //! The chosen experiments on one checkpoint.
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     super::{
         run::Run,
         sequences::Sequences,
-        settings::{self, CorpusSettings, InterventionSettings, TextSettings},
+        settings::{self, CorpusSettings, InterventionSettings, TextSettings, TokensSettings},
     },
     CompareArgs, Experiment, model_args,
     targets::Target,
@@ -23,7 +22,7 @@ use crate::{
         intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
         published, tokens_analysis,
     },
-    present::{Compat, compare::Measured, intervention_analysis::document},
+    present::{self, Compat, compare::Measured, intervention_analysis::document},
     tvr,
 };
 
@@ -101,13 +100,24 @@ impl Measurement<'_> {
         if wanted(Experiment::Existence) {
             let found = existence_validation::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.existence = ExistenceProfile::of(&found.result);
-            let document = self.document(existence_validation::SCHEMA, &found.result)?;
+            let published = published::find(&run.checkpoint.record.name, sequences.add_bos_token);
+            let context = run.context(&self.settings);
+            let document = present::existence_validation::document(
+                &found.result,
+                published.as_ref(),
+                &context,
+            )?;
             self.add("existence_validation.json", document, found.timings);
         }
         if wanted(Experiment::Tokens) {
             let found = tokens_analysis::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.tokens = Some((&found.result).into());
-            let document = self.document(tokens_analysis::SCHEMA, &found.result)?;
+            let settings = settings::value(&TokensSettings {
+                corpus: corpus_settings(self.args, self.target, sequences),
+                compat: Compat::None,
+            })?;
+            let context = run.context(&settings);
+            let document = context.document(tokens_analysis::SCHEMA, &found.result)?;
             self.add("tokens_analysis.json", document, found.timings);
         }
         // A window of one token predicts nothing.
@@ -179,10 +189,6 @@ impl Measurement<'_> {
         let document = document(&found.result, published.as_ref(), &context)?;
         self.add("intervention_analysis.json", document, found.timings);
         Ok(())
-    }
-
-    fn document(&self, schema: &str, result: &impl Serialize) -> Result<Value> {
-        self.run.context(&self.settings).document(schema, result)
     }
 
     fn add(&mut self, name: &'static str, document: Value, timings: Timings) {

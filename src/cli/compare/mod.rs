@@ -6,6 +6,7 @@ mod text;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use serde_json::Value;
 
 use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
@@ -19,7 +20,7 @@ use crate::{
     present::compare::{self, Entry},
     progress::Progress,
     report::{
-        RunFolder,
+        Identity, RunFolder,
         folder::{check_writable, model_folder_name},
     },
 };
@@ -142,10 +143,30 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     if !compare::same_tokens(&entries) {
         progress.notice(compare::OTHER_TOKENS);
     }
-    let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &settings)?;
+    let digest = identity(&entries, &settings).digest();
+    let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &digest)?;
     artifacts.write(&folder)?;
-    show(&artifacts, &args.output, &folder, progress)?;
+    show(&artifacts, &args.output, folder, progress)?;
     failures(&entries)
+}
+
+/// Who the comparison is: all of its runs.
+fn identity(entries: &[Entry], settings: &Value) -> Identity {
+    let runs = entries.iter().map(|entry| match &entry.outcome {
+        Ok(measured) => Some(&measured.record.identity),
+        Err(_) => None,
+    });
+    let of = |part: fn(&Identity) -> &str| {
+        let parts = runs.clone().map(|run| run.map_or("", part));
+        parts.collect::<Vec<_>>().join(" ")
+    };
+    let texts = [of(|run| &run.texts)];
+    Identity::new(
+        of(|run| &run.model),
+        of(|run| &run.weights),
+        &texts,
+        settings,
+    )
 }
 
 /// The text arguments with the defaults that suit every checkpoint, and which can be opened at all.

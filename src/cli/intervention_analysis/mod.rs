@@ -161,7 +161,7 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     run.conduct(
         texts,
         &settings::value(&args.settings(&corpus, &evaluation))?,
-        || intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup),
+        |_| intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup),
         |result, context| {
             let published = published::find(&context.model.name, corpus.add_bos_token);
             present::intervention_analysis::artifacts(

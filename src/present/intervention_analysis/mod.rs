@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::Result,
     experiments::{
-        intervention_analysis::{Impact, InterventionAnalysis, SCHEMA},
+        intervention_analysis::{Impact, InterventionAnalysis, SCHEMA, SetReport},
         published::PublishedRun,
     },
     report::number::{listed, significant},
@@ -54,6 +54,9 @@ pub(crate) fn artifacts(
     };
     artifacts.table(table);
     artifacts.line(format!("\n{}", verdict.text));
+    for (set, treated) in untreated(result) {
+        artifacts.notice(notice(result, set, treated));
+    }
     artifacts.page(context, verdict, sections);
     Ok(artifacts)
 }
@@ -114,6 +117,48 @@ fn verdict(name: &str, result: &InterventionAnalysis, compat: Compat) -> String 
         ));
     }
     verdict
+}
+
+/// The sets with windows in which zeroing overwrites no massive activation, and in how many it does.
+fn untreated(result: &InterventionAnalysis) -> impl Iterator<Item = (&SetReport, usize)> {
+    let counts = result.windows_treated.get("set_to_zero");
+    result.evaluation.iter().filter_map(move |set| {
+        let treated = *counts?.get(&set.name)?;
+        (treated < set.windows).then_some((set, treated))
+    })
+}
+
+/// Why some windows of a set are not treated.
+fn notice(result: &InterventionAnalysis, set: &SetReport, treated: usize) -> String {
+    let written = listed(&result.layers_written);
+    let without = set.windows - set.windows_massive;
+    let mut reasons = Vec::new();
+    if without > 0 {
+        reasons.push(format!("{without} have none in any layer"));
+    }
+    let others: Vec<String> = set
+        .windows_by_first_layer
+        .iter()
+        .filter(|(layer, _)| !result.layers_written.contains(layer))
+        .map(|(layer, windows)| format!("{windows} from layer {layer} on"))
+        .collect();
+    if !others.is_empty() {
+        reasons.push(format!(
+            "{} (--positions-from written takes positions from the layer that is overwritten)",
+            others.join(", ")
+        ));
+    }
+    if reasons.is_empty() {
+        reasons.push("they are in other dimensions".to_owned());
+    }
+    format!(
+        "{}: in {} of {} windows no massive activation is overwritten at layer {written}: {}; the \
+         ratio over the other {treated} stands beside the whole",
+        set.name,
+        set.windows - treated,
+        set.windows,
+        reasons.join("; ")
+    )
 }
 
 fn order(ratio: Option<f64>) -> f64 {

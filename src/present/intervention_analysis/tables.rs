@@ -2,7 +2,7 @@
 
 use crate::{
     experiments::{
-        intervention_analysis::{Impact, InterventionAnalysis, Ratio},
+        intervention_analysis::{Impact, InterventionAnalysis, Ratio, SetReport},
         published::PublishedRun,
     },
     report::{
@@ -24,6 +24,11 @@ pub(super) fn perplexities(
         ("95 % interval", Align::Left),
         ("impact", Align::Left),
     ];
+    let partly = super::untreated(result).next().is_some();
+    if partly {
+        columns.push(("windows treated", Align::Right));
+        columns.push(("ratio over these", Align::Right));
+    }
     if published.is_some() {
         columns.push(("published perplexity", Align::Right));
     }
@@ -41,6 +46,9 @@ pub(super) fn perplexities(
                 ratio.map_or_else(String::new, interval),
                 ratio.map_or("", |ratio| ratio.class.name()).to_owned(),
             ];
+            if partly {
+                cells.extend(treated(result, intervention, set));
+            }
             if let Some(published) = published {
                 let value = published.perplexity.get(intervention);
                 let value = value.and_then(|sets| sets.get(&set.name));
@@ -51,6 +59,20 @@ pub(super) fn perplexities(
         }
     }
     table
+}
+
+/// How many of a set's windows an intervention treats, and the ratio over these.
+fn treated(result: &InterventionAnalysis, intervention: &str, set: &SetReport) -> [String; 2] {
+    let counts = result.windows_treated.get(intervention);
+    let Some(count) = counts.and_then(|counts| counts.get(&set.name)) else {
+        return [String::new(), String::new()];
+    };
+    let ratios = result.ratios_treated.get(intervention);
+    let ratio = ratios.and_then(|ratios| ratios.get(&set.name));
+    [
+        format!("{count} of {}", set.windows),
+        ratio.map_or_else(|| "-".to_owned(), |ratio| number(ratio.ratio)),
+    ]
 }
 
 /// Where the evaluation windows have massive activations.
