@@ -86,7 +86,7 @@ pub(crate) struct Artifacts {
 pub(crate) enum Block {
     /// Styled where it is printed.
     Table(Table),
-    /// One line, or one behind a blank line.
+    /// A line break follows it.
     Line(String),
 }
 
@@ -156,4 +156,40 @@ fn merged(objects: impl IntoIterator<Item = Value>) -> Result<Value> {
         }
     }
     Ok(Value::Object(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_has_settings_and_result() {
+        let model = ModelRecord {
+            name: "runs/a/".to_owned(),
+            ..ModelRecord::default()
+        };
+        let settings = json!({ "nsamples": 10, "seed": 1 });
+        let context = Context {
+            model: &model,
+            computed_in: String::new(),
+            settings: &settings,
+        };
+        assert_eq!(context.name(), "a");
+        // The text may have fewer sequences than were asked for.
+        let result = json!({ "nsamples": 3, "layers": [] });
+        let document = context.document("some/1", &result).expect("JSON");
+        let expected = json!({
+            "schema": "some/1", "model": "runs/a/", "nsamples": 3, "seed": 1, "layers": [],
+        });
+        assert_eq!(document, expected);
+        let artifacts = Artifacts::new("x.json", document).expect("JSON");
+        let (name, bytes) = &artifacts.files[0];
+        assert_eq!(name, "x.json");
+        assert!(bytes.ends_with(b"}\n"));
+        assert_eq!(
+            serde_json::from_slice::<Value>(bytes).expect("JSON"),
+            expected
+        );
+        assert!(context.document("some/1", &7).is_err());
+    }
 }

@@ -1,6 +1,9 @@
 //! The table of a comparison, and the same in full as CSV.
 
-use super::{Entry, figures::OfIntervention, measured};
+use super::{
+    entries::{Entry, measured},
+    figures::OfIntervention,
+};
 use crate::{
     experiments::compare::{Intervened, Profile},
     report::{

@@ -1,6 +1,6 @@
 //! The figures of a comparison.
 
-use super::{Entry, measured};
+use super::entries::{Entry, measured};
 use crate::{
     experiments::compare::{Intervened, InterventionsProfile, Profile},
     present::intervention_analysis::Groups,

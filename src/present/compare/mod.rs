@@ -1,10 +1,14 @@
 //! What compare shows: table, JSON, CSV, figures and page.
 
 mod columns;
+mod entries;
 mod figures;
+
+pub(crate) use entries::{Entry, Measured, same_tokens};
 
 use serde_json::{Value, json};
 
+use self::entries::measured;
 use super::{
     Artifacts, intervention_analysis::ratio_chart, json_value, lines::Lines, magnitudes, merged,
     page,
@@ -12,40 +16,11 @@ use super::{
 use crate::{
     error::Result,
     experiments::compare::{Profile, SCHEMA},
-    report::{
-        RunRecord,
-        html::{Body, Page, Section},
-        run::ModelRecord,
-    },
+    report::html::{Body, Page, Section},
 };
 
 /// What a comparison over different tokens must say.
 pub(crate) const OTHER_TOKENS: &str = "the checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not";
-
-/// One checkpoint's part.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) label: String,
-    /// As given, without label and revision.
-    pub(crate) name: String,
-    pub(crate) revision: Option<String>,
-    /// Folder of its own files, within the comparison's.
-    pub(crate) place: String,
-    pub(crate) outcome: Result<Measured>,
-}
-
-/// What was found in one checkpoint.
-#[derive(Debug)]
-pub(crate) struct Measured {
-    pub(crate) model: ModelRecord,
-    pub(crate) nsamples: usize,
-    /// Identifies the token ids that were run.
-    pub(crate) tokens: String,
-    pub(crate) profile: Profile,
-    pub(crate) record: RunRecord,
-    /// JSON files of the experiments.
-    pub(crate) documents: Vec<(&'static str, Value)>,
-}
 
 /// All files, those of the checkpoints included, and the table.
 pub(crate) fn artifacts(entries: &[Entry], settings: &Value) -> Result<Artifacts> {
@@ -131,19 +106,4 @@ fn document(entries: &[Entry], settings: &Value) -> Result<Value> {
         .collect::<Result<Vec<Value>>>()?;
     let found = json!({ "same_tokens": same_tokens(entries), "checkpoints": checkpoints });
     merged([json!({ "schema": SCHEMA }), settings.clone(), found])
-}
-
-/// Whether all checkpoints ran the same token ids.
-pub(crate) fn same_tokens(entries: &[Entry]) -> bool {
-    let mut tokens = entries
-        .iter()
-        .filter_map(|entry| entry.outcome.as_ref().ok());
-    let first = tokens.next().map(|measured| &measured.tokens);
-    tokens.all(|measured| Some(&measured.tokens) == first)
-}
-
-fn measured(entries: &[Entry]) -> impl Iterator<Item = (&Entry, &Measured)> {
-    entries
-        .iter()
-        .filter_map(|entry| Some((entry, entry.outcome.as_ref().ok()?)))
 }

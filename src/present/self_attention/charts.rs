@@ -1,9 +1,11 @@
 //! What changes from layer to layer, as lines.
 
-use super::token;
 use crate::{
     experiments::self_attention::{LayerAttention, Reason, SelfAttention},
-    report::plot::{Highlight, LineChart, Marker, Scale, Series, palette},
+    report::{
+        plot::{Highlight, LineChart, Marker, Scale, Series, palette},
+        visible::token_label,
+    },
 };
 
 /// Followed tokens that have a line of their own.
@@ -109,6 +111,11 @@ pub(super) fn decomposition(model: &str, result: &SelfAttention) -> String {
     ];
     let title = format!("Attention output of {model} in two parts");
     LineChart::column(&title, &charts)
+}
+
+/// A token with its position.
+pub(super) fn token(result: &SelfAttention, position: usize) -> String {
+    format!("{} at {position}", token_label(&result.tokens[position]))
 }
 
 /// What is followed, in words.

@@ -7,7 +7,7 @@ pub(crate) use maps::{MapRecorder, Maps};
 
 use std::collections::BTreeSet;
 
-use self::maps::Labels;
+use self::{charts::token, maps::Labels};
 use super::{
     Artifacts, Context,
     page::{self, Verdict},
@@ -80,11 +80,6 @@ pub(crate) fn artifacts(
     artifacts.line(format!("\n{}", verdict.text));
     artifacts.page(context, verdict, sections);
     Ok(artifacts)
-}
-
-/// A token with its position.
-fn token(result: &SelfAttention, position: usize) -> String {
-    format!("{} at {position}", token_label(&result.tokens[position]))
 }
 
 fn verdict(name: &str, result: &SelfAttention) -> String {
