@@ -11,10 +11,10 @@ use super::{
     existence_validation::significant,
     recorder::FileRecorder,
     run::Run,
-    sequences,
 };
 use crate::{
     backend::{AttentionCapture, StatisticsRequest},
+    data::sequences::{self, Sequences},
     engine::{Plan, Site},
     error::Result,
     experiments::{
@@ -138,14 +138,13 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let model = &run.checkpoint.model;
     let text = args.text();
     let sequences = if !args.token_ids.is_empty() {
-        sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
+        Sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
     } else if let Some(sentence) = &args.text {
-        sequences::of_text(&text, model, sentence)?
+        Sequences::of_text(sentence, text.add_bos_token, model)?
     } else {
         sequences::load(
-            &text,
+            &text.spec(run.built_in_model()),
             model,
-            run.built_in_model(),
             args.nsamples,
             run.progress,
         )?

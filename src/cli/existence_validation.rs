@@ -8,9 +8,9 @@ use super::{
     device::on_device,
     figures,
     run::Run,
-    sequences,
 };
 use crate::{
+    data::sequences,
     error::Result,
     experiments::{
         Subject,
@@ -49,9 +49,8 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
     )?;
     let model = &run.checkpoint.model;
     let sequences = sequences::load(
-        &args.text,
+        &args.text.spec(run.built_in_model()),
         model,
-        run.built_in_model(),
         args.nsamples,
         run.progress,
     )?;

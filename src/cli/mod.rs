@@ -21,7 +21,6 @@ mod run;
 mod self_attention;
 mod selftest;
 mod sentence;
-mod sequences;
 mod site_figures;
 mod tokens_analysis;
 mod top_activation_magnitude;

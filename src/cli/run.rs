@@ -9,11 +9,10 @@ use super::{
     args::{ModelArgs, OutputArgs, SourceArgs},
     checkpoint::{self, Checkpoint},
     device::{self, Device, Opened},
-    sequences::Sequences,
 };
 use crate::{
     backend::cuda::driver::Options,
-    data::Provenance,
+    data::{Provenance, Sequences},
     engine,
     error::{Error, Result},
     progress::Progress,

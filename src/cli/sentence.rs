@@ -6,9 +6,11 @@ use serde_json::{Map, Value, json};
 use super::{
     args::{TextArgs, TokenIds, token_ids},
     run::Run,
-    sequences::{self, Sequences},
 };
-use crate::error::{Error, Result};
+use crate::{
+    data::sequences::{self, Sequences},
+    error::{Error, Result},
+};
 
 /// The reference program's.
 const DEFAULT: &str = "Summer is warm. Winter is cold.";
@@ -31,10 +33,15 @@ impl SentenceArgs {
     pub(super) fn load(&self, run: &Run) -> Result<Sequences> {
         let model = &run.checkpoint.model;
         if let Some(ids) = &self.token_ids {
-            return Ok(sequences::of_ids(vec![ids.0.clone()]));
+            return Ok(Sequences::of_ids(vec![ids.0.clone()]));
         }
         if self.text.dataset.is_some() || self.text.text_file.is_some() {
-            return sequences::load(&self.text, model, run.built_in_model(), 1, run.progress);
+            return sequences::load(
+                &self.text.spec(run.built_in_model()),
+                model,
+                1,
+                run.progress,
+            );
         }
         if self.text.context_length.is_some() {
             return Err(
@@ -43,7 +50,7 @@ impl SentenceArgs {
             );
         }
         let sentence = self.sentence.as_deref().unwrap_or(DEFAULT);
-        sequences::of_text(&self.text, model, sentence)
+        Sequences::of_text(sentence, self.text.add_bos_token, model)
     }
 
     /// What identifies the sequence among a run's settings.

@@ -9,9 +9,9 @@ use super::{
     existence_validation::significant,
     figures,
     run::Run,
-    sequences,
 };
 use crate::{
+    data::sequences::{self, Sequences},
     engine::Site,
     error::{Error, Result},
     experiments::{
@@ -61,11 +61,10 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
     )?;
     let model = &run.checkpoint.model;
     let sequences = match &args.sentence {
-        Some(sentence) => sequences::of_text(&args.text, model, sentence)?,
+        Some(sentence) => Sequences::of_text(sentence, args.text.add_bos_token, model)?,
         None => sequences::load(
-            &args.text,
+            &args.text.spec(run.built_in_model()),
             model,
-            run.built_in_model(),
             args.nsamples,
             run.progress,
         )?,

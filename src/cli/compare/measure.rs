@@ -7,7 +7,6 @@ use super::{
         device::{Opened, on_device},
         intervention_analysis as interventions,
         run::Run,
-        sequences::Sequences,
     },
     CompareArgs, Experiment, Measured, model_args,
     targets::Target,
@@ -15,6 +14,7 @@ use super::{
 };
 use crate::{
     backend::Backend,
+    data::Sequences,
     engine::Timings,
     error::Result,
     experiments::{

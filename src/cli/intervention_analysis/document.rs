@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::{args::Compat, run::Run, sequences::Sequences};
+use super::super::{args::Compat, run::Run};
 use crate::{
+    data::Sequences,
     error::Result,
     experiments::{
         intervention_analysis::{

@@ -20,9 +20,9 @@ use super::{
     existence_validation::significant,
     figures,
     run::Run,
-    sequences::{self, Sequences},
 };
 use crate::{
+    data::sequences::{self, Sequences},
     error::Result,
     experiments::{
         Subject,
@@ -50,7 +50,8 @@ pub(super) struct InterventionArgs {
     calibration_nsamples: usize,
     /// A set to measure perplexity on: a dataset by name, or NAME=FILE, where the file is the joined
     /// text; wikitext, c4 and pg19 bring the reference's windows, other names take all full
-    /// windows. Repeatable. Default: wikitext, c4 and pg19; for the demo, builtin.
+    /// windows. Repeatable. Default: the file of --text-file or --dataset, as NAME text; without one
+    /// wikitext, c4 and pg19; for the demo and with --dataset builtin, builtin.
     #[arg(long, value_name = "NAME[=FILE]", value_parser = sets::set_arg)]
     eval: Vec<SetArg>,
     /// Which layers' outputs are overwritten: the first massive one, all that are massive, or a
@@ -114,19 +115,23 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     )?;
     let model = &run.checkpoint.model;
     args.layers.check(&model.spec)?;
-    let wanted = sets::wanted(&args.eval, run.built_in_model())?;
+    let wanted = sets::wanted(
+        &args.eval,
+        &args.text,
+        run.built_in_model(),
+        run.progress,
+    )?;
     let memory = Memory {
         budget: run.device.memory_budget(args.memory_budget),
         progress: run.progress,
     };
     // Before gigabytes of text are read. How many means there will be is not known yet.
-    let context_length = sequences::context_length(&args.text, model)?;
+    let context_length = sequences::context_length(args.text.context_length, model)?;
     let variants = 2 + args.set_to.len() + args.noise.len();
     on_device!(&run.device, backend => memory.check(backend, &model.spec, context_length, variants))?;
     let corpus = sequences::load(
-        &args.text,
+        &args.text.spec(run.built_in_model()),
         model,
-        run.built_in_model(),
         args.nsamples.max(args.calibration_nsamples),
         run.progress,
     )?;

@@ -12,9 +12,9 @@ use super::{
     device::on_device,
     figures,
     run::Run,
-    sequences,
 };
 use crate::{
+    data::sequences,
     error::Result,
     experiments::{
         Subject,
@@ -50,9 +50,8 @@ pub(super) fn run(args: &TokensArgs) -> Result<()> {
     let run = Run::open("tokens-analysis", &args.model, &args.output, args.text.seed)?;
     let model = &run.checkpoint.model;
     let sequences = sequences::load(
-        &args.text,
+        &args.text.spec(run.built_in_model()),
         model,
-        run.built_in_model(),
         args.nsamples,
         run.progress,
     )?;
