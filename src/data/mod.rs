@@ -27,6 +27,8 @@ pub enum Role {
     Corpus,
     /// Perplexity: the dataset's own choice and joiner; of a file all documents in order.
     Evaluation,
+    /// As the corpus, but the documents that evaluation takes, in order.
+    Whole,
 }
 
 /// A text that is already joined.

@@ -141,7 +141,7 @@ impl DefaultText {
         ));
         let hub = || Hub::from_env(progress);
         // Wikitext in order: 500 random ones of its lines would be no longer than the built-in text.
-        let mut joined = source::load(self.name(), Role::Evaluation, 0, &hub, progress)?;
+        let mut joined = source::load(self.name(), Role::Whole, 0, &hub, progress)?;
         let chosen = format!("chosen by massact: {reason}");
         joined.source.note = Some(match joined.source.note {
             Some(note) => format!("{note}; {chosen}"),
@@ -178,12 +178,7 @@ impl Cut {
     }
 
     /// Up to `nsamples` windows from the first tokens of a text.
-    pub fn sequences(
-        &self,
-        ids: &[u32],
-        source: Provenance,
-        nsamples: usize,
-    ) -> Result<Sequences> {
+    pub fn sequences(&self, ids: &[u32], source: Provenance, nsamples: usize) -> Result<Sequences> {
         let rule = datasets::corpus_rule(self.context_length, self.bos, nsamples);
         Ok(Sequences {
             ids: windows(ids, &rule)?,

@@ -193,7 +193,7 @@ fn remote(
 fn from_hub<T>(found: Result<T>, role: Role) -> Result<T> {
     found.map_err(|error| match (error.kind(), role) {
         (Kind::Interrupted, _) => error,
-        (_, Role::Corpus) => error.or(format!(
+        (_, Role::Corpus | Role::Whole) => error.or(format!(
             "without network give --text-file or --dataset {}",
             builtin::NAME
         )),
@@ -221,7 +221,7 @@ fn pick(listing: &[String], role: Role) -> Option<(String, usize)> {
     texts.sort();
     let splits: &[&str] = match role {
         Role::Corpus => &["train"],
-        Role::Evaluation => &["test", "valid"],
+        Role::Evaluation | Role::Whole => &["test", "valid"],
     };
     let of_split = splits
         .iter()
@@ -248,8 +248,8 @@ fn fetch(
 fn choice(dataset: Option<&Dataset>, role: Role) -> (Take, &'static str) {
     match (role, dataset) {
         (Role::Corpus, _) => (Take::Random(CORPUS_DOCUMENTS), JOINER),
-        (Role::Evaluation, Some(set)) => (set.take, set.joiner),
-        (Role::Evaluation, None) => (Take::All, JOINER),
+        (_, Some(set)) => (set.take, set.joiner),
+        (_, None) => (Take::All, JOINER),
     }
 }
 

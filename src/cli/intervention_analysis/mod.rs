@@ -115,12 +115,7 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     )?;
     let model = &run.checkpoint.model;
     args.layers.check(&model.spec)?;
-    let wanted = sets::wanted(
-        &args.eval,
-        &args.text,
-        run.built_in_model(),
-        run.progress,
-    )?;
+    let wanted = sets::wanted(&args.eval, &args.text, run.built_in_model(), run.progress)?;
     let memory = Memory {
         budget: run.device.memory_budget(args.memory_budget),
         progress: run.progress,

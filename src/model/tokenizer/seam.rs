@@ -19,8 +19,8 @@
 //!    unigram model all paths pass through the cut, and the best path to it depends on what is before
 //!    it. This is what bounds a model that sees the whole text as one piece, as Llama 2's and Gemma's.
 //!
-//! A stage of which this cannot be said (an unknown kind, a pattern with back references) has no seam,
-//! and the whole text is tokenised.
+//! Where this cannot be said of a stage (a pattern with back references, SentencePiece's table of
+//! graphemes) there is no seam, and the whole text is tokenised.
 
 use std::collections::HashMap;
 
@@ -79,8 +79,10 @@ impl Sides {
 /// Finds the seams of texts for one tokenizer.
 pub(super) struct Seams<'a> {
     tokenizer: &'a tokenizers::Tokenizer,
-    /// By the two characters, and whether their neighbours are plain, too.
-    known: HashMap<(char, char, bool), Option<Kept>>,
+    /// Whether a seam can keep everything.
+    divisible: bool,
+    /// By the two characters.
+    known: HashMap<(char, char), Option<Kept>>,
     /// The model's tokens, once they are needed.
     vocabulary: Option<Vec<String>>,
 }
@@ -89,6 +91,7 @@ impl<'a> Seams<'a> {
     pub(super) fn new(tokenizer: &'a tokenizers::Tokenizer) -> Self {
         Self {
             tokenizer,
+            divisible: divisible(tokenizer.get_model()),
             known: HashMap::new(),
             vocabulary: None,
         }
@@ -103,19 +106,14 @@ impl<'a> Seams<'a> {
                 continue;
             }
             if let Some((place, kept)) = found
-                && at > place + REACH
+                && (!self.divisible || at > place + REACH)
             {
                 return Some((place, kept));
             }
             let Some(before) = text[..at].chars().next_back() else {
                 continue;
             };
-            let plain = |at: Option<usize>| {
-                at.and_then(|at| bytes.get(at))
-                    .is_some_and(u8::is_ascii_graphic)
-            };
-            let plain = plain(at.checked_sub(2)) && plain(at.checked_sub(1)) && plain(Some(at + 1));
-            match self.kept(before, char::from(bytes[at]), plain) {
+            match self.kept(before, char::from(bytes[at])) {
                 Some(Kept::Everything) => return Some((at, Kept::Everything)),
                 Some(Kept::Pieces) => found = found.or(Some((at, Kept::Pieces))),
                 None => {}
@@ -124,17 +122,17 @@ impl<'a> Seams<'a> {
         found
     }
 
-    fn kept(&mut self, before: char, after: char, plain: bool) -> Option<Kept> {
-        let key = (before, after, plain);
+    fn kept(&mut self, before: char, after: char) -> Option<Kept> {
+        let key = (before, after);
         if let Some(known) = self.known.get(&key) {
             return *known;
         }
-        let kept = self.judge(before, after, plain);
+        let kept = self.judge(before, after);
         self.known.insert(key, kept);
         kept
     }
 
-    fn judge(&mut self, before: char, after: char, plain: bool) -> Option<Kept> {
+    fn judge(&mut self, before: char, after: char) -> Option<Kept> {
         if before.is_whitespace() || !deterministic(self.tokenizer.get_model()) {
             return None;
         }
@@ -144,7 +142,7 @@ impl<'a> Seams<'a> {
         };
         self.pass_added(&sides, false)?;
         if let Some(normalizer) = self.tokenizer.get_normalizer() {
-            normalised(normalizer, &mut sides, plain)?;
+            normalised(normalizer, &mut sides)?;
         }
         // An added token behind the cut may take along the space before it, as far as the cut.
         if sides.before.iter().any(|c| c.is_whitespace()) {
@@ -185,20 +183,8 @@ impl<'a> Seams<'a> {
 
     /// Whether the model makes the same tokens of what is before the cut, even if its piece goes on.
     fn divides(&mut self, sides: &Sides) -> bool {
-        match self.tokenizer.get_model() {
-            // The first two mark a piece's end; with the third, a whole piece may be a token that the
-            // merges do not lead to.
-            ModelWrapper::BPE(model) => {
-                if model.continuing_subword_prefix.is_some()
-                    || model.end_of_word_suffix.is_some()
-                    || model.ignore_merges
-                {
-                    return false;
-                }
-            }
-            ModelWrapper::Unigram(_) => {}
-            // One judges a piece as a whole, the other gives it up as a whole.
-            ModelWrapper::WordLevel(_) | ModelWrapper::WordPiece(_) => return false,
+        if !self.divisible {
+            return false;
         }
         // Characters without tokens may be joined to one unknown token.
         let tokenizer = self.tokenizer;
@@ -224,6 +210,22 @@ fn holds_any(text: &str, sides: &Sides) -> bool {
     })
 }
 
+/// Whether the tokens of a part of a piece can be those of the piece.
+fn divisible(model: &ModelWrapper) -> bool {
+    match model {
+        // The first two mark a piece's end; with the third, a whole piece may be a token that the merges
+        // do not lead to.
+        ModelWrapper::BPE(model) => {
+            model.continuing_subword_prefix.is_none()
+                && model.end_of_word_suffix.is_none()
+                && !model.ignore_merges
+        }
+        ModelWrapper::Unigram(_) => true,
+        // One judges a piece as a whole, the other gives it up as a whole.
+        ModelWrapper::WordLevel(_) | ModelWrapper::WordPiece(_) => false,
+    }
+}
+
 /// Whether equal texts have equal tokens: dropout and sampling are for training.
 fn deterministic(model: &ModelWrapper) -> bool {
     match model {
@@ -234,19 +236,17 @@ fn deterministic(model: &ModelWrapper) -> bool {
 }
 
 /// Follows the two characters through a normaliser; none if it may depend on what is behind the cut.
-fn normalised(normalizer: &NormalizerWrapper, sides: &mut Sides, plain: bool) -> Option<()> {
+fn normalised(normalizer: &NormalizerWrapper, sides: &mut Sides) -> Option<()> {
     let one = |c: char| {
         let mut text = NormalizedString::from(c.to_string());
         normalizer.normalize(&mut text).ok()?;
         Some(text.get().to_owned())
     };
     match normalizer {
-        NormalizerWrapper::Sequence(parts) => {
-            for (index, part) in parts.as_ref().iter().enumerate() {
-                normalised(part, sides, plain && index == 0)?;
-            }
-            Some(())
-        }
+        NormalizerWrapper::Sequence(parts) => parts
+            .as_ref()
+            .iter()
+            .try_for_each(|part| normalised(part, sides)),
         // Character by character.
         NormalizerWrapper::Lowercase(_)
         | NormalizerWrapper::StripAccents(_)
@@ -256,18 +256,13 @@ fn normalised(normalizer: &NormalizerWrapper, sides: &mut Sides, plain: bool) ->
         | NormalizerWrapper::NFD(_)
         | NormalizerWrapper::NFKC(_)
         | NormalizerWrapper::NFKD(_)
-        | NormalizerWrapper::BertNormalizer(_) => {
-            sides.become_of(|c| {
-                let text = one(c)?;
-                let alone = stands_alone(c) && text.chars().next().is_none_or(stands_alone);
-                alone.then_some(text)
-            })
-        }
-        // By grapheme, so that the neighbours count; and no stage may have changed them before.
-        NormalizerWrapper::Precompiled(_) => {
-            plain.then_some(())?;
-            sides.become_of(one)
-        }
+        | NormalizerWrapper::BertNormalizer(_) => sides.become_of(|c| {
+            let text = one(c)?;
+            let alone = stands_alone(c) && text.chars().next().is_none_or(stands_alone);
+            alone.then_some(text)
+        }),
+        // By grapheme, of which a character and its neighbours may be parts.
+        NormalizerWrapper::Precompiled(_) => None,
         // What is put in front is put in front of both.
         NormalizerWrapper::Prepend(_) => Some(()),
         NormalizerWrapper::StripNormalizer(_) => {
@@ -325,7 +320,8 @@ fn replaced(
 /// and no part of a Hangul syllable. Within the basic plane only those are composed with the character
 /// before them, or reordered; beyond it there are letters that are, too.
 fn stands_alone(c: char) -> bool {
-    let jamo = matches!(c, '\u{1100}'..='\u{11ff}' | '\u{a960}'..='\u{a97f}' | '\u{d7b0}'..='\u{d7ff}');
+    let jamo =
+        matches!(c, '\u{1100}'..='\u{11ff}' | '\u{a960}'..='\u{a97f}' | '\u{d7b0}'..='\u{d7ff}');
     let mark = matches!(
         get_general_category(c),
         Category::NonspacingMark | Category::SpacingMark | Category::EnclosingMark
@@ -345,15 +341,16 @@ fn split(pre_tokenizer: &PreTokenizerWrapper, sides: &mut Sides) -> Option<()> {
             .then_some(())
     };
     match pre_tokenizer {
-        PreTokenizerWrapper::Sequence(parts) => {
-            parts.as_ref().iter().try_for_each(|part| split(part, sides))
-        }
+        PreTokenizerWrapper::Sequence(parts) => parts
+            .as_ref()
+            .iter()
+            .try_for_each(|part| split(part, sides)),
         PreTokenizerWrapper::ByteLevel(bytes) => {
             if bytes.use_regex {
                 apart(BYTE_LEVEL, sides)?;
             }
             let bytes = NormalizerWrapper::ByteLevel(tokenizers::normalizers::ByteLevel);
-            normalised(&bytes, sides, false)
+            normalised(&bytes, sides)
         }
         PreTokenizerWrapper::Split(split) => match &split.pattern {
             SplitPattern::Regex(pattern) => apart(pattern, sides),
