@@ -1,12 +1,15 @@
 //! What is read where nobody names a text, what is said of it, and what a download is announced with.
 
+#[allow(dead_code, reason = "tests/hub.rs uses the rest")]
+#[path = "support/loopback.rs"]
+mod loopback;
 mod support;
 
 use std::path::Path;
 use std::process::Command;
 
+use loopback::{Content, Server};
 use serde_json::json;
-use support::loopback::{Content, Server};
 use support::program::{Done, checkpoint, massact, only_run, read_json, run};
 
 /// A command on a checkpoint that is no demo, on windows of 32 tokens.
