@@ -6,7 +6,12 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::bytes::Bytes;
-use crate::{engine::Types, experiments::Thresholds, model::dtype::DType};
+use crate::{
+    data::{TextSource, TextSpec},
+    engine::Types,
+    experiments::Thresholds,
+    model::dtype::DType,
+};
 
 /// Which checkpoint, and where it runs.
 #[derive(Debug, Clone, Args)]
@@ -97,7 +102,7 @@ impl DTypeArg {
 #[derive(Debug, Clone, Args, Serialize)]
 pub(super) struct TextArgs {
     /// redpajama, wikitext, c4, pg19, builtin, `owner/name` on the hub, or a local .txt,
-    /// .jsonl[.gz|.zst] or .parquet. Default: redpajama; for the demo, builtin.
+    /// .jsonl[.gz|.zst] or .parquet. Default: builtin, or wikitext where that is too short.
     #[arg(long, value_name = "NAME_OR_FILE", conflicts_with = "text_file")]
     pub(super) dataset: Option<String>,
     /// A file that is the joined text: tokenised whole and cut from its start.
@@ -112,6 +117,23 @@ pub(super) struct TextArgs {
     /// Seed of the random choice of documents.
     #[arg(long, default_value_t = 42)]
     pub(super) seed: u64,
+}
+
+impl TextArgs {
+    /// What they ask for; the built-in model has its own text.
+    pub(super) fn spec(&self, built_in_model: bool) -> TextSpec<'_> {
+        TextSpec {
+            source: match (&self.text_file, &self.dataset) {
+                (Some(path), _) => TextSource::File(path),
+                (None, Some(name)) => TextSource::Named(name),
+                (None, None) if built_in_model => TextSource::Named("builtin"),
+                (None, None) => TextSource::Unsaid,
+            },
+            seed: self.seed,
+            context_length: self.context_length,
+            add_bos_token: self.add_bos_token,
+        }
+    }
 }
 
 /// Where results go.

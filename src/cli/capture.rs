@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, TokenIds, positive, token_ids},
     run::Run,
-    sequences::{self, Sequences},
     settings::{self, ids_hash},
 };
 use crate::{
     backend::{AttentionCapture, StatisticsRequest},
+    data::Sequences,
     engine::{Plan, Site},
     error::Result,
     experiments::capture,
@@ -175,9 +175,9 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let model = run.model();
     let text = args.text();
     let sequences = if !args.token_ids.is_empty() {
-        sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
+        Sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
     } else if let Some(sentence) = &args.text {
-        sequences::of_text(&text, model, sentence)?
+        Sequences::of_text(sentence, text.add_bos_token, model)?
     } else {
         run.windows(&text, args.nsamples)?
     };

@@ -5,10 +5,10 @@ use clap::Args;
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
     run::Run,
-    sequences::Sequences,
     settings::{self, CorpusSettings, TextSettings},
 };
 use crate::{
+    data::Sequences,
     error::Result,
     experiments::{existence_validation, published},
     present,

@@ -7,10 +7,10 @@ use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
     run::Run,
     sentence::{SentenceArgs, SentenceSettings},
-    sequences::Sequences,
     settings,
 };
 use crate::{
+    data::Sequences,
     error::Result,
     experiments::{
         Finding,

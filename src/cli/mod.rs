@@ -17,7 +17,6 @@ mod run;
 mod self_attention;
 mod selftest;
 mod sentence;
-mod sequences;
 mod settings;
 mod tokens_analysis;
 mod top_activation_magnitude;

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use super::{
     args::{ModelArgs, OutputArgs, SourceArgs, TextArgs},
     checkpoint::{self, Checkpoint},
-    sequences::{self, Sequences},
 };
 use crate::{
-    data::Provenance,
+    data::{
+        Provenance,
+        sequences::{self, Sequences},
+    },
     engine::{self, Device, Session, Types},
     error::Result,
     experiments::Finding,
@@ -210,13 +212,8 @@ impl Run {
 
     /// Up to `nsamples` windows from the start of the text that the arguments name.
     pub(super) fn windows(&self, args: &TextArgs, nsamples: usize) -> Result<Sequences> {
-        sequences::load(
-            args,
-            self.model(),
-            self.built_in_model(),
-            nsamples,
-            self.progress,
-        )
+        let spec = args.spec(self.built_in_model());
+        sequences::load(&spec, self.model(), nsamples, self.progress)
     }
 
     /// Everything behind the loaded texts: the experiment, its artifacts, run.json, and what is

@@ -8,10 +8,10 @@ use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
     run::Run,
     sentence::{SentenceArgs, SentenceSettings},
-    sequences::Sequences,
     settings,
 };
 use crate::{
+    data::Sequences,
     error::{Error, Result},
     experiments::{
         Finding,

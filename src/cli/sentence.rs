@@ -6,10 +6,12 @@ use serde::Serialize;
 use super::{
     args::{TextArgs, TokenIds, token_ids},
     run::Run,
-    sequences::{self, Sequences},
     settings::{TextSettings, ids_hash},
 };
-use crate::error::{Error, Result};
+use crate::{
+    data::Sequences,
+    error::{Error, Result},
+};
 
 /// The reference program's.
 const DEFAULT: &str = "Summer is warm. Winter is cold.";
@@ -41,7 +43,7 @@ impl SentenceArgs {
     pub(super) fn load(&self, run: &Run) -> Result<Sequences> {
         let model = run.model();
         if let Some(ids) = &self.token_ids {
-            return Ok(sequences::of_ids(vec![ids.0.clone()]));
+            return Ok(Sequences::of_ids(vec![ids.0.clone()]));
         }
         if self.text.dataset.is_some() || self.text.text_file.is_some() {
             return run.windows(&self.text, 1);
@@ -53,7 +55,7 @@ impl SentenceArgs {
             );
         }
         let sentence = self.sentence.as_deref().unwrap_or(DEFAULT);
-        sequences::of_text(&self.text, model, sentence)
+        Sequences::of_text(sentence, self.text.add_bos_token, model)
     }
 
     pub(super) fn settings(

@@ -6,8 +6,9 @@
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{args::ThresholdArgs, sequences::Sequences};
+use super::args::ThresholdArgs;
 use crate::{
+    data::Sequences,
     error::{Error, Result},
     experiments::intervention_analysis::{EvaluationSet, PositionsFrom, WrittenLayers},
     present::Compat,

@@ -5,10 +5,10 @@ use clap::Args;
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
     run::Run,
-    sequences::Sequences,
     settings::{self, CorpusSettings, TextSettings, TokensSettings},
 };
 use crate::{
+    data::Sequences,
     error::Result,
     experiments::tokens_analysis,
     present::{self, Compat},

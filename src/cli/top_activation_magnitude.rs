@@ -6,10 +6,10 @@ use serde::Serialize;
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, positive},
     run::Run,
-    sequences::{self, Sequences},
     settings::{self, TextSettings},
 };
 use crate::{
+    data::Sequences,
     engine::Site,
     error::{Error, Result},
     experiments::top_activation_magnitude,
@@ -83,7 +83,7 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
     )?;
     let model = run.model();
     let sequences = match &args.sentence {
-        Some(sentence) => sequences::of_text(&args.text, model, sentence)?,
+        Some(sentence) => Sequences::of_text(sentence, args.text.add_bos_token, model)?,
         None => run.windows(&args.text, args.nsamples)?,
     };
     run.conduct(

@@ -5,7 +5,6 @@ use serde_json::Value;
 use super::{
     super::{
         run::Run,
-        sequences::Sequences,
         settings::{self, CorpusSettings, InterventionSettings, TextSettings, TokensSettings},
     },
     CompareArgs, Experiment, model_args,
@@ -13,6 +12,7 @@ use super::{
     text::{CommonText, Windows},
 };
 use crate::{
+    data::Sequences,
     engine::{Device, Timings},
     error::Result,
     experiments::{

@@ -15,6 +15,7 @@ use super::{
     settings,
 };
 use crate::{
+    data::sequences::{self, CONTEXT_LENGTH, DefaultText},
     engine::Device,
     error::{Error, Kind, Result},
     present::compare::{self, Entry},
@@ -24,9 +25,6 @@ use crate::{
         folder::{check_writable, model_folder_name},
     },
 };
-
-/// The reference's default, used as far as every model has positions.
-const CONTEXT_LENGTH: usize = 4096;
 
 /// Several checkpoints side by side: magnitudes, attention and weights on the same text.
 #[derive(Debug, Args)]
@@ -105,12 +103,12 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let progress = Progress::new(args.output.quiet);
     // Wrong arguments are wrong for all checkpoints, and known before the first is opened.
     let device = Device::open(&args.device.device, args.device.types(), progress)?;
-    let (text, openable) = text_arguments(args, &targets, progress)?;
+    let (text, default, openable) = text_arguments(args, &targets, progress)?;
     if let (true, Some(Err(first))) = (openable.iter().all(Result::is_err), openable.first()) {
         // There is nothing to compare, and one reason is enough.
         return Err(first.clone());
     }
-    let text = CommonText::load(text, progress)?;
+    let text = CommonText::load(text, default, progress)?;
     let settings = settings::value(&args.settings(&text.args))?;
     let mut entries = Vec::with_capacity(targets.len());
     for (index, (target, found)) in targets.into_iter().zip(openable).enumerate() {
@@ -169,14 +167,18 @@ fn identity(entries: &[Entry], settings: &Value) -> Identity {
     )
 }
 
-/// The text arguments with the defaults that suit every checkpoint, and which can be opened at all.
+/// The text arguments with the defaults that suit every checkpoint, the text if it is massact's choice,
+/// and which checkpoints can be opened at all.
 fn text_arguments(
     args: &CompareArgs,
     targets: &[Target],
     progress: Progress,
-) -> Result<(TextArgs, Vec<Result<()>>)> {
+) -> Result<(TextArgs, Option<DefaultText>, Vec<Result<()>>)> {
     let mut text = args.text.clone();
+    let unsaid = text.dataset.is_none() && text.text_file.is_none();
+    // As far as every model has positions, and by the tokenizer that makes the fewest tokens.
     let mut positions = CONTEXT_LENGTH;
+    let mut tokens = usize::MAX;
     let mut built_in = true;
     let mut openable = Vec::with_capacity(targets.len());
     for target in targets {
@@ -187,17 +189,24 @@ fn text_arguments(
                 built_in &= checkpoint.record.source == "built-in";
                 let limit = model.spec.max_positions;
                 positions = positions.min(limit.unwrap_or(CONTEXT_LENGTH));
+                // One that cannot make any says so when its turn comes.
+                if unsaid && let Ok(count) = sequences::built_in_tokens(&model) {
+                    tokens = tokens.min(count);
+                }
                 Ok(())
             }
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             Err(error) => Err(error),
         });
     }
-    text.context_length.get_or_insert(positions);
-    if text.dataset.is_none() && text.text_file.is_none() {
-        text.dataset = Some(if built_in { "builtin" } else { "redpajama" }.to_owned());
+    let length = *text.context_length.get_or_insert(positions);
+    let windows = args.nsamples.saturating_mul(2);
+    let default = (unsaid && !built_in).then(|| DefaultText::of(tokens, length, windows));
+    if unsaid {
+        let name = default.map_or("builtin", |default| default.name());
+        text.dataset = Some(name.to_owned());
     }
-    Ok((text, openable))
+    Ok((text, default, openable))
 }
 
 fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {

@@ -10,10 +10,10 @@ use self::sets::SetArg;
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
     run::{Run, Texts},
-    sequences::{self, Sequences},
     settings::{self, CorpusSettings, InterventionSettings, TextSettings},
 };
 use crate::{
+    data::sequences::{self, Sequences},
     error::Result,
     experiments::{
         intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
@@ -37,7 +37,8 @@ pub(super) struct InterventionArgs {
     calibration_nsamples: usize,
     /// A set to measure perplexity on: a dataset by name, or NAME=FILE, where the file is the joined
     /// text; wikitext, c4 and pg19 bring the reference's windows, other names take all full
-    /// windows. Repeatable. Default: wikitext, c4 and pg19; for the demo, builtin.
+    /// windows. Repeatable. Default: the file of --text-file or --dataset, as NAME text; without one
+    /// wikitext, c4 and pg19; for the demo and with --dataset builtin, builtin.
     #[arg(long, value_name = "NAME[=FILE]", value_parser = sets::set_arg)]
     eval: Vec<SetArg>,
     /// Which layers' outputs are overwritten: the first massive one, all that are massive, or a
@@ -139,9 +140,9 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     )?;
     let model = run.model();
     args.layers.check(&model.spec)?;
-    let wanted = sets::wanted(&args.eval, run.built_in_model())?;
+    let wanted = sets::wanted(&args.eval, &args.text, run.built_in_model(), run.progress)?;
     // Before gigabytes of text are read. How many means there will be is not known yet.
-    let context_length = sequences::context_length(&args.text, model)?;
+    let context_length = sequences::context_length(args.text.context_length, model)?;
     let variants = 2 + args.set_to.len() + args.noise.len();
     run.session.check_memory(context_length, variants)?;
     let corpus = run.windows(&args.text, args.nsamples.max(args.calibration_nsamples))?;
