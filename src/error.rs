@@ -71,6 +71,15 @@ impl Error {
         self
     }
 
+    /// Adds another remedy to the one that is there.
+    #[must_use]
+    pub fn or(self, other: impl fmt::Display) -> Self {
+        match self.remedy.clone() {
+            Some(remedy) => self.remedy(format!("{remedy}; or {other}")),
+            None => self.remedy(other),
+        }
+    }
+
     /// Says of what larger thing `subject` is a part.
     #[must_use]
     pub fn within(mut self, whole: impl fmt::Display) -> Self {
@@ -124,6 +133,11 @@ mod tests {
         let error = Error::new("config.json", "bad\n  thing").remedy("fix it");
         assert_eq!(error.to_string(), "config.json: bad thing; fix it");
         assert_eq!(error.exit_code(), 1);
+        assert_eq!(
+            error.or("leave it").to_string(),
+            "config.json: bad thing; fix it; or leave it"
+        );
+        assert_eq!(Error::new("a", "b").or("c").to_string(), "a: b; c");
         assert_eq!(Error::usage("--seed", "x").exit_code(), 2);
         assert_eq!(Error::interrupted().exit_code(), 3);
     }

@@ -11,6 +11,7 @@ pub mod hub;
 pub mod interrupt;
 pub mod model;
 pub mod panics;
+mod present;
 pub mod progress;
 pub mod report;
 pub mod selftest;

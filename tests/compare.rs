@@ -8,7 +8,7 @@ use std::process::Command;
 
 use massact::engine::Session;
 use massact::experiments::intervention_analysis::{
-    self, EvaluationSet, Setup, WrittenLayers,
+    self, EvaluationSet, PositionsFrom, Setup, WrittenLayers,
 };
 use massact::experiments::{Thresholds, attention_share};
 use massact::model::Model;
@@ -157,6 +157,7 @@ fn assert_interventions(row: &Value, name: &str) {
         nsamples: 3,
         calibration_nsamples: 3,
         layers: WrittenLayers::First,
+        positions_from: PositionsFrom::Own,
         constants: Vec::new(),
         noise: Vec::new(),
         reference: false,

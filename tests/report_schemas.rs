@@ -2,6 +2,7 @@
 
 mod support;
 
+use massact::report::Identity;
 use massact::report::run::{
     Build, Host, InputRecord, ModelRecord, RUN_SCHEMA, RunRecord, Timings, memory_parts,
     now_rfc3339, peak_memory,
@@ -25,6 +26,7 @@ fn record() -> RunRecord {
             dtype: "float32".into(),
             ..ModelRecord::default()
         },
+        identity: Identity::new("built-in:x".into(), "0".into(), &[], &json!({})),
         device: "cpu".into(),
         card: None,
         compute_dtype: "float32".into(),
@@ -47,7 +49,7 @@ fn existence() -> Value {
         "nsamples": 10, "context_length": 4096, "add_bos_token": true,
         "layers": [{
             "layer": 0, "top1_mean": 2400.0, "median_mean": 0.0, "ratio": null, "massive": true,
-            "top": [{"sequence": 0, "position": 0, "token": "<s>", "token_id": 1, "dimension": 2533, "value": -2400.0}]
+            "top": [{"sequence": 0, "position": 0, "token": "<s>", "token_id": 1, "dimension": 2533, "value": -2400.0, "sequences": 3}]
         }],
         "more": "is allowed"
     })

@@ -6,7 +6,6 @@ use serde_json::json;
 use super::{
     args::{ModelArgs, positive},
     checkpoint,
-    existence_validation::significant,
 };
 use crate::{
     bench::{self, Effort, LEAST_TIME, Measurement, Part, Request, SHAPES, Shape},
@@ -14,6 +13,7 @@ use crate::{
     error::Result,
     progress::Progress,
     report::{
+        number::significant,
         run::{Build, Host},
         table::{Align, Row, Table},
     },

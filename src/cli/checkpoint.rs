@@ -1,13 +1,19 @@
 //! From `--pretrained` to a model ready to run.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     error::{Error, Result},
     hub::Hub,
     model::{Model, demo},
     progress::Progress,
-    report::run::{Checksum, InputRecord, ModelRecord},
+    report::{
+        identity,
+        run::{Checksum, InputRecord, ModelRecord},
+    },
 };
 
 /// What a model was opened from.
@@ -107,16 +113,52 @@ impl Checkpoint {
         self.folder.as_deref()
     }
 
+    /// Where it comes from, beyond doubt: `hub:owner/name@commit`, `folder:` and the real path,
+    /// `built-in:demo`.
+    pub(super) fn identity(&self) -> String {
+        let record = &self.record;
+        match (&self.folder, &record.commit) {
+            (None, _) => format!("built-in:{}", record.name),
+            (Some(_), Some(commit)) => format!("hub:{}@{commit}", record.name),
+            (Some(folder), None) => {
+                let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+                format!("folder:{}", real.display())
+            }
+        }
+    }
+
+    /// The folder of its runs.
+    pub(super) fn folder_name(&self) -> String {
+        match (&self.folder, &self.record.commit) {
+            (Some(folder), None) => identity::local_folder(folder),
+            _ => identity::hub_folder(&self.record.name),
+        }
+    }
+
+    /// A digest of its small files and of what is cheap to know of its weights.
+    pub(super) fn fingerprint(&self, model: &Model) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(model.weights.fingerprint().as_bytes());
+        for path in self.descriptions() {
+            let content = fs::read(&path).map_err(|error| Error::new(path.display(), error))?;
+            hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+            hasher.update(blake3::hash(&content).as_bytes());
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The small files that determine a result.
+    fn descriptions(&self) -> Vec<PathBuf> {
+        let folder = self.folder.iter();
+        let paths = folder.flat_map(|folder| DESCRIPTIONS.map(|name| folder.join(name)));
+        paths.filter(|path| path.is_file()).collect()
+    }
+
     /// Checksums of everything the result depends on.
     pub(super) fn inputs(&self, model: &Model) -> Result<Vec<InputRecord>> {
         let mut inputs = Vec::new();
-        if let Some(folder) = &self.folder {
-            for name in DESCRIPTIONS {
-                let path = folder.join(name);
-                if path.is_file() {
-                    inputs.push(InputRecord::of_file(&path)?);
-                }
-            }
+        for path in self.descriptions() {
+            inputs.push(InputRecord::of_file(&path)?);
         }
         let shards = model.weights.shards();
         let known: Option<Vec<String>> = shards.iter().map(|shard| shard.blob_sha256()).collect();

@@ -4,10 +4,7 @@ use std::rc::Rc;
 
 use clap::Args;
 
-use super::{
-    args::DTypeArg,
-    existence_validation::significant,
-};
+use super::args::DTypeArg;
 use crate::{
     backend::{
         Precision, Tensors,
@@ -20,7 +17,10 @@ use crate::{
     error::{Error, Result},
     model::dtype::DType,
     progress::Progress,
-    report::table::{Align, Row, Table},
+    report::{
+        number::significant,
+        table::{Align, Row, Table},
+    },
     selftest::{self, Check, Extent, Report},
 };
 

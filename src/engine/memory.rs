@@ -107,12 +107,7 @@ impl Fit {
 }
 
 /// Not even one sequence fits.
-pub(super) fn refusal(
-    footprint: &Footprint,
-    budget: u64,
-    tokens: usize,
-    variants: usize,
-) -> Error {
+pub(super) fn refusal(footprint: &Footprint, budget: u64, tokens: usize, variants: usize) -> Error {
     Error::new(
         format!(
             "memory for sequences of {tokens} tokens{}",

@@ -60,12 +60,7 @@ pub trait Observer {
     }
 
     /// What to do with this sequence, whose output of `layer` has these statistics.
-    fn actions(
-        &mut self,
-        _layer: usize,
-        _sequence: usize,
-        _found: &Statistics,
-    ) -> Result<Actions> {
+    fn actions(&mut self, _layer: usize, _sequence: usize, _found: &Statistics) -> Result<Actions> {
         Ok(Actions::default())
     }
 

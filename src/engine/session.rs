@@ -63,7 +63,13 @@ impl<B: Backend> Runner for B {
     }
 
     fn footprint(&self, model: &Model, tokens: usize, variants: usize, rows: usize) -> Footprint {
-        Footprint::of(Tensors::precision(self), &model.spec, tokens, variants, rows)
+        Footprint::of(
+            Tensors::precision(self),
+            &model.spec,
+            tokens,
+            variants,
+            rows,
+        )
     }
 
     fn batch_rows(&self, width: usize) -> usize {
@@ -289,6 +295,10 @@ impl Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Session({}, {:?})", self.model.spec.model_type, self.place)
+        write!(
+            f,
+            "Session({}, {:?})",
+            self.model.spec.model_type, self.place
+        )
     }
 }

@@ -208,10 +208,7 @@ impl InterventionsProfile {
 
 /// Perplexity of the sequences: `exp` of the mean over sequences of each one's mean NLL; none if they
 /// have one token each.
-pub fn perplexity(
-    session: &Session,
-    sequences: &[Vec<u32>],
-) -> Result<Finding<Option<f64>>> {
+pub fn perplexity(session: &Session, sequences: &[Vec<u32>]) -> Result<Finding<Option<f64>>> {
     let nothing = StatisticsRequest {
         top_k: 0,
         abs_threshold: 0.0,

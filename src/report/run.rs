@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::identity::Identity;
 use crate::error::{Error, Result};
 
 /// The `schema` field of run.json.
@@ -27,6 +28,8 @@ pub struct RunRecord {
     pub seed: u64,
     /// The checkpoint.
     pub model: ModelRecord,
+    /// What names the run's folder.
+    pub identity: Identity,
     /// Where it ran: `cpu` or `cuda:N`.
     pub device: String,
     /// The card's product name.

@@ -9,10 +9,7 @@ use massact::{
         AttentionCapture, AttentionMaps, Backend, Change, Magnitudes, Precision, Statistics,
         StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda,
     },
-    engine::{
-        self, Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan,
-        Site,
-    },
+    engine::{self, Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Site},
     model::{Model, dtype::DType},
     progress::Progress,
 };

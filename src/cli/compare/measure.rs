@@ -1,27 +1,28 @@
 //! The chosen experiments on one checkpoint.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     super::{
-        intervention_analysis as interventions,
         run::Run,
-        sequences::Sequences,
+        settings::{self, CorpusSettings, InterventionSettings, TextSettings, TokensSettings},
     },
-    CompareArgs, Experiment, Measured, model_args,
+    CompareArgs, Experiment, model_args,
     targets::Target,
     text::{CommonText, Windows},
 };
 use crate::{
+    data::Sequences,
     engine::{Device, Timings},
     error::Result,
     experiments::{
         Thresholds, attention_share,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
-        intervention_analysis::{self, EvaluationSet, Setup, WrittenLayers},
+        intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
         published, tokens_analysis,
     },
+    present::{self, Compat, compare::Measured, intervention_analysis::document},
     tvr,
 };
 
@@ -54,7 +55,7 @@ pub(super) fn measure(
         target,
         run: &run,
         windows: &windows,
-        settings: settings(args, target, sequences),
+        settings: settings::value(&corpus_settings(args, target, sequences))?,
         profile: Profile::default(),
         documents: Vec::new(),
         timings: Timings::default(),
@@ -73,7 +74,7 @@ pub(super) fn measure(
         nsamples: sequences.ids.len(),
         tokens: tokens_hash(&sequences.ids),
         profile,
-        record: run.record(settings, sequences, loaded, timings)?,
+        record: run.record(settings, sequences.into(), loaded, timings)?,
         documents,
     })
 }
@@ -99,14 +100,24 @@ impl Measurement<'_> {
         if wanted(Experiment::Existence) {
             let found = existence_validation::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.existence = ExistenceProfile::of(&found.result);
-            let document =
-                run.document(existence_validation::SCHEMA, &self.settings, &found.result)?;
+            let published = published::find(&run.checkpoint.record.name, sequences.add_bos_token);
+            let context = run.context(&self.settings);
+            let document = present::existence_validation::document(
+                &found.result,
+                published.as_ref(),
+                &context,
+            )?;
             self.add("existence_validation.json", document, found.timings);
         }
         if wanted(Experiment::Tokens) {
             let found = tokens_analysis::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.tokens = Some((&found.result).into());
-            let document = run.document(tokens_analysis::SCHEMA, &self.settings, &found.result)?;
+            let settings = settings::value(&TokensSettings {
+                corpus: corpus_settings(self.args, self.target, sequences),
+                compat: Compat::None,
+            })?;
+            let context = run.context(&settings);
+            let document = context.document(tokens_analysis::SCHEMA, &found.result)?;
             self.add("tokens_analysis.json", document, found.timings);
         }
         // A window of one token predicts nothing.
@@ -149,6 +160,7 @@ impl Measurement<'_> {
             nsamples: corpus.ids.len(),
             calibration_nsamples: corpus.ids.len(),
             layers: WrittenLayers::First,
+            positions_from: PositionsFrom::Own,
             constants: Vec::new(),
             noise: Vec::new(),
             reference: false,
@@ -162,10 +174,19 @@ impl Measurement<'_> {
         }];
         let found = intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup)?;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
-        let revision = self.target.revision.as_deref();
-        let settings = interventions::settings(&setup, corpus, &evaluation, revision);
+        let settings = settings::value(&InterventionSettings {
+            corpus: corpus_settings(self.args, self.target, corpus),
+            calibration_nsamples: setup.calibration_nsamples,
+            layers: setup.layers,
+            positions_from: setup.positions_from,
+            set_to: setup.constants,
+            noise: setup.noise,
+            compat: Compat::None,
+            evaluation_sets: evaluation.iter().map(Into::into).collect(),
+        })?;
         let published = published::find(&run.checkpoint.record.name, corpus.add_bos_token);
-        let document = interventions::document(run, &settings, &found.result, published.as_ref())?;
+        let context = run.context(&settings);
+        let document = document(&found.result, published.as_ref(), &context)?;
         self.add("intervention_analysis.json", document, found.timings);
         Ok(())
     }
@@ -177,17 +198,12 @@ impl Measurement<'_> {
 }
 
 /// What the checkpoint's own files say was asked for.
-fn settings(args: &CompareArgs, target: &Target, sequences: &Sequences) -> Value {
-    json!({
-        "context_length": sequences.context_length,
-        "add_bos_token": sequences.add_bos_token,
-        "nsamples": sequences.ids.len(),
-        "abs_threshold": args.thresholds.abs_threshold,
-        "rel_threshold": args.thresholds.rel_threshold,
-        "seed": args.text.seed,
-        "dataset": sequences.provenance.as_ref().map(|source| source.name.clone()),
-        "revision": target.revision,
-    })
+fn corpus_settings(args: &CompareArgs, target: &Target, sequences: &Sequences) -> CorpusSettings {
+    CorpusSettings {
+        text: TextSettings::of(sequences, args.text.seed, target.revision.as_deref()),
+        nsamples: sequences.ids.len(),
+        thresholds: args.thresholds,
+    }
 }
 
 fn tokens_hash(sequences: &[Vec<u32>]) -> String {

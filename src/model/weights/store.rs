@@ -8,6 +8,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
+    time::UNIX_EPOCH,
 };
 
 use safetensors::{Dtype, SafeTensors};
@@ -71,6 +72,26 @@ impl Shard {
         let name = path.file_name()?.to_str()?;
         let is_hash = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_hash.then(|| name.to_owned())
+    }
+
+    /// What is cheap to know of the content: the hub's hash, or the header, the size and the time of
+    /// modification. A file in memory is hashed.
+    fn fingerprint(&self, hasher: &mut blake3::Hasher) {
+        let bytes = self.bytes();
+        hasher.update(self.name.as_bytes());
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        if let Some(known) = self.blob_sha256() {
+            hasher.update(known.as_bytes());
+            return;
+        }
+        let Some(path) = &self.path else {
+            hasher.update(bytes);
+            return;
+        };
+        hasher.update(header(bytes));
+        let modified = path.metadata().and_then(|found| found.modified()).ok();
+        let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        hasher.update(&since.unwrap_or_default().as_nanos().to_le_bytes());
     }
 
     /// Drops a part of the file from the resident set; reading it again is still correct.
@@ -386,10 +407,23 @@ impl WeightStore {
         }
     }
 
+    /// A digest of what is cheap to know of all files; it changes when one of them does.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for shard in &self.shards {
+            shard.fingerprint(&mut hasher);
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// From now on takes the files' checksums beside the walks, from what [`WeightStore::release`]
     /// gives back; unless the hub's cache knows them already.
     pub fn take_checksums(&self) {
-        if self.shards.iter().all(|shard| shard.blob_sha256().is_some()) {
+        if self
+            .shards
+            .iter()
+            .all(|shard| shard.blob_sha256().is_some())
+        {
             return;
         }
         self.checksums
@@ -411,6 +445,15 @@ impl WeightStore {
             _ => format!("{} safetensors files", self.shards.len()),
         }
     }
+}
+
+/// The header of a safetensors file: its length, and the JSON of that length.
+fn header(bytes: &[u8]) -> &[u8] {
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
+        return bytes;
+    };
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    &bytes[..8 + length.min(rest.len())]
 }
 
 /// A name that a valid header has twice: the format forbids it, and the parser would keep either.

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// capture.safetensors and attention.safetensors, as far as the plan asks for them.
-pub(super) struct FileRecorder {
+pub(crate) struct FileRecorder {
     raw: Option<TensorFile>,
     attention: Option<TensorFile>,
     parts: Option<TensorFile>,
@@ -17,7 +17,7 @@ pub(super) struct FileRecorder {
 
 impl FileRecorder {
     /// Lays the files out; every shape follows from the model and the sequences.
-    pub(super) fn create(
+    pub(crate) fn create(
         folder: &RunFolder,
         plan: &Plan,
         model: &Model,
@@ -72,7 +72,7 @@ impl FileRecorder {
 
     /// Writes what attention makes of the sequences, and what the plan's keys give to it, to
     /// attention_output.safetensors.
-    pub(super) fn take_parts(
+    pub(crate) fn take_parts(
         &mut self,
         folder: &RunFolder,
         model: &Model,
@@ -96,7 +96,7 @@ impl FileRecorder {
     }
 
     /// Gives the files their names.
-    pub(super) fn commit(self) -> Result<()> {
+    pub(crate) fn commit(self) -> Result<()> {
         let files = [self.raw, self.attention, self.parts];
         for file in files.into_iter().flatten() {
             file.commit()?;

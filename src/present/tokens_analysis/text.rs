@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::args::Compat;
 use crate::{
     experiments::tokens_analysis::{LayerDetections, Magnitude, SequenceTokens, TokensAnalysis},
+    present::Compat,
     report::text::{
         Datum, DatumLayer, DimensionMagnitude, MassiveToken, PositionMagnitudes, TokensSummary,
     },

@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::figures;
 use crate::{
     error::Result,
     experiments::tokens_analysis::{MassiveDimension, TokensAnalysis},
     report::{
-        RunFolder,
         plot::{LayerMap, LayerMaps, Scale},
         visible::token_label,
     },
@@ -19,9 +17,8 @@ const MOST_ROWS: usize = 20;
 /// A label and one value a layer, NaN where nothing is massive.
 type LayerRow = (String, Vec<f64>);
 
-/// `massive_activations_by_layer.png` and `.svg`. Returns the SVG.
-pub(super) fn write(
-    folder: &RunFolder,
+/// The picture as SVG.
+pub(super) fn svg(
     model: &str,
     result: &TokensAnalysis,
     dimensions: &[MassiveDimension],
@@ -58,7 +55,7 @@ pub(super) fn write(
             },
         ],
     };
-    figures::write(folder, "massive_activations_by_layer", maps.to_svg()?)
+    maps.to_svg()
 }
 
 /// The share of sequences with a massive activation at the first position, and on each token

@@ -1,16 +1,9 @@
-//! Pictures of self-attention.
+//! What changes from layer to layer, as lines.
 
-use std::collections::BTreeSet;
-
-use super::{figures, recorder::FileRecorder};
 use crate::{
-    backend::AttentionMaps,
-    engine::{Observer, Site},
-    error::Result,
     experiments::self_attention::{LayerAttention, Reason, SelfAttention},
     report::{
-        RunFolder,
-        plot::{Heatmap, HeatmapGrid, Highlight, LineChart, Marker, Scale, Series, palette},
+        plot::{Highlight, LineChart, Marker, Scale, Series, palette},
         visible::token_label,
     },
 };
@@ -18,125 +11,8 @@ use crate::{
 /// Followed tokens that have a line of their own.
 const MOST_LINES: usize = 3;
 
-/// Keeps what the pictures show, at their resolution, of the maps on their way to the files.
-pub(super) struct Pictures<'f> {
-    files: &'f mut FileRecorder,
-    show_logits: bool,
-    /// Mean over heads, by layer.
-    pub(super) means: Vec<Heatmap>,
-    /// Layers with their heads.
-    pub(super) heads: Vec<(usize, Vec<Heatmap>)>,
-}
-
-impl<'f> Pictures<'f> {
-    /// Pictures of logits or probabilities.
-    pub(super) fn new(files: &'f mut FileRecorder, show_logits: bool) -> Self {
-        Self {
-            files,
-            show_logits,
-            means: Vec::new(),
-            heads: Vec::new(),
-        }
-    }
-}
-
-impl Observer for Pictures<'_> {
-    fn tensor(
-        &mut self,
-        site: Site,
-        layer: usize,
-        sequence: usize,
-        columns: usize,
-        values: &[f32],
-    ) -> Result<()> {
-        self.files.tensor(site, layer, sequence, columns, values)
-    }
-
-    fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
-        let (mean, each) = match self.show_logits {
-            true => (&maps.logits_mean, &maps.logits),
-            false => (&maps.probs_mean, &maps.probs),
-        };
-        let mean = mean.as_deref().unwrap_or_default();
-        // One learned key may stand before the tokens.
-        let rows = mean.len().isqrt();
-        let columns = mean.len() / rows.max(1);
-        self.means
-            .push(Heatmap::new(format!("Layer {layer}"), mean, rows, columns));
-        if let Some(each) = each {
-            let heads = each.chunks(mean.len().max(1)).enumerate();
-            let heads =
-                heads.map(|(head, map)| Heatmap::new(format!("Head {head}"), map, rows, columns));
-            self.heads.push((layer, heads.collect()));
-        }
-        self.files.attention(layer, sequence, maps)
-    }
-
-    fn attention_parts(
-        &mut self,
-        layer: usize,
-        sequence: usize,
-        columns: usize,
-        whole: &[f32],
-        part: &[f32],
-    ) -> Result<()> {
-        self.files
-            .attention_parts(layer, sequence, columns, whole, part)
-    }
-}
-
-/// What is written on the maps.
-pub(super) struct Labels {
-    pub(super) tokens: Vec<String>,
-    /// Positions in bold red.
-    pub(super) emphasised: BTreeSet<usize>,
-    pub(super) show_logits: bool,
-    /// Whether the caller named the emphasised tokens.
-    pub(super) given: bool,
-}
-
-/// A grid of maps as `<file>.png` and `.svg`. Returns the SVG.
-pub(super) fn grid(
-    folder: &RunFolder,
-    file: &str,
-    title: String,
-    labels: &Labels,
-    maps: Vec<Heatmap>,
-) -> Result<String> {
-    let kind = if labels.show_logits {
-        "logits (before the softmax)"
-    } else {
-        "probabilities"
-    };
-    let mut note = format!("attention {kind}; queries down, keys across");
-    if !labels.emphasised.is_empty() {
-        note.push_str(if labels.given {
-            "; red: the followed tokens"
-        } else {
-            "; red: tokens with massive activations"
-        });
-    }
-    let keys = maps.first().map_or(0, Heatmap::columns);
-    let extra = keys.saturating_sub(labels.tokens.len());
-    let mut column_labels = vec!["extra_kv".to_owned(); extra];
-    column_labels.extend(labels.tokens.iter().cloned());
-    let grid = HeatmapGrid {
-        title,
-        note,
-        maps,
-        row_labels: labels.tokens.clone(),
-        column_labels,
-        emphasised: labels.emphasised.iter().map(|key| key + extra).collect(),
-    };
-    figures::write(folder, file, grid.to_svg()?)
-}
-
-/// `attention_trajec.png` and `.svg`: attention and logits of the followed tokens by layer.
-pub(super) fn trajectory(
-    folder: &RunFolder,
-    model: &str,
-    result: &SelfAttention,
-) -> Result<String> {
+/// Attention and logits of the followed tokens by layer, as SVG.
+pub(super) fn trajectory(model: &str, result: &SelfAttention) -> String {
     let mut shares = vec![
         line(
             "if attended evenly",
@@ -168,7 +44,7 @@ pub(super) fn trajectory(
     let shown = result.followed.len().min(MOST_LINES);
     for (index, (color, marker)) in styles.into_iter().take(shown).enumerate() {
         let position = result.followed[index];
-        let label = format!("{} at {position}", token_label(&result.tokens[position]));
+        let label = token(result, position);
         if result.followed.len() > 1 {
             let share = |l: &LayerAttention| l.followed[index].probability;
             shares.push(line(&label, color, marker, result, share));
@@ -181,16 +57,11 @@ pub(super) fn trajectory(
         chart("Mean attention logit", logits, result),
     ];
     let title = format!("Attention to {} in {model}", subject(result));
-    let svg = LineChart::column(&title, &charts);
-    figures::write(folder, "attention_trajec", svg)
+    LineChart::column(&title, &charts)
 }
 
-/// `attention_output_decomposition.png` and `.svg`: norms and cosines of the two parts by layer.
-pub(super) fn decomposition(
-    folder: &RunFolder,
-    model: &str,
-    result: &SelfAttention,
-) -> Result<String> {
+/// Norms and cosines of the two parts of the attention output by layer, as SVG.
+pub(super) fn decomposition(model: &str, result: &SelfAttention) -> String {
     let part = format!("from {}", subject(result));
     let norms = vec![
         line(
@@ -239,8 +110,12 @@ pub(super) fn decomposition(
         chart("Mean cosine", cosines, result),
     ];
     let title = format!("Attention output of {model} in two parts");
-    let svg = LineChart::column(&title, &charts);
-    figures::write(folder, "attention_output_decomposition", svg)
+    LineChart::column(&title, &charts)
+}
+
+/// A token with its position.
+pub(super) fn token(result: &SelfAttention, position: usize) -> String {
+    format!("{} at {position}", token_label(&result.tokens[position]))
 }
 
 /// What is followed, in words.
@@ -256,7 +131,7 @@ fn subject(result: &SelfAttention) -> &'static str {
 
 fn together(result: &SelfAttention) -> String {
     match result.followed.as_slice() {
-        [position] => format!("{} at {position}", token_label(&result.tokens[*position])),
+        [position] => token(result, *position),
         _ => format!("{} together", subject(result)),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{args::Compat, existence_validation::significant, print_line};
 use crate::{
-    error::Result,
     experiments::tokens_analysis::{MassiveDimension, SequenceTokens, TokensAnalysis},
+    present::{Artifacts, Compat},
     report::{
+        number::significant,
         table::{Align, Row, Table},
         visible::token_label,
     },
@@ -88,20 +88,18 @@ pub(super) fn dimensions(found: &[MassiveDimension]) -> Table {
     table
 }
 
-/// Prints the first rows, unless there are none at all.
-pub(super) fn print(mut table: Table) -> Result<()> {
+/// Shows the first rows in a terminal, unless there are none at all.
+pub(super) fn show(mut table: Table, artifacts: &mut Artifacts) {
     let left_out = table.rows.len().saturating_sub(MOST_ROWS);
     table.rows.truncate(MOST_ROWS);
     if table.rows.is_empty() {
-        return Ok(());
+        return;
     }
-    table.print()?;
+    artifacts.table(table);
     if left_out > 0 {
-        print_line(&format!(
-            "and {left_out} rows more, in tokens_analysis.json"
-        ))?;
+        artifacts.line(format!("and {left_out} rows more, in tokens_analysis.json"));
     }
-    print_line("")
+    artifacts.line("");
 }
 
 fn labels<'a>(tokens: impl ExactSizeIterator<Item = &'a String>) -> String {

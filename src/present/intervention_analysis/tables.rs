@@ -1,17 +1,15 @@
-//! The result as a table and as a picture.
+//! The result as tables.
 
 use crate::{
     experiments::{
-        intervention_analysis::{Impact, InterventionAnalysis, Ratio},
+        intervention_analysis::{Impact, InterventionAnalysis, Ratio, SetReport},
         published::PublishedRun,
     },
     report::{
-        plot::{Band, Interval, IntervalChart, IntervalGroup, palette},
+        number::significant,
         table::{Align, Row, Table},
     },
 };
-
-use super::super::existence_validation::significant;
 
 /// One row an intervention and evaluation set.
 pub(super) fn perplexities(
@@ -26,6 +24,11 @@ pub(super) fn perplexities(
         ("95 % interval", Align::Left),
         ("impact", Align::Left),
     ];
+    let partly = super::untreated(result).next().is_some();
+    if partly {
+        columns.push(("windows treated", Align::Right));
+        columns.push(("ratio over these", Align::Right));
+    }
     if published.is_some() {
         columns.push(("published perplexity", Align::Right));
     }
@@ -43,6 +46,9 @@ pub(super) fn perplexities(
                 ratio.map_or_else(String::new, interval),
                 ratio.map_or("", |ratio| ratio.class.name()).to_owned(),
             ];
+            if partly {
+                cells.extend(treated(result, intervention, set));
+            }
             if let Some(published) = published {
                 let value = published.perplexity.get(intervention);
                 let value = value.and_then(|sets| sets.get(&set.name));
@@ -53,6 +59,20 @@ pub(super) fn perplexities(
         }
     }
     table
+}
+
+/// How many of a set's windows an intervention treats, and the ratio over these.
+fn treated(result: &InterventionAnalysis, intervention: &str, set: &SetReport) -> [String; 2] {
+    let counts = result.windows_treated.get(intervention);
+    let Some(count) = counts.and_then(|counts| counts.get(&set.name)) else {
+        return [String::new(), String::new()];
+    };
+    let ratios = result.ratios_treated.get(intervention);
+    let ratio = ratios.and_then(|ratios| ratios.get(&set.name));
+    [
+        format!("{count} of {}", set.windows),
+        ratio.map_or_else(|| "-".to_owned(), |ratio| number(ratio.ratio)),
+    ]
 }
 
 /// Where the evaluation windows have massive activations.
@@ -101,66 +121,6 @@ pub(super) fn means(result: &InterventionAnalysis) -> Table {
         ]));
     }
     table
-}
-
-/// Ratios of every intervention, a row an evaluation set.
-pub(super) fn chart(model: &str, result: &InterventionAnalysis) -> IntervalChart {
-    let changed = result.interventions.iter();
-    let changed = changed.filter(|intervention| result.ratios.contains_key(*intervention));
-    let groups = changed.map(|intervention| {
-        let sets = result.evaluation.iter();
-        let row = |name: &String| (name.clone(), result.ratios[intervention][name]);
-        let rows = sets.map(|set| row(&set.name)).collect();
-        (intervention.clone(), rows)
-    });
-    ratio_chart(model, groups.collect())
-}
-
-/// Ratios of perplexity with their intervals, in named groups of named rows, and the classes of
-/// impact behind them.
-pub(in crate::cli) fn ratio_chart(
-    title: &str,
-    groups: Vec<(String, Vec<(String, Ratio)>)>,
-) -> IntervalChart {
-    let colors = [
-        palette::BLUE,
-        palette::VERMILION,
-        palette::GREEN,
-        palette::PURPLE,
-        palette::SKY,
-    ];
-    let rows = |rows: Vec<(String, Ratio)>| {
-        let rows = rows.into_iter().zip(colors.iter().cycle());
-        rows.map(|((label, ratio), color)| Interval {
-            label,
-            value: ratio.ratio.unwrap_or(f64::INFINITY),
-            ends: ratio.low.zip(ratio.high),
-            color,
-        })
-        .collect()
-    };
-    let band = |label: &str, from, to| Band {
-        label: label.to_owned(),
-        from,
-        to,
-    };
-    IntervalChart {
-        title: title.to_owned(),
-        x_label: "Perplexity over the original's, with 95 % interval".to_owned(),
-        groups: groups
-            .into_iter()
-            .map(|(label, members)| IntervalGroup {
-                label,
-                rows: rows(members),
-            })
-            .collect(),
-        reference: 1.0,
-        bands: vec![
-            band("no impact", None, Some(Impact::MEDIUM_FROM)),
-            band("medium", Some(Impact::MEDIUM_FROM), Some(Impact::HIGH_FROM)),
-            band("high", Some(Impact::HIGH_FROM), None),
-        ],
-    }
 }
 
 fn interval(ratio: &Ratio) -> String {

@@ -3,20 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    error::Result,
     experiments::intervention_analysis::{InterventionAnalysis, LogEntry},
-    report::{
-        RunFolder,
-        text::{
-            PERPLEXITY_FILE, PerplexityText, Reset, TokenGroup, perplexity_text, reset_file,
-            reset_text,
-        },
+    present::Artifacts,
+    report::text::{
+        PERPLEXITY_FILE, PerplexityText, Reset, TokenGroup, perplexity_text, reset_file, reset_text,
     },
 };
 
-/// Writes `results_ppl.txt` and the logs of overwritten values. A log without a line is not written.
-pub(super) fn write(folder: &RunFolder, result: &InterventionAnalysis) -> Result<()> {
-    folder.write(PERPLEXITY_FILE, perplexity_text(&perplexities(result)))?;
+/// `results_ppl.txt` and the logs of overwritten values. A log without a line is no file.
+pub(super) fn add(artifacts: &mut Artifacts, result: &InterventionAnalysis) {
+    artifacts.file(PERPLEXITY_FILE, perplexity_text(&perplexities(result)));
     let mut logs: BTreeMap<String, Vec<Reset>> = BTreeMap::new();
     for entry in &result.log {
         let group = if entry.starting {
@@ -28,9 +24,8 @@ pub(super) fn write(folder: &RunFolder, result: &InterventionAnalysis) -> Result
         logs.entry(name).or_default().push(reset(entry));
     }
     for (name, resets) in logs {
-        folder.write(&name, reset_text(&resets))?;
+        artifacts.file(name, reset_text(&resets));
     }
-    Ok(())
 }
 
 fn perplexities(result: &InterventionAnalysis) -> PerplexityText {
