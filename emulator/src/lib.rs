@@ -129,11 +129,17 @@ impl Emulator {
         let overlaps = |to: u64, length: usize| {
             to < address.0 + bytes.max(1) as u64 && address.0 < to + length as u64
         };
-        match copies.values().find(|(to, copied)| overlaps(to.0, copied.len())) {
+        match copies
+            .values()
+            .find(|(to, copied)| overlaps(to.0, copied.len()))
+        {
             None => Ok(()),
             Some((_, copied)) => Err(Error::new(
                 what,
-                format!("a copy of {} bytes to its memory has not been waited for", copied.len()),
+                format!(
+                    "a copy of {} bytes to its memory has not been waited for",
+                    copied.len()
+                ),
             )),
         }
     }
@@ -217,7 +223,10 @@ impl Device for Emulator {
 
     fn await_copy(&self, number: u64) -> Result<()> {
         match self.copies.borrow_mut().remove(&number) {
-            None => Err(Error::new("copy to the device", "waited for, and not under way")),
+            None => Err(Error::new(
+                "copy to the device",
+                "waited for, and not under way",
+            )),
             Some((to, bytes)) => {
                 Self::bytes(to, bytes.len(), "copy to the device")?.copy_from_slice(&bytes);
                 Ok(())

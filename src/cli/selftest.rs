@@ -80,8 +80,10 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
             let failed = check.failure.is_some();
             checks.push(check);
             if failed && cuda.synchronise().is_err() {
-                return Err(Error::new(&device, "it does not work any more after this check")
-                    .remedy(format!("go on with --from {}", start + step + 1)));
+                return Err(
+                    Error::new(&device, "it does not work any more after this check")
+                        .remedy(format!("go on with --from {}", start + step + 1)),
+                );
             }
             Ok(())
         })?;

@@ -100,7 +100,7 @@ fn model() -> Model {
     demo::open(demo::NAME).expect("built in")
 }
 
-/// Bytes of the largest layer's weights, near enough.
+/// Less than all weights take, in bytes.
 const ROOM: usize = 1 << 22;
 
 /// The second walk brings no weight that stayed, and the results are the same.
@@ -153,7 +153,7 @@ fn weights_make_room() {
             }
         }
     };
-    let (mut small, mut large) = (1 << 16, 1 << 30);
+    let (mut small, mut large) = (1 << 16, 1 << 26);
     while large - small > large / 16 {
         let middle = small + (large - small) / 2;
         if fits(middle) {
@@ -165,7 +165,10 @@ fn weights_make_room() {
     let device = with_memory(large);
     let cuda = Cuda::sharing(Rc::clone(&device), DType::Float32).keeping_weights(1 << 30);
     for _ in 0..3 {
-        assert_eq!(likelihoods(&cuda, &model).expect("weights make room"), wanted);
+        assert_eq!(
+            likelihoods(&cuda, &model).expect("weights make room"),
+            wanted
+        );
     }
 }
 
@@ -190,7 +193,7 @@ fn a_session_goes_on_in_smaller_parts() {
     };
     let all = found(1 << 30).expect("runs");
     assert_eq!(all.walks, 1);
-    let mut memory = 1 << 29;
+    let mut memory = 1 << 24;
     loop {
         let less = found(memory).expect("runs in smaller parts");
         assert_eq!(less.token_nll, all.token_nll, "{memory} bytes");
@@ -219,6 +222,8 @@ fn a_forgotten_wait_is_found() {
         };
         let error = likelihoods(&Cuda::new(device, DType::BFloat16), &model);
         let error = error.expect_err("a wait is missing").to_string();
-        assert!(error.contains("has not been waited for"), "{error}");
+        // At its first use, or, where an earlier step reports its own error first, at its end.
+        let found = ["has not been waited for", "while a copy to it was under way"];
+        assert!(found.iter().any(|words| error.contains(words)), "{error}");
     }
 }

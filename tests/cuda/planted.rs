@@ -327,7 +327,9 @@ fn too_little_dynamic_shared_memory_is_reported() {
 fn a_copy_that_is_not_waited_for_is_reported() {
     let device = Emulator::new(Order::Forward);
     let buffers = Buffers::new(&device);
-    let ones: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), LENGTH).flatten().collect();
+    let ones: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), LENGTH)
+        .flatten()
+        .collect();
     let arguments = [buffers.x.into(), buffers.out.into(), (LENGTH as i32).into()];
     let copy = || buffers.run("copy_right", 1, 32, &arguments);
 

@@ -24,12 +24,7 @@ impl backend::Experts for Cpu {
     ) -> Result<Vec<Visitors>> {
         let correction = correction.map(Vec::as_slice);
         let experts = logits.columns;
-        Ok(visitors(
-            logits.values(),
-            experts,
-            routing,
-            correction,
-        ))
+        Ok(visitors(logits.values(), experts, routing, correction))
     }
 
     fn visits(&self, visitors: &Vec<Visitors>) -> Vec<usize> {

@@ -67,12 +67,7 @@ fn normalise(x: &[f32], norm: &NormWeights<Vec<f32>>, out: &mut [f32]) {
 }
 
 /// `x += other`, then [`normalise`], while the sum is in the cache.
-fn add_normalise(
-    x: &mut [f32],
-    other: &[f32],
-    norm: &NormWeights<Vec<f32>>,
-    out: &mut [f32],
-) {
+fn add_normalise(x: &mut [f32], other: &[f32], norm: &NormWeights<Vec<f32>>, out: &mut [f32]) {
     out.par_chunks_mut(norm.width)
         .zip(x.par_chunks_mut(norm.width))
         .zip(other.par_chunks(norm.width))

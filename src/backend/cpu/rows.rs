@@ -37,7 +37,12 @@ impl RowOperations for Cpu {
 }
 
 /// Adds row `i` of `x` times `factors[i]` to the `i`-th row of `out` that is named.
-pub(super) fn add_rows(out: &mut Tensor, x: &Tensor, rows: impl Iterator<Item = usize>, factors: &[f32]) {
+pub(super) fn add_rows(
+    out: &mut Tensor,
+    x: &Tensor,
+    rows: impl Iterator<Item = usize>,
+    factors: &[f32],
+) {
     let columns = x.columns;
     for (index, (row, factor)) in rows.zip(factors).enumerate() {
         let out = &mut out.values[row * columns..(row + 1) * columns];

@@ -44,10 +44,7 @@ impl StoredTensors for Cpu {
 }
 
 /// Moments of each chunk of the stored values, after a change.
-fn of_chunks(
-    elements: Elements<'_>,
-    change: impl Fn(&mut [f32]) + Sync,
-) -> Result<Vec<Moments>> {
+fn of_chunks(elements: Elements<'_>, change: impl Fn(&mut [f32]) + Sync) -> Result<Vec<Moments>> {
     let length = elements.len();
     let chunks: Vec<Moments> = (0..length.div_ceil(CHUNK))
         .into_par_iter()
@@ -161,7 +158,6 @@ fn apply(by: Rescaling, values: &mut [f32], dtype: DType) {
             halves.convert_to_f32_slice(part);
         }
     }
-
 }
 
 /// Stores values that `dtype` holds exactly, little-endian.

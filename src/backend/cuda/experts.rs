@@ -54,7 +54,9 @@ impl<D: Device> Experts for Cuda<D> {
         });
         let (kept, best) = (groups.kept.min(groups.count), groups.best.min(experts));
         let shared = ROUTE_WARPS * 2 * experts * size_of::<f32>();
-        let fits = [visits, kept, best].iter().all(|count| *count <= ROUTE_MOST);
+        let fits = [visits, kept, best]
+            .iter()
+            .all(|count| *count <= ROUTE_MOST);
         if !fits || shared > self.device.limits().shared_bytes as usize {
             return Err(Error::new(
                 "experts",

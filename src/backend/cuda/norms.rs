@@ -4,7 +4,8 @@
 use super::{
     Cuda, Tensor,
     constants::{
-        NORM_BLOCK_THREADS, NORM_CHUNK, NORM_LAYER, NORM_RMS, NORM_TANH, NORM_WARP_WIDTH, NORM_WARPS,
+        NORM_BLOCK_THREADS, NORM_CHUNK, NORM_LAYER, NORM_RMS, NORM_TANH, NORM_WARP_WIDTH,
+        NORM_WARPS,
     },
     device::Device,
     memory::Buffer,

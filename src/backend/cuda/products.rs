@@ -121,7 +121,10 @@ impl<D: Device> Matrix<D> {
                     return Ok(operand);
                 }
                 State::Lost => {
-                    return Err(Error::new("a weight on the device", "its copy failed earlier"));
+                    return Err(Error::new(
+                        "a weight on the device",
+                        "its copy failed earlier",
+                    ));
                 }
             };
         }

@@ -17,7 +17,11 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-use super::{checksum::Checksums, storage::{MappedFile, Storage}, view::Elements};
+use super::{
+    checksum::Checksums,
+    storage::{MappedFile, Storage},
+    view::Elements,
+};
 use crate::{
     error::{Error, Result},
     model::dtype::DType,

@@ -79,7 +79,9 @@ impl<D: Device> Call<'_, D> {
             Argument::of(&arguments),
         )?;
         let read = |buffer: Option<Buffer<D>>, count: usize| {
-            buffer.map(|buffer| self.cuda.fetch(&buffer, count)).transpose()
+            buffer
+                .map(|buffer| self.cuda.fetch(&buffer, count))
+                .transpose()
         };
         Ok(AttentionMaps {
             probs_mean: read(probs_mean, size)?,

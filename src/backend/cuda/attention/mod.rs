@@ -150,7 +150,8 @@ impl<'a, D: Device> Call<'a, D> {
     /// Room for `[rows, heads * value_dim]`.
     fn context(&self) -> Result<Tensor<D>> {
         let columns = self.request.heads * self.request.value_dim;
-        self.cuda.tensor(self.inputs.rows, columns, self.inputs.dtype)
+        self.cuda
+            .tensor(self.inputs.rows, columns, self.inputs.dtype)
     }
 
     /// What all kernels are told; the forward pass and the subset name their output.

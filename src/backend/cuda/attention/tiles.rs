@@ -25,12 +25,7 @@ impl<D: Device> Tiles<D> {
         let mut tiles = Vec::new();
         for (index, rows) in sequences.iter().enumerate() {
             for first in (0..rows.len()).step_by(size) {
-                let record = [
-                    int(rows.start)?,
-                    int(rows.len())?,
-                    int(first)?,
-                    int(index)?,
-                ];
+                let record = [int(rows.start)?, int(rows.len())?, int(first)?, int(index)?];
                 tiles.push((work(first, rows.len()), record));
             }
         }

@@ -111,9 +111,7 @@ impl Layout {
 
 /// What the address is a multiple of.
 fn alignment(Address(address): Address) -> u32 {
-    1 << address
-        .trailing_zeros()
-        .min(MOST_ALIGNED.trailing_zeros())
+    1 << address.trailing_zeros().min(MOST_ALIGNED.trailing_zeros())
 }
 
 /// Not below, and by less than a quarter above.
@@ -387,13 +385,19 @@ mod tests {
         let mut plans = std::collections::BTreeSet::new();
         for rows in 1..=16_384 {
             let rounded = rounded_rows(rows);
-            assert!(rounded >= rows && (rounded < rows + 16 || rounded * 4 < rows * 5), "{rows}");
+            assert!(
+                rounded >= rows && (rounded < rows + 16 || rounded * 4 < rows * 5),
+                "{rows}"
+            );
             plans.insert(rounded);
         }
         assert!(plans.len() <= 64, "{}", plans.len());
         // What micro-batches have.
         for rows in [256, 2048, 4096, 9728, 16_384] {
-            assert_eq!(rounded_rows(rows), rows.next_multiple_of(rows.next_power_of_two() / 8));
+            assert_eq!(
+                rounded_rows(rows),
+                rows.next_multiple_of(rows.next_power_of_two() / 8)
+            );
         }
         assert_eq!(alignment(Address(768)), 256);
         assert_eq!(alignment(Address(772)), 4);

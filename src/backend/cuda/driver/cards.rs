@@ -101,8 +101,10 @@ impl Requirements {
             ));
         }
         let without_driver = |reason: &str| {
-            Error::new("CUDA", reason)
-                .remedy(format!("install NVIDIA driver {} or newer, or use --device cpu", Oldest::here().driver))
+            Error::new("CUDA", reason).remedy(format!(
+                "install NVIDIA driver {} or newer, or use --device cpu",
+                Oldest::here().driver
+            ))
         };
         match &self.driver {
             None => return Some(without_driver(NO_DRIVER)),

@@ -95,9 +95,8 @@ impl Module {
         // SAFETY: a whole image that nvcc wrote; the driver copies it.
         let module = unsafe { result::module::load_data(aligned.as_ptr().cast()) };
         module.map(Self).map_err(|error| {
-            failed("CUDA kernels", error).remedy(
-                "update the NVIDIA driver, or build massact with the nvcc of an older CUDA",
-            )
+            failed("CUDA kernels", error)
+                .remedy("update the NVIDIA driver, or build massact with the nvcc of an older CUDA")
         })
     }
 }

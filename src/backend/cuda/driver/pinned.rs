@@ -53,8 +53,7 @@ impl Queue for Stream {
 
     fn copy(&self, piece: &Piece, part: Range<usize>, to: u64) -> Result<(), DriverError> {
         // SAFETY: as in `memory`; nobody writes this part before the event.
-        let bytes =
-            unsafe { std::slice::from_raw_parts(piece.memory.add(part.start), part.len()) };
+        let bytes = unsafe { std::slice::from_raw_parts(piece.memory.add(part.start), part.len()) };
         self.write(to, bytes)
     }
 

@@ -20,11 +20,7 @@ impl<K: Eq + Hash + Clone, V> Recent<K, V> {
     }
 
     /// The entry of this key, made if there is none.
-    pub(super) fn get<E>(
-        &mut self,
-        key: &K,
-        make: impl FnOnce() -> Result<V, E>,
-    ) -> Result<&V, E> {
+    pub(super) fn get<E>(&mut self, key: &K, make: impl FnOnce() -> Result<V, E>) -> Result<&V, E> {
         self.uses += 1;
         if !self.entries.contains_key(key) {
             let made = make()?;
@@ -67,13 +63,16 @@ mod tests {
             };
             *recent.get(&key, make).expect("made")
         };
-        assert_eq!([1, 2, 3, 1].map(&mut get), [10, 20, 30, 10]);
-        assert_eq!(made.get(), 3);
-        // 2 makes room for 4; 1 and 3 are still there.
-        assert_eq!([4, 1, 3].map(&mut get), [40, 10, 30]);
-        assert_eq!(made.get(), 4);
-        assert_eq!(get(2), 20);
-        assert_eq!(made.get(), 5);
+        // The first is asked for again and again, so it is the second that makes room.
+        get(0);
+        for key in 1..50 {
+            assert_eq!([key, 0, key].map(&mut get), [key * 10, 0, key * 10]);
+            assert_eq!(made.get(), key + 1);
+        }
+        assert_eq!([49, 48, 0].map(&mut get), [490, 480, 0]);
+        assert_eq!(made.get(), 50);
+        get(47);
+        assert_eq!(made.get(), 51);
         assert_eq!(recent.entries.len(), 3);
     }
 

@@ -225,13 +225,19 @@ mod tests {
 
     #[test]
     fn small_writes_share_pieces_and_large_ones_follow() {
-        let sizes: Vec<usize> = (0..400).map(|i| [1, 63, 64, 100, 700][i % 5] + i % 3).collect();
+        let sizes: Vec<usize> = (0..400)
+            .map(|i| [1, 63, 64, 100, 700][i % 5] + i % 3)
+            .collect();
         let (got, wanted, queue) = written(&sizes);
         assert_eq!(got, wanted);
         assert!(queue.waits.get() > 0);
         let (got, wanted, queue) = written(&[10; 12]);
         assert_eq!(got, wanted);
-        assert_eq!(queue.waits.get(), 0, "12 writes at multiples of 64 fill 3 pieces of 256");
+        assert_eq!(
+            queue.waits.get(),
+            0,
+            "12 writes at multiples of 64 fill 3 pieces of 256"
+        );
     }
 
     #[test]
