@@ -27,8 +27,22 @@ const DESCRIPTIONS: [&str; 5] = [
     "model.safetensors.index.json",
 ];
 
-/// Opens the built-in demo, a folder, or a repository of the hub.
+/// Opens the built-in demo, a folder, or a repository of the hub, and says what there is to know
+/// of how it was read.
 pub(super) fn find(
+    name: Option<&str>,
+    revision: Option<&str>,
+    progress: Progress,
+) -> Result<Checkpoint> {
+    let checkpoint = open(name, revision, progress)?;
+    for notice in checkpoint.model.notices() {
+        progress.notice(&format!("{}: {notice}", checkpoint.record.name));
+    }
+    Ok(checkpoint)
+}
+
+/// As [`find`], without a word about the checkpoint: for one that is opened again to be run.
+pub(super) fn open(
     name: Option<&str>,
     revision: Option<&str>,
     progress: Progress,

@@ -112,12 +112,15 @@ pub(super) fn page_of(
         ("Stored as", record.dtype.clone()),
         ("Computed in", computed_in.to_owned()),
     ];
+    let notices = run.checkpoint.model.notices();
+    let notices = notices.into_iter().map(|notice| ("Notice", notice));
     let page = Page {
         title: run.model_name(),
         verdict: verdict.to_owned(),
         highlight,
         facts: facts
             .into_iter()
+            .chain(notices)
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
         sections,

@@ -271,6 +271,8 @@ impl Run {
             device: self.device.name(),
             card: self.device.card(),
             compute_dtype,
+            weights: self.checkpoint.model.weights_record().clone(),
+            notices: self.checkpoint.model.notices(),
             inputs,
             tokens_per_second: timings.tokens_per_second(tokens),
             timings,

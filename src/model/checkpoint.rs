@@ -8,6 +8,7 @@ use super::{
     config::Config,
     dtype::DType,
     families,
+    ledger::WeightsRecord,
     names::Names,
     recognise,
     spec::{DecoderSpec, Learned, Linear, Mlp, Norm, WeightLayout},
@@ -28,6 +29,8 @@ pub struct Model {
     pub weights: WeightStore,
     /// Its tokenizer; a checkpoint without one still runs on token ids.
     pub tokenizer: Option<Tokenizer>,
+    record: WeightsRecord,
+    notices: Vec<String>,
 }
 
 /// The learned vectors of a norm.
@@ -76,9 +79,21 @@ impl Model {
             spec,
             weights,
             tokenizer,
+            record: WeightsRecord::default(),
+            notices: Vec::new(),
         };
         model.check_tensors()?;
         Ok(model)
+    }
+
+    /// What a user should know of how the checkpoint was read, one line each.
+    pub fn notices(&self) -> Vec<String> {
+        self.notices.clone()
+    }
+
+    /// What became of every stored tensor.
+    pub fn weights_record(&self) -> &WeightsRecord {
+        &self.record
     }
 
     /// Element type of the embedding table, which stands for the checkpoint's.

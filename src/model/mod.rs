@@ -13,6 +13,8 @@ pub mod weights;
 mod check;
 mod checkpoint;
 mod kv_bias;
+mod ledger;
 mod recognise;
 
 pub use checkpoint::{Model, NormVectors};
+pub use ledger::WeightsRecord;
