@@ -540,6 +540,9 @@ fn tokenizers() {
         std::fs::write(bench.model().join(name), "{}").expect("written");
     }
     // No BOS anywhere.
+    edit_json(&bench.model().join("tokenizer.json"), |tokenizer| {
+        tokenizer.remove("post_processor");
+    });
     edit_json(&bench.config(), |config| {
         config.remove("bos_token_id");
         config.remove("eos_token_id");

@@ -52,6 +52,7 @@ impl Model {
         let config = Config::open(folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
+        place::check_named_weights(&config, folder)?;
         Self::assemble(
             &config,
             WeightStore::open(folder)?,
@@ -251,7 +252,7 @@ impl Model {
                     norm.epsilon
                 ),
             )
-            .remedy("the file is damaged; download it again"));
+            .remedy("correct it in config.json, or take the file of the original model"));
         }
         let vector = |learned: &Option<Learned>| {
             let learned = learned.as_ref();
@@ -285,7 +286,7 @@ impl Model {
             [value] if value.is_finite() => Ok(value),
             [value] => Err(
                 Error::new(format!("tensor `{name}`"), format!("its value is {value}"))
-                    .remedy("the checkpoint is damaged; download it again"),
+                    .remedy("the checkpoint is damaged or diverged in training; use another one"),
             ),
             _ => Err(Error::new(
                 format!("tensor `{name}`"),
