@@ -926,6 +926,14 @@ fn flags() {
         (&["existence-validation", "--dtype", "int8"], "--dtype"),
         (&["existence-validation", "--seed", "x"], "--seed"),
         (
+            &["existence-validation", "--seed", "-1"],
+            "invalid value '-1' for '--seed",
+        ),
+        (
+            &["intervention-analysis", "--memory-budget", "8"],
+            "as in 8GB",
+        ),
+        (
             &[
                 "existence-validation",
                 "--dataset",
@@ -991,6 +999,7 @@ fn flags() {
             "--residual-dtype",
         ),
         (&["tokens-analysis", "--tf32"], "--tf32"),
+        (&["tvr"], "--dry-run to measure only"),
         (
             &["existence-validation", "--revision", "main"],
             "--revision",
