@@ -372,10 +372,6 @@ fn safetensors_that_are_damaged() {
         ("bytes after the end", [&bytes[..], b"more"].concat()),
         ("a name twice", joined(duplicate.as_bytes(), &sound.data)),
         (
-            "git lfs pointer",
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n".to_vec(),
-        ),
-        (
             "a web page",
             b"<!DOCTYPE html><html><body>Sign in</body></html>".to_vec(),
         ),
@@ -401,7 +397,9 @@ fn tensors_that_do_not_fit() {
             let tensor = parts.header.remove(&name).expect("there");
             parts.header.insert("other".into(), tensor);
         });
-        bench.fails(&format!("no {name}"), &[&name, "missing"]);
+        // The head is missed when it is needed, and what is left over was said before.
+        let arguments = ["capture", "--quiet", "--nll", "--token-ids", "1,5,7"];
+        bench.refuses(&format!("no {name}"), &arguments, 1, &[&name, "missing"]);
         put(&|parts| {
             let elements: usize = (sound.range(&name).1 - sound.range(&name).0) / 4;
             parts.header[&name]["shape"] = json!([elements, 1]);

@@ -323,6 +323,14 @@ impl Model {
     /// The head's weight `[vocab_size, width]`.
     pub fn head(&self) -> Result<MatrixView<'_>> {
         let head = &self.spec.head;
+        let name = &head.linear.weight;
+        if !self.weights.contains(name) {
+            return Err(Error::new(
+                "weights",
+                format!("tensor `{name}` is missing, and config.json does not say that the embedding serves as the head"),
+            )
+            .remedy("set `tie_word_embeddings` to true if the model was made so, or add the tensor"));
+        }
         if let Some(projection) = &head.projection {
             self.matrix(projection)?;
         }
