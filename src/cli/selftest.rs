@@ -46,9 +46,15 @@ pub(super) struct SelftestArgs {
 }
 
 pub(super) fn run(args: &SelftestArgs) -> Result<()> {
-    let card = Device::card(&args.device)?.ok_or_else(|| {
-        Error::usage("--device cpu", "the CPU is what a card is compared with")
-            .remedy("use --device cuda; the tests compare the CPU with transformers")
+    let card = Device::card(&args.device).map_err(needs_a_card)?;
+    let card = card.ok_or_else(|| {
+        Error::usage(
+            "--device cpu",
+            "selftest needs a card, to compare it with the CPU",
+        )
+        .remedy(
+            "without a card there is nothing to test: the other commands run on the CPU as they are",
+        )
     })?;
     let extent = if args.quick {
         Extent::Quick
@@ -91,6 +97,15 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Of an error about cards, the remedies that help here.
+fn needs_a_card(error: Error) -> Error {
+    const CPU: &str = "use --device cpu";
+    error.within("selftest needs a card").map_remedy(|remedy| {
+        let remedy = remedy.replace(&format!(", or {CPU}"), "");
+        remedy.replace(CPU, "try another card, as `massact devices` lists them")
+    })
 }
 
 /// All in the type, and with a residual stream in float32.

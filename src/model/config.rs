@@ -8,7 +8,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use super::json;
+use crate::{
+    error::{Error, Result},
+    lfs,
+};
 
 /// A parsed `config.json`.
 #[derive(Debug, Clone, Default)]
@@ -24,19 +28,19 @@ impl Config {
             Error::new(path.display(), error)
                 .remedy("give a folder with a Hugging Face checkpoint, or a hub id")
         })?;
+        lfs::refuse_pointer(path.display(), &text)?;
         Self::parse(&text)
     }
 
     /// Parses the text of a `config.json`.
     pub fn parse(text: &[u8]) -> Result<Self> {
-        match serde_json::from_slice(text) {
+        match json::parse(text) {
             Ok(Value::Object(values)) => Ok(Self { values }),
-            Ok(_) => {
-                Err(Error::new("config.json", "not a JSON object").remedy("download it again"))
-            }
+            Ok(_) => Err(Error::new("config.json", "not a JSON object")
+                .remedy("correct it, or take the file of the original model")),
             Err(error) => Err(
                 Error::new("config.json", format!("not valid JSON: {error}"))
-                    .remedy("download it again"),
+                    .remedy("correct it, or take the file of the original model"),
             ),
         }
     }
@@ -99,6 +103,7 @@ impl Config {
             None => Ok(None),
             Some(value) => match value.as_u64() {
                 Some(size @ 1..=LARGEST) => Ok(Some(size as usize)),
+                Some(0) if key == "sliding_window" => Err(no_window(key)),
                 _ => Err(wrong(key, value, "a positive integer")),
             },
         }
@@ -214,7 +219,7 @@ impl Config {
             "config.json",
             format!("`{key}` has {} entries for {layers} layers", list.len()),
         )
-        .remedy("the file is damaged; download it again"))
+        .remedy("correct it in config.json, or take the file of the original model"))
     }
 
     /// A setting that is there but must not be, whatever its value.
@@ -253,9 +258,18 @@ fn same(a: &Value, b: &Value) -> bool {
     a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
 }
 
+/// A window that hides every token from itself: what transformers then computes is no attention.
+fn no_window(key: &str) -> Error {
+    Error::new(
+        "config.json",
+        format!("`{key}` is 0: no token would see any, and transformers then averages over all, later ones too, which massact does not compute"),
+    )
+    .remedy("set it to null for attention without a window")
+}
+
 fn missing(key: &str) -> Error {
     Error::new("config.json", format!("`{key}` is missing"))
-        .remedy("the file is incomplete; download it again")
+        .remedy("add it to config.json, or take the file of the original model")
 }
 
 fn wrong(key: &str, value: &Value, expected: &str) -> Error {
@@ -263,7 +277,7 @@ fn wrong(key: &str, value: &Value, expected: &str) -> Error {
         "config.json",
         format!("`{key}` is {value}, expected {expected}"),
     )
-    .remedy("the file is damaged; download it again")
+    .remedy("correct it in config.json, or take the file of the original model")
 }
 
 #[cfg(test)]

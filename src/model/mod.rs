@@ -12,7 +12,12 @@ pub mod weights;
 
 mod check;
 mod checkpoint;
+mod json;
 mod kv_bias;
+mod ledger;
+mod place;
 mod recognise;
+mod tied;
 
 pub use checkpoint::{Model, NormVectors};
+pub use ledger::WeightsRecord;
