@@ -2,7 +2,7 @@
 
 mod support;
 
-use massact::model::WeightsRecord;
+use massact::model::{ConfigRecord, WeightsRecord};
 use massact::report::run::{
     Build, Host, InputRecord, ModelRecord, RUN_SCHEMA, RunRecord, Timings, memory_parts,
     now_rfc3339, peak_memory,
@@ -29,6 +29,7 @@ fn record() -> RunRecord {
         device: "cpu".into(),
         card: None,
         compute_dtype: "float32".into(),
+        config: ConfigRecord::default(),
         weights: WeightsRecord::default(),
         notices: vec!["one tensor is not used".into()],
         inputs: vec![InputRecord::of_bytes("text", b"abc")],

@@ -271,6 +271,7 @@ impl Run {
             device: self.device.name(),
             card: self.device.card(),
             compute_dtype,
+            config: self.checkpoint.model.config_record().clone(),
             weights: self.checkpoint.model.weights_record().clone(),
             notices: self.checkpoint.model.notices(),
             inputs,

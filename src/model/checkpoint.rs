@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{
     check,
     config::Config,
+    config_keys::ConfigRecord,
     dtype::DType,
     families,
     ledger::WeightsRecord,
@@ -30,6 +31,7 @@ pub struct Model {
     /// Its tokenizer; a checkpoint without one still runs on token ids.
     pub tokenizer: Option<Tokenizer>,
     record: WeightsRecord,
+    config: ConfigRecord,
     notices: Vec<String>,
 }
 
@@ -75,13 +77,15 @@ impl Model {
         let tokenizer = tokenizer
             .map(|files| Tokenizer::parse(&files, config))
             .transpose()?;
-        let model = Self {
+        let mut model = Self {
             spec,
             weights,
             tokenizer,
             record: WeightsRecord::default(),
-            notices: Vec::new(),
+            config: ConfigRecord::of(config, family.without_effect),
+            notices: config.notices(),
         };
+        model.notices.extend(model.config.notice());
         model.check_tensors()?;
         Ok(model)
     }
@@ -89,6 +93,11 @@ impl Model {
     /// What a user should know of how the checkpoint was read, one line each.
     pub fn notices(&self) -> Vec<String> {
         self.notices.clone()
+    }
+
+    /// What became of the keys of config.json.
+    pub fn config_record(&self) -> &ConfigRecord {
+        &self.config
     }
 
     /// What became of every stored tensor.

@@ -12,9 +12,12 @@ pub mod weights;
 
 mod check;
 mod checkpoint;
+mod config_keys;
 mod kv_bias;
 mod ledger;
 mod recognise;
+mod rope_config;
 
 pub use checkpoint::{Model, NormVectors};
+pub use config_keys::ConfigRecord;
 pub use ledger::WeightsRecord;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
-    model::WeightsRecord,
+    model::{ConfigRecord, WeightsRecord},
 };
 
 /// The `schema` field of run.json.
@@ -37,6 +37,8 @@ pub struct RunRecord {
     pub card: Option<String>,
     /// The type matrix products were computed in.
     pub compute_dtype: String,
+    /// What became of the keys of its config.json.
+    pub config: ConfigRecord,
     /// What became of the checkpoint's tensors.
     pub weights: WeightsRecord,
     /// What was said about how the checkpoint was read.

@@ -5,7 +5,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::{LayerParts, NormStyle, sliding_layers},
+    parts::{LayerParts, NormStyle, required_window, sliding_layers},
 };
 use crate::{
     error::Result,
@@ -93,7 +93,7 @@ fn cohere2(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let slides = sliding_layers(config, options.sizes.layers, |index| {
         (index + 1) % pattern != 0
     })?;
-    let window = config.size("sliding_window")?;
+    let window = required_window(config)?;
     let spec = llama_like::describe(config, names, &options, |parts, layer| {
         parallel(layer);
         if slides[parts.index] {

@@ -31,6 +31,8 @@ pub(super) const V2: Family = Family {
         ("qk_rope_head_dim", 64),
         ("v_head_dim", 128),
     ],
+    other_names: &[("num_experts", "n_routed_experts")],
+    without_effect: &["ep_size", "head_dim", "num_key_value_heads"],
     ..Family::llama_like(
         "deepseek_v2",
         "deepseek-ai/DeepSeek-V2-Lite",
@@ -48,6 +50,15 @@ pub(super) const V3: Family = Family {
         ("qk_rope_head_dim", 64),
         ("v_head_dim", 128),
         ("max_position_embeddings", 4096),
+    ],
+    other_names: &[("num_local_experts", "n_routed_experts")],
+    without_effect: &[
+        "ep_size",
+        "head_dim",
+        "num_key_value_heads",
+        "num_mtp_layers",
+        "num_nextn_predict_layers",
+        "topk_method",
     ],
     ..Family::llama_like(
         "deepseek_v3",
@@ -134,8 +145,8 @@ impl LatentSizes {
         let key = config.either(&["rope_parameters", "rope_scaling"]);
         if let Some(section) = config.section(key)? {
             let kind = section.text_or("rope_type", section.text_or("type", "default")?)?;
-            let all = section.number_or("mscale_all_dim", 0.0)?;
-            let factor = section.number_or("factor", 1.0)?;
+            let all = section.number_opt("mscale_all_dim")?.unwrap_or(0.0);
+            let factor = section.number_opt("factor")?.unwrap_or(1.0);
             if kind != "default" && all != 0.0 && factor > 1.0 {
                 scale *= (0.1 * all * factor.ln() + 1.0).powi(2);
             }
@@ -210,8 +221,8 @@ impl RoutingSettings {
             config.refuse_unless("norm_topk_prob", &Value::Bool(false))?;
         }
         let groups = ExpertGroups {
-            count: config.size_or("n_group", 8)?,
-            kept: config.size_or("topk_group", 4)?,
+            count: config.size_opt("n_group")?.unwrap_or(8),
+            kept: config.size_opt("topk_group")?.unwrap_or(4),
             // The third version adds a group's two best, the second takes the best.
             best: if third { 2 } else { 1 },
         };

@@ -8,7 +8,7 @@ use super::{
     gemma2::{sandwich, scale, soft_cap},
     llama_like,
     olmo2::ropes_by_layer,
-    parts::{activation, sliding_layers},
+    parts::{activation, required_window, sliding_layers},
     qwen3::head_norms,
 };
 use crate::{
@@ -68,7 +68,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         6,
     )?;
     let slides = sliding_layers(config, sizes.layers, |index| (index + 1) % pattern != 0)?;
-    let window = config.size("sliding_window")?;
+    let window = required_window(config)?;
     let scale = scale(config)?;
     let cap = soft_cap(config, "attn_logit_softcapping", None)?;
     let ropes = ropes_by_layer(config, sizes, [1e6, 1e4], Some("rope_local_base_freq"))?;

@@ -24,6 +24,8 @@ pub(super) const FAMILY: Family = Family {
     embedding: "embed_in.weight",
     prefixes: &["gpt_neox.", ""],
     defaults: &[],
+    other_names: &[],
+    without_effect: &[],
     describe,
 };
 
@@ -42,7 +44,9 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         partial: Some(config.number_or("rotary_pct", 0.25)?),
         interleaved: false,
     };
-    let rope = Rope::from_config(config, head_dim, positions, defaults)?;
+    // transformers knows this family's own names only.
+    let own_names = config.without(&["rope_theta", "partial_rotary_factor"]);
+    let rope = Rope::from_config(&own_names, head_dim, positions, defaults)?;
     let layers = (0..config.layers("num_hidden_layers")?)
         .map(|index| {
             let parts = LayerParts {

@@ -5,7 +5,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::{LayerParts, NormStyle, windows},
+    parts::{LayerParts, NormStyle, required_window, windows},
 };
 use crate::{
     error::{Error, Result},
@@ -26,6 +26,8 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 131_072),
         ("sliding_window", 128),
     ],
+    other_names: &[("num_experts", "num_local_experts")],
+    without_effect: &["experts_per_token", "initial_context_length"],
     ..Family::llama_like(
         "gpt_oss",
         "openai/gpt-oss-20b",
@@ -44,14 +46,14 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     (options.qkv_bias, options.o_bias) = (biased, biased);
     options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     options.rope.theta = 1.5e5;
-    let window = Some(config.size("sliding_window")?);
+    let window = Some(required_window(config)?);
     let windows = windows(config, options.sizes.layers, window, |index| index % 2 == 0)?;
     let packed = config.section("quantization_config")?.is_some();
     let experts = ExpertSizes {
         hidden: options.sizes.hidden,
         inner: options.sizes.inner,
-        count: config.experts(config.either(&["num_local_experts", "num_experts"]))?,
-        top_k: config.size(config.either(&["num_experts_per_tok", "experts_per_token"]))?,
+        count: config.experts("num_local_experts")?,
+        top_k: config.size_or("num_experts_per_tok", 4)?,
         alpha: config.number_or("swiglu_alpha", 1.702)? as f32,
         limit: config.number_or("swiglu_limit", 7.0)? as f32,
         packed,

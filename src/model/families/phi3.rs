@@ -4,7 +4,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::NormStyle,
+    parts::{NormStyle, window},
 };
 use crate::{
     error::Result,
@@ -31,7 +31,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     (options.fused_qkv, options.fused_gate) = (true, true);
     options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     options.rope.partial = Some(1.0);
-    let window = config.size_opt("sliding_window")?;
+    let window = window(config)?;
     if let Some(scaling) = config.section("rope_scaling")? {
         // Here it would mean LongRoPE.
         let key = scaling.either(&["rope_type", "type"]);

@@ -4,7 +4,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::windows,
+    parts::{window, windows},
 };
 use crate::{
     error::Result,
@@ -30,7 +30,7 @@ pub(super) const FAMILY: Family = Family {
 /// `max_window_layers` on.
 pub(super) fn late_windows(config: &Config, layers: usize) -> Result<Vec<Option<usize>>> {
     let window = if config.flag_or("use_sliding_window", false)? {
-        config.size_opt("sliding_window")?
+        window(config)?
     } else {
         None
     };

@@ -4,7 +4,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::windows,
+    parts::{window, windows},
 };
 use crate::{
     error::Result,
@@ -44,7 +44,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         }
     };
     let window = if config.flag_or("use_sliding_window", false)? {
-        config.size_opt("sliding_window")?
+        window(config)?
     } else {
         None
     };

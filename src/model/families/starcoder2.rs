@@ -4,7 +4,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::{NormStyle, activation},
+    parts::{NormStyle, activation, window},
 };
 use crate::{
     error::Result,
@@ -37,7 +37,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     options.tied = true;
     options.activation = "gelu_pytorch_tanh";
     let activation = activation(config.text_or("hidden_act", options.activation)?)?;
-    let window = config.size_opt("sliding_window")?;
+    let window = window(config)?;
     let (hidden, inner) = (options.sizes.hidden, options.sizes.inner);
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = window;
