@@ -58,6 +58,7 @@ fn parse(config: Value, special: Value, model: Value) -> Result<Tokenizer> {
         tokenizer: tokenizer_json().to_string().into_bytes(),
         config: bytes(config),
         special_tokens: bytes(special),
+        ..TokenizerFiles::default()
     };
     Tokenizer::parse(&files, &Config::parse(model.to_string().as_bytes())?)
 }

@@ -140,7 +140,7 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let sequences = if !args.token_ids.is_empty() {
         sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
     } else if let Some(sentence) = &args.text {
-        sequences::of_text(&text, model, sentence)?
+        sequences::of_text(&text, model, sentence, run.progress)?
     } else {
         sequences::load(
             &text,

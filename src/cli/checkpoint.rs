@@ -19,11 +19,12 @@ pub(super) struct Checkpoint {
 }
 
 /// Files that determine a result, beside the weights.
-const DESCRIPTIONS: [&str; 5] = [
+const DESCRIPTIONS: [&str; 6] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "model.safetensors.index.json",
 ];
 

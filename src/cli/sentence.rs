@@ -43,7 +43,7 @@ impl SentenceArgs {
             );
         }
         let sentence = self.sentence.as_deref().unwrap_or(DEFAULT);
-        sequences::of_text(&self.text, model, sentence)
+        sequences::of_text(&self.text, model, sentence, run.progress)
     }
 
     /// What identifies the sequence among a run's settings.

@@ -33,6 +33,7 @@ pub(super) fn load(
     let ids = tokenizer(model)?.encode(&text)?;
     let sequences = cut.sequences(&ids, source, nsamples)?;
     sequences.tell_if_fewer_than(nsamples, progress);
+    tell_if_bos_twice(&sequences.ids, cut.bos, progress);
     Ok(sequences)
 }
 
@@ -80,6 +81,18 @@ impl Sequences {
     }
 }
 
+/// Says so if the text itself begins with the BOS that windows get.
+pub(super) fn tell_if_bos_twice(windows: &[Vec<u32>], bos: Option<u32>, progress: Progress) {
+    if let (Some(bos), Some([first, second, ..])) = (bos, windows.first().map(Vec::as_slice))
+        && *first == bos
+        && *second == bos
+    {
+        progress.notice(&format!(
+            "the text begins with BOS (id {bos}) itself, so it is there twice; --add-bos-token false adds none"
+        ));
+    }
+}
+
 /// These ids as they are.
 pub(super) fn of_ids(ids: Vec<Vec<u32>>) -> Sequences {
     Sequences {
@@ -91,7 +104,12 @@ pub(super) fn of_ids(ids: Vec<Vec<u32>>) -> Sequences {
 }
 
 /// One sequence of exactly this text.
-pub(super) fn of_text(args: &TextArgs, model: &Model, text: &str) -> Result<Sequences> {
+pub(super) fn of_text(
+    args: &TextArgs,
+    model: &Model,
+    text: &str,
+    progress: Progress,
+) -> Result<Sequences> {
     let tokenizer = tokenizer(model)?;
     let bos = bos(args.add_bos_token, tokenizer)?;
     let mut ids: Vec<u32> = bos.into_iter().collect();
@@ -99,9 +117,11 @@ pub(super) fn of_text(args: &TextArgs, model: &Model, text: &str) -> Result<Sequ
     if ids.len() == usize::from(bos.is_some()) {
         return Err(Error::usage("text", "it has no token").remedy("give some text"));
     }
+    let ids = vec![ids];
+    tell_if_bos_twice(&ids, bos, progress);
     Ok(Sequences {
-        context_length: ids.len(),
-        ids: vec![ids],
+        context_length: ids[0].len(),
+        ids,
         add_bos_token: bos.is_some(),
         provenance: None,
     })

@@ -61,7 +61,7 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
     )?;
     let model = &run.checkpoint.model;
     let sequences = match &args.sentence {
-        Some(sentence) => sequences::of_text(&args.text, model, sentence)?,
+        Some(sentence) => sequences::of_text(&args.text, model, sentence, run.progress)?,
         None => sequences::load(
             &args.text,
             model,

@@ -11,8 +11,9 @@ use super::{
     families,
     ledger::WeightsRecord,
     names::Names,
-    recognise,
+    place, recognise,
     spec::{DecoderSpec, Learned, Linear, Mlp, Norm, WeightLayout},
+    tied,
     tokenizer::{Tokenizer, TokenizerFiles},
     weights::{
         AssembledMatrix, Elements, MXFP4_BLOCK, MXFP4_BLOCK_BYTES, MatrixView, WeightMatrix,
@@ -49,10 +50,7 @@ pub struct NormVectors {
 impl Model {
     /// Opens a Hugging Face folder.
     pub fn open(folder: &Path) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(Error::new(folder.display(), "no such folder")
-                .remedy("give a folder with a Hugging Face checkpoint, or a hub id"));
-        }
+        place::check(folder)?;
         let config = Config::open(folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
@@ -72,20 +70,32 @@ impl Model {
         let family = families::find(config)?;
         let names = Names::detect(&weights, family.embedding, family.prefixes)?;
         let mut spec = family.spec(config, &names)?;
-        recognise::variants(&mut spec, config, &names, &weights)?;
+        let head = tied::settle(&mut spec, &names, &weights)?;
+        let recognised = recognise::variants(&mut spec, config, &names, &weights)?;
         check::spec(&spec)?;
         let tokenizer = tokenizer
             .map(|files| Tokenizer::parse(&files, config))
             .transpose()?;
-        let mut model = Self {
+        let record = WeightsRecord::new(&spec, &weights, &head, recognised);
+        let mut notices: Vec<String> = weights.notice().map(str::to_owned).into_iter().collect();
+        if let tied::Head::Distinct(name) = &head {
+            notices.push(format!(
+                "`{name}` has other values than the embedding, so it is the head, though config.json ties the two"
+            ));
+        }
+        let config_record = ConfigRecord::of(config, family.without_effect);
+        notices.extend(config.notices());
+        notices.extend(config_record.notice());
+        notices.extend(record.notices(&spec.model_type));
+        notices.extend(tokenizer.iter().flat_map(Tokenizer::notices).cloned());
+        let model = Self {
             spec,
             weights,
             tokenizer,
-            record: WeightsRecord::default(),
-            config: ConfigRecord::of(config, family.without_effect),
-            notices: config.notices(),
+            record,
+            config: config_record,
+            notices,
         };
-        model.notices.extend(model.config.notice());
         model.check_tensors()?;
         Ok(model)
     }

@@ -16,7 +16,11 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use super::json;
+use crate::{
+    error::{Error, Result},
+    lfs,
+};
 
 /// A parsed `config.json`, or a section of it.
 #[derive(Debug, Clone, Default)]
@@ -47,12 +51,13 @@ impl Config {
             Error::new(path.display(), error)
                 .remedy("give a folder with a Hugging Face checkpoint, or a hub id")
         })?;
+        lfs::refuse_pointer(path.display(), &text)?;
         Self::parse(&text)
     }
 
     /// Parses the text of a `config.json`.
     pub fn parse(text: &[u8]) -> Result<Self> {
-        match serde_json::from_slice(text) {
+        match json::parse(text) {
             Ok(Value::Object(values)) => Ok(Self {
                 values,
                 ..Self::default()

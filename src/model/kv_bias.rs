@@ -44,7 +44,7 @@ impl Model {
                     tensor.shape
                 ),
             )
-            .remedy("the checkpoint does not match its config.json; download both again"));
+            .remedy("take weights and config.json from one model: these do not fit together"));
         }
         let values = tensor.elements.to_f32();
         if values.iter().any(|value| !value.is_finite()) {

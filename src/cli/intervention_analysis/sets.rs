@@ -90,6 +90,7 @@ pub(super) fn load(
     let ids = tokenizer.encode(&joined.text)?;
     let windows = data::windows(&ids, &rule)
         .map_err(|error| error.within(format!("evaluation set {}", set.name)))?;
+    sequences::tell_if_bos_twice(&windows, bos, progress);
     let set = EvaluationSet {
         name: set.name.clone(),
         windows,

@@ -102,6 +102,7 @@ fn describe(config: &Config, names: &Names, third: bool) -> Result<DecoderSpec> 
                     USUAL,
                     (hidden, shared),
                     mixture.activation,
+                    options.mlp_bias,
                 ),
                 gate: None,
             });

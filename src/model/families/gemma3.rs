@@ -41,7 +41,11 @@ pub(super) const MULTIMODAL: Family = Family {
                 Error::new("config.json", "`text_config` is missing")
                     .remedy("the file is incomplete; download it again")
             })?;
-            describe(&text, names)
+            let mut spec = describe(&text, names)?;
+            // The outer model has the head, and its config the flag.
+            let tied = config.flag_or("tie_word_embeddings", true)?;
+            spec.head.linear.weight = names.head(tied, &spec.embedding.tokens);
+            Ok(spec)
         },
     )
 };

@@ -78,11 +78,8 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         .collect();
     let vocab_size = config.size("vocab_size")?;
     let embedding = names.base("embed_in.weight");
-    let head = if config.flag_or("tie_word_embeddings", false)? {
-        embedding.clone()
-    } else {
-        names.root("embed_out.weight")
-    };
+    let tied = config.flag_or("tie_word_embeddings", false)?;
+    let head = names.head(tied, &embedding);
     Ok(DecoderSpec {
         model_type: "gpt_neox".into(),
         vocab_size,

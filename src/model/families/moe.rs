@@ -7,7 +7,7 @@ use super::{
     llama_like::{self, Options},
     olmo::clip,
     olmo2::projection_norms,
-    parts::{LayerParts, NormStyle, activation, window, windows},
+    parts::{LayerParts, NormStyle, activation, consecutive, window, windows},
     qwen3::head_norms,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{Activation, DecoderSpec, Experts, GatedMlp, Mlp, Routing, Score, Shared},
+        spec::{Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, Shared},
     },
 };
 
@@ -90,16 +90,17 @@ pub(super) const QWEN3_MOE: Family = Family {
     )
 };
 
-/// A gated MLP without biases, `{module}.{name}.weight` for gate, up and down.
+/// A gated MLP, `{module}.{name}.weight` and perhaps `.bias` for gate, up and down.
 pub(super) fn gated(
     parts: &LayerParts<'_>,
     module: &str,
     names: [&str; 3],
     (hidden, inner): (usize, usize),
     activation: Activation,
+    biased: bool,
 ) -> GatedMlp {
     let linear = |name: &str, inputs, outputs| {
-        parts.linear(&format!("{module}.{name}"), inputs, outputs, false)
+        parts.linear(&format!("{module}.{name}"), inputs, outputs, biased)
     };
     let [gate, up, down] = names;
     GatedMlp::new(
@@ -131,7 +132,24 @@ impl Mixture {
         })
     }
 
-    /// Softmax routing over experts `{module}.experts.{number}`.
+    /// An expert of those that transformers keeps in two tensors, `[experts, 2 inner, hidden]` with
+    /// gate before up, and `[experts, hidden, inner]`, where they are stored so.
+    fn stacked(
+        &self,
+        parts: &LayerParts<'_>,
+        module: &str,
+        (hidden, inner): (usize, usize),
+    ) -> Option<GatedMlp> {
+        let name = |name: &str| parts.name(&format!("{module}.experts.{name}"));
+        let fused = name("gate_up_proj");
+        parts.names.shape(&fused)?;
+        let fused = Linear::new(fused, hidden, 2 * inner).stacked(self.count);
+        let [gate, up] = consecutive(&fused, [inner, inner]);
+        let down = Linear::new(name("down_proj"), inner, hidden).stacked(self.count);
+        Some(GatedMlp::new(gate, up, down, self.activation))
+    }
+
+    /// Softmax routing over experts `{module}.experts.{number}`, or over stacked ones.
     pub(super) fn experts(
         &self,
         parts: &LayerParts<'_>,
@@ -139,10 +157,12 @@ impl Mixture {
         names: [&str; 3],
         sizes: (usize, usize),
     ) -> Experts {
+        let stacked = self.stacked(parts, module, sizes);
         let expert = format!("{module}.experts.{{}}");
         Experts {
             count: self.count,
-            expert: gated(parts, &expert, names, sizes, self.activation),
+            expert: stacked
+                .unwrap_or_else(|| gated(parts, &expert, names, sizes, self.activation, false)),
             routing: Routing {
                 router: parts.linear(&format!("{module}.gate"), sizes.0, self.count, false),
                 score: Score::Softmax,
@@ -171,7 +191,10 @@ fn mixtral(config: &Config, names: &Names) -> Result<DecoderSpec> {
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = window;
         let sizes = (sizes.hidden, sizes.inner);
-        let experts = mixture.experts(parts, "block_sparse_moe", ["w1", "w3", "w2"], sizes);
+        // As published, or as transformers keeps it in memory.
+        let renamed = names.shape(&parts.name("mlp.gate.weight")).is_some();
+        let module = if renamed { "mlp" } else { "block_sparse_moe" };
+        let experts = mixture.experts(parts, module, ["w1", "w3", "w2"], sizes);
         layer.mlp = Mlp::Experts(Box::new(experts));
         Ok(())
     })
@@ -223,7 +246,14 @@ fn qwen2_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             let mut experts = mixture.experts(parts, "mlp", USUAL, (hidden, inner));
             let sizes = (hidden, shared);
             experts.shared = Some(Shared {
-                mlp: gated(parts, "mlp.shared_expert", USUAL, sizes, mixture.activation),
+                mlp: gated(
+                    parts,
+                    "mlp.shared_expert",
+                    USUAL,
+                    sizes,
+                    mixture.activation,
+                    false,
+                ),
                 gate: Some(parts.linear("mlp.shared_expert_gate", hidden, 1, false)),
             });
             layer.mlp = Mlp::Experts(Box::new(experts));

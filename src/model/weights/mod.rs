@@ -1,6 +1,7 @@
 //! Weights: safetensors files, one or sharded, looked up by tensor name.
 
 mod matrix;
+mod missing;
 mod mxfp4;
 mod storage;
 mod store;

@@ -1,0 +1,206 @@
+//! Tokenising, and which id starts a sequence.
+#![forbid(unsafe_code)]
+
+mod files;
+mod special;
+mod start;
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokenizers::{AddedToken, models::ModelWrapper};
+
+pub use files::TokenizerFiles;
+use special::Special;
+use start::Start;
+
+use super::config::Config;
+use crate::{
+    error::{Error, Result},
+    interrupt, panics,
+};
+
+/// Bytes of text that take a noticeable time.
+const LONG_TEXT: usize = 1 << 18;
+/// Tokens that are named in a notice.
+const NAMED: usize = 4;
+
+/// A checkpoint's tokenizer.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: Arc<tokenizers::Tokenizer>,
+    bos: Option<u32>,
+    file: blake3::Hash,
+    notices: Vec<String>,
+}
+
+/// The parts of tokenizer.json that are looked at here; the rest is the library's.
+#[derive(Deserialize)]
+struct Parts {
+    #[serde(default)]
+    post_processor: Option<Value>,
+}
+
+impl Tokenizer {
+    /// Parses the files; `model` supplies the ids when the tokenizer's files name no BOS or EOS.
+    pub fn parse(files: &TokenizerFiles, model: &Config) -> Result<Self> {
+        let invalid = |reason: &dyn std::fmt::Display| {
+            Error::new("tokenizer.json", format!("not a valid tokenizer: {reason}"))
+                .remedy("download it again, or save it anew with AutoTokenizer.save_pretrained")
+        };
+        // The library panics on some files, among them those that are cut short.
+        let parts: Parts =
+            serde_json::from_slice(&files.tokenizer).map_err(|error| invalid(&error))?;
+        let mut inner = panics::caught(|| tokenizers::Tokenizer::from_bytes(&files.tokenizer))
+            .ok_or_else(|| invalid(&"a part of it is not of the expected form"))?
+            .map_err(|error| invalid(&error))?;
+        // Settings for batching that a saved tokenizer may carry; windows are cut here.
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|error| Error::new("tokenizer.json", error))?;
+        let mut notices = Vec::new();
+        notices.extend(without_dropout(&mut inner));
+        let special = Special::read(&files.beside()?);
+        let adding = special.to_add(&inner);
+        let mut file = blake3::Hasher::new();
+        file.update(&files.tokenizer);
+        if !adding.is_empty() {
+            file.update(format!("{adding:?}").as_bytes());
+            notices.extend(add(&mut inner, adding, &special)?);
+        }
+        let start = Start::choose(&inner, &special, parts.post_processor.as_ref(), model);
+        notices.extend(start.notice);
+        Ok(Self {
+            inner: Arc::new(inner),
+            bos: start.id,
+            file: file.finalize(),
+            notices,
+        })
+    }
+
+    /// What a user should know of how it was read, one line each.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Ids of `text`, without any special token added.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        if text.len() < LONG_TEXT {
+            return encode(&self.inner, text);
+        }
+        // The library cannot be stopped, so that Ctrl-C has to leave its thread behind.
+        let (inner, text) = (Arc::clone(&self.inner), text.to_owned());
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            // Nobody receives after an interrupt.
+            let _ = sender.send(encode(&inner, &text));
+        });
+        loop {
+            match receiver.recv_timeout(Duration::from_millis(50)) {
+                Ok(ids) => return ids,
+                Err(RecvTimeoutError::Timeout) => interrupt::check()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(
+                        Error::new("tokenizer.json", "the tokenizer failed on this text")
+                            .remedy("report the text and the model's name"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// The text of one id, as a person would recognise it.
+    pub fn token(&self, id: u32) -> String {
+        match self.inner.decode(&[id], false) {
+            Ok(text) if !text.is_empty() => text,
+            _ => self
+                .inner
+                .id_to_token(id)
+                .unwrap_or_else(|| format!("<{id}>")),
+        }
+    }
+
+    /// BLAKE3 of what makes a text's ids: tokenizer.json and the tokens added to it.
+    pub fn file(&self) -> blake3::Hash {
+        self.file
+    }
+
+    /// The id that starts a sequence, where there is one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+}
+
+fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let encoding = tokenizer.encode_fast(text, false).map_err(|error| {
+        Error::new(
+            "tokenizer.json",
+            format!("it cannot encode the text: {error}"),
+        )
+        .remedy("save the tokenizer anew with AutoTokenizer.save_pretrained")
+    })?;
+    Ok(encoding.get_ids().to_vec())
+}
+
+/// Switches off what makes the tokens of a text a matter of chance.
+fn without_dropout(tokenizer: &mut tokenizers::Tokenizer) -> Option<String> {
+    let ModelWrapper::BPE(model) = tokenizer.get_model() else {
+        return None;
+    };
+    let dropout = model.dropout.filter(|dropout| *dropout > 0.0)?;
+    let mut model = model.clone();
+    model.dropout = None;
+    tokenizer.with_model(model);
+    Some(format!(
+        "tokenizer.json drops merges at random (dropout {dropout}), which is switched off"
+    ))
+}
+
+/// Adds tokens that tokenizer.json lacks or has with other properties, and says which are new.
+fn add(
+    tokenizer: &mut tokenizers::Tokenizer,
+    adding: Vec<AddedToken>,
+    special: &Special,
+) -> Result<Option<String>> {
+    let new = adding.iter().map(|token| token.content.clone());
+    let new: Vec<String> = new
+        .filter(|content| tokenizer.token_to_id(content).is_none())
+        .collect();
+    panics::caught(|| tokenizer.add_tokens(adding))
+        .and_then(|added| added.ok())
+        .ok_or_else(|| {
+            Error::new(
+                "tokenizer_config.json",
+                "it names tokens that cannot be added",
+            )
+            .remedy("save the tokenizer anew with AutoTokenizer.save_pretrained")
+        })?;
+    let described = new.iter().filter_map(|content| {
+        let id = tokenizer.token_to_id(content)?;
+        let stated = special
+            .stated_id(content)
+            .filter(|stated| *stated != u64::from(id));
+        let stated = stated.map_or_else(String::new, |stated| format!(", stated is {stated}"));
+        Some(format!("`{content}` (id {id}{stated})"))
+    });
+    let described: Vec<String> = described.collect();
+    if described.is_empty() {
+        return Ok(None);
+    }
+    let more = match described.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok(Some(format!(
+        "tokens that tokenizer.json lacks and the files beside it name are added, as transformers does: {}{more}",
+        described[..described.len().min(NAMED)].join(", ")
+    )))
+}
