@@ -110,7 +110,10 @@ impl ConfigRecord {
         Self {
             unknown_keys: config.unread(|path| {
                 let name = path.strip_prefix("text_config.").unwrap_or(path);
-                WITHOUT_EFFECT.contains(&name) || without_effect.contains(&name)
+                WITHOUT_EFFECT.contains(&name)
+                    || without_effect.contains(&name)
+                    // How the weights are packed was read or refused.
+                    || path.starts_with("quantization_config.")
             }),
         }
     }

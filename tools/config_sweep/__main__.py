@@ -6,6 +6,9 @@ For every plain checkpoint of tests/checkpoints: each key of config.json changed
 to null; for one checkpoint of each model_type also keys added that this or another family knows.
 What transformers said is kept in DIR, so that a second run only runs massact. Ends with an error
 if massact gave another number than transformers without a word.
+
+`--write tests/config_reference.json` keeps the altered configs that matter (they change the
+result, and massact computes them) with what transformers said, for the tests.
 """
 
 import argparse
@@ -21,7 +24,7 @@ sys.path += [str(HERE.parents[1]), str(HERE.parents[1] / "make_checkpoints")]
 
 from alterations import Altered, of_added_keys, of_present_keys, others, pairs  # noqa: E402
 from families import ROWS  # noqa: E402
-from transformers import CONFIG_MAPPING  # noqa: E402
+from transformers import CONFIG_MAPPING, AutoConfig  # noqa: E402
 from truth import Truth, link  # noqa: E402
 
 # As numbers of float32 differ between two ways of adding up; an effect of a key is larger.
@@ -37,6 +40,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="what transformers said, and the results")
     parser.add_argument("--checkpoints", type=Path, default=Path("tests/checkpoints"))
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--write", type=Path, help="keep what matters for the tests")
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/models.md")
     arguments = parser.parse_args()
 
@@ -58,6 +62,8 @@ def main() -> None:
         for result in found:
             if result["state"] == "DIFFERENT":
                 print("   ", result["what"], "|", result["detail"], flush=True)
+    if arguments.write:
+        arguments.write.write_text(reference(results), encoding="utf-8")
     (arguments.work / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     if arguments.markdown:
         print(table(results))
@@ -69,7 +75,8 @@ def sweep(folder: Path, with_added: bool, truth: Truth, massact: Path):
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     reference = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
     token_ids = max((entry["token_ids"] for entry in reference["sequences"]), key=len)
-    altered = [Altered("", "unchanged", config), *of_present_keys(config)]
+    altered = [Altered("", "unchanged", config), Altered("", "saved anew", saved_anew(folder))]
+    altered += of_present_keys(config)
     if with_added:
         altered += [*of_added_keys(config, class_fields(config["model_type"])), *pairs(config)]
     seen = set()
@@ -81,6 +88,10 @@ def sweep(folder: Path, with_added: bool, truth: Truth, massact: Path):
         right = truth.of(folder, case.config, token_ids)
         ours = run(massact, folder, case.config, token_ids)
         state, detail = judge(right, ours)
+        if case.what == "unchanged":
+            usual = right
+        if case.what == "saved anew" and "nothing reads" in ours.get("notices", ""):
+            state, detail = "DIFFERENT", ours["notices"]
         yield {
             "checkpoint": folder.name,
             "model_type": config["model_type"],
@@ -89,7 +100,18 @@ def sweep(folder: Path, with_added: bool, truth: Truth, massact: Path):
             "state": state,
             "detail": detail,
             "notices": ours.get("notices", ""),
+            "changed": {key: value for key, value in case.config.items() if config.get(key, ...) != value},
+            "dropped": [key for key in config if key not in case.config],
+            "matters": state == "equal" and judge(right, usual)[0] == "DIFFERENT",
+            "right": right,
+            "token_ids": token_ids,
         }
+
+
+def saved_anew(folder: Path) -> dict:
+    """The config as transformers saves it."""
+    config = json.loads(AutoConfig.from_pretrained(folder).to_json_string())
+    return {key: value for key, value in config.items() if key not in ("dtype", "transformers_version")}
 
 
 def class_fields(model_type: str) -> dict[str, list]:
@@ -137,6 +159,29 @@ def judge(right: dict, ours: dict) -> tuple[str, str]:
     if off <= NLL_TOLERANCE and worst <= LOGITS_TOLERANCE:
         return "equal", ""
     return "DIFFERENT", f"nll {ours['nll']:.6f}, transformers {right['nll']:.6f}; logits off by {worst:.1e} of rms"
+
+
+def reference(results: list[dict]) -> str:
+    """Altered configs whose result is another, for the tests: a line each."""
+    kept = [
+        {
+            "checkpoint": result["checkpoint"],
+            "what": result["what"],
+            "changed": result["changed"],
+            "dropped": result["dropped"],
+            "nll": round(result["right"]["nll"], 6),
+            "last_logits": [round(value, 5) for value in result["right"]["logits"][:8]],
+        }
+        for result in results
+        # Values of other numbers say little; absent keys, nulls and added keys say what they mean.
+        if result["matters"] and ("added" in result["what"] or tells(result["what"]))
+    ]
+    lines = ",\n".join(json.dumps(entry) for entry in kept)
+    return f"[\n{lines}\n]\n"
+
+
+def tells(what: str) -> bool:
+    return what.endswith(("dropped", ": null")) or what.startswith("together")
 
 
 def table(results: list[dict]) -> str:

@@ -16,6 +16,7 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
+        rope_config::filled,
         spec::{
             Attention, DecoderSpec, ExpertGroups, Latent, LowRank, Mlp, Routing, Score, Shared,
         },
@@ -143,8 +144,8 @@ impl LatentSizes {
     /// Factor on q.k, which grows with yarn's `mscale_all_dim`.
     fn scale(&self, config: &Config) -> Result<f32> {
         let mut scale = 1.0 / ((self.nope + self.rope) as f64).sqrt();
-        let key = config.either(&["rope_parameters", "rope_scaling"]);
-        if let Some(section) = config.section(key)? {
+        let new = filled(config, "rope_parameters")?;
+        if let Some(section) = new.or(filled(config, "rope_scaling")?) {
             let kind = section.text_or("rope_type", section.text_or("type", "default")?)?;
             let all = section.number_opt("mscale_all_dim")?.unwrap_or(0.0);
             let factor = section.number_opt("factor")?.unwrap_or(1.0);

@@ -3,8 +3,6 @@
 //! nanoGPT has the same names, but stores every matrix as `nn.Linear` does and may have no biases.
 #![forbid(unsafe_code)]
 
-use serde_json::Value;
-
 use super::{
     Family,
     parts::{LayerParts, NormStyle, activation, consecutive},
@@ -39,7 +37,6 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    config.refuse_unless("add_cross_attention", &Value::Bool(false))?;
     let hidden = config.size("n_embd")?;
     let heads = config.heads("n_head")?;
     let head_dim = hidden / heads;

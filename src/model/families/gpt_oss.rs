@@ -8,10 +8,12 @@ use super::{
     parts::{LayerParts, NormStyle, required_window, windows},
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     model::{
         config::Config,
         names::Names,
+        rope::Rope,
+        rope_config::filled,
         spec::{
             Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, WeightLayout,
         },
@@ -37,10 +39,6 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    if config.get("rope_scaling").is_none() && config.get("rope_parameters").is_none() {
-        return Err(Error::new("config.json", "`rope_scaling` is missing")
-            .remedy("the file is incomplete; download it again"));
-    }
     let biased = config.flag_or("attention_bias", true)?;
     let mut options = Options::read(config)?;
     (options.qkv_bias, options.o_bias) = (biased, biased);
@@ -58,12 +56,29 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         limit: config.number_or("swiglu_limit", 7.0)? as f32,
         packed,
     };
-    llama_like::describe(config, names, &options, |parts, layer| {
+    let mut spec = llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = windows[parts.index];
         layer.attention.sinks = Some(parts.name("self_attn.sinks"));
         layer.mlp = Mlp::Experts(Box::new(experts.describe(parts)));
         Ok(())
-    })
+    })?;
+    if config.get("rope_parameters").is_none() && filled(config, "rope_scaling")?.is_none() {
+        // What the config class assumes.
+        let yarn = Config::parse(
+            br#"{"rope_type": "yarn", "factor": 32.0, "truncate": false,
+                "original_max_position_embeddings": 4096}"#,
+        )?;
+        let sizes = options.sizes;
+        let (width, positions) = (sizes.head_dim, sizes.positions);
+        spec.ropes = vec![Rope::from_section(
+            config,
+            Some(&yarn),
+            width,
+            positions,
+            options.rope,
+        )?];
+    }
+    Ok(spec)
 }
 
 struct ExpertSizes {

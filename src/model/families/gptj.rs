@@ -30,7 +30,7 @@ pub(super) const FAMILY: Family = Family {
         ("num_attention_heads", "n_head"),
         ("num_hidden_layers", "n_layer"),
     ],
-    without_effect: &["rotary", "scale_attn_weights"],
+    without_effect: &["n_ctx", "rotary", "scale_attn_weights"],
     describe,
 };
 

@@ -17,6 +17,7 @@ pub(super) const FAMILY: Family = Family {
         ("num_key_value_heads", 4),
         ("max_position_embeddings", 32_768),
     ],
+    without_effect: &["max_window_layers"],
     ..Family::llama_like(
         "smollm3",
         "HuggingFaceTB/SmolLM3-3B-Base",

@@ -21,6 +21,13 @@ pub(super) const FAMILY: Family = Family {
         ("num_key_value_heads", 2),
         ("max_position_embeddings", 4096),
     ],
+    without_effect: &[
+        "attention_softmax_in_fp32",
+        "mlp_type",
+        "norm_type",
+        "scale_attention_softmax_in_fp32",
+        "scale_attn_weights",
+    ],
     ..Family::llama_like(
         "starcoder2",
         "bigcode/starcoder2-3b",
