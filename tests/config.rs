@@ -208,14 +208,18 @@ fn two_sections_of_rotary_settings_must_agree() {
         "rope_parameters": {"rope_type": "linear", "factor": 2.5, "rope_theta": 10000.0},
         "rope_theta": 10000.0,
     });
-    let model = Altered::with("llama-gqa3-f32", twice).open().expect("opens");
+    let model = Altered::with("llama-gqa3-f32", twice)
+        .open()
+        .expect("opens");
     assert_eq!(model.notices(), [""; 0]);
 }
 
 #[test]
 fn another_base_beside_the_section_is_named() {
     let changed = json!({"rope_theta": 300.0, "rope_parameters": {"rope_theta": 50.0}});
-    let model = Altered::with("llama-gqa3-f32", changed).open().expect("opens");
+    let model = Altered::with("llama-gqa3-f32", changed)
+        .open()
+        .expect("opens");
     assert_eq!(model.spec.ropes[0].theta, 50.0);
     let [notice] = &model.notices()[..] else {
         panic!("{:?}", model.notices());
@@ -228,11 +232,23 @@ fn another_base_beside_the_section_is_named() {
 fn gpt_neox_reads_its_own_names() {
     let changed = json!({"rotary_emb_base": 300, "rope_theta": 50.0, "rotary_pct": 0.5,
         "partial_rotary_factor": 1.0});
-    let model = Altered::with("gpt-neox-parallel", changed).open().expect("opens");
+    let model = Altered::with("gpt-neox-parallel", changed)
+        .open()
+        .expect("opens");
     assert_eq!(model.spec.ropes[0].theta, 300.0);
     assert_eq!(
         model.config_record().unknown_keys,
         ["partial_rotary_factor", "rope_theta"]
+    );
+    let changed = json!({"rotary_emb_base": 300, "rope_parameters": {"rope_theta": 50.0}});
+    let model = Altered::with("gpt-neox-parallel", changed)
+        .open()
+        .expect("opens");
+    assert_eq!(model.spec.ropes[0].theta, 50.0);
+    let notices = model.notices();
+    assert!(
+        notices[0].contains("`rotary_emb_base` is 300"),
+        "{notices:?}"
     );
 }
 
@@ -248,7 +264,13 @@ fn two_names_of_a_setting_that_disagree_are_named() {
 
 #[test]
 fn a_window_of_nothing_is_refused() {
-    for name in ["mistral-window", "phi3-window", "mixtral", "gemma2", "olmo3"] {
+    for name in [
+        "mistral-window",
+        "phi3-window",
+        "mixtral",
+        "gemma2",
+        "olmo3",
+    ] {
         for window in [0, -1] {
             let altered = Altered::with(name, json!({"sliding_window": window}));
             let message = altered.refusal();
@@ -290,7 +312,9 @@ fn unknown_keys_are_named_everywhere() {
         let mut command = massact(["existence-validation", "--context-length", "8"]);
         command.args(more).arg("--text-file").arg(text);
         command.arg("--pretrained").arg(altered.folder());
-        command.arg("--save-dir").arg(altered.temp.path().join("out"));
+        command
+            .arg("--save-dir")
+            .arg(altered.temp.path().join("out"));
         run(&mut command).succeeded()
     };
     let done = program(&[]);

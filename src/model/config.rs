@@ -74,8 +74,10 @@ impl Config {
 
     /// The value of `key`, which may be null.
     pub fn raw(&self, key: &str) -> Option<&Value> {
+        let value = self.values.get(key)?;
+        // A key that a changed copy lacks is not read by asking the copy.
         self.ledger().read.insert(format!("{}{key}", self.place));
-        self.values.get(key)
+        Some(value)
     }
 
     /// The value of `key`; a JSON null counts as absent.
@@ -432,6 +434,7 @@ mod tests {
         );
         let changed = c.with_defaults(&[("absent", 5)]).without(&["left"]);
         assert_eq!(changed.size("read"), Ok(1));
+        assert_eq!(changed.size_opt("left"), Ok(None));
         let section = changed.section("opened").expect("valid").expect("there");
         assert_eq!(section.size("x"), Ok(1));
         assert_eq!(

@@ -25,6 +25,8 @@ const WITHOUT_EFFECT: &[&str] = &[
     "pretraining_tp", "torch_dtype", "torchscript", "use_bfloat16", "use_flash_attn",
     "use_flash_attention", "use_flash_attention_2", "use_cache", "cache_implementation",
     "chunk_size_feed_forward",
+    // Where DyT's stored alphas started.
+    "dyt_alpha",
     // What is returned besides the logits.
     "output_attentions", "output_hidden_states", "output_router_logits", "return_dict",
     "tie_last_hidden_states", "use_return_dict",
@@ -48,7 +50,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "sep_token_id", "suppress_tokens", "temperature", "tokenizer_class", "top_k", "top_p",
     "typical_p", "unk_token_id",
     // Of architectures that are refused where these are switched on, or empty leftovers.
-    "cross_attention_hidden_size", "is_decoder", "pruned_heads", "tie_encoder_decoder",
+    "cross_attention_hidden_size", "is_decoder", "is_encoder_decoder", "pruned_heads", "tie_encoder_decoder",
 ];
 
 /// Refuses, for every family, what would make another forward pass of any.
@@ -109,7 +111,11 @@ impl ConfigRecord {
     pub(super) fn of(config: &Config, without_effect: &[&str]) -> Self {
         Self {
             unknown_keys: config.unread(|path| {
-                let name = path.strip_prefix("text_config.").unwrap_or(path);
+                // Nested configs have the keys of every config.
+                let name = ["text_config.", "attn_config."]
+                    .into_iter()
+                    .find_map(|place| path.strip_prefix(place))
+                    .unwrap_or(path);
                 WITHOUT_EFFECT.contains(&name)
                     || without_effect.contains(&name)
                     // How the weights are packed was read or refused.

@@ -42,7 +42,7 @@ impl Rope {
         let setting = |key: &str, default: f64| match section {
             Some(section) if section.has(key) => {
                 let inner = section.number_or(key, default)?;
-                said_otherwise(config, section, key);
+                said_otherwise(config, key, section, key);
                 Ok(inner)
             }
             _ => config.number_or(key, default),
@@ -169,13 +169,13 @@ pub(super) fn agreed(new: Rope, old: &Rope) -> Result<Rope> {
     .remedy("keep one of them: move what is meant into `rope_parameters`, `rope_theta` included, and delete `rope_scaling`"))
 }
 
-/// Says that a setting beside a section is not the one that counts.
-fn said_otherwise(config: &Config, section: &Config, key: &str) {
-    if let (Some(outer), Some(inner)) = (config.get(key), section.get(key))
+/// Says that a setting beside a section, there called `name`, is not the one that counts.
+pub(super) fn said_otherwise(config: &Config, name: &str, section: &Config, key: &str) {
+    if let (Some(outer), Some(inner)) = (config.get(name), section.get(key))
         && !same(outer, inner)
     {
         config.notice(format!(
-            "config.json: `{key}` is {outer} beside the rotary settings and {inner} in them: {inner} counts, as in transformers"
+            "config.json: `{name}` is {outer} beside the rotary settings and {inner} in them: {inner} counts, as in transformers"
         ));
     }
 }

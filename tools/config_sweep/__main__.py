@@ -57,6 +57,7 @@ def main() -> None:
         folder = arguments.checkpoints / row.name
         found = list(sweep(folder, first, truth, arguments.massact))
         results += found
+        (arguments.work / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
         counts = Counter(result["state"] for result in found)
         print(row.name, *(f"{state} {counts[state]}" for state in STATES if counts[state]), sep="; ", flush=True)
         for result in found:
@@ -64,7 +65,6 @@ def main() -> None:
                 print("   ", result["what"], "|", result["detail"], flush=True)
     if arguments.write:
         arguments.write.write_text(reference(results), encoding="utf-8")
-    (arguments.work / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     if arguments.markdown:
         print(table(results))
     sys.exit(any(result["state"] == "DIFFERENT" for result in results))

@@ -33,7 +33,7 @@ pub(super) const V2: Family = Family {
         ("v_head_dim", 128),
     ],
     other_names: &[("num_experts", "n_routed_experts")],
-    without_effect: &["ep_size", "head_dim", "num_key_value_heads"],
+    without_effect: &["ep_size", "head_dim", "num_key_value_heads", "qk_head_dim"],
     ..Family::llama_like(
         "deepseek_v2",
         "deepseek-ai/DeepSeek-V2-Lite",
@@ -59,6 +59,7 @@ pub(super) const V3: Family = Family {
         "num_key_value_heads",
         "num_mtp_layers",
         "num_nextn_predict_layers",
+        "qk_head_dim",
         "topk_method",
     ],
     ..Family::llama_like(

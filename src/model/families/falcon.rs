@@ -27,6 +27,9 @@ pub(super) const FAMILY: Family = Family {
     other_names: &[("n_embed", "hidden_size")],
     without_effect: &[
         "apply_residual_connection_post_layernorm",
+        // One of them where `new_decoder_architecture` decides for the other.
+        "multi_query",
+        "num_kv_heads",
         // Where ALiBi takes the place of rotation.
         "rope_parameters",
         "rope_scaling",

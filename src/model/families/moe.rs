@@ -63,6 +63,8 @@ pub(super) const QWEN2_MOE: Family = Family {
         ("shared_expert_intermediate_size", 5632),
         ("sliding_window", 4096),
     ],
+    // Without `use_sliding_window`.
+    without_effect: &["sliding_window"],
     ..Family::llama_like(
         "qwen2_moe",
         "Qwen/Qwen1.5-MoE-A2.7B",
@@ -81,7 +83,7 @@ pub(super) const QWEN3_MOE: Family = Family {
         ("sliding_window", 4096),
     ],
     other_names: &[("num_local_experts", "num_experts")],
-    without_effect: &["max_window_layers"],
+    without_effect: &["max_window_layers", "sliding_window"],
     ..Family::llama_like(
         "qwen3_moe",
         "Qwen/Qwen3-30B-A3B",

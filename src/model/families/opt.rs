@@ -26,7 +26,8 @@ pub(super) const FAMILY: Family = Family {
     prefixes: &["model.decoder.", "decoder.", ""],
     defaults: &[],
     other_names: &[],
-    without_effect: &[],
+    // Where there is no final norm to remove.
+    without_effect: &["_remove_final_layer_norm"],
     describe,
 };
 

@@ -17,6 +17,8 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 4096),
         ("original_max_position_embeddings", 4096),
     ],
+    // Without LongRoPE.
+    without_effect: &["original_max_position_embeddings"],
     ..Family::llama_like(
         "phi3",
         "microsoft/phi-4",

@@ -18,7 +18,8 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 32_768),
         ("sliding_window", 4096),
     ],
-    without_effect: &["use_mrope"],
+    // Without `use_sliding_window`.
+    without_effect: &["sliding_window", "use_mrope"],
     ..Family::llama_like(
         "qwen2",
         "Qwen/Qwen2.5-0.5B",

@@ -17,7 +17,12 @@ pub(super) const FAMILY: Family = Family {
         ("num_key_value_heads", 4),
         ("max_position_embeddings", 32_768),
     ],
-    without_effect: &["max_window_layers"],
+    // Without `use_sliding_window`, or beside a list of the layers that rotate.
+    without_effect: &[
+        "max_window_layers",
+        "no_rope_layer_interval",
+        "sliding_window",
+    ],
     ..Family::llama_like(
         "smollm3",
         "HuggingFaceTB/SmolLM3-3B-Base",
