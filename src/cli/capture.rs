@@ -52,7 +52,7 @@ pub(super) struct CaptureArgs {
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     add_bos_token: bool,
     /// Seed of the random choice of documents.
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
     seed: u64,
     /// Entries of largest magnitude to list.
     #[arg(long, value_name = "K", default_value_t = 5)]

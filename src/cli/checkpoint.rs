@@ -55,6 +55,11 @@ pub(super) fn open(
         return built_in(name);
     }
     let path = Path::new(name);
+    if demo::NAMES.contains(&name) {
+        progress.notice(&format!(
+            "{name}: a folder of this name lies here and is taken; the built-in checkpoint of the name is not, and runs from elsewhere"
+        ));
+    }
     if path.exists() || looks_like_path(name) {
         if revision.is_some() {
             return Err(

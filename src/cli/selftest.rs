@@ -47,12 +47,12 @@ pub(super) struct SelftestArgs {
 
 pub(super) fn run(args: &SelftestArgs) -> Result<()> {
     let card = match device::wanted(&args.device)? {
-        Wanted::Auto => Requirements::look().first()?,
-        Wanted::Cuda(index) => Requirements::look().card(index)?,
+        Wanted::Auto => Requirements::look().first().map_err(needs_a_card)?,
+        Wanted::Cuda(index) => Requirements::look().card(index).map_err(needs_a_card)?,
         Wanted::Cpu => {
             return Err(
-                Error::usage("--device cpu", "the CPU is what a card is compared with")
-                    .remedy("use --device cuda; the tests compare the CPU with transformers"),
+                Error::usage("--device cpu", "selftest needs a card, to compare it with the CPU")
+                    .remedy("without a card there is nothing to test: the other commands run on the CPU as they are"),
             );
         }
     };
@@ -97,6 +97,15 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Of an error about cards, the remedies that help here.
+fn needs_a_card(error: Error) -> Error {
+    const CPU: &str = "use --device cpu";
+    error.within("selftest needs a card").map_remedy(|remedy| {
+        let remedy = remedy.replace(&format!(", or {CPU}"), "");
+        remedy.replace(CPU, "try another card, as `massact devices` lists them")
+    })
 }
 
 /// All in the type, and with a residual stream in float32.

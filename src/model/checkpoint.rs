@@ -54,6 +54,7 @@ impl Model {
         let config = Config::open(folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
+        place::check_named_weights(&config, folder)?;
         Self::assemble(
             &config,
             WeightStore::open(folder)?,
@@ -262,7 +263,7 @@ impl Model {
                     norm.epsilon
                 ),
             )
-            .remedy("the file is damaged; download it again"));
+            .remedy("correct it in config.json, or take the file of the original model"));
         }
         let vector = |learned: &Option<Learned>| {
             let learned = learned.as_ref();
@@ -296,7 +297,7 @@ impl Model {
             [value] if value.is_finite() => Ok(value),
             [value] => Err(
                 Error::new(format!("tensor `{name}`"), format!("its value is {value}"))
-                    .remedy("the checkpoint is damaged; download it again"),
+                    .remedy("the checkpoint is damaged or diverged in training; use another one"),
             ),
             _ => Err(Error::new(
                 format!("tensor `{name}`"),
@@ -333,6 +334,14 @@ impl Model {
     /// The head's weight `[vocab_size, width]`.
     pub fn head(&self) -> Result<MatrixView<'_>> {
         let head = &self.spec.head;
+        let name = &head.linear.weight;
+        if !self.weights.contains(name) {
+            return Err(Error::new(
+                "weights",
+                format!("tensor `{name}` is missing, and config.json does not say that the embedding serves as the head"),
+            )
+            .remedy("set `tie_word_embeddings` to true if the model was made so, or add the tensor"));
+        }
         if let Some(projection) = &head.projection {
             self.matrix(projection)?;
         }

@@ -62,12 +62,11 @@ impl Config {
                 values,
                 ..Self::default()
             }),
-            Ok(_) => {
-                Err(Error::new("config.json", "not a JSON object").remedy("download it again"))
-            }
+            Ok(_) => Err(Error::new("config.json", "not a JSON object")
+                .remedy("correct it, or take the file of the original model")),
             Err(error) => Err(
                 Error::new("config.json", format!("not valid JSON: {error}"))
-                    .remedy("download it again"),
+                    .remedy("correct it, or take the file of the original model"),
             ),
         }
     }
@@ -191,6 +190,7 @@ impl Config {
             None => Ok(None),
             Some(value) => match value.as_u64() {
                 Some(size @ 1..=LARGEST) => Ok(Some(size as usize)),
+                Some(0) if key == "sliding_window" => Err(no_window(key)),
                 _ => Err(wrong(key, value, "a positive integer")),
             },
         }
@@ -307,7 +307,7 @@ impl Config {
             "config.json",
             format!("`{key}` has {} entries for {layers} layers", list.len()),
         )
-        .remedy("the file is damaged; download it again"))
+        .remedy("correct it in config.json, or take the file of the original model"))
     }
 
     /// A setting that is there but must not be, whatever its value.
@@ -373,9 +373,18 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
     a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
 }
 
+/// A window that hides every token from itself: what transformers then computes is no attention.
+fn no_window(key: &str) -> Error {
+    Error::new(
+        "config.json",
+        format!("`{key}` is 0: no token would see any, and transformers then averages over all, later ones too, which massact does not compute"),
+    )
+    .remedy("set it to null for attention without a window")
+}
+
 fn missing(key: &str) -> Error {
     Error::new("config.json", format!("`{key}` is missing"))
-        .remedy("the file is incomplete; download it again")
+        .remedy("add it to config.json, or take the file of the original model")
 }
 
 fn wrong(key: &str, value: &Value, expected: &str) -> Error {
@@ -383,7 +392,7 @@ fn wrong(key: &str, value: &Value, expected: &str) -> Error {
         "config.json",
         format!("`{key}` is {value}, expected {expected}"),
     )
-    .remedy("the file is damaged; download it again")
+    .remedy("correct it in config.json, or take the file of the original model")
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Model {
                 format!("tensor `{name}`"),
                 "it has values that are infinite or not a number",
             )
-            .remedy("the checkpoint is damaged; download it again"));
+            .remedy("the checkpoint is damaged or diverged in training; use another one"));
         }
         let vectors = values.chunks_exact(width);
         Ok(vectors

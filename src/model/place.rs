@@ -5,7 +5,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use serde_json::Value;
 
-use super::json;
+use super::{config::Config, json};
 use crate::{
     error::{Error, Result},
     lfs,
@@ -35,6 +35,24 @@ pub(super) fn check(folder: &Path) -> Result<()> {
         return Ok(());
     }
     Err(other(folder))
+}
+
+/// Refuses a config that names its own file of weights, unless that one is read anyway.
+pub(super) fn check_named_weights(config: &Config, folder: &Path) -> Result<()> {
+    const KEY: &str = "transformers_weights";
+    let single = folder.join("model.safetensors").is_file();
+    let read = if single {
+        "model.safetensors"
+    } else {
+        "model.safetensors.index.json"
+    };
+    match config.text_or(KEY, read)? {
+        name if name == read => Ok(()),
+        _ => Err(config.refuse(
+            KEY,
+            "massact reads model.safetensors, or the shards of its index",
+        )),
+    }
 }
 
 /// What to give in the place of a converted checkpoint.

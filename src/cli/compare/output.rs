@@ -109,7 +109,12 @@ pub(super) fn write(
         title: "Comparison".to_owned(),
         verdict: format!("{complete} of {} checkpoints measured", entries.len()),
         highlight: complete < entries.len(),
-        facts: Vec::new(),
+        facts: measured(entries)
+            .flat_map(|(entry, found)| {
+                let notices = found.record.notices.iter();
+                notices.map(|notice| (entry.label.clone(), notice.clone()))
+            })
+            .collect(),
         sections,
     };
     folder.write("report.html", page.render())?;

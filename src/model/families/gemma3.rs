@@ -44,6 +44,9 @@ pub(super) const MULTIMODAL: Family = Family {
     prefixes: &[
         "language_model.model.",
         "model.language_model.",
+        // As some releases of transformers 5 saved them.
+        "model.language_model.model.",
+        "language_model.model.model.",
         "model.",
         "",
     ],
