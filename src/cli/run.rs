@@ -282,6 +282,7 @@ impl Run {
             device: self.session.place().device.clone(),
             card: self.session.place().card.clone(),
             compute_dtype: self.arithmetic.clone(),
+            config: self.model().config_record().clone(),
             weights: self.model().weights_record().clone(),
             notices: self.model().notices(),
             inputs,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::identity::Identity;
 use crate::{
     error::{Error, Result},
-    model::WeightsRecord,
+    model::{ConfigRecord, WeightsRecord},
 };
 
 /// The `schema` field of run.json.
@@ -40,6 +40,8 @@ pub struct RunRecord {
     pub card: Option<String>,
     /// The type matrix products were computed in.
     pub compute_dtype: String,
+    /// What became of the keys of its config.json.
+    pub config: ConfigRecord,
     /// What became of the checkpoint's tensors.
     pub weights: WeightsRecord,
     /// What was said about how the checkpoint was read.
