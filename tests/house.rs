@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of `src/`, from the bottom to the top: each may import those before it.
 const ROOMS: [&[&str]; 9] = [
-    &["error", "lfs"],
-    &["interrupt", "panics", "progress"],
+    &["error"],
+    &["interrupt", "lfs", "panics", "progress"],
     &["model", "hub"],
     &["report"],
     &["backend", "data"],
