@@ -43,7 +43,7 @@ pub(super) struct CompareArgs {
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
-    text: TextArgs,
+    pub(super) text: TextArgs,
     /// Sequences to average over. The interventions' means come from as many behind them.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     nsamples: usize,
