@@ -80,6 +80,13 @@ impl Error {
         }
     }
 
+    /// With another remedy, made from the one it has.
+    #[must_use]
+    pub fn map_remedy(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        self.remedy = self.remedy.map(|remedy| one_line(&change(&remedy)));
+        self
+    }
+
     /// Says of what larger thing `subject` is a part.
     #[must_use]
     pub fn within(mut self, whole: impl fmt::Display) -> Self {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod experiments;
 pub mod hub;
 pub mod interrupt;
+mod lfs;
 pub mod model;
 pub mod panics;
 mod present;

@@ -333,12 +333,56 @@ fn bad_rows_are_named() {
     }
 }
 
+/// A whole file in a codec that is not unpacked here is not called damaged.
+#[test]
+fn codecs_of_parquet_are_named() {
+    let folder = folder();
+    let packed = table(&some(&["one", "two"]), 1000, Compression::SNAPPY);
+    // The codec follows the column's path in the file's directory; 2 is Snappy's number, 1, as
+    // Thrift writes it.
+    let before = b"\x19\x18\x04text\x15";
+    let at = packed
+        .windows(before.len())
+        .rposition(|bytes| bytes == before)
+        .expect("the column's description")
+        + before.len();
+    assert_eq!(packed[at], 2);
+    for (number, name) in [(3, "LZO"), (4, "Brotli"), (5, "LZ4"), (7, "LZ4 (raw)")] {
+        let mut body = packed.clone();
+        body[at] = number * 2;
+        for role in [Role::Evaluation, Role::Corpus] {
+            let error = local(&file(&folder, "a.parquet", &body), role, 0).expect_err(name);
+            let error = error.to_string();
+            assert!(
+                error.contains(&format!("packed with {name},")) && error.contains("zstd"),
+                "{error}"
+            );
+            assert!(!error.contains("damaged"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn files_cut_short_are_errors() {
     let folder = folder();
     let texts: Vec<String> = (0..3000).map(|i| format!("{:x}", i * i * 7919)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let plain = lines(&texts);
+    // What git-lfs leaves of a file that it has not fetched is called so.
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    for name in ["a.parquet", "a.txt"] {
+        let path = file(&folder, name, pointer);
+        let error = if name == "a.txt" {
+            massact::data::read_text_file(&path)
+        } else {
+            local(&path, Role::Evaluation, 0)
+        };
+        let error = error.expect_err(name).to_string();
+        assert!(
+            error.contains("git-lfs pointer") && error.contains("git lfs pull"),
+            "{error}"
+        );
+    }
     for (name, body) in [
         ("a.jsonl.gz", gzip(plain.as_bytes())),
         (

@@ -124,11 +124,19 @@ fn selftest_needs_a_card() {
     assert_eq!(without.code, Some(1));
     assert_eq!(without.stdout, "");
     assert!(
-        without.stderr.starts_with("massact: CUDA: "),
+        without
+            .stderr
+            .starts_with("massact: selftest needs a card: CUDA: ")
+            && !without.stderr.contains("--device cpu"),
         "{}",
         without.stderr
     );
     let on_cpu = run(&mut massact(["selftest", "--device", "cpu"]));
     assert_eq!(on_cpu.code, Some(2));
-    assert!(on_cpu.stderr.contains("--device cuda"), "{}", on_cpu.stderr);
+    assert!(on_cpu.stderr.contains("needs a card"), "{}", on_cpu.stderr);
+    assert!(
+        !on_cpu.stderr.contains("--device cuda"),
+        "{}",
+        on_cpu.stderr
+    );
 }

@@ -561,6 +561,61 @@ fn the_shards_of_the_index_come() {
     assert!(got.dir.join("model.safetensors.index.json").is_file());
 }
 
+/// One id, one answer: the single file counts, whatever of the shards is in the cache.
+#[test]
+fn a_single_file_comes_before_shards_in_the_cache_too() {
+    let map =
+        r#"{"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}"#;
+    let content = sharded(map).file(REPO, "model.safetensors", "whole");
+    let (server, cache) = (Server::start(content), cache());
+    let got = hub(&server, &cache).model(REPO, None).expect("downloaded");
+    assert!(got.dir.join("model.safetensors").is_file());
+    assert!(!got.dir.join("model.safetensors.index.json").exists());
+    // Another program has brought the shards meanwhile.
+    for name in [
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ] {
+        std::fs::write(got.dir.join(name), format!("{{\"weight_map\": {map}}}")).expect("written");
+    }
+    for offline in [false, true] {
+        let settings = Settings {
+            offline,
+            ..settings(&server, &cache)
+        };
+        let again = Hub::with(settings).expect("valid").model(REPO, None);
+        assert_eq!(again.expect("there").dir, got.dir);
+        assert!(got.dir.join("model.safetensors").is_file());
+    }
+    // Shards of a repository without a single file: that there is none is kept as Python keeps it.
+    let (server, cache) = (Server::start(sharded(map)), self::cache());
+    hub(&server, &cache).model(REPO, None).expect("downloaded");
+    let folder = cache
+        .path()
+        .join("models--owner--tiny/.no_exist")
+        .join(COMMIT);
+    assert!(folder.join("model.safetensors").is_file());
+}
+
+#[test]
+fn adapters_are_refused_and_their_base_model_named() {
+    let adapter = r#"{"base_model_name_or_path": "owner/base", "peft_type": "LORA"}"#;
+    let error = refusal(tiny().file(REPO, "adapter_config.json", adapter));
+    assert!(
+        error.contains("beside the model") && error.contains("merge_and_unload"),
+        "{error}"
+    );
+    let alone = Content::default()
+        .file(REPO, "adapter_config.json", adapter)
+        .file(REPO, "adapter_model.safetensors", "x");
+    let error = refusal(alone);
+    assert!(
+        error.contains("an adapter of `owner/base`, not a whole model"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_bad_index_is_refused() {
     for (map, reason) in [

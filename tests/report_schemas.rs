@@ -2,6 +2,7 @@
 
 mod support;
 
+use massact::model::{ConfigRecord, WeightsRecord};
 use massact::report::Identity;
 use massact::report::run::{
     Build, Host, InputRecord, ModelRecord, RUN_SCHEMA, RunRecord, Timings, memory_parts,
@@ -30,6 +31,9 @@ fn record() -> RunRecord {
         device: "cpu".into(),
         card: None,
         compute_dtype: "float32".into(),
+        config: ConfigRecord::default(),
+        weights: WeightsRecord::default(),
+        notices: vec!["one tensor is not used".into()],
         inputs: vec![InputRecord::of_bytes("text", b"abc")],
         timings: Timings::default(),
         tokens: 100,

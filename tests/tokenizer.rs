@@ -52,14 +52,31 @@ fn tokenizer_json() -> Value {
     })
 }
 
-fn parse(config: Value, special: Value, model: Value) -> Result<Tokenizer> {
+/// The tokenizer that a folder with these files has.
+fn parse_all(
+    tokenizer: &Value,
+    [config, special, added]: [Value; 3],
+    model: Value,
+) -> Result<Tokenizer> {
     let bytes = |value: Value| (!value.is_null()).then(|| value.to_string().into_bytes());
     let files = TokenizerFiles {
-        tokenizer: tokenizer_json().to_string().into_bytes(),
+        tokenizer: tokenizer.to_string().into_bytes(),
         config: bytes(config),
         special_tokens: bytes(special),
+        added_tokens: bytes(added),
     };
     Tokenizer::parse(&files, &Config::parse(model.to_string().as_bytes())?)
+}
+
+fn parse(config: Value, special: Value, model: Value) -> Result<Tokenizer> {
+    parse_all(&tokenizer_json(), [config, special, Value::Null], model)
+}
+
+/// As [`tokenizer_json`], with nothing put before a text.
+fn without_template() -> Value {
+    let mut tokenizer = tokenizer_json();
+    tokenizer["post_processor"] = Value::Null;
+    tokenizer
 }
 
 #[test]
@@ -166,11 +183,46 @@ fn bos_is_found_where_it_is_written() {
             Some(4),
         ),
         (
-            "a token that is none",
-            json!({"bos_token": "<nope>"}),
+            "an empty token, then the model",
+            json!({"bos_token": "", "eos_token": ""}),
             none.clone(),
             json!({"bos_token_id": 4}),
             Some(4),
+        ),
+        (
+            "a new token, with the id that transformers gives it",
+            json!({"bos_token": "<new>"}),
+            none.clone(),
+            json!({"bos_token_id": 4}),
+            Some(5),
+        ),
+        (
+            "the map before the tokenizer's config",
+            json!({"bos_token": "<s>"}),
+            json!({"bos_token": "</s>"}),
+            json!({}),
+            Some(2),
+        ),
+        (
+            "a null in the map",
+            json!({"bos_token": "<s>"}),
+            json!({"bos_token": null}),
+            json!({}),
+            None,
+        ),
+        (
+            "the tokenizer's config alone once it has added_tokens_decoder",
+            json!({"bos_token": "<s>", "added_tokens_decoder": {}}),
+            json!({"bos_token": "</s>"}),
+            json!({}),
+            Some(1),
+        ),
+        (
+            "a multimodal model's text part",
+            none.clone(),
+            none.clone(),
+            json!({"text_config": {"bos_token_id": 3}}),
+            Some(3),
         ),
         (
             "ids that are none",
@@ -188,10 +240,248 @@ fn bos_is_found_where_it_is_written() {
         ),
         ("nothing", none.clone(), none, json!({}), None),
     ] {
-        let tokenizer =
-            parse(config, special, model).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let files = [config, special, Value::Null];
+        let tokenizer = parse_all(&without_template(), files, model)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(tokenizer.bos(), expected, "{what}");
     }
+}
+
+/// What tokenizer.json puts before a text comes after a named BOS and before everything else.
+#[test]
+fn bos_of_the_template() {
+    let sequence = |inner: Value| json!({"type": "Sequence", "processors": [{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}, inner]});
+    let template = tokenizer_json()["post_processor"].clone();
+    let roberta = json!({"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1], "trim_offsets": true, "add_prefix_space": true});
+    let mut ends_only = template.clone();
+    ends_only["single"]
+        .as_array_mut()
+        .expect("pieces")
+        .remove(0);
+    for (what, processor, config, model, expected, notices) in [
+        (
+            "a template",
+            template.clone(),
+            json!({}),
+            json!({"bos_token_id": 1}),
+            1,
+            0,
+        ),
+        (
+            "within a sequence",
+            sequence(template.clone()),
+            json!({}),
+            json!({}),
+            1,
+            0,
+        ),
+        ("RoBERTa's", roberta, json!({}), json!({}), 1, 0),
+        (
+            "before EOS and the model's",
+            template.clone(),
+            json!({"bos_token": "", "eos_token": "</s>"}),
+            json!({"bos_token_id": 0}),
+            1,
+            1,
+        ),
+        (
+            "behind a named one",
+            template,
+            json!({"bos_token": "</s>"}),
+            json!({"bos_token_id": [4, 2]}),
+            2,
+            1,
+        ),
+        (
+            "one that only ends",
+            ends_only,
+            json!({}),
+            json!({"bos_token_id": 4}),
+            4,
+            0,
+        ),
+    ] {
+        let mut tokenizer = tokenizer_json();
+        tokenizer["post_processor"] = processor;
+        let files = [config, Value::Null, Value::Null];
+        let tokenizer = parse_all(&tokenizer, files, model).expect(what);
+        assert_eq!(tokenizer.bos(), Some(expected), "{what}");
+        assert_eq!(
+            tokenizer.notices().len(),
+            notices,
+            "{what}: {:?}",
+            tokenizer.notices()
+        );
+    }
+}
+
+/// A choice between files that disagree is said, with the id.
+#[test]
+fn disagreements_about_bos_are_told() {
+    let notices = |config: Value, model: Value| {
+        let files = [config, Value::Null, Value::Null];
+        let tokenizer = parse_all(&without_template(), files, model).expect("parses");
+        tokenizer.notices().to_vec()
+    };
+    let told = notices(json!({"bos_token": "<s>"}), json!({"bos_token_id": 0}));
+    assert!(
+        told.len() == 1 && told[0].contains("id 1 (`<s>`)") && told[0].contains("bos_token_id 0"),
+        "{told:?}"
+    );
+    let told = notices(json!({"eos_token": "</s>"}), json!({"bos_token_id": 4}));
+    assert!(
+        told.len() == 1 && told[0].contains("id 2 (`</s>`), the tokenizer's EOS"),
+        "{told:?}"
+    );
+    for (config, model) in [
+        (json!({"bos_token": "<s>"}), json!({"bos_token_id": 1})),
+        (json!({"bos_token": "<s>"}), json!({"bos_token_id": [0, 1]})),
+        (json!({"bos_token": "<s>"}), json!({})),
+        // Models whose BOS is their EOS.
+        (json!({"eos_token": "</s>"}), json!({"bos_token_id": 2})),
+    ] {
+        assert_eq!(notices(config, model), [""; 0]);
+    }
+}
+
+/// Tokens that only the files beside tokenizer.json know; ids are transformers' (AutoTokenizer).
+#[test]
+fn tokens_beside_the_tokenizer_are_added_as_transformers_does() {
+    let none = Value::Null;
+    let decoder = |id: &str, special: bool| {
+        let token = json!({"content": "<x>", "lstrip": false, "rstrip": false, "normalized": false, "single_word": false, "special": special});
+        json!({"bos_token": "<s>", "added_tokens_decoder": {id: token}})
+    };
+    let split = [3, 0, 4];
+    for (what, files, ids, says) in [
+        (
+            "nowhere",
+            [json!({"bos_token": "<s>"}), none.clone(), none.clone()],
+            &split[..],
+            "",
+        ),
+        (
+            "added_tokens.json",
+            [none.clone(), none.clone(), json!({"<x>": 5})],
+            &[3, 5, 4],
+            "`<x>` (id 5)",
+        ),
+        (
+            "another id is stated",
+            [none.clone(), none.clone(), json!({"<x>": 99})],
+            &[3, 5, 4],
+            "(id 5, stated is 99)",
+        ),
+        (
+            "added_tokens_decoder",
+            [decoder("7", true), none.clone(), none.clone()],
+            &[3, 5, 4],
+            "(id 5, stated is 7)",
+        ),
+        (
+            "not special",
+            [decoder("5", false), none.clone(), none.clone()],
+            &[3, 5, 4],
+            "`<x>` (id 5)",
+        ),
+        (
+            "the older file does not count beside it",
+            [decoder("5", true), none.clone(), json!({"<y>": 6})],
+            &[3, 5, 4],
+            "`<x>` (id 5)",
+        ),
+        (
+            "additional_special_tokens",
+            [
+                json!({"bos_token": "<s>", "additional_special_tokens": ["<x>"]}),
+                none.clone(),
+                none.clone(),
+            ],
+            &[3, 5, 4],
+            "`<x>` (id 5)",
+        ),
+        (
+            "extra_special_tokens",
+            [
+                json!({"bos_token": "<s>", "extra_special_tokens": {"image_token": "<x>"}}),
+                none.clone(),
+                none.clone(),
+            ],
+            &[3, 5, 4],
+            "`<x>` (id 5)",
+        ),
+        (
+            "in the map",
+            [
+                none.clone(),
+                json!({"additional_special_tokens": ["<x>"]}),
+                none.clone(),
+            ],
+            &[3, 5, 4],
+            "`<x>` (id 5)",
+        ),
+        (
+            "the padding's, and a role of its own",
+            [
+                json!({"pad_token": "<p>", "image_token": "<x>"}),
+                none.clone(),
+                none.clone(),
+            ],
+            &[3, 6, 4],
+            "`<p>` (id 5), `<x>` (id 6)",
+        ),
+        (
+            "known, with a role",
+            [json!({"bos_token": "two"}), none.clone(), none.clone()],
+            &split,
+            "",
+        ),
+    ] {
+        let tokenizer = parse_all(&tokenizer_json(), files, json!({})).expect(what);
+        assert_eq!(tokenizer.encode("one <x> two").expect("ids"), ids, "{what}");
+        let told = tokenizer.notices().join("\n");
+        assert!(told.contains(says), "{what}: {told}");
+        assert_eq!(
+            told.contains("are added"),
+            !says.is_empty(),
+            "{what}: {told}"
+        );
+    }
+    // Equal files beside unequal ones make other ids: one hash must not stand for both.
+    let hash = |added: Value| {
+        let files = [Value::Null, Value::Null, added];
+        parse_all(&tokenizer_json(), files, json!({}))
+            .expect("parses")
+            .file()
+    };
+    assert_ne!(hash(json!({"<x>": 5})), hash(Value::Null));
+}
+
+/// Merges that are dropped at random would make other ids in every run.
+#[test]
+fn dropout_is_switched_off() {
+    let mut tokenizer = without_template();
+    let vocab: serde_json::Map<String, Value> = ["a", "b", "ab", "abab", "abababab"]
+        .into_iter()
+        .enumerate()
+        .map(|(id, token)| (token.to_owned(), json!(id)))
+        .collect();
+    tokenizer["model"] = json!({
+        "type": "BPE", "dropout": 0.5, "unk_token": null, "continuing_subword_prefix": null,
+        "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+        "vocab": vocab, "merges": [["a", "b"], ["ab", "ab"], ["abab", "abab"]]
+    });
+    tokenizer["added_tokens"] = json!([]);
+    let files = [Value::Null, Value::Null, Value::Null];
+    let parsed = parse_all(&tokenizer, files, json!({})).expect("parses");
+    for _ in 0..20 {
+        assert_eq!(parsed.encode("abababab").expect("ids"), [4]);
+    }
+    assert!(
+        parsed.notices()[0].contains("dropout 0.5"),
+        "{:?}",
+        parsed.notices()
+    );
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub(super) struct TextArgs {
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     pub(super) add_bos_token: bool,
     /// Seed of the random choice of documents.
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
     pub(super) seed: u64,
 }
 

@@ -2,6 +2,9 @@
 
 use std::str::FromStr;
 
+/// Below this a number without a unit is a slip.
+const SMALLEST: f64 = 1024.0;
+
 /// A number of bytes as people write it: `8GB`, `512 MiB`, `1.5e9`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) u64);
@@ -27,6 +30,12 @@ impl FromStr for Bytes {
         .unwrap_or((&lower, 1.0));
         let number: f64 = number.trim().parse().map_err(|_| wrong())?;
         let bytes = number * unit;
+        // Nobody means eight bytes.
+        if lower.ends_with(|last: char| last.is_ascii_digit()) && bytes < SMALLEST {
+            return Err(format!(
+                "{text} bytes are too few: give a unit, as in {text}GB"
+            ));
+        }
         if bytes.is_finite() && bytes >= 1.0 {
             Ok(Self(bytes as u64))
         } else {
@@ -52,7 +61,9 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
         }
-        for bad in ["", "GB", "-1", "0", "nan", "inf", "1 TBB", "4 apples"] {
+        for bad in [
+            "", "GB", "8", "1e2", "-1", "0", "nan", "inf", "1 TBB", "4 apples",
+        ] {
             assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }
     }

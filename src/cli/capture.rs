@@ -48,7 +48,7 @@ pub(super) struct CaptureArgs {
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     add_bos_token: bool,
     /// Seed of the random choice of documents.
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
     seed: u64,
     /// Entries of largest magnitude to list.
     #[arg(long, value_name = "K", default_value_t = 5)]
@@ -177,7 +177,7 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let sequences = if !args.token_ids.is_empty() {
         Sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
     } else if let Some(sentence) = &args.text {
-        Sequences::of_text(sentence, text.add_bos_token, model)?
+        Sequences::of_text(sentence, text.add_bos_token, model, run.progress)?
     } else {
         run.windows(&text, args.nsamples)?
     };

@@ -24,16 +24,31 @@ pub(super) struct Checkpoint {
 }
 
 /// Files that determine a result, beside the weights.
-const DESCRIPTIONS: [&str; 5] = [
+const DESCRIPTIONS: [&str; 6] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "model.safetensors.index.json",
 ];
 
-/// Opens the built-in demo, a folder, or a repository of the hub.
+/// Opens the built-in demo, a folder, or a repository of the hub, and says what there is to know
+/// of how it was read.
 pub(super) fn find(
+    name: Option<&str>,
+    revision: Option<&str>,
+    progress: Progress,
+) -> Result<(Model, Checkpoint)> {
+    let (model, checkpoint) = open(name, revision, progress)?;
+    for notice in model.notices() {
+        progress.notice(&format!("{}: {notice}", checkpoint.record.name));
+    }
+    Ok((model, checkpoint))
+}
+
+/// As [`find`], without a word about the checkpoint: for one that is opened again to be run.
+pub(super) fn open(
     name: Option<&str>,
     revision: Option<&str>,
     progress: Progress,
@@ -45,6 +60,11 @@ pub(super) fn find(
         return built_in(name);
     }
     let path = Path::new(name);
+    if demo::NAMES.contains(&name) {
+        progress.notice(&format!(
+            "{name}: a folder of this name lies here and is taken; the built-in checkpoint of the name is not, and runs from elsewhere"
+        ));
+    }
     if path.exists() || looks_like_path(name) {
         if revision.is_some() {
             return Err(

@@ -206,6 +206,7 @@ impl Run {
         Context {
             model: &self.checkpoint.record,
             computed_in: self.computed_in.clone(),
+            notices: self.model().notices(),
             settings,
         }
     }
@@ -281,6 +282,9 @@ impl Run {
             device: self.session.place().device.clone(),
             card: self.session.place().card.clone(),
             compute_dtype: self.arithmetic.clone(),
+            config: self.model().config_record().clone(),
+            weights: self.model().weights_record().clone(),
+            notices: self.model().notices(),
             inputs,
             tokens_per_second: timings.tokens_per_second(texts.tokens),
             timings,

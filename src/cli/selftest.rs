@@ -52,9 +52,15 @@ pub(super) struct SelftestArgs {
 }
 
 pub(super) fn run(args: &SelftestArgs) -> Result<()> {
-    let card = Device::card(&args.device)?.ok_or_else(|| {
-        Error::usage("--device cpu", "the CPU is what a card is compared with")
-            .remedy("use --device cuda; the tests compare the CPU with transformers")
+    let card = Device::card(&args.device).map_err(needs_a_card)?;
+    let card = card.ok_or_else(|| {
+        Error::usage(
+            "--device cpu",
+            "selftest needs a card, to compare it with the CPU",
+        )
+        .remedy(
+            "without a card there is nothing to test: the other commands run on the CPU as they are",
+        )
     })?;
     let extent = if args.quick {
         Extent::Quick
@@ -69,11 +75,11 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
         .dtype
         .stated()
         .map_or(DType::ALL.to_vec(), |dtype| vec![dtype]);
-    let mut start = 0;
+    let (mut start, mut stopped) = (0, None);
     for precision in dtypes.into_iter().flat_map(precisions) {
         let cuda = Cuda::sharing(Rc::clone(&driver), precision);
         let first = args.from.saturating_sub(start);
-        selftest::run_from(&cuda, extent, first, progress, &mut |step, check| {
+        let ended = selftest::run_from(&cuda, extent, first, progress, &mut |step, check| {
             if args.lines {
                 line(start + step, &check)?;
             }
@@ -86,7 +92,12 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
                 );
             }
             Ok(())
-        })?;
+        });
+        if let Err(error) = ended {
+            // What was found until then is told first.
+            stopped = Some(error);
+            break;
+        }
         start += selftest::steps(precision, extent);
     }
     let report = Report::new(device, name, extent, checks);
@@ -97,6 +108,9 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
         super::print_json(&document.map_err(|error| Error::new("selftest", error))?)?;
     } else {
         table(&report.checks).print()?;
+    }
+    if let Some(error) = stopped {
+        return Err(error);
     }
     let of = report.checks.len();
     if !report.good {
@@ -122,6 +136,15 @@ fn line(step: usize, check: &Check) -> Result<()> {
     let mut line = serde_json::to_value(check).map_err(failed)?;
     line["step"] = step.into();
     super::print_line(&line.to_string())
+}
+
+/// Of an error about cards, the remedies that help here.
+fn needs_a_card(error: Error) -> Error {
+    const CPU: &str = "use --device cpu";
+    error.within("selftest needs a card").map_remedy(|remedy| {
+        let remedy = remedy.replace(&format!(", or {CPU}"), "");
+        remedy.replace(CPU, "try another card, as `massact devices` lists them")
+    })
 }
 
 /// All in the type, and with a residual stream in float32.

@@ -114,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        super::{Cli, Command, sequences},
+        super::{Cli, Command},
         *,
     };
     use crate::engine::Site;
@@ -122,8 +122,8 @@ mod tests {
     /// Flags that change no number, whatever the command.
     const NO_NUMBERS: [&str; 5] = ["save_dir", "quiet", "json", "memory_budget", "dry_run"];
 
-    /// Flags that decide numbers and are in the folder's name by other ways: the model is the folder
-    /// above, and on a card the arithmetic is added to the settings.
+    /// Flags that decide numbers and are in the folder's name by other ways: the checkpoint is, and on
+    /// a card the arithmetic is added to the settings.
     const ELSEWHERE: [&str; 5] = ["pretrained", "device", "dtype", "residual_dtype", "tf32"];
 
     /// Command, flag, and the setting that has another name or stands for several flags.
@@ -150,7 +150,7 @@ mod tests {
 
     /// The settings of a command line; none of commands without a folder.
     fn settings(command: &Command) -> Option<Value> {
-        let sequences = sequences::of_ids(vec![vec![1, 2], vec![3]]);
+        let sequences = Sequences::of_ids(vec![vec![1, 2], vec![3]]);
         let found = match command {
             Command::ExistenceValidation(args) => value(&args.settings(&sequences)),
             Command::TokensAnalysis(args) => value(&args.settings(&sequences)),
@@ -182,7 +182,7 @@ mod tests {
                 "tvr" => &["--dry-run"],
                 _ => &[],
             };
-            let line = ["massact", name].iter().chain(more);
+            let line = [&["massact", name][..], more].concat();
             let parsed = Cli::try_parse_from(line).expect("a complete command line");
             let Some(settings) = settings(&parsed.command) else {
                 continue;
@@ -220,7 +220,7 @@ mod tests {
         };
         let of = |ids: &[&[u32]]| {
             let ids = ids.iter().map(|ids| ids.to_vec()).collect();
-            value(&args.settings(&[Site::Q], &sequences::of_ids(ids))).expect("JSON")
+            value(&args.settings(&[Site::Q], &Sequences::of_ids(ids))).expect("JSON")
         };
         let found = of(&[&[1, 2], &[3]]);
         assert_eq!(found["sites"], json!(["q"]));

@@ -83,7 +83,9 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
     )?;
     let model = run.model();
     let sequences = match &args.sentence {
-        Some(sentence) => Sequences::of_text(sentence, args.text.add_bos_token, model)?,
+        Some(sentence) => {
+            Sequences::of_text(sentence, args.text.add_bos_token, model, run.progress)?
+        }
         None => run.windows(&args.text, args.nsamples)?,
     };
     run.conduct(

@@ -40,7 +40,7 @@ pub(super) struct TvrArgs {
     #[command(flatten)]
     source: SourceArgs,
     /// Folder of the new checkpoint; it must not exist, or be empty.
-    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Measure only: table, figure and JSON, no new checkpoint.
     #[arg(long, conflicts_with = "out")]
@@ -99,6 +99,10 @@ impl TvrArgs {
 }
 
 pub(super) fn run(args: &TvrArgs) -> Result<()> {
+    if args.out.is_none() && !args.dry_run {
+        return Err(Error::usage("--out", "the new checkpoint needs a folder")
+            .remedy("give --out DIR, or --dry-run to measure only"));
+    }
     // What can be refused is refused before the checkpoint is read, or even downloaded.
     if let Some(out) = &args.out {
         if let Some(name) = &args.source.pretrained {

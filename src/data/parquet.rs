@@ -4,6 +4,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use ::parquet::basic::Compression;
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::ByteArrayType;
 use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
@@ -12,6 +13,7 @@ use super::row_set::{Rows, Sink};
 use super::watched;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::lfs;
 use crate::progress::Progress;
 
 /// Rows decoded at a time.
@@ -108,6 +110,15 @@ impl<'a> Table<'a> {
             .remedy("write the texts as a string column"));
         }
         let nullable = leaf.max_def_level() != 0;
+        let groups = reader.metadata().row_groups().iter();
+        let mut codecs = groups.map(|group| group.column(column).compression());
+        if let Some(codec) = codecs.find_map(unread) {
+            return Err(Error::new(
+                path.display(),
+                format!("column `{name}` is packed with {codec}, which massact does not unpack"),
+            )
+            .remedy("write the file with zstd, snappy, gzip or no compression"));
+        }
         Ok(Self {
             path,
             reader,
@@ -204,6 +215,20 @@ impl<'a> Table<'a> {
     }
 }
 
+/// The name of a codec that is not unpacked here.
+fn unread(codec: Compression) -> Option<&'static str> {
+    match codec {
+        Compression::UNCOMPRESSED
+        | Compression::SNAPPY
+        | Compression::GZIP(_)
+        | Compression::ZSTD(_) => None,
+        Compression::LZO => Some("LZO"),
+        Compression::BROTLI(_) => Some("Brotli"),
+        Compression::LZ4 => Some("LZ4"),
+        Compression::LZ4_RAW => Some("LZ4 (raw)"),
+    }
+}
+
 fn listed(names: &[String]) -> String {
     let mut text = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > 8 {
@@ -213,6 +238,9 @@ fn listed(names: &[String]) -> String {
 }
 
 fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> Error {
+    if let Err(pointer) = lfs::refuse_pointer_at(path) {
+        return pointer;
+    }
     Error::new(
         path.display(),
         format!("not a readable Parquet file: {reason}"),

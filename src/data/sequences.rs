@@ -71,6 +71,7 @@ pub fn load(
     let ids = tokenizer.encode_start(&joined.text, cut.tokens(nsamples))?;
     let sequences = cut.sequences(&ids, joined.source, nsamples)?;
     sequences.tell_if_fewer_than(nsamples, progress);
+    tell_if_bos_twice(&sequences.ids, sequences.add_bos_token, progress);
     Ok(sequences)
 }
 
@@ -201,7 +202,12 @@ impl Sequences {
     }
 
     /// One sequence of exactly this text.
-    pub fn of_text(text: &str, add_bos_token: bool, model: &Model) -> Result<Self> {
+    pub fn of_text(
+        text: &str,
+        add_bos_token: bool,
+        model: &Model,
+        progress: Progress,
+    ) -> Result<Self> {
         let tokenizer = tokenizer(model)?;
         let bos = bos(add_bos_token, tokenizer)?;
         let mut ids: Vec<u32> = bos.into_iter().collect();
@@ -209,9 +215,11 @@ impl Sequences {
         if ids.len() == usize::from(bos.is_some()) {
             return Err(Error::usage("text", "it has no token").remedy("give some text"));
         }
+        let ids = vec![ids];
+        tell_if_bos_twice(&ids, bos.is_some(), progress);
         Ok(Self {
-            context_length: ids.len(),
-            ids: vec![ids],
+            context_length: ids[0].len(),
+            ids,
             add_bos_token: bos.is_some(),
             provenance: None,
         })
@@ -229,6 +237,17 @@ impl Sequences {
     }
 }
 
+/// Says so if the text itself begins with the BOS that windows get.
+fn tell_if_bos_twice(windows: &[Vec<u32>], add_bos_token: bool, progress: Progress) {
+    if let (true, Some([first, second, ..])) = (add_bos_token, windows.first().map(Vec::as_slice))
+        && first == second
+    {
+        progress.notice(&format!(
+            "the text begins with BOS (id {first}) itself, so it is there twice; --add-bos-token false adds none"
+        ));
+    }
+}
+
 /// Windows of an evaluation set, cut by the rule of its name.
 pub fn evaluation_windows(
     name: &str,
@@ -236,6 +255,7 @@ pub fn evaluation_windows(
     model: &Model,
     context_length: usize,
     add_bos_token: bool,
+    progress: Progress,
 ) -> Result<Vec<Vec<u32>>> {
     let tokenizer = tokenizer(model)?;
     let bos = bos(add_bos_token, tokenizer)?;
@@ -244,7 +264,9 @@ pub fn evaluation_windows(
         Some(most) => tokenizer.encode_start(text, most.saturating_mul(context_length))?,
         None => tokenizer.encode(text)?,
     };
-    windows(&ids, &rule)
+    let windows = windows(&ids, &rule)?;
+    tell_if_bos_twice(&windows, bos.is_some(), progress);
+    Ok(windows)
 }
 
 /// The model's tokenizer, which text needs.

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::watched::{CHUNK, Watched, read_error};
 use super::{JoinedText, Provenance, SourceFile};
 use crate::error::{Error, Result};
+use crate::lfs;
 use crate::progress::Progress;
 
 /// Reads a text that is already joined: used whole, nothing sampled, nothing trimmed (but for a
@@ -21,6 +22,7 @@ pub fn read_text_file(path: &Path) -> Result<JoinedText> {
             Err(error) => return Err(read_error(path.display(), &error)),
         }
     }
+    lfs::refuse_pointer(path.display(), &bytes)?;
     let file = SourceFile {
         path: path.display().to_string(),
         bytes: bytes.len() as u64,

@@ -96,5 +96,5 @@ pub(super) fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
         format!("tensor `{name}`"),
         "it has values that are infinite or not a number",
     )
-    .remedy("the checkpoint is damaged; download it again"))
+    .remedy("the checkpoint is damaged or diverged in training; use another one"))
 }

@@ -68,6 +68,28 @@ impl RepoCache {
         file.is_file().then_some(file)
     }
 
+    /// Where it is kept that a commit has no such file.
+    fn absence(&self, commit: &str, path: &str) -> PathBuf {
+        self.folder.join(".no_exist").join(commit).join(path)
+    }
+
+    /// Whether it is known that the commit has no such file.
+    pub(super) fn is_absent(&self, commit: &str, path: &str) -> bool {
+        self.absence(commit, path).is_file()
+    }
+
+    /// Keeps that the commit has no such file.
+    pub(super) fn remember_absent(&self, commit: &str, path: &str) -> std::io::Result<()> {
+        if self.is_absent(commit, path) {
+            return Ok(());
+        }
+        let path = self.absence(commit, path);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(path, "")
+    }
+
     /// Removes a link to a blob that is gone, which would be in the way of a new one.
     pub(super) fn clear_dangling(&self, commit: &str, path: &str) -> std::io::Result<()> {
         let link = self.snapshot(commit).join(path);

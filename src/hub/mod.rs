@@ -61,6 +61,12 @@ struct Listing {
     cached: Option<String>,
 }
 
+impl Listing {
+    fn has(&self, name: &str) -> bool {
+        self.files.iter().any(|file| file == name)
+    }
+}
+
 /// One revision of one repository.
 #[derive(Clone, Copy)]
 struct Place<'a> {
@@ -139,6 +145,10 @@ impl Hub {
     pub fn model(&self, repo: &str, revision: Option<&str>) -> Result<Snapshot> {
         let place = Place::new(RepoType::Model, repo, revision)?;
         let listing = self.listing(place)?;
+        if listing.has(model::ADAPTER) {
+            let path = self.file(place, &listing, model::ADAPTER)?;
+            return Err(model::adapter(repo, &path, listing.has(model::CONFIG)));
+        }
         let plan = match model::plan(repo, &listing.files) {
             Ok(plan) => plan,
             // Of a cache that holds a part, nothing can be said about the repository.
@@ -163,12 +173,34 @@ impl Hub {
                 self.file(place, &listing, &shard)?;
             }
         }
+        if plan.sharded {
+            self.settle_layout(place, &listing)?;
+        }
         self.remember(place, &listing)?;
         Ok(Snapshot {
             dir: self.cache(place).snapshot(&listing.commit),
             commit: listing.commit,
             repo: repo.to_owned(),
         })
+    }
+
+    /// A single file would be read before shards. So that the cache answers as the hub does, it
+    /// keeps that there is none, as Python's does; where it does not know that, it says so.
+    fn settle_layout(&self, place: Place<'_>, listing: &Listing) -> Result<()> {
+        let cache = self.cache(place);
+        if listing.cached.is_none() {
+            let known = cache.remember_absent(&listing.commit, model::WEIGHTS);
+            return known
+                .map_err(|error| self.explain(place, "", &Failure::Local(error.to_string())));
+        }
+        if !cache.is_absent(&listing.commit, model::WEIGHTS) {
+            self.settings.progress.notice(&format!(
+                "{}: shards from the cache, which does not say whether the repository has {} too; that would be read instead",
+                place.title(),
+                model::WEIGHTS
+            ));
+        }
+        Ok(())
     }
 
     /// One file of a dataset, downloaded unless it is in the cache.

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use super::names;
 use crate::error::{Error, Result};
 
+/// An adapter's configuration; transformers puts the adapter on the weights wherever it lies.
+pub(super) const ADAPTER: &str = "adapter_config.json";
 /// The configuration, without which a repository is no model.
 pub(super) const CONFIG: &str = "config.json";
 /// Weights in one file.
@@ -39,8 +41,6 @@ pub(super) fn plan(repo: &str, listing: &[String]) -> Result<Plan> {
     if !has(CONFIG) {
         let reason = if ends(".gguf") {
             "holds GGUF files, no config.json"
-        } else if has("adapter_config.json") {
-            "holds an adapter, not a whole model"
         } else {
             "has no config.json, so it is no transformers model"
         };
@@ -77,6 +77,28 @@ pub(super) fn plan(repo: &str, listing: &[String]) -> Result<Plan> {
     files.extend(OPTIONAL.into_iter().filter(|name| has(name)));
     files.push(if sharded { INDEX } else { WEIGHTS });
     Ok(Plan { files, sharded })
+}
+
+/// Why a repository with an adapter is refused; `path` is the adapter's configuration.
+pub(super) fn adapter(repo: &str, path: &Path, whole: bool) -> Error {
+    if whole {
+        let reason = format!(
+            "holds an adapter ({ADAPTER}) beside the model; transformers would put it on the weights, which massact does not"
+        );
+        return Error::new(repo, reason).remedy(
+            "download it and merge the adapter in Python with merge_and_unload(), or move the file away",
+        );
+    }
+    #[derive(Default, Deserialize)]
+    struct Settings {
+        base_model_name_or_path: Option<String>,
+    }
+    let text = std::fs::read(path).unwrap_or_default();
+    let settings: Settings = serde_json::from_slice(&text).unwrap_or_default();
+    let base = settings.base_model_name_or_path;
+    let base = base.map_or_else(String::new, |base| format!(" of `{base}`"));
+    Error::new(repo, format!("holds an adapter{base}, not a whole model"))
+        .remedy("name the base model, or merge the two in Python with merge_and_unload()")
 }
 
 #[derive(Deserialize)]
@@ -148,7 +170,6 @@ mod tests {
         for (names, reason, remedy) in [
             (vec!["m.gguf"], "GGUF", "original model"),
             (vec!["README.md"], "no config.json", "original model"),
-            (vec!["adapter_config.json"], "adapter", "original model"),
             (
                 vec!["config.json", "pytorch_model.bin", "tokenizer.json"],
                 "pytorch_model.bin",

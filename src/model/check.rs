@@ -109,5 +109,6 @@ pub(super) fn outputs(linear: &Linear) -> Result<()> {
 }
 
 fn damaged(reason: impl std::fmt::Display) -> Error {
-    Error::new("config.json", reason).remedy("the file is damaged; download it again")
+    Error::new("config.json", reason)
+        .remedy("correct it in config.json, or take the file of the original model")
 }

@@ -6,11 +6,14 @@ use std::path::Path;
 use super::{
     check,
     config::Config,
+    config_keys::ConfigRecord,
     dtype::DType,
     families,
+    ledger::WeightsRecord,
     names::Names,
-    recognise,
+    place, recognise,
     spec::{DecoderSpec, Learned, Linear, Mlp, Norm, WeightLayout},
+    tied,
     tokenizer::{Tokenizer, TokenizerFiles},
     weights::{
         AssembledMatrix, Elements, MXFP4_BLOCK, MXFP4_BLOCK_BYTES, MatrixView, WeightMatrix,
@@ -28,6 +31,9 @@ pub struct Model {
     pub weights: WeightStore,
     /// Its tokenizer; a checkpoint without one still runs on token ids.
     pub tokenizer: Option<Tokenizer>,
+    record: WeightsRecord,
+    config: ConfigRecord,
+    notices: Vec<String>,
 }
 
 /// The learned vectors of a norm.
@@ -44,13 +50,11 @@ pub struct NormVectors {
 impl Model {
     /// Opens a Hugging Face folder.
     pub fn open(folder: &Path) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(Error::new(folder.display(), "no such folder")
-                .remedy("give a folder with a Hugging Face checkpoint, or a hub id"));
-        }
+        place::check(folder)?;
         let config = Config::open(folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
+        place::check_named_weights(&config, folder)?;
         Self::assemble(
             &config,
             WeightStore::open(folder)?,
@@ -67,18 +71,49 @@ impl Model {
         let family = families::find(config)?;
         let names = Names::detect(&weights, family.embedding, family.prefixes)?;
         let mut spec = family.spec(config, &names)?;
-        recognise::variants(&mut spec, config, &names, &weights)?;
+        let head = tied::settle(&mut spec, &names, &weights)?;
+        let recognised = recognise::variants(&mut spec, config, &names, &weights)?;
         check::spec(&spec)?;
         let tokenizer = tokenizer
             .map(|files| Tokenizer::parse(&files, config))
             .transpose()?;
+        let record = WeightsRecord::new(&spec, &weights, &head, recognised);
+        let mut notices: Vec<String> = weights.notice().map(str::to_owned).into_iter().collect();
+        if let tied::Head::Distinct(name) = &head {
+            notices.push(format!(
+                "`{name}` has other values than the embedding, so it is the head, though config.json ties the two"
+            ));
+        }
+        let config_record = ConfigRecord::of(config, family.without_effect);
+        notices.extend(config.notices());
+        notices.extend(config_record.notice());
+        notices.extend(record.notices(&spec.model_type));
+        notices.extend(tokenizer.iter().flat_map(Tokenizer::notices).cloned());
         let model = Self {
             spec,
             weights,
             tokenizer,
+            record,
+            config: config_record,
+            notices,
         };
         model.check_tensors()?;
         Ok(model)
+    }
+
+    /// What a user should know of how the checkpoint was read, one line each.
+    pub fn notices(&self) -> Vec<String> {
+        self.notices.clone()
+    }
+
+    /// What became of the keys of config.json.
+    pub fn config_record(&self) -> &ConfigRecord {
+        &self.config
+    }
+
+    /// What became of every stored tensor.
+    pub fn weights_record(&self) -> &WeightsRecord {
+        &self.record
     }
 
     /// Element type of the embedding table, which stands for the checkpoint's.
@@ -229,7 +264,7 @@ impl Model {
                     norm.epsilon
                 ),
             )
-            .remedy("the file is damaged; download it again"));
+            .remedy("correct it in config.json, or take the file of the original model"));
         }
         let vector = |learned: &Option<Learned>| {
             let learned = learned.as_ref();
@@ -263,7 +298,7 @@ impl Model {
             [value] if value.is_finite() => Ok(value),
             [value] => Err(
                 Error::new(format!("tensor `{name}`"), format!("its value is {value}"))
-                    .remedy("the checkpoint is damaged; download it again"),
+                    .remedy("the checkpoint is damaged or diverged in training; use another one"),
             ),
             _ => Err(Error::new(
                 format!("tensor `{name}`"),
@@ -300,6 +335,14 @@ impl Model {
     /// The head's weight `[vocab_size, width]`.
     pub fn head(&self) -> Result<MatrixView<'_>> {
         let head = &self.spec.head;
+        let name = &head.linear.weight;
+        if !self.weights.contains(name) {
+            return Err(Error::new(
+                "weights",
+                format!("tensor `{name}` is missing, and config.json does not say that the embedding serves as the head"),
+            )
+            .remedy("set `tie_word_embeddings` to true if the model was made so, or add the tensor"));
+        }
         if let Some(projection) = &head.projection {
             self.matrix(projection)?;
         }

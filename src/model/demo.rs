@@ -47,7 +47,7 @@ pub fn open(name: &str) -> Result<Model> {
     let tokenizer = TokenizerFiles {
         tokenizer: TOKENIZER.to_vec(),
         config: Some(TOKENIZER_CONFIG.to_vec()),
-        special_tokens: None,
+        ..TokenizerFiles::default()
     };
     Model::assemble(&config, WeightStore::in_memory(files)?, Some(tokenizer))
 }

@@ -44,7 +44,7 @@ impl Model {
                     tensor.shape
                 ),
             )
-            .remedy("the checkpoint does not match its config.json; download both again"));
+            .remedy("take weights and config.json from one model: these do not fit together"));
         }
         let values = tensor.elements.to_f32();
         if values.iter().any(|value| !value.is_finite()) {
@@ -53,7 +53,7 @@ impl Model {
                 format!("tensor `{name}`"),
                 "it has values that are infinite or not a number",
             )
-            .remedy("the checkpoint is damaged; download it again"));
+            .remedy("the checkpoint is damaged or diverged in training; use another one"));
         }
         let vectors = values.chunks_exact(width);
         Ok(vectors

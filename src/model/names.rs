@@ -4,6 +4,11 @@
 use super::weights::WeightStore;
 use crate::error::{Error, Result};
 
+/// What multimodal checkpoints put in front of the whole language model.
+const WRAPPER: &str = "language_model.";
+/// The head's tensor, as most families call it; GPT-NeoX calls it otherwise.
+const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
+
 /// Builds complete tensor names.
 #[derive(Debug)]
 pub struct Names<'w> {
@@ -12,27 +17,32 @@ pub struct Names<'w> {
 }
 
 impl<'w> Names<'w> {
-    /// Finds which of `prefixes` the checkpoint uses by looking for its embedding table.
+    /// Finds which of `prefixes` the checkpoint uses by looking for its embedding table, or, where
+    /// a head serves as one, for any tensor that begins so.
     pub fn detect(
         weights: &'w WeightStore,
         embedding: &str,
         prefixes: &[&'static str],
     ) -> Result<Self> {
-        prefixes
-            .iter()
-            .find(|prefix| weights.contains(&format!("{prefix}{embedding}")))
-            .map(|prefix| Self { prefix, weights })
-            .ok_or_else(|| {
-                let tried: Vec<String> = prefixes
-                    .iter()
-                    .map(|prefix| format!("`{prefix}{embedding}`"))
-                    .collect();
-                Error::new(
-                    "weights",
-                    format!("tensor {} is missing", tried.join(" or ")),
-                )
-                .remedy("the checkpoint does not match its config.json; download both again")
-            })
+        let by_table = |prefix: &&&str| weights.contains(&format!("{prefix}{embedding}"));
+        let by_name = |prefix: &&&str| weights.names().any(|name| name.starts_with(**prefix));
+        let has_head =
+            |prefix: &&'static str| head_names(prefix).any(|name| weights.contains(&name));
+        let mut found = prefixes.iter().find(by_table);
+        if found.is_none() && prefixes.iter().any(has_head) {
+            found = prefixes.iter().find(by_name);
+        }
+        found.map(|prefix| Self { prefix, weights }).ok_or_else(|| {
+            let tried: Vec<String> = prefixes
+                .iter()
+                .map(|prefix| format!("`{prefix}{embedding}`"))
+                .collect();
+            Error::new(
+                "weights",
+                format!("tensor {} is missing", tried.join(" or ")),
+            )
+            .remedy("take weights and config.json from one model: these do not fit together")
+        })
     }
 
     /// A tensor of the base model.
@@ -50,24 +60,39 @@ impl<'w> Names<'w> {
         self.weights.shape(name)
     }
 
-    /// The head's weight: the embedding table when tied. As in transformers a stored `lm_head` of
-    /// a tied model is ignored.
+    /// The head's weight: the embedding table when the config ties them. What is stored has the
+    /// last word on that ([`super::tied`]).
     pub fn head(&self, tied: bool, embedding: &str) -> String {
         if tied {
             embedding.to_owned()
         } else {
-            self.root("lm_head.weight")
+            self.stored_head()
+                .unwrap_or_else(|| self.root("lm_head.weight"))
         }
+    }
+
+    /// The head's weight as it is stored; none if it is not.
+    pub(super) fn stored_head(&self) -> Option<String> {
+        head_names(self.prefix).find(|name| self.weights.contains(name))
     }
 
     /// A tensor beside the base model, such as the head's. Multimodal checkpoints keep the whole
     /// language model under one name.
     pub fn root(&self, name: &str) -> String {
-        const WRAPPER: &str = "language_model.";
-        if self.prefix.starts_with(WRAPPER) {
-            format!("{WRAPPER}{name}")
-        } else {
-            name.to_owned()
-        }
+        beside(self.prefix, name)
     }
+}
+
+fn beside(prefix: &str, name: &str) -> String {
+    if prefix.starts_with(WRAPPER) {
+        format!("{WRAPPER}{name}")
+    } else {
+        name.to_owned()
+    }
+}
+
+/// Names that the head may have: beside the base model, or at the very root.
+fn head_names(prefix: &'static str) -> impl Iterator<Item = String> {
+    let places = |name: &str| [beside(prefix, name), name.to_owned()];
+    HEADS.into_iter().flat_map(places)
 }

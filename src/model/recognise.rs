@@ -7,18 +7,20 @@
 use super::{
     config::Config,
     names::Names,
-    spec::{Attention, DecoderSpec, KvBias, Learned, Norm, NormKind, Projections, WeightLayout},
+    spec::{
+        Attention, DecoderSpec, KvBias, Layer, Learned, Norm, NormKind, Projections, WeightLayout,
+    },
     weights::WeightStore,
 };
 use crate::error::Result;
 
-/// Changes the description where tensors of a variant are stored.
+/// Changes the description where tensors of a variant are stored. Returns what they alone show.
 pub(super) fn variants(
     spec: &mut DecoderSpec,
     config: &Config,
     names: &Names,
     weights: &WeightStore,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let gate = GateRows::read(config)?;
     for layer in &mut spec.layers {
         for norm in layer.norms_mut() {
@@ -32,7 +34,57 @@ pub(super) fn variants(
     }
     let scale = names.base("shared_scale");
     spec.embedding.learned_scale = weights.contains(&scale).then_some(scale);
-    Ok(())
+    Ok(found(spec, gate))
+}
+
+/// What was taken from the tensors, in words.
+fn found(spec: &DecoderSpec, gate: GateRows) -> Vec<String> {
+    let norms = spec.layers.iter().flat_map(Layer::norms);
+    let norms = norms.chain(&spec.embedding.norm).chain(&spec.final_norm);
+    let norms = norms.filter(|norm| norm.kind == NormKind::Tanh).count();
+    let layers = |has: fn(&Attention) -> bool| {
+        let with = spec.layers.iter().filter(|layer| has(&layer.attention));
+        with.count()
+    };
+    let gates = match gate {
+        GateRows::OfHead { expected: false } => layers(|attention| attention.gate.is_some()),
+        // The config says so itself.
+        _ => 0,
+    };
+    let one_or = |count: usize, one: &str| match count {
+        1 => format!("one {one}"),
+        _ => format!("{count} {one}s"),
+    };
+    let mut found = Vec::new();
+    let mut say = |count: usize, what: String| {
+        if count > 0 {
+            found.push(what);
+        }
+    };
+    say(
+        norms,
+        format!("DyT in the place of {}", one_or(norms, "norm")),
+    );
+    let biases = layers(|attention| attention.kv_bias.is_some());
+    say(
+        biases,
+        format!("attention KV bias in {}", one_or(biases, "layer")),
+    );
+    say(
+        gates,
+        format!(
+            "a gate on the output of attention in {}",
+            one_or(gates, "layer")
+        ),
+    );
+    if spec.embedding.learned_scale.is_some() {
+        found.push("a learned scale of the embedding".to_owned());
+    }
+    let linear = |layer: &Layer| layer.attention.o.layout == WeightLayout::OutIn;
+    if spec.model_type == "gpt2" && spec.layers.iter().any(linear) {
+        found.push("matrices laid out as nanoGPT does".to_owned());
+    }
+    found
 }
 
 /// DyT (Zhu et al. 2025) has a tensor `alpha` beside its weight. It has no epsilon, its weight is

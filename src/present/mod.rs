@@ -50,6 +50,8 @@ pub(crate) struct Context<'a> {
     pub(crate) model: &'a ModelRecord,
     /// In which types and where, such as `float32 on the CPU`; the run says it.
     pub(crate) computed_in: String,
+    /// What was said of the checkpoint.
+    pub(crate) notices: Vec<String>,
     /// What was asked for.
     pub(crate) settings: &'a Value,
 }
@@ -172,6 +174,7 @@ mod tests {
         let context = Context {
             model: &model,
             computed_in: String::new(),
+            notices: Vec::new(),
             settings: &settings,
         };
         assert_eq!(context.name(), "a");

@@ -34,12 +34,18 @@ impl Artifacts {
             ("Stored as", model.dtype.clone()),
             ("Computed in", context.computed_in.clone()),
         ];
+        let notices = context.notices.iter();
+        let notices = notices.map(|notice| ("Notice", notice.clone()));
         sections.push(settings(context.settings));
         let page = Page {
             title: context.name().to_owned(),
             verdict: verdict.text,
             highlight: verdict.highlight,
-            facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
+            facts: facts
+                .into_iter()
+                .chain(notices)
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             sections,
         };
         self.file("report.html", page.render());
@@ -87,6 +93,7 @@ mod tests {
         let context = Context {
             model: &model,
             computed_in: "bfloat16 on NVIDIA H100, float32 stream".to_owned(),
+            notices: Vec::new(),
             settings: &settings,
         };
         let mut artifacts = Artifacts::new("x.json", json!({})).expect("JSON");

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::identity::Identity;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    model::{ConfigRecord, WeightsRecord},
+};
 
 /// The `schema` field of run.json.
 pub const RUN_SCHEMA: &str = "massact/run/1";
@@ -37,6 +40,12 @@ pub struct RunRecord {
     pub card: Option<String>,
     /// The type matrix products were computed in.
     pub compute_dtype: String,
+    /// What became of the keys of its config.json.
+    pub config: ConfigRecord,
+    /// What became of the checkpoint's tensors.
+    pub weights: WeightsRecord,
+    /// What was said about how the checkpoint was read.
+    pub notices: Vec<String>,
     /// Files that determined the result, with checksums.
     pub inputs: Vec<InputRecord>,
     /// Where the time went.

@@ -110,12 +110,13 @@ impl Table {
         text
     }
 
-    /// Prints to stdout; styled only on a terminal without `NO_COLOR`. A reader that has gone away
+    /// Prints to stdout; styled only on a terminal that is not dumb, without `NO_COLOR`. A reader that has gone away
     /// (`massact ... | head`) is no error.
     pub fn print(&self) -> Result<()> {
         let mut stdout = io::stdout().lock();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let text = self.render(stdout.is_terminal() && !no_color);
+        let dumb = std::env::var_os("TERM").is_some_and(|kind| kind == "dumb");
+        let text = self.render(stdout.is_terminal() && !no_color && !dumb);
         match stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush())

@@ -12,6 +12,8 @@ use crate::{
 const SMALL: u64 = 256 << 20;
 /// The index of the weights that are written.
 const INDEX: &str = "model.safetensors.index.json";
+/// Weights in one file.
+const SINGLE: &str = "model.safetensors";
 /// Endings of files that hold weights, in other formats or of other models.
 const WEIGHTS: [&str; 15] = [
     "bin",
@@ -67,7 +69,9 @@ fn copy_folder(from: &Path, written: &[&str], to: &WholeFolder) -> Result<Vec<St
     let mut left_out = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') || written.contains(&name.as_ref()) {
+        // Beside weights in one file an index is of no use, and perhaps of other weights.
+        let stale = name == INDEX && written.contains(&SINGLE);
+        if name.starts_with('.') || stale || written.contains(&name.as_ref()) {
             continue;
         }
         // Follows links: the hub's cache keeps the files elsewhere.

@@ -223,7 +223,10 @@ fn a_forgotten_wait_is_found() {
         let error = likelihoods(&Cuda::new(device, DType::BFloat16), &model);
         let error = error.expect_err("a wait is missing").to_string();
         // At its first use, or, where an earlier step reports its own error first, at its end.
-        let found = ["has not been waited for", "while a copy to it was under way"];
+        let found = [
+            "has not been waited for",
+            "while a copy to it was under way",
+        ];
         assert!(found.iter().any(|words| error.contains(words)), "{error}");
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct CompareArgs {
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
-    text: TextArgs,
+    pub(super) text: TextArgs,
     /// Sequences to average over. The interventions' means come from as many behind them.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     nsamples: usize,
@@ -183,7 +183,7 @@ fn text_arguments(
     let mut openable = Vec::with_capacity(targets.len());
     for target in targets {
         let (name, revision) = (Some(target.name.as_str()), target.revision.as_deref());
-        let opened = super::checkpoint::find(name, revision, progress);
+        let opened = super::checkpoint::open(name, revision, progress);
         openable.push(match opened {
             Ok((model, checkpoint)) => {
                 built_in &= checkpoint.record.source == "built-in";

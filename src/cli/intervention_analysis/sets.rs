@@ -111,6 +111,7 @@ pub(super) fn load(
         model,
         corpus.context_length,
         corpus.add_bos_token,
+        progress,
     )
     .map_err(|error| error.within(format!("evaluation set {}", set.name)))?;
     let set = EvaluationSet {

@@ -7,7 +7,7 @@ use super::{
     llama_like::{self, Options},
     olmo::clip,
     olmo2::projection_norms,
-    parts::{LayerParts, NormStyle, activation, windows},
+    parts::{LayerParts, NormStyle, activation, consecutive, window, windows},
     qwen3::head_norms,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{Activation, DecoderSpec, Experts, GatedMlp, Mlp, Routing, Score, Shared},
+        spec::{Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, Shared},
     },
 };
 
@@ -27,6 +27,7 @@ pub(super) const MIXTRAL: Family = Family {
         ("num_local_experts", 8),
         ("num_experts_per_tok", 2),
     ],
+    other_names: &[("num_experts", "num_local_experts")],
     ..Family::llama_like(
         "mixtral",
         "mistralai/Mixtral-8x7B-v0.1",
@@ -42,6 +43,7 @@ pub(super) const OLMOE: Family = Family {
         ("num_experts", 64),
         ("num_experts_per_tok", 8),
     ],
+    other_names: &[("num_local_experts", "num_experts")],
     ..Family::llama_like(
         "olmoe",
         "allenai/OLMoE-1B-7B-0924",
@@ -61,6 +63,8 @@ pub(super) const QWEN2_MOE: Family = Family {
         ("shared_expert_intermediate_size", 5632),
         ("sliding_window", 4096),
     ],
+    // Without `use_sliding_window`.
+    without_effect: &["sliding_window"],
     ..Family::llama_like(
         "qwen2_moe",
         "Qwen/Qwen1.5-MoE-A2.7B",
@@ -78,6 +82,8 @@ pub(super) const QWEN3_MOE: Family = Family {
         ("moe_intermediate_size", 768),
         ("sliding_window", 4096),
     ],
+    other_names: &[("num_local_experts", "num_experts")],
+    without_effect: &["max_window_layers", "sliding_window"],
     ..Family::llama_like(
         "qwen3_moe",
         "Qwen/Qwen3-30B-A3B",
@@ -86,16 +92,17 @@ pub(super) const QWEN3_MOE: Family = Family {
     )
 };
 
-/// A gated MLP without biases, `{module}.{name}.weight` for gate, up and down.
+/// A gated MLP, `{module}.{name}.weight` and perhaps `.bias` for gate, up and down.
 pub(super) fn gated(
     parts: &LayerParts<'_>,
     module: &str,
     names: [&str; 3],
     (hidden, inner): (usize, usize),
     activation: Activation,
+    biased: bool,
 ) -> GatedMlp {
     let linear = |name: &str, inputs, outputs| {
-        parts.linear(&format!("{module}.{name}"), inputs, outputs, false)
+        parts.linear(&format!("{module}.{name}"), inputs, outputs, biased)
     };
     let [gate, up, down] = names;
     GatedMlp::new(
@@ -127,7 +134,24 @@ impl Mixture {
         })
     }
 
-    /// Softmax routing over experts `{module}.experts.{number}`.
+    /// An expert of those that transformers keeps in two tensors, `[experts, 2 inner, hidden]` with
+    /// gate before up, and `[experts, hidden, inner]`, where they are stored so.
+    fn stacked(
+        &self,
+        parts: &LayerParts<'_>,
+        module: &str,
+        (hidden, inner): (usize, usize),
+    ) -> Option<GatedMlp> {
+        let name = |name: &str| parts.name(&format!("{module}.experts.{name}"));
+        let fused = name("gate_up_proj");
+        parts.names.shape(&fused)?;
+        let fused = Linear::new(fused, hidden, 2 * inner).stacked(self.count);
+        let [gate, up] = consecutive(&fused, [inner, inner]);
+        let down = Linear::new(name("down_proj"), inner, hidden).stacked(self.count);
+        Some(GatedMlp::new(gate, up, down, self.activation))
+    }
+
+    /// Softmax routing over experts `{module}.experts.{number}`, or over stacked ones.
     pub(super) fn experts(
         &self,
         parts: &LayerParts<'_>,
@@ -135,10 +159,12 @@ impl Mixture {
         names: [&str; 3],
         sizes: (usize, usize),
     ) -> Experts {
+        let stacked = self.stacked(parts, module, sizes);
         let expert = format!("{module}.experts.{{}}");
         Experts {
             count: self.count,
-            expert: gated(parts, &expert, names, sizes, self.activation),
+            expert: stacked
+                .unwrap_or_else(|| gated(parts, &expert, names, sizes, self.activation, false)),
             routing: Routing {
                 router: parts.linear(&format!("{module}.gate"), sizes.0, self.count, false),
                 score: Score::Softmax,
@@ -159,7 +185,7 @@ fn mixtral(config: &Config, names: &Names) -> Result<DecoderSpec> {
     options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     options.rope.theta = 1e6;
     let sizes = options.sizes;
-    let window = config.size_opt("sliding_window")?;
+    let window = window(config)?;
     let mixture = Mixture {
         renormalise: true,
         ..Mixture::read(config, "num_local_experts")?
@@ -167,7 +193,10 @@ fn mixtral(config: &Config, names: &Names) -> Result<DecoderSpec> {
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = window;
         let sizes = (sizes.hidden, sizes.inner);
-        let experts = mixture.experts(parts, "block_sparse_moe", ["w1", "w3", "w2"], sizes);
+        // As published, or as transformers keeps it in memory.
+        let renamed = names.shape(&parts.name("mlp.gate.weight")).is_some();
+        let module = if renamed { "mlp" } else { "block_sparse_moe" };
+        let experts = mixture.experts(parts, module, ["w1", "w3", "w2"], sizes);
         layer.mlp = Mlp::Experts(Box::new(experts));
         Ok(())
     })
@@ -204,11 +233,7 @@ fn qwen2_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let hidden = options.sizes.hidden;
     let slides = config.flag_or("use_sliding_window", false)?;
     // Unused windows may be 0.
-    let window = if slides {
-        config.size_opt("sliding_window")?
-    } else {
-        None
-    };
+    let window = if slides { window(config)? } else { None };
     let last = config.number_or("max_window_layers", 28.0)?;
     let windows = windows(config, options.sizes.layers, window, |index| {
         index % 2 == 0 && (index as f64) < last
@@ -223,7 +248,14 @@ fn qwen2_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             let mut experts = mixture.experts(parts, "mlp", USUAL, (hidden, inner));
             let sizes = (hidden, shared);
             experts.shared = Some(Shared {
-                mlp: gated(parts, "mlp.shared_expert", USUAL, sizes, mixture.activation),
+                mlp: gated(
+                    parts,
+                    "mlp.shared_expert",
+                    USUAL,
+                    sizes,
+                    mixture.activation,
+                    false,
+                ),
                 gate: Some(parts.linear("mlp.shared_expert_gate", hidden, 1, false)),
             });
             layer.mlp = Mlp::Experts(Box::new(experts));
@@ -237,12 +269,12 @@ fn qwen3_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     options.mlp_bias = false;
     let sizes = options.sizes;
     let window = if config.flag_or("use_sliding_window", false)? {
-        config.size_opt("sliding_window")?
+        window(config)?
     } else {
         None
     };
     let sparse = sparse_layers(config, sizes.layers)?;
-    let mixture = Mixture::read(config, config.either(&["num_experts", "num_local_experts"]))?;
+    let mixture = Mixture::read(config, "num_experts")?;
     let inner = config.size("moe_intermediate_size")?;
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = window;

@@ -68,6 +68,25 @@ impl DecoderSpec {
         names.dedup();
         names
     }
+
+    /// Names of all tensors that it reads; some may come twice.
+    pub fn tensors(&self) -> Vec<String> {
+        let (embedding, head) = (&self.embedding, &self.head);
+        let mut names = vec![embedding.tokens.clone()];
+        names.extend(embedding.learned_scale.clone());
+        names.extend(
+            embedding
+                .positions
+                .iter()
+                .map(|learned| learned.table.clone()),
+        );
+        let projections = embedding.projection.iter().chain(&head.projection);
+        names.extend(projections.chain([&head.linear]).flat_map(Linear::tensors));
+        let norms = embedding.norm.iter().chain(&self.final_norm);
+        names.extend(norms.flat_map(Norm::tensors).map(str::to_owned));
+        names.extend((0..self.layers.len()).flat_map(|index| self.layer_tensors(index)));
+        names
+    }
 }
 
 /// From token ids to the residual stream: `norm(project(table[token] * scale) + position)`, where

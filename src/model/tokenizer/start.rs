@@ -1,66 +1,111 @@
-//! The first tokens of a long text, without tokenising the rest.
+//! Which id starts a sequence, where several files have a say.
+//!
+//! In this order: the BOS that the tokenizer's files name, what tokenizer.json puts before a text
+//! by itself, the tokenizer's EOS (as the reference program), config.json's BOS, its EOS.
+#![forbid(unsafe_code)]
 
-use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizer};
+use serde_json::Value;
+use tokenizers::Tokenizer;
 
-use super::{
-    Tokenizer,
-    seam::{Kept, Seams},
-    unusable,
-};
-use crate::error::Result;
+use super::special::Special;
+use crate::model::config::Config;
 
-/// Bytes of text that a token takes at first guess; English has fewer in most vocabularies.
-const BYTES_PER_TOKEN: usize = 5;
-/// The least that is added when the start was too short.
-const STEP: usize = 1 << 12;
+/// The id that starts a sequence, and what is to be said about the choice.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    pub(super) id: Option<u32>,
+    pub(super) notice: Option<String>,
+}
 
-/// The first ids of a text, at least `count`; none where only the whole text tells them, or where it is
-/// hardly longer than the part that would be read.
-pub(super) fn encode(tokenizer: &Tokenizer, text: &str, count: usize) -> Result<Option<Vec<u32>>> {
-    let mut seams = Seams::new(&tokenizer.inner);
-    let mut from = count.saturating_mul(BYTES_PER_TOKEN);
-    loop {
-        // What was in vain costs less than half as much as the whole.
-        let Some((end, kept)) = (from < text.len() / 2)
-            .then(|| seams.find(text, from))
-            .flatten()
-            .filter(|(end, _)| *end < text.len() / 2)
-        else {
-            return Ok(None);
+impl Start {
+    pub(super) fn choose(
+        tokenizer: &Tokenizer,
+        special: &Special,
+        post_processor: Option<&Value>,
+        model: &Config,
+    ) -> Self {
+        let named = |role: &str| {
+            special
+                .text(role)
+                .and_then(|text| tokenizer.token_to_id(text))
         };
-        let (mut ids, in_last) = tokenizer.interruptible(&text[..end], pieces)?;
-        if kept == Kept::Pieces {
-            ids.truncate(ids.len() - in_last);
+        let before = post_processor.and_then(put_before);
+        let (bos, eos) = (ids(model, "bos_token_id"), ids(model, "eos_token_id"));
+        const NO_BOS: &str = "for the tokenizer names no BOS";
+        let sources = [
+            (
+                named("bos_token"),
+                "the BOS that the tokenizer names".to_owned(),
+            ),
+            (before, "which tokenizer.json puts before a text".to_owned()),
+            (named("eos_token"), format!("the tokenizer's EOS, {NO_BOS}")),
+            (
+                bos.first().copied(),
+                format!("config.json's bos_token_id, {NO_BOS}"),
+            ),
+            (
+                eos.first().copied(),
+                format!("config.json's eos_token_id, {NO_BOS}"),
+            ),
+        ];
+        let mut chosen = sources.iter().enumerate();
+        let chosen = chosen.find_map(|(place, (id, why))| Some((place, (*id)?, why)));
+        let Some((place, id, why)) = chosen else {
+            return Self::default();
+        };
+        let mut others = Vec::new();
+        if let Some(before) = before.filter(|before| *before != id) {
+            others.push(format!("tokenizer.json puts id {before} before a text"));
         }
-        if ids.len() >= count {
-            return Ok(Some(ids));
+        if let Some(first) = bos.first().filter(|_| !bos.contains(&id)) {
+            others.push(format!("config.json says bos_token_id {first}"));
         }
-        // As much as is missing at the rate so far, and a little more.
-        let wanted = (end as f64 * count as f64 / ids.len().max(1) as f64 * 1.02) as usize;
-        from = wanted.clamp(end + STEP, end.saturating_mul(4) + STEP);
+        // The ids of BOS and EOS may be one, and then an EOS that starts is no surprise.
+        let is_eos = matches!(place, 2 | 4) && !bos.contains(&id);
+        let notice = (is_eos || !others.is_empty()).then(|| {
+            let token = tokenizer.id_to_token(id).unwrap_or_default();
+            let others: String = others.iter().map(|other| format!("; {other}")).collect();
+            format!("sequences start with id {id} (`{token}`), {why}{others}")
+        });
+        Self {
+            id: Some(id),
+            notice,
+        }
     }
 }
 
-/// The ids of a text, and how many of them are the last piece's: the stages of
-/// [`tokenizers::Tokenizer::encode_fast`], which keeps no account of pieces.
-fn pieces(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<(Vec<u32>, usize)> {
-    let mut pieces = tokenizer
-        .get_added_vocabulary()
-        .extract_and_normalize(tokenizer.get_normalizer(), text);
-    if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
-        pre_tokenizer
-            .pre_tokenize(&mut pieces)
-            .map_err(|error| unusable(&error))?;
+/// The id of the special token that a post-processor puts before a text.
+fn put_before(processor: &Value) -> Option<u32> {
+    let id = match processor.get("type")?.as_str()? {
+        "TemplateProcessing" => {
+            let first = processor
+                .get("single")?
+                .get(0)?
+                .get("SpecialToken")?
+                .get("id")?;
+            let tokens = processor.get("special_tokens")?.get(first.as_str()?)?;
+            tokens.get("ids")?.get(0)?
+        }
+        "BertProcessing" | "RobertaProcessing" => processor.get("cls")?.get(1)?,
+        // The last one's token comes to stand first.
+        "Sequence" => {
+            let parts = processor.get("processors")?.as_array()?;
+            return parts.iter().rev().find_map(put_before);
+        }
+        _ => return None,
+    };
+    u32::try_from(id.as_u64()?).ok()
+}
+
+/// Ids of config.json, one or a list; of a multimodal model also those of its text part.
+fn ids(config: &Config, key: &str) -> Vec<u32> {
+    let text = config.section("text_config").ok().flatten();
+    let value = config.get(key);
+    let value = value.or_else(|| text.as_ref()?.get(key));
+    let id = |value: &Value| u32::try_from(value.as_u64()?).ok();
+    match value {
+        Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
+        Some(value) => id(value).into_iter().collect(),
+        None => Vec::new(),
     }
-    pieces
-        .tokenize(|piece| tokenizer.get_model().tokenize(piece.get()))
-        .map_err(|error| unusable(&error))?;
-    let mut ids = Vec::new();
-    let mut in_last = 0;
-    for (_, _, tokens) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-        let before = ids.len();
-        ids.extend(tokens.iter().flatten().map(|token| token.id));
-        in_last = ids.len() - before;
-    }
-    Ok((ids, in_last))
 }

@@ -2,6 +2,7 @@
 
 mod checksum;
 mod matrix;
+mod missing;
 mod mxfp4;
 mod storage;
 mod store;

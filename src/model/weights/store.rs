@@ -19,18 +19,20 @@ use serde::{
 
 use super::{
     checksum::Checksums,
+    missing::{self, MISMATCH},
     storage::{MappedFile, Storage},
     view::Elements,
 };
 use crate::{
     error::{Error, Result},
+    lfs,
     model::dtype::DType,
 };
 
 /// File that names the shard of every tensor.
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// File of an unsharded checkpoint.
-const SINGLE: &str = "model.safetensors";
+pub(super) const SINGLE: &str = "model.safetensors";
 
 /// One safetensors file.
 #[derive(Debug)]
@@ -120,6 +122,7 @@ pub struct WeightStore {
     entries: HashMap<String, Entry>,
     /// Taken beside the walks, once that is asked for.
     checksums: OnceLock<Checksums>,
+    notice: Option<String>,
 }
 
 /// One tensor as stored: shape and elements.
@@ -137,13 +140,12 @@ struct Index {
 }
 
 impl WeightStore {
-    /// Opens `model.safetensors`, or the shards named by its index, in `folder`.
+    /// Opens `model.safetensors`, or else the shards named by its index, in `folder`: the order of
+    /// transformers.
     pub fn open(folder: &Path) -> Result<Self> {
         let index = folder.join(INDEX);
         let single = folder.join(SINGLE);
-        if index.is_file() {
-            Self::open_sharded(folder, &index)
-        } else if single.is_file() {
+        if single.is_file() {
             let mut store = Self::empty();
             store.add(
                 SINGLE.to_owned(),
@@ -151,10 +153,22 @@ impl WeightStore {
                 Storage::map(&single)?,
                 |_| true,
             )?;
+            if index.is_file() || has_shards(folder) {
+                store.notice = Some(format!(
+                    "both {SINGLE} and shards or their index lie in the folder; {SINGLE} is read, as transformers does"
+                ));
+            }
             Ok(store)
+        } else if index.is_file() {
+            Self::open_sharded(folder, &index)
         } else {
-            Err(missing_weights(folder))
+            Err(missing::weights(folder))
         }
+    }
+
+    /// What a user should know of the choice of files.
+    pub(in crate::model) fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
     }
 
     /// A store over files that are in memory, as part of the binary or otherwise; a later file's
@@ -172,11 +186,13 @@ impl WeightStore {
             shards: Vec::new(),
             entries: HashMap::new(),
             checksums: OnceLock::new(),
+            notice: None,
         }
     }
 
     fn open_sharded(folder: &Path, index: &Path) -> Result<Self> {
         let text = std::fs::read(index).map_err(|error| Error::new(index.display(), error))?;
+        lfs::refuse_pointer(index.display(), &text)?;
         let parsed: Index = serde_json::from_slice(&text).map_err(|error| {
             Error::new(index.display(), format!("not a safetensors index: {error}"))
                 .remedy("download it again")
@@ -248,6 +264,7 @@ impl WeightStore {
             .as_ref()
             .map_or_else(|| name.clone(), |path| path.display().to_string());
         let bytes = storage.bytes();
+        lfs::refuse_pointer(&subject, bytes)?;
         // Checks the header's JSON, offsets, sizes and that they cover the file exactly.
         let parsed = SafeTensors::deserialize(bytes).map_err(|error| {
             Error::new(&subject, format!("not a valid safetensors file: {error}"))
@@ -346,7 +363,7 @@ impl WeightStore {
                     entry.dtype
                 ),
             )
-            .remedy("the checkpoint does not match its config.json; download both again"));
+            .remedy(MISMATCH));
         }
         self.bytes(name)
     }
@@ -364,8 +381,8 @@ impl WeightStore {
 
     fn entry(&self, name: &str) -> Result<&Entry> {
         self.entries.get(name).ok_or_else(|| {
-            Error::new(self.describe(), format!("tensor `{name}` is missing"))
-                .remedy("the checkpoint does not match its config.json; download both again")
+            let names = self.entries.keys().map(String::as_str);
+            missing::tensor(name, self.describe(), names)
         })
     }
 
@@ -378,7 +395,7 @@ impl WeightStore {
             self.describe(),
             format!("tensor `{name}` has shape {stored:?}, but config.json implies {shape:?}"),
         )
-        .remedy("the checkpoint does not match its config.json; download both again"))
+        .remedy(MISMATCH))
     }
 
     /// Asks the kernel to read these tensors ahead of their use.
@@ -460,6 +477,13 @@ fn header(bytes: &[u8]) -> &[u8] {
     &bytes[..8 + length.min(rest.len())]
 }
 
+/// Whether parts of a model lie in the folder.
+fn has_shards(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| name.to_str().is_some_and(missing::is_shard))
+}
+
 /// A name that a valid header has twice: the format forbids it, and the parser would keep either.
 fn repeated_name(bytes: &[u8]) -> Option<String> {
     struct Names;
@@ -485,30 +509,4 @@ fn repeated_name(bytes: &[u8]) -> Option<String> {
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
     let mut header = serde_json::Deserializer::from_slice(rest.get(..length)?);
     header.deserialize_map(Names).ok()?
-}
-
-/// Says what the folder has instead of safetensors, and how to get them.
-fn missing_weights(folder: &Path) -> Error {
-    let pickled = std::fs::read_dir(folder).is_ok_and(|entries| {
-        entries.flatten().any(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.starts_with("pytorch_model") && name.contains(".bin")
-        })
-    });
-    if pickled {
-        Error::new(
-            folder.display(),
-            "the weights are pickled (pytorch_model.bin), which massact does not read",
-        )
-        .remedy(
-            "convert them: AutoModelForCausalLM.from_pretrained(..).save_pretrained(.., safe_serialization=True)",
-        )
-    } else {
-        Error::new(
-            folder.display(),
-            format!("neither {SINGLE} nor {INDEX} is there"),
-        )
-        .remedy("give a folder with a Hugging Face safetensors checkpoint")
-    }
 }

@@ -76,7 +76,12 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value) -> Result<Artifacts
         title: "Comparison".to_owned(),
         verdict: format!("{complete} of {} checkpoints measured", entries.len()),
         highlight: complete < entries.len(),
-        facts: Vec::new(),
+        facts: measured(entries)
+            .flat_map(|(entry, found)| {
+                let notices = found.record.notices.iter();
+                notices.map(|notice| (entry.label.clone(), notice.clone()))
+            })
+            .collect(),
         sections,
     };
     artifacts.file("report.html", page.render());

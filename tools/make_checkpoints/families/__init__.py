@@ -14,6 +14,7 @@ from families import (
     planted,
     planted_depths,
     qwen,
+    stored,
 )
 
 GROUPS = (
@@ -30,5 +31,6 @@ GROUPS = (
     neox_bloom,
     others,
     mitigations,
+    stored,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]

@@ -1,12 +1,14 @@
-//! Tokenising, and which ids serve as BOS and EOS.
+//! Tokenising, and which id starts a sequence.
 #![forbid(unsafe_code)]
 
 mod crossing;
+mod files;
+mod prefix;
 mod seam;
+mod special;
 mod start;
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError},
@@ -14,8 +16,13 @@ use std::{
     time::Duration,
 };
 
-use serde::de::IgnoredAny;
+use serde::Deserialize;
 use serde_json::Value;
+use tokenizers::{AddedToken, models::ModelWrapper};
+
+pub use files::TokenizerFiles;
+use special::Special;
+use start::Start;
 
 use super::config::Config;
 use crate::{
@@ -25,6 +32,8 @@ use crate::{
 
 /// Bytes of text that take a noticeable time.
 const LONG_TEXT: usize = 1 << 18;
+/// Tokens that are named in a notice.
+const NAMED: usize = 4;
 
 /// A checkpoint's tokenizer.
 #[derive(Debug)]
@@ -32,39 +41,14 @@ pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     bos: Option<u32>,
     file: blake3::Hash,
+    notices: Vec<String>,
 }
 
-/// The files that a tokenizer is read from; only the first is required.
-#[derive(Debug, Default)]
-pub struct TokenizerFiles {
-    /// `tokenizer.json`
-    pub tokenizer: Vec<u8>,
-    /// `tokenizer_config.json`
-    pub config: Option<Vec<u8>>,
-    /// `special_tokens_map.json`
-    pub special_tokens: Option<Vec<u8>>,
-}
-
-impl TokenizerFiles {
-    /// Reads the files of `folder`; none when it has no tokenizer.json.
-    pub fn open(folder: &Path) -> Result<Option<Self>> {
-        let read = |name: &str| -> Result<Option<Vec<u8>>> {
-            let path = folder.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(Error::new(path.display(), error)),
-            }
-        };
-        let Some(tokenizer) = read("tokenizer.json")? else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            tokenizer,
-            config: read("tokenizer_config.json")?,
-            special_tokens: read("special_tokens_map.json")?,
-        }))
-    }
+/// The parts of tokenizer.json that are looked at here; the rest is the library's.
+#[derive(Deserialize)]
+struct Parts {
+    #[serde(default)]
+    post_processor: Option<Value>,
 }
 
 impl Tokenizer {
@@ -75,7 +59,8 @@ impl Tokenizer {
                 .remedy("download it again, or save it anew with AutoTokenizer.save_pretrained")
         };
         // The library panics on some files, among them those that are cut short.
-        serde_json::from_slice::<IgnoredAny>(&files.tokenizer).map_err(|error| invalid(&error))?;
+        let parts: Parts =
+            serde_json::from_slice(&files.tokenizer).map_err(|error| invalid(&error))?;
         let mut inner = panics::caught(|| tokenizers::Tokenizer::from_bytes(&files.tokenizer))
             .ok_or_else(|| invalid(&"a part of it is not of the expected form"))?
             .map_err(|error| invalid(&error))?;
@@ -84,34 +69,29 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|error| Error::new("tokenizer.json", error))?;
-        let mut described = Vec::new();
-        for (name, bytes) in [
-            ("tokenizer_config.json", &files.config),
-            ("special_tokens_map.json", &files.special_tokens),
-        ] {
-            if let Some(bytes) = bytes {
-                let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-                    Error::new(name, format!("not valid JSON: {error}")).remedy("download it again")
-                })?;
-                described.push(value);
-            }
+        let mut notices = Vec::new();
+        notices.extend(without_dropout(&mut inner));
+        let special = Special::read(&files.beside()?);
+        let adding = special.to_add(&inner);
+        let mut file = blake3::Hasher::new();
+        file.update(&files.tokenizer);
+        if !adding.is_empty() {
+            file.update(format!("{adding:?}").as_bytes());
+            notices.extend(add(&mut inner, adding, &special)?);
         }
-        let special = |role: &str| {
-            described
-                .iter()
-                .find_map(|file| token_text(file.get(role)?))
-                .and_then(|text| inner.token_to_id(text))
-        };
-        // As the reference: a tokenizer without BOS uses its EOS.
-        let bos = special("bos_token")
-            .or_else(|| special("eos_token"))
-            .or_else(|| config_id(model, "bos_token_id"))
-            .or_else(|| config_id(model, "eos_token_id"));
+        let start = Start::choose(&inner, &special, parts.post_processor.as_ref(), model);
+        notices.extend(start.notice);
         Ok(Self {
             inner: Arc::new(inner),
-            bos,
-            file: blake3::hash(&files.tokenizer),
+            bos: start.id,
+            file: file.finalize(),
+            notices,
         })
+    }
+
+    /// What a user should know of how it was read, one line each.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Ids of `text`, without any special token added.
@@ -122,7 +102,7 @@ impl Tokenizer {
     /// The first ids of what [`Tokenizer::encode`] makes of `text`: at least `count`, or all that there
     /// are. Reads no more of the text than it must.
     pub fn encode_start(&self, text: &str, count: usize) -> Result<Vec<u32>> {
-        match start::encode(self, text, count)? {
+        match prefix::encode(self, text, count)? {
             Some(ids) => Ok(ids),
             None => self.encode(text),
         }
@@ -169,7 +149,7 @@ impl Tokenizer {
         }
     }
 
-    /// BLAKE3 of tokenizer.json: equal files make the same ids of a text.
+    /// BLAKE3 of what makes a text's ids: tokenizer.json and the tokens added to it.
     pub fn file(&self) -> blake3::Hash {
         self.file
     }
@@ -192,21 +172,60 @@ fn unusable(error: &dyn std::fmt::Display) -> Error {
         "tokenizer.json",
         format!("it cannot encode the text: {error}"),
     )
-    .remedy("the file may be damaged; download it again")
+    .remedy("save the tokenizer anew with AutoTokenizer.save_pretrained")
 }
 
-/// A special token is stored as a string or as an object with its `content`.
-fn token_text(value: &Value) -> Option<&str> {
-    value
-        .as_str()
-        .or_else(|| value.get("content").and_then(Value::as_str))
+/// Switches off what makes the tokens of a text a matter of chance.
+fn without_dropout(tokenizer: &mut tokenizers::Tokenizer) -> Option<String> {
+    let ModelWrapper::BPE(model) = tokenizer.get_model() else {
+        return None;
+    };
+    let dropout = model.dropout.filter(|dropout| *dropout > 0.0)?;
+    let mut model = model.clone();
+    model.dropout = None;
+    tokenizer.with_model(model);
+    Some(format!(
+        "tokenizer.json drops merges at random (dropout {dropout}), which is switched off"
+    ))
 }
 
-/// An id of config.json; some families list several, the first counts.
-fn config_id(config: &Config, key: &str) -> Option<u32> {
-    let value = config.get(key)?;
-    let id = value
-        .as_u64()
-        .or_else(|| value.as_array()?.first()?.as_u64())?;
-    u32::try_from(id).ok()
+/// Adds tokens that tokenizer.json lacks or has with other properties, and says which are new.
+fn add(
+    tokenizer: &mut tokenizers::Tokenizer,
+    adding: Vec<AddedToken>,
+    special: &Special,
+) -> Result<Option<String>> {
+    let new = adding.iter().map(|token| token.content.clone());
+    let new: Vec<String> = new
+        .filter(|content| tokenizer.token_to_id(content).is_none())
+        .collect();
+    panics::caught(|| tokenizer.add_tokens(adding))
+        .and_then(|added| added.ok())
+        .ok_or_else(|| {
+            Error::new(
+                "tokenizer_config.json",
+                "it names tokens that cannot be added",
+            )
+            .remedy("save the tokenizer anew with AutoTokenizer.save_pretrained")
+        })?;
+    let described = new.iter().filter_map(|content| {
+        let id = tokenizer.token_to_id(content)?;
+        let stated = special
+            .stated_id(content)
+            .filter(|stated| *stated != u64::from(id));
+        let stated = stated.map_or_else(String::new, |stated| format!(", stated is {stated}"));
+        Some(format!("`{content}` (id {id}{stated})"))
+    });
+    let described: Vec<String> = described.collect();
+    if described.is_empty() {
+        return Ok(None);
+    }
+    let more = match described.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok(Some(format!(
+        "tokens that tokenizer.json lacks and the files beside it name are added, as transformers does: {}{more}",
+        described[..described.len().min(NAMED)].join(", ")
+    )))
 }

@@ -1,0 +1,206 @@
+//! What became of every stored tensor, so that none can vanish without a word.
+//!
+//! A tensor is read by the forward pass, known to be unneeded by a pattern of names, or left over.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{spec::DecoderSpec, tied::Head, weights::WeightStore};
+
+/// Names in a notice; the record has all.
+const NAMED: usize = 4;
+
+/// What became of a checkpoint's tensors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsRecord {
+    /// How many the forward pass reads.
+    pub used: usize,
+    /// How many it rightly does without, by what they are.
+    pub unneeded: BTreeMap<String, usize>,
+    /// Names of those that nothing accounts for.
+    pub unused: Vec<String>,
+    /// What the tensors alone show to be there, whatever the config says.
+    pub recognised: Vec<String>,
+}
+
+impl WeightsRecord {
+    /// Accounts for every stored tensor.
+    pub(super) fn new(
+        spec: &DecoderSpec,
+        weights: &WeightStore,
+        head: &Head,
+        recognised: Vec<String>,
+    ) -> Self {
+        let used: HashSet<String> = spec.tensors().into_iter().collect();
+        let predicted = predicting_layers(spec, weights);
+        let mut record = Self {
+            recognised,
+            ..Self::default()
+        };
+        for name in weights.names() {
+            if used.contains(name) {
+                record.used += 1;
+                continue;
+            }
+            let known = match head {
+                Head::Equal(equal) if equal == name => Some("head equal to the embedding"),
+                _ if predicted.iter().any(|layer| name.starts_with(layer)) => Some(PREDICTION),
+                _ => unneeded(name, weights.shape(name).unwrap_or_default()),
+            };
+            match known {
+                Some(what) => *record.unneeded.entry(what.to_owned()).or_default() += 1,
+                None => record.unused.push(name.to_owned()),
+            }
+        }
+        record.unused.sort_unstable();
+        record
+    }
+
+    /// What a user should know of it, one line each.
+    pub(super) fn notices(&self, model_type: &str) -> Vec<String> {
+        let mut notices: Vec<String> = self
+            .recognised
+            .iter()
+            .map(|what| format!("its tensors show {what}"))
+            .collect();
+        if let Some(count @ 1..) = Some(self.unused.len()) {
+            let are = if count == 1 {
+                "tensor is"
+            } else {
+                "tensors are"
+            };
+            notices.push(format!(
+                "{count} stored {are} not used, because a `{model_type}` as its config.json describes it has none of that name: {}",
+                named(&self.unused)
+            ));
+        }
+        notices
+    }
+}
+
+/// The first few names, and how many more.
+pub(super) fn named(names: &[String]) -> String {
+    let mut text = names
+        .iter()
+        .take(NAMED)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > NAMED {
+        text.push_str(&format!(" and {} more", names.len() - NAMED));
+    }
+    text
+}
+
+const PREDICTION: &str = "multi-token prediction";
+
+/// Names, up to the dot after the number, of layers beyond the decoder's that predict further
+/// tokens (DeepSeek-V3): they join an embedding to a hidden state, which no decoder layer does.
+fn predicting_layers(spec: &DecoderSpec, weights: &WeightStore) -> Vec<String> {
+    let joins = weights
+        .names()
+        .filter_map(|name| name.strip_suffix("eh_proj.weight"));
+    joins
+        .filter(|layer| {
+            let number = layer.trim_end_matches('.').rsplit('.').next();
+            let number = number.and_then(|number| number.parse::<usize>().ok());
+            number.is_some_and(|number| number >= spec.layers.len())
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What a tensor is that no decoder here reads, by its name and shape.
+fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
+    const OTHER_PARTS: [(&str, &str); 12] = [
+        ("vision_tower.", "vision"),
+        ("model.vision_tower.", "vision"),
+        ("vision_model.", "vision"),
+        ("model.vision_model.", "vision"),
+        ("visual.", "vision"),
+        ("model.visual.", "vision"),
+        ("multi_modal_projector.", "vision"),
+        ("model.multi_modal_projector.", "vision"),
+        ("audio_tower.", "audio"),
+        ("model.audio_tower.", "audio"),
+        ("mtp.", PREDICTION),
+        ("model.mtp.", PREDICTION),
+    ];
+    let part = OTHER_PARTS
+        .iter()
+        .find(|(start, _)| name.starts_with(start));
+    if let Some((_, what)) = part {
+        return Some(what);
+    }
+    let (module, last) = name.rsplit_once('.').unwrap_or(("", name));
+    let module = module.rsplit('.').next().unwrap_or(module);
+    let attention = matches!(
+        module,
+        "attn" | "attention" | "self_attention" | "self_attn"
+    );
+    match last {
+        "inv_freq" | "original_inv_freq" | "cos_cached" | "sin_cached"
+            if module.contains("rotary") =>
+        {
+            Some("rotary tables")
+        }
+        // The triangle of ones that old checkpoints store with every layer, and what it masks with.
+        "bias" if attention && matches!(shape, [1, 1, rows, columns] if rows == columns) => {
+            Some("attention masks")
+        }
+        "masked_bias" if attention && shape.iter().product::<usize>() == 1 => {
+            Some("attention masks")
+        }
+        "position_ids" => Some("position ids"),
+        "version" if module == "decoder" => Some("version number"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_named_is_unneeded() {
+        for (name, shape, what) in [
+            (
+                "h.0.attn.bias",
+                &[1, 1, 32, 32][..],
+                Some("attention masks"),
+            ),
+            (
+                "gpt_neox.layers.3.attention.masked_bias",
+                &[],
+                Some("attention masks"),
+            ),
+            (
+                "model.layers.0.self_attn.rotary_emb.inv_freq",
+                &[8],
+                Some("rotary tables"),
+            ),
+            (
+                "transformer.h.1.self_attention.maybe_rotary.inv_freq",
+                &[8],
+                Some("rotary tables"),
+            ),
+            ("model.vision_tower.x.weight", &[2, 2], Some("vision")),
+            ("model.layers.0.mlp.vision_tower.weight", &[2, 2], None),
+            // A bias that adds to something.
+            ("h.0.attn.bias", &[32], None),
+            ("model.layers.0.self_attn.q_proj.bias", &[8], None),
+            ("model.layers.0.mlp.inv_freq", &[8], None),
+        ] {
+            assert_eq!(unneeded(name, shape), what, "{name}");
+        }
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        let names: Vec<String> = ["a", "b", "c", "d", "e", "f"].map(str::to_owned).to_vec();
+        assert_eq!(named(&names[..2]), "`a`, `b`");
+        assert_eq!(named(&names), "`a`, `b`, `c`, `d` and 2 more");
+    }
+}

@@ -1,0 +1,132 @@
+//! Whether a path holds a whole checkpoint, and what it holds instead.
+#![forbid(unsafe_code)]
+
+use std::{fs::File, io::Read, path::Path};
+
+use serde_json::Value;
+
+use super::{config::Config, json};
+use crate::{
+    error::{Error, Result},
+    lfs,
+};
+
+const ADAPTER: &str = "adapter_config.json";
+
+/// Refuses a path that no whole checkpoint lies at, and an adapter beside one.
+pub(super) fn check(folder: &Path) -> Result<()> {
+    let error = |reason: String| Error::new(folder.display(), reason);
+    if !folder.is_dir() {
+        return Err(if !folder.exists() {
+            error("no such folder".to_owned())
+                .remedy("give a folder with a Hugging Face checkpoint, or a hub id")
+        } else if is_gguf(folder) || begins_as_gguf(folder) {
+            error("a GGUF file, which massact does not read".to_owned()).remedy(ORIGINAL)
+        } else {
+            error("a file, not a folder".to_owned())
+                .remedy("give the folder with config.json and the weights")
+        });
+    }
+    let whole = folder.join("config.json").is_file();
+    if folder.join(ADAPTER).is_file() {
+        return Err(adapter(folder, whole)?);
+    }
+    if whole {
+        return Ok(());
+    }
+    Err(other(folder))
+}
+
+/// Refuses a config that names its own file of weights, unless that one is read anyway.
+pub(super) fn check_named_weights(config: &Config, folder: &Path) -> Result<()> {
+    const KEY: &str = "transformers_weights";
+    let single = folder.join("model.safetensors").is_file();
+    let read = if single {
+        "model.safetensors"
+    } else {
+        "model.safetensors.index.json"
+    };
+    match config.text_or(KEY, read)? {
+        name if name == read => Ok(()),
+        _ => Err(config.refuse(
+            KEY,
+            "massact reads model.safetensors, or the shards of its index",
+        )),
+    }
+}
+
+/// What to give in the place of a converted checkpoint.
+const ORIGINAL: &str = "give the original model's folder in transformers format, or its hub id";
+
+/// An adapter's refusal, by its kind and base model.
+fn adapter(folder: &Path, whole: bool) -> Result<Error> {
+    let path = folder.join(ADAPTER);
+    let text = std::fs::read(&path).map_err(|error| Error::new(path.display(), error))?;
+    lfs::refuse_pointer(path.display(), &text)?;
+    let settings = json::parse(&text).unwrap_or_default();
+    let text = |key: &str| settings.get(key).and_then(Value::as_str);
+    let kind = text("peft_type").map_or_else(String::new, |kind| format!("{kind} "));
+    let base = text("base_model_name_or_path").map(|base| format!("`{base}`"));
+    let merge =
+        "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)";
+    Ok(if whole {
+        Error::new(
+            folder.display(),
+            format!("{ADAPTER} lies beside the model: transformers would put that {kind}adapter on the weights, which massact does not"),
+        )
+        .remedy(format!(
+            "merge it in Python ({merge}), or move {ADAPTER} away for the model without it"
+        ))
+    } else {
+        let base = base.unwrap_or_else(|| "a base model that it does not name".to_owned());
+        Error::new(
+            folder.display(),
+            format!("holds a {kind}adapter of {base}, not a whole model"),
+        )
+        .remedy(format!("merge it with its base model in Python: {merge}"))
+    })
+}
+
+/// Says what a folder without config.json has.
+fn other(folder: &Path) -> Error {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let name = |path: &Path| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let error = |reason: String| Error::new(folder.display(), reason);
+    if paths.iter().any(|path| is_gguf(path)) {
+        return error(
+            "holds GGUF files, which massact does not read, and no config.json".to_owned(),
+        )
+        .remedy(ORIGINAL);
+    }
+    if paths.iter().any(|path| name(path) == "params.json") {
+        return error(
+            "has params.json and no config.json: the layout of the model's authors".to_owned(),
+        )
+        .remedy("give the same model in transformers format, or its hub id");
+    }
+    let inner = paths.iter().find(|path| path.join("config.json").is_file());
+    let remedy = inner.map_or_else(
+        || "give a folder with a Hugging Face checkpoint, or a hub id".to_owned(),
+        |inner| format!("give the checkpoint inside: {}", inner.display()),
+    );
+    error("there is no config.json".to_owned()).remedy(remedy)
+}
+
+/// Whether a file is one, whatever it is called.
+fn begins_as_gguf(file: &Path) -> bool {
+    let mut start = [0; 4];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *b"GGUF"
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+}
