@@ -204,7 +204,7 @@ fn run(
 mod tests {
     use super::*;
     use crate::{
-        backend::{AttentionCapture, Backend, cpu::Cpu},
+        backend::{AttentionCapture, Tensors, cpu::Cpu},
         model::spec::Alibi,
     };
 

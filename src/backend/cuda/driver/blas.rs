@@ -55,14 +55,25 @@ impl Blas {
 
     /// Starts a product.
     pub(super) fn multiply(&self, stream: &Stream, product: &Product) -> Result<()> {
-        let shape = Shape::of(product);
-        let mut plans = self.plans.borrow_mut();
-        let started = plans
-            .get(&shape, || {
-                Plan::new(self.handle, &shape, product.bias, self.tf32)
-            })
-            .and_then(|plan| plan.start(self, stream, product));
+        let rounded = rounded_rows(product.m);
+        let started = self
+            .start(stream, product, rounded)
+            .or_else(|error| match rounded {
+                rows if rows == product.m => Err(error),
+                // An algorithm that does not take fewer rows after all.
+                _ => self.start(stream, product, product.m),
+            });
         started.map_err(|error| failed_product(product, error))
+    }
+
+    /// By the plan for so many rows.
+    fn start(&self, stream: &Stream, product: &Product, rows: usize) -> Result<(), CublasError> {
+        let shape = Shape::of(product, rows);
+        let mut plans = self.plans.borrow_mut();
+        let plan = plans.get(&shape, || {
+            Plan::new(self.handle, &shape, product.bias, self.tf32)
+        })?;
+        plan.start(self, stream, product)
     }
 }
 
@@ -120,9 +131,9 @@ fn rounded_rows(rows: usize) -> usize {
 }
 
 impl Shape {
-    fn of(product: &Product) -> Self {
+    fn of(product: &Product, rows: usize) -> Self {
         Self {
-            m: rounded_rows(product.m),
+            m: rows,
             n: product.n,
             k: product.k,
             right_transposed: product.right_transposed,
