@@ -81,7 +81,8 @@ pub fn run(
     match device {
         Device::Cpu => run_on(&Cpu::new(), available(), model, request),
         Device::Cuda(driver) => {
-            let cuda = Cuda::sharing(driver.clone(), precision).keeping_weights();
+            let cuda = Cuda::sharing(driver.clone(), precision);
+            cuda.keep_weights(cuda.memory_bytes() / 5 * 3);
             run_on(&cuda, Some(cuda.activation_bytes()), model, request)
         }
     }

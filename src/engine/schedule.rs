@@ -121,11 +121,20 @@ impl<'r, B: Backend> Walk<'r, B> {
         let bar = self
             .progress
             .steps("layers", (layers * self.streams.len()) as u64);
+        let mut ahead = None;
         for index in 0..layers {
             if index + 1 < layers {
                 model.weights.prefetch(&model.spec.layer_tensors(index + 1));
             }
-            self.layer(index, &bar)?;
+            let weights = match ahead.take() {
+                Some(weights) => weights,
+                None => LayerWeights::load(self.forward.backend, model, index)?,
+            };
+            if index + 1 < layers && self.forward.backend.loads_ahead() {
+                ahead = self.load_ahead(index + 1)?;
+            }
+            self.layer(index, &weights, &bar)?;
+            drop(weights);
             model.weights.release(&model.spec.layer_tensors(index));
             if last_original == Some(index) {
                 self.streams.clear();
@@ -141,9 +150,22 @@ impl<'r, B: Backend> Walk<'r, B> {
         self.finish()
     }
 
+    /// The next layer, whose weights come while this one computes; none where there is no memory for
+    /// both, and it is loaded in its turn.
+    fn load_ahead(&self, index: usize) -> Result<Option<LayerWeights<'r, B>>> {
+        match LayerWeights::load(self.forward.backend, self.forward.model, index) {
+            Err(error) if error.is_out_of_memory() => Ok(None),
+            loaded => loaded.map(Some),
+        }
+    }
+
     /// One layer over all streams, and what the observer does after it.
-    fn layer(&mut self, index: usize, bar: &ProgressBar) -> Result<()> {
-        let weights = LayerWeights::load(self.forward.backend, self.forward.model, index)?;
+    fn layer(
+        &mut self,
+        index: usize,
+        weights: &LayerWeights<'r, B>,
+        bar: &ProgressBar,
+    ) -> Result<()> {
         // First the branches that are there already: new ones have passed this layer.
         for branch in &mut self.branches {
             interrupt::check()?;

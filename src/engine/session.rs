@@ -16,11 +16,10 @@ use super::{
     schedule::{self, Part},
 };
 use crate::{
-    backend::{Backend, Precision, cpu::Cpu, cuda::Cuda},
+    backend::{Backend, Precision, StoredTensors, Tensors, cpu::Cpu, cuda::Cuda},
     error::{Error, Result},
     model::Model,
     progress::Progress,
-    tvr::Arithmetic,
 };
 
 /// A model that is ready to run. Every walk through its layers is one call of [`Session::run`].
@@ -48,10 +47,10 @@ trait Runner {
     fn footprint(&self, model: &Model, tokens: usize, variants: usize, rows: usize) -> Footprint;
     fn batch_rows(&self, width: usize) -> usize;
     fn precision(&self) -> Precision;
-    fn arithmetic(&self) -> &dyn Arithmetic;
+    fn arithmetic(&self) -> &dyn StoredTensors;
 }
 
-impl<B: Backend + Arithmetic> Runner for B {
+impl<B: Backend> Runner for B {
     fn walk(
         &self,
         model: &Model,
@@ -65,7 +64,7 @@ impl<B: Backend + Arithmetic> Runner for B {
 
     fn footprint(&self, model: &Model, tokens: usize, variants: usize, rows: usize) -> Footprint {
         Footprint::of(
-            Backend::precision(self),
+            Tensors::precision(self),
             &model.spec,
             tokens,
             variants,
@@ -78,10 +77,10 @@ impl<B: Backend + Arithmetic> Runner for B {
     }
 
     fn precision(&self) -> Precision {
-        Backend::precision(self)
+        Tensors::precision(self)
     }
 
-    fn arithmetic(&self) -> &dyn Arithmetic {
+    fn arithmetic(&self) -> &dyn StoredTensors {
         self
     }
 }
@@ -103,7 +102,8 @@ impl Session {
                 Self::on(model, Cpu::new(), Place::cpu(), budget, free, progress)
             }
             Device::Cuda(driver) => {
-                let cuda = Cuda::sharing(driver.clone(), precision).keeping_weights();
+                let cuda = Cuda::sharing(driver.clone(), precision);
+                cuda.keep_weights(cuda.memory_bytes() / 5 * 3);
                 let free = Some(cuda.activation_bytes());
                 Self::on(model, cuda, device.place(), budget, free, progress)
             }
@@ -117,7 +117,7 @@ impl Session {
     }
 
     /// The model on a backend, of which `free` bytes can be had.
-    pub fn on<B: Backend + Arithmetic + 'static>(
+    pub fn on<B: Backend + 'static>(
         model: Model,
         backend: B,
         place: Place,
@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// What measures and rescales stored tensors here.
-    pub fn weights(&self) -> &dyn Arithmetic {
+    pub fn weights(&self) -> &dyn StoredTensors {
         self.runner.arithmetic()
     }
 

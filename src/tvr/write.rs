@@ -7,8 +7,9 @@
 use indicatif::ProgressBar;
 use safetensors::SafeTensors;
 
-use super::{Arithmetic, Rescaling, Source, Tvr, plan::Role};
+use super::{Rescaling, Source, Tvr, plan::Role};
 use crate::{
+    backend::StoredTensors,
     error::{Error, Result},
     interrupt,
     model::weights::{Elements, Shard},
@@ -117,7 +118,7 @@ fn write_rescaled(
     file: &mut WholeFile,
     elements: Elements<'_>,
     change: Rescaling,
-    arithmetic: &dyn Arithmetic,
+    arithmetic: &dyn StoredTensors,
 ) -> Result<()> {
     let dtype = elements.dtype;
     let mut buffer = vec![0; PIECE.min(elements.bytes.len())];

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use massact::{
     Result,
     backend::{
-        AttentionCapture, AttentionMaps, Backend, Change, Precision, Statistics, StatisticsRequest,
-        cpu::Cpu, cuda::Cuda,
+        AttentionCapture, AttentionMaps, Backend, Change, Magnitudes, Precision, Statistics,
+        StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda,
     },
     engine::{self, Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Site},
     model::{Model, dtype::DType},

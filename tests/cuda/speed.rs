@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use massact::{
-    backend::{Backend, Precision, cuda::Cuda},
+    backend::{Precision, Tensors, cuda::Cuda},
     bench::{self, Effort, Measurement, Part, Request, SHAPES},
     model::{demo, dtype::DType},
 };

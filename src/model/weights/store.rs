@@ -20,7 +20,7 @@ use serde::{
 use super::{
     checksum::Checksums,
     missing::{self, MISMATCH},
-    storage::Storage,
+    storage::{MappedFile, Storage},
     view::Elements,
 };
 use crate::{
@@ -408,6 +408,12 @@ impl WeightStore {
                 .storage
                 .prefetch(entry.range.clone());
         }
+    }
+
+    /// The file that a tensor is mapped from.
+    pub fn file_of(&self, name: &str) -> Option<&MappedFile> {
+        let entry = self.entries.get(name)?;
+        self.shards[entry.shard].storage.file()
     }
 
     /// Drops these tensors from the resident set; reading them again is still correct.

@@ -3,29 +3,28 @@
 
 use super::{
     Cuda, Tensor,
+    constants::{
+        NORM_BLOCK_THREADS, NORM_CHUNK, NORM_LAYER, NORM_RMS, NORM_TANH, NORM_WARP_WIDTH,
+        NORM_WARPS,
+    },
     device::Device,
     memory::Buffer,
-    tensor::{int, suffix},
+    tensors::{int, suffix},
 };
 use crate::{
-    backend::NormWeights,
+    backend::{NormWeights, Norms, Target},
     error::Result,
     model::{dtype::DType, spec::NormKind},
 };
 
-/// Groups up to this width are normalised by a warp.
-const WARP_WIDTH: usize = 512;
-const WARPS: u32 = 4;
-/// Values that a thread of a block keeps in registers: the `CHUNK` of the kernel.
-const KEPT: usize = 8;
-
-impl<D: Device> Cuda<D> {
-    pub(super) fn normalise(
+impl<D: Device> Norms for Cuda<D> {
+    fn norm(
         &self,
         x: &Tensor<D>,
         norm: &NormWeights<Buffer<D>>,
-        dtype: DType,
+        target: Target,
     ) -> Result<Tensor<D>> {
+        let dtype = self.precision.of(target);
         // The kernels narrow, they do not widen: no layer is wired so.
         let wider = match dtype {
             DType::Float32 => self.in_type(x, dtype)?,
@@ -34,8 +33,20 @@ impl<D: Device> Cuda<D> {
         self.launch_norm(wider.as_ref().unwrap_or(x), None, norm, dtype)
     }
 
+    fn add_norm(
+        &self,
+        x: &mut Tensor<D>,
+        other: &Tensor<D>,
+        norm: &NormWeights<Buffer<D>>,
+    ) -> Result<Tensor<D>> {
+        debug_assert_eq!(x.dtype, other.dtype);
+        self.launch_norm(x, Some(other), norm, self.precision.arithmetic())
+    }
+}
+
+impl<D: Device> Cuda<D> {
     /// The norm of `x`, to which `other` is added first, in this type: that of `x` or a narrower one.
-    pub(super) fn launch_norm(
+    fn launch_norm(
         &self,
         x: &Tensor<D>,
         other: Option<&Tensor<D>>,
@@ -50,24 +61,24 @@ impl<D: Device> Cuda<D> {
         let alphas = norm.alpha.as_ref();
         let alpha_parts = alphas.map_or(1, |vector| vector.bytes() / size_of::<f32>());
         let kind = match norm.kind {
-            NormKind::Rms => 0,
-            NormKind::Layer => 1,
-            NormKind::Tanh => 2,
+            NormKind::Rms => NORM_RMS,
+            NormKind::Layer => NORM_LAYER,
+            NormKind::Tanh => NORM_TANH,
         };
-        let (team, blocks, threads) = if norm.width <= WARP_WIDTH {
-            ("warp", groups.div_ceil(WARPS as usize), 32 * WARPS)
+        let (team, blocks, threads) = if norm.width <= NORM_WARP_WIDTH {
+            ("warp", groups.div_ceil(NORM_WARPS), 32 * NORM_WARPS)
         } else {
             let threads = norm
                 .width
-                .div_ceil(KEPT)
+                .div_ceil(NORM_CHUNK)
                 .next_multiple_of(32)
-                .clamp(128, 1024);
-            ("block", groups, threads as u32)
+                .clamp(128, NORM_BLOCK_THREADS);
+            ("block", groups, threads)
         };
         self.launch(
             &format!("norm_{team}_{}_{}", suffix(x.dtype), suffix(dtype)),
             [int(blocks)?.cast_unsigned(), 1],
-            threads,
+            threads as u32,
             &[
                 x.buffer.address().into(),
                 other.map(|other| other.buffer.address()).into(),
@@ -79,7 +90,7 @@ impl<D: Device> Cuda<D> {
                 int(norm.width)?.into(),
                 int(parts)?.into(),
                 int(alpha_parts)?.into(),
-                kind.into(),
+                int(kind)?.into(),
                 norm.epsilon.into(),
             ],
         )?;

@@ -1,18 +1,60 @@
 //! Which experts the tokens of a mixture visit: the definition.
 #![forbid(unsafe_code)]
 
-use super::math;
-use crate::model::spec::{ExpertGroups, Routing, Score};
+use super::{Cpu, Tensor, math, rows::add_rows};
+use crate::{
+    backend::{self, RowOperations},
+    error::Result,
+    model::spec::{ExpertGroups, Routing, Score},
+};
 
 /// The rows that visit one expert, ascending, with their weights.
 #[derive(Debug, Default, Clone)]
 pub struct Visitors {
-    pub(super) rows: Vec<usize>,
-    pub(super) factors: Vec<f32>,
+    rows: Vec<usize>,
+    factors: Vec<f32>,
+}
+
+impl backend::Experts for Cpu {
+    fn route(
+        &self,
+        logits: &Tensor,
+        routing: &Routing,
+        correction: Option<&Vec<f32>>,
+    ) -> Result<Vec<Visitors>> {
+        let correction = correction.map(Vec::as_slice);
+        let experts = logits.columns;
+        Ok(visitors(logits.values(), experts, routing, correction))
+    }
+
+    fn visits(&self, visitors: &Vec<Visitors>) -> Vec<usize> {
+        visitors.iter().map(|own| own.rows.len()).collect()
+    }
+
+    fn gather_visitors(
+        &self,
+        x: &Tensor,
+        visitors: &Vec<Visitors>,
+        expert: usize,
+    ) -> Result<Tensor> {
+        self.gather_rows(x, &visitors[expert].rows)
+    }
+
+    fn add_visitors(
+        &self,
+        out: &mut Tensor,
+        x: &Tensor,
+        visitors: &Vec<Visitors>,
+        expert: usize,
+    ) -> Result<()> {
+        let own = &visitors[expert];
+        add_rows(out, x, own.rows.iter().copied(), &own.factors);
+        Ok(())
+    }
 }
 
 /// The visitors of each expert, given the router's logits, `experts` a row.
-pub(super) fn visitors(
+fn visitors(
     logits: &[f32],
     experts: usize,
     routing: &Routing,

@@ -8,27 +8,22 @@ use half::f16;
 
 use super::{
     Cuda, Tensor,
+    constants::{STATISTICS_ROUND, STATISTICS_STATIC_BYTES, STATISTICS_THREADS},
     device::{Address, Argument, Device},
     memory::Buffer,
-    tensor::{int, suffix},
+    tensors::{int, suffix},
 };
 use crate::{
-    backend::{Entry, Rows, Statistics, StatisticsRequest, request::moments},
+    backend::{Entry, Magnitudes, Rows, Statistics, StatisticsRequest, magnitudes::moments},
     error::{Error, Result},
     model::dtype::DType,
 };
 
-/// Threads of a block that reads.
-const THREADS: u32 = 1024;
-/// Entries that a warp keeps; longer lists take a read for each 32.
-const ROUND: usize = 32;
 /// Room for candidates of one sequence. There are never so many massive entries, unless the
 /// thresholds make everything massive.
 const CAPACITY: usize = 4096;
 /// Below this relative threshold any number of entries may pass, and the list has room for all.
 const SMALL_REL_THRESHOLD: f32 = 100.0;
-/// Static shared memory of `statistics_read`.
-const STATIC_SHARED: u32 = 9 << 10;
 /// Index of an entry that is not there.
 const NOWHERE: u32 = u32::MAX;
 
@@ -86,7 +81,7 @@ fn magnitude_value(magnitude: u32, dtype: DType) -> f32 {
 /// What all kernels of one call get.
 struct Call<'c, D: Device> {
     cuda: &'c Cuda<D>,
-    x: Argument,
+    x: Argument<'c>,
     suffix: &'static str,
     sequences: u32,
     /// Blocks for each sequence.
@@ -100,8 +95,8 @@ struct Call<'c, D: Device> {
     below: Buffer<D>,
 }
 
-impl<D: Device> Cuda<D> {
-    pub(super) fn measure(
+impl<D: Device> Magnitudes for Cuda<D> {
+    fn statistics(
         &self,
         x: &Tensor<D>,
         sequences: &[Rows],
@@ -118,13 +113,13 @@ impl<D: Device> Cuda<D> {
         let largest = counts.iter().copied().max().unwrap_or(0) as usize;
         let number = sequences.len();
         let limits = self.device.limits();
-        let bins_log2 = if limits.shared_bytes >= (4 << 15) + STATIC_SHARED {
+        let bins_log2 = if limits.shared_bytes >= (4 << 15) + STATISTICS_STATIC_BYTES as u32 {
             15
         } else {
             14
         };
         let tiles = (largest * x.dtype.size())
-            .div_ceil(16 * THREADS as usize)
+            .div_ceil(16 * STATISTICS_THREADS)
             .max(1);
         let share = (limits.multiprocessors as usize).div_ceil(number.max(1));
         let blocks = tiles.min(share) as u32;
@@ -137,10 +132,10 @@ impl<D: Device> Cuda<D> {
             starts: self.list(&starts)?,
             counts: self.list(&counts)?,
             bins_log2,
-            histogram: Buffer::new(&self.device, number * (4 << bins_log2))?,
-            top: Buffer::new(&self.device, number * blocks as usize * ROUND * 8)?,
-            sums: Buffer::new(&self.device, number * blocks as usize * 16)?,
-            below: Buffer::new(&self.device, number * 8)?,
+            histogram: self.buffer(number * (4 << bins_log2))?,
+            top: self.buffer(number * blocks as usize * STATISTICS_ROUND * 8)?,
+            sums: self.buffer(number * blocks as usize * 16)?,
+            below: self.buffer(number * 8)?,
         };
         let keep = request.top_k.max(1);
         let capacity = if request.rel_threshold < SMALL_REL_THRESHOLD {
@@ -155,26 +150,26 @@ impl<D: Device> Cuda<D> {
             request: *request,
             counts,
             capacity,
-            counters: Buffer::new(&self.device, number * 16)?,
-            select: Buffer::new(&self.device, number * 8)?,
-            sums: Buffer::new(&self.device, number * 16)?,
-            entries: Buffer::new(&self.device, number * keep * 8)?,
-            list: Buffer::new(&self.device, number * capacity * 8)?,
+            counters: self.buffer(number * 16)?,
+            select: self.buffer(number * 8)?,
+            sums: self.buffer(number * 16)?,
+            entries: self.buffer(number * keep * 8)?,
+            list: self.buffer(number * capacity * 8)?,
         };
         call.clear(&pending.counters, number * 16)?;
         call.read(&pending, Round::first(&pending))?;
         call.median(x.dtype, &pending.select)?;
         call.merge(&pending, 0)?;
         call.collect(&pending)?;
-        let scratch = Buffer::new(&self.device, number * 16)?;
-        for offset in (ROUND..keep).step_by(ROUND) {
+        let scratch = self.buffer(number * 16)?;
+        for offset in (STATISTICS_ROUND..keep).step_by(STATISTICS_ROUND) {
             call.read(&pending, Round::later(&pending, offset, &scratch))?;
             call.merge(&pending, offset)?;
         }
         Ok(pending)
     }
 
-    pub(super) fn fetch_statistics(&self, pending: &Pending<D>) -> Result<Vec<Statistics>> {
+    fn read_statistics(&self, pending: Pending<D>) -> Result<Vec<Statistics>> {
         let keep = pending.request.top_k.max(1);
         let counters: Vec<[u32; 4]> = self.fetch(&pending.counters, pending.sequences)?;
         let select: Vec<[u32; 2]> = self.fetch(&pending.select, pending.sequences)?;
@@ -196,7 +191,7 @@ impl<D: Device> Cuda<D> {
                 } else {
                     collected
                 };
-                let mut massive = self.fetch_list(pending, sequence, listed as usize)?;
+                let mut massive = self.fetch_list(&pending, sequence, listed as usize)?;
                 massive.retain(|[_, bits]| f32::from_bits(*bits).abs() > threshold);
                 massive.sort_unstable();
                 let top = &entries[sequence * keep..(sequence + 1) * keep];
@@ -217,7 +212,9 @@ impl<D: Device> Cuda<D> {
             })
             .collect()
     }
+}
 
+impl<D: Device> Cuda<D> {
     /// The first `listed` entries of a sequence's list, in no order.
     fn fetch_list(
         &self,
@@ -271,7 +268,7 @@ struct Round {
 impl Round {
     fn first<D: Device>(pending: &Pending<D>) -> Self {
         Self {
-            keep: pending.request.top_k.clamp(1, ROUND),
+            keep: pending.request.top_k.clamp(1, STATISTICS_ROUND),
             below: false,
             counters: pending.counters.address(),
             list_above: magnitude_of(pending.request.abs_threshold, pending.dtype),
@@ -282,7 +279,7 @@ impl Round {
     /// Only more of the largest entries; what else it finds goes to `scratch`.
     fn later<D: Device>(pending: &Pending<D>, offset: usize, scratch: &Buffer<D>) -> Self {
         Self {
-            keep: (pending.request.top_k - offset).min(ROUND),
+            keep: (pending.request.top_k - offset).min(STATISTICS_ROUND),
             below: true,
             counters: scratch.address(),
             list_above: magnitude_of(f32::INFINITY, pending.dtype),
@@ -302,7 +299,7 @@ impl<D: Device> Call<'_, D> {
         blocks: u32,
         threads: u32,
         shared: u32,
-        arguments: &[Argument],
+        arguments: &[Argument<'_>],
     ) -> Result<()> {
         let kernel = format!("{kernel}_{}", self.suffix);
         self.cuda.launch_with(
@@ -321,7 +318,7 @@ impl<D: Device> Call<'_, D> {
         self.launch(
             "statistics_read",
             self.blocks,
-            THREADS,
+            STATISTICS_THREADS as u32,
             4 << self.bins_log2,
             &[
                 self.x,
@@ -349,12 +346,12 @@ impl<D: Device> Call<'_, D> {
             return Ok(());
         }
         let bytes = self.sequences as usize * (4 << fine_log2);
-        let fine = Buffer::new(&self.cuda.device, bytes)?;
+        let fine = self.cuda.buffer(bytes)?;
         self.clear(&fine, bytes)?;
         self.launch(
             "statistics_fine",
             self.blocks,
-            THREADS,
+            STATISTICS_THREADS as u32,
             0,
             &[
                 self.x,
@@ -378,7 +375,7 @@ impl<D: Device> Call<'_, D> {
         self.cuda.launch(
             "statistics_rank",
             [1, self.sequences],
-            THREADS,
+            STATISTICS_THREADS as u32,
             &[
                 bins.address().into(),
                 self.counts.address().into(),
@@ -406,7 +403,7 @@ impl<D: Device> Call<'_, D> {
                 pending.entries.address().into(),
                 self.below.address().into(),
                 self.blocks.cast_signed().into(),
-                int((stride - offset).min(ROUND))?.into(),
+                int((stride - offset).min(STATISTICS_ROUND))?.into(),
                 int(offset)?.into(),
                 int(stride)?.into(),
             ],
@@ -417,7 +414,7 @@ impl<D: Device> Call<'_, D> {
         self.launch(
             "statistics_collect",
             self.blocks,
-            THREADS,
+            STATISTICS_THREADS as u32,
             0,
             &[
                 self.x,

@@ -1,69 +1,8 @@
-//! What probes ask of a backend, and what they get.
+//! Attention, with the maps that can be captured from it.
 #![forbid(unsafe_code)]
 
-use serde::Serialize;
-
-use crate::model::{spec::Alibi, weights::MatrixView};
-
-/// What becomes of a single value.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Change {
-    /// It becomes this, whatever it was.
-    Set(f32),
-    /// It is multiplied by this.
-    Scale(f32),
-}
-
-/// Which magnitudes to report for a tensor.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StatisticsRequest {
-    /// Entries of largest magnitude to list.
-    pub top_k: usize,
-    /// An entry is massive if |x| is above this...
-    pub abs_threshold: f32,
-    /// ...and above this times the median of |x|.
-    pub rel_threshold: f32,
-}
-
-/// One value of a tensor and where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Entry {
-    /// Token position in the sequence.
-    pub position: usize,
-    /// Index in the row.
-    pub dimension: usize,
-    /// Signed value.
-    pub value: f32,
-}
-
-/// Magnitudes of one sequence's rows at one site.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Statistics {
-    /// max |x|
-    pub max: f32,
-    /// Exact median of |x|: the lower of the two middle values when their count is even.
-    pub median: f32,
-    /// The `top_k` entries of largest magnitude, descending; ties by position, then dimension.
-    pub top: Vec<Entry>,
-    /// All massive entries, by position, then dimension.
-    pub massive: Vec<Entry>,
-    /// Mean of x, signed.
-    pub mean: f64,
-    /// Standard deviation of x about its mean: of these values, not of what they might be a sample
-    /// of, so the squares' sum is divided by their number.
-    pub std: f64,
-    /// Values that are infinite or not a number.
-    pub non_finite: usize,
-}
-
-/// Mean and standard deviation of `count` values with this sum and sum of squares. In float64, with
-/// 11 digits to spare beyond float32's, the difference of squares loses nothing that matters unless
-/// the mean is ten thousand times the deviation.
-pub(super) fn moments(count: usize, [sum, squares]: [f64; 2]) -> [f64; 2] {
-    let count = count.max(1) as f64;
-    let mean = sum / count;
-    [mean, (squares / count - mean * mean).max(0.0).sqrt()]
-}
+use super::{Rows, Tensors};
+use crate::{error::Result, model::spec::Alibi};
 
 /// Shape and options of an attention call; `V` is the backend's vector.
 #[derive(Debug)]
@@ -141,28 +80,6 @@ pub struct AttentionOutput<T> {
     pub subset: Option<T>,
 }
 
-/// Which part of each head to rotate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rotation {
-    /// Width of a head.
-    pub head_dim: usize,
-    /// First rotated dimension.
-    pub first: usize,
-}
-
-/// A language-model head as far as it is on the device; the weight is read in pieces.
-#[derive(Debug)]
-pub struct HeadRequest<'w, V> {
-    /// `[vocab_size, width]`.
-    pub weight: MatrixView<'w>,
-    /// Added to the logits.
-    pub bias: Option<V>,
-    /// Factor on the logits.
-    pub scale: f32,
-    /// Logits become `cap * tanh(logit / cap)`.
-    pub soft_cap: Option<f32>,
-}
-
 /// Which attention maps to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AttentionCapture {
@@ -198,4 +115,18 @@ pub struct AttentionMaps {
     pub sink_mass: Option<Vec<f32>>,
     /// `[heads]`: the largest logit, over all queries and the keys they see.
     pub max_logit: Option<Vec<f32>>,
+}
+
+/// Causal attention.
+pub trait Attention: Tensors {
+    /// Causal attention within each sequence, with the maps and the subset's part that `request`
+    /// asks for.
+    fn attention(
+        &self,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        sequences: &[Rows],
+        request: &AttentionRequest<'_, Self::Vector>,
+    ) -> Result<AttentionOutput<Self::Tensor>>;
 }

@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Cuda,
-    device::{Argument, Device, Launch, Operand},
-    memory::Buffer,
+    Cuda, Matrix, Pending, Visitors,
+    device::{Address, Argument, Device, Launch, Operand},
+    memory::{self, Buffer},
 };
 use crate::{
+    backend::{Precision, Tensors},
     error::{Error, Result},
-    model::dtype::DType,
+    model::{dtype::DType, weights::Elements},
 };
 
 /// Activations, row-major without gaps.
@@ -57,14 +58,100 @@ pub(super) fn threads(columns: usize) -> u32 {
     columns.next_multiple_of(32).clamp(32, 256) as u32
 }
 
+impl<D: Device> Tensors for Cuda<D> {
+    type Tensor = Tensor<D>;
+    type Matrix<'w> = Matrix<D>;
+    type Vector = Buffer<D>;
+    type Visitors = Visitors<D>;
+    type Pending = Pending<D>;
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn micro_batch_rows(&self, width: usize) -> usize {
+        memory::micro_batch_rows(self.device.limits().memory_bytes, width)
+    }
+
+    fn synchronise(&self) -> Result<()> {
+        // Reading waits for what was started before.
+        self.device.read(Address::NULL, &mut [])
+    }
+
+    fn loads_ahead(&self) -> bool {
+        true
+    }
+
+    fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor<D>> {
+        let stored = self.list(&values)?;
+        let dtype = self.precision.residual();
+        Ok(Tensor {
+            rows,
+            columns,
+            dtype,
+            buffer: self.cast(stored, rows * columns, DType::Float32, dtype)?,
+        })
+    }
+
+    fn download(&self, x: &Tensor<D>) -> Result<Vec<f32>> {
+        let mut bytes = vec![0; x.len() * x.dtype.size()];
+        self.device.read(x.buffer.address(), &mut bytes)?;
+        let elements = Elements {
+            dtype: x.dtype,
+            bytes: &bytes,
+        };
+        Ok(elements.to_f32().into_owned())
+    }
+
+    fn columns(&self, x: &Tensor<D>) -> usize {
+        x.columns
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Buffer<D>> {
+        self.list(&values)
+    }
+
+    fn zeros(&self, x: &Tensor<D>) -> Result<Tensor<D>> {
+        let zeros = self.tensor(x.rows, x.columns, self.precision.residual())?;
+        self.device
+            .clear(zeros.buffer.address(), zeros.buffer.bytes())?;
+        Ok(zeros)
+    }
+
+    fn duplicate(&self, x: &Tensor<D>) -> Result<Tensor<D>> {
+        let copy = self.tensor(x.rows, x.columns, x.dtype)?;
+        let bytes = x.len() * x.dtype.size();
+        self.device
+            .copy(x.buffer.address(), copy.buffer.address(), bytes)?;
+        Ok(copy)
+    }
+}
+
 impl<D: Device> Cuda<D> {
+    /// Reserves memory, with arbitrary contents. Weights that stayed make room for it.
+    pub(super) fn buffer(&self, bytes: usize) -> Result<Buffer<D>> {
+        loop {
+            match Buffer::new(&self.device, bytes) {
+                Err(error) if error.is_out_of_memory() && self.resident.evict(bytes) => {}
+                reserved => return reserved,
+            }
+        }
+    }
+
+    /// Reserves memory for these bytes and copies them there.
+    pub(super) fn stored(&self, bytes: &[u8]) -> Result<Buffer<D>> {
+        let buffer = self.buffer(bytes.len())?;
+        self.device.write(buffer.address(), bytes)?;
+        Ok(buffer)
+    }
+
     /// Memory for `rows x columns` values.
     pub(super) fn tensor(&self, rows: usize, columns: usize, dtype: DType) -> Result<Tensor<D>> {
         Ok(Tensor {
             rows,
             columns,
             dtype,
-            buffer: Buffer::new(&self.device, rows * columns * dtype.size())?,
+            buffer: self.buffer(rows * columns * dtype.size())?,
         })
     }
 
@@ -74,7 +161,7 @@ impl<D: Device> Cuda<D> {
         kernel: &str,
         grid: [u32; 2],
         threads: u32,
-        arguments: &[Argument],
+        arguments: &[Argument<'_>],
     ) -> Result<()> {
         self.launch_with(kernel, grid, threads, 0, arguments)
     }
@@ -86,7 +173,7 @@ impl<D: Device> Cuda<D> {
         grid: [u32; 2],
         threads: u32,
         shared_bytes: u32,
-        arguments: &[Argument],
+        arguments: &[Argument<'_>],
     ) -> Result<()> {
         if grid.contains(&0) {
             return Ok(());
@@ -109,7 +196,7 @@ impl<D: Device> Cuda<D> {
 
     /// Puts a list on the device.
     pub(super) fn list<T: bytemuck::Pod>(&self, values: &[T]) -> Result<Buffer<D>> {
-        Buffer::with(&self.device, bytemuck::cast_slice(values))
+        self.stored(bytemuck::cast_slice(values))
     }
 
     /// Brings `count` values to the host.
@@ -159,7 +246,7 @@ impl<D: Device> Cuda<D> {
         from: DType,
         to: DType,
     ) -> Result<Buffer<D>> {
-        let out = Buffer::new(&self.device, count * to.size())?;
+        let out = self.buffer(count * to.size())?;
         self.launch(
             &format!("cast_{}_{}", suffix(from), suffix(to)),
             [self.blocks(count.div_ceil(8)), 1],

@@ -1,30 +1,24 @@
-//! Mixtures of experts (`kernels/routing.cu`, `kernels/visitors.cu`): who visits whom is decided on the
+//! Mixtures of experts (`kernels/route.cu`, `kernels/visitors.cu`): who visits whom is decided on the
 //! device, and only how many visit each expert comes to the host, because products need their sizes.
 #![forbid(unsafe_code)]
 
 use super::{
     Cuda, Tensor,
+    constants::{ROUTE_MOST, ROUTE_WARPS, SCORE_SIGMOID, SCORE_SOFTMAX, VISITORS_THREADS},
     device::{Address, Device},
     memory::Buffer,
-    tensor::{int, suffix},
+    tensors::{int, suffix, threads},
 };
 use crate::{
+    backend::Experts,
     error::{Error, Result},
-    model::{
-        dtype::DType,
-        spec::{ExpertGroups, Routing, Score},
-    },
+    model::spec::{ExpertGroups, Routing, Score},
 };
-
-/// Rows of a block, a warp each.
-const WARPS: usize = 4;
-/// Entries that a warp keeps in order.
-const MOST: usize = 32;
 
 /// The rows that visit each expert, on the device.
 #[derive(Debug)]
 pub struct Visitors<D: Device> {
-    pub(super) counts: Vec<usize>,
+    counts: Vec<usize>,
     /// Rows, those of expert 0 first.
     rows: Buffer<D>,
     /// Their weights in the same order.
@@ -44,8 +38,8 @@ impl<D: Device> Visitors<D> {
     }
 }
 
-impl<D: Device> Cuda<D> {
-    pub(super) fn choose_experts(
+impl<D: Device> Experts for Cuda<D> {
+    fn route(
         &self,
         logits: &Tensor<D>,
         routing: &Routing,
@@ -59,8 +53,10 @@ impl<D: Device> Cuda<D> {
             best: 0,
         });
         let (kept, best) = (groups.kept.min(groups.count), groups.best.min(experts));
-        let shared = WARPS * 2 * experts * size_of::<f32>();
-        let fits = [visits, kept, best].iter().all(|count| *count <= MOST);
+        let shared = ROUTE_WARPS * 2 * experts * size_of::<f32>();
+        let fits = [visits, kept, best]
+            .iter()
+            .all(|count| *count <= ROUTE_MOST);
         if !fits || shared > self.device.limits().shared_bytes as usize {
             return Err(Error::new(
                 "experts",
@@ -68,13 +64,17 @@ impl<D: Device> Cuda<D> {
             )
             .remedy("use --device cpu for this model"));
         }
+        let score = match routing.score {
+            Score::Softmax => SCORE_SOFTMAX,
+            Score::Sigmoid => SCORE_SIGMOID,
+        };
         let count = rows * visits;
-        let words = |count: usize| Buffer::new(&self.device, count * size_of::<u32>());
+        let words = |count: usize| self.buffer(count * size_of::<u32>());
         let (chosen, factors) = (words(count)?, words(count)?);
         self.launch_with(
             &format!("route_{}", suffix(logits.dtype)),
-            [int(rows.div_ceil(WARPS))?.cast_unsigned(), 1],
-            32 * WARPS as u32,
+            [int(rows.div_ceil(ROUTE_WARPS))?.cast_unsigned(), 1],
+            32 * ROUTE_WARPS as u32,
             shared as u32,
             &[
                 logits.buffer.address().into(),
@@ -83,7 +83,7 @@ impl<D: Device> Cuda<D> {
                 factors.address().into(),
                 int(rows)?.into(),
                 int(experts)?.into(),
-                i32::from(routing.score == Score::Sigmoid).into(),
+                int(score)?.into(),
                 int(visits)?.into(),
                 int(groups.count)?.into(),
                 int(kept)?.into(),
@@ -94,9 +94,9 @@ impl<D: Device> Cuda<D> {
         )?;
         let (visitors, weights, counts) = (words(count)?, words(count)?, words(experts)?);
         self.launch(
-            "expert_visitors",
+            "route_visitors",
             [int(experts)?.cast_unsigned(), 1],
-            1024,
+            VISITORS_THREADS as u32,
             &[
                 chosen.address().into(),
                 factors.address().into(),
@@ -115,35 +115,41 @@ impl<D: Device> Cuda<D> {
         })
     }
 
-    pub(super) fn gather_of_expert(
+    fn visits(&self, visitors: &Visitors<D>) -> Vec<usize> {
+        visitors.counts.clone()
+    }
+
+    fn gather_visitors(
         &self,
         x: &Tensor<D>,
         visitors: &Visitors<D>,
         expert: usize,
     ) -> Result<Tensor<D>> {
         let (rows, _, count) = visitors.of(expert);
-        self.gather_listed(x, rows, count)
+        self.gather("gather_visitors", x, rows, count)
     }
 
-    pub(super) fn add_of_expert(
+    fn add_visitors(
         &self,
-        out: &Tensor<D>,
+        out: &mut Tensor<D>,
         x: &Tensor<D>,
         visitors: &Visitors<D>,
         expert: usize,
     ) -> Result<()> {
+        debug_assert_eq!(out.dtype, x.dtype);
         let (rows, weights, _) = visitors.of(expert);
-        self.scatter_add(out, x, rows, weights)
-    }
-
-    pub(super) fn add_every_row(
-        &self,
-        out: &Tensor<D>,
-        x: &Tensor<D>,
-        factors: &Tensor<D>,
-    ) -> Result<()> {
-        let wide = self.in_type(factors, DType::Float32)?;
-        let factors = wide.as_ref().unwrap_or(factors);
-        self.scatter_add(out, x, Address::NULL, factors.buffer.address())
+        self.launch(
+            &format!("add_visitors_{}", suffix(x.dtype)),
+            [int(x.rows)?.cast_unsigned(), 1],
+            threads(x.columns),
+            &[
+                out.buffer.address().into(),
+                x.buffer.address().into(),
+                rows.into(),
+                weights.into(),
+                int(x.rows)?.into(),
+                int(x.columns)?.into(),
+            ],
+        )
     }
 }

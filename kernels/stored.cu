@@ -4,21 +4,22 @@
 // x    `count` values as the checkpoint stores them, from a 16-byte boundary
 // out  [chunks, 4] float64: mean, sum of squared deviations from it, smallest and largest value
 //
-// Everything is in float64 and, bit for bit, what src/tvr/moments.rs and rescale.rs compute: a block
+// Everything is in float64 and, bit for bit, what src/backend/cpu/stored.rs computes: a block
 // takes the moments of a chunk of 65,536 values, each of its threads every 16th value of a run of
 // 2,048, in the order of the CPU's lanes; the partial sums join in the CPU's order too. Products are
 // not contracted into fused multiply-adds. The host joins the chunks.
 //
-// tvr_moments reads its chunk three times, the second and third time from the cache; tvr_rescale
+// moments reads its chunk three times, the second and third time from the cache; rescale
 // moves 2 size(x) bytes. On cards with few units for float64 both are bound by these (some ten
 // operations a value), else by memory.
 #include "numeric.cuh"
 
-constexpr int CHUNK = 1 << 16;
+constexpr int CHUNK = MOMENTS_CHUNK;
 constexpr int LANES = 16;
 constexpr int RUN = 128 * LANES;
 constexpr int RUNS = CHUNK / RUN;
 constexpr int THREADS = RUNS * LANES;
+static_assert(THREADS == MOMENTS_THREADS);
 
 // Shared memory of a block.
 struct Partial {
@@ -133,15 +134,15 @@ __device__ __forceinline__ double float64(unsigned long long bits) {
 }
 
 #define DEFINE(T, suffix)                                                                   \
-    KERNEL __launch_bounds__(512)                                                           \
-        tvr_moments_##suffix(const T* x, double* out, unsigned long long count) {           \
+    KERNEL_BOUNDED(MOMENTS_THREADS)                                                           \
+        moments_##suffix(const T* x, double* out, unsigned long long count) {           \
         moments(x, out, count);                                                             \
     }                                                                                       \
-    REGISTER(tvr_moments_##suffix)                                                          \
-    KERNEL tvr_rescale_##suffix(T* x, unsigned long long count, unsigned long long mean,    \
+    REGISTER(moments_##suffix)                                                          \
+    KERNEL rescale_##suffix(T* x, unsigned long long count, unsigned long long mean,    \
                                 unsigned long long std, unsigned long long target) {        \
         rescale(x, count, float64(mean), float64(std), float64(target));                    \
     }                                                                                       \
-    REGISTER(tvr_rescale_##suffix)
+    REGISTER(rescale_##suffix)
 FOR_EACH_FLOAT(DEFINE)
 #undef DEFINE

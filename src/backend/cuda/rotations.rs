@@ -7,10 +7,10 @@ use super::{
     Cuda, Tensor,
     device::Device,
     memory::Buffer,
-    tensor::{int, suffix},
+    tensors::{int, suffix},
 };
 use crate::{
-    backend::{Rotation, Rows},
+    backend::{Rotation, Rotations, Rows},
     error::Result,
     model::rope::RopeTable,
 };
@@ -46,10 +46,12 @@ impl<D: Device> Cuda<D> {
         tables.push(Rc::clone(&uploaded));
         Ok(uploaded)
     }
+}
 
-    pub(super) fn rotate_rows(
+impl<D: Device> Rotations for Cuda<D> {
+    fn rotate(
         &self,
-        x: &Tensor<D>,
+        x: &mut Tensor<D>,
         sequences: &[Rows],
         rotation: Rotation,
         tables: &[&RopeTable],

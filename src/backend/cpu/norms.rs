@@ -3,8 +3,31 @@
 
 use rayon::prelude::*;
 
-use super::{math, simd::vectorise};
-use crate::{backend::NormWeights, model::spec::NormKind};
+use super::{Cpu, Tensor, math, simd::vectorise};
+use crate::{
+    backend::{NormWeights, Norms, Target},
+    error::Result,
+    model::spec::NormKind,
+};
+
+impl Norms for Cpu {
+    fn norm(&self, x: &Tensor, norm: &NormWeights<Vec<f32>>, _target: Target) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, x.columns);
+        normalise(x.values(), norm, &mut out.values);
+        Ok(out)
+    }
+
+    fn add_norm(
+        &self,
+        x: &mut Tensor,
+        other: &Tensor,
+        norm: &NormWeights<Vec<f32>>,
+    ) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, x.columns);
+        add_normalise(&mut x.values, other.values(), norm, &mut out.values);
+        Ok(out)
+    }
+}
 
 /// The part of a learned vector for group `index`: the vector covers one group or several.
 fn part(learned: Option<&Vec<f32>>, index: usize, width: usize) -> Option<&[f32]> {
@@ -30,7 +53,7 @@ fn standardise(x: &[f32], mean: f32, epsilon: f32, out: &mut [f32]) {
 }
 
 /// Normalises each group of `norm.width` values of `x` into `out`.
-pub(super) fn normalise(x: &[f32], norm: &NormWeights<Vec<f32>>, out: &mut [f32]) {
+fn normalise(x: &[f32], norm: &NormWeights<Vec<f32>>, out: &mut [f32]) {
     out.par_chunks_mut(norm.width)
         .zip(x.par_chunks(norm.width))
         .enumerate()
@@ -44,12 +67,7 @@ pub(super) fn normalise(x: &[f32], norm: &NormWeights<Vec<f32>>, out: &mut [f32]
 }
 
 /// `x += other`, then [`normalise`], while the sum is in the cache.
-pub(super) fn add_normalise(
-    x: &mut [f32],
-    other: &[f32],
-    norm: &NormWeights<Vec<f32>>,
-    out: &mut [f32],
-) {
+fn add_normalise(x: &mut [f32], other: &[f32], norm: &NormWeights<Vec<f32>>, out: &mut [f32]) {
     out.par_chunks_mut(norm.width)
         .zip(x.par_chunks_mut(norm.width))
         .zip(other.par_chunks(norm.width))

@@ -9,8 +9,12 @@
 
 use rayon::prelude::*;
 
-use super::simd::vectorise;
-use crate::backend::{Entry, Statistics, StatisticsRequest, request::moments};
+use super::{Cpu, Tensor, simd::vectorise};
+use crate::{
+    backend::{Entry, Magnitudes, Rows, Statistics, StatisticsRequest, magnitudes::moments},
+    error::Result,
+    interrupt,
+};
 
 /// Bits below a bucket: 8 exponent and 4 fraction bits choose one of 4,096.
 const SHIFT: u32 = 19;
@@ -22,6 +26,28 @@ const BLOCK: usize = 64;
 /// Sums side by side.
 const LANES: usize = 8;
 const INFINITY_BITS: u32 = 0x7f80_0000;
+
+impl Magnitudes for Cpu {
+    fn statistics(
+        &self,
+        x: &Tensor,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Vec<Statistics>> {
+        interrupt::check()?;
+        Ok(sequences
+            .iter()
+            .map(|rows| {
+                let values = &x.values[rows.start * x.columns..rows.end * x.columns];
+                measure(values, x.columns, request)
+            })
+            .collect())
+    }
+
+    fn read_statistics(&self, pending: Vec<Statistics>) -> Result<Vec<Statistics>> {
+        Ok(pending)
+    }
+}
 
 /// What the first read finds.
 struct FirstRead {
@@ -39,7 +65,7 @@ struct Top {
 }
 
 /// Statistics of a row-major matrix of `columns` columns.
-pub(super) fn measure(values: &[f32], columns: usize, request: &StatisticsRequest) -> Statistics {
+fn measure(values: &[f32], columns: usize, request: &StatisticsRequest) -> Statistics {
     // The largest value is reported even when no list is wanted.
     let k = request.top_k.max(1);
     let mut first = values

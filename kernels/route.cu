@@ -15,8 +15,6 @@
 #include "reduce.cuh"
 #include "top.cuh"
 
-enum Score { SOFTMAX, SIGMOID };
-
 // Orders as the numbers do, NaN above them all; and back.
 __device__ __forceinline__ unsigned ordered(float x) {
     if (x != x) return 0xffffffffu;
@@ -73,7 +71,7 @@ __device__ __forceinline__ void route(const T* logits, const float* correction, 
     float* choice = scores + experts;
 
     // Each lane has its own experts, until the choice begins.
-    if (score == SOFTMAX) {
+    if (score == SCORE_SOFTMAX) {
         float top = -INFINITY, sum = 0.0f;
         for (int i = lane; i < experts; i += 32) top = fmaxf(top, float(own[i]));
         for (int distance = 16; distance > 0; distance /= 2) {
@@ -108,7 +106,7 @@ __device__ __forceinline__ void route(const T* logits, const float* correction, 
 }
 
 #define DEFINE(T, suffix)                                                                       \
-    KERNEL __launch_bounds__(128)                                                               \
+    KERNEL_BOUNDED(ROUTE_WARPS * 32)                                                               \
         route_##suffix(const T* logits, const float* correction, unsigned* chosen,              \
                        float* factors, int rows, int experts, int score, int k, int groups,     \
                        int kept, int best, int renormalise, float scale) {                      \

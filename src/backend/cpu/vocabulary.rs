@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{Cpu, Tensor, elementwise, math, simd::vectorise};
 use crate::{
-    backend::{Backend, HeadRequest, Target},
+    backend::{Elementwise, HeadRequest, Products, Target, Vocabulary},
     error::Result,
 };
 
@@ -23,8 +23,19 @@ struct Running {
     target: f32,
 }
 
+impl Vocabulary for Cpu {
+    fn token_nll(
+        &self,
+        x: &Tensor,
+        head: &HeadRequest<'_, Vec<f32>>,
+        targets: &[Option<u32>],
+    ) -> Result<Vec<f32>> {
+        token_nll(self, x, head, targets)
+    }
+}
+
 /// `-log softmax(logits)[target]` of every row with a target, 0 elsewhere.
-pub(super) fn token_nll(
+fn token_nll(
     cpu: &Cpu,
     x: &Tensor,
     head: &HeadRequest<'_, Vec<f32>>,
