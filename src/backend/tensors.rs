@@ -23,6 +23,9 @@ pub trait Tensors {
     fn micro_batch_rows(&self, width: usize) -> usize;
     /// Waits until everything asked for so far is done.
     fn synchronise(&self) -> Result<()>;
+    /// Keeps up to so many bytes of weights on the device from now on, for the next walk through the
+    /// model; they make room where memory runs out. Where weights are read in place nothing is kept.
+    fn keep_weights(&self, bytes: usize);
     /// Whether weights come beside the computation, so that those of the next layer should be asked
     /// for before this one computes.
     fn loads_ahead(&self) -> bool;

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    backend::{Backend, Precision, StatisticsRequest, cpu::Cpu, cuda::Cuda},
+    backend::{Backend, Precision, StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda},
     engine::{Device, Footprint, available, budget, human, token_width},
     error::{Error, Result},
     model::{Model, dtype::DType},
@@ -82,8 +82,10 @@ pub fn run(
         Device::Cpu => run_on(&Cpu::new(), available(), model, request),
         Device::Cuda(driver) => {
             let cuda = Cuda::sharing(driver.clone(), precision);
-            cuda.keep_weights(cuda.memory_bytes() / 5 * 3);
-            run_on(&cuda, Some(cuda.activation_bytes()), model, request)
+            let memory = cuda.memory_bytes();
+            // The repetitions of a pass find the weights where the first has put them.
+            cuda.keep_weights(memory / 5 * 3);
+            run_on(&cuda, Some(memory as u64 / 5 * 2), model, request)
         }
     }
 }

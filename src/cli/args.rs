@@ -17,10 +17,13 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 pub(super) struct ModelArgs {
     /// Hub id or folder of a Hugging Face checkpoint; without it the built-in demo runs.
-    #[arg(long, value_name = "ID_OR_PATH")]
+    #[arg(value_name = "ID_OR_PATH", group = "model_name")]
+    pub(super) checkpoint: Option<String>,
+    /// The same, as the reference program has it.
+    #[arg(long, value_name = "ID_OR_PATH", group = "model_name", alias = "model")]
     pub(super) pretrained: Option<String>,
     /// Branch, tag or commit of the hub repository.
-    #[arg(long, requires = "pretrained")]
+    #[arg(long, requires = "model_name")]
     pub(super) revision: Option<String>,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
@@ -49,6 +52,13 @@ pub(super) struct DeviceArgs {
     pub(super) memory_budget: Option<Bytes>,
 }
 
+impl ModelArgs {
+    /// Id or path of the checkpoint, whichever way it was given.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.checkpoint.as_deref().or(self.pretrained.as_deref())
+    }
+}
+
 impl DeviceArgs {
     /// The types that are asked for.
     pub(super) fn types(&self) -> Types {
@@ -69,11 +79,21 @@ impl DeviceArgs {
 #[derive(Debug, Clone, Args)]
 pub(super) struct SourceArgs {
     /// Hub id or folder of a Hugging Face checkpoint; without it, the built-in demo.
-    #[arg(long, value_name = "ID_OR_PATH")]
+    #[arg(value_name = "ID_OR_PATH", group = "model_name")]
+    pub(super) checkpoint: Option<String>,
+    /// The same, as the reference program has it.
+    #[arg(long, value_name = "ID_OR_PATH", group = "model_name", alias = "model")]
     pub(super) pretrained: Option<String>,
     /// Branch, tag or commit of the hub repository.
-    #[arg(long, requires = "pretrained")]
+    #[arg(long, requires = "model_name")]
     pub(super) revision: Option<String>,
+}
+
+impl SourceArgs {
+    /// Id or path of the checkpoint, whichever way it was given.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.checkpoint.as_deref().or(self.pretrained.as_deref())
+    }
 }
 
 /// Choices of `--dtype`.

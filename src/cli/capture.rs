@@ -93,6 +93,11 @@ enum AttentionArg {
 }
 
 impl CaptureArgs {
+    #[cfg(test)]
+    pub(super) fn model_name(&self) -> Option<&str> {
+        self.model.name()
+    }
+
     fn text(&self) -> TextArgs {
         TextArgs {
             dataset: self.dataset.clone().or_else(|| Some("builtin".to_owned())),

@@ -95,8 +95,8 @@ impl Run {
         device: &Device,
         progress: Progress,
     ) -> Result<(Session, Checkpoint)> {
-        let (name, revision) = (&args.pretrained, &args.revision);
-        let (model, checkpoint) = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+        let revision = args.revision.as_deref();
+        let (model, checkpoint) = checkpoint::find(args.name(), revision, progress)?;
         model.weights.take_checksums();
         let (types, budget) = (args.device.types(), args.device.budget());
         let session = Session::open(model, device, types, budget, progress)?;
@@ -113,9 +113,8 @@ impl Run {
         let run = Self::start(command, output, 0, |progress| {
             let types = Types::default();
             let device = Device::open(device, types, progress)?;
-            let (name, revision) = (&source.pretrained, &source.revision);
-            let (model, checkpoint) =
-                checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+            let revision = source.revision.as_deref();
+            let (model, checkpoint) = checkpoint::find(source.name(), revision, progress)?;
             let session = Session::open(model, &device, types, None, progress)?;
             Ok((session, checkpoint))
         })?;

@@ -124,7 +124,14 @@ mod tests {
 
     /// Flags that decide numbers and are in the folder's name by other ways: the checkpoint is, and on
     /// a card the arithmetic is added to the settings.
-    const ELSEWHERE: [&str; 5] = ["pretrained", "device", "dtype", "residual_dtype", "tf32"];
+    const ELSEWHERE: [&str; 6] = [
+        "checkpoint",
+        "pretrained",
+        "device",
+        "dtype",
+        "residual_dtype",
+        "tf32",
+    ];
 
     /// Command, flag, and the setting that has another name or stands for several flags.
     const RENAMED: [(&str, &str, &str); 15] = [

@@ -105,7 +105,7 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
     }
     // What can be refused is refused before the checkpoint is read, or even downloaded.
     if let Some(out) = &args.out {
-        if let Some(name) = &args.source.pretrained {
+        if let Some(name) = args.source.name() {
             refuse_inside(out, Path::new(name))?;
         }
         check_unused(out, "--out")?;

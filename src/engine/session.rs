@@ -5,7 +5,11 @@
 //! that does not fit is split, and one that runs out of memory goes on in smaller parts.
 #![forbid(unsafe_code)]
 
-use std::{cell::RefCell, fmt, ops::Range};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    ops::Range,
+};
 
 use super::{
     device::{Device, Place, Types},
@@ -27,8 +31,12 @@ pub struct Session {
     model: Model,
     runner: Box<dyn Runner>,
     place: Place,
+    /// Bytes that there are for everything; none where the system does not tell.
+    free: Option<u64>,
     /// Bytes that streams and activations may take.
     budget: u64,
+    /// Whether more walks through the model are to come.
+    again: Cell<bool>,
     progress: Progress,
     /// The estimate that was told last.
     told: RefCell<String>,
@@ -47,6 +55,7 @@ trait Runner {
     fn footprint(&self, model: &Model, tokens: usize, variants: usize, rows: usize) -> Footprint;
     fn batch_rows(&self, width: usize) -> usize;
     fn precision(&self) -> Precision;
+    fn keep_weights(&self, bytes: usize);
     fn arithmetic(&self) -> &dyn StoredTensors;
 }
 
@@ -80,6 +89,10 @@ impl<B: Backend> Runner for B {
         Tensors::precision(self)
     }
 
+    fn keep_weights(&self, bytes: usize) {
+        Tensors::keep_weights(self, bytes);
+    }
+
     fn arithmetic(&self) -> &dyn StoredTensors {
         self
     }
@@ -103,8 +116,7 @@ impl Session {
             }
             Device::Cuda(driver) => {
                 let cuda = Cuda::sharing(driver.clone(), precision);
-                cuda.keep_weights(cuda.memory_bytes() / 5 * 3);
-                let free = Some(cuda.activation_bytes());
+                let free = Some(cuda.memory_bytes() as u64);
                 Self::on(model, cuda, device.place(), budget, free, progress)
             }
         })
@@ -129,7 +141,9 @@ impl Session {
             model,
             runner: Box::new(backend),
             place,
+            free,
             budget: memory::budget(budget, free),
+            again: Cell::new(false),
             progress,
             told: RefCell::default(),
         }
@@ -178,6 +192,12 @@ impl Session {
         self.fit(1, tokens, variants).map(drop)
     }
 
+    /// Says that the model is to walk more than once: a card then keeps as much of the weights as the
+    /// streams leave room for.
+    pub fn expect_more_walks(&self) {
+        self.again.set(true);
+    }
+
     /// Runs the model over the sequences and returns what the plan asks for. What is too large to
     /// return goes to the observer, which may also act.
     pub fn run(
@@ -190,6 +210,7 @@ impl Session {
         let tokens = sequences.iter().map(Vec::len).max().unwrap_or(0);
         let mut fit = self.fit(sequences.len(), tokens, plan.variants)?;
         self.tell(&fit, sequences.len(), tokens, plan.variants);
+        self.keep_weights(&fit, sequences.len());
         let mut outcome = Outcome::default();
         let mut next = 0;
         while next < sequences.len() {
@@ -201,11 +222,22 @@ impl Session {
                 }
                 Err(error) if error.is_out_of_memory() => {
                     fit = self.smaller(&fit, tokens, plan.variants, error)?;
+                    self.keep_weights(&fit, sequences.len());
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(outcome)
+    }
+
+    /// Where the model walks again, keeps the weights that there is room for beside the streams.
+    fn keep_weights(&self, fit: &Fit, sequences: usize) {
+        let again = self.again.get() || fit.part < sequences;
+        let left = self.free.unwrap_or(0);
+        let left = left.saturating_sub(fit.footprint.total(fit.part));
+        let bytes = if again { left } else { 0 };
+        self.runner
+            .keep_weights(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
     fn walk(

@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc};
 use massact::{
     Result,
     backend::{
-        Backend, StatisticsRequest, Tensors,
+        Backend, Precision, StatisticsRequest, Tensors,
         cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product, Source},
     },
     engine::{Discard, Place, Plan, Session, Site, run},
@@ -204,6 +204,55 @@ fn a_session_goes_on_in_smaller_parts() {
     }
     let error = found(1 << 20).expect_err("not even one sequence fits");
     assert!(error.is_out_of_memory(), "{error}");
+}
+
+/// A session on an emulated card.
+fn session(device: &Rc<Watched>, precision: Precision) -> Session {
+    let cuda = Cuda::sharing(Rc::clone(device), precision);
+    let place = Place {
+        device: "cuda:0".to_owned(),
+        card: Some("an emulated card".to_owned()),
+        tf32: false,
+    };
+    Session::on(
+        model(),
+        cuda,
+        place,
+        None,
+        Some(1 << 30),
+        Progress::silent(),
+    )
+}
+
+/// Weights stay where more than one walk is planned, and only there.
+#[test]
+fn a_session_keeps_weights_for_the_walks_to_come() {
+    let sequences = [vec![1, 2, 3, 4]];
+    let device = Rc::new(Watched::new(Emulator::new(Order::Forward)));
+    let session = session(&device, DType::Float32.into());
+    let copies = || {
+        let outcome = session.run(&sequences, &plan(), &mut Discard);
+        outcome.expect("runs");
+        device.copies.take()
+    };
+    let walk = copies();
+    assert_eq!(copies(), walk);
+    session.expect_more_walks();
+    assert_eq!(copies(), walk);
+    assert_eq!(copies(), 0);
+}
+
+/// What pages and run.json say of where a run computed is the session's own answer.
+#[test]
+fn a_session_says_where_it_computes() {
+    let device = Rc::new(Watched::new(Emulator::new(Order::Forward)));
+    let mixed = Precision::new(DType::BFloat16, DType::Float32).expect("a wider stream");
+    let session = session(&device, mixed);
+    assert_eq!(
+        session.computed_in(),
+        "bfloat16 on an emulated card, float32 stream"
+    );
+    assert_eq!(session.arithmetic(), mixed.to_string());
 }
 
 /// The next layer is asked for before this one computes, and every copy is waited for.

@@ -58,6 +58,8 @@ impl Tensors for Cpu {
         Ok(())
     }
 
+    fn keep_weights(&self, _: usize) {}
+
     fn loads_ahead(&self) -> bool {
         // Float32 copies of two layers would take twice the memory; the files' pages are read ahead.
         false

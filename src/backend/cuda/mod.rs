@@ -63,17 +63,11 @@ impl<D: Device> Cuda<D> {
         }
     }
 
-    /// Keeps up to so many bytes of weights on the device from now on, for the next walk through the
-    /// model. They make room where memory runs out. The checkpoint must outlive this backend, which
-    /// knows a weight by its place in memory.
-    pub fn keep_weights(&self, bytes: usize) {
-        self.resident.keep(bytes);
-    }
-
-    /// With [`Cuda::keep_weights`].
+    /// With room for so many bytes of weights. The checkpoint must outlive this backend, which knows a
+    /// weight by its place in memory.
     #[must_use]
     pub fn keeping_weights(self, bytes: usize) -> Self {
-        self.keep_weights(bytes);
+        self.resident.keep(bytes);
         self
     }
 
@@ -85,11 +79,6 @@ impl<D: Device> Cuda<D> {
     /// The device's memory that was free when it was opened.
     pub fn memory_bytes(&self) -> usize {
         self.device.limits().memory_bytes
-    }
-
-    /// Memory that weights which stay on the device leave free for all else.
-    pub fn activation_bytes(&self) -> u64 {
-        self.memory_bytes().saturating_sub(self.resident.most()) as u64
     }
 
     /// With another most of vocabulary entries at a time.

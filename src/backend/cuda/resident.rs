@@ -51,11 +51,6 @@ impl<D: Device> Default for Resident<D> {
 }
 
 impl<D: Device> Resident<D> {
-    /// What may stay, in bytes.
-    pub(super) fn most(&self) -> usize {
-        self.most.get()
-    }
-
     /// Changes what may stay; what is too much goes.
     pub(super) fn keep(&self, most: usize) {
         self.most.set(most);

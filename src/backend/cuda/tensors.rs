@@ -78,6 +78,10 @@ impl<D: Device> Tensors for Cuda<D> {
         self.device.read(Address::NULL, &mut [])
     }
 
+    fn keep_weights(&self, bytes: usize) {
+        self.resident.keep(bytes);
+    }
+
     fn loads_ahead(&self) -> bool {
         true
     }

@@ -61,6 +61,7 @@ pub(super) fn measure(
         timings: Timings::default(),
     };
     let loaded = run.elapsed();
+    run.session.expect_more_walks();
     measurement.experiments()?;
     let Measurement {
         settings,

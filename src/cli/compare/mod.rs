@@ -211,6 +211,7 @@ fn text_arguments(
 
 fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
     ModelArgs {
+        checkpoint: None,
         pretrained: Some(target.name.clone()),
         revision: target.revision.clone(),
         device: args.device.clone(),

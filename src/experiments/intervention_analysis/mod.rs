@@ -209,6 +209,7 @@ pub fn run(
     setup: &Setup,
 ) -> Result<Finding<InterventionAnalysis>> {
     setup.layers.check(&session.model().spec)?;
+    session.expect_more_walks();
     let mut walks = Walks::default();
     let corpus = calibration::run(session, corpus, setup.thresholds, &mut walks)?;
     let plan = Preparation::of(corpus, setup);
