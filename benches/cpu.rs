@@ -8,7 +8,7 @@ use std::{collections::HashMap, hint::black_box, sync::LazyLock};
 use divan::{Bencher, counter::ItemsCount};
 use massact::{
     backend::{
-        AttentionCapture, AttentionRequest, Backend, StatisticsRequest,
+        Attention, AttentionCapture, AttentionRequest, Magnitudes, StatisticsRequest, Tensors,
         cpu::{Cpu, Tensor},
     },
     engine::{self, Discard, Plan, Site},
