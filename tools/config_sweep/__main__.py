@@ -48,7 +48,7 @@ def main() -> None:
     results = []
     seen_types = set()
     for row in ROWS:
-        if row.variant or row.plant or row.tokenizer:
+        if row.variant or row.tokenizer:
             continue
         first = row.config["model_type"] not in seen_types
         seen_types.add(row.config["model_type"])
