@@ -23,6 +23,7 @@ pub(crate) fn embed() {
         Ok(nvcc) => match compile_all(&nvcc, &out) {
             Ok(kernels) => listing(
                 &format!("Ok({:?})", format!("nvcc {}", nvcc.version)),
+                nvcc.release,
                 &kernels,
             ),
             Err(report) => {
@@ -38,20 +39,21 @@ pub(crate) fn embed() {
             println!(
                 "cargo:warning=without CUDA kernels, for the CPU only: {reason}; to have them: {REMEDY}"
             );
-            listing(&format!("Err({reason:?})"), &[])
+            listing(&format!("Err({reason:?})"), (0, 0), &[])
         }
     };
     fs::write(out.join("kernels.rs"), list).expect("OUT_DIR is writable");
 }
 
 /// Rust source: what built them, and the binaries.
-fn listing(built: &str, kernels: &[PathBuf]) -> String {
+fn listing(built: &str, release: (u32, u32), kernels: &[PathBuf]) -> String {
     let images: String = kernels
         .iter()
         .map(|path| format!("    include_bytes!({:?}),\n", path.display().to_string()))
         .collect();
     format!(
         "pub(super) const BUILT: Result<&str, &str> = {built};\n\
+         pub(super) const RELEASE: (u32, u32) = {release:?};\n\
          pub(super) static IMAGES: &[&[u8]] = &[\n{images}];\n"
     )
 }
@@ -138,7 +140,9 @@ impl Job {
 
     fn start(mut self, nvcc: &Nvcc) -> Result<Self, String> {
         let process = Command::new(&nvcc.path)
-            .args(["-fatbin", "--options-file", "kernels/nvcc.options", "-o"])
+            .args(["-fatbin", "--options-file", "kernels/nvcc.options"])
+            .args(nvcc.compression())
+            .arg("-o")
             .args([&self.binary, &self.source])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

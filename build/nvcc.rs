@@ -14,6 +14,20 @@ pub(crate) struct Nvcc {
     pub(crate) path: PathBuf,
     /// Such as `13.0.88`.
     pub(crate) version: String,
+    /// Its first two numbers.
+    pub(crate) release: (u32, u32),
+}
+
+impl Nvcc {
+    /// How binaries are compressed. Every driver that runs CUDA 13 reads the smallest kind; of those
+    /// that run CUDA 12 only 550 and newer do, so that its binaries are compressed as ever.
+    pub(crate) fn compression(&self) -> &'static [&'static str] {
+        if self.release.0 >= 13 {
+            &["--compress-mode=size"]
+        } else {
+            &[]
+        }
+    }
 }
 
 /// The first that runs and is new enough, or why there is none. `NVCC` names one, or with `none`
@@ -104,5 +118,9 @@ fn check(path: &Path) -> Result<Nvcc, String> {
         ));
     }
     let path = path.to_owned();
-    Ok(Nvcc { path, version })
+    Ok(Nvcc {
+        path,
+        version,
+        release,
+    })
 }

@@ -1,11 +1,16 @@
 //! Commit, compiler and target, for run.json.
 
-use std::{env, process::Command};
+use std::{env, path::Path, process::Command};
 
 /// Hands them to the crate as environment variables of its compilation.
 pub(crate) fn record() {
-    println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rerun-if-changed=.git/refs/heads");
+    // Where they lie in this checkout; a file that is not there would mean another build every time.
+    for part in ["HEAD", "refs/heads"] {
+        let path = output("git", &["rev-parse", "--git-path", part]);
+        if Path::new(&path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
     let commit = output("git", &["rev-parse", "--short=12", "HEAD"]);
     let rustc = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let version = output(&rustc, &["--version"]);

@@ -15,14 +15,9 @@
 #include "numeric.cuh"
 #include "reduce.cuh"
 
-enum NormKind { RMS, LAYER, TANH };
-
-// Neighbouring values that a member takes at a time.
-constexpr int CHUNK = 8;
-
 // KEPT is the number of chunks that a member keeps in registers, THREADS the most of a block.
 struct WarpTeam {
-    static constexpr int THREADS = 128;
+    static constexpr int THREADS = NORM_WARPS * 32;
     static constexpr int KEPT = 2;
     static __device__ __forceinline__ unsigned long long group() {
         return (unsigned long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
@@ -33,7 +28,7 @@ struct WarpTeam {
 };
 
 struct BlockTeam {
-    static constexpr int THREADS = 1024;
+    static constexpr int THREADS = NORM_BLOCK_THREADS;
     static constexpr int KEPT = 1;
     static __device__ __forceinline__ unsigned long long group() { return blockIdx.x; }
     static __device__ __forceinline__ int member() { return threadIdx.x; }
@@ -45,21 +40,21 @@ struct BlockTeam {
 
 // A chunk of a row in float32; what is beyond the row's end is 0.
 struct Chunk {
-    float values[CHUNK];
+    float values[NORM_CHUNK];
 
     // `vectors`: whether the row consists of whole chunks at 16-byte boundaries.
     template <class T>
     __device__ __forceinline__ void load(const T* row, int column, int width, bool vectors) {
         if (vectors && column < width) {
 #pragma unroll
-            for (int first = 0; first < CHUNK; first += Vector<T>::SIZE) {
+            for (int first = 0; first < NORM_CHUNK; first += Vector<T>::SIZE) {
                 Vector<T> vector = load_vector(row + column + first);
 #pragma unroll
                 for (int i = 0; i < Vector<T>::SIZE; i++) values[first + i] = vector[i];
             }
         } else {
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) {
+            for (int i = 0; i < NORM_CHUNK; i++) {
                 values[i] = column + i < width ? float(row[column + i]) : 0.0f;
             }
         }
@@ -70,7 +65,7 @@ struct Chunk {
         if (vectors && column < width) {
             // 8 values of 16 bits are one access, of float32 two.
 #pragma unroll
-            for (int first = 0; first < CHUNK; first += Vector<T>::SIZE) {
+            for (int first = 0; first < NORM_CHUNK; first += Vector<T>::SIZE) {
                 Vector<T> vector;
 #pragma unroll
                 for (int i = 0; i < Vector<T>::SIZE; i++) vector.set(i, values[first + i]);
@@ -78,7 +73,7 @@ struct Chunk {
             }
         } else {
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) {
+            for (int i = 0; i < NORM_CHUNK; i++) {
                 if (column + i < width) row[column + i] = T(values[i]);
             }
         }
@@ -98,10 +93,10 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
     // Promised to be elsewhere, or each read would wait for the write before.
     const In* __restrict__ added_row = added + group * width;
     Out* out_row = out + group * width;
-    const bool vectors = width % CHUNK == 0;
+    const bool vectors = width % NORM_CHUNK == 0;
 
     constexpr int KEPT = Team::KEPT;
-    const int stride = Team::size() * CHUNK, first = Team::member() * CHUNK;
+    const int stride = Team::size() * NORM_CHUNK, first = Team::member() * NORM_CHUNK;
     Chunk kept[KEPT];
 #pragma unroll
     for (int i = 0; i < KEPT; i++) kept[i].load(row, first + i * stride, width, vectors);
@@ -122,18 +117,18 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
             other.load(added_row, column, width, vectors);
             // The sum counts as it is stored.
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) {
+            for (int i = 0; i < NORM_CHUNK; i++) {
                 chunk.values[i] = float(In(chunk.values[i] + other.values[i]));
             }
             chunk.store(row, column, width, vectors);
         });
     }
     float mean = 0.0f;
-    if (kind == LAYER) {
+    if (kind == NORM_LAYER) {
         float total = 0.0f;
         for_each_chunk([&](const Chunk& chunk, int) {
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) total += chunk.values[i];
+            for (int i = 0; i < NORM_CHUNK; i++) total += chunk.values[i];
         });
         mean = Team::sum(total, sums) / width;
     }
@@ -142,38 +137,38 @@ __device__ __forceinline__ void normalise(In* x, const In* added, Out* out, cons
     float squares = 0.0f;
     for_each_chunk([&](const Chunk& chunk, int column) {
 #pragma unroll
-        for (int i = 0; i < CHUNK; i++) {
+        for (int i = 0; i < NORM_CHUNK; i++) {
             float distance = chunk.values[i] - mean;
             if (column + i < width) squares += distance * distance;
         }
     });
     float inverse = 1.0f / sqrtf(Team::sum(squares, sums) / width + epsilon);
-    float inner = kind == TANH ? alpha[group % alphas] : 0.0f;
+    float inner = kind == NORM_TANH ? alpha[group % alphas] : 0.0f;
 
     const size_t part = (size_t)(group % parts) * width;
     for_each_chunk([&](Chunk& chunk, int column) {
 #pragma unroll
-        for (int i = 0; i < CHUNK; i++) {
+        for (int i = 0; i < NORM_CHUNK; i++) {
             float value = chunk.values[i];
-            chunk.values[i] = kind == TANH ? tanhf(inner * value) : (value - mean) * inverse;
+            chunk.values[i] = kind == NORM_TANH ? tanhf(inner * value) : (value - mean) * inverse;
         }
         Chunk learned;
         if (weight) {
             learned.load(weight + part, column, width, vectors);
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) chunk.values[i] *= learned.values[i];
+            for (int i = 0; i < NORM_CHUNK; i++) chunk.values[i] *= learned.values[i];
         }
         if (bias) {
             learned.load(bias + part, column, width, vectors);
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) chunk.values[i] += learned.values[i];
+            for (int i = 0; i < NORM_CHUNK; i++) chunk.values[i] += learned.values[i];
         }
         chunk.store(out_row, column, width, vectors);
     });
 }
 
 #define DEFINE_TEAM(In, in, Out, to, Team, team)                                             \
-    KERNEL __launch_bounds__(Team::THREADS, 1) norm_##team##_##in##_##to(                    \
+    KERNEL_BOUNDED(Team::THREADS, 1) norm_##team##_##in##_##to(                    \
         In* x, const In* added, Out* out, const float* weight, const float* bias,            \
         const float* alpha, unsigned long long groups, int width, int parts, int alphas,     \
         int kind, float epsilon) {                                                           \

@@ -36,7 +36,7 @@ __device__ __forceinline__ void collect(const T* x, const unsigned long long* st
 }
 
 #define DEFINE(T, suffix)                                                                   \
-    KERNEL __launch_bounds__(1024) statistics_collect_##suffix(                             \
+    KERNEL_BOUNDED(STATISTICS_THREADS) statistics_collect_##suffix(                             \
         const T* x, const unsigned long long* starts, const unsigned* counts,               \
         const unsigned* select, uint2* list, unsigned* counters, float abs_threshold,       \
         float rel_threshold, int capacity) {                                                \

@@ -38,7 +38,7 @@ __device__ __forceinline__ void fine(const T* x, const unsigned long long* start
 }
 
 #define DEFINE(T, suffix)                                                                     \
-    KERNEL __launch_bounds__(1024) statistics_fine_##suffix(                                  \
+    KERNEL_BOUNDED(STATISTICS_THREADS) statistics_fine_##suffix(                                  \
         const T* x, const unsigned long long* starts, const unsigned* counts,                 \
         const unsigned* select, unsigned* histogram, int fine_log2) {                         \
         fine(x, starts, counts, select, histogram, fine_log2);                                \

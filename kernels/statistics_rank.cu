@@ -11,7 +11,7 @@
 // second-level cache; bound by latency.
 #include "device.cuh"
 
-KERNEL __launch_bounds__(1024)
+KERNEL_BOUNDED(STATISTICS_THREADS)
 statistics_rank(const unsigned* histogram, const unsigned* counts, unsigned* select, int bins_log2,
                 int first) {
     SHARED(unsigned, sums, [32]);

@@ -34,6 +34,9 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
     SHARED(Key, merged, [32 * 32]);
     SHARED(unsigned, block_floor, [1]);
     SHARED(double, warp_sums, [2 * 32]);
+    // With the gaps that alignment leaves.
+    static_assert(sizeof merged + sizeof block_floor + sizeof warp_sums + 64 <=
+                  STATISTICS_STATIC_BYTES);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int sequence_index = blockIdx.y;
     const Sequence sequence = sequence_of(starts, counts);
@@ -129,7 +132,7 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
 }
 
 #define DEFINE(T, suffix)                                                                        \
-    KERNEL __launch_bounds__(1024) statistics_read_##suffix(                                     \
+    KERNEL_BOUNDED(STATISTICS_THREADS) statistics_read_##suffix(                                     \
         const T* x, const unsigned long long* starts, const unsigned* counts, const Key* below,  \
         unsigned* histogram, Key* top, double* sums, uint2* list, unsigned* counters,            \
         int bins_log2, int k, unsigned list_above, int capacity) {                               \

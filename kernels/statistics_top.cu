@@ -45,7 +45,7 @@ __device__ __forceinline__ void merge(const T* x, const unsigned long long* star
 }
 
 #define DEFINE(T, suffix)                                                                        \
-    KERNEL __launch_bounds__(32) statistics_top_##suffix(                                        \
+    KERNEL_BOUNDED(32) statistics_top_##suffix(                                        \
         const T* x, const unsigned long long* starts, const Key* top, const double* sums,        \
         double* total, uint2* entries, Key* below, int blocks, int k, int offset, int stride) {  \
         merge(x, starts, top, sums, total, entries, below, blocks, k, offset, stride);           \

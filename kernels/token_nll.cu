@@ -23,9 +23,9 @@ struct LogSumExp {
     }
 };
 
-KERNEL __launch_bounds__(256) token_nll(const float* logits, const int* targets, float* state,
+KERNEL_BOUNDED(TOKEN_NLL_THREADS) token_nll(const float* logits, const int* targets, float* state,
                                         int rows, int columns, int first, float scale, float cap) {
-    SHARED(LogSumExp, parts, [8]);
+    SHARED(LogSumExp, parts, [TOKEN_NLL_THREADS / 32]);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     for (int row = blockIdx.x; row < rows; row += gridDim.x) {
         int target = targets[row] - first;

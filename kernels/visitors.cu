@@ -1,4 +1,5 @@
-// From each row's experts to each expert's rows.
+// From each row's experts to each expert's rows, and the way there and back: gathering the rows that
+// visit an expert, and adding what it made of them.
 //
 // chosen, factors  [count]: expert and weight of every visit, rows one after the other, `k` visits
 //                  each
@@ -10,9 +11,10 @@
 // begin, then moves its own, keeping their order, so that the lists are the same in every run. Reads
 // the choices twice for every expert, from the second-level cache: some megabytes; bound by latency.
 #include "reduce.cuh"
+#include "rows.cuh"
 
-KERNEL __launch_bounds__(1024)
-expert_visitors(const unsigned* chosen, const float* factors, unsigned* visitors, float* weights,
+KERNEL_BOUNDED(VISITORS_THREADS)
+route_visitors(const unsigned* chosen, const float* factors, unsigned* visitors, float* weights,
                 unsigned* counts, int count, int k) {
     SHARED(unsigned, sums, [32]);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -45,4 +47,18 @@ expert_visitors(const unsigned* chosen, const float* factors, unsigned* visitors
     }
     if (threadIdx.x == 0) counts[expert] = place - begin;
 }
-REGISTER(expert_visitors)
+REGISTER(route_visitors)
+
+#define DEFINE(T, suffix)                                                                    \
+    KERNEL gather_visitors_##suffix(const T* x, T* out, const unsigned* visitors, int count, \
+                                    int columns) {                                           \
+        gather(x, out, visitors, count, columns);                                            \
+    }                                                                                        \
+    REGISTER(gather_visitors_##suffix)                                                       \
+    KERNEL add_visitors_##suffix(T* out, const T* x, const unsigned* visitors,               \
+                                 const float* weights, int count, int columns) {             \
+        add(out, x, visitors, weights, count, columns);                                      \
+    }                                                                                        \
+    REGISTER(add_visitors_##suffix)
+FOR_EACH_FLOAT(DEFINE)
+#undef DEFINE

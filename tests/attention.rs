@@ -1,7 +1,8 @@
 //! The CPU's attention and rotation against their definitions in double precision.
 
 use massact::backend::{
-    AttentionCapture, AttentionMaps, AttentionRequest, Backend, Rotation, cpu::Cpu,
+    Attention, AttentionCapture, AttentionMaps, AttentionRequest, Rotation, Rotations, Tensors,
+    cpu::Cpu,
 };
 use massact::model::rope::RopeTable;
 

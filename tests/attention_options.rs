@@ -2,7 +2,7 @@
 //! definition in double precision: outputs and every map.
 
 use massact::backend::{
-    AttentionCapture, AttentionMaps, AttentionRequest, Backend, KvBias, cpu::Cpu,
+    Attention, AttentionCapture, AttentionMaps, AttentionRequest, KvBias, Tensors, cpu::Cpu,
 };
 use massact::model::spec::Alibi;
 

@@ -22,6 +22,13 @@ int emulator_launch(const char* name, const unsigned grid[3], const unsigned blo
                   signature + ")";
         return 1;
     }
+    uint64_t threads = uint64_t(block[0]) * block[1] * block[2];
+    if (kernel->most_threads && threads > kernel->most_threads) {
+        e.error = std::string(name) + " takes blocks of at most " +
+                  std::to_string(kernel->most_threads) + " threads (__launch_bounds__), not " +
+                  std::to_string(threads);
+        return 1;
+    }
     bool done = e.run({kernel->name,
                        {grid[0], grid[1], grid[2]},
                        {block[0], block[1], block[2]},

@@ -91,8 +91,7 @@ void Checker::access(const void* pointer, size_t bytes, bool write, bool atomic)
     }
     if (e.in_shared(address)) {
         size_t offset = address - reinterpret_cast<uintptr_t>(e.shared);
-        bool dynamic = offset + bytes <= e.dynamic_shared;
-        if (!dynamic && (offset < e.dynamic_shared || offset + bytes > e.static_shared)) {
+        if (!e.shared_has(offset, bytes)) {
             e.fail("%s of %zu bytes out of bounds of shared memory, at byte %zu; %zu are dynamic; "
                    "last waited at %s:%d",
                    what, bytes, offset, e.dynamic_shared, at.file, at.line);

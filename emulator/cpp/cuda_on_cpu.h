@@ -6,8 +6,10 @@
 #pragma once
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -20,9 +22,9 @@
 #define __host__
 #define __constant__ static const
 #define __forceinline__ inline __attribute__((always_inline))
-#define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define __restrict__ __restrict
+#define __grid_constant__
 
 #define threadIdx (::emulator::engine().current->index)
 #define blockIdx (::emulator::engine().block_index)
@@ -36,11 +38,18 @@ using std::isnan;
 
 // ---- device.cuh's macros
 
-#define KERNEL static void
+// A kernel's bounds are kept under a number, which REGISTER, the next to count, finds again.
+#define KERNEL KERNEL_BOUNDED(0)
+#define KERNEL_BOUNDED(...)                                                           \
+    template <>                                                                       \
+    struct dialect::Bounds<__COUNTER__> {                                             \
+        static constexpr unsigned MOST_THREADS = dialect::first(__VA_ARGS__);         \
+    };                                                                                \
+    static void
 #define REGISTER(kernel)                                                              \
     static ::emulator::Registration emulator_registration_##kernel(                   \
         #kernel, __FILE__, EMULATOR_CHECKED, dialect::Entry<kernel>::call,            \
-        dialect::Entry<kernel>::signature());
+        dialect::Entry<kernel>::signature(), dialect::Bounds<__COUNTER__ - 1>::MOST_THREADS);
 #define SHARED(type, name, dims)       \
     using name##_shared_t = type dims; \
     name##_shared_t& name =            \
@@ -59,6 +68,12 @@ using std::isnan;
 namespace {
 namespace dialect {
 
+template <int number>
+struct Bounds;
+
+// __launch_bounds__ may have two numbers; the second does not matter here.
+constexpr unsigned first(unsigned threads, unsigned = 0) { return threads; }
+
 // Each SHARED expands to a lambda of its own, whose type tells the variables apart.
 template <class T, class Tag>
 inline T& shared_variable(Tag) {
@@ -66,16 +81,17 @@ inline T& shared_variable(Tag) {
     return *static_cast<T*>(emulator::engine().shared_variable(&tag, sizeof(T)));
 }
 
-// Letters for the types of a kernel's parameters, compared with what the host passes.
+// The types of a kernel's parameters, compared with what the host passes: a letter, or a struct's size.
 template <class T>
-constexpr char letter() {
-    if constexpr (std::is_pointer_v<T>) return 'p';
-    else if constexpr (std::is_same_v<T, int>) return 'i';
-    else if constexpr (std::is_same_v<T, unsigned>) return 'u';
-    else if constexpr (std::is_same_v<T, float>) return 'f';
-    else if constexpr (std::is_same_v<T, unsigned long long>) return 'l';
-    else static_assert(!sizeof(T), "a kernel's parameter is a pointer, int, unsigned, float or "
-                                   "unsigned long long");
+std::string described() {
+    if constexpr (std::is_pointer_v<T>) return "p";
+    else if constexpr (std::is_same_v<T, int>) return "i";
+    else if constexpr (std::is_same_v<T, unsigned>) return "u";
+    else if constexpr (std::is_same_v<T, float>) return "f";
+    else if constexpr (std::is_same_v<T, unsigned long long>) return "l";
+    else if constexpr (std::is_class_v<T>) return "[" + std::to_string(sizeof(T)) + "]";
+    else static_assert(!sizeof(T), "a kernel's parameter is a pointer, int, unsigned, float, "
+                                   "unsigned long long or a struct");
 }
 
 // Calls a kernel with arguments as cuLaunchKernel takes them.
@@ -93,8 +109,8 @@ struct Entry<kernel> {
         unpack(arguments, std::index_sequence_for<Parameters...>{});
     }
     static const char* signature() {
-        static const char letters[] = {letter<std::remove_cv_t<Parameters>>()..., 0};
-        return letters;
+        static const std::string all = (described<std::remove_cv_t<Parameters>>() + ... + "");
+        return all.c_str();
     }
 };
 

@@ -62,6 +62,16 @@ bool Engine::in_shared(uintptr_t address) const {
     return address - reinterpret_cast<uintptr_t>(shared) < SHARED_BYTES;
 }
 
+bool Engine::shared_has(size_t place, size_t bytes) const {
+    if (place + bytes <= dynamic_shared) return true;
+    for (const SharedVariable& variable : variables_) {
+        if (place >= variable.offset && place + bytes <= variable.offset + variable.bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // ---- launches
 
 bool Engine::run(const Launch& launch) {
@@ -91,6 +101,14 @@ bool Engine::run(const Launch& launch) {
     for (uint64_t i = 0; i < blocks && !failed_; i++) {
         start_block(order == Order::Reverse ? blocks - 1 - i : i, unsigned(threads));
         resume(pop());
+        // Writes between the dynamic shared memory and the first variable are past its end.
+        const char* gap = shared + dynamic_shared;
+        const char* variables = shared + (dynamic_shared + 191) / 128 * 128;
+        bool touched = std::any_of(gap, variables, [](char byte) { return byte != char(0xff); });
+        if (touched && !failed_) {
+            current = nullptr;
+            fail("wrote past the end of %zu bytes of dynamic shared memory", dynamic_shared);
+        }
     }
     inside = true;
     current = nullptr;
@@ -326,7 +344,7 @@ void* Engine::shared_variable(const void* tag, size_t bytes) {
     // A gap after each, so that an overrun hits poison rather than the next variable.
     static_shared = (offset + bytes + 79) / 16 * 16;
     if (static_shared > SHARED_BYTES) fail("shared memory beyond %zu bytes", SHARED_BYTES);
-    variables_.push_back({tag, offset});
+    variables_.push_back({tag, offset, bytes});
     return shared + offset;
 }
 

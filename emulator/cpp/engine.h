@@ -100,6 +100,9 @@ public:
     // Whether this is the emulator's own data or a thread's stack.
     bool owns(uintptr_t address) const;
     bool in_shared(uintptr_t address) const;
+    // Whether all of these bytes, counted from the start, belong to the block's dynamic shared memory
+    // or to one of its variables.
+    bool shared_has(size_t place, size_t bytes) const;
 
     Fiber* current = nullptr;  // null: the host
     Index block_index{}, block{}, grid{};
@@ -118,7 +121,7 @@ public:
 private:
     struct SharedVariable {
         const void* tag;
-        size_t offset;
+        size_t offset, bytes;
     };
 
     void start_block(uint64_t number, unsigned threads);

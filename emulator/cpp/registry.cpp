@@ -32,8 +32,8 @@ const std::string& product_kernels() {
 }
 
 Registration::Registration(const char* name, const char* file, bool checked, void (*entry)(void**),
-                           const char* signature) {
-    kernels(checked)[name] = {name, file, entry, signature};
+                           const char* signature, unsigned most_threads) {
+    kernels(checked)[name] = {name, file, entry, signature, most_threads};
 }
 
 }  // namespace emulator

@@ -11,6 +11,8 @@ struct Kernel {
     const char* file;
     void (*entry)(void** arguments);
     const char* signature;
+    // Most threads of a block; 0: any number.
+    unsigned most_threads;
 };
 
 // Null if there is none of this name.
@@ -20,7 +22,8 @@ const Kernel* find_kernel(std::string_view name, bool checked);
 const std::string& product_kernels();
 
 struct Registration {
-    Registration(const char* name, const char* file, bool checked, void (*entry)(void**), const char* signature);
+    Registration(const char* name, const char* file, bool checked, void (*entry)(void**),
+                 const char* signature, unsigned most_threads);
 };
 
 }  // namespace emulator

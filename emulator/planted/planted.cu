@@ -113,6 +113,21 @@ KERNEL uninitialised_shared(float* out) {
 }
 REGISTER(uninitialised_shared)
 
+// Blocks of at most 64 threads.
+KERNEL_BOUNDED(64) bounded(float* out) { out[threadIdx.x] = 1.0f; }
+REGISTER(bounded)
+
+// A tile of dynamic shared memory, of which one value more is written than the host says there is.
+KERNEL past_dynamic_shared(float* out, int count) {
+    SHARED_DYNAMIC(float, row);
+    SHARED(float, other, [32]);
+    for (int i = threadIdx.x; i < count; i += blockDim.x) row[i] = 1.0f;
+    other[threadIdx.x % 32] = 2.0f;
+    __syncthreads();
+    if (threadIdx.x == 0) out[0] = row[0];
+}
+REGISTER(past_dynamic_shared)
+
 KERNEL misaligned_vector(const float* x, float* out) {
     uint4 four = load_16(x + 1);
     out[threadIdx.x] = __uint_as_float(four.x);

@@ -12,13 +12,14 @@ mod matmul;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     ffi::{CStr, CString, c_void},
     marker::PhantomData,
 };
 
 use massact::{
     Error, Result,
-    backend::cuda::{Address, Argument, Device, Launch, Limits, Product},
+    backend::cuda::{Address, Argument, Device, Launch, Limits, Product, Source},
 };
 
 /// In which order the threads of a block, and its blocks, run.
@@ -38,6 +39,11 @@ pub struct Emulator {
     checked: bool,
     limits: Cell<Limits>,
     launches: RefCell<Vec<String>>,
+    /// Copies that nobody has waited for, by number: where to, and what.
+    copies: RefCell<BTreeMap<u64, (Address, Vec<u8>)>>,
+    copies_started: Cell<u64>,
+    /// A mistake that could not be reported at once.
+    mistake: RefCell<Option<String>>,
     /// The device belongs to the thread.
     thread: PhantomData<*const ()>,
 }
@@ -66,6 +72,9 @@ impl Emulator {
                 memory_bytes: 1 << 30,
             }),
             launches: RefCell::default(),
+            copies: RefCell::default(),
+            copies_started: Cell::new(0),
+            mistake: RefCell::default(),
             thread: PhantomData,
         }
     }
@@ -110,6 +119,31 @@ impl Emulator {
         self.launches.borrow().clone()
     }
 
+    /// Refuses the use of memory whose copy has not been waited for: on a card it would hold what it
+    /// held before, or half of each.
+    fn arrived(&self, address: Address, bytes: usize, what: &str) -> Result<()> {
+        if let Some(mistake) = self.mistake.borrow_mut().take() {
+            return Err(Error::new(what, mistake));
+        }
+        let copies = self.copies.borrow();
+        let overlaps = |to: u64, length: usize| {
+            to < address.0 + bytes.max(1) as u64 && address.0 < to + length as u64
+        };
+        match copies
+            .values()
+            .find(|(to, copied)| overlaps(to.0, copied.len()))
+        {
+            None => Ok(()),
+            Some((_, copied)) => Err(Error::new(
+                what,
+                format!(
+                    "a copy of {} bytes to its memory has not been waited for",
+                    copied.len()
+                ),
+            )),
+        }
+    }
+
     /// Refuses a range that is not inside one buffer.
     fn check(address: Address, bytes: usize, what: &str) -> Result<()> {
         // SAFETY: the address is only compared.
@@ -138,6 +172,8 @@ impl Emulator {
 }
 
 impl Device for Emulator {
+    type Copying = u64;
+
     fn limits(&self) -> Limits {
         self.limits.get()
     }
@@ -147,7 +183,7 @@ impl Device for Emulator {
         #[allow(unsafe_code)]
         let address = unsafe { ffi::emulator_allocate(bytes) };
         if address.is_null() {
-            return Err(Error::new(
+            return Err(Error::out_of_memory(
                 "device memory",
                 format!("{bytes} bytes do not fit"),
             ));
@@ -156,6 +192,14 @@ impl Device for Emulator {
     }
 
     fn release(&self, address: Address) {
+        let mut copies = self.copies.borrow_mut();
+        let before = copies.len();
+        // The others' buffers begin elsewhere: a copy fills a buffer from its start.
+        copies.retain(|_, (to, _)| *to != address);
+        if copies.len() < before {
+            let mistake = "memory was given back while a copy to it was under way".to_owned();
+            self.mistake.replace(Some(mistake));
+        }
         // SAFETY: aborts with a message if the address was not allocated.
         #[allow(unsafe_code)]
         unsafe {
@@ -163,31 +207,65 @@ impl Device for Emulator {
         }
     }
 
+    fn start_write(&self, to: Address, source: Source) -> Result<u64> {
+        let length = source.bytes();
+        self.arrived(to, length, "copy to the device")?;
+        // Until it is waited for, nobody knows what is there.
+        Self::bytes(to, length, "copy to the device")?.fill(0xff);
+        let mut bytes = vec![0; length];
+        let read = source.read(0, &mut bytes);
+        read.map_err(|error| Error::new("copy to the device", error))?;
+        let number = self.copies_started.get();
+        self.copies_started.set(number + 1);
+        self.copies.borrow_mut().insert(number, (to, bytes));
+        Ok(number)
+    }
+
+    fn await_copy(&self, number: u64) -> Result<()> {
+        match self.copies.borrow_mut().remove(&number) {
+            None => Err(Error::new(
+                "copy to the device",
+                "waited for, and not under way",
+            )),
+            Some((to, bytes)) => {
+                Self::bytes(to, bytes.len(), "copy to the device")?.copy_from_slice(&bytes);
+                Ok(())
+            }
+        }
+    }
+
     fn write(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        self.arrived(to, bytes.len(), "copy to the device")?;
         Self::bytes(to, bytes.len(), "copy to the device")?.copy_from_slice(bytes);
         Ok(())
     }
 
     fn read(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        self.arrived(from, bytes.len(), "copy from the device")?;
         bytes.copy_from_slice(Self::bytes(from, bytes.len(), "copy from the device")?);
         Ok(())
     }
 
     fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<()> {
+        self.arrived(from, bytes, "copy on the device")?;
         let values = Self::bytes(from, bytes, "copy on the device")?.to_vec();
         self.write(to, &values)
     }
 
     fn clear(&self, address: Address, bytes: usize) -> Result<()> {
+        self.arrived(address, bytes, "clearing")?;
         Self::bytes(address, bytes, "clearing")?.fill(0);
         Ok(())
     }
 
-    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()> {
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
         self.launches.borrow_mut().push(launch.kernel.to_owned());
+        for pointer in arguments.iter().filter_map(Argument::pointer) {
+            self.arrived(pointer, 1, launch.kernel)?;
+        }
         let text = |text: String| CString::new(text).map_err(|error| Error::new("launch", error));
         let name = text(launch.kernel.to_owned())?;
-        let signature = text(arguments.iter().map(Argument::letter).collect())?;
+        let signature = text(arguments.iter().map(Argument::signature).collect())?;
         let mut slots: Vec<*mut c_void> = arguments.iter().map(Argument::slot).collect();
         // SAFETY: the strings end in zero, grid and block have three numbers, and every slot
         // points to a value of the type that its letter says, which is compared with the kernel's.
@@ -211,6 +289,12 @@ impl Device for Emulator {
     }
 
     fn multiply(&self, product: &Product) -> Result<()> {
+        for operand in [product.left, product.right, product.out] {
+            self.arrived(operand.address, 1, "matrix product")?;
+        }
+        if let Some(bias) = product.bias {
+            self.arrived(bias, 1, "matrix product")?;
+        }
         matmul::multiply(product)
     }
 }

@@ -1,4 +1,5 @@
-// What the attention kernels are told.
+// What the attention kernels are told: structs that a kernel takes by value. The host has them too, in
+// src/backend/cuda/attention/arguments.rs.
 #pragma once
 
 #include "../device.cuh"
@@ -39,20 +40,11 @@ struct AttentionArguments {
     int aligned;  // heads start at multiples of 16 bytes
 };
 
-// The same as parameters of a kernel, whose types the emulator compares with what the host passes
-// (src/backend/cuda/attention/arguments.rs).
-#define ATTENTION_PARAMETERS                                                                     \
-    const void *q, const void *k, const void *v, const AttentionTile *tiles, const float *sinks, \
-        const float *extra_key, const float *extra_value, const float *slopes, void *out,        \
-        float *log_sums, float *extra_logits, int rows, int heads, int kv_heads, int head_dim,   \
-        int value_dim, int window, float scale, float soft_cap, float alibi_factor,              \
-        int alibi_from_last, int alibi_bfloat16, int aligned
-#define ATTENTION_ARGUMENTS                                                                       \
-    AttentionArguments {                                                                          \
-        q, k, v, tiles, sinks, extra_key, extra_value, slopes, out, log_sums, extra_logits, rows, \
-            heads, kv_heads, head_dim, value_dim, window, scale, soft_cap, alibi_factor,          \
-            alibi_from_last, alibi_bfloat16, aligned                                              \
-    }
+static_assert(sizeof(AttentionArguments) == ATTENTION_BYTES);
+static_assert(offsetof(AttentionArguments, out) == ATTENTION_OUT_OFFSET);
+static_assert(offsetof(AttentionArguments, rows) == ATTENTION_ROWS_OFFSET);
+static_assert(offsetof(AttentionArguments, scale) == ATTENTION_SCALE_OFFSET);
+static_assert(offsetof(AttentionArguments, aligned) == ATTENTION_ALIGNED_OFFSET);
 
 // Head-mean and per-head maps of one sequence of length T; `columns` is T, one more with an extra
 // key.
@@ -65,6 +57,7 @@ struct AttentionMapArguments {
     float* probs;        // [heads, T, columns]
     float* logits;       // [heads, T, columns]
 };
+static_assert(sizeof(AttentionMapArguments) == ATTENTION_MAPS_BYTES);
 
 // What each key receives.
 struct AttentionSinkArguments {
@@ -75,6 +68,7 @@ struct AttentionSinkArguments {
     float* extra_peak;
     int sequences;
 };
+static_assert(sizeof(AttentionSinkArguments) == ATTENTION_SINK_BYTES);
 
 // The part of the output that some keys give.
 struct AttentionSubsetArguments {
@@ -82,3 +76,4 @@ struct AttentionSubsetArguments {
     const int* keys;     // positions, sequence after sequence
     const int* offsets;  // [sequences + 1]: where each sequence's keys begin
 };
+static_assert(sizeof(AttentionSubsetArguments) == ATTENTION_SUBSET_BYTES);

@@ -22,24 +22,22 @@
 #include "products.cuh"
 #include "softmax.cuh"
 
-// How a block is cut. `src/backend/cuda/attention/plan.rs` mirrors the numbers.
-//
-// 32 rows a warp (M = 2) read each key fragment for twice the work; beyond 128 values a head the
-// output no longer fits the registers so, and eight warps take 16 rows each. Tiles are as long as
-// registers (no spills) and the 99 KiB of shared memory of the smallest cards allow.
+// How a block is cut: the table's row of this width.
 template <class T, int WIDTH>
-struct ForwardPlan {
-    static constexpr int WARPS = WIDTH > 128 ? 8 : 4;
-    static constexpr int M = WIDTH > 128 ? 1 : 2;
-    static constexpr int KEYS = WIDTH > 192 ? 16 : WIDTH > 80 ? 32 : 64;
-};
+struct ForwardPlan;
 
-template <int WIDTH>
-struct ForwardPlan<float, WIDTH> {
-    static constexpr int WARPS = 4;
-    static constexpr int M = 1;
-    static constexpr int KEYS = WIDTH > 192 ? 8 : WIDTH > 128 ? 16 : 32;
-};
+#define DEFINE_PLAN(type, name, width, value_width, warps16, rows16, keys16, warps32, rows32, keys32) \
+    template <>                                                                                      \
+    struct ForwardPlan<type, width> {                                                                \
+        static constexpr bool WIDE = sizeof(type) == 4;                                              \
+        static constexpr int WARPS = WIDE ? warps32 : warps16;                                       \
+        static constexpr int M = (WIDE ? rows32 : rows16) / 16;                                      \
+        static constexpr int KEYS = WIDE ? keys32 : keys16;                                          \
+    };
+FORWARD_KERNELS(DEFINE_PLAN, float, f32)
+FORWARD_KERNELS(DEFINE_PLAN, __nv_bfloat16, bf16)
+FORWARD_KERNELS(DEFINE_PLAN, __half, f16)
+#undef DEFINE_PLAN
 
 // The extra key's logit (times log2 e) for each of a thread's rows.
 template <class T, int M, int WIDTH>

@@ -13,9 +13,6 @@
 #include "logits.cuh"
 #include "score_stream.cuh"
 
-constexpr int MAP_TILE = 64;
-constexpr int MAP_THREADS = 128;
-
 template <class T>
 __device__ __forceinline__ void attention_maps(const AttentionMapArguments& map) {
     constexpr int N = MAP_TILE / 8;
@@ -51,15 +48,15 @@ __device__ __forceinline__ void attention_maps(const AttentionMapArguments& map)
     }
 
     SHARED_DYNAMIC(T, memory);
-    const ScoreStream<T, MAP_TILE, MAP_TILE, MAP_THREADS> stream{memory, args.head_dim};
+    const ScoreStream<T, MAP_TILE, MAP_TILE, CAPTURE_THREADS> stream{memory, args.head_dim};
     const int group = args.heads / args.kv_heads;
     auto load = [&](int head, auto q, auto k, int column) {
         const HeadRows<T> queries(args.q, map.start, map.length, args.heads, head, args.head_dim,
                                   args.aligned);
         const HeadRows<T> keys(args.k, map.start, map.length, args.kv_heads, head / group,
                                args.head_dim, args.aligned);
-        load_rows<MAP_TILE, MAP_THREADS>(q, queries, first_query, column);
-        load_rows<MAP_TILE, MAP_THREADS>(k, keys, first_key, column);
+        load_rows<MAP_TILE, CAPTURE_THREADS>(q, queries, first_query, column);
+        load_rows<MAP_TILE, CAPTURE_THREADS>(k, keys, first_key, column);
     };
     auto use = [&](int head, float (&scores)[1][N][4]) {
         const LogitRule<T> rule(args, head, map.length);
@@ -112,7 +109,7 @@ __device__ __forceinline__ void attention_maps(const AttentionMapArguments& map)
     // The extra key's column, by the blocks at the left edge.
     if (!extra || blockIdx.x != 0) return;
     for (int query = first_query + threadIdx.x; query < min(first_query + MAP_TILE, map.length);
-         query += MAP_THREADS) {
+         query += CAPTURE_THREADS) {
         float prob_sum = 0.0f, logit_sum = 0.0f;
         for (int head = 0; head < args.heads; head++) {
             const size_t row = size_t(head) * args.rows + map.start + query;

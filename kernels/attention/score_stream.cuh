@@ -9,10 +9,9 @@
 
 template <class T, int A_ROWS, int B_ROWS, int THREADS>
 struct ScoreStream {
-    static constexpr int WIDTH = 128 / sizeof(T);
-    static constexpr int STAGES = 3;
+    static constexpr int WIDTH = STREAM_ROW_BYTES / sizeof(T);
+    static constexpr int STAGES = STREAM_STAGES;
     using Piece = SharedTile<T, WIDTH>;
-    static constexpr int BYTES = STAGES * (A_ROWS + B_ROWS) * Piece::STRIDE * sizeof(T);
 
     T* memory;
     int head_dim;

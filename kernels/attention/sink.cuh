@@ -13,12 +13,9 @@
 #include "logits.cuh"
 #include "score_stream.cuh"
 
-constexpr int SINK_QUERIES = 64;
-constexpr int SINK_THREADS = 128;
-
-// 16-row tiles of keys a warp; mirrored by src/backend/cuda/attention/plan.rs.
+// Keys of a block.
 template <class T>
-constexpr int SINK_M = sizeof(T) == 4 ? 1 : 2;
+constexpr int SINK_KEYS = sizeof(T) == 4 ? SINK_KEYS_32 : SINK_KEYS_16;
 
 // The extra key's part for one head and sequence. One warp, which adds up in a fixed order.
 __device__ __forceinline__ void extra_key_sink(const AttentionSinkArguments& sink,
@@ -43,7 +40,8 @@ __device__ __forceinline__ void extra_key_sink(const AttentionSinkArguments& sin
 
 template <class T>
 __device__ __forceinline__ void attention_sink(const AttentionSinkArguments& sink) {
-    constexpr int M = SINK_M<T>, N = SINK_QUERIES / 8, KEYS = SINK_THREADS / 32 * M * 16;
+    constexpr int KEYS = SINK_KEYS<T>, N = SINK_QUERIES / 8;
+    constexpr int M = KEYS / (CAPTURE_THREADS / 32 * 16);  // 16-row tiles of keys a warp
     const AttentionArguments& args = sink.attention;
     const AttentionTile tile = args.tiles[blockIdx.y];
     const int head = blockIdx.x;
@@ -68,10 +66,10 @@ __device__ __forceinline__ void attention_sink(const AttentionSinkArguments& sin
         peak[m][0] = peak[m][1] = -INFINITY;
     }
     SHARED_DYNAMIC(T, memory);
-    const ScoreStream<T, KEYS, SINK_QUERIES, SINK_THREADS> stream{memory, args.head_dim};
+    const ScoreStream<T, KEYS, SINK_QUERIES, CAPTURE_THREADS> stream{memory, args.head_dim};
     auto load = [&](int step, auto k, auto q, int column) {
-        load_rows<KEYS, SINK_THREADS>(k, keys, tile.first, column);
-        load_rows<SINK_QUERIES, SINK_THREADS>(q, queries, begin + step * SINK_QUERIES, column);
+        load_rows<KEYS, CAPTURE_THREADS>(k, keys, tile.first, column);
+        load_rows<SINK_QUERIES, CAPTURE_THREADS>(q, queries, begin + step * SINK_QUERIES, column);
     };
     auto use = [&](int step, float (&scores)[M][N][4]) {
         const int first_query = begin + step * SINK_QUERIES;

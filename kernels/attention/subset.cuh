@@ -10,9 +10,6 @@
 #include "logits.cuh"
 #include "tile.cuh"
 
-constexpr int SUBSET_THREADS = 128;
-constexpr int SUBSET_QUERIES = 64;
-
 template <class T>
 __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments& subset) {
     constexpr int PARTS = 256 / 32;  // values of a head that a lane holds
@@ -31,7 +28,7 @@ __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments&
     const int count = subset.offsets[tile.sequence + 1] - subset.offsets[tile.sequence];
     const int end = min(tile.first + SUBSET_QUERIES, tile.length);
 
-    for (int query = tile.first + threadIdx.x / 32; query < end; query += SUBSET_THREADS / 32) {
+    for (int query = tile.first + threadIdx.x / 32; query < end; query += CAPTURE_THREADS / 32) {
         const T* query_row = queries.values + size_t(query) * queries.stride;
         const float log_sum = args.log_sums[size_t(head) * args.rows + tile.start + query];
         float q[PARTS], output[PARTS];

@@ -9,7 +9,7 @@
 template <class T, int WIDTH>
 struct SharedTile {
     static constexpr int CHUNK = 16 / sizeof(T);  // values in 16 bytes
-    static constexpr int STRIDE = WIDTH + CHUNK;
+    static constexpr int STRIDE = WIDTH + SHARED_ROW_PADDING / sizeof(T);
     static_assert(WIDTH % CHUNK == 0 && STRIDE / CHUNK % 2 == 1);
 
     T* values;

@@ -1,39 +1,35 @@
-//! Arguments in, exit code out: one file a command.
+//! Arguments in, exit code out: one file a command, which parses, runs, and writes what
+//! [`present`](crate::present) makes of the result.
 #![forbid(unsafe_code)]
 
 mod args;
-mod attention_figures;
 mod bench;
-mod budget;
+mod bytes;
 mod capture;
 mod checkpoint;
 mod compare;
-mod device;
 mod devices;
 mod existence_validation;
 mod figures;
-mod further_figures;
 mod intervention_analysis;
 mod models;
-mod overlay;
-mod recorder;
 mod run;
 mod self_attention;
 mod selftest;
 mod sentence;
-mod sequences;
-mod site_figures;
+mod settings;
 mod tokens_analysis;
 mod top_activation_magnitude;
 mod tvr;
-mod weight_std;
 
 use std::{
+    collections::BTreeSet,
+    ffi::OsString,
     io::{ErrorKind, Write},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::{
@@ -60,7 +56,7 @@ enum Command {
     TopActivationMagnitude(top_activation_magnitude::MagnitudeArgs),
     #[command(alias = "self_attention")]
     SelfAttention(self_attention::SelfAttentionArgs),
-    Figures(further_figures::FiguresArgs),
+    Figures(figures::FiguresArgs),
     #[command(alias = "intervention_analysis")]
     InterventionAnalysis(intervention_analysis::InterventionArgs),
     Capture(capture::CaptureArgs),
@@ -76,12 +72,13 @@ enum Command {
 pub fn main() -> ExitCode {
     interrupt::install();
     panics::install();
-    let result = match Cli::parse().command {
+    let line = hyphenated(std::env::args_os());
+    let result = match Cli::parse_from(line).command {
         Command::ExistenceValidation(args) => existence_validation::run(&args),
         Command::TokensAnalysis(args) => tokens_analysis::run(&args),
         Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
         Command::SelfAttention(args) => self_attention::run(&args),
-        Command::Figures(args) => further_figures::run(&args),
+        Command::Figures(args) => figures::run(&args),
         Command::InterventionAnalysis(args) => intervention_analysis::run(&args),
         Command::Capture(args) => capture::run(&args),
         Command::Tvr(args) => tvr::run(&args),
@@ -100,6 +97,33 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Flags in the reference program's spelling, `--add_bos_token`, as ours: `--add-bos-token`.
+fn hyphenated(line: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let command = Cli::command();
+    let flags: BTreeSet<&str> = command
+        .get_subcommands()
+        .flat_map(|command| command.get_arguments())
+        .filter_map(|argument| argument.get_long())
+        .collect();
+    let spelled = |word: OsString| {
+        let text = word.to_str().and_then(|word| word.strip_prefix("--"));
+        let Some(text) = text else {
+            return word;
+        };
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        let name = name.replace('_', "-");
+        if !flags.contains(name.as_str()) {
+            return word;
+        }
+        let value = value.map_or_else(String::new, |value| format!("={value}"));
+        format!("--{name}{value}").into()
+    };
+    line.map(spelled).collect()
+}
+
 /// One line on stdout.
 fn print_line(text: &str) -> Result<()> {
     to_stdout(&format!("{text}\n"))
@@ -115,5 +139,55 @@ fn to_stdout(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::new("stdout", error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(hyphenated(line.iter().map(OsString::from)))
+    }
+
+    #[test]
+    fn the_reference_programs_spelling() {
+        Cli::command().debug_assert();
+        let line = [
+            "massact",
+            "existence_validation",
+            "--pretrained",
+            "gpt2",
+            "--add_bos_token",
+            "false",
+            "--context_length",
+            "128",
+            "--save_dir=out",
+        ];
+        assert!(parsed(&line).is_ok());
+        assert!(parsed(&["massact", "existence-validation", "--add_bos", "x"]).is_err());
+    }
+
+    #[test]
+    fn a_model_by_any_name() {
+        let name = |line: &[&str]| {
+            let Ok(Cli {
+                command: Command::Capture(args),
+            }) = parsed(&[&["massact", "capture"], line].concat())
+            else {
+                return None;
+            };
+            args.model_name().map(str::to_owned)
+        };
+        for line in [
+            &["gpt2"][..],
+            &["--pretrained", "gpt2"],
+            &["--model", "gpt2"],
+        ] {
+            assert_eq!(name(line).as_deref(), Some("gpt2"), "{line:?}");
+        }
+        assert!(parsed(&["massact", "capture", "gpt2", "--model", "gpt2"]).is_err());
+        assert!(parsed(&["massact", "capture", "gpt2", "--revision", "main"]).is_ok());
+        assert!(parsed(&["massact", "capture", "--revision", "main"]).is_err());
     }
 }

@@ -4,23 +4,23 @@ use std::rc::Rc;
 
 use clap::Args;
 
-use super::{
-    args::DTypeArg,
-    device::{self, Wanted},
-    existence_validation::significant,
-};
+use super::args::DTypeArg;
 use crate::{
     backend::{
-        Precision,
+        Precision, Tensors,
         cuda::{
             Cuda,
-            driver::{Driver, Options, Requirements},
+            driver::{Driver, Options},
         },
     },
+    engine::Device,
     error::{Error, Result},
     model::dtype::DType,
     progress::Progress,
-    report::table::{Align, Row, Table},
+    report::{
+        number::significant,
+        table::{Align, Row, Table},
+    },
     selftest::{self, Check, Extent, Report},
 };
 
@@ -43,19 +43,25 @@ pub(super) struct SelftestArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Print every check as a line of JSON as soon as it is made.
+    #[arg(long, conflicts_with = "json")]
+    lines: bool,
+    /// Begin with this step, as --lines numbers them.
+    #[arg(long, default_value_t = 0)]
+    from: usize,
 }
 
 pub(super) fn run(args: &SelftestArgs) -> Result<()> {
-    let card = match device::wanted(&args.device)? {
-        Wanted::Auto => Requirements::look().first().map_err(needs_a_card)?,
-        Wanted::Cuda(index) => Requirements::look().card(index).map_err(needs_a_card)?,
-        Wanted::Cpu => {
-            return Err(
-                Error::usage("--device cpu", "selftest needs a card, to compare it with the CPU")
-                    .remedy("without a card there is nothing to test: the other commands run on the CPU as they are"),
-            );
-        }
-    };
+    let card = Device::card(&args.device).map_err(needs_a_card)?;
+    let card = card.ok_or_else(|| {
+        Error::usage(
+            "--device cpu",
+            "selftest needs a card, to compare it with the CPU",
+        )
+        .remedy(
+            "without a card there is nothing to test: the other commands run on the CPU as they are",
+        )
+    })?;
     let extent = if args.quick {
         Extent::Quick
     } else {
@@ -69,16 +75,42 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
         .dtype
         .stated()
         .map_or(DType::ALL.to_vec(), |dtype| vec![dtype]);
+    let (mut start, mut stopped) = (0, None);
     for precision in dtypes.into_iter().flat_map(precisions) {
         let cuda = Cuda::sharing(Rc::clone(&driver), precision);
-        checks.extend(selftest::run(&cuda, extent, progress)?);
+        let first = args.from.saturating_sub(start);
+        let ended = selftest::run_from(&cuda, extent, first, progress, &mut |step, check| {
+            if args.lines {
+                line(start + step, &check)?;
+            }
+            let failed = check.failure.is_some();
+            checks.push(check);
+            if failed && cuda.synchronise().is_err() {
+                return Err(
+                    Error::new(&device, "it does not work any more after this check")
+                        .remedy(format!("go on with --from {}", start + step + 1)),
+                );
+            }
+            Ok(())
+        });
+        if let Err(error) = ended {
+            // What was found until then is told first.
+            stopped = Some(error);
+            break;
+        }
+        start += selftest::steps(precision, extent);
     }
     let report = Report::new(device, name, extent, checks);
-    if args.json {
+    if args.lines {
+        // They are printed.
+    } else if args.json {
         let document = serde_json::to_value(&report);
         super::print_json(&document.map_err(|error| Error::new("selftest", error))?)?;
     } else {
         table(&report.checks).print()?;
+    }
+    if let Some(error) = stopped {
+        return Err(error);
     }
     let of = report.checks.len();
     if !report.good {
@@ -90,13 +122,20 @@ pub(super) fn run(args: &SelftestArgs) -> Result<()> {
             ),
         );
     }
-    if !args.json {
+    if !args.json && !args.lines {
         super::print_line(&format!(
             "\nthis card is good: {}, {of} checks",
             report.card
         ))?;
     }
     Ok(())
+}
+
+fn line(step: usize, check: &Check) -> Result<()> {
+    let failed = |error| Error::new("selftest", error);
+    let mut line = serde_json::to_value(check).map_err(failed)?;
+    line["step"] = step.into();
+    super::print_line(&line.to_string())
 }
 
 /// Of an error about cards, the remedies that help here.
@@ -127,7 +166,10 @@ fn table(checks: &[Check]) -> Table {
         let verdict = match (&check.failure, check.passed) {
             (Some(failure), _) => failure.clone(),
             (None, true) => String::new(),
-            (None, false) => "FAILED".to_owned(),
+            (None, false) => match &check.first_wrong {
+                Some(wrong) => format!("FAILED: {wrong}"),
+                None => "FAILED".to_owned(),
+            },
         };
         let cells = [
             check.name.clone(),

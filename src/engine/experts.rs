@@ -6,7 +6,7 @@
 
 use super::{
     forward::Forward,
-    mlp::GatedWeights,
+    gated::GatedWeights,
     parts::{Projection, finite},
 };
 use crate::{
@@ -60,18 +60,35 @@ pub(super) fn run<B: Backend>(
     let logits = weights.router.apply(backend, input)?;
     let visitors = backend.route(&logits, &spec.routing, weights.correction.as_ref())?;
     let mut out = backend.zeros(input)?;
-    for (expert, visits) in backend.visits(&visitors).into_iter().enumerate() {
-        if visits == 0 {
-            continue;
-        }
-        interrupt::check()?;
+    let load = |expert: usize| {
         let mlp = GatedMlp {
             gate: spec.expert.gate.of_expert(expert),
             up: spec.expert.up.of_expert(expert),
             down: spec.expert.down.of_expert(expert),
             ..spec.expert
         };
-        let mlp = GatedWeights::load(backend, forward.model, &mlp)?;
+        GatedWeights::load(backend, forward.model, &mlp)
+    };
+    let visits = backend.visits(&visitors).into_iter().enumerate();
+    let mut experts = visits
+        .filter_map(|(expert, visits)| (visits > 0).then_some(expert))
+        .peekable();
+    let mut ahead = None;
+    while let Some(expert) = experts.next() {
+        interrupt::check()?;
+        let mlp = match ahead.take() {
+            Some(mlp) => mlp,
+            None => load(expert)?,
+        };
+        if backend.loads_ahead()
+            && let Some(next) = experts.peek()
+        {
+            // Where there is no memory for both, it is loaded in its turn.
+            ahead = match load(*next) {
+                Err(error) if error.is_out_of_memory() => None,
+                loaded => Some(loaded?),
+            };
+        }
         let x = backend.gather_visitors(input, &visitors, expert)?;
         let y = mlp.run(backend, &x)?;
         backend.add_visitors(&mut out, &y, &visitors, expert)?;

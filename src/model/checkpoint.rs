@@ -193,6 +193,7 @@ impl Model {
             in_features: inputs,
             out_stride,
             in_stride,
+            file: self.weights.file_of(&linear.weight),
         })
     }
 

@@ -4,10 +4,13 @@
 //! inputs are the same on both sides: values that the card's type holds.
 #![forbid(unsafe_code)]
 
+mod attention;
 mod generated;
 mod inputs;
 mod model;
 mod operations;
+
+use std::fmt;
 
 use serde::Serialize;
 
@@ -16,7 +19,6 @@ use crate::{
     error::Result,
     interrupt,
     progress::Progress,
-    tvr::Arithmetic,
 };
 
 /// Identifies the JSON.
@@ -45,16 +47,44 @@ pub struct Check {
     pub allowed: f64,
     /// Whether the error is allowed.
     pub passed: bool,
+    /// The first value that is further off than allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_wrong: Option<Wrong>,
     /// Why there is no error to compare.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
 
+/// A value that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Wrong {
+    /// Its place among the check's results.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+    /// On the card; as text, because JSON has no NaN.
+    pub got: String,
+    /// On the CPU.
+    pub wanted: String,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            index,
+            of,
+            got,
+            wanted,
+        } = self;
+        write!(f, "value {index} of {of} is {got} instead of {wanted}")
+    }
+}
+
 impl Check {
-    fn of(name: String, precision: Precision, allowed: f64, found: Result<f64>) -> Self {
-        let (error, failure) = match found {
-            Ok(error) => (error, None),
-            Err(error) => (f64::INFINITY, Some(error.to_string())),
+    fn of(name: String, precision: Precision, allowed: f64, found: Result<Difference>) -> Self {
+        let (error, first_wrong, failure) = match found {
+            Ok(found) => (found.largest, found.first_wrong, None),
+            Err(error) => (f64::INFINITY, None, Some(error.to_string())),
         };
         Self {
             name,
@@ -63,6 +93,7 @@ impl Check {
             allowed,
             // Not-a-number is no pass.
             passed: error <= allowed,
+            first_wrong,
             failure,
         }
     }
@@ -71,31 +102,58 @@ impl Check {
 /// Compares `backend` with the CPU. Beside a residual stream of another type only the operations that
 /// read the stream are checked, and the models: inputs come as streams. Only an interrupt is an error:
 /// what fails on the card is a check that failed.
-pub fn run<B: Backend + Arithmetic>(
-    backend: &B,
-    extent: Extent,
-    progress: Progress,
-) -> Result<Vec<Check>> {
-    let precision = backend.precision();
+pub fn run<B: Backend>(backend: &B, extent: Extent, progress: Progress) -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    run_from(backend, extent, 0, progress, &mut |_, check| {
+        checks.push(check);
+        Ok(())
+    })?;
+    Ok(checks)
+}
+
+/// How many steps [`run`] takes in this precision.
+pub fn steps(precision: Precision, extent: Extent) -> usize {
+    operations_in(precision, extent).len() + model::all().count()
+}
+
+fn operations_in(precision: Precision, extent: Extent) -> Vec<operations::Operation> {
     let mut operations = operations::all(extent);
     if precision.residual() != precision.arithmetic() {
         operations.retain(operations::Operation::reads_streams);
     }
-    let steps = operations.len() + model::all().count();
-    let bar = progress.steps("selftest", steps as u64);
-    let mut checks = Vec::new();
-    for operation in operations {
+    operations
+}
+
+/// As [`run`], from a step on, and each check is told as soon as it is made, with the number of its
+/// step: where a card stops working, what was found before is known, and the steps after it may be run
+/// by another process.
+pub fn run_from<B: Backend>(
+    backend: &B,
+    extent: Extent,
+    first: usize,
+    progress: Progress,
+    tell: &mut dyn FnMut(usize, Check) -> Result<()>,
+) -> Result<()> {
+    let operations = operations_in(backend.precision(), extent);
+    let steps = steps(backend.precision(), extent);
+    let bar = progress.steps("selftest", steps.saturating_sub(first) as u64);
+    for (step, operation) in operations.iter().enumerate().skip(first) {
         interrupt::check()?;
-        checks.push(operation.check(backend));
+        tell(step, operation.check(backend))?;
         bar.inc(1);
     }
-    for model in model::all() {
+    for (step, model) in (operations.len()..).zip(model::all()) {
+        if step < first {
+            continue;
+        }
         interrupt::check()?;
-        checks.extend(model::checks(backend, model, extent)?);
+        for check in model::checks(backend, model, extent)? {
+            tell(step, check)?;
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(checks)
+    Ok(())
 }
 
 /// What `massact selftest --json` prints.
@@ -129,27 +187,54 @@ impl Report {
     }
 }
 
-/// The largest difference of two lists, relative to the larger of the wanted value and `scale`. Hidden
-/// entries (NaN) must be hidden in both.
-fn difference(got: &[f32], wanted: &[f32], scale: f64) -> f64 {
-    if got.len() != wanted.len() {
-        return f64::INFINITY;
+/// How far two lists are apart.
+#[derive(Debug, Clone, PartialEq)]
+struct Difference {
+    /// The largest difference, relative to the larger of the wanted value and the scale.
+    largest: f64,
+    first_wrong: Option<Wrong>,
+}
+
+impl Difference {
+    /// Of what is either right or wrong.
+    fn exact(same: bool) -> Self {
+        Self {
+            largest: if same { 0.0 } else { f64::INFINITY },
+            first_wrong: None,
+        }
     }
-    let mut worst = 0.0f64;
-    for (&got, &wanted) in got.iter().zip(wanted) {
-        let (got, wanted) = (f64::from(got), f64::from(wanted));
-        let same = got == wanted || (got.is_nan() && wanted.is_nan());
+}
+
+/// The difference of two lists, of which a value further off than `allowed` is wrong. Hidden entries
+/// (NaN) must be hidden in both.
+fn difference(got: &[f32], wanted: &[f32], scale: f64, allowed: f64) -> Difference {
+    if got.len() != wanted.len() {
+        return Difference::exact(false);
+    }
+    let (mut found, count) = (Difference::exact(true), wanted.len());
+    for (index, (&got, &wanted)) in got.iter().zip(wanted).enumerate() {
+        let (x, y) = (f64::from(got), f64::from(wanted));
+        let same = x == y || (x.is_nan() && y.is_nan());
         let error = if same {
             0.0
         } else {
-            (got - wanted).abs() / wanted.abs().max(scale)
+            (x - y).abs() / y.abs().max(scale)
         };
-        if error.is_nan() {
-            return error;
+        // Not-a-number is no small error, and it stays, whatever follows it.
+        let (smaller, right) = (error <= found.largest, error <= allowed);
+        if !smaller && !found.largest.is_nan() {
+            found.largest = error;
         }
-        worst = worst.max(error);
+        if !right && found.first_wrong.is_none() {
+            found.first_wrong = Some(Wrong {
+                index,
+                of: count,
+                got: got.to_string(),
+                wanted: wanted.to_string(),
+            });
+        }
     }
-    worst
+    found
 }
 
 #[cfg(test)]
@@ -159,17 +244,34 @@ mod tests {
 
     #[test]
     fn differences() {
-        assert_eq!(difference(&[1.0, f32::NAN], &[1.0, f32::NAN], 1.0), 0.0);
-        assert_eq!(difference(&[3.0, 0.5], &[2.0, 0.0], 1.0), 0.5);
-        assert!(difference(&[f32::NAN], &[1.0], 1.0).is_nan());
-        // Whatever follows it.
-        assert!(difference(&[f32::NAN, 1.0], &[1.0, 1.5], 1.0).is_nan());
-        assert_eq!(difference(&[], &[1.0], 1.0), f64::INFINITY);
+        let largest = |got: &[f32], wanted: &[f32]| difference(got, wanted, 1.0, 0.1).largest;
+        assert_eq!(largest(&[1.0, f32::NAN], &[1.0, f32::NAN]), 0.0);
+        assert_eq!(largest(&[3.0, 0.5], &[2.0, 0.0]), 0.5);
+        assert!(largest(&[f32::NAN], &[1.0]).is_nan());
+        // Whatever comes before and after it.
+        assert!(largest(&[2.0, f32::NAN, 1.0], &[1.0, 1.0, 1.5]).is_nan());
+        assert_eq!(largest(&[], &[1.0]), f64::INFINITY);
+        assert_eq!(largest(&[f32::INFINITY], &[1.0]), f64::INFINITY);
+    }
+
+    #[test]
+    fn the_first_wrong_value() {
+        let first = |got: &[f32]| difference(got, &[1.0, 2.0, 3.0], 1.0, 0.1).first_wrong;
+        assert_eq!(first(&[1.05, 2.0, 3.0]), None);
+        let wrong = first(&[1.05, f32::NAN, 9.0]).expect("two are wrong");
+        assert_eq!(wrong.to_string(), "value 1 of 3 is NaN instead of 2");
+        assert_eq!(first(&[1.0, 2.0, 9.0]).expect("one is wrong").index, 2);
     }
 
     #[test]
     fn not_a_number_is_no_pass() {
-        let check = |error| Check::of(String::new(), DType::Float32.into(), 1.0, Ok(error));
+        let check = |largest| {
+            let found = Difference {
+                largest,
+                first_wrong: None,
+            };
+            Check::of(String::new(), DType::Float32.into(), 1.0, Ok(found))
+        };
         assert!(check(1.0).passed);
         assert!(!check(1.1).passed && !check(f64::NAN).passed);
     }

@@ -1,9 +1,9 @@
 //! Whole models, layer by layer: the built-in demo, in which values are massive, and generated ones.
 
-use super::{Check, Extent, difference, generated};
+use super::{Check, Difference, Extent, difference, generated};
 use crate::{
     backend::{AttentionCapture, AttentionMaps, Backend, StatisticsRequest, cpu::Cpu},
-    engine::{self, Plan, Recorder, Site},
+    engine::{self, Observer, Plan, Site},
     error::{Error, Kind, Result},
     model::{Model, demo, dtype::DType},
     progress::Progress,
@@ -17,7 +17,7 @@ struct Collected {
     sink_mass: Vec<f32>,
 }
 
-impl Recorder for Collected {
+impl Observer for Collected {
     fn tensor(&mut self, _: Site, layer: usize, _: usize, _: usize, values: &[f32]) -> Result<()> {
         self.hidden.resize_with(layer + 1, Vec::new);
         self.hidden[layer].extend(values);
@@ -142,22 +142,23 @@ pub(super) fn checks<B: Backend>(backend: &B, name: &str, extent: Extent) -> Res
         let scale = (squares / wanted.len() as f64).sqrt();
         let found = got.collected.hidden.get(layer).map_or_else(
             || Err(Error::new("hidden states", "missing")),
-            |got| Ok(difference(got, wanted, scale)),
+            |got| Ok(difference(got, wanted, scale, allowed)),
         );
         checks.push(check(&format!("output of layer {layer}"), allowed, found));
     }
-    let sink_mass = difference(&got.collected.sink_mass, &wanted.collected.sink_mass, 1.0);
+    let sink_mass = difference(
+        &got.collected.sink_mass,
+        &wanted.collected.sink_mass,
+        1.0,
+        allowed,
+    );
     checks.push(check("attention received", allowed, Ok(sink_mass)));
-    let nll = difference(&got.nll, &wanted.nll, 1.0);
+    let nll = difference(&got.nll, &wanted.nll, 1.0, allowed);
     checks.push(check("likelihood", allowed, Ok(nll)));
     if wanted.massive.is_empty() {
         return Ok(checks);
     }
-    let same = if got.massive == wanted.massive {
-        0.0
-    } else {
-        f64::INFINITY
-    };
+    let same = Difference::exact(got.massive == wanted.massive);
     checks.push(check("places of massive activations", 0.0, Ok(same)));
     Ok(checks)
 }

@@ -1,22 +1,23 @@
 //! One operation at a time.
 
 use super::{
-    Check, Extent, difference,
+    Check, Extent,
+    attention::{self, Attention},
+    difference,
     inputs::{noise, rounded, rounding},
 };
 use crate::{
     backend::{
-        AttentionCapture, AttentionMaps, AttentionRequest, Backend, Change, HeadRequest, KvBias,
-        NormWeights, Rotation, Statistics, StatisticsRequest, Target, cpu::Cpu,
+        Backend, Change, HeadRequest, NormWeights, Rescaling, Rotation, Statistics,
+        StatisticsRequest, Target, cpu::Cpu,
     },
     error::Result,
     model::{
         dtype::DType,
         rope::RopeTable,
-        spec::{Activation, Alibi, ExpertGroups, Linear, NormKind, Routing, Score},
+        spec::{Activation, ExpertGroups, Linear, NormKind, Routing, Score},
         weights::{AssembledMatrix, Elements},
     },
-    tvr::{Arithmetic, Rescaling},
 };
 
 /// A call of the backend, or a few that belong together.
@@ -39,6 +40,10 @@ pub(super) enum Operation {
     },
     Rows {
         columns: usize,
+    },
+    /// A weight of this size, of which some columns are read.
+    Weight {
+        bytes: usize,
     },
     /// Routing of a mixture of experts.
     Experts,
@@ -63,18 +68,6 @@ pub(super) enum Operation {
     Likelihood {
         vocabulary: usize,
     },
-}
-
-/// Shape and options of an attention call.
-#[derive(Debug, Clone)]
-pub(super) struct Attention {
-    lengths: Vec<usize>,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    value_dim: usize,
-    /// Window, soft cap, ALiBi, sinks and KV bias.
-    options: bool,
 }
 
 /// All that is checked.
@@ -102,6 +95,13 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
             width: 40,
             outputs: 33,
             bias: false,
+        },
+        // Large enough for tensor cores, with a bias.
+        Operation::Linear {
+            rows: 256,
+            width: 512,
+            outputs: 384,
+            bias: true,
         },
         Operation::Conv1D,
         Operation::Rescaling,
@@ -140,32 +140,15 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
             groups: 1,
         });
     }
-    for (head_dim, value_dim) in [
-        (16, 16),
-        (64, 64),
-        (80, 80),
-        (96, 96),
-        (128, 128),
-        (192, 128),
-        (256, 256),
-    ] {
-        let lengths = vec![70, 1, 5];
-        let (heads, kv_heads) = (6, 2);
-        all.push(Operation::Attention(Attention {
-            lengths,
-            heads,
-            kv_heads,
-            head_dim,
-            value_dim,
-            options: head_dim == 16 || head_dim == 80,
-        }));
-    }
+    all.extend(attention::small().map(Operation::Attention));
     if full {
         all.extend([
+            // More than all pinned memory that copies pass through.
             Operation::Transfer {
-                rows: 4096,
+                rows: 4608,
                 columns: 4096,
             },
+            Operation::Weight { bytes: 72 << 20 },
             Operation::Linear {
                 rows: 1000,
                 width: 4096,
@@ -185,16 +168,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
             },
             Operation::Likelihood { vocabulary: 50_257 },
         ]);
-        for head_dim in [64, 128] {
-            all.push(Operation::Attention(Attention {
-                lengths: vec![1000, 300],
-                heads: 14,
-                kv_heads: 2,
-                head_dim,
-                value_dim: head_dim,
-                options: false,
-            }));
-        }
+        all.extend(attention::large().map(Operation::Attention));
     }
     all
 }
@@ -206,13 +180,13 @@ impl Operation {
     }
 
     /// Compares the backend with the CPU.
-    pub(super) fn check<B: Backend + Arithmetic>(&self, backend: &B) -> Check {
+    pub(super) fn check<B: Backend>(&self, backend: &B) -> Check {
         let precision = backend.precision();
         let dtype = precision.arithmetic();
         let wanted = self.compute(&Cpu::new(), dtype);
         let found = wanted.and_then(|wanted| {
             let got = self.compute(backend, dtype)?;
-            Ok(difference(&got, &wanted, self.scale()))
+            Ok(difference(&got, &wanted, self.scale(), self.allowed(dtype)))
         });
         Check::of(self.name(), precision, self.allowed(dtype), found)
     }
@@ -220,6 +194,7 @@ impl Operation {
     fn name(&self) -> String {
         match self {
             Self::Transfer { rows, columns } => format!("copies, {rows} x {columns}"),
+            Self::Weight { bytes } => format!("a weight of {} MiB", bytes >> 20),
             Self::Activate(activation) => format!("activation {activation:?}"),
             Self::Arithmetic => "add, multiply, affine, clamp".to_owned(),
             Self::Norm { kind, width, .. } => format!("norm {kind:?}, {width} wide"),
@@ -237,23 +212,7 @@ impl Operation {
             } => format!("product, {rows} x {width} x {outputs}"),
             Self::Conv1D => "product with a transposed weight".to_owned(),
             Self::StoredAs(dtype) => format!("product with a weight stored in {dtype}"),
-            Self::Attention(attention) => {
-                let Attention {
-                    lengths,
-                    head_dim,
-                    value_dim,
-                    ..
-                } = attention;
-                let options = if attention.options {
-                    ", all options"
-                } else {
-                    ""
-                };
-                format!(
-                    "attention, {} tokens, heads of {head_dim}/{value_dim}{options}",
-                    lengths[0]
-                )
-            }
+            Self::Attention(attention) => attention.name(),
             Self::Statistics { rows, columns, .. } => format!("statistics of {rows} x {columns}"),
             Self::Rescaling => "target variance rescaling".to_owned(),
             Self::Likelihood { vocabulary } => format!("likelihood of {vocabulary} tokens"),
@@ -273,7 +232,7 @@ impl Operation {
     fn allowed(&self, dtype: DType) -> f64 {
         match self {
             // Nothing is computed.
-            Self::Transfer { .. } | Self::Statistics { .. } => 0.0,
+            Self::Transfer { .. } | Self::Weight { .. } | Self::Statistics { .. } => 0.0,
             // The same bits.
             Self::Rescaling => 0.0,
             // Logits and sums are float32 whatever the type.
@@ -289,11 +248,24 @@ impl Operation {
     }
 
     /// The results, one after the other.
-    fn compute<B: Backend + Arithmetic>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
+    fn compute<B: Backend>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
         match self {
             &Self::Transfer { rows, columns } => {
                 let x = b.upload(rows, columns, noise(rows * columns, 1, dtype))?;
                 b.download(&b.duplicate(&x)?)
+            }
+            &Self::Weight { bytes } => {
+                let (width, picked) = (1024, [0, 1, 511, 1023]);
+                let outputs = bytes / width / dtype.size();
+                let values = noise(outputs * width, 1, dtype);
+                let weight = AssembledMatrix::stored_as(dtype, &values, outputs, width);
+                // Each row of the product is a column of the weight, as it is.
+                let mut ones = vec![0.0; picked.len() * width];
+                for (row, column) in picked.into_iter().enumerate() {
+                    ones[row * width + column] = 1.0;
+                }
+                let x = b.upload(picked.len(), width, ones)?;
+                b.download(&b.linear(&x, &b.matrix(weight.into())?, None, Target::Part)?)
             }
             &Self::Activate(activation) => {
                 let values = noise(33 * 100, 1, dtype)
@@ -522,72 +494,4 @@ fn numbers(found: &Statistics) -> Vec<f32> {
         numbers.extend([entry.position as f32, entry.dimension as f32, entry.value]);
     }
     numbers
-}
-
-impl Attention {
-    fn compute<B: Backend>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
-        let rows: usize = self.lengths.iter().sum();
-        let mut end = 0;
-        let sequences: Vec<_> = self
-            .lengths
-            .iter()
-            .map(|length| {
-                end += length;
-                end - length..end
-            })
-            .collect();
-        let tensor = |columns, seed| b.upload(rows, columns, noise(rows * columns, seed, dtype));
-        let q = tensor(self.heads * self.head_dim, 1)?;
-        let k = tensor(self.kv_heads * self.head_dim, 2)?;
-        let v = tensor(self.kv_heads * self.value_dim, 3)?;
-        let vector = |count, seed| b.vector(noise(count, seed, dtype));
-        let (sinks, key) = (
-            vector(self.heads, 4)?,
-            vector(self.heads * self.head_dim, 5)?,
-        );
-        let value = vector(self.heads * self.value_dim, 6)?;
-        let alibi = Alibi::new(self.heads);
-        let subset: Vec<Vec<usize>> = self
-            .lengths
-            .iter()
-            .map(|length| (0..*length).step_by(3).collect())
-            .collect();
-        let request = AttentionRequest {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            value_dim: self.value_dim,
-            scale: 4.0 / (self.head_dim as f32).sqrt(),
-            window: self.options.then_some(40),
-            soft_cap: self.options.then_some(5.0),
-            alibi: self.options.then_some(&alibi),
-            sinks: self.options.then_some(&sinks),
-            kv_bias: self.options.then_some(KvBias { k: &key, v: &value }),
-            capture: AttentionCapture {
-                mean: true,
-                heads: self.lengths[0] < 100,
-                sink: true,
-            },
-            subset: Some(&subset),
-        };
-        let found = b.attention(&q, &k, &v, &sequences, &request)?;
-        let mut out = b.download(&found.context)?;
-        if let Some(subset) = &found.subset {
-            out.extend(b.download(subset)?);
-        }
-        out.extend(found.maps.into_iter().flat_map(maps));
-        Ok(out)
-    }
-}
-
-fn maps(maps: AttentionMaps) -> impl Iterator<Item = f32> {
-    let all = [
-        maps.probs_mean,
-        maps.logits_mean,
-        maps.probs,
-        maps.logits,
-        maps.sink_mass,
-        maps.max_logit,
-    ];
-    all.into_iter().flatten().flatten()
 }

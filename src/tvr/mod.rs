@@ -9,21 +9,18 @@
 //! the result is rounded once, to nearest even, to the stored dtype.
 #![forbid(unsafe_code)]
 
-mod arithmetic;
 mod descriptions;
-mod moments;
 mod plan;
-mod rescale;
 mod write;
 
 use serde::Serialize;
 
-pub use arithmetic::Arithmetic;
 pub use descriptions::Source;
-pub use moments::Moments;
-pub use rescale::Rescaling;
+
+pub use crate::backend::{Moments, Rescaling};
 
 use crate::{
+    backend::StoredTensors,
     error::{Error, Result},
     model::{Model, dtype::DType, weights::StoredTensor},
     progress::Progress,
@@ -117,7 +114,7 @@ pub struct Skipped {
 /// The standard deviation of the layers' 2-D weights: by layer, the mean over its weights.
 pub fn std_by_layer(
     model: &Model,
-    arithmetic: &dyn Arithmetic,
+    arithmetic: &dyn StoredTensors,
     progress: Progress,
 ) -> Result<Vec<f64>> {
     let mut tvr = Tvr::new(
@@ -148,7 +145,7 @@ pub fn std_by_layer(
 pub struct Tvr<'m> {
     model: &'m Model,
     settings: Settings,
-    arithmetic: &'m dyn Arithmetic,
+    arithmetic: &'m dyn StoredTensors,
     plan: Plan,
     /// By weight of the plan.
     findings: Vec<Option<Finding>>,
@@ -172,7 +169,7 @@ impl<'m> Tvr<'m> {
     pub fn new(
         model: &'m Model,
         settings: Settings,
-        arithmetic: &'m dyn Arithmetic,
+        arithmetic: &'m dyn StoredTensors,
     ) -> Result<Self> {
         let plan = Plan::new(model, &settings)?;
         Ok(Self {

@@ -7,8 +7,9 @@
 use indicatif::ProgressBar;
 use safetensors::SafeTensors;
 
-use super::{Arithmetic, Rescaling, Source, Tvr, plan::Role};
+use super::{Rescaling, Source, Tvr, plan::Role};
 use crate::{
+    backend::StoredTensors,
     error::{Error, Result},
     interrupt,
     model::weights::{Elements, Shard},
@@ -35,7 +36,7 @@ impl Tvr<'_> {
             Source::Embedded(_) => 1,
         };
         let shards = &shards[..count];
-        let names: Vec<&str> = shards.iter().map(Shard::name).collect();
+        let names: Vec<&str> = shards.iter().map(|shard| shard.name()).collect();
         let left_out = source.copy(&names, folder)?;
         let total = shards.iter().map(|shard| shard.bytes().len() as u64).sum();
         let bar = progress.bytes("writing weights", total);
@@ -117,7 +118,7 @@ fn write_rescaled(
     file: &mut WholeFile,
     elements: Elements<'_>,
     change: Rescaling,
-    arithmetic: &dyn Arithmetic,
+    arithmetic: &dyn StoredTensors,
 ) -> Result<()> {
     let dtype = elements.dtype;
     let mut buffer = vec![0; PIECE.min(elements.bytes.len())];

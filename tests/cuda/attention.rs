@@ -1,18 +1,11 @@
 //! Attention on the emulated card against the CPU backend, whose own truth is the definition in
 //! double precision (tests/attention.rs, tests/attention_options.rs).
 
-use std::rc::Rc;
-
 use half::{bf16, f16};
 use massact::{
     Result,
     backend::{
-        AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, Backend, KvBias,
-        cpu::Cpu,
-        cuda::{
-            Buffer, Device,
-            attention::{self, Inputs},
-        },
+        AttentionCapture, AttentionMaps, AttentionRequest, Backend, KvBias, cpu::Cpu, cuda::Cuda,
     },
     model::{dtype::DType, spec::Alibi},
 };
@@ -76,15 +69,6 @@ fn round(dtype: DType, x: f32) -> f32 {
         DType::BFloat16 => bf16::from_f32(x).to_f32(),
         DType::Float16 => f16::from_f32(x).to_f32(),
     }
-}
-
-fn bytes(dtype: DType, values: &[f32]) -> Vec<u8> {
-    let bytes = values.iter().map(|&x| match dtype {
-        DType::Float32 => x.to_le_bytes().to_vec(),
-        DType::BFloat16 => bf16::from_f32(x).to_le_bytes().to_vec(),
-        DType::Float16 => f16::from_f32(x).to_le_bytes().to_vec(),
-    });
-    bytes.flatten().collect()
 }
 
 impl Case {
@@ -163,65 +147,39 @@ impl Case {
         }
     }
 
-    fn on_cpu(&self, dtype: DType) -> Result<Found> {
-        let cpu = Cpu::new();
+    fn computed<B: Backend>(&self, b: &B, dtype: DType) -> Result<Found> {
         let rows = self.rows();
         let [q, k, v] = self.inputs(dtype);
-        let upload = |values: Vec<f32>| cpu.upload(rows, values.len() / rows, values);
+        let upload = |values: Vec<f32>| b.upload(rows, values.len() / rows, values);
         let (q, k, v) = (upload(q)?, upload(k)?, upload(v)?);
-        let (sinks, kv_bias, subset) = (self.sinks(), self.kv_bias(), self.subset());
+        let sinks = b.vector(self.sinks())?;
+        let [extra_key, extra_value] = self.kv_bias();
+        let kv_bias = [b.vector(extra_key)?, b.vector(extra_value)?];
+        let subset = self.subset();
         let request = self.request(&sinks, &kv_bias, &subset);
-        let found = cpu.attention(&q, &k, &v, &self.sequences(), &request)?;
-        let listed = |sequence: usize, key: Option<usize>| {
-            key.is_some_and(|key| subset[sequence].contains(&key))
-        };
+        let found = b.attention(&q, &k, &v, &self.sequences(), &request)?;
         Ok(Found {
-            context: cpu.download(&found.context)?,
-            subset: self.weighted_values(dtype, &found.maps, listed, |prob| prob),
+            context: b.download(&found.context)?,
+            subset: b.download(&found.subset.expect("asked for"))?,
             maps: found.maps,
         })
     }
 
-    fn on_card(&self, dtype: DType, card: Emulator) -> Result<Found> {
-        let device = Rc::new(card);
-        let upload = |dtype, values: &[f32]| Buffer::with(&device, &bytes(dtype, values));
-        let [q, k, v] = self.inputs(dtype);
-        let (q, k, v) = (upload(dtype, &q)?, upload(dtype, &k)?, upload(dtype, &v)?);
-        let sinks = upload(DType::Float32, &self.sinks())?;
-        let [extra_key, extra_value] = self.kv_bias();
-        let kv_bias = [
-            upload(DType::Float32, &extra_key)?,
-            upload(DType::Float32, &extra_value)?,
-        ];
-        let inputs = Inputs {
-            dtype,
-            rows: self.rows(),
-            q: q.address(),
-            k: k.address(),
-            v: v.address(),
-        };
+    /// The subset's part is computed here, from the maps.
+    fn on_cpu(&self, dtype: DType) -> Result<Found> {
+        let found = self.computed(&Cpu::new(), dtype)?;
         let subset = self.subset();
-        let request = self.request(&sinks, &kv_bias, &subset);
-        let AttentionOutput {
-            context,
-            maps,
-            subset,
-        } = attention::run(&device, inputs, &self.sequences(), &request)?;
-        let download = |buffer: &Buffer<Emulator>| -> Result<Vec<f32>> {
-            let values = self.rows() * self.heads * self.value_dim;
-            let mut bytes = vec![0; values * dtype.size()];
-            device.read(buffer.address(), &mut bytes)?;
-            let elements = massact::model::weights::Elements {
-                dtype,
-                bytes: &bytes,
-            };
-            Ok(elements.to_f32().into_owned())
+        let listed = |sequence: usize, key: Option<usize>| {
+            key.is_some_and(|key| subset[sequence].contains(&key))
         };
         Ok(Found {
-            context: download(&context)?,
-            subset: download(&subset.expect("asked for"))?,
-            maps,
+            subset: self.weighted_values(dtype, &found.maps, listed, |prob| prob),
+            ..found
         })
+    }
+
+    fn on_card(&self, dtype: DType, card: Emulator) -> Result<Found> {
+        self.computed(&Cuda::new(card, dtype), dtype)
     }
 
     /// `sum_j p_j v_j` over the keys that `counts` (of which sequence, which position; none for the

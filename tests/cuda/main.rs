@@ -2,6 +2,7 @@
 
 mod attention;
 mod bench;
+mod memory;
 mod models;
 mod operations;
 mod plain;

@@ -2,7 +2,10 @@
 
 use massact::{
     Result,
-    backend::{Backend, Change, HeadRequest, NormWeights, Rotation, Target, cpu::Cpu},
+    backend::{
+        Backend, Cells, Change, Elementwise, HeadRequest, NormWeights, Norms, Products, Rotation,
+        Rotations, RowOperations, Target, Tensors, Vocabulary, cpu::Cpu,
+    },
     model::{
         dtype::DType,
         rope::RopeTable,

@@ -7,21 +7,24 @@
 use massact::{
     Result,
     backend::{
-        AttentionOutput, AttentionRequest, Backend, Change, HeadRequest, NormWeights, Precision,
-        Rotation, Rows, Statistics, StatisticsRequest, Target,
+        Attention, AttentionOutput, AttentionRequest, Cells, Change, Elementwise, Experts,
+        HeadRequest, Magnitudes, Moments, NormWeights, Norms, Precision, Products, Rescaling,
+        Rotation, Rotations, RowOperations, Rows, Statistics, StatisticsRequest, StoredTensors,
+        Target, Tensors, Vocabulary,
         cpu::{self, Cpu},
     },
     model::{
         dtype::DType,
         rope::RopeTable,
         spec::{Activation, Routing},
-        weights::{AssembledMatrix, MatrixView, WeightMatrix},
+        weights::{AssembledMatrix, Elements, MatrixView, WeightMatrix},
     },
 };
 
 use crate::bench::rounded;
 
 /// The CPU with rounding.
+#[derive(Debug)]
 pub(crate) struct Plain {
     cpu: cpu::Cpu,
     precision: Precision,
@@ -84,23 +87,27 @@ impl Plain {
     }
 }
 
-impl Backend for Plain {
+impl Tensors for Plain {
     type Tensor = Tensor;
     type Matrix<'w> = cpu::Matrix<'w>;
     type Vector = Vec<f32>;
-    type Visitors = <Cpu as Backend>::Visitors;
+    type Visitors = <Cpu as Tensors>::Visitors;
     type Pending = Vec<Statistics>;
 
     fn precision(&self) -> Precision {
         self.precision
     }
 
+    fn micro_batch_rows(&self, width: usize) -> usize {
+        self.cpu.micro_batch_rows(width)
+    }
+
     fn synchronise(&self) -> Result<()> {
         self.cpu.synchronise()
     }
 
-    fn micro_batch_rows(&self, width: usize) -> usize {
-        self.cpu.micro_batch_rows(width)
+    fn loads_ahead(&self) -> bool {
+        false
     }
 
     fn upload(&self, rows: usize, columns: usize, values: Vec<f32>) -> Result<Tensor> {
@@ -116,31 +123,26 @@ impl Backend for Plain {
         self.cpu.columns(&x.values)
     }
 
+    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        self.cpu.vector(values)
+    }
+
+    fn zeros(&self, x: &Tensor) -> Result<Tensor> {
+        self.round(self.cpu.zeros(&x.values)?, self.precision.residual())
+    }
+
+    fn duplicate(&self, x: &Tensor) -> Result<Tensor> {
+        self.round(self.cpu.duplicate(&x.values)?, x.dtype)
+    }
+}
+
+impl Products for Plain {
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<cpu::Matrix<'w>> {
         let rounded = match &weight {
             WeightMatrix::Stored(view) => self.weight(*view),
             WeightMatrix::Assembled(copy) => self.weight(copy.view()),
         };
         self.cpu.matrix(rounded.into())
-    }
-
-    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
-        self.cpu.vector(values)
-    }
-
-    fn norm(&self, x: &Tensor, norm: &NormWeights<Vec<f32>>, target: Target) -> Result<Tensor> {
-        let exact = self.cpu.norm(&x.values, norm, target)?;
-        self.round(exact, self.target(target))
-    }
-
-    fn add_norm(
-        &self,
-        x: &mut Tensor,
-        other: &Tensor,
-        norm: &NormWeights<Vec<f32>>,
-    ) -> Result<Tensor> {
-        self.add(x, other)?;
-        self.norm(x, norm, Target::Part)
     }
 
     fn linear(
@@ -154,14 +156,18 @@ impl Backend for Plain {
         let exact = self.cpu.linear(&x.values, weight, bias, target)?;
         self.round(exact, self.target(target))
     }
+}
 
+impl Norms for Plain {
+    fn norm(&self, x: &Tensor, norm: &NormWeights<Vec<f32>>, target: Target) -> Result<Tensor> {
+        let exact = self.cpu.norm(&x.values, norm, target)?;
+        self.round(exact, self.target(target))
+    }
+}
+
+impl Elementwise for Plain {
     fn activate(&self, x: &mut Tensor, activation: Activation) -> Result<()> {
         self.change(x, |x| self.cpu.activate(x, activation))
-    }
-
-    fn gate(&self, gate: &mut Tensor, up: &Tensor, activation: Activation) -> Result<()> {
-        self.activate(gate, activation)?;
-        self.multiply(gate, up)
     }
 
     fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
@@ -179,7 +185,9 @@ impl Backend for Plain {
     fn clamp(&self, x: &mut Tensor, low: f32, high: f32) -> Result<()> {
         self.change(x, |x| self.cpu.clamp(x, low, high))
     }
+}
 
+impl Rotations for Plain {
     fn rotate(
         &self,
         x: &mut Tensor,
@@ -189,7 +197,9 @@ impl Backend for Plain {
     ) -> Result<()> {
         self.change(x, |x| self.cpu.rotate(x, sequences, rotation, tables))
     }
+}
 
+impl Attention for Plain {
     fn attention(
         &self,
         q: &Tensor,
@@ -207,12 +217,9 @@ impl Backend for Plain {
             subset: found.subset.map(|x| self.round(x, dtype)).transpose()?,
         })
     }
+}
 
-    fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
-        let joined = self.cpu.join_heads(&own.values, &shared.values, heads)?;
-        self.round(joined, own.dtype)
-    }
-
+impl RowOperations for Plain {
     fn gather_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
         self.round(self.cpu.gather_rows(&x.values, rows)?, x.dtype)
     }
@@ -222,6 +229,13 @@ impl Backend for Plain {
         self.change(out, |out| self.cpu.add_scaled(out, x, factors))
     }
 
+    fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
+        let joined = self.cpu.join_heads(&own.values, &shared.values, heads)?;
+        self.round(joined, own.dtype)
+    }
+}
+
+impl Experts for Plain {
     fn route(
         &self,
         logits: &Tensor,
@@ -255,15 +269,9 @@ impl Backend for Plain {
         let x = &x.values;
         self.change(out, |out| self.cpu.add_visitors(out, x, visitors, expert))
     }
+}
 
-    fn zeros(&self, x: &Tensor) -> Result<Tensor> {
-        self.round(self.cpu.zeros(&x.values)?, self.precision.residual())
-    }
-
-    fn duplicate(&self, x: &Tensor) -> Result<Tensor> {
-        self.round(self.cpu.duplicate(&x.values)?, x.dtype)
-    }
-
+impl Cells for Plain {
     fn values_at(&self, x: &Tensor, cells: &[(usize, usize)]) -> Result<Vec<f32>> {
         self.cpu.values_at(&x.values, cells)
     }
@@ -271,7 +279,9 @@ impl Backend for Plain {
     fn overwrite(&self, x: &mut Tensor, cells: &[(usize, usize, Change)]) -> Result<()> {
         self.change(x, |x| self.cpu.overwrite(x, cells))
     }
+}
 
+impl Magnitudes for Plain {
     fn statistics(
         &self,
         x: &Tensor,
@@ -284,7 +294,9 @@ impl Backend for Plain {
     fn read_statistics(&self, pending: Vec<Statistics>) -> Result<Vec<Statistics>> {
         self.cpu.read_statistics(pending)
     }
+}
 
+impl Vocabulary for Plain {
     fn token_nll(
         &self,
         x: &Tensor,
@@ -299,5 +311,15 @@ impl Backend for Plain {
             ..*head
         };
         self.cpu.token_nll(&x.values, &head, targets)
+    }
+}
+
+impl StoredTensors for Plain {
+    fn moments(&self, elements: Elements<'_>, change: Option<Rescaling>) -> Result<Vec<Moments>> {
+        self.cpu.moments(elements, change)
+    }
+
+    fn rescale(&self, elements: Elements<'_>, change: Rescaling, out: &mut [u8]) -> Result<()> {
+        self.cpu.rescale(elements, change, out)
     }
 }

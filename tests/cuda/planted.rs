@@ -1,7 +1,7 @@
 //! The emulator finds mistakes: kernels with one each (`emulator/planted/`) are reported, and the
 //! same kernels without it are not.
 
-use massact::backend::cuda::{Address, Argument, Device, Launch};
+use massact::backend::cuda::{Address, Argument, Device, Launch, Source};
 use massact_emulator::{Emulator, Order};
 
 const ORDERS: [Order; 5] = [
@@ -37,13 +37,24 @@ impl<'d> Buffers<'d> {
         kernel: &str,
         grid: u32,
         threads: u32,
-        arguments: &[Argument],
+        arguments: &[Argument<'_>],
+    ) -> Result<Vec<f32>, String> {
+        self.run_with(kernel, grid, threads, 0, arguments)
+    }
+
+    fn run_with(
+        &self,
+        kernel: &str,
+        grid: u32,
+        threads: u32,
+        shared_bytes: u32,
+        arguments: &[Argument<'_>],
     ) -> Result<Vec<f32>, String> {
         let launch = Launch {
             kernel,
             grid: [grid, 1, 1],
             block: [threads, 1, 1],
-            shared_bytes: 0,
+            shared_bytes,
         };
         let done = self.device.launch(&launch, arguments);
         done.map_err(|error| error.to_string())?;
@@ -273,4 +284,69 @@ fn launches_are_checked_against_the_kernel() {
         ),
         &["impossible launch"],
     );
+}
+
+#[test]
+fn a_block_beyond_its_launch_bound_is_reported() {
+    let device = Emulator::new(Order::Forward);
+    let buffers = Buffers::new(&device);
+    let arguments = [buffers.out.into()];
+    buffers
+        .run("bounded", 1, 64, &arguments)
+        .expect("as many as it may have");
+    reports(
+        buffers.run("bounded", 1, 65, &arguments),
+        &["bounded takes blocks of at most 64 threads", "65"],
+    );
+}
+
+/// Also by less than the padding that follows, where a card would not notice either.
+#[test]
+fn too_little_dynamic_shared_memory_is_reported() {
+    for device in [
+        Emulator::new(Order::Forward),
+        Emulator::checked(Order::Forward),
+    ] {
+        let buffers = Buffers::new(&device);
+        let run = |count: i32| {
+            let arguments = [buffers.out.into(), count.into()];
+            buffers.run_with("past_dynamic_shared", 1, 32, 100, &arguments)
+        };
+        run(25).expect("25 floats are 100 bytes");
+        let report = run(26).expect_err("one too many");
+        assert!(
+            report.contains("past the end of 100 bytes of dynamic shared memory")
+                || report.contains("out of bounds of shared memory"),
+            "{report}"
+        );
+    }
+}
+
+/// A copy beside the computation is there once it was waited for, and not before.
+#[test]
+fn a_copy_that_is_not_waited_for_is_reported() {
+    let device = Emulator::new(Order::Forward);
+    let buffers = Buffers::new(&device);
+    let ones: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), LENGTH)
+        .flatten()
+        .collect();
+    let arguments = [buffers.x.into(), buffers.out.into(), (LENGTH as i32).into()];
+    let copy = || buffers.run("copy_right", 1, 32, &arguments);
+
+    let copying = device.start_write(buffers.x, Source::Bytes(ones.clone()));
+    let copying = copying.expect("started");
+    reports(copy(), &["copy_right", "has not been waited for"]);
+    let mut bytes = [0; 4];
+    let read = device.read(buffers.x.offset(8), &mut bytes);
+    assert!(read.is_err(), "the host does not see it either");
+    device.await_copy(copying).expect("done");
+    assert_eq!(copy().expect("there"), [1.0; LENGTH]);
+
+    // Memory that a copy is still writing may belong to somebody else by then.
+    let address = device.allocate(LENGTH * 4).expect("there is memory");
+    device
+        .start_write(address, Source::Bytes(ones))
+        .expect("started");
+    device.release(address);
+    reports(copy(), &["given back while a copy to it was under way"]);
 }

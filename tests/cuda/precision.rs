@@ -4,7 +4,10 @@ use std::path::Path;
 
 use massact::{
     Result,
-    backend::{Backend, NormWeights, Precision, Statistics, StatisticsRequest, Target, cpu::Cpu},
+    backend::{
+        Backend, Elementwise, NormWeights, Precision, Products, RowOperations, Statistics,
+        StatisticsRequest, Target, Tensors, cpu::Cpu,
+    },
     engine::{self, Discard, Plan, Site},
     model::{
         Model,

@@ -1,12 +1,12 @@
 //! `massact selftest` on the emulated card, which is good, and on cards that are not.
 
-use std::{collections::BTreeSet, fmt::Debug, rc::Rc};
+use std::{collections::BTreeSet, rc::Rc};
 
 use massact::{
     Result,
     backend::{
         Precision,
-        cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product},
+        cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product, Source},
     },
     model::dtype::DType,
     progress::Progress,
@@ -16,7 +16,7 @@ use massact_emulator::{Emulator, Order};
 
 use crate::support::schema::assert_valid;
 
-fn checks<D: Device + Debug>(device: Rc<D>, precision: impl Into<Precision>) -> Vec<Check> {
+fn checks<D: Device>(device: Rc<D>, precision: impl Into<Precision>) -> Vec<Check> {
     let cuda = Cuda::sharing(device, precision);
     selftest::run(&cuda, Extent::Quick, Progress::new(true)).expect("not interrupted")
 }
@@ -80,6 +80,14 @@ struct Faulty {
 }
 
 impl Device for Faulty {
+    type Copying = <Emulator as Device>::Copying;
+
+    fn start_write(&self, to: Address, source: Source) -> Result<Self::Copying> {
+        self.card.start_write(to, source)
+    }
+    fn await_copy(&self, copying: Self::Copying) -> Result<()> {
+        self.card.await_copy(copying)
+    }
     fn limits(&self) -> Limits {
         self.card.limits()
     }
@@ -103,7 +111,7 @@ impl Device for Faulty {
     fn clear(&self, address: Address, bytes: usize) -> Result<()> {
         self.card.clear(address, bytes)
     }
-    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()> {
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
         if launch.kernel == self.dead_kernel {
             return Ok(());
         }

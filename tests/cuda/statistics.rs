@@ -1,7 +1,7 @@
 //! Statistics on the device equal the CPU's, value for value.
 
 use massact::{
-    backend::{Backend, Rows, Statistics, StatisticsRequest, cpu::Cpu, cuda::Cuda},
+    backend::{Magnitudes, Rows, Statistics, StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda},
     model::dtype::DType,
 };
 use massact_emulator::{Emulator, Order};

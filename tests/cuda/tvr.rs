@@ -2,9 +2,8 @@
 
 use half::{bf16, f16};
 use massact::{
-    backend::cpu::Cpu,
+    backend::{Moments, Rescaling, StoredTensors, cpu::Cpu},
     model::{dtype::DType, weights::Elements},
-    tvr::{Arithmetic, Moments, Rescaling},
 };
 
 use crate::bench::{DTYPES, backends, noise};
@@ -22,7 +21,7 @@ fn bytes(values: &[f32], dtype: DType) -> Vec<u8> {
 
 /// Moments before and after, and the new bytes.
 fn rescaled(
-    on: &dyn Arithmetic,
+    on: &dyn StoredTensors,
     elements: Elements<'_>,
     target: f64,
 ) -> (Vec<Moments>, Vec<Moments>, Vec<u8>) {

@@ -1,13 +1,16 @@
 """Checks massact on a machine with a GPU, and measures it beside PyTorch, in under nine minutes.
 
     python tools/gpu_check --massact target/release/massact [--out benches/results] [--quick]
+    python tools/gpu_check --massact target/release/massact --first
     python tools/gpu_check --massact target/release/massact --device cpu --quick
 
-Needs a release binary and PyTorch, with transformers if it is there; no Rust and no network. Every
-part runs in a process of its own and within its own time; what could not be run counts as not
-run, never as passed. Prints a table of ratios, and writes it, with all numbers, as Markdown
-and JSON named by card and date. Exit code 1 if a check failed, a part did not end, or a
-target was missed.
+Needs a release binary and PyTorch, with transformers if it is there; no Rust and no network. The first
+stage, under two minutes, needs the binary alone: it says what is broken, check by check, with the
+first wrong value of each. Every part runs in a process of its own and within its own time; what
+could not be run counts as not run, never as passed. Prints a table of ratios, and writes it, with
+all numbers, as Markdown and JSON named by card and date: anew after every part, so that what was
+found stays where a later one takes the machine down. Exit code 1 if a check failed, a part did not
+end, or a target was missed.
 """
 
 import argparse
@@ -33,16 +36,18 @@ from report import count, markdown  # noqa: E402
 from side_by_side import commit  # noqa: E402
 from targets import Ratio, ratios, verdict  # noqa: E402
 
-# Seconds of each part; nine minutes at most, in all.
+# Seconds of each part; nine minutes at most, in all. The first stage is what says whether the rest is
+# worth its time.
 BUDGETS = {
     "devices": 15,
-    "selftest": 45,
-    "sanitizer": 120,
-    "parity": 100,
+    "selftest": 95,
+    "parity": 90,
     "ceilings": 20,
     "kernels": 80,
-    "end_to_end": 140,
+    "end_to_end": 135,
+    "sanitizer": 100,
 }
+FIRST_STAGE = ("devices", "selftest")
 
 
 def run_part(name: str, arguments: argparse.Namespace) -> dict:
@@ -76,14 +81,12 @@ def run_part(name: str, arguments: argparse.Namespace) -> dict:
         }
 
 
-def machine(arguments: argparse.Namespace, binary: dict) -> dict:
+def machine(arguments: argparse.Namespace) -> dict:
     """What the numbers depend on."""
     return {
         "device": device_name(arguments.device),
         "driver": nvidia_smi("driver_version") if arguments.device != "cpu" else None,
         "massact": first_line([str(arguments.massact), "--version"]),
-        # The binary knows its own, if it was built from a repository.
-        "commit": binary.get("git_commit") or commit(),
         "python": ".".join(map(str, sys.version_info[:3])),
         "torch": installed("torch"),
         "cuda": first_line([sys.executable, "-c", "import torch; print(torch.version.cuda)"]),
@@ -140,6 +143,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the 1.1B shape, every eighth checkpoint")
     parser.add_argument("--out", type=Path, help="folder of the Markdown and JSON; default: none is written")
     parser.add_argument("--only", nargs="+", choices=BUDGETS, default=BUDGETS, help="these parts alone")
+    parser.add_argument("--first", action="store_true", help="the first stage alone: what is broken?")
     # For this script's own processes.
     for flag in ("--part", "--records"):
         parser.add_argument(flag, help=argparse.SUPPRESS)
@@ -157,13 +161,40 @@ def main() -> None:
         job = Job(arguments.massact, arguments.device, arguments.quick, BUDGETS[arguments.part] - 3)
         importlib.import_module(arguments.part).run(job, Records(Path(arguments.records)))
         return
-    parts = [run_part(name, arguments) for name in BUDGETS if name in arguments.only]
+    wanted = FIRST_STAGE if arguments.first else arguments.only
+    parts, document, text = [], {}, ""
+    about = machine(arguments)
+    for name in BUDGETS:
+        if name not in wanted:
+            continue
+        parts.append(run_part(name, arguments))
+        for line in broken(parts[-1]):
+            print(f"  {line}", file=sys.stderr)
+        document, text = report(parts, about, arguments)
+        if arguments.out:
+            write(document, text, arguments.out)
+    print(text)
+    if arguments.out:
+        print(f"written to {stem(document, arguments.out)}.md and .json", file=sys.stderr)
+    summary = document["summary"]
+    sys.exit(1 if summary["failed"] or summary["missed"] or summary["unfinished"] else 0)
+
+
+def broken(part: dict) -> list[str]:
+    """What failed in a part."""
+    failed = [record for record in part["records"] if record.get("verdict") == FAILED]
+    return [f"{record['check']}: FAILED: {record['detail']}" for record in failed]
+
+
+def report(parts: list[dict], about: dict, arguments: argparse.Namespace) -> tuple[dict, str]:
+    """What was found so far, for programs and for people."""
     found = [record for part in parts for record in part["records"]]
     rows, judged = ratios(found), arguments.device != "cpu"
     verdicts = [verdict(row, judged) for row in rows]
     notes = {record["noted"]: record["content"] for record in found if "noted" in record}
     document = {
-        "machine": machine(arguments, notes.get("binary", {})),
+        # The binary knows its own commit, if it was built from a repository.
+        "machine": about | {"commit": notes.get("binary", {}).get("git_commit") or commit()},
         "settings": {
             "date": date.today().isoformat(),
             "device": arguments.device,
@@ -176,22 +207,20 @@ def main() -> None:
         "ratios": [vars(row) | {"verdict": result} for row, result in zip(rows, verdicts, strict=True)],
         "parts": parts,
     }
-    text = markdown(document, rows)
-    print(text)
-    if arguments.out:
-        write(document, text, arguments.out)
-    summary = document["summary"]
-    sys.exit(1 if summary["failed"] or summary["missed"] or summary["unfinished"] else 0)
+    return document, markdown(document, rows)
+
+
+def stem(document: dict, folder: Path) -> Path:
+    card = re.sub(r"[^a-z0-9]+", "-", document["machine"]["device"].lower()).strip("-")
+    return folder / f"gpu-check-{card}-{document['settings']['date']}"
 
 
 def write(document: dict, text: str, folder: Path) -> None:
     """`<card>-<date>.md` and `.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    card = re.sub(r"[^a-z0-9]+", "-", document["machine"]["device"].lower()).strip("-")
-    stem = folder / f"gpu-check-{card}-{document['settings']['date']}"
-    stem.with_suffix(".md").write_text(text)
-    stem.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
-    print(f"written to {stem}.md and .json", file=sys.stderr)
+    path = stem(document, folder)
+    path.with_suffix(".md").write_text(text)
+    path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

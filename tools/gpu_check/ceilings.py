@@ -8,8 +8,8 @@ from records import Records
 
 
 def run(job: Job, records: Records) -> None:
-    copy(job, records)
-    matmul(job, records)
+    records.attempt("copy", lambda: copy(job, records))
+    records.attempt("matrix product", lambda: matmul(job, records))
 
 
 def copy(job: Job, records: Records) -> None:

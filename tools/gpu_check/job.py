@@ -39,6 +39,13 @@ class Job:
         environment = os.environ | {"HF_HUB_OFFLINE": "1"}
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
+    def start(self, *arguments: object) -> subprocess.Popen:
+        """Starts massact, to read what it prints while it runs."""
+        command = [str(part) for part in (self.massact, *arguments)]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+
     def json(self, *arguments: object) -> dict:
         """What massact prints with --json. Ends the part if it fails."""
         done = self.run(*arguments, "--json")

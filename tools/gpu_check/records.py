@@ -4,6 +4,7 @@ A part that is stopped, because its time is up, leaves what it found until then.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 PASSED, FAILED = "passed", "failed"
@@ -35,6 +36,14 @@ class Records:
         """What was found where there is no right or wrong."""
         self._write({"check": name, "verdict": NOT_JUDGED, "detail": detail})
 
+    def attempt(self, name: str, work: Callable[[], object]) -> object:
+        """What the work returns; where it fails, that is recorded and what follows goes on."""
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001: whatever it is, the other measurements matter too
+            self.check(name, False, f"{type(error).__name__}: {first_line(str(error))}")
+            return None
+
     def note(self, name: str, content: object) -> None:
         """What the measurements were made with."""
         self._write({"noted": name, "content": content})
@@ -43,6 +52,10 @@ class Records:
         """A time, and the rate it means: `work` a second, in `unit`."""
         rate = work / seconds if work else None
         self._write({"measured": name, "seconds": seconds, "rate": rate, "unit": unit, **more})
+
+
+def first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")
 
 
 def read(path: Path) -> list[dict]:

@@ -3,23 +3,68 @@
 
 use rayon::prelude::*;
 
-use super::{math, simd::vectorise};
-use crate::{
-    backend::Rotation,
-    model::{rope::RopeTable, spec::Activation},
-};
+use super::{Cpu, Tensor, math, simd::vectorise};
+use crate::{backend::Elementwise, error::Result, model::spec::Activation};
 
 /// Values a thread takes at a time: 64 KiB, well inside the second-level cache.
 const CHUNK: usize = 1 << 14;
 
-/// Writes `row` into every row of `x`.
-pub(super) fn fill_rows(x: &mut [f32], row: &[f32]) {
-    x.par_chunks_mut(row.len().max(1))
-        .for_each(|out| out.copy_from_slice(row));
+impl Elementwise for Cpu {
+    fn activate(&self, x: &mut Tensor, activation: Activation) -> Result<()> {
+        with_function(activation, Activate { x: &mut x.values });
+        Ok(())
+    }
+
+    fn gate(&self, gate: &mut Tensor, up: &Tensor, activation: Activation) -> Result<()> {
+        let work = Gate {
+            gate: &mut gate.values,
+            up: &up.values,
+        };
+        with_function(activation, work);
+        Ok(())
+    }
+
+    fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
+        combine(&mut x.values, &other.values, |a, b| a * b);
+        Ok(())
+    }
+
+    fn add(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
+        combine(&mut x.values, &other.values, |a, b| a + b);
+        Ok(())
+    }
+
+    fn affine(&self, x: &mut Tensor, factor: f32, offset: f32) -> Result<()> {
+        map(
+            &mut x.values,
+            #[inline(always)]
+            |x| x * factor + offset,
+        );
+        Ok(())
+    }
+
+    fn clamp(&self, x: &mut Tensor, low: f32, high: f32) -> Result<()> {
+        // Not `f32::clamp`, which would turn NaN bounds into a panic.
+        map(
+            &mut x.values,
+            // Not `max` and `min`, which would hide a NaN.
+            #[inline(always)]
+            move |x| {
+                if x < low {
+                    low
+                } else if x > high {
+                    high
+                } else {
+                    x
+                }
+            },
+        );
+        Ok(())
+    }
 }
 
 /// `x = f(x, y)`
-pub(super) fn combine(x: &mut [f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) {
+fn combine(x: &mut [f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) {
     x.par_chunks_mut(CHUNK)
         .zip(y.par_chunks(CHUNK))
         .for_each(|(x, y)| {
@@ -27,16 +72,6 @@ pub(super) fn combine(x: &mut [f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sy
                 *x = f(*x, *y);
             }
         });
-}
-
-/// Applies the activation.
-pub(super) fn activate(x: &mut [f32], activation: Activation) {
-    with_function(activation, Activate { x });
-}
-
-/// `gate = activation(gate) * up`
-pub(super) fn gate(gate: &mut [f32], up: &[f32], activation: Activation) {
-    with_function(activation, Gate { gate, up });
 }
 
 /// Work that is compiled for each activation function; `f` is `#[inline(always)]`.
@@ -114,51 +149,4 @@ pub(super) fn map(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
             },
         );
     });
-}
-
-/// Rotates a part of each head, pairing its halves or its neighbours.
-pub(super) fn rotate(x: &mut [f32], columns: usize, rotation: Rotation, table: &RopeTable) {
-    let pairs = table.pairs;
-    x.par_chunks_mut(columns)
-        .enumerate()
-        .for_each(|(position, row)| {
-            let cos = &table.cos[position * pairs..(position + 1) * pairs];
-            let sin = &table.sin[position * pairs..(position + 1) * pairs];
-            vectorise(
-                #[inline(always)]
-                || {
-                    for head in row.chunks_exact_mut(rotation.head_dim) {
-                        let part = &mut head[rotation.first..rotation.first + 2 * pairs];
-                        if table.interleaved {
-                            rotate_neighbours(part, cos, sin);
-                        } else {
-                            rotate_halves(part, cos, sin);
-                        }
-                    }
-                },
-            );
-        });
-}
-
-/// Dimension `i` with `i + pairs`.
-#[inline(always)]
-fn rotate_halves(part: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let pairs = cos.len();
-    let (first, second) = part.split_at_mut(pairs);
-    let second = &mut second[..pairs];
-    for i in 0..pairs {
-        let (a, b) = (first[i], second[i]);
-        first[i] = a * cos[i] - b * sin[i];
-        second[i] = b * cos[i] + a * sin[i];
-    }
-}
-
-/// Dimension `2i` with `2i + 1`.
-#[inline(always)]
-fn rotate_neighbours(part: &mut [f32], cos: &[f32], sin: &[f32]) {
-    for ((pair, cos), sin) in part.chunks_exact_mut(2).zip(cos).zip(sin) {
-        let (a, b) = (pair[0], pair[1]);
-        pair[0] = a * cos - b * sin;
-        pair[1] = b * cos + a * sin;
-    }
 }

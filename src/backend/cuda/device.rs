@@ -1,15 +1,17 @@
 //! What the CUDA backend needs of a device. Two things offer it: a card through NVIDIA's driver,
 //! and the emulator of the tests, which runs the same kernels on the CPU.
 //!
-//! Everything happens in the order of the calls, and nothing but [`Device::read`] waits for it.
+//! Everything happens in the order of the calls, and nothing but [`Device::read`] waits for it. Only
+//! copies that [`Device::start_write`] starts happen beside the rest, until [`Device::await_copy`].
 #![forbid(unsafe_code)]
 
-use std::ffi::c_void;
+use std::{ffi::c_void, fmt::Debug, fs::File, io, marker::PhantomData, sync::Arc};
 
 use crate::{error::Result, model::dtype::DType};
 
 /// A place in device memory; 0 is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Address(pub u64);
 
 impl Address {
@@ -34,64 +36,96 @@ pub struct Limits {
     pub memory_bytes: usize,
 }
 
-/// An argument of a kernel. The parameter has the same type: `T*`, `int`, `unsigned`, `float`
-/// or `unsigned long long`.
+/// An argument of a kernel. The parameter has the same type: `T*`, `int`, `unsigned`, `float`,
+/// `unsigned long long`, or a struct.
 #[derive(Debug, Clone, Copy)]
-pub struct Argument {
-    letter: char,
+pub struct Argument<'a>(Value<'a>);
+
+#[derive(Debug, Clone, Copy)]
+enum Value<'a> {
     /// The value in the first bytes; host and device are little-endian.
-    bits: u64,
+    Number { letter: char, bits: u64 },
+    Struct {
+        place: *const c_void,
+        bytes: usize,
+        borrowed: PhantomData<&'a ()>,
+    },
 }
 
-impl Argument {
-    /// `p`, `i`, `u`, `f` or `l`, in the order above.
-    pub fn letter(&self) -> char {
-        self.letter
+impl<'a> Argument<'a> {
+    /// A struct by value, which has the same layout in the kernel: `#[repr(C)]`, and its size and
+    /// offsets are asserted on both sides.
+    pub fn of<T: Copy>(value: &'a T) -> Self {
+        Self(Value::Struct {
+            place: (&raw const *value).cast(),
+            bytes: size_of::<T>(),
+            borrowed: PhantomData,
+        })
+    }
+
+    fn number(letter: char, bits: u64) -> Self {
+        Self(Value::Number { letter, bits })
+    }
+
+    /// What the kernel's parameter must be: `p`, `i`, `u`, `f` or `l`, in the order above, or a struct's
+    /// size in brackets.
+    pub fn signature(&self) -> String {
+        match self.0 {
+            Value::Number { letter, .. } => letter.to_string(),
+            Value::Struct { bytes, .. } => format!("[{bytes}]"),
+        }
+    }
+
+    /// The address, if it is a pointer.
+    pub fn pointer(&self) -> Option<Address> {
+        match self.0 {
+            Value::Number { letter: 'p', bits } => Some(Address(bits)),
+            _ => None,
+        }
     }
 
     /// Where the value lies, as `cuLaunchKernel` wants it.
     pub fn slot(&self) -> *mut c_void {
-        (&raw const self.bits).cast_mut().cast()
+        match &self.0 {
+            Value::Number { bits, .. } => (&raw const *bits).cast_mut().cast(),
+            Value::Struct { place, .. } => place.cast_mut(),
+        }
     }
 }
 
-impl From<Address> for Argument {
+impl From<Address> for Argument<'_> {
     fn from(address: Address) -> Self {
-        let bits = address.0;
-        Self { letter: 'p', bits }
+        Self::number('p', address.0)
     }
 }
 
-impl From<Option<Address>> for Argument {
+impl From<Option<Address>> for Argument<'_> {
     fn from(address: Option<Address>) -> Self {
         address.unwrap_or(Address::NULL).into()
     }
 }
 
-impl From<i32> for Argument {
+impl From<i32> for Argument<'_> {
     fn from(value: i32) -> Self {
-        let bits = u64::from(value.cast_unsigned());
-        Self { letter: 'i', bits }
+        Self::number('i', u64::from(value.cast_unsigned()))
     }
 }
 
-impl From<u32> for Argument {
+impl From<u32> for Argument<'_> {
     fn from(value: u32) -> Self {
-        let bits = u64::from(value);
-        Self { letter: 'u', bits }
+        Self::number('u', u64::from(value))
     }
 }
 
-impl From<f32> for Argument {
+impl From<f32> for Argument<'_> {
     fn from(value: f32) -> Self {
-        let bits = u64::from(value.to_bits());
-        Self { letter: 'f', bits }
+        Self::number('f', u64::from(value.to_bits()))
     }
 }
 
-impl From<u64> for Argument {
+impl From<u64> for Argument<'_> {
     fn from(bits: u64) -> Self {
-        Self { letter: 'l', bits }
+        Self::number('l', bits)
     }
 }
 
@@ -140,8 +174,67 @@ pub struct Product {
     pub bias: Option<Address>,
 }
 
+/// Where bytes come from that are copied beside the other work.
+#[derive(Debug)]
+pub enum Source {
+    /// Memory.
+    Bytes(Vec<u8>),
+    /// A part of a file.
+    File {
+        /// Open.
+        file: Arc<File>,
+        /// Where the part begins.
+        start: u64,
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+impl Source {
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Those from `offset` on.
+    pub fn read(&self, offset: usize, out: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => {
+                out.copy_from_slice(&bytes[offset..offset + out.len()]);
+                Ok(())
+            }
+            Self::File { file, start, .. } => read_at(file, start + offset as u64, out),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, start: u64, out: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, start)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut start: u64, mut out: &mut [u8]) -> io::Result<()> {
+    while !out.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, out, start)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                start += read as u64;
+                out = &mut out[read..];
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A device with memory, kernels and a matrix product.
-pub trait Device {
+pub trait Device: Debug {
+    /// A copy that happens beside the other work.
+    type Copying: Debug;
+
     /// What it has.
     fn limits(&self) -> Limits;
 
@@ -152,6 +245,11 @@ pub trait Device {
 
     /// Copies from the host; `bytes` may be reused at once.
     fn write(&self, to: Address, bytes: &[u8]) -> Result<()>;
+    /// Starts copying beside what is called from now on, and after what was called before. Until
+    /// [`Device::await_copy`] nobody may use the memory, and it may not be given back.
+    fn start_write(&self, to: Address, source: Source) -> Result<Self::Copying>;
+    /// What is called from now on happens after the copy.
+    fn await_copy(&self, copying: Self::Copying) -> Result<()>;
     /// Waits for everything called so far and copies to the host.
     fn read(&self, from: Address, bytes: &mut [u8]) -> Result<()>;
     /// Copies within the device, between places that do not overlap.
@@ -160,7 +258,7 @@ pub trait Device {
     fn clear(&self, address: Address, bytes: usize) -> Result<()>;
 
     /// Starts a kernel.
-    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()>;
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()>;
     /// Starts a matrix product.
     fn multiply(&self, product: &Product) -> Result<()>;
 }

@@ -29,19 +29,12 @@ pub struct Buffer<D: Device> {
 impl<D: Device> Buffer<D> {
     /// Reserves memory, with arbitrary contents. Kernels read vectors of 16 bytes, so the last one
     /// is always whole.
-    pub fn new(device: &Rc<D>, bytes: usize) -> Result<Self> {
+    pub(super) fn new(device: &Rc<D>, bytes: usize) -> Result<Self> {
         Ok(Self {
             device: Rc::clone(device),
             address: device.allocate(bytes.next_multiple_of(16).max(16))?,
             bytes,
         })
-    }
-
-    /// Reserves memory for these bytes and copies them there.
-    pub fn with(device: &Rc<D>, bytes: &[u8]) -> Result<Self> {
-        let buffer = Self::new(device, bytes.len())?;
-        device.write(buffer.address, bytes)?;
-        Ok(buffer)
     }
 
     /// Its start.

@@ -1,8 +1,9 @@
 //! Weights that stay on the device: an experiment that walks through the model several times brings
 //! them there once.
 //!
-//! What comes first stays, until the room is used up; the rest is brought anew in every walk. To
-//! replace what is there would gain nothing, since the walks meet all weights in the same order.
+//! The first ones stay, until the room is used up; the rest is brought again in every walk. To replace
+//! what is there would gain nothing, since the walks meet all weights in the same order. Where memory
+//! runs out, weights that stayed make room.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -31,29 +32,74 @@ fn key(view: &MatrixView<'_>) -> Key {
 #[derive(Debug)]
 pub(super) struct Resident<D: Device> {
     matrices: RefCell<HashMap<Key, Matrix<D>>>,
+    /// The first that came first.
+    order: RefCell<Vec<Key>>,
     bytes: Cell<usize>,
-    most: usize,
+    most: Cell<usize>,
 }
 
 impl<D: Device> Default for Resident<D> {
     /// Nothing stays.
     fn default() -> Self {
-        Self::new(0)
+        Self {
+            matrices: RefCell::default(),
+            order: RefCell::default(),
+            bytes: Cell::new(0),
+            most: Cell::new(0),
+        }
     }
 }
 
 impl<D: Device> Resident<D> {
-    /// With room for `most` bytes.
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            matrices: RefCell::default(),
-            bytes: Cell::new(0),
-            most,
-        }
+    /// What may stay, in bytes.
+    pub(super) fn most(&self) -> usize {
+        self.most.get()
     }
 
-    pub(super) fn most(&self) -> usize {
-        self.most
+    /// Changes what may stay; what is too much goes.
+    pub(super) fn keep(&self, most: usize) {
+        self.most.set(most);
+        self.give_up(self.bytes.get().saturating_sub(most));
+    }
+
+    /// Gives up so many bytes of weights that nobody is using, those that came last first, and keeps
+    /// no more from now on than are left. Whether there were any.
+    pub(super) fn evict(&self, bytes: usize) -> bool {
+        let found = self.give_up(bytes);
+        if found {
+            self.most.set(self.bytes.get());
+        }
+        found
+    }
+
+    fn give_up(&self, bytes: usize) -> bool {
+        let mut matrices = self.matrices.borrow_mut();
+        let (mut order, mut freed) = (self.order.borrow_mut(), 0);
+        for index in (0..order.len()).rev() {
+            if freed >= bytes {
+                break;
+            }
+            let unused = matrices.get(&order[index]).is_some_and(|m| !m.is_in_use());
+            if unused && let Some(matrix) = matrices.remove(&order.remove(index)) {
+                freed += matrix.bytes();
+            }
+        }
+        self.bytes.set(self.bytes.get() - freed);
+        freed > 0
+    }
+
+    fn find(&self, key: &Key) -> Option<Matrix<D>> {
+        self.matrices.borrow().get(key).cloned()
+    }
+
+    /// Keeps a weight if there is room.
+    fn add(&self, key: Key, matrix: &Matrix<D>) {
+        let bytes = self.bytes.get() + matrix.bytes();
+        if bytes <= self.most.get() {
+            self.bytes.set(bytes);
+            self.matrices.borrow_mut().insert(key, matrix.clone());
+            self.order.borrow_mut().push(key);
+        }
     }
 }
 
@@ -61,18 +107,11 @@ impl<D: Device> Cuda<D> {
     /// A weight that is on the device already, or is brought there.
     pub(super) fn resident_matrix(&self, view: MatrixView<'_>) -> Result<Matrix<D>> {
         let key = key(&view);
-        if let Some(matrix) = self.resident.matrices.borrow().get(&key) {
-            return Ok(matrix.clone());
+        if let Some(matrix) = self.resident.find(&key) {
+            return Ok(matrix);
         }
-        let matrix = self.upload_matrix(view)?;
-        let bytes = self.resident.bytes.get() + matrix.bytes();
-        if bytes <= self.resident.most {
-            self.resident.bytes.set(bytes);
-            self.resident
-                .matrices
-                .borrow_mut()
-                .insert(key, matrix.clone());
-        }
+        let matrix = self.bring(view)?;
+        self.resident.add(key, &matrix);
         Ok(matrix)
     }
 }

@@ -4,9 +4,9 @@
 use super::{
     Cuda, Tensor,
     device::{Address, Device},
-    tensor::{int, suffix, threads},
+    tensors::{int, suffix, threads},
 };
-use crate::error::Result;
+use crate::{backend::RowOperations, error::Result, model::dtype::DType};
 
 fn indices(rows: &[usize]) -> Result<Vec<u32>> {
     rows.iter()
@@ -14,66 +14,31 @@ fn indices(rows: &[usize]) -> Result<Vec<u32>> {
         .collect()
 }
 
-impl<D: Device> Cuda<D> {
-    pub(super) fn gather(&self, x: &Tensor<D>, rows: &[usize]) -> Result<Tensor<D>> {
+impl<D: Device> RowOperations for Cuda<D> {
+    fn gather_rows(&self, x: &Tensor<D>, rows: &[usize]) -> Result<Tensor<D>> {
         let list = self.list(&indices(rows)?)?;
-        self.gather_listed(x, list.address(), rows.len())
+        self.gather("gather_rows", x, list.address(), rows.len())
     }
 
-    /// The `count` rows of a list on the device.
-    pub(super) fn gather_listed(
-        &self,
-        x: &Tensor<D>,
-        list: Address,
-        count: usize,
-    ) -> Result<Tensor<D>> {
-        let out = self.tensor(count, x.columns, x.dtype)?;
-        self.launch(
-            &format!("gather_rows_{}", suffix(x.dtype)),
-            [int(count)?.cast_unsigned(), 1],
-            threads(x.columns),
-            &[
-                x.buffer.address().into(),
-                out.buffer.address().into(),
-                list.into(),
-                int(count)?.into(),
-                int(x.columns)?.into(),
-            ],
-        )?;
-        Ok(out)
-    }
-
-    /// Adds row `i` of `x` times the `i`-th factor to the `i`-th row of the list, or to row `i` where
-    /// there is none; list and factors are on the device.
-    pub(super) fn scatter_add(
-        &self,
-        out: &Tensor<D>,
-        x: &Tensor<D>,
-        list: Address,
-        factors: Address,
-    ) -> Result<()> {
+    fn add_scaled(&self, out: &mut Tensor<D>, x: &Tensor<D>, factors: &Tensor<D>) -> Result<()> {
         debug_assert_eq!(out.dtype, x.dtype);
+        let wide = self.in_type(factors, DType::Float32)?;
+        let factors = wide.as_ref().unwrap_or(factors);
         self.launch(
-            &format!("add_rows_{}", suffix(x.dtype)),
+            &format!("add_scaled_{}", suffix(x.dtype)),
             [int(x.rows)?.cast_unsigned(), 1],
             threads(x.columns),
             &[
                 out.buffer.address().into(),
                 x.buffer.address().into(),
-                list.into(),
-                factors.into(),
+                factors.buffer.address().into(),
                 int(x.rows)?.into(),
                 int(x.columns)?.into(),
             ],
         )
     }
 
-    pub(super) fn join(
-        &self,
-        own: &Tensor<D>,
-        shared: &Tensor<D>,
-        heads: usize,
-    ) -> Result<Tensor<D>> {
+    fn join_heads(&self, own: &Tensor<D>, shared: &Tensor<D>, heads: usize) -> Result<Tensor<D>> {
         let columns = own.columns + heads * shared.columns;
         let out = self.tensor(own.rows, columns, own.dtype)?;
         self.launch(
@@ -88,6 +53,32 @@ impl<D: Device> Cuda<D> {
                 int(heads)?.into(),
                 int(own.columns / heads)?.into(),
                 int(shared.columns)?.into(),
+            ],
+        )?;
+        Ok(out)
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// The `count` rows of a list on the device, by the kernel of this name.
+    pub(super) fn gather(
+        &self,
+        kernel: &str,
+        x: &Tensor<D>,
+        list: Address,
+        count: usize,
+    ) -> Result<Tensor<D>> {
+        let out = self.tensor(count, x.columns, x.dtype)?;
+        self.launch(
+            &format!("{kernel}_{}", suffix(x.dtype)),
+            [int(count)?.cast_unsigned(), 1],
+            threads(x.columns),
+            &[
+                x.buffer.address().into(),
+                out.buffer.address().into(),
+                list.into(),
+                int(count)?.into(),
+                int(x.columns)?.into(),
             ],
         )?;
         Ok(out)

@@ -98,6 +98,7 @@ impl AssembledMatrix {
             in_features: self.in_features,
             out_stride: self.in_features,
             in_stride: 1,
+            file: None,
         }
     }
 }

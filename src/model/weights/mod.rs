@@ -1,5 +1,6 @@
 //! Weights: safetensors files, one or sharded, looked up by tensor name.
 
+mod checksum;
 mod matrix;
 mod missing;
 mod mxfp4;
@@ -11,5 +12,6 @@ pub use matrix::{AssembledMatrix, WeightMatrix};
 pub(super) use mxfp4::{
     BLOCK as MXFP4_BLOCK, BLOCK_BYTES as MXFP4_BLOCK_BYTES, decode as decode_mxfp4,
 };
+pub use storage::MappedFile;
 pub use store::{Shard, StoredTensor, WeightStore};
 pub use view::{Elements, MatrixView};

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
+use super::storage::MappedFile;
 use crate::model::dtype::DType;
 
 /// Little-endian elements of one dtype, as stored.
@@ -98,6 +99,8 @@ pub struct MatrixView<'w> {
     pub out_stride: usize,
     /// Distance between consecutive inputs.
     pub in_stride: usize,
+    /// Where the elements are mapped from.
+    pub file: Option<&'w MappedFile>,
 }
 
 impl MatrixView<'_> {
@@ -161,6 +164,7 @@ mod tests {
             in_features: 2,
             out_stride: 2,
             in_stride: 1,
+            file: None,
         };
         let rows = linear.outputs(1, 3);
         assert_eq!(rows.elements.to_f32().as_ref(), [2.0, 3.0, 4.0, 5.0]);
@@ -170,6 +174,7 @@ mod tests {
             in_features: 2,
             out_stride: 1,
             in_stride: 3,
+            file: None,
         };
         let columns = conv1d.outputs(1, 2);
         let values = columns.elements.to_f32();

@@ -6,9 +6,9 @@ mod tiles;
 
 use rayon::prelude::*;
 
-use super::{Tensor, gemm::Operand, math, simd::vectorise};
+use super::{Cpu, Tensor, gemm::Operand, math, simd::vectorise};
 use crate::{
-    backend::{AttentionMaps, AttentionRequest, Rows},
+    backend::{Attention, AttentionMaps, AttentionOutput, AttentionRequest, Rows},
     error::Result,
     interrupt,
 };
@@ -16,6 +16,31 @@ use crate::{
 /// Query positions that one task works on. More would pack the keys less often, but waste more of
 /// the diagonal tiles.
 const QUERIES: usize = 64;
+
+impl Attention for Cpu {
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        sequences: &[Rows],
+        request: &AttentionRequest<'_, Vec<f32>>,
+    ) -> Result<AttentionOutput<Tensor>> {
+        let columns = request.heads * request.value_dim;
+        let mut context = self.tensor(q.rows, columns);
+        let mut subset = request.subset.map(|_| self.tensor(q.rows, columns));
+        let out = Outputs {
+            context: &mut context.values,
+            subset: subset.as_mut().map(|subset| &mut subset.values[..]),
+        };
+        let maps = run(q, k, v, sequences, request, out)?;
+        Ok(AttentionOutput {
+            context,
+            maps,
+            subset,
+        })
+    }
+}
 
 /// Queries, keys and values of one sequence.
 #[derive(Clone, Copy)]
@@ -115,14 +140,14 @@ impl<'a> Sequence<'a> {
 }
 
 /// Where a call's tensors go, `[rows, heads * value_dim]` each.
-pub(super) struct Outputs<'a> {
+struct Outputs<'a> {
     pub(super) context: &'a mut [f32],
     /// There if the request names a subset.
     pub(super) subset: Option<&'a mut [f32]>,
 }
 
 /// Attention of every sequence into `out`, and the maps that were asked for.
-pub(super) fn run(
+fn run(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,

@@ -1,11 +1,21 @@
-//! What every attention kernel is told.
+//! What every attention kernel is told: the structs of `kernels/attention/arguments.cuh`, which kernels
+//! take by value. Addresses are null for what is not wanted.
 #![forbid(unsafe_code)]
 
-use super::super::{Address, Argument};
+use std::mem::offset_of;
 
-/// `ATTENTION_PARAMETERS` of `kernels/attention/arguments.cuh`, which says what each is. Addresses
-/// are null for what is not wanted.
+use super::super::{
+    Address,
+    constants::{
+        ATTENTION_ALIGNED_OFFSET, ATTENTION_BYTES, ATTENTION_MAPS_BYTES, ATTENTION_OUT_OFFSET,
+        ATTENTION_ROWS_OFFSET, ATTENTION_SCALE_OFFSET, ATTENTION_SINK_BYTES,
+        ATTENTION_SUBSET_BYTES,
+    },
+};
+
+/// `AttentionArguments`, which says what each is.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub(super) struct Arguments {
     pub q: Address,
     pub k: Address,
@@ -27,48 +37,52 @@ pub(super) struct Arguments {
     pub scale: f32,
     pub soft_cap: f32,
     pub alibi_factor: f32,
-    pub alibi_from_last: bool,
-    pub alibi_bfloat16: bool,
-    pub aligned: bool,
+    pub alibi_from_last: i32,
+    pub alibi_bfloat16: i32,
+    pub aligned: i32,
 }
 
-impl Arguments {
-    /// The arguments in the kernels' order, followed by `more`.
-    pub(super) fn list(&self, more: &[Argument]) -> Vec<Argument> {
-        let addresses = [
-            self.q,
-            self.k,
-            self.v,
-            self.tiles,
-            self.sinks,
-            self.extra_key,
-            self.extra_value,
-            self.slopes,
-            self.out,
-            self.log_sums,
-            self.extra_logits,
-        ];
-        let sizes = [
-            self.rows,
-            self.heads,
-            self.kv_heads,
-            self.head_dim,
-            self.value_dim,
-            self.window,
-        ];
-        let factors = [self.scale, self.soft_cap, self.alibi_factor];
-        let flags = [self.alibi_from_last, self.alibi_bfloat16, self.aligned];
-        let mut list = Vec::with_capacity(23 + more.len());
-        list.extend(addresses.map(Argument::from));
-        list.extend(sizes.map(Argument::from));
-        list.extend(factors.map(Argument::from));
-        list.extend(flags.map(|flag| Argument::from(i32::from(flag))));
-        list.extend_from_slice(more);
-        list
-    }
+/// `AttentionMapArguments`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct MapArguments {
+    pub attention: Arguments,
+    pub start: i32,
+    pub length: i32,
+    pub probs_mean: Address,
+    pub logits_mean: Address,
+    pub probs: Address,
+    pub logits: Address,
 }
 
-/// A kernel's `int`. What is larger (a window without end) is as good as the largest.
-pub(super) fn int(value: usize) -> i32 {
-    i32::try_from(value).unwrap_or(i32::MAX)
+/// `AttentionSinkArguments`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct SinkArguments {
+    pub attention: Arguments,
+    pub mass: Address,
+    pub peak: Address,
+    pub extra_mass: Address,
+    pub extra_peak: Address,
+    pub sequences: i32,
 }
+
+/// `AttentionSubsetArguments`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct SubsetArguments {
+    pub attention: Arguments,
+    pub keys: Address,
+    pub offsets: Address,
+}
+
+const _: () = {
+    assert!(size_of::<Arguments>() == ATTENTION_BYTES);
+    assert!(offset_of!(Arguments, out) == ATTENTION_OUT_OFFSET);
+    assert!(offset_of!(Arguments, rows) == ATTENTION_ROWS_OFFSET);
+    assert!(offset_of!(Arguments, scale) == ATTENTION_SCALE_OFFSET);
+    assert!(offset_of!(Arguments, aligned) == ATTENTION_ALIGNED_OFFSET);
+    assert!(size_of::<MapArguments>() == ATTENTION_MAPS_BYTES);
+    assert!(size_of::<SinkArguments>() == ATTENTION_SINK_BYTES);
+    assert!(size_of::<SubsetArguments>() == ATTENTION_SUBSET_BYTES);
+};

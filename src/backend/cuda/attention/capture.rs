@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    super::{Address, Argument, Buffer, Device},
+    super::{
+        Address, Argument, Buffer, Device, Tensor,
+        constants::{CAPTURE_THREADS, MAP_TILE, SUBSET_QUERIES},
+        tensors::int,
+    },
     Call,
-    arguments::{Arguments, int},
+    arguments::{Arguments, MapArguments, SinkArguments, SubsetArguments},
     plan,
     tiles::Tiles,
 };
@@ -55,24 +59,29 @@ impl<D: Device> Call<'_, D> {
         let logits_mean = room(capture.mean, size)?;
         let probs = room(capture.heads, heads * size)?;
         let logits = room(capture.heads, heads * size)?;
-        let outputs = [&probs_mean, &logits_mean, &probs, &logits]
-            .map(|buffer| Argument::from(buffer.as_ref().map_or(Address::NULL, Buffer::address)));
-        let position = [int(rows.start), int(length)].map(Argument::from);
-        let tiles = length.div_ceil(plan::MAP_TILE) as u32;
-        let none = Tiles::new(self.device, &[], 1, |_, _| 0)?;
+        let address =
+            |buffer: &Option<Buffer<D>>| buffer.as_ref().map_or(Address::NULL, Buffer::address);
+        let tiles = length.div_ceil(MAP_TILE) as u32;
+        let none = Tiles::new(self.cuda, &[], 1, |_, _| 0)?;
+        let arguments = MapArguments {
+            attention: self.arguments(&none)?,
+            start: int(rows.start)?,
+            length: int(length)?,
+            probs_mean: address(&probs_mean),
+            logits_mean: address(&logits_mean),
+            probs: address(&probs),
+            logits: address(&logits),
+        };
         self.launch(
             "maps",
             [tiles, tiles],
-            (
-                plan::CAPTURE_THREADS,
-                plan::map_shared_bytes(self.inputs.dtype),
-            ),
-            &self
-                .arguments(&none)
-                .list(&[&position[..], &outputs].concat()),
+            (CAPTURE_THREADS, plan::map_shared_bytes(self.inputs.dtype)),
+            Argument::of(&arguments),
         )?;
         let read = |buffer: Option<Buffer<D>>, count: usize| {
-            buffer.map(|buffer| self.read(&buffer, count)).transpose()
+            buffer
+                .map(|buffer| self.cuda.fetch(&buffer, count))
+                .transpose()
         };
         Ok(AttentionMaps {
             probs_mean: read(probs_mean, size)?,
@@ -90,24 +99,28 @@ impl<D: Device> Call<'_, D> {
         let [mass, peak, extra_mass, extra_peak] = buffers;
         let (mass, peak, extra_mass, extra_peak) = (mass?, peak?, extra_mass?, extra_peak?);
         let size = plan::sink_keys(dtype);
-        let tiles = Tiles::new(self.device, self.sequences, size, |first, length| {
+        let tiles = Tiles::new(self.cuda, self.sequences, size, |first, length| {
             self.request.viewers(first, length)
         })?;
-        let mut outputs = [&mass, &peak, &extra_mass, &extra_peak]
-            .map(|b| b.address().into())
-            .to_vec();
-        outputs.push(Argument::from(int(self.sequences.len())));
+        let arguments = SinkArguments {
+            attention: self.arguments(&tiles)?,
+            mass: mass.address(),
+            peak: peak.address(),
+            extra_mass: extra_mass.address(),
+            extra_peak: extra_peak.address(),
+            sequences: int(self.sequences.len())?,
+        };
         self.launch(
             "sink",
             [heads as u32, tiles.count],
-            (plan::CAPTURE_THREADS, plan::sink_shared_bytes(dtype)),
-            &self.arguments(&tiles).list(&outputs),
+            (CAPTURE_THREADS, plan::sink_shared_bytes(dtype)),
+            Argument::of(&arguments),
         )?;
         Ok(Sinks {
-            mass: self.read(&mass, keys)?,
-            peak: self.read(&peak, keys)?,
-            extra_mass: self.read(&extra_mass, extra)?,
-            extra_peak: self.read(&extra_peak, extra)?,
+            mass: self.cuda.fetch(&mass, keys)?,
+            peak: self.cuda.fetch(&peak, keys)?,
+            extra_mass: self.cuda.fetch(&extra_mass, extra)?,
+            extra_peak: self.cuda.fetch(&extra_peak, extra)?,
         })
     }
 
@@ -141,41 +154,35 @@ impl<D: Device> Call<'_, D> {
     }
 
     /// What the keys of each sequence's list give.
-    pub(super) fn subset(&self, keys: &[Vec<usize>]) -> Result<Buffer<D>> {
+    pub(super) fn subset(&self, keys: &[Vec<usize>]) -> Result<Tensor<D>> {
         let context = self.context()?;
-        let offsets = keys.iter().scan(0, |sum, keys| {
+        let ends = keys.iter().scan(0, |sum, keys| {
             *sum += keys.len();
             Some(*sum)
         });
-        let offsets: Vec<i32> = std::iter::once(0).chain(offsets).map(int).collect();
-        let keys: Vec<i32> = keys.iter().flatten().copied().map(int).collect();
-        let lists =
-            [&keys, &offsets].map(|list| Buffer::with(self.device, bytemuck::cast_slice(list)));
-        let [keys, offsets] = lists;
-        let (keys, offsets) = (keys?, offsets?);
-        let size = plan::SUBSET_QUERIES;
-        let tiles = Tiles::new(self.device, self.sequences, size, |_, _| 1)?;
-        let arguments = Arguments {
-            out: context.address(),
-            ..self.arguments(&tiles)
+        let offsets = std::iter::once(0).chain(ends).map(int);
+        let offsets = self.cuda.list(&offsets.collect::<Result<Vec<i32>>>()?)?;
+        let keys = keys.iter().flatten().copied().map(int);
+        let keys = self.cuda.list(&keys.collect::<Result<Vec<i32>>>()?)?;
+        let tiles = Tiles::new(self.cuda, self.sequences, SUBSET_QUERIES, |_, _| 1)?;
+        let arguments = SubsetArguments {
+            attention: Arguments {
+                out: context.buffer.address(),
+                ..self.arguments(&tiles)?
+            },
+            keys: keys.address(),
+            offsets: offsets.address(),
         };
         self.launch(
             "subset",
             [self.request.heads as u32, tiles.count],
-            (plan::CAPTURE_THREADS, 0),
-            &arguments.list(&[keys.address().into(), offsets.address().into()]),
+            (CAPTURE_THREADS, 0),
+            Argument::of(&arguments),
         )?;
         Ok(context)
     }
 
     fn floats(&self, count: usize) -> Result<Buffer<D>> {
-        Buffer::new(self.device, count * size_of::<f32>())
-    }
-
-    fn read(&self, buffer: &Buffer<D>, count: usize) -> Result<Vec<f32>> {
-        let mut values = vec![0.0f32; count];
-        self.device
-            .read(buffer.address(), bytemuck::cast_slice_mut(&mut values))?;
-        Ok(values)
+        self.cuda.buffer(count * size_of::<f32>())
     }
 }

@@ -8,60 +8,67 @@ mod capture;
 mod plan;
 mod tiles;
 
-use std::rc::Rc;
-
-use self::{
-    arguments::{Arguments, int},
-    tiles::Tiles,
+use self::{arguments::Arguments, tiles::Tiles};
+use super::{
+    Address, Argument, Buffer, Cuda, Device, Launch, Tensor,
+    tensors::{int, suffix},
 };
-use super::{Address, Argument, Buffer, Device, Launch};
 use crate::{
-    backend::{AttentionOutput, AttentionRequest, Rows},
+    backend::{Attention, AttentionOutput, AttentionRequest, Rows},
     error::{Error, Result},
     model::{dtype::DType, spec::Alibi},
 };
 
-/// Queries, keys and values of a batch, without gaps between rows.
-#[derive(Debug, Clone, Copy)]
-pub struct Inputs {
-    /// Their element type.
-    pub dtype: DType,
-    /// Rows of each of the three.
-    pub rows: usize,
-    /// `[rows, heads * head_dim]`
-    pub q: Address,
-    /// `[rows, kv_heads * head_dim]`
-    pub k: Address,
-    /// `[rows, kv_heads * value_dim]`
-    pub v: Address,
+impl<D: Device> Attention for Cuda<D> {
+    fn attention(
+        &self,
+        q: &Tensor<D>,
+        k: &Tensor<D>,
+        v: &Tensor<D>,
+        sequences: &[Rows],
+        request: &AttentionRequest<'_, Buffer<D>>,
+    ) -> Result<AttentionOutput<Tensor<D>>> {
+        let inputs = Inputs {
+            dtype: q.dtype,
+            rows: q.rows,
+            q: q.buffer.address(),
+            k: k.buffer.address(),
+            v: v.buffer.address(),
+        };
+        let again = request.capture.any() || request.subset.is_some();
+        let call = Call::new(self, inputs, sequences, request, again)?;
+        let context = call.forward()?;
+        let maps = if request.capture.any() {
+            call.maps()?
+        } else {
+            Vec::new()
+        };
+        let subset = request.subset.map(|keys| call.subset(keys)).transpose()?;
+        Ok(AttentionOutput {
+            context,
+            maps,
+            subset,
+        })
+    }
 }
 
-/// Runs attention within each sequence; what it returns has the inputs' type.
-pub fn run<D: Device>(
-    device: &Rc<D>,
-    inputs: Inputs,
-    sequences: &[Rows],
-    request: &AttentionRequest<'_, Buffer<D>>,
-) -> Result<AttentionOutput<Buffer<D>>> {
-    let again = request.capture.any() || request.subset.is_some();
-    let call = Call::new(device, inputs, sequences, request, again)?;
-    let context = call.forward()?;
-    let maps = if request.capture.any() {
-        call.maps()?
-    } else {
-        Vec::new()
-    };
-    let subset = request.subset.map(|keys| call.subset(keys)).transpose()?;
-    Ok(AttentionOutput {
-        context,
-        maps,
-        subset,
-    })
+/// Queries, keys and values of a batch, without gaps between rows.
+#[derive(Debug, Clone, Copy)]
+struct Inputs {
+    dtype: DType,
+    /// Rows of each of the three.
+    rows: usize,
+    /// `[rows, heads * head_dim]`
+    q: Address,
+    /// `[rows, kv_heads * head_dim]`
+    k: Address,
+    /// `[rows, kv_heads * value_dim]`
+    v: Address,
 }
 
 /// One call of attention.
 struct Call<'a, D: Device> {
-    device: &'a Rc<D>,
+    cuda: &'a Cuda<D>,
     inputs: Inputs,
     sequences: &'a [Rows],
     request: &'a AttentionRequest<'a, Buffer<D>>,
@@ -76,7 +83,7 @@ struct Call<'a, D: Device> {
 
 impl<'a, D: Device> Call<'a, D> {
     fn new(
-        device: &'a Rc<D>,
+        cuda: &'a Cuda<D>,
         inputs: Inputs,
         sequences: &'a [Rows],
         request: &'a AttentionRequest<'a, Buffer<D>>,
@@ -92,7 +99,7 @@ impl<'a, D: Device> Call<'a, D> {
                  kernels hold"
             ))
         })?;
-        let limit = device.limits().shared_bytes;
+        let limit = cuda.device.limits().shared_bytes;
         let needed = plan.shared_bytes.max(plan::sink_shared_bytes(inputs.dtype));
         if needed > limit {
             return Err(unfit(format!(
@@ -102,14 +109,14 @@ impl<'a, D: Device> Call<'a, D> {
         }
         let slopes = request.alibi.map(|alibi| {
             let slopes: Vec<f32> = (0..request.heads).map(|head| alibi.slope(head)).collect();
-            Buffer::with(device, bytemuck::cast_slice(&slopes))
+            cuda.list(&slopes)
         });
         let per_row = |wanted: bool| {
             let bytes = request.heads * inputs.rows * size_of::<f32>();
-            wanted.then(|| Buffer::new(device, bytes)).transpose()
+            wanted.then(|| cuda.buffer(bytes)).transpose()
         };
         Ok(Self {
-            device,
+            cuda,
             inputs,
             sequences,
             request,
@@ -120,39 +127,44 @@ impl<'a, D: Device> Call<'a, D> {
         })
     }
 
-    fn forward(&self) -> Result<Buffer<D>> {
+    fn forward(&self) -> Result<Tensor<D>> {
         let context = self.context()?;
         let queries = self.plan.queries;
-        let tiles = Tiles::new(self.device, self.sequences, queries, |first, length| {
+        let tiles = Tiles::new(self.cuda, self.sequences, queries, |first, length| {
             let last = length.min(first + queries) - 1;
             last + 1 - self.request.visible(first).start
         })?;
         let arguments = Arguments {
-            out: context.address(),
-            ..self.arguments(&tiles)
+            out: context.buffer.address(),
+            ..self.arguments(&tiles)?
         };
         self.launch(
             &self.plan.width.to_string(),
             [self.request.heads as u32, tiles.count],
             (self.plan.threads, self.plan.shared_bytes),
-            &arguments.list(&[]),
+            Argument::of(&arguments),
         )?;
         Ok(context)
     }
 
     /// Room for `[rows, heads * value_dim]`.
-    fn context(&self) -> Result<Buffer<D>> {
-        let values = self.inputs.rows * self.request.heads * self.request.value_dim;
-        Buffer::new(self.device, values * self.inputs.dtype.size())
+    fn context(&self) -> Result<Tensor<D>> {
+        let columns = self.request.heads * self.request.value_dim;
+        self.cuda
+            .tensor(self.inputs.rows, columns, self.inputs.dtype)
     }
 
     /// What all kernels are told; the forward pass and the subset name their output.
-    fn arguments(&self, tiles: &Tiles<D>) -> Arguments {
+    fn arguments(&self, tiles: &Tiles<D>) -> Result<Arguments> {
         let request = self.request;
         let address = |buffer: Option<&Buffer<D>>| buffer.map_or(Address::NULL, Buffer::address);
-        let alibi = |part: fn(&Alibi) -> bool| request.alibi.is_some_and(part);
+        let alibi = |part: fn(&Alibi) -> bool| i32::from(request.alibi.is_some_and(part));
+        // A window beyond any row is as good as none.
+        let window = request.window.and_then(|window| i32::try_from(window).ok());
         let bytes = self.inputs.dtype.size();
-        Arguments {
+        let aligned = (request.head_dim * bytes).is_multiple_of(16)
+            && (request.value_dim * bytes).is_multiple_of(16);
+        Ok(Arguments {
             q: self.inputs.q,
             k: self.inputs.k,
             v: self.inputs.v,
@@ -164,20 +176,19 @@ impl<'a, D: Device> Call<'a, D> {
             out: Address::NULL,
             log_sums: address(self.log_sums.as_ref()),
             extra_logits: address(self.extra_logits.as_ref()),
-            rows: int(self.inputs.rows),
-            heads: int(request.heads),
-            kv_heads: int(request.kv_heads),
-            head_dim: int(request.head_dim),
-            value_dim: int(request.value_dim),
-            window: request.window.map_or(i32::MAX, int),
+            rows: int(self.inputs.rows)?,
+            heads: int(request.heads)?,
+            kv_heads: int(request.kv_heads)?,
+            head_dim: int(request.head_dim)?,
+            value_dim: int(request.value_dim)?,
+            window: window.unwrap_or(i32::MAX),
             scale: request.scale,
             soft_cap: request.soft_cap.unwrap_or(0.0),
             alibi_factor: request.alibi.map_or(0.0, |alibi| alibi.factor),
             alibi_from_last: alibi(|alibi| alibi.from_last),
             alibi_bfloat16: alibi(|alibi| alibi.bfloat16),
-            aligned: (request.head_dim * bytes).is_multiple_of(16)
-                && (request.value_dim * bytes).is_multiple_of(16),
-        }
+            aligned: i32::from(aligned),
+        })
     }
 
     /// Starts `attention_<what>_<type>`; a grid without blocks is nothing to do.
@@ -185,25 +196,21 @@ impl<'a, D: Device> Call<'a, D> {
         &self,
         what: &str,
         [x, y]: [u32; 2],
-        (threads, shared_bytes): (u32, u32),
-        arguments: &[Argument],
+        (threads, shared_bytes): (usize, u32),
+        arguments: Argument<'_>,
     ) -> Result<()> {
         if x == 0 || y == 0 {
             return Ok(());
         }
-        let suffix = match self.inputs.dtype {
-            DType::Float32 => "f32",
-            DType::BFloat16 => "bf16",
-            DType::Float16 => "f16",
-        };
-        self.device.launch(
+        let kernel = format!("attention_{what}_{}", suffix(self.inputs.dtype));
+        self.cuda.device.launch(
             &Launch {
-                kernel: &format!("attention_{what}_{suffix}"),
+                kernel: &kernel,
                 grid: [x, y, 1],
-                block: [threads, 1, 1],
+                block: [threads as u32, 1, 1],
                 shared_bytes,
             },
-            arguments,
+            &[arguments],
         )
     }
 }

@@ -1,27 +1,11 @@
-//! How the attention kernels cut their work; the numbers are those of `kernels/attention/`.
+//! How the attention kernels cut their work.
 #![forbid(unsafe_code)]
 
+use super::super::constants::{
+    FORWARD_KERNELS, MAP_TILE, SHARED_ROW_PADDING, SINK_KEYS_16, SINK_KEYS_32, SINK_QUERIES,
+    STREAM_ROW_BYTES, STREAM_STAGES,
+};
 use crate::model::dtype::DType;
-
-/// Query positions that a block of `attention_subset` works on.
-pub(super) const SUBSET_QUERIES: usize = 64;
-/// Threads of a block of every kernel but the forward pass.
-pub(super) const CAPTURE_THREADS: u32 = 128;
-/// Queries and keys of a block of `attention_maps`.
-pub(super) const MAP_TILE: usize = 64;
-
-/// Query positions that a block of `attention_sink` takes at a time.
-const SINK_QUERIES: usize = 64;
-/// Widths of key and value heads that the forward kernels exist for.
-const WIDTHS: [(usize, usize); 7] = [
-    (32, 32),
-    (64, 64),
-    (80, 80),
-    (96, 96),
-    (128, 128),
-    (192, 128),
-    (256, 256),
-];
 
 /// A forward kernel and the size of its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +15,7 @@ pub(super) struct Forward {
     /// Query positions of a block.
     pub queries: usize,
     /// Threads of a block.
-    pub threads: u32,
+    pub threads: usize,
     /// Dynamic shared memory of a block.
     pub shared_bytes: u32,
 }
@@ -39,18 +23,13 @@ pub(super) struct Forward {
 impl Forward {
     /// The narrowest kernel that holds heads of these widths.
     pub(super) fn new(dtype: DType, head_dim: usize, value_dim: usize) -> Option<Self> {
-        let (width, value_width) = WIDTHS
+        let [width, value_width, cut @ ..] = FORWARD_KERNELS
             .into_iter()
-            .find(|(width, value_width)| head_dim <= *width && value_dim <= *value_width)?;
-        // Warps, query rows of a warp, keys of a tile: `ForwardPlan`.
-        let (warps, rows, keys) = match (dtype, width) {
-            (DType::Float32, 256) => (4, 16, 8),
-            (DType::Float32, 192) => (4, 16, 16),
-            (DType::Float32, _) => (4, 16, 32),
-            (_, 256) => (8, 16, 16),
-            (_, 192) => (8, 16, 32),
-            (_, 96 | 128) => (4, 32, 32),
-            _ => (4, 32, 64),
+            .find(|[width, value_width, ..]| head_dim <= *width && value_dim <= *value_width)?;
+        let [warps16, rows16, keys16, warps32, rows32, keys32] = cut;
+        let (warps, rows, keys) = match dtype {
+            DType::Float32 => (warps32, rows32, keys32),
+            DType::BFloat16 | DType::Float16 => (warps16, rows16, keys16),
         };
         let queries = warps * rows;
         let stage = shared_rows(dtype, keys, width) + shared_rows(dtype, keys, value_width);
@@ -58,7 +37,7 @@ impl Forward {
         Some(Self {
             width,
             queries,
-            threads: 32 * warps as u32,
+            threads: 32 * warps,
             shared_bytes: bytes as u32,
         })
     }
@@ -66,7 +45,10 @@ impl Forward {
 
 /// Keys of a block of `attention_sink`.
 pub(super) fn sink_keys(dtype: DType) -> usize {
-    if dtype == DType::Float32 { 64 } else { 128 }
+    match dtype {
+        DType::Float32 => SINK_KEYS_32,
+        DType::BFloat16 | DType::Float16 => SINK_KEYS_16,
+    }
 }
 
 /// Shared memory of a block of `attention_sink`.
@@ -79,14 +61,14 @@ pub(super) fn map_shared_bytes(dtype: DType) -> u32 {
     stream_bytes(dtype, 2 * MAP_TILE)
 }
 
-/// Three stages of pieces, 128 bytes a row (`ScoreStream`).
+/// A ring of pieces (`ScoreStream`).
 fn stream_bytes(dtype: DType, rows: usize) -> u32 {
-    3 * shared_rows(dtype, rows, 128 / dtype.size()) as u32
+    (STREAM_STAGES * shared_rows(dtype, rows, STREAM_ROW_BYTES / dtype.size())) as u32
 }
 
-/// A tile with its 16 spare bytes a row (`SharedTile`).
+/// A tile with its spare bytes (`SharedTile`).
 fn shared_rows(dtype: DType, rows: usize, width: usize) -> usize {
-    rows * (width * dtype.size() + 16)
+    rows * (width * dtype.size() + SHARED_ROW_PADDING)
 }
 
 #[cfg(test)]
@@ -97,7 +79,7 @@ mod tests {
     #[test]
     fn every_plan_fits_the_smallest_card() {
         for dtype in [DType::Float32, DType::BFloat16, DType::Float16] {
-            for (width, value_width) in WIDTHS {
+            for [width, value_width, ..] in FORWARD_KERNELS {
                 let plan = Forward::new(dtype, width, value_width).expect("listed");
                 assert!(plan.shared_bytes <= 99 << 10, "{dtype:?} {width}");
             }

@@ -1,12 +1,7 @@
 //! Which positions of which sequence each block works on.
 #![forbid(unsafe_code)]
 
-use std::rc::Rc;
-
-use super::{
-    super::{Buffer, Device},
-    arguments::int,
-};
+use super::super::{Buffer, Cuda, Device, tensors::int};
 use crate::{backend::Rows, error::Result};
 
 /// The tiles of a launch on the device: `AttentionTile` of `kernels/attention/arguments.cuh`.
@@ -22,7 +17,7 @@ impl<D: Device> Tiles<D> {
     /// first position and the sequence's length, come first, so that the last blocks to finish are
     /// short ones.
     pub(super) fn new(
-        device: &Rc<D>,
+        cuda: &Cuda<D>,
         sequences: &[Rows],
         size: usize,
         work: impl Fn(usize, usize) -> usize,
@@ -30,14 +25,14 @@ impl<D: Device> Tiles<D> {
         let mut tiles = Vec::new();
         for (index, rows) in sequences.iter().enumerate() {
             for first in (0..rows.len()).step_by(size) {
-                let record = [rows.start, rows.len(), first, index].map(int);
+                let record = [int(rows.start)?, int(rows.len())?, int(first)?, int(index)?];
                 tiles.push((work(first, rows.len()), record));
             }
         }
         tiles.sort_by_key(|(work, _)| std::cmp::Reverse(*work));
         let records: Vec<[i32; 4]> = tiles.into_iter().map(|(_, record)| record).collect();
         Ok(Self {
-            buffer: Buffer::with(device, bytemuck::cast_slice(&records))?,
+            buffer: cuda.list(&records)?,
             count: records.len() as u32,
         })
     }

@@ -3,7 +3,7 @@
 //! cuBLASLt counts by columns: a row-major matrix is the transpose of a column-major one, so
 //! `out = left right^T` is computed as `out^T = right left^T`.
 
-use std::{cell::RefCell, collections::HashMap, ffi::c_void, mem::size_of_val, ptr};
+use std::{cell::RefCell, ffi::c_void, mem::size_of_val, ptr};
 
 use cudarc::{
     cublaslt::{
@@ -13,7 +13,7 @@ use cudarc::{
     driver::result as driver,
 };
 
-use super::{DevicePointer, failure::failed, libraries, stream::Stream};
+use super::{DevicePointer, failure::failed, libraries, recent::Recent, stream::Stream};
 use crate::{
     backend::cuda::device::{Address, Operand, Product},
     error::{Error, Result},
@@ -27,11 +27,14 @@ const TRANSPOSE: i32 = 1;
 /// Addresses are not known to be aligned to more.
 const MOST_ALIGNED: u64 = 256;
 
-/// The library, its scratch memory, and an algorithm for every shape met.
+/// Plans that are kept: a model has some ten shapes for each number of rows.
+const PLANS: usize = 512;
+
+/// The library, its scratch memory, and an algorithm for the shapes met.
 pub(super) struct Blas {
     handle: sys::cublasLtHandle_t,
     workspace: DevicePointer,
-    plans: RefCell<HashMap<Shape, Plan>>,
+    plans: RefCell<Recent<Shape, Plan>>,
     tf32: bool,
 }
 
@@ -45,7 +48,7 @@ impl Blas {
         Ok(Self {
             handle,
             workspace: workspace.map_err(|error| failed("cuBLASLt's workspace", error))?,
-            plans: RefCell::default(),
+            plans: RefCell::new(Recent::new(PLANS)),
             tf32,
         })
     }
@@ -54,14 +57,12 @@ impl Blas {
     pub(super) fn multiply(&self, stream: &Stream, product: &Product) -> Result<()> {
         let shape = Shape::of(product);
         let mut plans = self.plans.borrow_mut();
-        if !plans.contains_key(&shape) {
-            let plan =
-                Plan::new(self.handle, &shape, self.tf32).map_err(|error| shape.failed(error))?;
-            plans.insert(shape.clone(), plan);
-        }
-        let plan = &plans[&shape];
-        let started = plan.start(self, stream, product);
-        started.map_err(|error| shape.failed(error))
+        let started = plans
+            .get(&shape, || {
+                Plan::new(self.handle, &shape, product.bias, self.tf32)
+            })
+            .and_then(|plan| plan.start(self, stream, product));
+        started.map_err(|error| failed_product(product, error))
     }
 }
 
@@ -76,7 +77,8 @@ impl Drop for Blas {
     }
 }
 
-/// What an algorithm is chosen for.
+/// What an algorithm is chosen for. A mixture's experts have another number of rows every time, so
+/// that it is rounded up; the algorithm takes fewer rows as well.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Shape {
     m: usize,
@@ -86,7 +88,8 @@ struct Shape {
     left: Layout,
     right: Layout,
     out: Layout,
-    bias: bool,
+    /// The bias's alignment.
+    bias: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -98,37 +101,46 @@ struct Layout {
 
 impl Layout {
     fn of(operand: Operand) -> Self {
-        let Address(address) = operand.address;
         Self {
             dtype: operand.dtype,
             stride: operand.stride,
-            alignment: (1 << address.trailing_zeros().min(MOST_ALIGNED.trailing_zeros())) as u32,
+            alignment: alignment(operand.address),
         }
     }
+}
+
+/// What the address is a multiple of.
+fn alignment(Address(address): Address) -> u32 {
+    1 << address.trailing_zeros().min(MOST_ALIGNED.trailing_zeros())
+}
+
+/// Not below, and by less than a quarter above.
+fn rounded_rows(rows: usize) -> usize {
+    rows.next_multiple_of((rows.next_power_of_two() / 8).max(16))
 }
 
 impl Shape {
     fn of(product: &Product) -> Self {
         Self {
-            m: product.m,
+            m: rounded_rows(product.m),
             n: product.n,
             k: product.k,
             right_transposed: product.right_transposed,
             left: Layout::of(product.left),
             right: Layout::of(product.right),
             out: Layout::of(product.out),
-            bias: product.bias.is_some(),
+            bias: product.bias.map(alignment),
         }
     }
+}
 
-    fn failed(&self, error: CublasError) -> Error {
-        let Self { m, n, k, .. } = self;
-        let what = format!(
-            "matrix product [{m}, {k}] x [{k}, {n}] of {}, result {}",
-            self.left.dtype, self.out.dtype
-        );
-        refused(&what, error)
-    }
+fn failed_product(product: &Product, error: CublasError) -> Error {
+    let &Product { m, n, k, .. } = product;
+    let what = format!(
+        "matrix product [{m}, {k}] x [{k}, {n}] of {}, result {}",
+        product.left.dtype, product.out.dtype
+    );
+    refused(&what, error)
 }
 
 fn refused(what: &str, CublasError(status): CublasError) -> Error {
@@ -146,7 +158,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(handle: sys::cublasLtHandle_t, shape: &Shape, tf32: bool) -> Result<Self, CublasError> {
+    fn new(
+        handle: sys::cublasLtHandle_t,
+        shape: &Shape,
+        bias: Option<Address>,
+        tf32: bool,
+    ) -> Result<Self, CublasError> {
         let Shape { m, n, k, .. } = *shape;
         let compute = if tf32 && shape.left.dtype == DType::Float32 {
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
@@ -180,7 +197,9 @@ impl Plan {
         if !shape.right_transposed {
             plan.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSE)?;
         }
-        if shape.bias {
+        if let Some(bias) = bias {
+            // Before an algorithm is asked for: it depends on the pointer's alignment.
+            plan.bias(bias)?;
             let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
             plan.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
             let bias_type = data_type(shape.out.dtype);
@@ -253,11 +272,33 @@ impl Plan {
         Ok(found.algo)
     }
 
-    fn start(&self, blas: &Blas, stream: &Stream, product: &Product) -> Result<(), CublasError> {
-        if let Some(Address(bias)) = product.bias {
-            let attribute = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
-            self.set(attribute, &bias)?;
+    fn bias(&self, Address(bias): Address) -> Result<(), CublasError> {
+        let attribute = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
+        self.set(attribute, &bias)
+    }
+
+    /// The real number of rows, which the descriptors count as columns.
+    fn rows(&self, rows: usize) -> Result<(), CublasError> {
+        let rows = rows as u64;
+        for layout in [self.left, self.out] {
+            // SAFETY: the layout lives, and the attribute is a 64-bit number.
+            unsafe {
+                result::set_matrix_layout_attribute(
+                    layout,
+                    sys::cublasLtMatrixLayoutAttribute_t::CUBLASLT_MATRIX_LAYOUT_COLS,
+                    (&raw const rows).cast(),
+                    size_of_val(&rows),
+                )?;
+            }
         }
+        Ok(())
+    }
+
+    fn start(&self, blas: &Blas, stream: &Stream, product: &Product) -> Result<(), CublasError> {
+        if let Some(bias) = product.bias {
+            self.bias(bias)?;
+        }
+        self.rows(product.m)?;
         let pointer = |operand: Operand| operand.address.0 as *mut c_void;
         let (one, zero) = (1f32, 0f32);
         // SAFETY: the descriptors live; the operands are buffers of these shapes, which the emulator
@@ -332,5 +373,33 @@ fn data_type(dtype: DType) -> sys::cudaDataType {
         DType::Float32 => sys::cudaDataType::CUDA_R_32F,
         DType::BFloat16 => sys::cudaDataType::CUDA_R_16BF,
         DType::Float16 => sys::cudaDataType::CUDA_R_16F,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_plans_serve_any_number_of_rows() {
+        let mut plans = std::collections::BTreeSet::new();
+        for rows in 1..=16_384 {
+            let rounded = rounded_rows(rows);
+            assert!(
+                rounded >= rows && (rounded < rows + 16 || rounded * 4 < rows * 5),
+                "{rows}"
+            );
+            plans.insert(rounded);
+        }
+        assert!(plans.len() <= 64, "{}", plans.len());
+        // What micro-batches have.
+        for rows in [256, 2048, 4096, 9728, 16_384] {
+            assert_eq!(
+                rounded_rows(rows),
+                rows.next_multiple_of(rows.next_power_of_two() / 8)
+            );
+        }
+        assert_eq!(alignment(Address(768)), 256);
+        assert_eq!(alignment(Address(772)), 4);
     }
 }

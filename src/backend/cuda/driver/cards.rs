@@ -15,8 +15,36 @@ use crate::{
 
 /// The oldest compute capability that the kernels are compiled for.
 const OLDEST: (i32, i32) = (8, 0);
-/// CUDA versions as the driver writes them: kernels of CUDA 13 need a driver of it.
-const OLDEST_DRIVER: i32 = 13_000;
+
+/// The oldest driver that runs this binary's kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Oldest {
+    /// The CUDA version that it says it supports.
+    cuda: (u32, u32),
+    /// Its own number, as NVIDIA's packages have it.
+    driver: u32,
+}
+
+impl Oldest {
+    /// Given the CUDA release of the compiler: a release's binaries run with any driver of its major
+    /// version. Of CUDA 12's drivers those of 12.2 are the oldest that are still maintained.
+    fn of(release: (u32, u32)) -> Self {
+        match release {
+            (12, _) => Self {
+                cuda: (12, 2),
+                driver: 535,
+            },
+            _ => Self {
+                cuda: (13, 0),
+                driver: 580,
+            },
+        }
+    }
+
+    fn here() -> Self {
+        Self::of(images::release())
+    }
+}
 
 /// Why there is no version.
 pub const NO_DRIVER: &str = "no NVIDIA driver (libcuda) is installed";
@@ -73,8 +101,10 @@ impl Requirements {
             ));
         }
         let without_driver = |reason: &str| {
-            Error::new("CUDA", reason)
-                .remedy("install NVIDIA driver 580 or newer, or use --device cpu")
+            Error::new("CUDA", reason).remedy(format!(
+                "install NVIDIA driver {} or newer, or use --device cpu",
+                Oldest::here().driver
+            ))
         };
         match &self.driver {
             None => return Some(without_driver(NO_DRIVER)),
@@ -89,7 +119,7 @@ impl Requirements {
         }
         if let Some(Err(reason)) = self.cublas_lt {
             return Some(Error::new("CUDA", reason).remedy(
-                "install CUDA 13's cuBLAS (pip install nvidia-cublas, or the toolkit) and name its folder in \
+                "install cuBLAS of CUDA 12 or 13 (pip install nvidia-cublas, or the toolkit) and name its folder in \
                  LD_LIBRARY_PATH, or use --device cpu",
             ));
         }
@@ -155,7 +185,7 @@ fn driver() -> Option<Found> {
     Some(match panics::caught(ask) {
         Some(Ok(found)) => found,
         Some(Err(error)) => Err(format!("the driver reports: {}", reason(error))),
-        None => Err("the driver lacks functions of CUDA 13".to_owned()),
+        None => Err("the driver lacks functions that massact needs".to_owned()),
     })
 }
 
@@ -169,9 +199,11 @@ fn ask() -> Result<Found, DriverError> {
         version.unsigned_abs() / 1000,
         version.unsigned_abs() % 1000 / 10,
     );
-    if version < OLDEST_DRIVER {
+    let oldest = Oldest::here().cuda;
+    if (major, minor) < oldest {
         return Ok(Err(format!(
-            "the driver supports CUDA {major}.{minor}, and the kernels need 13.0"
+            "the driver supports CUDA {major}.{minor}, and the kernels need {}.{}",
+            oldest.0, oldest.1
         )));
     }
     match result::init() {
@@ -203,4 +235,23 @@ fn card(index: usize) -> Result<Card, DriverError> {
         capability,
         memory_bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_driver_follows_from_the_compiler() {
+        for (release, cuda, driver) in [
+            ((12, 8), (12, 2), 535),
+            ((12, 9), (12, 2), 535),
+            ((13, 0), (13, 0), 580),
+            ((13, 1), (13, 0), 580),
+            // A build without kernels.
+            ((0, 0), (13, 0), 580),
+        ] {
+            assert_eq!(Oldest::of(release), Oldest { cuda, driver });
+        }
+    }
 }

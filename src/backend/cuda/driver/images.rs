@@ -10,6 +10,11 @@ pub(super) fn built() -> Result<&'static str, &'static str> {
     listing::BUILT
 }
 
+/// The CUDA release of that compiler; zeros where there is none.
+pub(super) fn release() -> (u32, u32) {
+    listing::RELEASE
+}
+
 /// Binaries for all cards, one for each file in `kernels/`.
 pub(super) fn all() -> &'static [&'static [u8]] {
     listing::IMAGES

@@ -1,7 +1,8 @@
 //! A [`Device`] that is an NVIDIA card, through the CUDA driver and cuBLASLt.
 //!
 //! Neither is linked: both are looked for when a card is opened, so that one binary runs with and
-//! without them. Everything of one [`Driver`] happens on one stream, in the order of the calls.
+//! without them. Everything of one [`Driver`] happens on one stream, in the order of the calls; only
+//! weights come on a stream of their own.
 
 // Every call of the driver is unsafe; all of them are in this folder.
 #![allow(unsafe_code)]
@@ -11,24 +12,32 @@ mod cards;
 mod failure;
 mod images;
 mod libraries;
+mod loader;
 mod modules;
-mod staging;
+mod pinned;
+mod recent;
+mod ring;
 mod stream;
 
 pub use cards::{Card, NO_DRIVER, Requirements};
+pub use loader::Copying;
 
-use std::{cell::RefCell, fmt};
+use std::{
+    cell::{OnceCell, RefCell},
+    fmt,
+};
 
 use cudarc::driver::{result, sys};
 
 use self::{
     blas::Blas,
     failure::{failed, out_of_memory},
+    loader::Loader,
     modules::Modules,
-    staging::Staging,
+    ring::{Failure, Ring},
     stream::{Context, Stream},
 };
-use super::device::{Address, Argument, Device, Launch, Limits, Product};
+use super::device::{Address, Argument, Device, Launch, Limits, Product, Source};
 use crate::{
     error::{Error, Result},
     panics,
@@ -38,7 +47,8 @@ use crate::{
 // Fields are dropped in this order: what belongs to the context before the context.
 pub struct Driver {
     blas: Blas,
-    staging: RefCell<Staging>,
+    loader: OnceCell<Loader>,
+    staging: RefCell<Ring<Stream>>,
     modules: Modules,
     stream: Stream,
     card: Card,
@@ -48,6 +58,10 @@ pub struct Driver {
     latest: RefCell<String>,
     context: Context,
 }
+
+/// Pieces of pinned memory for what is copied in the order of the calls: lists, vectors, inputs.
+const PIECES: usize = 4;
+const PIECE: usize = 4 << 20;
 
 /// Choices about the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,7 +90,8 @@ impl Driver {
         let limits = context.limits().map_err(|error| failed(&subject, error))?;
         Ok(Self {
             blas: Blas::open(options.tf32)?,
-            staging: RefCell::default(),
+            loader: OnceCell::new(),
+            staging: RefCell::new(Ring::new(PIECES, PIECE)),
             modules: Modules::load(limits.shared_bytes)?,
             stream,
             card,
@@ -97,6 +112,14 @@ impl Driver {
         self.options
     }
 
+    fn not_copied(&self, failure: Failure<result::DriverError>) -> Error {
+        match failure {
+            Failure::Queue(error) => self.failed("copying to the device", error),
+            Failure::Read(error) => Error::new("reading weights", error)
+                .remedy("check the disk, or download the checkpoint again"),
+        }
+    }
+
     /// An error that the device reports, perhaps of work started earlier.
     fn failed(&self, what: &str, error: result::DriverError) -> Error {
         let latest = self.latest.borrow();
@@ -109,6 +132,8 @@ impl Driver {
 }
 
 impl Device for Driver {
+    type Copying = Copying;
+
     fn limits(&self) -> Limits {
         self.limits
     }
@@ -128,7 +153,7 @@ impl Device for Driver {
                 let free = result::mem_get_info().map_or(0, |(free, _)| free);
                 let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
                 let reason = format!("{:.2} GiB do not fit, {:.2} GiB are free", gib(bytes), gib(free));
-                return Error::new(format!("cuda:{} memory", self.card.index), reason).remedy(
+                return Error::out_of_memory(format!("cuda:{} memory", self.card.index), reason).remedy(
                     "use a shorter --context-length or fewer --nsamples, free the card of other programs, \
                      or use --device cpu",
                 );
@@ -143,9 +168,37 @@ impl Device for Driver {
     }
 
     fn write(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        let mut fill = |start: usize, out: &mut [u8]| {
+            pinned::on_all_cores(out, |offset, out| {
+                out.copy_from_slice(&bytes[start + offset..][..out.len()]);
+                Ok(())
+            })
+        };
         let mut staging = self.staging.borrow_mut();
-        let written = staging.write(&self.stream, to.0, bytes);
-        written.map_err(|error| self.failed("copying to the device", error))
+        let written = staging.write(&self.stream, to.0, bytes.len(), &mut fill);
+        written.map_err(|failure| self.not_copied(failure))
+    }
+
+    fn start_write(&self, to: Address, source: Source) -> Result<Copying> {
+        let after = self.stream.event();
+        let after = after.map_err(|error| self.failed("copying to the device", error))?;
+        if self.loader.get().is_none() {
+            // Nobody else sets it: a driver belongs to one thread.
+            let _ = self.loader.set(Loader::start(&self.context)?);
+        }
+        let loader = self.loader.get();
+        let copying = loader.map(|loader| loader.copy(to, source, after));
+        copying.ok_or_else(|| Error::new("copying to the device", "no thread does it"))
+    }
+
+    fn await_copy(&self, copying: Copying) -> Result<()> {
+        let started = copying.started().ok_or_else(|| {
+            Error::new("copying to the device", "the thread that does it has ended")
+                .remedy("report this with the output of `massact devices --json`")
+        })?;
+        let event = started.map_err(|failure| self.not_copied(failure))?;
+        let waits = self.stream.wait_for(&event);
+        waits.map_err(|error| self.failed("copying to the device", error))
     }
 
     fn read(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
@@ -163,7 +216,7 @@ impl Device for Driver {
         cleared.map_err(|error| self.failed("clearing device memory", error))
     }
 
-    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument]) -> Result<()> {
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
         let function = self.modules.function(launch)?;
         let mut slots: Vec<_> = arguments.iter().map(Argument::slot).collect();
         let [x, y, z] = launch.grid;

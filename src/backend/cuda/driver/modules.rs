@@ -34,15 +34,14 @@ impl Modules {
         })
     }
 
-    /// The kernel of a launch, allowed the shared memory that it asks for.
+    /// The kernel of a launch, allowed all the shared memory that a block may have.
     pub(super) fn function(&self, launch: &Launch<'_>) -> Result<sys::CUfunction> {
         if let Some(function) = self.functions.borrow().get(launch.kernel) {
             return Ok(*function);
         }
         let function = self.find(launch.kernel)?;
-        if launch.shared_bytes > 0 {
-            self.allow_shared(launch.kernel, function)?;
-        }
+        // Whatever this launch asks for: a later one may ask for more.
+        self.allow_shared(launch.kernel, function)?;
         self.functions
             .borrow_mut()
             .insert(launch.kernel.to_owned(), function);
@@ -96,9 +95,8 @@ impl Module {
         // SAFETY: a whole image that nvcc wrote; the driver copies it.
         let module = unsafe { result::module::load_data(aligned.as_ptr().cast()) };
         module.map(Self).map_err(|error| {
-            failed("CUDA kernels", error).remedy(
-                "update the NVIDIA driver, or build massact with the nvcc of an older CUDA 13",
-            )
+            failed("CUDA kernels", error)
+                .remedy("update the NVIDIA driver, or build massact with the nvcc of an older CUDA")
         })
     }
 }

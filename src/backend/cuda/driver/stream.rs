@@ -11,6 +11,22 @@ use crate::backend::cuda::device::Limits;
 /// A card's primary context, current on the thread that retained it.
 pub(super) struct Context {
     device: sys::CUdevice,
+    raw: sys::CUcontext,
+}
+
+/// The context as another thread may have it.
+pub(super) struct Current(sys::CUcontext);
+
+// SAFETY: a context may be current on any number of threads; the one that retained it outlives those
+// that it gave a handle.
+unsafe impl Send for Current {}
+
+impl Current {
+    /// Makes it this thread's.
+    pub(super) fn set(&self) -> Result<(), DriverError> {
+        // SAFETY: the context lives.
+        unsafe { result::ctx::set_current(self.0) }
+    }
 }
 
 impl Context {
@@ -21,7 +37,7 @@ impl Context {
         // attribute takes a 64-bit number.
         unsafe {
             let raw = result::primary_ctx::retain(device)?;
-            let context = Self { device };
+            let context = Self { device, raw };
             result::ctx::set_current(raw)?;
             let pool = result::device::get_default_mem_pool(device)?;
             let mut keep = u64::MAX;
@@ -29,6 +45,11 @@ impl Context {
             result::mem_pool::set_attribute(pool, attribute, (&raw mut keep).cast())?;
             Ok(context)
         }
+    }
+
+    /// For another thread.
+    pub(super) fn handle(&self) -> Current {
+        Current(self.raw)
     }
 
     /// Gives the pool's unused memory back to the card.
@@ -63,6 +84,20 @@ impl Drop for Context {
     }
 }
 
+/// A point in a stream.
+#[derive(Debug)]
+pub(super) struct Event(sys::CUevent);
+
+// SAFETY: the driver's functions may be called with an event from any thread.
+unsafe impl Send for Event {}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: made once; the driver keeps what it needs of an event that streams still wait for.
+        let _ = unsafe { result::event::destroy(self.0) };
+    }
+}
+
 /// An ordered queue of work.
 pub(super) struct Stream {
     raw: sys::CUstream,
@@ -76,6 +111,23 @@ impl Stream {
 
     pub(super) fn raw(&self) -> sys::CUstream {
         self.raw
+    }
+
+    /// The end of what was started so far.
+    pub(super) fn event(&self) -> Result<Event, DriverError> {
+        let event = Event(result::event::create(
+            sys::CUevent_flags::CU_EVENT_DISABLE_TIMING,
+        )?);
+        // SAFETY: event and stream live.
+        unsafe { result::event::record(event.0, self.raw)? };
+        Ok(event)
+    }
+
+    /// What is started from now on begins after the event.
+    pub(super) fn wait_for(&self, event: &Event) -> Result<(), DriverError> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: event and stream live.
+        unsafe { result::stream::wait_event(self.raw, event.0, flags) }
     }
 
     /// Waits for everything.

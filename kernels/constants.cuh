@@ -1,0 +1,83 @@
+// Numbers that both sides must know: the kernels, and the host code that launches them.
+//
+// build/constants.rs reads this file and hands the numbers to src/backend/cuda/constants.rs under the same
+// names. It knows two forms: `#define NAME number`, and tables, whose rows are ROW(type, name, numbers).
+#pragma once
+
+// Activations (src/model/spec/mlp.rs), and the kinds of norms and of a router's scores.
+#define ACTIVATION_SILU 0
+#define ACTIVATION_SCALED_SILU 1
+#define ACTIVATION_SIGMOID 2
+#define ACTIVATION_GELU_ERF 3
+#define ACTIVATION_GELU_TANH 4
+#define ACTIVATION_RELU 5
+#define ACTIVATION_RELU_SQUARED 6
+#define NORM_RMS 0
+#define NORM_LAYER 1
+#define NORM_TANH 2
+#define SCORE_SOFTMAX 0
+#define SCORE_SIGMOID 1
+
+// Norms: the widest group that a warp normalises, warps of such a block, most threads of the other
+// kind, values that a thread takes at a time.
+#define NORM_WARP_WIDTH 512
+#define NORM_WARPS 4
+#define NORM_BLOCK_THREADS 1024
+#define NORM_CHUNK 8
+
+// Experts: rows (warps) of a block that routes, entries that a warp keeps in order, threads of a
+// block that lists visitors.
+#define ROUTE_WARPS 4
+#define ROUTE_MOST 32
+#define VISITORS_THREADS 1024
+
+// Statistics: threads of a block, entries that a warp keeps, static shared memory of statistics_read.
+#define STATISTICS_THREADS 1024
+#define STATISTICS_ROUND 32
+#define STATISTICS_STATIC_BYTES 9216
+
+// Stored tensors: values whose moments a block takes, and its threads.
+#define MOMENTS_CHUNK 65536
+#define MOMENTS_THREADS 512
+
+// Threads of a block for a row of logits.
+#define TOKEN_NLL_THREADS 256
+
+// Attention: spare bytes of a row in shared memory; the ring of the kernels that look again: bytes of a
+// row, stages; their threads, and what a block of each works on.
+#define SHARED_ROW_PADDING 16
+#define STREAM_ROW_BYTES 128
+#define STREAM_STAGES 3
+#define CAPTURE_THREADS 128
+#define MAP_TILE 64
+#define SINK_QUERIES 64
+#define SINK_KEYS_32 64
+#define SINK_KEYS_16 128
+#define SUBSET_QUERIES 64
+
+// The widths of heads that forward kernels exist for: width of a key and of a value; in 16 bits warps,
+// rows of a warp and keys of a tile; the same three in float32.
+//
+// 32 rows a warp read each key fragment for twice the work; beyond 128 values a head the output no
+// longer fits the registers so, and eight warps take 16 rows each. Tiles are as long as registers (no
+// spills) and the 99 KiB of shared memory of the smallest cards allow. 192 with values of 128 is
+// multi-head latent attention.
+#define FORWARD_KERNELS(ROW, type, name)              \
+    ROW(type, name, 32, 32, 4, 32, 64, 4, 16, 32)     \
+    ROW(type, name, 64, 64, 4, 32, 64, 4, 16, 32)     \
+    ROW(type, name, 80, 80, 4, 32, 64, 4, 16, 32)     \
+    ROW(type, name, 96, 96, 4, 32, 32, 4, 16, 32)     \
+    ROW(type, name, 128, 128, 4, 32, 32, 4, 16, 32)   \
+    ROW(type, name, 192, 128, 8, 16, 32, 4, 16, 16)   \
+    ROW(type, name, 256, 256, 8, 16, 16, 4, 16, 8)
+
+// Sizes of the structs that attention kernels take by value, and where some of their members lie. Both
+// sides refuse to compile where theirs differ.
+#define ATTENTION_BYTES 136
+#define ATTENTION_OUT_OFFSET 64
+#define ATTENTION_ROWS_OFFSET 88
+#define ATTENTION_SCALE_OFFSET 112
+#define ATTENTION_ALIGNED_OFFSET 132
+#define ATTENTION_MAPS_BYTES 176
+#define ATTENTION_SINK_BYTES 176
+#define ATTENTION_SUBSET_BYTES 152

@@ -1,0 +1,132 @@
+//! Attention, with the maps that can be captured from it.
+#![forbid(unsafe_code)]
+
+use super::{Rows, Tensors};
+use crate::{error::Result, model::spec::Alibi};
+
+/// Shape and options of an attention call; `V` is the backend's vector.
+#[derive(Debug)]
+pub struct AttentionRequest<'a, V> {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width of a query or key head.
+    pub head_dim: usize,
+    /// Width of a value head.
+    pub value_dim: usize,
+    /// Factor on q.k.
+    pub scale: f32,
+    /// Position `i` sees the keys `i - window < j <= i`.
+    pub window: Option<usize>,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub soft_cap: Option<f32>,
+    /// Bias by key position, after the soft cap.
+    pub alibi: Option<&'a Alibi>,
+    /// `[heads]`: a logit that takes part in the softmax and has no value.
+    pub sinks: Option<&'a V>,
+    /// One more key and value per query head, in front of those of the tokens.
+    pub kv_bias: Option<KvBias<'a, V>>,
+    /// Maps to return.
+    pub capture: AttentionCapture,
+    /// For each sequence the positions of some keys, ascending and each once, whose part in the output
+    /// is returned too.
+    pub subset: Option<&'a [Vec<usize>]>,
+}
+
+impl<V> AttentionRequest<'_, V> {
+    /// Columns of a map of `length` keys: with a [`KvBias`] its key is the first.
+    pub fn map_columns(&self, length: usize) -> usize {
+        length + usize::from(self.kv_bias.is_some())
+    }
+
+    /// The keys that position `query` sees.
+    pub fn visible(&self, query: usize) -> std::ops::Range<usize> {
+        let first = self
+            .window
+            .map_or(0, |window| (query + 1).saturating_sub(window));
+        first..query + 1
+    }
+
+    /// How many of the queries `0..length` see the key.
+    pub fn viewers(&self, key: usize, length: usize) -> usize {
+        (length - key).min(self.window.unwrap_or(usize::MAX))
+    }
+}
+
+/// Attention KV bias (Sun et al. 2024): a learned key and value that every position sees.
+///
+/// Its logit is `q.k * scale`, soft-capped like the others. It has no position: it is not rotated,
+/// no mask or window hides it, and [`Alibi`] adds nothing to it. The vectors are of query heads;
+/// those of a key/value head are repeated for the query heads that share it.
+#[derive(Debug)]
+pub struct KvBias<'a, V> {
+    /// `[heads * head_dim]`
+    pub k: &'a V,
+    /// `[heads * value_dim]`
+    pub v: &'a V,
+}
+
+/// What an attention call returns; `T` is the backend's tensor.
+#[derive(Debug)]
+pub struct AttentionOutput<T> {
+    /// `[rows, heads * value_dim]`: `sum_j p_j v_j` over all keys.
+    pub context: T,
+    /// The maps of each sequence; empty unless some were asked for.
+    pub maps: Vec<AttentionMaps>,
+    /// `[rows, heads * value_dim]`: `sum_j p_j v_j` over the keys of the request's subset, with the
+    /// probabilities of the softmax over all keys. The context minus this is what the others give,
+    /// the key of a [`KvBias`] among them.
+    pub subset: Option<T>,
+}
+
+/// Which attention maps to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AttentionCapture {
+    /// Logits and probabilities averaged over heads.
+    pub mean: bool,
+    /// Logits and probabilities of every head.
+    pub heads: bool,
+    /// What each key receives, and the largest logit, per head.
+    pub sink: bool,
+}
+
+impl AttentionCapture {
+    /// Whether any map is wanted.
+    pub fn any(self) -> bool {
+        self.mean || self.heads || self.sink
+    }
+}
+
+/// Attention maps of one sequence of length T. Entries that the mask hides (later keys, keys
+/// outside a window) are NaN. With a [`KvBias`] maps have T + 1 columns, of which its key is the
+/// first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AttentionMaps {
+    /// `[T, T]` probabilities, mean over heads.
+    pub probs_mean: Option<Vec<f32>>,
+    /// `[T, T]` logits, mean over heads.
+    pub logits_mean: Option<Vec<f32>>,
+    /// `[heads, T, T]` probabilities.
+    pub probs: Option<Vec<f32>>,
+    /// `[heads, T, T]` logits.
+    pub logits: Option<Vec<f32>>,
+    /// `[heads, T]`: the probability each key receives, averaged over the queries that see it.
+    pub sink_mass: Option<Vec<f32>>,
+    /// `[heads]`: the largest logit, over all queries and the keys they see.
+    pub max_logit: Option<Vec<f32>>,
+}
+
+/// Causal attention.
+pub trait Attention: Tensors {
+    /// Causal attention within each sequence, with the maps and the subset's part that `request`
+    /// asks for.
+    fn attention(
+        &self,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        sequences: &[Rows],
+        request: &AttentionRequest<'_, Self::Vector>,
+    ) -> Result<AttentionOutput<Self::Tensor>>;
+}

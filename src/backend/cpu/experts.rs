@@ -1,0 +1,136 @@
+//! Which experts the tokens of a mixture visit: the definition.
+#![forbid(unsafe_code)]
+
+use super::{Cpu, Tensor, math, rows::add_rows};
+use crate::{
+    backend::{self, RowOperations},
+    error::Result,
+    model::spec::{ExpertGroups, Routing, Score},
+};
+
+/// The rows that visit one expert, ascending, with their weights.
+#[derive(Debug, Default, Clone)]
+pub struct Visitors {
+    rows: Vec<usize>,
+    factors: Vec<f32>,
+}
+
+impl backend::Experts for Cpu {
+    fn route(
+        &self,
+        logits: &Tensor,
+        routing: &Routing,
+        correction: Option<&Vec<f32>>,
+    ) -> Result<Vec<Visitors>> {
+        let correction = correction.map(Vec::as_slice);
+        let experts = logits.columns;
+        Ok(visitors(logits.values(), experts, routing, correction))
+    }
+
+    fn visits(&self, visitors: &Vec<Visitors>) -> Vec<usize> {
+        visitors.iter().map(|own| own.rows.len()).collect()
+    }
+
+    fn gather_visitors(
+        &self,
+        x: &Tensor,
+        visitors: &Vec<Visitors>,
+        expert: usize,
+    ) -> Result<Tensor> {
+        self.gather_rows(x, &visitors[expert].rows)
+    }
+
+    fn add_visitors(
+        &self,
+        out: &mut Tensor,
+        x: &Tensor,
+        visitors: &Vec<Visitors>,
+        expert: usize,
+    ) -> Result<()> {
+        let own = &visitors[expert];
+        add_rows(out, x, own.rows.iter().copied(), &own.factors);
+        Ok(())
+    }
+}
+
+/// The visitors of each expert, given the router's logits, `experts` a row.
+fn visitors(
+    logits: &[f32],
+    experts: usize,
+    routing: &Routing,
+    correction: Option<&[f32]>,
+) -> Vec<Visitors> {
+    let mut visitors = vec![Visitors::default(); experts];
+    for (row, logits) in logits.chunks_exact(experts).enumerate() {
+        for (expert, factor) in route(routing, correction, logits) {
+            visitors[expert].rows.push(row);
+            visitors[expert].factors.push(factor);
+        }
+    }
+    visitors
+}
+
+/// The experts of one token and their weights.
+fn route(routing: &Routing, correction: Option<&[f32]>, logits: &[f32]) -> Vec<(usize, f32)> {
+    let scores: Vec<f32> = match routing.score {
+        Score::Sigmoid => logits.iter().copied().map(math::sigmoid).collect(),
+        Score::Softmax => softmax(logits),
+    };
+    let mut choice = scores.clone();
+    for (score, correction) in choice.iter_mut().zip(correction.unwrap_or_default()) {
+        *score += correction;
+    }
+    if let Some(groups) = routing.groups {
+        leave_out_groups(groups, &mut choice);
+    }
+    let chosen = largest(&choice, routing.top_k);
+    let sum: f32 = chosen.iter().map(|expert| scores[*expert]).sum();
+    let factor = if routing.renormalise {
+        // Sigmoids may all vanish.
+        routing.scale / (sum + 1e-20)
+    } else {
+        routing.scale
+    };
+    chosen
+        .into_iter()
+        .map(|expert| (expert, scores[expert] * factor))
+        .collect()
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
+    let sum: f32 = exponentials.iter().sum();
+    exponentials.into_iter().map(|value| value / sum).collect()
+}
+
+/// Rules out the experts of all groups but the best.
+fn leave_out_groups(groups: ExpertGroups, choice: &mut [f32]) {
+    let size = choice.len() / groups.count;
+    let worth: Vec<f32> = choice
+        .chunks_exact(size)
+        .map(|group| {
+            let best = largest(group, groups.best);
+            best.into_iter().map(|expert| group[expert]).sum()
+        })
+        .collect();
+    let kept = largest(&worth, groups.kept);
+    for (group, scores) in choice.chunks_exact_mut(size).enumerate() {
+        if !kept.contains(&group) {
+            scores.fill(f32::NEG_INFINITY);
+        }
+    }
+}
+
+/// Indices of the `count` largest values, the earlier of equals first. NaN, whatever its sign, is
+/// above every number, so that what is chosen is the same everywhere.
+fn largest(values: &[f32], count: usize) -> Vec<usize> {
+    let value = |index: &usize| {
+        let value = values[*index];
+        if value.is_nan() { f32::NAN } else { value }
+    };
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| value(b).total_cmp(&value(a)));
+    order.truncate(count);
+    order
+}

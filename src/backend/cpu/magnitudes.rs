@@ -1,0 +1,421 @@
+//! Exact median, top-k and massive entries of |x|, mean and standard deviation of x.
+//!
+//! |x| of finite floats orders as its bit pattern does, so a histogram of the upper bits (one
+//! read) finds the bucket of the median; a second read collects that bucket, some 3 % of the
+//! values, and selects inside it. The first read also yields top-k: a block whose maximum does not
+//! reach the k-th largest so far is skipped, and almost all are. Sums of the values and of their
+//! squares are in float64, a chunk at a time, so that they do not depend on the number of threads.
+#![forbid(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::{Cpu, Tensor, simd::vectorise};
+use crate::{
+    backend::{Entry, Magnitudes, Rows, Statistics, StatisticsRequest, magnitudes::moments},
+    error::Result,
+    interrupt,
+};
+
+/// Bits below a bucket: 8 exponent and 4 fraction bits choose one of 4,096.
+const SHIFT: u32 = 19;
+const BUCKETS: usize = 1 << (31 - SHIFT);
+/// Values a thread reads at a time.
+const CHUNK: usize = 1 << 16;
+/// Values whose maximum is compared with the k-th largest at once.
+const BLOCK: usize = 64;
+/// Sums side by side.
+const LANES: usize = 8;
+const INFINITY_BITS: u32 = 0x7f80_0000;
+
+impl Magnitudes for Cpu {
+    fn statistics(
+        &self,
+        x: &Tensor,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Vec<Statistics>> {
+        interrupt::check()?;
+        Ok(sequences
+            .iter()
+            .map(|rows| {
+                let values = &x.values[rows.start * x.columns..rows.end * x.columns];
+                measure(values, x.columns, request)
+            })
+            .collect())
+    }
+
+    fn read_statistics(&self, pending: Vec<Statistics>) -> Result<Vec<Statistics>> {
+        Ok(pending)
+    }
+}
+
+/// What the first read finds.
+struct FirstRead {
+    histogram: Vec<u32>,
+    top: Top,
+    /// First index of each chunk, sum of its values, sum of their squares.
+    sums: Vec<(usize, [f64; 2])>,
+    non_finite: usize,
+}
+
+/// The `k` largest magnitudes so far: bits and index, descending, ties by index.
+struct Top {
+    k: usize,
+    found: Vec<(u32, usize)>,
+}
+
+/// Statistics of a row-major matrix of `columns` columns.
+fn measure(values: &[f32], columns: usize, request: &StatisticsRequest) -> Statistics {
+    // The largest value is reported even when no list is wanted.
+    let k = request.top_k.max(1);
+    let mut first = values
+        .par_chunks(CHUNK)
+        .enumerate()
+        .fold(
+            || FirstRead::new(k),
+            |mut read, (index, chunk)| {
+                read.add(chunk, index * CHUNK);
+                read
+            },
+        )
+        .reduce(|| FirstRead::new(k), FirstRead::merge);
+    let median = f32::from_bits(median_bits(values, &first.histogram));
+    let [mean, std] = moments(values.len(), first.total());
+    let max = first
+        .top
+        .found
+        .first()
+        .map_or(0.0, |&(bits, _)| f32::from_bits(bits));
+    let entry = |index: usize| Entry {
+        position: index / columns,
+        dimension: index % columns,
+        value: values[index],
+    };
+    let threshold = request.abs_threshold.max(request.rel_threshold * median);
+    let massive = if max > threshold {
+        values
+            .par_chunks(CHUNK)
+            .enumerate()
+            .flat_map_iter(|(chunk, part)| {
+                part.iter()
+                    .enumerate()
+                    .filter(|(_, value)| value.abs() > threshold)
+                    .map(move |(offset, _)| entry(chunk * CHUNK + offset))
+            })
+            .collect()
+    } else {
+        Vec::new()
+    };
+    Statistics {
+        max,
+        median,
+        top: first
+            .top
+            .found
+            .iter()
+            .take(request.top_k)
+            .map(|&(_, index)| entry(index))
+            .collect(),
+        massive,
+        mean,
+        std,
+        non_finite: first.non_finite,
+    }
+}
+
+impl FirstRead {
+    fn new(k: usize) -> Self {
+        Self {
+            histogram: vec![0; BUCKETS],
+            top: Top {
+                k,
+                found: Vec::with_capacity(k + 1),
+            },
+            sums: Vec::new(),
+            non_finite: 0,
+        }
+    }
+
+    fn add(&mut self, chunk: &[f32], start: usize) {
+        let mut sums = [[0.0; LANES]; 2];
+        for (block, values) in chunk.chunks(BLOCK).enumerate() {
+            vectorise(
+                #[inline(always)]
+                || add_sums(&mut sums, values),
+            );
+            let mut largest = 0;
+            for value in values {
+                largest = largest.max(magnitude_bits(*value));
+            }
+            for value in values {
+                self.histogram[(magnitude_bits(*value) >> SHIFT) as usize] += 1;
+            }
+            if i64::from(largest) > self.top.floor() {
+                self.top.add(values, start + block * BLOCK);
+            }
+            if largest >= INFINITY_BITS {
+                self.non_finite += values.iter().filter(|value| !value.is_finite()).count();
+            }
+        }
+        let sums = sums.map(|lanes: [f64; LANES]| lanes.iter().sum());
+        self.sums.push((start, sums));
+    }
+
+    /// Sum of all values and of their squares, added up in the order of the chunks.
+    fn total(&mut self) -> [f64; 2] {
+        self.sums.sort_unstable_by_key(|(start, _)| *start);
+        let add =
+            |[a, b]: [f64; 2], (_, [sum, squares]): &(usize, [f64; 2])| [a + sum, b + squares];
+        self.sums.iter().fold([0.0; 2], add)
+    }
+
+    fn merge(mut self, other: Self) -> Self {
+        for (mine, theirs) in self.histogram.iter_mut().zip(&other.histogram) {
+            *mine += theirs;
+        }
+        self.top.found.extend(other.top.found);
+        self.top
+            .found
+            .sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        self.top.found.truncate(self.top.k);
+        self.sums.extend(other.sums);
+        self.non_finite += other.non_finite;
+        self
+    }
+}
+
+/// Adds values and their squares, each in float64, in lanes that vectorise.
+#[inline(always)]
+fn add_sums([sums, squares]: &mut [[f64; LANES]; 2], values: &[f32]) {
+    let mut chunks = values.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for lane in 0..LANES {
+            let value = f64::from(chunk[lane]);
+            sums[lane] += value;
+            squares[lane] += value * value;
+        }
+    }
+    for (lane, value) in chunks.remainder().iter().enumerate() {
+        let value = f64::from(*value);
+        sums[lane] += value;
+        squares[lane] += value * value;
+    }
+}
+
+impl Top {
+    /// A magnitude must exceed this to enter; below every magnitude while there is room.
+    fn floor(&self) -> i64 {
+        match self.found.get(self.k - 1) {
+            Some(&(bits, _)) => i64::from(bits),
+            None => -1,
+        }
+    }
+
+    fn add(&mut self, values: &[f32], start: usize) {
+        for (offset, value) in values.iter().enumerate() {
+            let bits = magnitude_bits(*value);
+            if i64::from(bits) > self.floor() {
+                // After its equals, so that of equal magnitudes the earlier stays.
+                let place = self.found.partition_point(|&(other, _)| other >= bits);
+                self.found.insert(place, (bits, start + offset));
+                self.found.truncate(self.k);
+            }
+        }
+    }
+}
+
+/// Bits of the lower middle of all magnitudes.
+fn median_bits(values: &[f32], histogram: &[u32]) -> u32 {
+    if values.is_empty() {
+        return 0;
+    }
+    let mut rank = (values.len() - 1) / 2;
+    let mut bucket = 0;
+    while rank >= histogram[bucket] as usize {
+        rank -= histogram[bucket] as usize;
+        bucket += 1;
+    }
+    let mut inside: Vec<u32> = values
+        .par_chunks(CHUNK)
+        .flat_map_iter(|chunk| {
+            chunk
+                .iter()
+                .map(|value| magnitude_bits(*value))
+                .filter(|bits| (bits >> SHIFT) as usize == bucket)
+        })
+        .collect();
+    *inside.select_nth_unstable(rank).1
+}
+
+#[inline(always)]
+fn magnitude_bits(value: f32) -> u32 {
+    value.to_bits() & 0x7fff_ffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: StatisticsRequest = StatisticsRequest {
+        top_k: 5,
+        abs_threshold: 100.0,
+        rel_threshold: 1000.0,
+    };
+
+    /// The definition, by sorting.
+    fn by_sorting(values: &[f32], columns: usize, request: &StatisticsRequest) -> Statistics {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| values[b].abs().total_cmp(&values[a].abs()).then(a.cmp(&b)));
+        let entry = |index: usize| Entry {
+            position: index / columns,
+            dimension: index % columns,
+            value: values[index],
+        };
+        // Descending order: the lower middle of n is at n / 2 from the top.
+        let median = values[order[values.len() / 2]].abs();
+        let count = values.len() as f64;
+        let mean = values.iter().copied().map(f64::from).sum::<f64>() / count;
+        let squares = values
+            .iter()
+            .map(|value| (f64::from(*value) - mean).powi(2));
+        let std = (squares.sum::<f64>() / count).sqrt();
+        Statistics {
+            max: values[order[0]].abs(),
+            median,
+            top: order
+                .iter()
+                .take(request.top_k)
+                .map(|&i| entry(i))
+                .collect(),
+            massive: (0..values.len())
+                .filter(|&i| {
+                    values[i].abs() > request.abs_threshold
+                        && values[i].abs() > request.rel_threshold * median
+                })
+                .map(entry)
+                .collect(),
+            mean,
+            std,
+            non_finite: 0,
+        }
+    }
+
+    /// Moments to 9 digits, which is what the plain sum of millions of float64 is good for, all else
+    /// exactly.
+    #[track_caller]
+    fn same(got: Statistics, wanted: Statistics) {
+        let rms = wanted.mean.hypot(wanted.std);
+        assert!(
+            (got.mean - wanted.mean).abs() <= 1e-9 * rms,
+            "{got:?}, {wanted:?}"
+        );
+        // A difference of squares, whose digits are fewer where nothing varies.
+        let varies = (got.std.powi(2) - wanted.std.powi(2)).abs();
+        assert!(varies <= 1e-9 * rms * rms, "{got:?}, {wanted:?}");
+        let (mean, std) = (wanted.mean, wanted.std);
+        assert_eq!(Statistics { mean, std, ..got }, wanted);
+    }
+
+    /// Deterministic values of very different magnitudes, with repeats.
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        (0..count)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let sign = if state & 1 == 0 { 1.0 } else { -1.0 };
+                let scale = [1e-30, 1e-3, 1.0, 1.0, 1.0, 50.0][(state >> 8) as usize % 6];
+                sign * scale * ((state >> 40) % 97) as f32 / 97.0
+            })
+            .collect()
+    }
+
+    #[test]
+    fn equals_the_definition() {
+        for (rows, columns) in [
+            (1, 1),
+            (1, 2),
+            (2, 1),
+            (3, 5),
+            (7, 64),
+            (65, 63),
+            (300, 777),
+        ] {
+            for seed in 0..8 {
+                let mut values = values(rows * columns, seed);
+                if seed % 2 == 1 {
+                    values[rows * columns / 2] = -2400.0;
+                    values[rows * columns - 1] = 2400.0;
+                }
+                let got = measure(&values, columns, &REQUEST);
+                same(got, by_sorting(&values, columns, &REQUEST));
+            }
+        }
+    }
+
+    #[test]
+    fn constant_and_zero_tensors() {
+        for constant in [0.0, -0.0, 3.25] {
+            let values = vec![constant; 1000];
+            let got = measure(&values, 10, &REQUEST);
+            assert_eq!((got.max, got.median), (constant.abs(), constant.abs()));
+            let places: Vec<_> = got.top.iter().map(|e| (e.position, e.dimension)).collect();
+            assert_eq!(places, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]);
+        }
+    }
+
+    /// Sums of float32 would have lost 1e-3 of the mean here.
+    #[test]
+    fn moments_of_many_values_beside_massive_ones() {
+        let mut values: Vec<f32> = (0..3_000_000)
+            .map(|i| 0.1 + ((i * 7919) % 1000) as f32 * 1e-6)
+            .collect();
+        values[17] = -2400.0;
+        values[2_999_999] = 1e20;
+        same(
+            measure(&values, 1000, &REQUEST),
+            by_sorting(&values, 1000, &REQUEST),
+        );
+        values[2_999_999] = 0.1;
+        let one = measure(&values, 1000, &REQUEST);
+        same(one.clone(), by_sorting(&values, 1000, &REQUEST));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(5).build();
+        let other = pool
+            .expect("threads")
+            .install(|| measure(&values, 1000, &REQUEST));
+        assert_eq!(
+            (one.mean.to_bits(), one.std.to_bits()),
+            (other.mean.to_bits(), other.std.to_bits())
+        );
+    }
+
+    #[test]
+    fn thresholds_are_strict() {
+        let mut values = vec![0.1; 99];
+        values.push(100.0);
+        assert!(measure(&values, 10, &REQUEST).massive.is_empty());
+        values[99] = 100.001;
+        assert_eq!(measure(&values, 10, &REQUEST).massive.len(), 1);
+        values[..99].fill(0.2);
+        assert!(measure(&values, 10, &REQUEST).massive.is_empty());
+    }
+
+    #[test]
+    fn counts_what_is_not_finite() {
+        let mut values = vec![1.0; 200_000];
+        values[70_000] = f32::NAN;
+        values[150_000] = f32::NEG_INFINITY;
+        assert_eq!(measure(&values, 100, &REQUEST).non_finite, 2);
+    }
+
+    #[test]
+    fn no_list_wanted_still_reports_the_maximum() {
+        let request = StatisticsRequest {
+            top_k: 0,
+            ..REQUEST
+        };
+        let got = measure(&[1.0, -7.0], 2, &request);
+        assert_eq!((got.max, got.top.len()), (7.0, 0));
+    }
+}

@@ -1,0 +1,99 @@
+//! Next-token negative log-likelihood without keeping the logits.
+//!
+//! The vocabulary is walked in pieces with an online log-sum-exp per row: a whole logit matrix of
+//! 4,096 tokens by 128,256 entries would be 2 GB.
+#![forbid(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::{Cpu, Tensor, elementwise, math, simd::vectorise};
+use crate::{
+    backend::{Elementwise, HeadRequest, Products, Target, Vocabulary},
+    error::Result,
+};
+
+/// Vocabulary entries at a time.
+const PIECE: usize = 2048;
+
+/// Running log-sum-exp of a row.
+#[derive(Clone, Copy)]
+struct Running {
+    max: f32,
+    sum: f32,
+    target: f32,
+}
+
+impl Vocabulary for Cpu {
+    fn token_nll(
+        &self,
+        x: &Tensor,
+        head: &HeadRequest<'_, Vec<f32>>,
+        targets: &[Option<u32>],
+    ) -> Result<Vec<f32>> {
+        token_nll(self, x, head, targets)
+    }
+}
+
+/// `-log softmax(logits)[target]` of every row with a target, 0 elsewhere.
+fn token_nll(
+    cpu: &Cpu,
+    x: &Tensor,
+    head: &HeadRequest<'_, Vec<f32>>,
+    targets: &[Option<u32>],
+) -> Result<Vec<f32>> {
+    let mut rows = vec![
+        Running {
+            max: f32::NEG_INFINITY,
+            sum: 0.0,
+            target: 0.0,
+        };
+        x.rows
+    ];
+    let vocabulary = head.weight.out_features;
+    for first in (0..vocabulary).step_by(PIECE) {
+        let last = (first + PIECE).min(vocabulary);
+        let weight = cpu.matrix(head.weight.outputs(first, last).into())?;
+        let bias = head.bias.as_ref().map(|bias| bias[first..last].to_vec());
+        let mut logits = cpu.linear(x, &weight, bias.as_ref(), Target::Part)?;
+        if head.scale != 1.0 {
+            cpu.affine(&mut logits, head.scale, 0.0)?;
+        }
+        if let Some(cap) = head.soft_cap {
+            elementwise::map(
+                &mut logits.values,
+                #[inline(always)]
+                |logit| math::soft_cap(logit, cap),
+            );
+        }
+        logits
+            .values
+            .par_chunks_mut(last - first)
+            .zip(&mut rows)
+            .zip(targets)
+            .for_each(|((logits, row), target)| {
+                let Some(target) = target else { return };
+                if let Some(index) = (*target as usize).checked_sub(first)
+                    && let Some(logit) = logits.get(index)
+                {
+                    row.target = *logit;
+                }
+                vectorise(
+                    #[inline(always)]
+                    || {
+                        let max = row.max.max(math::max(logits));
+                        let sum = math::exp_sum(logits, max);
+                        row.sum = row.sum * math::exp(row.max - max) + sum;
+                        row.max = max;
+                    },
+                );
+            });
+    }
+    Ok(rows
+        .iter()
+        .zip(targets)
+        .map(|(row, target)| match target {
+            Some(_) => row.max + row.sum.ln() - row.target,
+            None => 0.0,
+        })
+        .collect())
+}

@@ -1,0 +1,432 @@
+//! Exact median, top-k and massive entries of |x|, mean and standard deviation of x (`kernels/statistics_*.cu`).
+//!
+//! Everything is decided on the device; a few kilobytes per sequence stay there until they are
+//! read at the end of the run.
+#![forbid(unsafe_code)]
+
+use half::f16;
+
+use super::{
+    Cuda, Tensor,
+    constants::{STATISTICS_ROUND, STATISTICS_STATIC_BYTES, STATISTICS_THREADS},
+    device::{Address, Argument, Device},
+    memory::Buffer,
+    tensors::{int, suffix},
+};
+use crate::{
+    backend::{Entry, Magnitudes, Rows, Statistics, StatisticsRequest, magnitudes::moments},
+    error::{Error, Result},
+    model::dtype::DType,
+};
+
+/// Room for candidates of one sequence. There are never so many massive entries, unless the
+/// thresholds make everything massive.
+const CAPACITY: usize = 4096;
+/// Below this relative threshold any number of entries may pass, and the list has room for all.
+const SMALL_REL_THRESHOLD: f32 = 100.0;
+/// Index of an entry that is not there.
+const NOWHERE: u32 = u32::MAX;
+
+/// Statistics on the device, one for each sequence.
+#[derive(Debug)]
+pub struct Pending<D: Device> {
+    sequences: usize,
+    columns: usize,
+    dtype: DType,
+    request: StatisticsRequest,
+    counts: Vec<u32>,
+    capacity: usize,
+    /// `[sequences, 4]`: candidates, values not finite, massive entries, 0.
+    counters: Buffer<D>,
+    /// `[sequences, 2]`: the median's magnitude, 0.
+    select: Buffer<D>,
+    /// `[sequences, 2]` in float64: sums of the values and of their squares.
+    sums: Buffer<D>,
+    /// `[sequences, top_k]` of (index, value).
+    entries: Buffer<D>,
+    /// `[sequences, capacity]` of (index, value).
+    list: Buffer<D>,
+}
+
+/// Bits of |x|.
+fn magnitude_bits(dtype: DType) -> u32 {
+    match dtype {
+        DType::Float32 => 31,
+        DType::BFloat16 | DType::Float16 => 15,
+    }
+}
+
+/// The largest magnitude of this type that is not above the threshold.
+fn magnitude_of(threshold: f32, dtype: DType) -> u32 {
+    let bits = threshold.to_bits();
+    match dtype {
+        DType::Float32 => bits,
+        DType::BFloat16 => bits >> 16,
+        DType::Float16 => {
+            let nearest = f16::from_f32(threshold);
+            let above = nearest.to_f32() > threshold;
+            u32::from(nearest.to_bits()) - u32::from(above)
+        }
+    }
+}
+
+fn magnitude_value(magnitude: u32, dtype: DType) -> f32 {
+    match dtype {
+        DType::Float32 => f32::from_bits(magnitude),
+        DType::BFloat16 => f32::from_bits(magnitude << 16),
+        DType::Float16 => f16::from_bits(magnitude as u16).to_f32(),
+    }
+}
+
+/// What all kernels of one call get.
+struct Call<'c, D: Device> {
+    cuda: &'c Cuda<D>,
+    x: Argument<'c>,
+    suffix: &'static str,
+    sequences: u32,
+    /// Blocks for each sequence.
+    blocks: u32,
+    starts: Buffer<D>,
+    counts: Buffer<D>,
+    bins_log2: u32,
+    histogram: Buffer<D>,
+    top: Buffer<D>,
+    sums: Buffer<D>,
+    below: Buffer<D>,
+}
+
+impl<D: Device> Magnitudes for Cuda<D> {
+    fn statistics(
+        &self,
+        x: &Tensor<D>,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Pending<D>> {
+        let starts: Vec<u64> = sequences
+            .iter()
+            .map(|rows| (rows.start * x.columns) as u64)
+            .collect();
+        let counts: Vec<u32> = sequences
+            .iter()
+            .map(|rows| count(rows.len() * x.columns))
+            .collect::<Result<_>>()?;
+        let largest = counts.iter().copied().max().unwrap_or(0) as usize;
+        let number = sequences.len();
+        let limits = self.device.limits();
+        let bins_log2 = if limits.shared_bytes >= (4 << 15) + STATISTICS_STATIC_BYTES as u32 {
+            15
+        } else {
+            14
+        };
+        let tiles = (largest * x.dtype.size())
+            .div_ceil(16 * STATISTICS_THREADS)
+            .max(1);
+        let share = (limits.multiprocessors as usize).div_ceil(number.max(1));
+        let blocks = tiles.min(share) as u32;
+        let call = Call {
+            cuda: self,
+            x: x.buffer.address().into(),
+            suffix: suffix(x.dtype),
+            sequences: int(number)?.cast_unsigned(),
+            blocks,
+            starts: self.list(&starts)?,
+            counts: self.list(&counts)?,
+            bins_log2,
+            histogram: self.buffer(number * (4 << bins_log2))?,
+            top: self.buffer(number * blocks as usize * STATISTICS_ROUND * 8)?,
+            sums: self.buffer(number * blocks as usize * 16)?,
+            below: self.buffer(number * 8)?,
+        };
+        let keep = request.top_k.max(1);
+        let capacity = if request.rel_threshold < SMALL_REL_THRESHOLD {
+            largest
+        } else {
+            CAPACITY.min(largest)
+        };
+        let pending = Pending {
+            sequences: number,
+            columns: x.columns,
+            dtype: x.dtype,
+            request: *request,
+            counts,
+            capacity,
+            counters: self.buffer(number * 16)?,
+            select: self.buffer(number * 8)?,
+            sums: self.buffer(number * 16)?,
+            entries: self.buffer(number * keep * 8)?,
+            list: self.buffer(number * capacity * 8)?,
+        };
+        call.clear(&pending.counters, number * 16)?;
+        call.read(&pending, Round::first(&pending))?;
+        call.median(x.dtype, &pending.select)?;
+        call.merge(&pending, 0)?;
+        call.collect(&pending)?;
+        let scratch = self.buffer(number * 16)?;
+        for offset in (STATISTICS_ROUND..keep).step_by(STATISTICS_ROUND) {
+            call.read(&pending, Round::later(&pending, offset, &scratch))?;
+            call.merge(&pending, offset)?;
+        }
+        Ok(pending)
+    }
+
+    fn read_statistics(&self, pending: Pending<D>) -> Result<Vec<Statistics>> {
+        let keep = pending.request.top_k.max(1);
+        let counters: Vec<[u32; 4]> = self.fetch(&pending.counters, pending.sequences)?;
+        let select: Vec<[u32; 2]> = self.fetch(&pending.select, pending.sequences)?;
+        let sums: Vec<[f64; 2]> = self.fetch(&pending.sums, pending.sequences)?;
+        let entries: Vec<[u32; 2]> = self.fetch(&pending.entries, pending.sequences * keep)?;
+        let entry = |[index, bits]: [u32; 2]| Entry {
+            position: index as usize / pending.columns,
+            dimension: index as usize % pending.columns,
+            value: f32::from_bits(bits),
+        };
+        (0..pending.sequences)
+            .map(|sequence| {
+                let [candidates, non_finite, collected, _] = counters[sequence];
+                let median = magnitude_value(select[sequence][0], pending.dtype);
+                let request = &pending.request;
+                let threshold = request.abs_threshold.max(request.rel_threshold * median);
+                let listed = if candidates as usize <= pending.capacity {
+                    candidates
+                } else {
+                    collected
+                };
+                let mut massive = self.fetch_list(&pending, sequence, listed as usize)?;
+                massive.retain(|[_, bits]| f32::from_bits(*bits).abs() > threshold);
+                massive.sort_unstable();
+                let top = &entries[sequence * keep..(sequence + 1) * keep];
+                let top = top.iter().take_while(|[index, _]| *index != NOWHERE);
+                let top: Vec<Entry> = top.copied().map(entry).collect();
+                let count = pending.counts[sequence] as usize;
+                debug_assert_eq!(top.len(), keep.min(count));
+                let [mean, std] = moments(count, sums[sequence]);
+                Ok(Statistics {
+                    max: top.first().map_or(0.0, |entry| entry.value.abs()),
+                    median,
+                    top: top.into_iter().take(request.top_k).collect(),
+                    massive: massive.into_iter().map(entry).collect(),
+                    mean,
+                    std,
+                    non_finite: non_finite as usize,
+                })
+            })
+            .collect()
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// The first `listed` entries of a sequence's list, in no order.
+    fn fetch_list(
+        &self,
+        pending: &Pending<D>,
+        sequence: usize,
+        listed: usize,
+    ) -> Result<Vec<[u32; 2]>> {
+        if listed > pending.capacity {
+            return Err(Error::new(
+                "statistics",
+                format!("{listed} values of one sequence are above the thresholds"),
+            )
+            .remedy("raise --abs-threshold or --rel-threshold, or use --device cpu"));
+        }
+        let mut entries = vec![[0; 2]; listed];
+        if listed > 0 {
+            let start = pending
+                .list
+                .address()
+                .offset(sequence * pending.capacity * 8);
+            self.device
+                .read(start, bytemuck::cast_slice_mut(&mut entries))?;
+        }
+        Ok(entries)
+    }
+}
+
+/// Values are counted and numbered in 32 bits, of which one number means none.
+fn count(values: usize) -> Result<u32> {
+    u32::try_from(values)
+        .ok()
+        .filter(|count| *count < NOWHERE)
+        .ok_or_else(|| {
+            Error::new(
+                "statistics",
+                format!("a sequence of {values} values is beyond 2^32"),
+            )
+            .remedy("use a shorter --context-length")
+        })
+}
+
+/// Which entries a read looks for.
+struct Round {
+    keep: usize,
+    below: bool,
+    counters: Address,
+    list_above: u32,
+    capacity: usize,
+}
+
+impl Round {
+    fn first<D: Device>(pending: &Pending<D>) -> Self {
+        Self {
+            keep: pending.request.top_k.clamp(1, STATISTICS_ROUND),
+            below: false,
+            counters: pending.counters.address(),
+            list_above: magnitude_of(pending.request.abs_threshold, pending.dtype),
+            capacity: pending.capacity,
+        }
+    }
+
+    /// Only more of the largest entries; what else it finds goes to `scratch`.
+    fn later<D: Device>(pending: &Pending<D>, offset: usize, scratch: &Buffer<D>) -> Self {
+        Self {
+            keep: (pending.request.top_k - offset).min(STATISTICS_ROUND),
+            below: true,
+            counters: scratch.address(),
+            list_above: magnitude_of(f32::INFINITY, pending.dtype),
+            capacity: 0,
+        }
+    }
+}
+
+impl<D: Device> Call<'_, D> {
+    fn clear(&self, buffer: &Buffer<D>, bytes: usize) -> Result<()> {
+        self.cuda.device.clear(buffer.address(), bytes)
+    }
+
+    fn launch(
+        &self,
+        kernel: &str,
+        blocks: u32,
+        threads: u32,
+        shared: u32,
+        arguments: &[Argument<'_>],
+    ) -> Result<()> {
+        let kernel = format!("{kernel}_{}", self.suffix);
+        self.cuda.launch_with(
+            &kernel,
+            [blocks, self.sequences],
+            threads,
+            shared,
+            arguments,
+        )
+    }
+
+    /// Kernel `statistics_read`.
+    fn read(&self, pending: &Pending<D>, round: Round) -> Result<()> {
+        self.clear(&self.histogram, self.histogram.bytes())?;
+        let below = round.below.then(|| self.below.address());
+        self.launch(
+            "statistics_read",
+            self.blocks,
+            STATISTICS_THREADS as u32,
+            4 << self.bins_log2,
+            &[
+                self.x,
+                self.starts.address().into(),
+                self.counts.address().into(),
+                below.into(),
+                self.histogram.address().into(),
+                self.top.address().into(),
+                self.sums.address().into(),
+                pending.list.address().into(),
+                round.counters.into(),
+                self.bins_log2.cast_signed().into(),
+                int(round.keep)?.into(),
+                round.list_above.into(),
+                int(round.capacity)?.into(),
+            ],
+        )
+    }
+
+    /// The median's magnitude into `select`.
+    fn median(&self, dtype: DType, select: &Buffer<D>) -> Result<()> {
+        self.rank(&self.histogram, self.bins_log2, true, select)?;
+        let fine_log2 = magnitude_bits(dtype).saturating_sub(self.bins_log2);
+        if fine_log2 == 0 {
+            return Ok(());
+        }
+        let bytes = self.sequences as usize * (4 << fine_log2);
+        let fine = self.cuda.buffer(bytes)?;
+        self.clear(&fine, bytes)?;
+        self.launch(
+            "statistics_fine",
+            self.blocks,
+            STATISTICS_THREADS as u32,
+            0,
+            &[
+                self.x,
+                self.starts.address().into(),
+                self.counts.address().into(),
+                select.address().into(),
+                fine.address().into(),
+                fine_log2.cast_signed().into(),
+            ],
+        )?;
+        self.rank(&fine, fine_log2, false, select)
+    }
+
+    fn rank(
+        &self,
+        bins: &Buffer<D>,
+        bins_log2: u32,
+        first: bool,
+        select: &Buffer<D>,
+    ) -> Result<()> {
+        self.cuda.launch(
+            "statistics_rank",
+            [1, self.sequences],
+            STATISTICS_THREADS as u32,
+            &[
+                bins.address().into(),
+                self.counts.address().into(),
+                select.address().into(),
+                bins_log2.cast_signed().into(),
+                i32::from(first).into(),
+            ],
+        )
+    }
+
+    /// The entries `offset..` of the top list.
+    fn merge(&self, pending: &Pending<D>, offset: usize) -> Result<()> {
+        let stride = pending.request.top_k.max(1);
+        self.launch(
+            "statistics_top",
+            1,
+            32,
+            0,
+            &[
+                self.x,
+                self.starts.address().into(),
+                self.top.address().into(),
+                self.sums.address().into(),
+                pending.sums.address().into(),
+                pending.entries.address().into(),
+                self.below.address().into(),
+                self.blocks.cast_signed().into(),
+                int((stride - offset).min(STATISTICS_ROUND))?.into(),
+                int(offset)?.into(),
+                int(stride)?.into(),
+            ],
+        )
+    }
+
+    fn collect(&self, pending: &Pending<D>) -> Result<()> {
+        self.launch(
+            "statistics_collect",
+            self.blocks,
+            STATISTICS_THREADS as u32,
+            0,
+            &[
+                self.x,
+                self.starts.address().into(),
+                self.counts.address().into(),
+                pending.select.address().into(),
+                pending.list.address().into(),
+                pending.counters.address().into(),
+                pending.request.abs_threshold.into(),
+                pending.request.rel_threshold.into(),
+                int(pending.capacity)?.into(),
+            ],
+        )
+    }
+}

@@ -1,0 +1,252 @@
+//! Weight matrices on the device, and products with them (cuBLASLt on a card).
+//!
+//! A weight comes beside the computation: [`Products::matrix`] only asks for it, and the first product
+//! with it waits.
+#![forbid(unsafe_code)]
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use super::{
+    Cuda, Tensor,
+    device::{Address, Device, Operand, Product, Source},
+    memory::Buffer,
+};
+use crate::{
+    backend::{Products, Target},
+    error::{Error, Result},
+    model::{
+        dtype::DType,
+        weights::{MatrixView, WeightMatrix},
+    },
+};
+
+/// A weight matrix, without gaps.
+#[derive(Debug)]
+pub struct Matrix<D: Device> {
+    out_features: usize,
+    in_features: usize,
+    /// Stored as `[in, out]`.
+    transposed: bool,
+    /// The arithmetic's.
+    dtype: DType,
+    values: Rc<Values<D>>,
+}
+
+// Not derived: a device need not be copied for its buffers to be shared.
+impl<D: Device> Clone for Matrix<D> {
+    fn clone(&self) -> Self {
+        Self {
+            values: Rc::clone(&self.values),
+            ..*self
+        }
+    }
+}
+
+/// The values, or their copy that is under way.
+#[derive(Debug)]
+struct Values<D: Device> {
+    device: Rc<D>,
+    stored: DType,
+    state: RefCell<State<D>>,
+}
+
+#[derive(Debug)]
+enum State<D: Device> {
+    /// On their way, in the type that they are stored in.
+    Coming(Buffer<D>, D::Copying),
+    /// There, in that type.
+    Stored(Buffer<D>),
+    /// There, in the arithmetic's.
+    Ready(Buffer<D>),
+    /// Their copy failed.
+    Lost,
+}
+
+impl<D: Device> Drop for Values<D> {
+    fn drop(&mut self) {
+        // The memory may be given back only once the copy is done.
+        if let State::Coming(buffer, copying) = self.state.replace(State::Lost) {
+            let _ = self.device.await_copy(copying);
+            drop(buffer);
+        }
+    }
+}
+
+impl<D: Device> Matrix<D> {
+    /// Device memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.count() * self.dtype.size()
+    }
+
+    /// Whether anybody but the list of those that stay has it.
+    pub(super) fn is_in_use(&self) -> bool {
+        Rc::strong_count(&self.values) > 1
+    }
+
+    fn count(&self) -> usize {
+        self.out_features * self.in_features
+    }
+
+    /// Waits for the values, in the arithmetic's type.
+    fn ready(&self, cuda: &Cuda<D>) -> Result<Operand> {
+        let mut state = self.values.state.borrow_mut();
+        loop {
+            *state = match std::mem::replace(&mut *state, State::Lost) {
+                State::Coming(buffer, copying) => {
+                    cuda.device.await_copy(copying)?;
+                    State::Stored(buffer)
+                }
+                State::Stored(buffer) if self.values.stored == self.dtype => State::Ready(buffer),
+                State::Stored(buffer) => {
+                    let (from, to) = (self.values.stored, self.dtype);
+                    match cuda.converted(&buffer, self.count(), from, to) {
+                        Ok(converted) => State::Ready(converted),
+                        Err(error) => {
+                            *state = State::Stored(buffer);
+                            return Err(error);
+                        }
+                    }
+                }
+                State::Ready(buffer) => {
+                    let operand = Operand {
+                        address: buffer.address(),
+                        dtype: self.dtype,
+                        stride: if self.transposed {
+                            self.out_features
+                        } else {
+                            self.in_features
+                        },
+                    };
+                    *state = State::Ready(buffer);
+                    return Ok(operand);
+                }
+                State::Lost => {
+                    return Err(Error::new(
+                        "a weight on the device",
+                        "its copy failed earlier",
+                    ));
+                }
+            };
+        }
+    }
+}
+
+impl<D: Device> Products for Cuda<D> {
+    fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<D>> {
+        match weight {
+            WeightMatrix::Stored(view) => self.resident_matrix(view),
+            WeightMatrix::Assembled(copy) => self.bring(copy.view()),
+        }
+    }
+
+    fn linear(
+        &self,
+        x: &Tensor<D>,
+        weight: &Matrix<D>,
+        bias: Option<&Buffer<D>>,
+        target: Target,
+    ) -> Result<Tensor<D>> {
+        let dtype = self.precision.of(target);
+        // A bias of the checkpoint's own type loses nothing on the way back to it.
+        let rounded = match bias {
+            Some(bias) if dtype != DType::Float32 => {
+                let count = weight.out_features;
+                Some(self.converted(bias, count, DType::Float32, dtype)?)
+            }
+            _ => None,
+        };
+        let bias = rounded.as_ref().or(bias).map(Buffer::address);
+        self.product(x, weight, bias, dtype)
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// Starts copying a weight to the device.
+    pub(super) fn bring(&self, view: MatrixView<'_>) -> Result<Matrix<D>> {
+        let (transposed, source) = packed(view);
+        let buffer = self.buffer(source.bytes())?;
+        let copying = self.device.start_write(buffer.address(), source)?;
+        Ok(Matrix {
+            out_features: view.out_features,
+            in_features: view.in_features,
+            transposed,
+            dtype: self.precision.arithmetic(),
+            values: Rc::new(Values {
+                device: Rc::clone(&self.device),
+                stored: view.elements.dtype,
+                state: RefCell::new(State::Coming(buffer, copying)),
+            }),
+        })
+    }
+
+    /// `x W^T + b` with a result of type `out`, which the bias has too. A residual stream wider than
+    /// the weights is rounded to their type first.
+    pub(super) fn product(
+        &self,
+        x: &Tensor<D>,
+        weight: &Matrix<D>,
+        bias: Option<Address>,
+        out: DType,
+    ) -> Result<Tensor<D>> {
+        let rounded = self.in_type(x, weight.dtype)?;
+        let x = rounded.as_ref().unwrap_or(x);
+        let result = self.tensor(x.rows, weight.out_features, out)?;
+        if result.len() > 0 {
+            self.device.multiply(&Product {
+                m: x.rows,
+                n: weight.out_features,
+                k: weight.in_features,
+                left: x.operand(),
+                right: weight.ready(self)?,
+                right_transposed: weight.transposed,
+                out: result.operand(),
+                bias,
+            })?;
+        }
+        Ok(result)
+    }
+}
+
+/// The elements without gaps, and whether they are `[in, out]`. What has none is read from its file.
+fn packed(view: MatrixView<'_>) -> (bool, Source) {
+    let size = view.elements.dtype.size();
+    let transposed = view.in_stride != 1 && view.out_stride == 1;
+    let (lines, length, line_stride, stride) = if transposed {
+        (view.in_features, view.out_features, view.in_stride, 1)
+    } else {
+        (
+            view.out_features,
+            view.in_features,
+            view.out_stride,
+            view.in_stride,
+        )
+    };
+    let bytes = view.elements.bytes;
+    if stride == 1 && line_stride == length {
+        let bytes = &bytes[..lines * length * size];
+        let source = match view.file {
+            Some(file) => {
+                let (file, start) = file.place_of(bytes);
+                Source::File {
+                    file: Arc::clone(file),
+                    start,
+                    bytes: bytes.len(),
+                }
+            }
+            None => Source::Bytes(bytes.to_vec()),
+        };
+        return (transposed, source);
+    }
+    let mut packed = Vec::with_capacity(lines * length * size);
+    for line in 0..lines {
+        let line = &bytes[line * line_stride * size..];
+        if stride == 1 {
+            packed.extend_from_slice(&line[..length * size]);
+        } else {
+            for element in line.chunks(size).step_by(stride).take(length) {
+                packed.extend_from_slice(element);
+            }
+        }
+    }
+    (transposed, Source::Bytes(packed))
+}

@@ -1,0 +1,116 @@
+//! The two ends of a model: rows of an embedding table (`kernels/embedding.cu`), and next-token
+//! likelihood without keeping the logits (`kernels/token_nll.cu`).
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use super::{
+    Cuda, Tensor,
+    constants::TOKEN_NLL_THREADS,
+    device::Device,
+    memory::Buffer,
+    tensors::{int, suffix, threads},
+};
+use crate::{
+    backend::{HeadRequest, Vocabulary},
+    error::Result,
+    interrupt,
+    model::{dtype::DType, weights::Elements},
+};
+
+/// Logits on the device at a time: 256 MiB.
+const LOGITS: usize = 64 << 20;
+
+impl<D: Device> Vocabulary for Cuda<D> {
+    /// Only the rows that occur go to the device, each once and as stored: a text has far fewer
+    /// different tokens than tokens.
+    fn embed(
+        &self,
+        table: Elements<'_>,
+        width: usize,
+        rows: &[usize],
+        factor: f32,
+    ) -> Result<Tensor<D>> {
+        let mut listed: BTreeMap<usize, u32> = rows.iter().map(|row| (*row, 0)).collect();
+        let mut bytes = Vec::with_capacity(listed.len() * width * table.dtype.size());
+        for (place, (row, listed)) in listed.iter_mut().enumerate() {
+            *listed = int(place)?.cast_unsigned();
+            bytes.extend_from_slice(table.slice(row * width, (row + 1) * width).bytes);
+        }
+        let indices: Vec<u32> = rows.iter().map(|row| listed[row]).collect();
+        let (stored, indices) = (self.stored(&bytes)?, self.list(&indices)?);
+        let out = self.tensor(rows.len(), width, self.precision.residual())?;
+        self.launch(
+            &format!("embed_{}_{}", suffix(table.dtype), suffix(out.dtype)),
+            [int(rows.len())?.cast_unsigned(), 1],
+            threads(width),
+            &[
+                stored.address().into(),
+                out.buffer.address().into(),
+                indices.address().into(),
+                int(rows.len())?.into(),
+                int(width)?.into(),
+                factor.into(),
+            ],
+        )?;
+        Ok(out)
+    }
+
+    fn token_nll(
+        &self,
+        x: &Tensor<D>,
+        head: &HeadRequest<'_, Buffer<D>>,
+        targets: &[Option<u32>],
+    ) -> Result<Vec<f32>> {
+        let vocabulary = head.weight.out_features;
+        let piece = (LOGITS / x.rows.max(1)).clamp(256, self.vocabulary_piece);
+        let codes: Vec<i32> = targets
+            .iter()
+            .map(|target| target.map_or(Ok(-1), |token| int(token as usize)))
+            .collect::<Result<_>>()?;
+        let codes = self.list(&codes)?;
+        let state = self.list(&vec![0f32; 3 * x.rows])?;
+        let bring = |first: usize| {
+            let last = (first + piece).min(vocabulary);
+            self.resident_matrix(head.weight.outputs(first, last))
+        };
+        let mut coming = Some(bring(0)?);
+        for first in (0..vocabulary).step_by(piece) {
+            interrupt::check()?;
+            let last = (first + piece).min(vocabulary);
+            let Some(weight) = coming.take() else { break };
+            if last < vocabulary {
+                // While this piece computes.
+                coming = Some(bring(last)?);
+            }
+            let bias = head
+                .bias
+                .as_ref()
+                .map(|bias| bias.address().offset(first * size_of::<f32>()));
+            let logits = self.product(x, &weight, bias, DType::Float32)?;
+            self.launch(
+                "token_nll",
+                [int(x.rows)?.cast_unsigned(), 1],
+                TOKEN_NLL_THREADS as u32,
+                &[
+                    logits.buffer.address().into(),
+                    codes.address().into(),
+                    state.address().into(),
+                    int(x.rows)?.into(),
+                    int(last - first)?.into(),
+                    int(first)?.into(),
+                    head.scale.into(),
+                    head.soft_cap.unwrap_or(0.0).into(),
+                ],
+            )?;
+        }
+        let state: Vec<f32> = self.fetch(&state, 3 * x.rows)?;
+        let rows = state.chunks_exact(3).zip(targets);
+        Ok(rows
+            .map(|(row, target)| match target {
+                Some(_) => row[0] + row[1].ln() - row[2],
+                None => 0.0,
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,30 @@
+//! Operations on single values, in place.
+#![forbid(unsafe_code)]
+
+use super::Tensors;
+use crate::{error::Result, model::spec::Activation};
+
+/// Activations, gates, sums and their like.
+pub trait Elementwise: Tensors {
+    /// Applies the activation in place.
+    fn activate(&self, x: &mut Self::Tensor, activation: Activation) -> Result<()>;
+    /// `gate = activation(gate) * up`, elementwise: [`Elementwise::activate`] and [`Elementwise::multiply`]
+    /// in one pass, with the same bits.
+    fn gate(
+        &self,
+        gate: &mut Self::Tensor,
+        up: &Self::Tensor,
+        activation: Activation,
+    ) -> Result<()> {
+        self.activate(gate, activation)?;
+        self.multiply(gate, up)
+    }
+    /// `x *= other`, elementwise; both are for the same target, as in [`Elementwise::add`].
+    fn multiply(&self, x: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;
+    /// `x += other`, elementwise.
+    fn add(&self, x: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;
+    /// `x = x * factor + offset`.
+    fn affine(&self, x: &mut Self::Tensor, factor: f32, offset: f32) -> Result<()>;
+    /// Clamps every value to `low..=high`.
+    fn clamp(&self, x: &mut Self::Tensor, low: f32, high: f32) -> Result<()>;
+}

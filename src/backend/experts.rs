@@ -1,0 +1,34 @@
+//! Mixtures of experts: who visits whom.
+#![forbid(unsafe_code)]
+
+use super::Tensors;
+use crate::{error::Result, model::spec::Routing};
+
+/// Routing, and the way to the experts and back.
+pub trait Experts: Tensors {
+    /// Picks the experts of every row from the router's logits, `[rows, experts]`; `correction` holds
+    /// the values of the routing's tensor of that name. Among equals the earlier expert wins.
+    fn route(
+        &self,
+        logits: &Self::Tensor,
+        routing: &Routing,
+        correction: Option<&Self::Vector>,
+    ) -> Result<Self::Visitors>;
+    /// How many rows visit each expert.
+    fn visits(&self, visitors: &Self::Visitors) -> Vec<usize>;
+    /// The rows of `x` that visit the expert, in their order.
+    fn gather_visitors(
+        &self,
+        x: &Self::Tensor,
+        visitors: &Self::Visitors,
+        expert: usize,
+    ) -> Result<Self::Tensor>;
+    /// Adds what the expert made of its visitors, times their weights, to their rows of `out`.
+    fn add_visitors(
+        &self,
+        out: &mut Self::Tensor,
+        x: &Self::Tensor,
+        visitors: &Self::Visitors,
+        expert: usize,
+    ) -> Result<()>;
+}

@@ -1,0 +1,19 @@
+//! Weights and products with them.
+#![forbid(unsafe_code)]
+
+use super::{Target, Tensors};
+use crate::{error::Result, model::weights::WeightMatrix};
+
+/// Matrix products.
+pub trait Products: Tensors {
+    /// Makes a weight usable.
+    fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Self::Matrix<'w>>;
+    /// `x W^T + b`: `[rows, in] -> [rows, out]`.
+    fn linear(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Matrix<'_>,
+        bias: Option<&Self::Vector>,
+        target: Target,
+    ) -> Result<Self::Tensor>;
+}

@@ -1,0 +1,25 @@
+//! Moving and joining rows.
+#![forbid(unsafe_code)]
+
+use super::Tensors;
+use crate::error::Result;
+
+/// Rows by number, and heads that share a part.
+pub trait RowOperations: Tensors {
+    /// The rows `rows` of `x`, in this order.
+    fn gather_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
+    /// Adds row `i` of `x` times value `i` of `factors`, `[rows, 1]`, to row `i` of `out`.
+    fn add_scaled(
+        &self,
+        out: &mut Self::Tensor,
+        x: &Self::Tensor,
+        factors: &Self::Tensor,
+    ) -> Result<()>;
+    /// Every head of `own` (there are `heads`) followed by the one head `shared`.
+    fn join_heads(
+        &self,
+        own: &Self::Tensor,
+        shared: &Self::Tensor,
+        heads: usize,
+    ) -> Result<Self::Tensor>;
+}

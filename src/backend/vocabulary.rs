@@ -1,0 +1,49 @@
+//! The two ends of a model: the embedding and the head.
+#![forbid(unsafe_code)]
+
+use super::Tensors;
+use crate::{
+    error::Result,
+    model::weights::{Elements, MatrixView},
+};
+
+/// A language-model head as far as it is on the device; the weight is read in pieces.
+#[derive(Debug)]
+pub struct HeadRequest<'w, V> {
+    /// `[vocab_size, width]`.
+    pub weight: MatrixView<'w>,
+    /// Added to the logits.
+    pub bias: Option<V>,
+    /// Factor on the logits.
+    pub scale: f32,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub soft_cap: Option<f32>,
+}
+
+/// Tokens to residual streams, and back to likelihoods.
+pub trait Vocabulary: Tensors {
+    /// The rows `rows` of a stored table `[_, width]`, times a factor, as a residual stream.
+    fn embed(
+        &self,
+        table: Elements<'_>,
+        width: usize,
+        rows: &[usize],
+        factor: f32,
+    ) -> Result<Self::Tensor> {
+        let mut values = vec![0.0; rows.len() * width];
+        for (row, out) in rows.iter().zip(values.chunks_exact_mut(width)) {
+            table.slice(row * width, (row + 1) * width).write_f32(out);
+            for value in out {
+                *value *= factor;
+            }
+        }
+        self.upload(rows.len(), width, values)
+    }
+    /// `-log softmax(logits)[target]` of every row that has a target (0 elsewhere), in nats.
+    fn token_nll(
+        &self,
+        x: &Self::Tensor,
+        head: &HeadRequest<'_, Self::Vector>,
+        targets: &[Option<u32>],
+    ) -> Result<Vec<f32>>;
+}

@@ -1,0 +1,127 @@
+//! Attention in shapes that models have.
+
+use super::inputs::noise;
+use crate::{
+    backend::{AttentionCapture, AttentionMaps, AttentionRequest, Backend, KvBias},
+    error::Result,
+    model::{dtype::DType, spec::Alibi},
+};
+
+/// Shape and options of an attention call.
+#[derive(Debug, Clone)]
+pub(super) struct Attention {
+    lengths: Vec<usize>,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    value_dim: usize,
+    /// Window, soft cap, ALiBi, sinks and KV bias.
+    options: bool,
+}
+
+/// Every width of heads, on a few tokens.
+pub(super) fn small() -> impl Iterator<Item = Attention> {
+    let widths = [
+        (16, 16),
+        (64, 64),
+        (80, 80),
+        (96, 96),
+        (128, 128),
+        (192, 128),
+        (256, 256),
+    ];
+    widths.into_iter().map(|(head_dim, value_dim)| Attention {
+        lengths: vec![70, 1, 5],
+        heads: 6,
+        kv_heads: 2,
+        head_dim,
+        value_dim,
+        options: head_dim == 16 || head_dim == 80,
+    })
+}
+
+/// Many tiles.
+pub(super) fn large() -> impl Iterator<Item = Attention> {
+    [64, 128].into_iter().map(|width| Attention {
+        lengths: vec![1000, 300],
+        heads: 14,
+        kv_heads: 2,
+        head_dim: width,
+        value_dim: width,
+        options: false,
+    })
+}
+
+impl Attention {
+    pub(super) fn name(&self) -> String {
+        let (tokens, head_dim, value_dim) = (self.lengths[0], self.head_dim, self.value_dim);
+        let options = if self.options { ", all options" } else { "" };
+        format!("attention, {tokens} tokens, heads of {head_dim}/{value_dim}{options}")
+    }
+
+    pub(super) fn compute<B: Backend>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
+        let rows: usize = self.lengths.iter().sum();
+        let mut end = 0;
+        let sequences: Vec<_> = self
+            .lengths
+            .iter()
+            .map(|length| {
+                end += length;
+                end - length..end
+            })
+            .collect();
+        let tensor = |columns, seed| b.upload(rows, columns, noise(rows * columns, seed, dtype));
+        let q = tensor(self.heads * self.head_dim, 1)?;
+        let k = tensor(self.kv_heads * self.head_dim, 2)?;
+        let v = tensor(self.kv_heads * self.value_dim, 3)?;
+        let vector = |count, seed| b.vector(noise(count, seed, dtype));
+        let (sinks, key) = (
+            vector(self.heads, 4)?,
+            vector(self.heads * self.head_dim, 5)?,
+        );
+        let value = vector(self.heads * self.value_dim, 6)?;
+        let alibi = Alibi::new(self.heads);
+        let subset: Vec<Vec<usize>> = self
+            .lengths
+            .iter()
+            .map(|length| (0..*length).step_by(3).collect())
+            .collect();
+        let request = AttentionRequest {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            value_dim: self.value_dim,
+            scale: 4.0 / (self.head_dim as f32).sqrt(),
+            window: self.options.then_some(40),
+            soft_cap: self.options.then_some(5.0),
+            alibi: self.options.then_some(&alibi),
+            sinks: self.options.then_some(&sinks),
+            kv_bias: self.options.then_some(KvBias { k: &key, v: &value }),
+            capture: AttentionCapture {
+                mean: true,
+                heads: self.lengths[0] < 100,
+                sink: true,
+            },
+            subset: Some(&subset),
+        };
+        let found = b.attention(&q, &k, &v, &sequences, &request)?;
+        let mut out = b.download(&found.context)?;
+        if let Some(subset) = &found.subset {
+            out.extend(b.download(subset)?);
+        }
+        out.extend(found.maps.into_iter().flat_map(maps));
+        Ok(out)
+    }
+}
+
+fn maps(maps: AttentionMaps) -> impl Iterator<Item = f32> {
+    let all = [
+        maps.probs_mean,
+        maps.logits_mean,
+        maps.probs,
+        maps.logits,
+        maps.sink_mass,
+        maps.max_logit,
+    ];
+    all.into_iter().flatten().flatten()
+}

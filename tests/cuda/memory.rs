@@ -1,0 +1,232 @@
+//! Device memory: weights that stay and make room, and copies beside the computation.
+
+use std::{cell::Cell, rc::Rc};
+
+use massact::{
+    Result,
+    backend::{
+        Backend, StatisticsRequest, Tensors,
+        cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product, Source},
+    },
+    engine::{Discard, Place, Plan, Session, Site, run},
+    model::{Model, demo, dtype::DType},
+    progress::Progress,
+};
+use massact_emulator::{Emulator, Order};
+
+const STATISTICS: StatisticsRequest = StatisticsRequest {
+    top_k: 2,
+    abs_threshold: 100.0,
+    rel_threshold: 1000.0,
+};
+
+/// An emulated card that counts copies of weights, and may forget to wait for them.
+#[derive(Debug)]
+struct Watched {
+    card: Emulator,
+    copies: Cell<usize>,
+    /// The number of the copy that is not waited for.
+    forgets: Option<u64>,
+}
+
+impl Watched {
+    fn new(card: Emulator) -> Self {
+        Self {
+            card,
+            copies: Cell::new(0),
+            forgets: None,
+        }
+    }
+}
+
+impl Device for Watched {
+    type Copying = <Emulator as Device>::Copying;
+
+    fn limits(&self) -> Limits {
+        self.card.limits()
+    }
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        self.card.allocate(bytes)
+    }
+    fn release(&self, address: Address) {
+        self.card.release(address);
+    }
+    fn write(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        self.card.write(to, bytes)
+    }
+    fn start_write(&self, to: Address, source: Source) -> Result<Self::Copying> {
+        self.copies.set(self.copies.get() + 1);
+        self.card.start_write(to, source)
+    }
+    fn await_copy(&self, copying: Self::Copying) -> Result<()> {
+        if Some(copying) == self.forgets {
+            return Ok(());
+        }
+        self.card.await_copy(copying)
+    }
+    fn read(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        self.card.read(from, bytes)
+    }
+    fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<()> {
+        self.card.copy(from, to, bytes)
+    }
+    fn clear(&self, address: Address, bytes: usize) -> Result<()> {
+        self.card.clear(address, bytes)
+    }
+    fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
+        self.card.launch(launch, arguments)
+    }
+    fn multiply(&self, product: &Product) -> Result<()> {
+        self.card.multiply(product)
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        nll: true,
+        ..Plan::magnitudes(Site::LayerOutput, STATISTICS)
+    }
+}
+
+/// Likelihoods of a short text.
+fn likelihoods<B: Backend>(backend: &B, model: &Model) -> Result<Vec<Vec<f32>>> {
+    let sequences = [vec![0, 5, 9, 200, 31], vec![0, 7]];
+    let progress = Progress::silent();
+    let outcome = run(backend, model, &sequences, &plan(), &mut Discard, progress)?;
+    Ok(outcome.token_nll)
+}
+
+fn model() -> Model {
+    demo::open(demo::NAME).expect("built in")
+}
+
+/// Less than all weights take, in bytes.
+const ROOM: usize = 1 << 22;
+
+/// The second walk brings no weight that stayed, and the results are the same.
+#[test]
+fn weights_that_stay_are_brought_once() {
+    let model = model();
+    let device = Rc::new(Watched::new(Emulator::new(Order::Forward)));
+    let cuda = Cuda::sharing(Rc::clone(&device), DType::Float32);
+    let first = likelihoods(&cuda, &model).expect("runs");
+    let walk = device.copies.take();
+    assert_eq!(likelihoods(&cuda, &model).expect("runs"), first);
+    assert_eq!(device.copies.take(), walk, "nothing stays unless asked for");
+
+    cuda.keep_weights(1 << 30);
+    assert_eq!(likelihoods(&cuda, &model).expect("runs"), first);
+    assert_eq!(device.copies.take(), walk);
+    assert_eq!(likelihoods(&cuda, &model).expect("runs"), first);
+    assert_eq!(device.copies.take(), 0, "all is there");
+
+    // What is too much goes, the rest is still there.
+    cuda.keep_weights(ROOM);
+    assert_eq!(likelihoods(&cuda, &model).expect("runs"), first);
+    let brought = device.copies.take();
+    assert!(0 < brought && brought < walk, "{brought} of {walk}");
+}
+
+/// Weights that stayed make room when memory runs out, and the results are the same.
+#[test]
+fn weights_make_room() {
+    let model = model();
+    let with_memory = |bytes: usize| {
+        let card = Emulator::new(Order::Forward).with_limits(|limits| limits.memory_bytes = bytes);
+        Rc::new(Watched::new(card))
+    };
+    let wanted = {
+        let cuda = Cuda::sharing(with_memory(1 << 30), DType::Float32);
+        likelihoods(&cuda, &model).expect("runs")
+    };
+    // The least that one walk needs when nothing stays.
+    let fits = |bytes: usize| {
+        let cuda = Cuda::sharing(with_memory(bytes), DType::Float32);
+        match likelihoods(&cuda, &model) {
+            Ok(found) => {
+                assert_eq!(found, wanted);
+                true
+            }
+            Err(error) => {
+                assert!(error.is_out_of_memory(), "{error}");
+                false
+            }
+        }
+    };
+    let (mut small, mut large) = (1 << 16, 1 << 26);
+    while large - small > large / 16 {
+        let middle = small + (large - small) / 2;
+        if fits(middle) {
+            large = middle;
+        } else {
+            small = middle;
+        }
+    }
+    let device = with_memory(large);
+    let cuda = Cuda::sharing(Rc::clone(&device), DType::Float32).keeping_weights(1 << 30);
+    for _ in 0..3 {
+        assert_eq!(
+            likelihoods(&cuda, &model).expect("weights make room"),
+            wanted
+        );
+    }
+}
+
+/// A session halves what it runs at once until it fits, and returns what it returns with more memory.
+#[test]
+fn a_session_goes_on_in_smaller_parts() {
+    let sequences: Vec<Vec<u32>> = (0..12)
+        .map(|i| (0..20).map(|j| (i * 31 + j * 7) % 100).collect())
+        .collect();
+    let found = |memory: usize| {
+        let card = Emulator::new(Order::Forward).with_limits(|limits| limits.memory_bytes = memory);
+        let cuda = Cuda::new(card, DType::Float32);
+        let place = Place {
+            device: "cuda:0".to_owned(),
+            card: Some("an emulated card".to_owned()),
+            tf32: false,
+        };
+        // The budget says that all fits; the card knows better.
+        let budget = Some(1 << 40);
+        let session = Session::on(model(), cuda, place, budget, None, Progress::silent());
+        session.run(&sequences, &plan(), &mut Discard)
+    };
+    let all = found(1 << 30).expect("runs");
+    assert_eq!(all.walks, 1);
+    let mut memory = 1 << 24;
+    loop {
+        let less = found(memory).expect("runs in smaller parts");
+        assert_eq!(less.token_nll, all.token_nll, "{memory} bytes");
+        if less.walks > 1 {
+            break;
+        }
+        memory = memory / 8 * 7;
+    }
+    let error = found(1 << 20).expect_err("not even one sequence fits");
+    assert!(error.is_out_of_memory(), "{error}");
+}
+
+/// The next layer is asked for before this one computes, and every copy is waited for.
+#[test]
+fn a_forgotten_wait_is_found() {
+    let model = model();
+    let device = Watched::new(Emulator::new(Order::Forward));
+    let cuda = Cuda::new(device, DType::BFloat16);
+    assert!(cuda.loads_ahead());
+    likelihoods(&cuda, &model).expect("waits for all copies");
+    let copies = cuda.device().copies.get() as u64;
+    for forgets in [0, copies / 2, copies - 1] {
+        let device = Watched {
+            forgets: Some(forgets),
+            ..Watched::new(Emulator::new(Order::Forward))
+        };
+        let error = likelihoods(&Cuda::new(device, DType::BFloat16), &model);
+        let error = error.expect_err("a wait is missing").to_string();
+        // At its first use, or, where an earlier step reports its own error first, at its end.
+        let found = [
+            "has not been waited for",
+            "while a copy to it was under way",
+        ];
+        assert!(found.iter().any(|words| error.contains(words)), "{error}");
+    }
+}
