@@ -25,8 +25,10 @@ const DESCRIPTIONS: [&str; 6] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "model.safetensors.index.json",
+    INDEX,
 ];
+
+const INDEX: &str = "model.safetensors.index.json";
 
 /// Opens the built-in demo, a folder, or a repository of the hub, and says what there is to know
 /// of how it was read.
@@ -131,10 +133,13 @@ impl Checkpoint {
     /// Checksums of everything the result depends on.
     pub(super) fn inputs(&self) -> Result<Vec<InputRecord>> {
         let mut inputs = Vec::new();
+        let mut shards = self.model.weights.shards().iter();
+        // Beside a single file an index is not read.
+        let whole = shards.any(|shard| shard.name() == "model.safetensors");
         if let Some(folder) = &self.folder {
             for name in DESCRIPTIONS {
                 let path = folder.join(name);
-                if path.is_file() {
+                if path.is_file() && !(whole && name == INDEX) {
                     inputs.push(InputRecord::of_file(&path)?);
                 }
             }

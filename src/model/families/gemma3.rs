@@ -42,7 +42,7 @@ pub(super) const MULTIMODAL: Family = Family {
         |config, names| {
             let text = config.section("text_config")?.ok_or_else(|| {
                 Error::new("config.json", "`text_config` is missing")
-                    .remedy("the file is incomplete; download it again")
+                    .remedy("add it to config.json, or take the file of the original model")
             })?;
             let mut spec = describe(&text, names)?;
             // The outer model has the head, and its config the flag.

@@ -37,7 +37,7 @@ pub(super) const FAMILY: Family = Family {
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     if config.get("rope_scaling").is_none() && config.get("rope_parameters").is_none() {
         return Err(Error::new("config.json", "`rope_scaling` is missing")
-            .remedy("the file is incomplete; download it again"));
+            .remedy("add it to config.json, or take the file of the original model"));
     }
     let biased = config.flag_or("attention_bias", true)?;
     let mut options = Options::read(config)?;
