@@ -451,6 +451,17 @@ fn folders_with_something_else_say_what() {
             &["LORA adapter of `owner/base`", "not a whole model"][..],
         ),
         (
+            place(
+                "adapter-with-config",
+                &[
+                    ("adapter_config.json", adapter),
+                    ("config.json", b"{}"),
+                    ("adapter_model.safetensors", b"x"),
+                ],
+            ),
+            &["LORA adapter of `owner/base`", "not a whole model"],
+        ),
+        (
             place("gguf", &[("m-Q4_K_M.gguf", b"GGUF")]),
             &["holds GGUF files", "original model"],
         ),
