@@ -15,6 +15,8 @@ pub enum Kind {
     Failed,
     /// The command line or its combination of arguments is wrong (exit code 2).
     Usage,
+    /// A device has no memory left for it (exit code 1); the same work in smaller parts may fit.
+    OutOfMemory,
     /// Ctrl-C or SIGTERM (exit code 3); nothing partial is left behind.
     Interrupted,
 }
@@ -45,6 +47,14 @@ impl Error {
         }
     }
 
+    /// A device has no memory left for `subject`.
+    pub fn out_of_memory(subject: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::OutOfMemory,
+            ..Self::new(subject, reason)
+        }
+    }
+
     /// The user asked to stop.
     pub fn interrupted() -> Self {
         Self {
@@ -59,6 +69,15 @@ impl Error {
     pub fn remedy(mut self, remedy: impl fmt::Display) -> Self {
         self.remedy = Some(one_line(&remedy.to_string()));
         self
+    }
+
+    /// Adds another remedy to the one that is there.
+    #[must_use]
+    pub fn or(self, other: impl fmt::Display) -> Self {
+        match self.remedy.clone() {
+            Some(remedy) => self.remedy(format!("{remedy}; or {other}")),
+            None => self.remedy(other),
+        }
     }
 
     /// With another remedy, made from the one it has.
@@ -80,10 +99,15 @@ impl Error {
         self.kind
     }
 
+    /// Whether the same work in smaller parts may fit.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.kind == Kind::OutOfMemory
+    }
+
     /// 1 failed, 2 usage, 3 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Failed => 1,
+            Kind::Failed | Kind::OutOfMemory => 1,
             Kind::Usage => 2,
             Kind::Interrupted => 3,
         }
@@ -116,6 +140,11 @@ mod tests {
         let error = Error::new("config.json", "bad\n  thing").remedy("fix it");
         assert_eq!(error.to_string(), "config.json: bad thing; fix it");
         assert_eq!(error.exit_code(), 1);
+        assert_eq!(
+            error.or("leave it").to_string(),
+            "config.json: bad thing; fix it; or leave it"
+        );
+        assert_eq!(Error::new("a", "b").or("c").to_string(), "a: b; c");
         assert_eq!(Error::usage("--seed", "x").exit_code(), 2);
         assert_eq!(Error::interrupted().exit_code(), 3);
     }

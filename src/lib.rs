@@ -12,6 +12,7 @@ pub mod interrupt;
 mod lfs;
 pub mod model;
 pub mod panics;
+mod present;
 pub mod progress;
 pub mod report;
 pub mod selftest;

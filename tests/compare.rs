@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use massact::backend::cpu::Cpu;
+use massact::engine::Session;
 use massact::experiments::intervention_analysis::{
-    self, EvaluationSet, Memory, Setup, WrittenLayers,
+    self, EvaluationSet, PositionsFrom, Setup, WrittenLayers,
 };
-use massact::experiments::{Subject, Thresholds, attention_share};
+use massact::experiments::{Thresholds, attention_share};
 use massact::model::Model;
 use massact::progress::Progress;
 use serde_json::{Value, json};
@@ -36,13 +36,9 @@ fn attention_shares_agree_with_transformers() {
         let sequence = &known.reference.sequences[known.reference.attention_sequence];
         let ids = sequence.token_ids.clone();
         let sequences = [ids];
-        let subject = Subject {
-            backend: &Cpu::new(),
-            model: &model,
-            sequences: &sequences,
-            progress: Progress::silent(),
-        };
-        let found = attention_share::run(&subject, ALL).expect(name).result;
+        let session = Session::on_cpu(model, Progress::silent());
+        let found = attention_share::run(&session, &sequences, ALL);
+        let found = found.expect(name).result;
         let maps = tensors::read(&known.folder.join("reference.safetensors"));
         let length = sequences[0].len();
         let tolerance = 4.0 * known.reference.noise.attention_probs + 2e-6;
@@ -148,13 +144,7 @@ fn assert_interventions(row: &Value, name: &str) {
         .take(6)
         .map(|slice| [&[bos], &slice[..31]].concat())
         .collect();
-    let progress = Progress::silent();
-    let subject = Subject {
-        backend: &Cpu::new(),
-        model: &model,
-        sequences: &windows[3..],
-        progress,
-    };
+    let session = Session::on_cpu(model, Progress::silent());
     let set = EvaluationSet {
         name: "these".to_owned(),
         windows: windows[..3].to_vec(),
@@ -167,16 +157,13 @@ fn assert_interventions(row: &Value, name: &str) {
         nsamples: 3,
         calibration_nsamples: 3,
         layers: WrittenLayers::First,
+        positions_from: PositionsFrom::Own,
         constants: Vec::new(),
         noise: Vec::new(),
         reference: false,
         seed: 42,
-        memory: Memory {
-            budget: 1 << 30,
-            progress,
-        },
     };
-    let found = intervention_analysis::run(&subject, &[set], &setup);
+    let found = intervention_analysis::run(&session, &windows[3..], &[set], &setup);
     let found = found.expect(name).result;
     let ours = &row["interventions"];
     let layer = found.first_layer.expect("massive activations");

@@ -3,7 +3,7 @@
 mod support;
 
 use massact::backend::{AttentionCapture, AttentionMaps, StatisticsRequest, cpu::Cpu};
-use massact::engine::{self, Outcome, Plan, Recorder, Site};
+use massact::engine::{self, Discard, Observer, Outcome, Place, Plan, Session, Site};
 use massact::model::Model;
 use massact::progress::Progress;
 use massact::{Result, model::demo};
@@ -16,7 +16,7 @@ struct Keep {
     maps: Vec<(usize, usize, AttentionMaps)>,
 }
 
-impl Recorder for Keep {
+impl Observer for Keep {
     fn tensor(
         &mut self,
         site: Site,
@@ -187,4 +187,50 @@ fn only_what_is_planned_is_there() {
     assert_eq!(outcome.statistics.len(), 1);
     assert!(outcome.token_nll.is_empty() && outcome.last_logits.is_empty());
     assert!(keep.tensors.is_empty() && keep.maps.is_empty());
+}
+
+/// With memory for a part of the sequences only, the model is read more often and nothing else
+/// changes, to the bit.
+#[test]
+fn parts_give_the_bits_of_the_whole() {
+    let open = |budget: Option<u64>| {
+        let model = Model::open(&checkpoint("planted-llama")).expect("opens");
+        let (place, progress) = (Place::cpu(), Progress::silent());
+        Session::on(model, Cpu::new(), place, budget, Some(1 << 30), progress)
+    };
+    // Three micro-batches.
+    let sequences = sequences(&[48; 100], 50);
+    let plan = plan();
+    let run = |budget| {
+        let mut keep = Keep::default();
+        let outcome = open(budget).run(&sequences, &plan, &mut keep);
+        outcome.map(|outcome| (outcome, keep))
+    };
+    let (whole, kept) = run(None).expect("runs");
+    assert_eq!(whole.walks, 1);
+    // Less and less, until all three do not fit at once.
+    let mut budget = 1 << 30;
+    let (parts, kept_in_parts) = loop {
+        budget -= budget / 10;
+        let (outcome, keep) = run(Some(budget)).expect("runs");
+        if outcome.walks > 1 {
+            break (outcome, keep);
+        }
+    };
+    assert!(parts.walks <= 3, "{} walks", parts.walks);
+    assert_eq!(parts.statistics, whole.statistics);
+    assert_eq!(parts.token_nll, whole.token_nll);
+    assert_eq!(parts.last_logits, whole.last_logits);
+    let mut tensors = kept_in_parts.tensors;
+    tensors.sort_by_key(|(_, layer, sequence, _)| (*layer, *sequence));
+    assert_eq!(tensors, kept.tensors);
+    assert_eq!(kept_in_parts.maps.len(), kept.maps.len());
+    // Micro-batches become smaller before a run is refused.
+    let (small, _) = run(Some(budget / 8)).expect("runs in small micro-batches");
+    assert!(small.walks > 3, "{} walks", small.walks);
+    assert_eq!(small.token_nll.len(), sequences.len());
+    let error = open(Some(1000)).run(&sequences, &plan, &mut Discard);
+    let error = error.expect_err("too large").to_string();
+    assert!(error.contains("1 kB may be used"), "{error}");
+    assert!(error.contains("--memory-budget"), "{error}");
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use massact::Result;
 use massact::backend::{Change, Statistics, StatisticsRequest, cpu::Cpu};
 use massact::engine::{
-    self, Actions, Branch, BranchOutcome, Interventions, Outcome, Overwrite, Plan, Site,
+    self, Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Site,
 };
 use massact::model::Model;
 use massact::progress::Progress;
@@ -24,8 +24,8 @@ struct Script {
     last: Option<usize>,
 }
 
-impl Interventions for Script {
-    fn acts_at(&self, layer: usize) -> bool {
+impl Observer for Script {
+    fn acts_at(&self, layer: usize, _: &[usize]) -> bool {
         layer == self.layer
     }
 
@@ -69,7 +69,7 @@ fn run(script: &mut Script) -> Outcome {
         ..Plan::magnitudes(Site::LayerOutput, statistics)
     };
     let progress = Progress::silent();
-    let outcome = engine::run_with(&Cpu::new(), &model(), &sequences(), &plan, script, progress);
+    let outcome = engine::run(&Cpu::new(), &model(), &sequences(), &plan, script, progress);
     outcome.expect("runs")
 }
 

@@ -20,45 +20,27 @@ fn files(folder: &Path) -> Vec<String> {
 #[test]
 fn writes_into_model_and_experiment() {
     let root = tempfile::tempdir().unwrap();
-    let settings = json!({"seed": 42});
-    let create = || RunFolder::create(root.path(), "org/my-model", "capture", &settings).unwrap();
-    let run = create();
-    assert_eq!(run.path().parent().unwrap(), root.path().join("my-model"));
-    let name = run.path().file_name().unwrap().to_str().unwrap();
-    assert!(
-        name.starts_with("capture-") && name.len() == "capture-".len() + 8,
-        "{name}"
-    );
-
+    let run =
+        RunFolder::create(root.path(), "org--my-model", "capture", "0123456789abcdef").unwrap();
+    let place = root.path().join("org--my-model/capture-01234567");
+    assert_eq!(run.path(), place);
     run.write("a.txt", "one").unwrap();
     run.write_json("b.json", &json!({"x": 1})).unwrap();
     run.write("intervention_analysis/set_to_zero_ppl/c4.txt", "two")
         .unwrap();
+    assert!(!place.exists(), "nothing is there before the end");
+    assert_eq!(run.commit().unwrap(), place);
+    assert_eq!(files(&place), ["a.txt", "b.json", "intervention_analysis"]);
     assert_eq!(
-        files(run.path()),
-        ["a.txt", "b.json", "intervention_analysis"]
-    );
-    assert_eq!(
-        fs::read_to_string(run.path().join("b.json")).unwrap(),
+        fs::read_to_string(place.join("b.json")).unwrap(),
         "{\n  \"x\": 1\n}\n"
     );
-
-    // The same settings find the same folder, and files are replaced.
-    let again = create();
-    assert_eq!(again.path(), run.path());
-    again.write("a.txt", "three").unwrap();
-    assert_eq!(
-        fs::read_to_string(run.path().join("a.txt")).unwrap(),
-        "three"
-    );
-    let other = RunFolder::path_for(root.path(), "my-model", "capture", &json!({"seed": 43}));
-    assert_ne!(other, run.path());
 }
 
 #[test]
 fn refuses_names_that_leave_the_folder() {
     let root = tempfile::tempdir().unwrap();
-    let run = RunFolder::create(root.path(), "m", "e", &json!({})).unwrap();
+    let run = RunFolder::create(root.path(), "m", "e", "0").unwrap();
     for name in ["../x", "/x", "a/../../x", "", ".", "a/.."] {
         let error = run.write(name, "x").unwrap_err().to_string();
         assert!(
@@ -66,30 +48,39 @@ fn refuses_names_that_leave_the_folder() {
             "{name}: {error}"
         );
     }
-    assert!(files(run.path()).is_empty());
+    let place = run.commit().unwrap();
+    assert!(files(&place).is_empty());
 }
 
 #[test]
-fn a_dropped_stream_leaves_nothing_and_keeps_the_old_file() {
+fn a_dropped_stream_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
-    let run = RunFolder::create(root.path(), "m", "e", &json!({})).unwrap();
-    run.write("big.bin", "old").unwrap();
-
+    let run = RunFolder::create(root.path(), "m", "e", "0").unwrap();
+    run.write("small.bin", "x").unwrap();
     let mut file = run.stream("big.bin").unwrap();
     file.write_all(&vec![7; 3 << 20]).unwrap();
-    assert_eq!(files(run.path()).len(), 2, "the temporary file lies beside");
     drop(file);
-    assert_eq!(files(run.path()), ["big.bin"]);
-    assert_eq!(fs::read(run.path().join("big.bin")).unwrap(), b"old");
-
-    let mut file = run.stream("big.bin").unwrap();
+    let mut file = run.stream("bigger.bin").unwrap();
     file.write_all(&vec![7; 3 << 20]).unwrap();
     file.commit().unwrap();
-    assert_eq!(files(run.path()), ["big.bin"]);
+    let place = run.commit().unwrap();
+    assert_eq!(files(&place), ["bigger.bin", "small.bin"]);
     assert_eq!(
-        fs::read(run.path().join("big.bin")).unwrap(),
+        fs::read(place.join("bigger.bin")).unwrap(),
         vec![7; 3 << 20]
     );
+}
+
+/// Errors name the file where it will be, not where it is on the way there.
+#[test]
+#[cfg(unix)]
+fn errors_name_the_final_place() {
+    let root = tempfile::tempdir().unwrap();
+    let run = RunFolder::create(root.path(), "m", "e", "0").unwrap();
+    run.write("file", "x").unwrap();
+    let error = run.write("file/inside", "x").unwrap_err().to_string();
+    let place = run.path().join("file");
+    assert!(error.starts_with(&place.display().to_string()), "{error}");
 }
 
 #[test]
@@ -120,7 +111,7 @@ fn a_file_in_the_way_is_named() {
             .to_string(),
         expected
     );
-    let error = RunFolder::create(&blocker, "m", "e", &json!({})).unwrap_err();
+    let error = RunFolder::create(&blocker, "m", "e", "0").unwrap_err();
     assert_eq!(error.to_string(), expected);
     assert_eq!(error.exit_code(), 1);
 }

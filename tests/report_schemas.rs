@@ -2,7 +2,8 @@
 
 mod support;
 
-use massact::model::WeightsRecord;
+use massact::model::{ConfigRecord, WeightsRecord};
+use massact::report::Identity;
 use massact::report::run::{
     Build, Host, InputRecord, ModelRecord, RUN_SCHEMA, RunRecord, Timings, memory_parts,
     now_rfc3339, peak_memory,
@@ -26,9 +27,11 @@ fn record() -> RunRecord {
             dtype: "float32".into(),
             ..ModelRecord::default()
         },
+        identity: Identity::new("built-in:x".into(), "0".into(), &[], &json!({})),
         device: "cpu".into(),
         card: None,
         compute_dtype: "float32".into(),
+        config: ConfigRecord::default(),
         weights: WeightsRecord::default(),
         notices: vec!["one tensor is not used".into()],
         inputs: vec![InputRecord::of_bytes("text", b"abc")],
@@ -50,7 +53,7 @@ fn existence() -> Value {
         "nsamples": 10, "context_length": 4096, "add_bos_token": true,
         "layers": [{
             "layer": 0, "top1_mean": 2400.0, "median_mean": 0.0, "ratio": null, "massive": true,
-            "top": [{"sequence": 0, "position": 0, "token": "<s>", "token_id": 1, "dimension": 2533, "value": -2400.0}]
+            "top": [{"sequence": 0, "position": 0, "token": "<s>", "token_id": 1, "dimension": 2533, "value": -2400.0, "sequences": 3}]
         }],
         "more": "is allowed"
     })
@@ -153,7 +156,7 @@ fn input_checksums_agree() {
     std::fs::write(&path, b"abc").unwrap();
     let file = InputRecord::of_file(&path).unwrap();
     let bytes = InputRecord::of_bytes("x", b"abc");
-    assert_eq!((file.bytes, file.blake3), (3, bytes.blake3));
+    assert_eq!((file.bytes, file.checksum), (3, bytes.checksum));
     let error = InputRecord::of_file(&folder.path().join("none")).unwrap_err();
     assert!(error.to_string().contains("none"));
 }

@@ -6,16 +6,18 @@ mod operations;
 mod passes;
 
 pub use clock::Effort;
-pub use operations::{Operation, SHAPES, Shape, measure};
-pub use passes::passes;
+pub use operations::{SHAPES, Shape};
 
 use std::{ops::Range, time::Duration};
 
+use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    backend::{Backend, StatisticsRequest},
-    model::dtype::DType,
+    backend::{Backend, Precision, StatisticsRequest, cpu::Cpu, cuda::Cuda},
+    engine::{Device, Footprint, available, budget, human, token_width},
+    error::{Error, Result},
+    model::{Model, dtype::DType},
 };
 use clock::Times;
 
@@ -29,17 +31,115 @@ const STATISTICS: StatisticsRequest = StatisticsRequest {
     rel_threshold: 1000.0,
 };
 
-/// Where and how long to measure.
-#[derive(Debug)]
-pub struct Bench<'b, B> {
-    /// The device.
-    pub backend: &'b B,
+/// What to time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Of a residual stream.
+    Copy,
+    /// Exact median, largest and massive values.
+    Statistics,
+    /// RMSNorm.
+    Norm,
+    /// A residual add, and the norm of the sum.
+    AddNorm,
+    /// `silu(gate) * up`
+    GatedActivation,
+    /// The products of the shape.
+    Product,
+    /// Causal attention without and with capture.
+    Attention,
+    /// Passes of a model.
+    Model,
+}
+
+/// What to measure, and how long.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// In this order.
+    pub parts: Vec<Part>,
+    /// Widths of the operations.
+    pub shape: Shape,
+    /// Widths of attention's heads.
+    pub head_dims: Vec<usize>,
     /// Sequences that are computed together.
     pub sequences: usize,
     /// Tokens of each.
     pub tokens: usize,
     /// How often.
     pub effort: Effort,
+    /// Memory that passes of the model may take, in bytes; none: a share of what is free.
+    pub budget: Option<u64>,
+}
+
+/// Measures on a device; the model is what [`Part::Model`] runs.
+pub fn run(
+    device: &Device,
+    precision: Precision,
+    model: &Model,
+    request: &Request,
+) -> Result<Vec<Measurement>> {
+    match device {
+        Device::Cpu => run_on(&Cpu::new(), available(), model, request),
+        Device::Cuda(driver) => {
+            let cuda = Cuda::sharing(driver.clone(), precision).keeping_weights();
+            run_on(&cuda, Some(cuda.activation_bytes()), model, request)
+        }
+    }
+}
+
+/// As [`run`], on a backend that the caller has and of which `free` bytes can be had.
+pub fn run_on<B: Backend>(
+    backend: &B,
+    free: Option<u64>,
+    model: &Model,
+    request: &Request,
+) -> Result<Vec<Measurement>> {
+    let bench = Bench {
+        backend,
+        sequences: request.sequences,
+        tokens: request.tokens,
+        effort: request.effort,
+    };
+    let mut found = Vec::new();
+    for part in &request.parts {
+        match part {
+            Part::Model => {
+                let rows = backend.micro_batch_rows(token_width(&model.spec));
+                let precision = backend.precision();
+                let footprint = Footprint::of(precision, &model.spec, bench.tokens, 0, rows);
+                let needed = footprint.total(bench.sequences);
+                fits("the model", needed, budget(request.budget, free))?;
+            }
+            _ => {
+                // Its operands are made on the host.
+                let needed = bench.memory(request.shape, &request.head_dims);
+                fits("the operations", needed, budget(None, available()))?;
+            }
+        }
+        found.extend(operations::measure(&bench, *part, request, model)?);
+    }
+    Ok(found)
+}
+
+/// Better said before than found out by the system's killer of processes.
+fn fits(what: &str, needed: u64, budget: u64) -> Result<()> {
+    if needed <= budget {
+        return Ok(());
+    }
+    let (needed, budget) = (human(needed), human(budget));
+    let reason = format!("about {needed} of memory are needed, {budget} are available");
+    Err(Error::usage(what, reason).remedy("use fewer --sequences or --tokens"))
+}
+
+/// Where and how long to measure.
+#[derive(Debug)]
+struct Bench<'b, B> {
+    backend: &'b B,
+    /// Sequences that are computed together.
+    sequences: usize,
+    /// Tokens of each.
+    tokens: usize,
+    effort: Effort,
 }
 
 impl<B: Backend> Bench<'_, B> {
@@ -48,7 +148,7 @@ impl<B: Backend> Bench<'_, B> {
     }
 
     /// Host memory that an operation takes at most, in bytes.
-    pub fn memory(&self, shape: Shape, head_dims: &[usize]) -> u64 {
+    fn memory(&self, shape: Shape, head_dims: &[usize]) -> u64 {
         let head_dim = head_dims.iter().copied().max().unwrap_or(0);
         let columns = shape.hidden.max(shape.inner).max(head_dim) as u64;
         let rows = (self.sequences as u64).saturating_mul(self.tokens as u64);

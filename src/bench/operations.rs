@@ -4,14 +4,16 @@
 use std::{hint::black_box, slice};
 
 use super::{
-    Bench, Measurement, STATISTICS, Work,
+    Bench, Measurement, Part, Request, STATISTICS, Work,
     clock::{Call, time},
     noise,
+    passes::passes,
 };
 use crate::{
     backend::{AttentionCapture, AttentionRequest, Backend, NormWeights, Target},
     error::Result,
     model::{
+        Model,
         dtype::DType,
         spec::{Activation, NormKind},
         weights::{AssembledMatrix, WeightMatrix},
@@ -53,54 +55,36 @@ pub const SHAPES: [Shape; 4] = [
     },
 ];
 
-/// What a layer is made of, and the statistics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// Of a residual stream.
-    Copy,
-    /// Exact median, largest and massive values.
-    Statistics,
-    /// RMSNorm.
-    Norm,
-    /// A residual add, and the norm of the sum.
-    AddNorm,
-    /// `silu(gate) * up`
-    GatedActivation,
-    /// The products of the shape.
-    Product,
-    /// Causal attention without and with capture.
-    Attention,
-}
-
 /// Maps go to the host, so they are only asked for short sequences.
 const MAP_TOKENS: usize = 1024;
 
-/// Times an operation at the widths of `shape`, attention with heads of each width.
-pub fn measure<B: Backend>(
+/// Times a part at the widths of the shape, attention with heads of each width, passes with the model.
+pub(super) fn measure<B: Backend>(
     bench: &Bench<'_, B>,
-    operation: Operation,
-    shape: Shape,
-    head_dims: &[usize],
+    part: Part,
+    request: &Request,
+    model: &Model,
 ) -> Result<Vec<Measurement>> {
-    let Shape { hidden, inner, .. } = shape;
-    match operation {
-        Operation::Copy => Ok(vec![copy(bench, hidden)?]),
-        Operation::Statistics => Ok(vec![statistics(bench, hidden)?]),
-        Operation::Norm => Ok(vec![norm(bench, hidden)?]),
-        Operation::AddNorm => Ok(vec![add_norm(bench, hidden)?]),
-        Operation::GatedActivation => Ok(vec![gated_activation(bench, inner)?]),
-        Operation::Product => [(hidden, hidden), (hidden, inner), (inner, hidden)]
+    let Shape { hidden, inner, .. } = request.shape;
+    match part {
+        Part::Copy => Ok(vec![copy(bench, hidden)?]),
+        Part::Statistics => Ok(vec![statistics(bench, hidden)?]),
+        Part::Norm => Ok(vec![norm(bench, hidden)?]),
+        Part::AddNorm => Ok(vec![add_norm(bench, hidden)?]),
+        Part::GatedActivation => Ok(vec![gated_activation(bench, inner)?]),
+        Part::Product => [(hidden, hidden), (hidden, inner), (inner, hidden)]
             .into_iter()
             .map(|(columns, out)| product(bench, columns, out))
             .collect(),
-        Operation::Attention => {
+        Part::Attention => {
             let mut found = Vec::new();
-            for head_dim in head_dims {
+            for head_dim in &request.head_dims {
                 let heads = (hidden / head_dim).max(1);
                 found.extend(attention(bench, heads, *head_dim)?);
             }
             Ok(found)
         }
+        Part::Model => Ok(passes(bench, model)?.to_vec()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 
 /// Times, in turns, a pass through all layers that observes nothing and one with the statistics of
 /// every layer's output.
-pub fn passes<B: Backend>(bench: &Bench<'_, B>, model: &Model) -> Result<[Measurement; 2]> {
+pub(super) fn passes<B: Backend>(bench: &Bench<'_, B>, model: &Model) -> Result<[Measurement; 2]> {
     let spec = &model.spec;
     if let Some(positions) = spec.max_positions
         && bench.tokens > positions

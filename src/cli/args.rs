@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use crate::{experiments::Thresholds, model::dtype::DType};
+use super::bytes::Bytes;
+use crate::{
+    data::{TextSource, TextSpec},
+    engine::Types,
+    experiments::Thresholds,
+    model::dtype::DType,
+};
 
 /// Which checkpoint, and where it runs.
 #[derive(Debug, Clone, Args)]
@@ -22,7 +27,7 @@ pub(super) struct ModelArgs {
 }
 
 /// Where a run computes, and in which type.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
 pub(super) struct DeviceArgs {
     /// Type of the arithmetic. Default: on a card the checkpoint's own; the CPU computes in float32.
     #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
@@ -37,17 +42,26 @@ pub(super) struct DeviceArgs {
     /// Float32 products in TF32 on a card: faster, with 10 bits of mantissa instead of 23.
     #[arg(long)]
     pub(super) tf32: bool,
+    /// Memory for the residual streams and one layer, such as 8GB; more sequences than fit run in
+    /// parts, each of which reads the model again. Default: four fifths of what is free.
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip)]
+    pub(super) memory_budget: Option<Bytes>,
 }
 
 impl DeviceArgs {
-    /// As asked for: what it comes to depends on the machine.
-    pub(super) fn settings(&self) -> Value {
-        json!({
-            "device": self.device,
-            "dtype": self.dtype,
-            "residual_dtype": self.residual_dtype,
-            "tf32": self.tf32,
-        })
+    /// The types that are asked for.
+    pub(super) fn types(&self) -> Types {
+        Types {
+            arithmetic: self.dtype.stated(),
+            residual: self.residual_dtype.stated(),
+            tf32: self.tf32,
+        }
+    }
+
+    /// The memory that is asked for, in bytes.
+    pub(super) fn budget(&self) -> Option<u64> {
+        self.memory_budget.map(|bytes| bytes.0)
     }
 }
 
@@ -85,10 +99,10 @@ impl DTypeArg {
 }
 
 /// Which text, and how it is cut.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
 pub(super) struct TextArgs {
     /// redpajama, wikitext, c4, pg19, builtin, `owner/name` on the hub, or a local .txt,
-    /// .jsonl[.gz|.zst] or .parquet. Default: redpajama; for the demo, builtin.
+    /// .jsonl[.gz|.zst] or .parquet. Default: builtin, or wikitext where that is too short.
     #[arg(long, value_name = "NAME_OR_FILE", conflicts_with = "text_file")]
     pub(super) dataset: Option<String>,
     /// A file that is the joined text: tokenised whole and cut from its start.
@@ -103,6 +117,23 @@ pub(super) struct TextArgs {
     /// Seed of the random choice of documents.
     #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
     pub(super) seed: u64,
+}
+
+impl TextArgs {
+    /// What they ask for; the built-in model has its own text.
+    pub(super) fn spec(&self, built_in_model: bool) -> TextSpec<'_> {
+        TextSpec {
+            source: match (&self.text_file, &self.dataset) {
+                (Some(path), _) => TextSource::File(path),
+                (None, Some(name)) => TextSource::Named(name),
+                (None, None) if built_in_model => TextSource::Named("builtin"),
+                (None, None) => TextSource::Unsaid,
+            },
+            seed: self.seed,
+            context_length: self.context_length,
+            add_bos_token: self.add_bos_token,
+        }
+    }
 }
 
 /// Where results go.
@@ -120,7 +151,7 @@ pub(super) struct OutputArgs {
 }
 
 /// What counts as massive.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Args, Serialize)]
 pub(super) struct ThresholdArgs {
     /// A massive activation is above this...
     #[arg(long, value_name = "X", default_value_t = 100.0, value_parser = threshold)]
@@ -137,16 +168,6 @@ impl From<ThresholdArgs> for Thresholds {
             rel: args.rel_threshold,
         }
     }
-}
-
-/// Whose summary of several sequences is reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Compat {
-    /// The definition's, which does not depend on the order of the sequences.
-    None,
-    /// The published program's, which does.
-    Reference,
 }
 
 pub(super) fn threshold(text: &str) -> Result<f64, String> {

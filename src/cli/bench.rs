@@ -1,23 +1,19 @@
 //! `massact bench`
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum as _};
 use serde_json::json;
 
 use super::{
     args::{ModelArgs, positive},
-    budget::{available, budget},
     checkpoint,
-    device::{self, Device, on_device},
-    existence_validation::significant,
 };
 use crate::{
-    backend::Backend,
-    bench::{self, Bench, Effort, LEAST_TIME, Measurement, Operation, SHAPES, Shape},
-    engine::Footprint,
-    error::{Error, Result},
-    model::Model,
+    bench::{self, Effort, LEAST_TIME, Measurement, Part, Request, SHAPES, Shape},
+    engine::Device,
+    error::Result,
     progress::Progress,
     report::{
+        number::significant,
         run::{Build, Host},
         table::{Align, Row, Table},
     },
@@ -67,35 +63,6 @@ pub(super) struct BenchArgs {
     json: bool,
 }
 
-/// Choices of `--parts`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
-    Copy,
-    Statistics,
-    Norm,
-    AddNorm,
-    GatedActivation,
-    Product,
-    Attention,
-    Model,
-}
-
-impl Part {
-    /// None for the model.
-    fn operation(self) -> Option<Operation> {
-        Some(match self {
-            Self::Copy => Operation::Copy,
-            Self::Statistics => Operation::Statistics,
-            Self::Norm => Operation::Norm,
-            Self::AddNorm => Operation::AddNorm,
-            Self::GatedActivation => Operation::GatedActivation,
-            Self::Product => Operation::Product,
-            Self::Attention => Operation::Attention,
-            Self::Model => return None,
-        })
-    }
-}
-
 fn shape(name: &str) -> Result<Shape, String> {
     let names = SHAPES.map(|shape| shape.name).join(", ");
     let found = SHAPES.into_iter().find(|shape| shape.name == name);
@@ -104,22 +71,28 @@ fn shape(name: &str) -> Result<Shape, String> {
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let progress = Progress::new(args.quiet);
-    let opened = device::open(&args.model.device, progress)?;
+    let types = args.model.device.types();
+    let device = Device::open(&args.model.device.device, types, progress)?;
     let (name, revision) = (&args.model.pretrained, &args.model.revision);
-    let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
-    let device = opened.for_model(&args.model.device, &checkpoint.model)?;
-    let found = on_device!(&device, backend => {
-        let bench = Bench {
-            backend,
+    let (model, checkpoint) = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+    let precision = device.precision(types, &model)?;
+    let found = bench::run(
+        &device,
+        precision,
+        &model,
+        &Request {
+            parts: args.parts.clone(),
+            shape: args.shape,
+            head_dims: args.head_dims.clone(),
             sequences: args.sequences,
             tokens: args.tokens,
             effort: Effort {
                 repetitions: args.repetitions,
                 least: LEAST_TIME,
             },
-        };
-        measure(args, &device, &bench, &checkpoint.model)?
-    });
+            budget: args.model.device.budget(),
+        },
+    )?;
     if !args.json {
         return table(&found).print();
     }
@@ -132,9 +105,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
             option_env!("MASSACT_RUSTC"),
             option_env!("MASSACT_TARGET"),
         ),
-        "device": device.name(),
-        "card": device.card(),
-        "compute_dtype": device.arithmetic(),
+        "device": device.place().device,
+        "card": device.place().card,
+        "compute_dtype": device.place().arithmetic(precision),
         "host": Host::current(),
         "shape": operations.then_some(args.shape.name),
         "model": passes.then_some(&checkpoint.record),
@@ -143,43 +116,6 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         "repetitions": args.repetitions,
         "measurements": found,
     }))
-}
-
-fn measure<B: Backend>(
-    args: &BenchArgs,
-    device: &Device,
-    bench: &Bench<'_, B>,
-    model: &Model,
-) -> Result<Vec<Measurement>> {
-    let mut found = Vec::new();
-    for part in &args.parts {
-        found.extend(match part.operation() {
-            Some(operation) => {
-                // Its operands are made on the host.
-                let needed = bench.memory(args.shape, &args.head_dims);
-                fits("the operations", needed, budget(None, available()))?;
-                bench::measure(bench, operation, args.shape, &args.head_dims)?
-            }
-            None => {
-                let footprint = Footprint::of(bench.backend, &model.spec, args.tokens, 0);
-                let needed = footprint.total(args.sequences);
-                fits("the model", needed, device.memory_budget(None))?;
-                bench::passes(bench, model)?.to_vec()
-            }
-        });
-    }
-    Ok(found)
-}
-
-/// Better said before than found out by the system's killer of processes.
-fn fits(what: &str, needed: u64, budget: u64) -> Result<()> {
-    if needed <= budget {
-        return Ok(());
-    }
-    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
-    let (needed, budget) = (gigabytes(needed), gigabytes(budget));
-    let reason = format!("about {needed} of memory are needed, {budget} are available");
-    Err(Error::usage(what, reason).remedy("use fewer --sequences or --tokens"))
 }
 
 fn table(found: &[Measurement]) -> Table {

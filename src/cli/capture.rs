@@ -3,25 +3,21 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use serde_json::json;
+use serde::Serialize;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, TokenIds, positive, token_ids},
-    device::on_device,
-    existence_validation::significant,
-    recorder::FileRecorder,
     run::Run,
-    sequences,
+    settings::{self, ids_hash},
 };
 use crate::{
     backend::{AttentionCapture, StatisticsRequest},
+    data::Sequences,
     engine::{Plan, Site},
     error::Result,
-    experiments::{
-        Subject,
-        capture::{self, Capture},
-    },
-    report::table::{Align, Row, Table},
+    experiments::capture,
+    present::{self, FileRecorder},
+    report::RunFolder,
 };
 
 /// Numbers, tensors and attention maps of any text or token ids.
@@ -85,7 +81,8 @@ pub(super) struct CaptureArgs {
 }
 
 /// Which attention maps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum AttentionArg {
     /// Probabilities and logits, mean over heads.
     Mean,
@@ -130,88 +127,71 @@ impl CaptureArgs {
             ..Plan::default()
         })
     }
+
+    pub(super) fn settings(&self, sites: &[Site], sequences: &Sequences) -> Settings<'_> {
+        let lengths: Vec<usize> = sequences.ids.iter().map(Vec::len).collect();
+        Settings {
+            context_length: sequences.context_length,
+            add_bos_token: sequences.add_bos_token,
+            sites: sites.to_vec(),
+            top_k: self.top_k,
+            raw: self.raw,
+            attention: self.attention,
+            nll: self.nll,
+            last_logits: self.last_logits,
+            thresholds: self.thresholds,
+            input: ids_hash(&sequences.ids),
+            lengths: lengths
+                .iter()
+                .any(|length| *length != sequences.context_length)
+                .then_some(lengths),
+            revision: self.model.revision.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Settings<'a> {
+    context_length: usize,
+    add_bos_token: bool,
+    sites: Vec<Site>,
+    top_k: usize,
+    raw: bool,
+    attention: Option<AttentionArg>,
+    nll: bool,
+    last_logits: usize,
+    #[serde(flatten)]
+    thresholds: ThresholdArgs,
+    input: String,
+    /// Tokens of each sequence where they differ: the same ids may be cut elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lengths: Option<Vec<usize>>,
+    revision: Option<&'a str>,
 }
 
 pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     let plan = args.plan()?;
     let run = Run::open("capture", &args.model, &args.output, args.seed)?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     let text = args.text();
     let sequences = if !args.token_ids.is_empty() {
-        sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
+        Sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
     } else if let Some(sentence) = &args.text {
-        sequences::of_text(&text, model, sentence, run.progress)?
+        Sequences::of_text(sentence, text.add_bos_token, model, run.progress)?
     } else {
-        sequences::load(
-            &text,
-            model,
-            run.built_in_model(),
-            args.nsamples,
-            run.progress,
-        )?
+        run.windows(&text, args.nsamples)?
     };
-    let loaded = run.elapsed();
-    let settings = json!({
-        "context_length": sequences.context_length,
-        "add_bos_token": sequences.add_bos_token,
-        "sites": plan.sites,
-        "top_k": args.top_k,
-        "raw": args.raw,
-        "attention": args.attention.map(|kind| format!("{kind:?}").to_lowercase()),
-        "nll": args.nll,
-        "last_logits": args.last_logits,
-        "abs_threshold": args.thresholds.abs_threshold,
-        "rel_threshold": args.thresholds.rel_threshold,
-        "input": blake3::hash(bytemuck::cast_slice(&sequences.ids.concat())).to_hex().to_string(),
-        "revision": args.model.revision,
-    });
-    let folder = run.folder(&settings)?;
-    let mut recorder = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
-    let finding = on_device!(&run.device, backend => capture::run(
-        &Subject {
-            backend,
-            model,
-            sequences: &sequences.ids,
-            progress: run.progress,
-        },
-        &plan,
-        &mut recorder,
-    ))?;
-    recorder.commit()?;
-    let document = run.document(capture::SCHEMA, &settings, &finding.result)?;
-    folder.write_json("capture.json", &document)?;
-    run.finish(&folder, settings, &sequences, loaded, finding.timings)?;
-    run.present(&folder, &document, || table(&finding.result).print())
-}
-
-fn table(capture: &Capture) -> Table {
-    let mut table = Table::new([
-        ("sequence", Align::Right),
-        ("site", Align::Left),
-        ("layer", Align::Right),
-        ("max", Align::Right),
-        ("median", Align::Right),
-        ("massive", Align::Right),
-        ("nll", Align::Right),
-    ]);
-    for (index, sequence) in capture.sequences.iter().enumerate() {
-        let nll = sequence.nll.map_or_else(String::new, significant);
-        let layers = sequence.layers.iter().map(|layer| ("layer_output", layer));
-        let others = sequence
-            .sites
-            .iter()
-            .flat_map(|(site, layers)| layers.iter().map(move |layer| (*site, layer)));
-        for (site, layer) in layers.chain(others) {
-            table.push(Row::new([
-                index.to_string(),
-                site.to_owned(),
-                layer.layer.to_string(),
-                significant(f64::from(layer.max)),
-                significant(f64::from(layer.median)),
-                layer.massive.len().to_string(),
-                nll.clone(),
-            ]));
-        }
-    }
-    table
+    let settings = settings::value(&args.settings(&plan.sites, &sequences))?;
+    let experiment = |folder: &RunFolder| {
+        let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids)?;
+        let finding = capture::run(&run.session, &sequences.ids, &plan, &mut recorder)?;
+        recorder.commit()?;
+        Ok(finding)
+    };
+    run.conduct(
+        (&sequences).into(),
+        &settings,
+        experiment,
+        |result, context| present::capture::artifacts(&result, context),
+    )
 }

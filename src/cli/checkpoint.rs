@@ -1,18 +1,23 @@
 //! From `--pretrained` to a model ready to run.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     error::{Error, Result},
     hub::Hub,
     model::{Model, demo},
     progress::Progress,
-    report::run::{InputRecord, ModelRecord},
+    report::{
+        identity,
+        run::{Checksum, InputRecord, ModelRecord},
+    },
 };
 
-/// An opened checkpoint and its record.
+/// What a model was opened from.
 pub(super) struct Checkpoint {
-    pub(super) model: Model,
     pub(super) record: ModelRecord,
     /// Its folder; none for the demo.
     folder: Option<PathBuf>,
@@ -36,12 +41,12 @@ pub(super) fn find(
     name: Option<&str>,
     revision: Option<&str>,
     progress: Progress,
-) -> Result<Checkpoint> {
-    let checkpoint = open(name, revision, progress)?;
-    for notice in checkpoint.model.notices() {
+) -> Result<(Model, Checkpoint)> {
+    let (model, checkpoint) = open(name, revision, progress)?;
+    for notice in model.notices() {
         progress.notice(&format!("{}: {notice}", checkpoint.record.name));
     }
-    Ok(checkpoint)
+    Ok((model, checkpoint))
 }
 
 /// As [`find`], without a word about the checkpoint: for one that is opened again to be run.
@@ -49,7 +54,7 @@ pub(super) fn open(
     name: Option<&str>,
     revision: Option<&str>,
     progress: Progress,
-) -> Result<Checkpoint> {
+) -> Result<(Model, Checkpoint)> {
     let Some(name) = name else {
         return built_in(demo::NAME);
     };
@@ -81,13 +86,13 @@ pub(super) fn open(
     )
 }
 
-fn built_in(name: &str) -> Result<Checkpoint> {
+fn built_in(name: &str) -> Result<(Model, Checkpoint)> {
     let model = demo::open(name)?;
-    Ok(Checkpoint {
+    let checkpoint = Checkpoint {
         record: record(&model, name, "built-in".to_owned(), None, None)?,
-        model,
         folder: None,
-    })
+    };
+    Ok((model, checkpoint))
 }
 
 fn folder(
@@ -96,13 +101,13 @@ fn folder(
     source: String,
     revision: Option<String>,
     commit: Option<String>,
-) -> Result<Checkpoint> {
+) -> Result<(Model, Checkpoint)> {
     let model = Model::open(&path)?;
-    Ok(Checkpoint {
+    let checkpoint = Checkpoint {
         record: record(&model, name, source, revision, commit)?,
-        model,
         folder: Some(path),
-    })
+    };
+    Ok((model, checkpoint))
 }
 
 fn record(
@@ -130,24 +135,75 @@ impl Checkpoint {
         self.folder.as_deref()
     }
 
-    /// Checksums of everything the result depends on.
-    pub(super) fn inputs(&self) -> Result<Vec<InputRecord>> {
-        let mut inputs = Vec::new();
-        let mut shards = self.model.weights.shards().iter();
-        // Beside a single file an index is not read.
-        let whole = shards.any(|shard| shard.name() == "model.safetensors");
-        if let Some(folder) = &self.folder {
-            for name in DESCRIPTIONS {
-                let path = folder.join(name);
-                if path.is_file() && !(whole && name == INDEX) {
-                    inputs.push(InputRecord::of_file(&path)?);
-                }
+    /// Where it comes from, beyond doubt: `hub:owner/name@commit`, `folder:` and the real path,
+    /// `built-in:demo`.
+    pub(super) fn identity(&self) -> String {
+        let record = &self.record;
+        match (&self.folder, &record.commit) {
+            (None, _) => format!("built-in:{}", record.name),
+            (Some(_), Some(commit)) => format!("hub:{}@{commit}", record.name),
+            (Some(folder), None) => {
+                let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+                format!("folder:{}", real.display())
             }
         }
-        for shard in self.model.weights.shards() {
-            inputs.push(match shard.path() {
-                Some(path) => InputRecord::of_file(path)?,
-                None => InputRecord::of_bytes(shard.name(), shard.bytes()),
+    }
+
+    /// The folder of its runs.
+    pub(super) fn folder_name(&self) -> String {
+        match (&self.folder, &self.record.commit) {
+            (Some(folder), None) => identity::local_folder(folder),
+            _ => identity::hub_folder(&self.record.name),
+        }
+    }
+
+    /// A digest of its small files and of what is cheap to know of its weights.
+    pub(super) fn fingerprint(&self, model: &Model) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(model.weights.fingerprint().as_bytes());
+        for path in self.descriptions() {
+            let content = fs::read(&path).map_err(|error| Error::new(path.display(), error))?;
+            hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+            hasher.update(blake3::hash(&content).as_bytes());
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The small files that determine a result.
+    fn descriptions(&self) -> Vec<PathBuf> {
+        let Some(folder) = &self.folder else {
+            return Vec::new();
+        };
+        // Beside a single file an index is not read.
+        let single = folder.join("model.safetensors").is_file();
+        let read = DESCRIPTIONS
+            .into_iter()
+            .filter(|name| !(single && *name == INDEX));
+        let paths = read.map(|name| folder.join(name));
+        paths.filter(|path| path.is_file()).collect()
+    }
+
+    /// Checksums of everything the result depends on.
+    pub(super) fn inputs(&self, model: &Model) -> Result<Vec<InputRecord>> {
+        let mut inputs = Vec::new();
+        for path in self.descriptions() {
+            inputs.push(InputRecord::of_file(&path)?);
+        }
+        let shards = model.weights.shards();
+        let known: Option<Vec<String>> = shards.iter().map(|shard| shard.blob_sha256()).collect();
+        let checksums = match known {
+            Some(known) => known.into_iter().map(Checksum::Sha256).collect(),
+            None => {
+                let found = model.weights.checksums()?.into_iter();
+                found.map(Checksum::from).collect::<Vec<_>>()
+            }
+        };
+        for (shard, checksum) in shards.iter().zip(checksums) {
+            let path = shard.path().map(|path| path.display().to_string());
+            inputs.push(InputRecord {
+                path: path.unwrap_or_else(|| shard.name().to_owned()),
+                bytes: shard.bytes().len() as u64,
+                checksum,
             });
         }
         Ok(inputs)

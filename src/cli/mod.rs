@@ -1,32 +1,26 @@
-//! Arguments in, exit code out: one file a command.
+//! Arguments in, exit code out: one file a command, which parses, runs, and writes what
+//! [`present`](crate::present) makes of the result.
 #![forbid(unsafe_code)]
 
 mod args;
-mod attention_figures;
 mod bench;
-mod budget;
+mod bytes;
 mod capture;
 mod checkpoint;
 mod compare;
-mod device;
 mod devices;
 mod existence_validation;
 mod figures;
-mod further_figures;
 mod intervention_analysis;
 mod models;
-mod overlay;
-mod recorder;
 mod run;
 mod self_attention;
 mod selftest;
 mod sentence;
-mod sequences;
-mod site_figures;
+mod settings;
 mod tokens_analysis;
 mod top_activation_magnitude;
 mod tvr;
-mod weight_std;
 
 use std::{
     io::{ErrorKind, Write},
@@ -60,7 +54,7 @@ enum Command {
     TopActivationMagnitude(top_activation_magnitude::MagnitudeArgs),
     #[command(alias = "self_attention")]
     SelfAttention(self_attention::SelfAttentionArgs),
-    Figures(further_figures::FiguresArgs),
+    Figures(figures::FiguresArgs),
     #[command(alias = "intervention_analysis")]
     InterventionAnalysis(intervention_analysis::InterventionArgs),
     Capture(capture::CaptureArgs),
@@ -81,7 +75,7 @@ pub fn main() -> ExitCode {
         Command::TokensAnalysis(args) => tokens_analysis::run(&args),
         Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
         Command::SelfAttention(args) => self_attention::run(&args),
-        Command::Figures(args) => further_figures::run(&args),
+        Command::Figures(args) => figures::run(&args),
         Command::InterventionAnalysis(args) => intervention_analysis::run(&args),
         Command::Capture(args) => capture::run(&args),
         Command::Tvr(args) => tvr::run(&args),

@@ -2,35 +2,60 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::{ModelArgs, OutputArgs, SourceArgs},
+    args::{ModelArgs, OutputArgs, SourceArgs, TextArgs},
     checkpoint::{self, Checkpoint},
-    device::{self, Device, Opened},
-    sequences::Sequences,
 };
 use crate::{
-    backend::cuda::driver::Options,
-    data::Provenance,
-    engine,
-    error::{Error, Result},
+    data::{
+        Provenance,
+        sequences::{self, Sequences},
+    },
+    engine::{self, Device, Session, Types},
+    error::Result,
+    experiments::Finding,
+    model::Model,
+    present::{Artifacts, Block, Context},
     progress::Progress,
     report::{
-        RunFolder, RunRecord, folder,
+        Identity, RunFolder, RunRecord, folder,
         run::{
-            Build, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339, peak_memory,
+            Build, Checksum, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339,
+            peak_memory,
         },
     },
 };
 
+/// The texts that went through the model.
+#[derive(Debug, Default)]
+pub(super) struct Texts<'a> {
+    pub(super) corpus: Option<&'a Provenance>,
+    pub(super) evaluation: &'a [Provenance],
+    /// Tokens of all sequences.
+    pub(super) tokens: u64,
+}
+
+impl<'a> From<&'a Sequences> for Texts<'a> {
+    fn from(sequences: &'a Sequences) -> Self {
+        Self {
+            corpus: sequences.provenance.as_ref(),
+            tokens: sequences.ids.iter().map(|ids| ids.len() as u64).sum(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A run between its start and its run.json.
 pub(super) struct Run {
     command: &'static str,
-    pub(super) device: Device,
+    pub(super) session: Session,
     pub(super) checkpoint: Checkpoint,
     pub(super) progress: Progress,
+    /// The types of the arithmetic, and where: `float32`, `float32 on the CPU`.
+    arithmetic: String,
+    computed_in: String,
     started: Instant,
     started_at: String,
     output: OutputArgs,
@@ -47,42 +72,57 @@ impl Run {
     ) -> Result<Self> {
         Self::start(command, output, seed, |progress| {
             // First the device: a model may be a download of hours.
-            let opened = device::open(&args.device, progress)?;
-            Self::load(args, &opened, progress)
+            let types = args.device.types();
+            let device = Device::open(&args.device.device, types, progress)?;
+            Self::load(args, &device, progress)
         })
     }
 
     /// As [`Run::open`], on a device that is open.
     pub(super) fn open_on(
-        opened: &Opened,
+        device: &Device,
         command: &'static str,
         args: &ModelArgs,
         output: &OutputArgs,
         seed: u64,
     ) -> Result<Self> {
-        let load = |progress| Self::load(args, opened, progress);
+        let load = |progress| Self::load(args, device, progress);
         Self::start(command, output, seed, load)
     }
 
-    fn load(args: &ModelArgs, opened: &Opened, progress: Progress) -> Result<(Device, Checkpoint)> {
+    fn load(
+        args: &ModelArgs,
+        device: &Device,
+        progress: Progress,
+    ) -> Result<(Session, Checkpoint)> {
         let (name, revision) = (&args.pretrained, &args.revision);
-        let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
-        let device = opened.for_model(&args.device, &checkpoint.model)?;
-        Ok((device, checkpoint))
+        let (model, checkpoint) = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+        model.weights.take_checksums();
+        let (types, budget) = (args.device.types(), args.device.budget());
+        let session = Session::open(model, device, types, budget, progress)?;
+        Ok((session, checkpoint))
     }
 
-    /// As [`Run::open`], for work on stored tensors that draws nothing at random.
+    /// As [`Run::open`], for work on stored tensors, in float64, that draws nothing at random.
     pub(super) fn open_files(
         command: &'static str,
         source: &SourceArgs,
         device: &str,
         output: &OutputArgs,
     ) -> Result<Self> {
-        Self::start(command, output, 0, |progress| {
-            let opened = device::open_named(device, Options::default(), progress)?;
+        let run = Self::start(command, output, 0, |progress| {
+            let types = Types::default();
+            let device = Device::open(device, types, progress)?;
             let (name, revision) = (&source.pretrained, &source.revision);
-            let checkpoint = checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
-            Ok((opened.for_files(), checkpoint))
+            let (model, checkpoint) =
+                checkpoint::find(name.as_deref(), revision.as_deref(), progress)?;
+            let session = Session::open(model, &device, types, None, progress)?;
+            Ok((session, checkpoint))
+        })?;
+        Ok(Self {
+            arithmetic: "float64".to_owned(),
+            computed_in: format!("float64 on {}", run.session.place().name()),
+            ..run
         })
     }
 
@@ -90,15 +130,17 @@ impl Run {
         command: &'static str,
         output: &OutputArgs,
         seed: u64,
-        open: impl FnOnce(Progress) -> Result<(Device, Checkpoint)>,
+        open: impl FnOnce(Progress) -> Result<(Session, Checkpoint)>,
     ) -> Result<Self> {
         let (started, started_at) = (Instant::now(), now_rfc3339());
         folder::check_writable(&output.save_dir)?;
         let progress = Progress::new(output.quiet);
-        let (device, checkpoint) = open(progress)?;
+        let (session, checkpoint) = open(progress)?;
         Ok(Self {
             command,
-            device,
+            arithmetic: session.arithmetic(),
+            computed_in: session.computed_in(),
+            session,
             checkpoint,
             progress,
             started,
@@ -108,15 +150,14 @@ impl Run {
         })
     }
 
+    /// The decoder.
+    pub(super) fn model(&self) -> &Model {
+        self.session.model()
+    }
+
     /// Whether the model is part of the binary.
     pub(super) fn built_in_model(&self) -> bool {
         self.checkpoint.record.source == "built-in"
-    }
-
-    /// Last part of the model's name, as folders and titles show it.
-    pub(super) fn model_name(&self) -> String {
-        let name = self.checkpoint.record.name.trim_end_matches('/');
-        name.rsplit('/').next().unwrap_or(name).to_owned()
     }
 
     /// Time since the start.
@@ -124,140 +165,109 @@ impl Run {
         self.started.elapsed()
     }
 
-    /// Creates the folder for these settings.
-    pub(super) fn folder(&self, settings: &Value) -> Result<RunFolder> {
+    /// Who the run is: the checkpoint, the content of its texts, and the settings.
+    fn identity(&self, settings: &Value, texts: &Texts<'_>) -> Result<Identity> {
         let mut settings = settings.clone();
-        if let (Device::Cuda(_), Value::Object(settings)) = (&self.device, &mut settings) {
+        let on_card = self.session.place().card.is_some();
+        if let (true, Value::Object(settings)) = (on_card, &mut settings) {
             // Other numbers than the CPU's, so another folder.
-            settings.insert("arithmetic".into(), json!(self.device.arithmetic()));
+            settings.insert("arithmetic".into(), json!(self.arithmetic));
         }
-        RunFolder::create(
-            &self.output.save_dir,
-            &self.checkpoint.record.name,
-            self.command,
+        let sources = texts.corpus.into_iter().chain(texts.evaluation);
+        let contents: Vec<String> = sources
+            .flat_map(|source| source.files.iter().map(|file| file.blake3.clone()))
+            .collect();
+        Ok(Identity::new(
+            self.checkpoint.identity(),
+            self.checkpoint.fingerprint(self.model())?,
+            &contents,
             &settings,
-        )
+        ))
     }
 
-    /// The experiment's JSON: schema and settings first, then the result's own fields.
-    pub(super) fn document(
-        &self,
-        schema: &str,
-        settings: &Value,
-        result: &impl Serialize,
-    ) -> Result<Value> {
-        let mut document = json!({ "schema": schema, "model": self.checkpoint.record.name });
-        let result = serde_json::to_value(result)
-            .map_err(|error| Error::new("result", format!("not valid JSON: {error}")))?;
-        for part in [settings, &result] {
-            if let (Value::Object(all), Value::Object(part)) = (&mut document, part) {
-                all.extend(part.clone());
-            }
+    /// Begins the folder for a run.
+    fn folder(&self, identity: &Identity) -> Result<RunFolder> {
+        let folder = RunFolder::create(
+            &self.output.save_dir,
+            &self.checkpoint.folder_name(),
+            self.command,
+            &identity.digest(),
+        )?;
+        if let Some(earlier) = identity.before_weights_changed(folder.path()) {
+            self.progress.notice(&format!(
+                "the checkpoint's files have changed since the run in {earlier}, which stays beside this one"
+            ));
         }
-        Ok(document)
+        Ok(folder)
     }
 
-    /// Writes run.json.
-    pub(super) fn finish(
-        &self,
-        folder: &RunFolder,
-        settings: Value,
-        sequences: &Sequences,
-        loaded: Duration,
-        timings: engine::Timings,
-    ) -> Result<()> {
-        self.finish_with(folder, settings, sequences, &[], loaded, timings)
+    /// What the experiment's result does not know.
+    pub(super) fn context<'a>(&'a self, settings: &'a Value) -> Context<'a> {
+        Context {
+            model: &self.checkpoint.record,
+            computed_in: self.computed_in.clone(),
+            notices: self.model().notices(),
+            settings,
+        }
     }
 
-    /// Writes run.json of a run that read more texts than the sequences'.
-    pub(super) fn finish_with(
+    /// Up to `nsamples` windows from the start of the text that the arguments name.
+    pub(super) fn windows(&self, args: &TextArgs, nsamples: usize) -> Result<Sequences> {
+        let spec = args.spec(self.built_in_model());
+        sequences::load(&spec, self.model(), nsamples, self.progress)
+    }
+
+    /// Everything behind the loaded texts: the experiment, its artifacts, run.json, and what is
+    /// printed.
+    pub(super) fn conduct<R>(
         &self,
-        folder: &RunFolder,
-        settings: Value,
-        sequences: &Sequences,
-        more: &[Provenance],
-        loaded: Duration,
-        timings: engine::Timings,
+        texts: Texts<'_>,
+        settings: &Value,
+        experiment: impl FnOnce(&RunFolder) -> Result<Finding<R>>,
+        present: impl FnOnce(R, &Context<'_>) -> Result<Artifacts>,
     ) -> Result<()> {
-        let record = self.record_with(settings, sequences, more, loaded, timings)?;
-        folder.write_json("run.json", &record).map(drop)
+        let loaded = self.elapsed();
+        let folder = self.folder(&self.identity(settings, &texts)?)?;
+        let Finding { result, timings } = experiment(&folder)?;
+        let artifacts = present(result, &self.context(settings))?;
+        artifacts.write(&folder)?;
+        let record = self.record(settings.clone(), texts, loaded, timings)?;
+        folder.write_json("run.json", &record)?;
+        show(&artifacts, &self.output, folder, self.progress)
     }
 
     /// What run.json says.
     pub(super) fn record(
         &self,
-        settings: Value,
-        sequences: &Sequences,
+        mut settings: Value,
+        texts: Texts<'_>,
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<RunRecord> {
-        self.record_with(settings, sequences, &[], loaded, timings)
-    }
-
-    fn record_with(
-        &self,
-        settings: Value,
-        sequences: &Sequences,
-        more: &[Provenance],
-        loaded: Duration,
-        timings: engine::Timings,
-    ) -> Result<RunRecord> {
-        let mut inputs = self.checkpoint.inputs()?;
-        for source in sequences.provenance.iter().chain(more) {
+        let identity = self.identity(&settings, &texts)?;
+        let mut inputs = self.checkpoint.inputs(self.model())?;
+        for source in texts.corpus.into_iter().chain(texts.evaluation) {
             inputs.extend(source.files.iter().map(|file| InputRecord {
                 path: file.path.clone(),
                 bytes: file.bytes,
-                blake3: file.blake3.clone(),
+                checksum: Checksum::Blake3(file.blake3.clone()),
             }));
         }
-        let tokens = sequences.ids.iter().map(|ids| ids.len() as u64).sum();
         let timings = Timings {
             load_seconds: loaded.as_secs_f64(),
             forward_seconds: timings.forward.as_secs_f64(),
             statistics_seconds: timings.statistics.as_secs_f64(),
             total_seconds: self.elapsed().as_secs_f64(),
         };
-        let mut settings = settings;
         if let Value::Object(settings) = &mut settings {
-            if let Some(source) = &sequences.provenance {
+            if let Some(source) = texts.corpus {
                 settings.insert("text".into(), json!(source));
             }
-            if !more.is_empty() {
-                settings.insert("evaluation_texts".into(), json!(more));
+            if !texts.evaluation.is_empty() {
+                settings.insert("evaluation_texts".into(), json!(texts.evaluation));
             }
         }
-        let arithmetic = self.device.arithmetic();
-        Ok(self.record_of(settings, inputs, tokens, timings, arithmetic))
-    }
-
-    /// Writes run.json of work that runs no tokens and computes in float64.
-    pub(super) fn finish_files(
-        &self,
-        folder: &RunFolder,
-        settings: Value,
-        loaded: Duration,
-        statistics: Duration,
-    ) -> Result<()> {
-        let timings = Timings {
-            load_seconds: loaded.as_secs_f64(),
-            forward_seconds: 0.0,
-            statistics_seconds: statistics.as_secs_f64(),
-            total_seconds: self.elapsed().as_secs_f64(),
-        };
-        let inputs = self.checkpoint.inputs()?;
-        let record = self.record_of(settings, inputs, 0, timings, "float64".to_owned());
-        folder.write_json("run.json", &record).map(drop)
-    }
-
-    fn record_of(
-        &self,
-        settings: Value,
-        inputs: Vec<InputRecord>,
-        tokens: u64,
-        timings: Timings,
-        compute_dtype: String,
-    ) -> RunRecord {
-        RunRecord {
+        Ok(RunRecord {
             schema: RUN_SCHEMA.to_owned(),
             massact: Build::new(
                 option_env!("MASSACT_GIT_COMMIT"),
@@ -268,36 +278,47 @@ impl Run {
             settings,
             seed: self.seed,
             model: self.checkpoint.record.clone(),
-            device: self.device.name(),
-            card: self.device.card(),
-            compute_dtype,
-            weights: self.checkpoint.model.weights_record().clone(),
-            notices: self.checkpoint.model.notices(),
+            identity,
+            device: self.session.place().device.clone(),
+            card: self.session.place().card.clone(),
+            compute_dtype: self.arithmetic.clone(),
+            config: self.model().config_record().clone(),
+            weights: self.model().weights_record().clone(),
+            notices: self.model().notices(),
             inputs,
-            tokens_per_second: timings.tokens_per_second(tokens),
+            tokens_per_second: timings.tokens_per_second(texts.tokens),
             timings,
-            tokens,
+            tokens: texts.tokens,
             peak_memory_bytes: peak_memory(),
             memory_at_end: memory_parts(),
             started_at: self.started_at.clone(),
             host: Host::current(),
-        }
+        })
     }
+}
 
-    /// Prints the document with `--json`, else runs `table`, then says where the files are.
-    pub(super) fn present(
-        &self,
-        folder: &RunFolder,
-        document: &Value,
-        table: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
-        if self.output.json {
-            super::print_json(document)?;
-        } else {
-            table()?;
-        }
-        self.progress
-            .notice(&format!("results in {}", folder.path().display()));
-        Ok(())
+/// Puts the folder in its place, prints the document with `--json`, else the tables, and says where
+/// the files are.
+pub(super) fn show(
+    artifacts: &Artifacts,
+    output: &OutputArgs,
+    folder: RunFolder,
+    progress: Progress,
+) -> Result<()> {
+    let path = folder.commit()?;
+    for notice in &artifacts.notices {
+        progress.notice(notice);
     }
+    if output.json {
+        super::print_json(&artifacts.document)?;
+    } else {
+        for block in &artifacts.terminal {
+            match block {
+                Block::Table(table) => table.print()?,
+                Block::Line(text) => super::print_line(text)?,
+            }
+        }
+    }
+    progress.notice(&format!("results in {}", path.display()));
+    Ok(())
 }

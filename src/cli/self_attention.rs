@@ -1,32 +1,27 @@
 //! `massact self-attention`
 
-use std::collections::BTreeSet;
-
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
-    attention_figures::{self, Labels, Pictures},
-    device::on_device,
-    existence_validation::significant,
-    figures,
-    recorder::FileRecorder,
     run::Run,
-    sentence::SentenceArgs,
+    sentence::{SentenceArgs, SentenceSettings},
+    settings,
 };
 use crate::{
-    backend::Backend,
+    data::Sequences,
     error::{Error, Result},
     experiments::{
-        Subject,
-        self_attention::{self, HeadLayers, Reason, Request, SelfAttention},
+        Finding,
+        self_attention::{self, HeadLayers, Request},
     },
-    report::{
-        html::{Body, Section},
-        table::{Align, Row, Table},
-        visible::token_label,
+    present::{
+        FileRecorder,
+        self_attention::{MapRecorder, artifacts},
     },
+    report::RunFolder,
 };
 
 /// Largest maps of all heads of a layer that are held in memory.
@@ -70,6 +65,45 @@ fn layers(text: &str) -> Result<HeadLayers, String> {
     Ok(HeadLayers::Some(layers))
 }
 
+#[derive(Serialize)]
+pub(super) struct Settings<'a> {
+    #[serde(flatten)]
+    sentence: SentenceSettings,
+    show_logits: bool,
+    heads: Value,
+    positions: Option<&'a [usize]>,
+    raw: bool,
+    #[serde(flatten)]
+    thresholds: ThresholdArgs,
+}
+
+impl SelfAttentionArgs {
+    pub(super) fn settings(&self, sequences: &Sequences) -> Settings<'_> {
+        let revision = self.model.revision.as_deref();
+        Settings {
+            sentence: self.sentence.settings(sequences, revision),
+            show_logits: self.show_logits,
+            heads: match &self.heads {
+                None | Some(HeadLayers::None) => Value::Null,
+                Some(HeadLayers::All) => json!("all"),
+                Some(HeadLayers::Some(layers)) => json!(layers),
+            },
+            positions: self.positions.as_deref(),
+            raw: self.raw,
+            thresholds: self.thresholds,
+        }
+    }
+
+    fn request(&self) -> Request {
+        Request {
+            abs_threshold: self.thresholds.abs_threshold as f32,
+            rel_threshold: self.thresholds.rel_threshold as f32,
+            positions: self.positions.clone(),
+            head_layers: self.heads.clone().unwrap_or_default(),
+        }
+    }
+}
+
 pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
     let run = Run::open(
         "self-attention",
@@ -77,125 +111,36 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
         &args.output,
         args.sentence.text.seed,
     )?;
-    on_device!(&run.device, backend => run_on(backend, &run, args))
-}
-
-fn run_on<B: Backend>(backend: &B, run: &Run, args: &SelfAttentionArgs) -> Result<()> {
-    let model = &run.checkpoint.model;
-    let sequences = args.sentence.load(run)?;
-    let loaded = run.elapsed();
-    let request = Request {
-        abs_threshold: args.thresholds.abs_threshold as f32,
-        rel_threshold: args.thresholds.rel_threshold as f32,
-        positions: args.positions.clone(),
-        head_layers: args.heads.clone().unwrap_or_default(),
+    let model = run.model();
+    let sequences = args.sentence.load(&run)?;
+    let request = args.request();
+    let settings = settings::value(&args.settings(&sequences))?;
+    let experiment = |folder: &RunFolder| {
+        self_attention::check(&run.session, &sequences.ids, &request)?;
+        check_heads(args, &run, sequences.context_length)?;
+        let plan = self_attention::plan(&request);
+        let mut files = FileRecorder::create(folder, &plan, model, &sequences.ids)?;
+        if args.raw {
+            files.take_parts(folder, model, &sequences.ids)?;
+        }
+        let mut recorder = MapRecorder::new(files, args.show_logits);
+        let finding = self_attention::run(&run.session, &sequences.ids, &request, &mut recorder)?;
+        Ok(Finding {
+            result: (finding.result, recorder.finish()?),
+            timings: finding.timings,
+        })
     };
-    let subject = Subject {
-        backend,
-        model,
-        sequences: &sequences.ids,
-        progress: run.progress,
-    };
-    self_attention::check(&subject, &request)?;
-    check_heads(args, run, sequences.context_length)?;
-    let mut settings = args.sentence.settings(&sequences);
-    for (name, value) in [
-        ("show_logits", json!(args.show_logits)),
-        ("heads", heads_setting(&request.head_layers)),
-        ("positions", json!(args.positions)),
-        ("raw", json!(args.raw)),
-        ("abs_threshold", json!(args.thresholds.abs_threshold)),
-        ("rel_threshold", json!(args.thresholds.rel_threshold)),
-        ("revision", json!(args.model.revision)),
-    ] {
-        settings.insert(name.to_owned(), value);
-    }
-    let settings = Value::Object(settings);
-    let folder = run.folder(&settings)?;
-    let plan = self_attention::plan(&request);
-    let mut files = FileRecorder::create(&folder, &plan, model, &sequences.ids)?;
-    if args.raw {
-        files.take_parts(&folder, model, &sequences.ids)?;
-    }
-    let mut pictures = Pictures::new(&mut files, args.show_logits);
-    let finding = self_attention::run(&subject, &request, &mut pictures)?;
-    let Pictures { means, heads, .. } = pictures;
-    files.commit()?;
-    let result = &finding.result;
-    let document = run.document(self_attention::SCHEMA, &settings, result)?;
-    folder.write_json("self_attention.json", &document)?;
-
-    let name = run.model_name();
-    let labels = Labels {
-        tokens: result
-            .tokens
-            .iter()
-            .map(|token| token_label(token))
-            .collect(),
-        emphasised: match result.followed_because {
-            Reason::First => BTreeSet::new(),
-            _ => result.followed.iter().copied().collect(),
-        },
-        show_logits: args.show_logits,
-        given: result.followed_because == Reason::Given,
-    };
-    let mut sections = Vec::new();
-    let mut add = |heading: &str, svg: String| {
-        sections.push(Section::new(heading, Body::Figure(svg)));
-    };
-    add(
-        "Attention, mean over heads",
-        attention_figures::grid(
-            &folder,
-            "self_attention",
-            format!("Self-attention of {name}, mean over heads"),
-            &labels,
-            means,
-        )?,
-    );
-    add(
-        "Attention to the followed tokens",
-        attention_figures::trajectory(&folder, &name, result)?,
-    );
-    add(
-        "Attention output in two parts",
-        attention_figures::decomposition(&folder, &name, result)?,
-    );
-    for (layer, maps) in heads {
-        // Written beside the page: the maps of all heads of all layers would make it unwieldy.
-        let file = format!("self_attention_layer_{layer}_heads");
-        let title = format!("Self-attention of {name}, heads of layer {layer}");
-        attention_figures::grid(&folder, &file, title, &labels, maps)?;
-    }
-    let table = table(result);
-    sections.push(figures::table_section("Layers", &table));
-    sections.push(figures::settings_section(&settings));
-    let verdict = verdict(&name, result);
-    figures::page_of(
-        &folder,
-        run,
-        (&verdict, result.followed_because == Reason::Massive),
-        "float32 on the CPU",
-        sections,
-    )?;
-    run.finish(&folder, settings, &sequences, loaded, finding.timings)?;
-    run.present(&folder, &document, || {
-        table.print()?;
-        super::print_line(&format!("\n{verdict}"))
-    })
-}
-
-fn heads_setting(heads: &HeadLayers) -> Value {
-    match heads {
-        HeadLayers::None => Value::Null,
-        HeadLayers::All => json!("all"),
-        HeadLayers::Some(layers) => json!(layers),
-    }
+    run.conduct(
+        (&sequences).into(),
+        &settings,
+        experiment,
+        |(result, maps), context| artifacts(&result, maps, context),
+    )
 }
 
 /// Every head has a map of T x T; that of long sequences is refused before the work.
 fn check_heads(args: &SelfAttentionArgs, run: &Run, tokens: usize) -> Result<()> {
-    let layers = &run.checkpoint.model.spec.layers;
+    let layers = &run.model().spec.layers;
     let heads = layers.iter().map(|layer| layer.attention.heads).max();
     let bytes = 2 * 4 * heads.unwrap_or(0) * tokens * tokens;
     if args.heads.is_none() || bytes <= MOST_HEAD_BYTES {
@@ -209,73 +154,4 @@ fn check_heads(args: &SelfAttentionArgs, run: &Run, tokens: usize) -> Result<()>
         ),
     )
     .remedy("leave it out (sink_mass is per head in any case), or take fewer tokens"))
-}
-
-/// A token with its position.
-fn token(result: &SelfAttention, position: usize) -> String {
-    format!("{} at {position}", token_label(&result.tokens[position]))
-}
-
-fn verdict(name: &str, result: &SelfAttention) -> String {
-    let tokens: Vec<String> = result
-        .followed
-        .iter()
-        .take(5)
-        .map(|position| token(result, *position))
-        .collect();
-    let mut tokens = tokens.join(", ");
-    if result.followed.len() > 5 {
-        tokens.push_str(&format!(" and {} more", result.followed.len() - 5));
-    }
-    let strongest = result
-        .layers
-        .iter()
-        .filter_map(|layer| Some((layer.layer, layer.attention_to_followed?)))
-        .max_by(|a, b| a.1.total_cmp(&b.1));
-    let share = match strongest {
-        None => "no other token sees them".to_owned(),
-        Some((layer, share)) => format!(
-            "they receive up to {:.0} % of the other tokens' attention (layer {layer})",
-            100.0 * share
-        ),
-    };
-    match result.followed_because {
-        Reason::Massive => format!("{name} has massive activations on {tokens}; {share}"),
-        Reason::Given => format!("{name}, following {tokens}: {share}"),
-        Reason::First => {
-            format!("{name} has no massive activations here; following {tokens}: {share}")
-        }
-    }
-}
-
-fn table(result: &SelfAttention) -> Table {
-    let mut table = Table::new([
-        ("layer", Align::Right),
-        ("massive", Align::Left),
-        ("attention to followed", Align::Right),
-        ("even share", Align::Right),
-        ("|followed part|", Align::Right),
-        ("|rest|", Align::Right),
-        ("cosine", Align::Right),
-        ("similarity of followed part", Align::Right),
-    ]);
-    let number = |value: Option<f64>| value.map_or_else(|| "-".into(), significant);
-    for layer in &result.layers {
-        let parts = &layer.decomposition;
-        let massive = !layer.massive.is_empty();
-        table.push(
-            Row::new([
-                layer.layer.to_string(),
-                if massive { "yes" } else { "" }.to_owned(),
-                number(layer.attention_to_followed),
-                number(layer.even_share),
-                number(parts.norm_followed),
-                number(parts.norm_rest),
-                number(parts.cosine),
-                number(parts.similarity_followed),
-            ])
-            .emphasised(massive),
-        );
-    }
-    table
 }

@@ -4,23 +4,23 @@ use std::rc::Rc;
 
 use clap::Args;
 
-use super::{
-    args::DTypeArg,
-    device::{self, Wanted},
-    existence_validation::significant,
-};
+use super::args::DTypeArg;
 use crate::{
     backend::{
         Precision,
         cuda::{
             Cuda,
-            driver::{Driver, Options, Requirements},
+            driver::{Driver, Options},
         },
     },
+    engine::Device,
     error::{Error, Result},
     model::dtype::DType,
     progress::Progress,
-    report::table::{Align, Row, Table},
+    report::{
+        number::significant,
+        table::{Align, Row, Table},
+    },
     selftest::{self, Check, Extent, Report},
 };
 
@@ -46,16 +46,16 @@ pub(super) struct SelftestArgs {
 }
 
 pub(super) fn run(args: &SelftestArgs) -> Result<()> {
-    let card = match device::wanted(&args.device)? {
-        Wanted::Auto => Requirements::look().first().map_err(needs_a_card)?,
-        Wanted::Cuda(index) => Requirements::look().card(index).map_err(needs_a_card)?,
-        Wanted::Cpu => {
-            return Err(
-                Error::usage("--device cpu", "selftest needs a card, to compare it with the CPU")
-                    .remedy("without a card there is nothing to test: the other commands run on the CPU as they are"),
-            );
-        }
-    };
+    let card = Device::card(&args.device).map_err(needs_a_card)?;
+    let card = card.ok_or_else(|| {
+        Error::usage(
+            "--device cpu",
+            "selftest needs a card, to compare it with the CPU",
+        )
+        .remedy(
+            "without a card there is nothing to test: the other commands run on the CPU as they are",
+        )
+    })?;
     let extent = if args.quick {
         Extent::Quick
     } else {

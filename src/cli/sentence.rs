@@ -1,14 +1,17 @@
 //! The one sequence that a picture shows.
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::{
     args::{TextArgs, TokenIds, token_ids},
     run::Run,
-    sequences::{self, Sequences},
+    settings::{TextSettings, ids_hash},
 };
-use crate::error::{Error, Result};
+use crate::{
+    data::Sequences,
+    error::{Error, Result},
+};
 
 /// The reference program's.
 const DEFAULT: &str = "Summer is warm. Winter is cold.";
@@ -26,15 +29,24 @@ pub(super) struct SentenceArgs {
     pub(super) text: TextArgs,
 }
 
+/// The sequence among a run's settings.
+#[derive(Serialize)]
+pub(super) struct SentenceSettings {
+    #[serde(flatten)]
+    text: TextSettings,
+    /// Identifies its ids.
+    input: String,
+}
+
 impl SentenceArgs {
     /// The sequence: ids, a sentence, or the first window of a text.
     pub(super) fn load(&self, run: &Run) -> Result<Sequences> {
-        let model = &run.checkpoint.model;
+        let model = run.model();
         if let Some(ids) = &self.token_ids {
-            return Ok(sequences::of_ids(vec![ids.0.clone()]));
+            return Ok(Sequences::of_ids(vec![ids.0.clone()]));
         }
         if self.text.dataset.is_some() || self.text.text_file.is_some() {
-            return sequences::load(&self.text, model, run.built_in_model(), 1, run.progress);
+            return run.windows(&self.text, 1);
         }
         if self.text.context_length.is_some() {
             return Err(
@@ -43,21 +55,17 @@ impl SentenceArgs {
             );
         }
         let sentence = self.sentence.as_deref().unwrap_or(DEFAULT);
-        sequences::of_text(&self.text, model, sentence, run.progress)
+        Sequences::of_text(sentence, self.text.add_bos_token, model, run.progress)
     }
 
-    /// What identifies the sequence among a run's settings.
-    pub(super) fn settings(&self, sequences: &Sequences) -> Map<String, Value> {
-        let ids = sequences.ids.concat();
-        let mut settings = Map::new();
-        let mut add = |name: &str, value: Value| settings.insert(name.to_owned(), value);
-        add("context_length", json!(sequences.context_length));
-        add("add_bos_token", json!(sequences.add_bos_token));
-        let dataset = sequences.provenance.as_ref().map(|source| &source.name);
-        add("dataset", json!(dataset));
-        add("seed", json!(self.text.seed));
-        let hash = blake3::hash(bytemuck::cast_slice(&ids));
-        add("input", json!(hash.to_hex().to_string()));
-        settings
+    pub(super) fn settings(
+        &self,
+        sequences: &Sequences,
+        revision: Option<&str>,
+    ) -> SentenceSettings {
+        SentenceSettings {
+            text: TextSettings::of(sequences, self.text.seed, revision),
+            input: ids_hash(&sequences.ids),
+        }
     }
 }

@@ -1,28 +1,30 @@
 //! `massact tvr`
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     args::{OutputArgs, SourceArgs, threshold},
-    device::on_device,
-    existence_validation::significant,
-    figures,
-    run::Run,
-    weight_std,
+    run::{Run, Texts},
+    settings,
 };
 use crate::{
+    engine::Timings,
     error::{Error, Result},
+    experiments::Finding,
     model::demo,
+    present,
     report::{
         WholeFolder,
-        html::{Body, Section},
-        table::{Align, Row, Table},
         whole_folder::{check_unused, resolve},
     },
-    tvr::{SCHEMA, Settings, Source, Tvr, TvrReport},
+    tvr::{self, SCHEMA, Source, Tvr, TvrReport},
 };
 
 /// File of the new checkpoint that says how it was made.
@@ -64,95 +66,100 @@ pub(super) struct TvrArgs {
     output: OutputArgs,
 }
 
+#[derive(Serialize)]
+pub(super) struct Settings<'a> {
+    target_std: f64,
+    scale_with_depth: bool,
+    ratio_threshold: f64,
+    exclude: &'a [String],
+    revision: Option<&'a str>,
+    out: Option<&'a Path>,
+}
+
+impl TvrArgs {
+    pub(super) fn settings(&self) -> Settings<'_> {
+        Settings {
+            target_std: self.target_std,
+            scale_with_depth: self.scale_with_depth,
+            ratio_threshold: self.ratio_threshold,
+            exclude: &self.exclude,
+            revision: self.source.revision.as_deref(),
+            out: self.out.as_deref(),
+        }
+    }
+
+    fn rescaling(&self) -> tvr::Settings {
+        tvr::Settings {
+            target_std: self.target_std,
+            scale_with_depth: self.scale_with_depth,
+            ratio_threshold: self.ratio_threshold,
+            exclude: self.exclude.clone(),
+        }
+    }
+}
+
 pub(super) fn run(args: &TvrArgs) -> Result<()> {
-    let out = args.out.as_deref();
-    if out.is_none() && !args.dry_run {
+    if args.out.is_none() && !args.dry_run {
         return Err(Error::usage("--out", "the new checkpoint needs a folder")
             .remedy("give --out DIR, or --dry-run to measure only"));
     }
     // What can be refused is refused before the checkpoint is read, or even downloaded.
-    if let Some(out) = out {
+    if let Some(out) = &args.out {
         if let Some(name) = &args.source.pretrained {
             refuse_inside(out, Path::new(name))?;
         }
         check_unused(out, "--out")?;
     }
     let run = Run::open_files("tvr", &args.source, &args.device, &args.output)?;
+    if let (Some(out), Some(folder)) = (&args.out, run.checkpoint.folder()) {
+        refuse_inside(out, folder)?;
+    }
+    let settings = settings::value(&args.settings())?;
+    run.conduct(
+        Texts::default(),
+        &settings,
+        |_| rescale(args, &run, &settings),
+        |(report, new), context| present::tvr::artifacts(&report, new.as_deref(), context),
+    )
+}
+
+/// Measures, and writes the new checkpoint, whose folder is returned.
+fn rescale(
+    args: &TvrArgs,
+    run: &Run,
+    settings: &Value,
+) -> Result<Finding<(TvrReport, Option<PathBuf>)>> {
+    let mut tvr = Tvr::new(run.model(), args.rescaling(), run.session.weights())?;
     let source = match run.checkpoint.folder() {
         Some(folder) => Source::Folder(folder),
         None => Source::Embedded(&demo::DESCRIPTIONS),
     };
-    if let (Some(out), Source::Folder(folder)) = (out, source) {
-        refuse_inside(out, folder)?;
-    }
-    let mut tvr = Tvr::new(
-        &run.checkpoint.model,
-        Settings {
-            target_std: args.target_std,
-            scale_with_depth: args.scale_with_depth,
-            ratio_threshold: args.ratio_threshold,
-            exclude: args.exclude.clone(),
-        },
-        on_device!(&run.device, backend => backend),
-    )?;
-    let settings = json!({
-        "target_std": args.target_std,
-        "scale_with_depth": args.scale_with_depth,
-        "ratio_threshold": args.ratio_threshold,
-        "exclude": args.exclude,
-        "revision": args.source.revision,
-        "out": args.out,
-    });
-    let loaded = run.elapsed();
-    let new = out
-        .map(|out| WholeFolder::create(out, "--out"))
-        .transpose()?;
-    match &new {
-        Some(folder) => {
-            let left_out = tvr.write(source, folder, run.progress)?;
+    let started = Instant::now();
+    let new = match &args.out {
+        Some(out) => {
+            let folder = WholeFolder::create(out, "--out")?;
+            let left_out = tvr.write(source, &folder, run.progress)?;
             if !left_out.is_empty() {
                 run.progress
                     .notice(&format!("not copied: {}", left_out.join(", ")));
             }
+            Some(folder)
         }
-        None => tvr.measure(run.progress)?,
-    }
+        None => {
+            tvr.measure(run.progress)?;
+            None
+        }
+    };
     let report = tvr.report();
-    let worked = run.elapsed().saturating_sub(loaded);
-    let document = run.document(SCHEMA, &settings, &report)?;
+    let timings = Timings {
+        statistics: started.elapsed(),
+        ..Timings::default()
+    };
+    let document = run.context(settings).document(SCHEMA, &report)?;
     let new = new.map(|folder| finish(folder, &document)).transpose()?;
-
-    let folder = run.folder(&settings)?;
-    folder.write_json("tvr.json", &document)?;
-    let figure = weight_std::figure(&folder, &run.model_name(), &report)?;
-    let verdict = verdict(&run.model_name(), &report, new.as_deref());
-    let table = table(&report);
-    let mut sections = vec![
-        Section::new("Weights by layer", Body::Figure(figure)),
-        figures::table_section("Weights", &table),
-    ];
-    if !report.skipped.is_empty() {
-        sections.push(figures::table_section("Left alone", &skipped(&report)));
-    }
-    sections.push(figures::settings_section(&settings));
-    figures::page_of(
-        &folder,
-        &run,
-        (&verdict, false),
-        &format!(
-            "float64 on {}",
-            run.device.card().as_deref().unwrap_or("the CPU")
-        ),
-        sections,
-    )?;
-    run.finish_files(&folder, settings, loaded, worked)?;
-    run.present(&folder, &document, || {
-        table.print()?;
-        if !report.skipped.is_empty() {
-            super::print_line("\nleft alone:")?;
-            skipped(&report).print()?;
-        }
-        super::print_line(&format!("\n{verdict}"))
+    Ok(Finding {
+        result: (report, new),
+        timings,
     })
 }
 
@@ -176,68 +183,6 @@ fn refuse_inside(out: &Path, source: &Path) -> Result<()> {
         "it is inside the checkpoint that is read",
     )
     .remedy("name a folder outside of it"))
-}
-
-fn verdict(name: &str, report: &TvrReport, new: Option<&Path>) -> String {
-    let biases = match report.biases_zeroed {
-        0 => String::new(),
-        1 => ", 1 bias set to zero".to_owned(),
-        count => format!(", {count} biases set to zero"),
-    };
-    let (rescaled, all) = (report.rescaled, report.weights.len());
-    match new {
-        Some(new) => format!(
-            "{name}: {rescaled} of {all} weights rescaled{biases}; written to {}",
-            new.display()
-        ),
-        None => format!("{name}: {rescaled} of {all} weights would be rescaled{biases}"),
-    }
-}
-
-fn table(report: &TvrReport) -> Table {
-    let mut table = Table::new([
-        ("weight", Align::Left),
-        ("mean", Align::Right),
-        ("std", Align::Right),
-        ("ratio", Align::Right),
-        ("rescaled", Align::Left),
-        ("std after", Align::Right),
-        ("bias", Align::Left),
-    ]);
-    for weight in &report.weights {
-        let rescaled = match (weight.changed, weight.excluded) {
-            (true, _) => "yes",
-            (false, true) => "excluded",
-            (false, false) => "",
-        };
-        let row = Row::new([
-            weight.name.clone(),
-            significant(weight.mean),
-            significant(weight.std),
-            significant(weight.ratio),
-            rescaled.to_owned(),
-            significant(weight.std_after),
-            if weight.bias_zeroed { "zeroed" } else { "" }.to_owned(),
-        ]);
-        table.push(row.emphasised(weight.changed));
-    }
-    table
-}
-
-fn skipped(report: &TvrReport) -> Table {
-    let mut table = Table::new([
-        ("tensor", Align::Left),
-        ("shape", Align::Left),
-        ("reason", Align::Left),
-    ]);
-    for tensor in &report.skipped {
-        table.push(Row::new([
-            tensor.name.clone(),
-            format!("{:?}", tensor.shape),
-            tensor.reason.to_owned(),
-        ]));
-    }
-    table
 }
 
 fn target_std(text: &str) -> Result<f64, String> {

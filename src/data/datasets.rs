@@ -61,6 +61,8 @@ pub struct Dataset {
     pub repo: &'static str,
     /// Its files, in reading order.
     pub files: &'static [FilePattern],
+    /// Size of the download, where it is large enough to be said.
+    pub download: Option<&'static str>,
     /// The column or JSON field that holds the text.
     pub column: &'static str,
     /// Put between documents.
@@ -92,6 +94,7 @@ pub const DATASETS: &[Dataset] = &[
             FilePattern::exact("stackexchange_sample.jsonl"),
             FilePattern::exact("wikipedia_sample.jsonl"),
         ],
+        download: Some("5 GB"),
         column: "text",
         joiner: "\n\n",
         take: Take::Random(CORPUS_DOCUMENTS),
@@ -102,6 +105,7 @@ pub const DATASETS: &[Dataset] = &[
         name: "wikitext",
         repo: "Salesforce/wikitext",
         files: &[FilePattern::parquet("wikitext-2-raw-v1/test-")],
+        download: None,
         column: "text",
         // A document is a line; empty lines are documents too.
         joiner: "\n\n",
@@ -113,6 +117,7 @@ pub const DATASETS: &[Dataset] = &[
         name: "c4",
         repo: "NeelNanda/c4-10k",
         files: &[FilePattern::parquet("data/train-")],
+        download: None,
         column: "text",
         joiner: " ",
         take: Take::First(5000),
@@ -125,6 +130,7 @@ pub const DATASETS: &[Dataset] = &[
         // published runs read.
         repo: "emozilla/pg19",
         files: &[FilePattern::parquet("data/validation-")],
+        download: None,
         column: "text",
         joiner: " ",
         take: Take::First(5),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::rows::{Packing, Rows, Sink};
+use super::row_set::{Packing, Rows, Sink};
 use super::watched::{CHUNK, Watched, read_error};
 use crate::error::{Error, Result};
 use crate::interrupt;

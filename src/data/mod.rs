@@ -1,17 +1,20 @@
 //! Texts for the experiments: named datasets from the hub, local files and the built-in text, each
-//! joined to one string, and the windows cut from its tokens.
+//! joined to one string, and the sequences of tokens cut from it.
 
 mod builtin;
 pub mod datasets;
 mod jsonl;
 pub(crate) mod mt19937;
 mod parquet;
+mod row_set;
 mod rows;
+pub mod sequences;
 mod source;
 mod text;
 mod watched;
 mod windows;
 
+pub use sequences::{Sequences, TextSource, TextSpec};
 pub use source::{OpenHub, load};
 pub use text::read_text_file;
 pub use windows::{Tail, WindowRule, windows};
@@ -24,6 +27,8 @@ pub enum Role {
     Corpus,
     /// Perplexity: the dataset's own choice and joiner; of a file all documents in order.
     Evaluation,
+    /// As the corpus, but the documents that evaluation takes, in order.
+    Whole,
 }
 
 /// A text that is already joined.

@@ -9,7 +9,7 @@ use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::ByteArrayType;
 use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 
-use super::rows::{Rows, Sink};
+use super::row_set::{Rows, Sink};
 use super::watched;
 use crate::error::{Error, Result};
 use crate::interrupt;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::datasets::{self, CORPUS_DOCUMENTS, Dataset, Take};
 use super::mt19937::Mt19937;
-use super::rows::{Format, RowFile, Rows, unknown_format};
+use super::row_set::Rows;
+use super::rows::{Format, RowFile, unknown_format};
 use super::text::read_text_file;
 use super::{JoinedText, Provenance, Role, SourceFile, builtin, watched};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::hub::Hub;
 use crate::progress::Progress;
 
@@ -122,7 +123,7 @@ fn named(
     hub: &Hub,
     progress: Progress,
 ) -> Result<JoinedText> {
-    let listing = hub.dataset_files(dataset.repo, None)?;
+    let listing = from_hub(hub.dataset_files(dataset.repo, None), role)?;
     let mut names = Vec::new();
     for pattern in dataset.files {
         let Some(name) = listing.iter().find(|path| pattern.matches(path)) else {
@@ -134,7 +135,16 @@ fn named(
         };
         names.push(name.clone());
     }
-    let files = fetch(dataset.repo, names, dataset.column, hub)?;
+    let cached = |name: &String| hub.has_dataset_file(dataset.repo, None, name);
+    if let Some(size) = dataset.download
+        && !names.iter().all(cached)
+    {
+        progress.notice(&format!(
+            "{}: a download of {size}, into the cache; --dataset wikitext and --dataset builtin are small",
+            dataset.name
+        ));
+    }
+    let files = from_hub(fetch(dataset.repo, names, dataset.column, hub), role)?;
     let (take, joiner) = choice(Some(dataset), role);
     let notes = vec![commit_note(dataset.repo, hub)];
     join(dataset.name, &files, take, joiner, seed, notes, progress)
@@ -153,7 +163,8 @@ fn remote(
     let name = match file {
         Some(file) => file.to_owned(),
         None => {
-            let (name, of) = pick(&hub.dataset_files(repo, None)?, role).ok_or_else(|| {
+            let listing = from_hub(hub.dataset_files(repo, None), role)?;
+            let (name, of) = pick(&listing, role).ok_or_else(|| {
                 Error::new(repo, "no text file in this dataset")
                     .remedy("name a .jsonl, .parquet or .txt file of it as owner/name:file")
             })?;
@@ -164,7 +175,8 @@ fn remote(
         }
     };
     if Format::of(&name) == Some(Format::Text) {
-        let mut joined = read_text_file(&hub.dataset_file(repo, None, &name)?)?;
+        let file = from_hub(hub.dataset_file(repo, None, &name), role)?;
+        let mut joined = read_text_file(&file)?;
         joined.source.name = source.to_owned();
         if let Some(file) = joined.source.files.first_mut() {
             file.path = name;
@@ -172,9 +184,24 @@ fn remote(
         joined.source.note = Some(notes.join("; "));
         return Ok(joined);
     }
-    let files = fetch(repo, vec![name], COLUMN, hub)?;
+    let files = from_hub(fetch(repo, vec![name], COLUMN, hub), role)?;
     let (take, joiner) = choice(None, role);
     join(source, &files, take, joiner, seed, notes, progress)
+}
+
+/// What the hub gives; where it does not, the way without it is a remedy, too.
+fn from_hub<T>(found: Result<T>, role: Role) -> Result<T> {
+    found.map_err(|error| match (error.kind(), role) {
+        (Kind::Interrupted, _) => error,
+        (_, Role::Corpus | Role::Whole) => error.or(format!(
+            "without network give --text-file or --dataset {}",
+            builtin::NAME
+        )),
+        (_, Role::Evaluation) => error.or(format!(
+            "without network give --eval NAME=FILE or --eval {}",
+            builtin::NAME
+        )),
+    })
 }
 
 fn commit_note(repo: &str, hub: &Hub) -> String {
@@ -194,7 +221,7 @@ fn pick(listing: &[String], role: Role) -> Option<(String, usize)> {
     texts.sort();
     let splits: &[&str] = match role {
         Role::Corpus => &["train"],
-        Role::Evaluation => &["test", "valid"],
+        Role::Evaluation | Role::Whole => &["test", "valid"],
     };
     let of_split = splits
         .iter()
@@ -221,8 +248,8 @@ fn fetch(
 fn choice(dataset: Option<&Dataset>, role: Role) -> (Take, &'static str) {
     match (role, dataset) {
         (Role::Corpus, _) => (Take::Random(CORPUS_DOCUMENTS), JOINER),
-        (Role::Evaluation, Some(set)) => (set.take, set.joiner),
-        (Role::Evaluation, None) => (Take::All, JOINER),
+        (_, Some(set)) => (set.take, set.joiner),
+        (_, None) => (Take::All, JOINER),
     }
 }
 

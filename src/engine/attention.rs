@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    layer::Pass,
     parts::{Projection, finite, load_norm},
+    pass::Pass,
     probe::Probe,
     site::Site,
 };

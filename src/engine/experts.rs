@@ -6,7 +6,7 @@
 
 use super::{
     forward::Forward,
-    mlp::GatedWeights,
+    gated::GatedWeights,
     parts::{Projection, finite},
 };
 use crate::{

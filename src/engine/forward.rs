@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 
 use super::{
+    batch::Batch,
     parts::{Projection, load_norm},
     plan::Plan,
     probe::Probe,
-    schedule::Batch,
     site::Site,
 };
 use crate::{

@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    attention::AttentionWeights, forward::Forward, mlp::MlpWeights, parts::Norms, probe::Probe,
-    schedule::Batch, site::Site,
+    attention::AttentionWeights, batch::Batch, forward::Forward, mlp::MlpWeights, parts::Norms,
+    pass::Pass, probe::Probe, site::Site,
 };
 use crate::{
-    backend::{AttentionCapture, Backend, NormWeights, Target},
+    backend::{Backend, NormWeights, Target},
     error::Result,
     model::{
         Model,
@@ -21,48 +21,6 @@ pub(super) struct LayerWeights<'m, B: Backend> {
     attention: AttentionWeights<'m, B>,
     mlp_norms: Norms<B::Vector>,
     mlp: MlpWeights<'m, B>,
-}
-
-/// One layer's pass over one micro-batch.
-pub(super) struct Pass<'p, 'r, B: Backend> {
-    pub(super) forward: &'p Forward<'r, B>,
-    pub(super) index: usize,
-    pub(super) batch: &'p Batch,
-}
-
-impl<B: Backend> Pass<'_, '_, B> {
-    /// The attention maps to keep.
-    pub(super) fn capture(&self) -> AttentionCapture {
-        if self.batch.observed {
-            self.forward.plan.attention_of(self.index)
-        } else {
-            AttentionCapture::default()
-        }
-    }
-
-    /// Whether the probe wants to see this site.
-    pub(super) fn observes(&self, site: Site) -> bool {
-        self.batch.observed && self.forward.plan.observes(site)
-    }
-
-    /// Shows a tensor to the probe.
-    pub(super) fn observe(
-        &self,
-        probe: &mut Probe<'_, B>,
-        site: Site,
-        tensor: &B::Tensor,
-    ) -> Result<()> {
-        probe.observe(site, self.index, self.batch, tensor)
-    }
-
-    /// The plan's keys of the micro-batch's sequences.
-    pub(super) fn keys(&self) -> Option<&[Vec<usize>]> {
-        let keys = self.forward.plan.keys.as_ref();
-        let keys = keys.filter(|_| self.batch.observed)?;
-        // Sequences that are observed follow each other.
-        let first = *self.batch.sequences.first()?;
-        keys.get(first..first + self.batch.rows.len())
-    }
 }
 
 impl<'m, B: Backend> LayerWeights<'m, B> {

@@ -1,10 +1,19 @@
-//! What a run needs in memory, known before it starts.
+//! What a run needs in memory, known before it starts, and what there is.
 #![forbid(unsafe_code)]
 
+use std::{fs, path::Path};
+
 use crate::{
-    backend::Backend,
+    backend::Precision,
+    error::Error,
     model::spec::{DecoderSpec, Layer, Linear, Mlp},
 };
+
+/// Without a stated budget, the share of the free memory that a run takes.
+const SHARE: f64 = 0.8;
+
+/// The budget where the system does not tell what is free.
+const UNKNOWN: u64 = 4_000_000_000;
 
 /// Memory of a run over sequences of one length, in bytes; the mapped weights come from the page
 /// cache and are not part of it. An upper estimate: sums over tensors that do not all live at once.
@@ -19,15 +28,21 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// For sequences of `tokens` tokens, each with up to `variants` branches.
-    pub fn of<B: Backend>(backend: &B, spec: &DecoderSpec, tokens: usize, variants: usize) -> Self {
-        let precision = backend.precision();
+    /// For sequences of `tokens` tokens, each with up to `variants` branches, in micro-batches of
+    /// about `batch_rows` rows.
+    pub fn of(
+        precision: Precision,
+        spec: &DecoderSpec,
+        tokens: usize,
+        variants: usize,
+        batch_rows: usize,
+    ) -> Self {
         let (arithmetic, residual) = (
             precision.arithmetic().size() as u64,
             precision.residual().size() as u64,
         );
         let width = token_width(spec);
-        let batch = (backend.micro_batch_rows(width) / tokens.max(1)).max(1);
+        let batch = (batch_rows / tokens.max(1)).max(1);
         let rows = (batch as u64).saturating_mul(tokens as u64);
         let weights = spec.layers.iter().map(weights_of).max().unwrap_or(0);
         let for_stream = OUTPUTS * spec.hidden_size;
@@ -62,11 +77,125 @@ impl Footprint {
     }
 }
 
+/// How a run is split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fit {
+    pub(super) footprint: Footprint,
+    /// Rows of a micro-batch, as far as whole sequences allow.
+    pub(super) rows: usize,
+    /// Sequences that walk at once.
+    pub(super) part: usize,
+}
+
+impl Fit {
+    /// What it needs and how often the model is read, for people.
+    pub(super) fn text(&self, sequences: usize, tokens: usize, variants: usize) -> String {
+        let walks = match sequences.div_ceil(self.part) {
+            1 => "one walk through the model".to_owned(),
+            walks => format!(
+                "{walks} walks through the model, {} sequences each",
+                self.part
+            ),
+        };
+        format!(
+            "{} of {tokens} tokens{}: about {} of memory, {walks}",
+            count(sequences, "sequence"),
+            variants_of_each(variants),
+            human(self.footprint.total(self.part)),
+        )
+    }
+}
+
+/// Not even one sequence fits.
+pub(super) fn refusal(footprint: &Footprint, budget: u64, tokens: usize, variants: usize) -> Error {
+    Error::new(
+        format!(
+            "memory for sequences of {tokens} tokens{}",
+            variants_of_each(variants)
+        ),
+        format!(
+            "at least {} are needed and {} may be used",
+            human(footprint.total(1)),
+            human(budget)
+        ),
+    )
+    .remedy("raise --memory-budget or lower --context-length")
+}
+
+fn variants_of_each(variants: usize) -> String {
+    match variants {
+        0 => String::new(),
+        variants => format!(" and {} of each", count(variants, "variant")),
+    }
+}
+
+/// `1 sequence`, `3 sequences`
+pub(super) fn count(number: usize, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
+/// `1.2 GB`; decimal units.
+pub fn human(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    if bytes < 1e6 {
+        format!("{:.0} kB", (bytes / 1e3).ceil())
+    } else if bytes < 1e9 {
+        format!("{:.1} MB", bytes / 1e6)
+    } else {
+        format!("{:.1} GB", bytes / 1e9)
+    }
+}
+
+/// The budget: as asked for, or a share of what is free.
+pub fn budget(asked: Option<u64>, free: Option<u64>) -> u64 {
+    let automatic = || match free {
+        Some(bytes) => (bytes as f64 * SHARE) as u64,
+        None => UNKNOWN,
+    };
+    asked.unwrap_or_else(automatic)
+}
+
+/// Memory that can be had without swapping: the system's, within the control group's limit. Linux
+/// only.
+pub fn available() -> Option<u64> {
+    let system = system_available(&fs::read_to_string("/proc/meminfo").ok()?)?;
+    let group = Path::new("/sys/fs/cgroup");
+    let read = |name: &str| fs::read_to_string(group.join(name)).ok();
+    let limited = || {
+        let limit = read("memory.max")?.trim().parse().ok()?;
+        let used = read("memory.current")?.trim().parse().ok()?;
+        Some(group_available(limit, used, &read("memory.stat")?))
+    };
+    Some(limited().map_or(system, |group: u64| group.min(system)))
+}
+
+fn system_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// What a control group has left; its page cache, which it counts as used, can be dropped.
+fn group_available(limit: u64, used: u64, stat: &str) -> u64 {
+    let cache: u64 = stat
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(name, _)| matches!(*name, "inactive_file" | "active_file"))
+        .filter_map(|(_, bytes)| bytes.trim().parse::<u64>().ok())
+        .sum();
+    limit.saturating_sub(used.saturating_sub(cache))
+}
+
 /// What a layer's two parts add to the residual stream, or what its experts add up.
 const OUTPUTS: usize = 2;
 
 /// Values that a token has in a layer, beside its residual stream: the most that a layer takes.
-pub(super) fn token_width(spec: &DecoderSpec) -> usize {
+pub fn token_width(spec: &DecoderSpec) -> usize {
     let layers = spec.layers.iter();
     let inner = layers.map(inner_width).max().unwrap_or(0);
     // What each part reads, and its output.
@@ -133,5 +262,54 @@ mod tests {
     #[test]
     fn a_part_of_nothing() {
         assert_eq!(FOOTPRINT.part(0, 2000), Some(4));
+    }
+
+    #[test]
+    fn what_is_available() {
+        let meminfo = "MemTotal:       24 kB\nMemFree: 1 kB\nMemAvailable:       12 kB\n";
+        assert_eq!(system_available(meminfo), Some(12 * 1024));
+        assert_eq!(system_available("MemTotal: 24 kB\n"), None);
+        let stat = "anon 600\nactive_file 100\ninactive_file 200\nfile 300\n";
+        assert_eq!(group_available(1000, 900, stat), 400);
+        assert_eq!(group_available(500, 900, "anon 900\n"), 0);
+    }
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in [
+            (0, "0 kB"),
+            (1, "1 kB"),
+            (1_500_000, "1.5 MB"),
+            (5_368_709_120, "5.4 GB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
+    }
+
+    #[test]
+    fn refuses_with_a_remedy() {
+        let footprint = Footprint {
+            fixed: 900_000,
+            streams_of_batch: 200_000,
+            batch: 1,
+        };
+        assert_eq!(
+            refusal(&footprint, 1_000_000, 4096, 2).to_string(),
+            "memory for sequences of 4096 tokens and 2 variants of each: at least 1.1 MB are needed \
+             and 1.0 MB may be used; raise --memory-budget or lower --context-length"
+        );
+    }
+
+    #[test]
+    fn tells_parts() {
+        let fit = Fit {
+            footprint: FOOTPRINT,
+            rows: 4,
+            part: 4,
+        };
+        assert_eq!(
+            fit.text(10, 8, 0),
+            "10 sequences of 8 tokens: about 2 kB of memory, 3 walks through the model, 4 sequences each"
+        );
     }
 }

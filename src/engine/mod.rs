@@ -6,21 +6,29 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod batch;
+mod branch;
+mod device;
 mod experts;
 mod forward;
-mod intervention;
+mod gated;
+mod input;
 mod layer;
 mod memory;
 mod mlp;
+mod observer;
 mod parts;
+mod pass;
 mod plan;
 mod probe;
 mod schedule;
+mod session;
 mod site;
 
-pub use intervention::{Actions, Branch, BranchOutcome, Interventions, Overwrite};
-pub use memory::Footprint;
+pub use device::{Device, Place, Types};
+pub use memory::{Footprint, available, budget, human, token_width};
+pub use observer::{Actions, Branch, BranchOutcome, Discard, Observer, Overwrite};
 pub use plan::{Outcome, Plan, Timings};
-pub use probe::{Discard, Recorder};
-pub use schedule::{run, run_with};
+pub use schedule::run;
+pub use session::Session;
 pub use site::Site;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{intervention::BranchOutcome, site::Site};
+use super::{observer::BranchOutcome, site::Site};
 use crate::backend::{AttentionCapture, Statistics, StatisticsRequest};
 
 /// What to observe. What is not asked for is not computed.
@@ -13,14 +13,14 @@ pub struct Plan {
     pub statistics: StatisticsRequest,
     /// Sites whose magnitudes are reported.
     pub sites: Vec<Site>,
-    /// Sites whose tensors go to the recorder.
+    /// Sites whose tensors go to the observer.
     pub raw: Vec<Site>,
-    /// Attention maps that go to the recorder.
+    /// Attention maps that go to the observer.
     pub attention: AttentionCapture,
     /// Layers whose maps are captured for every head; none for all of them.
     pub head_layers: Option<Vec<usize>>,
     /// For each sequence the ascending positions of some tokens: what these keys give to the
-    /// attention output of every layer goes to the recorder.
+    /// attention output of every layer goes to the observer.
     pub keys: Option<Vec<Vec<usize>>>,
     /// Whether to run the layers even if nothing in them is observed: to time them.
     pub all_layers: bool,
@@ -28,6 +28,8 @@ pub struct Plan {
     pub nll: bool,
     /// How many of the last position's logits to report.
     pub last_logits: usize,
+    /// The most branches that the observer splits off a sequence; memory is kept for them.
+    pub variants: usize,
 }
 
 impl Default for Plan {
@@ -47,6 +49,7 @@ impl Default for Plan {
             all_layers: false,
             nll: false,
             last_logits: 0,
+            variants: 0,
         }
     }
 }
@@ -103,10 +106,30 @@ pub struct Outcome {
     pub token_nll: Vec<Vec<f32>>,
     /// For each sequence the first logits of its last position; empty unless planned.
     pub last_logits: Vec<Vec<f32>>,
-    /// The variants of sequences that an experiment split off, in the order of the split.
+    /// The variants of sequences that the observer split off, in the order of the split.
     pub branches: Vec<BranchOutcome>,
+    /// Walks through the model, each of which reads its weights once.
+    pub walks: usize,
     /// Where the time went.
     pub timings: Timings,
+}
+
+impl Outcome {
+    /// Adds what a walk over the sequences that follow found.
+    pub(super) fn append(&mut self, other: Self) {
+        for (site, layers) in other.statistics {
+            let all = self.statistics.entry(site).or_default();
+            all.resize_with(layers.len().max(all.len()), Vec::new);
+            for (all, sequences) in all.iter_mut().zip(layers) {
+                all.extend(sequences);
+            }
+        }
+        self.token_nll.extend(other.token_nll);
+        self.last_logits.extend(other.last_logits);
+        self.branches.extend(other.branches);
+        self.walks += other.walks;
+        self.timings += other.timings;
+    }
 }
 
 /// Wall-clock parts of a run.

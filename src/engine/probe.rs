@@ -6,55 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{plan::Plan, schedule::Batch, site::Site};
+use super::{batch::Batch, observer::Observer, plan::Plan, site::Site};
 use crate::{
     backend::{AttentionMaps, Backend, Precision, Statistics, StatisticsRequest},
     error::{Error, Result},
 };
-
-/// Receives what is too large to keep: whole tensors and attention maps.
-pub trait Recorder {
-    /// The `[rows, columns]` tensor of one sequence at a site.
-    fn tensor(
-        &mut self,
-        site: Site,
-        layer: usize,
-        sequence: usize,
-        columns: usize,
-        values: &[f32],
-    ) -> Result<()>;
-
-    /// The attention maps of one sequence in a layer.
-    fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()>;
-
-    /// What attention makes of one sequence in a layer (`whole`), and what the plan's keys give to
-    /// it (`part`): `[tokens, columns]` each, through the output projection but without its bias,
-    /// and before any norm or factor on the way to the residual stream.
-    fn attention_parts(
-        &mut self,
-        _layer: usize,
-        _sequence: usize,
-        _columns: usize,
-        _whole: &[f32],
-        _part: &[f32],
-    ) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// A recorder for runs that capture nothing.
-#[derive(Debug)]
-pub struct Discard;
-
-impl Recorder for Discard {
-    fn tensor(&mut self, _: Site, _: usize, _: usize, _: usize, _: &[f32]) -> Result<()> {
-        Ok(())
-    }
-
-    fn attention(&mut self, _: usize, _: usize, _: AttentionMaps) -> Result<()> {
-        Ok(())
-    }
-}
 
 /// Statistics of one micro-batch.
 enum Measured<B: Backend> {
@@ -68,18 +24,27 @@ enum Measured<B: Backend> {
 pub(super) struct Probe<'r, B: Backend> {
     backend: &'r B,
     plan: &'r Plan,
-    recorder: &'r mut dyn Recorder,
+    observer: &'r mut dyn Observer,
+    /// Index of the first sequence that it sees.
+    first: usize,
     /// By site and layer, in the order of the micro-batches.
     measured: BTreeMap<(Site, usize), Vec<Measured<B>>>,
     time: Duration,
 }
 
 impl<'r, B: Backend> Probe<'r, B> {
-    pub(super) fn new(backend: &'r B, plan: &'r Plan, recorder: &'r mut dyn Recorder) -> Self {
+    /// Of the sequences from `first` on.
+    pub(super) fn new(
+        backend: &'r B,
+        plan: &'r Plan,
+        observer: &'r mut dyn Observer,
+        first: usize,
+    ) -> Self {
         Self {
             backend,
             plan,
-            recorder,
+            observer,
+            first,
             measured: BTreeMap::new(),
             time: Duration::ZERO,
         }
@@ -110,7 +75,7 @@ impl<'r, B: Backend> Probe<'r, B> {
             let columns = self.backend.columns(tensor);
             for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
                 let part = &values[rows.start * columns..rows.end * columns];
-                self.recorder
+                self.observer
                     .tensor(site, layer, *sequence, columns, part)?;
             }
         }
@@ -168,7 +133,7 @@ impl<'r, B: Backend> Probe<'r, B> {
         maps: Vec<AttentionMaps>,
     ) -> Result<()> {
         for (sequence, maps) in batch.sequences.iter().zip(maps) {
-            self.recorder.attention(layer, *sequence, maps)?;
+            self.observer.attention(layer, *sequence, maps)?;
         }
         Ok(())
     }
@@ -187,10 +152,15 @@ impl<'r, B: Backend> Probe<'r, B> {
             let values = rows.start * columns..rows.end * columns;
             let (whole, part) = (&whole[values.clone()], &part[values]);
             let sequence = batch.sequences[index];
-            self.recorder
+            self.observer
                 .attention_parts(layer, sequence, columns, whole, part)?;
         }
         Ok(())
+    }
+
+    /// Who acts on what is seen.
+    pub(super) fn observer(&mut self) -> &mut dyn Observer {
+        self.observer
     }
 
     /// Reads all statistics and refuses values that overflowed.
@@ -208,7 +178,8 @@ impl<'r, B: Backend> Probe<'r, B> {
                     Measured::Read(found) => found,
                 });
             }
-            for (sequence, statistics) in sequences.iter().enumerate() {
+            for (index, statistics) in sequences.iter().enumerate() {
+                let sequence = self.first + index;
                 let checked = check_finite(precision, (site, layer), sequence, statistics);
                 if let Err(error) = checked {
                     // In the order of the forward pass, so that the cause is named.

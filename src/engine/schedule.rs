@@ -1,71 +1,69 @@
 //! The layer-major walk: one layer over all micro-batches, then the next.
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, ops::Range, time::Instant};
 
 use indicatif::ProgressBar;
 
 use super::{
+    batch::{Batch, batches},
+    branch::BranchStream,
     forward::Forward,
-    intervention::{Branch, BranchStream, Interventions},
+    input,
     layer::LayerWeights,
     memory,
+    observer::{Branch, Observer},
     plan::{Outcome, Plan},
-    probe::{Discard, Probe, Recorder},
+    probe::Probe,
     site::Site,
 };
 use crate::{
-    backend::{Backend, Rows, Statistics},
-    error::{Error, Result},
+    backend::{Backend, Statistics},
+    error::Result,
     interrupt,
     model::Model,
     progress::Progress,
 };
 
-/// Whole sequences that pass through a layer together.
-#[derive(Debug)]
-pub(super) struct Batch {
-    /// Index of each sequence in the run.
-    pub(super) sequences: Vec<usize>,
-    /// Rows of each sequence in the batch's tensors.
-    pub(super) rows: Vec<Rows>,
-    /// Whether the probes look at it; they do not at variants of sequences.
-    pub(super) observed: bool,
+/// What walks through the layers together.
+pub(super) struct Part<'r> {
+    /// All sequences of the run.
+    pub(super) sequences: &'r [Vec<u32>],
+    /// Those that walk.
+    pub(super) range: Range<usize>,
+    /// Rows of a micro-batch, as far as whole sequences allow.
+    pub(super) batch_rows: usize,
 }
 
-impl Batch {
-    /// The tokens of its sequences.
-    pub(super) fn tokens<'s>(&self, all: &'s [Vec<u32>]) -> impl Iterator<Item = &'s Vec<u32>> {
-        self.sequences.iter().map(|sequence| &all[*sequence])
-    }
-}
-
-/// Runs the model over the sequences and returns what the plan asks for.
+/// Runs all sequences in one walk on a backend that the caller has; experiments use a
+/// [`Session`](super::Session) instead.
 pub fn run<B: Backend>(
     backend: &B,
     model: &Model,
     sequences: &[Vec<u32>],
     plan: &Plan,
-    recorder: &mut dyn Recorder,
+    observer: &mut dyn Observer,
     progress: Progress,
 ) -> Result<Outcome> {
-    let input = (model, sequences);
-    Walk::new(backend, input, plan, recorder, progress)?.run(None)
+    input::check(model, sequences, plan)?;
+    let part = Part {
+        sequences,
+        range: 0..sequences.len(),
+        batch_rows: backend.micro_batch_rows(memory::token_width(&model.spec)),
+    };
+    walk(backend, model, &part, plan, observer, progress)
 }
 
-/// [`run`] with an experiment that acts behind the layers. The plan must ask for the statistics of
-/// [`Site::LayerOutput`].
-pub fn run_with<B: Backend>(
+/// One walk through the layers.
+pub(super) fn walk<B: Backend>(
     backend: &B,
     model: &Model,
-    sequences: &[Vec<u32>],
+    part: &Part<'_>,
     plan: &Plan,
-    interventions: &mut dyn Interventions,
+    observer: &mut dyn Observer,
     progress: Progress,
 ) -> Result<Outcome> {
-    let input = (model, sequences);
-    let mut recorder = Discard;
-    Walk::new(backend, input, plan, &mut recorder, progress)?.run(Some(interventions))
+    Walk::new(backend, model, part, plan, observer, progress)?.run()
 }
 
 /// A run under way.
@@ -81,26 +79,21 @@ struct Walk<'r, B: Backend> {
 }
 
 impl<'r, B: Backend> Walk<'r, B> {
-    /// Checks the input and embeds it.
+    /// Embeds the sequences.
     fn new(
         backend: &'r B,
-        (model, sequences): (&'r Model, &'r [Vec<u32>]),
+        model: &'r Model,
+        part: &Part<'r>,
         plan: &'r Plan,
-        recorder: &'r mut dyn Recorder,
+        observer: &'r mut dyn Observer,
         progress: Progress,
     ) -> Result<Self> {
-        check(model, sequences)?;
-        check_sites(model, plan)?;
-        if plan.needs_head() {
-            // Before hours of work rather than after.
-            model.head()?;
-        }
+        let sequences = part.sequences;
         let started = Instant::now();
-        let forward = Forward::new(backend, model, plan, sequences);
-        let mut probe = Probe::new(backend, plan, recorder);
+        let forward = Forward::new(backend, model, plan, &sequences[part.range.clone()]);
+        let mut probe = Probe::new(backend, plan, observer, part.range.start);
         let mut streams = Vec::new();
-        let width = memory::token_width(&model.spec);
-        for batch in batches(sequences, backend.micro_batch_rows(width)) {
+        for batch in batches(sequences, part.range.clone(), part.batch_rows) {
             interrupt::check()?;
             let hidden = forward.embed(&batch, sequences)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
@@ -117,16 +110,14 @@ impl<'r, B: Backend> Walk<'r, B> {
         })
     }
 
-    fn run(mut self, mut acting: Option<&mut dyn Interventions>) -> Result<Outcome> {
+    fn run(mut self) -> Result<Outcome> {
         let (plan, model) = (self.forward.plan, self.forward.model);
         let layers = if plan.needs_layers() {
             model.spec.layers.len()
         } else {
             0
         };
-        let last_original = acting
-            .as_ref()
-            .and_then(|acting| acting.last_original_layer());
+        let last_original = self.probe.observer().last_original_layer();
         let bar = self
             .progress
             .steps("layers", (layers * self.streams.len()) as u64);
@@ -134,7 +125,7 @@ impl<'r, B: Backend> Walk<'r, B> {
             if index + 1 < layers {
                 model.weights.prefetch(&model.spec.layer_tensors(index + 1));
             }
-            self.layer(index, &mut acting, &bar)?;
+            self.layer(index, &bar)?;
             model.weights.release(&model.spec.layer_tensors(index));
             if last_original == Some(index) {
                 self.streams.clear();
@@ -150,15 +141,10 @@ impl<'r, B: Backend> Walk<'r, B> {
         self.finish()
     }
 
-    /// One layer over all streams, and what the experiment does behind it.
-    fn layer(
-        &mut self,
-        index: usize,
-        acting: &mut Option<&mut dyn Interventions>,
-        bar: &ProgressBar,
-    ) -> Result<()> {
+    /// One layer over all streams, and what the observer does after it.
+    fn layer(&mut self, index: usize, bar: &ProgressBar) -> Result<()> {
         let weights = LayerWeights::load(self.forward.backend, self.forward.model, index)?;
-        // First the branches that are there already: new ones have this layer behind them.
+        // First the branches that are there already: new ones have passed this layer.
         for branch in &mut self.branches {
             interrupt::check()?;
             let (batch, hidden) = (&branch.batch, &mut branch.hidden);
@@ -170,12 +156,11 @@ impl<'r, B: Backend> Walk<'r, B> {
             interrupt::check()?;
             weights.run(&self.forward, index, batch, hidden, &mut self.probe)?;
             self.probe.guard(index, batch, hidden)?;
-            if let Some(acting) = acting
-                && acting.acts_at(index)
-            {
+            if self.probe.observer().acts_at(index, &batch.sequences) {
                 let found = self.probe.read_latest(Site::LayerOutput, index, batch)?;
                 let backend = self.forward.backend;
-                let split = act(backend, *acting, index, (batch, hidden), &found)?;
+                let observer = self.probe.observer();
+                let split = act(backend, observer, index, batch, hidden, &found)?;
                 self.branches.extend(split);
             }
             bar.inc(1);
@@ -236,13 +221,14 @@ impl<'r, B: Backend> Walk<'r, B> {
     }
 }
 
-/// Asks the experiment about each sequence of a micro-batch, reads what it wants to see and splits
+/// Asks the observer about each sequence of a micro-batch, reads what it wants to see and splits
 /// off what it wants to change: one stream a variant.
 fn act<B: Backend>(
     backend: &B,
-    acting: &mut dyn Interventions,
+    acting: &mut dyn Observer,
     layer: usize,
-    (batch, hidden): (&Batch, &B::Tensor),
+    batch: &Batch,
+    hidden: &B::Tensor,
     found: &[Statistics],
 ) -> Result<Vec<BranchStream<B>>> {
     let mut by_variant: BTreeMap<usize, Vec<(usize, Branch)>> = BTreeMap::new();
@@ -250,8 +236,9 @@ fn act<B: Backend>(
         let actions = acting.actions(layer, *sequence, found)?;
         if !actions.read.is_empty() {
             let first = batch.rows[place].start;
-            let cells = actions.read.iter();
-            let cells: Vec<(usize, usize)> = cells
+            let cells: Vec<(usize, usize)> = actions
+                .read
+                .iter()
                 .map(|&(position, dimension)| (first + position, dimension))
                 .collect();
             acting.values(layer, *sequence, &backend.values_at(hidden, &cells)?);
@@ -267,105 +254,4 @@ fn act<B: Backend>(
         Ok(stream)
     });
     split.collect()
-}
-
-/// Groups sequences until a micro-batch has about `target` rows.
-fn batches(sequences: &[Vec<u32>], target: usize) -> Vec<Batch> {
-    let mut batches: Vec<Batch> = Vec::new();
-    let mut rows = target;
-    for (index, sequence) in sequences.iter().enumerate() {
-        if rows + sequence.len() > target {
-            batches.push(Batch {
-                sequences: Vec::new(),
-                rows: Vec::new(),
-                observed: true,
-            });
-            rows = 0;
-        }
-        if let Some(batch) = batches.last_mut() {
-            batch.sequences.push(index);
-            batch.rows.push(rows..rows + sequence.len());
-        }
-        rows += sequence.len();
-    }
-    batches
-}
-
-/// Refuses sites that the model does not have.
-fn check_sites(model: &Model, plan: &Plan) -> Result<()> {
-    for site in Site::ALL {
-        if plan.observes(site) && !site.exists_in(&model.spec) {
-            return Err(Error::usage(
-                format!("site `{}`", site.name()),
-                "this model has layers of experts, inside which tokens go different ways",
-            )
-            .remedy("observe mlp_output instead"));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses sequences that the model cannot take.
-fn check(model: &Model, sequences: &[Vec<u32>]) -> Result<()> {
-    let spec = &model.spec;
-    if sequences.is_empty() {
-        return Err(Error::usage("input", "there is no sequence to run"));
-    }
-    for (index, sequence) in sequences.iter().enumerate() {
-        if sequence.is_empty() {
-            return Err(Error::usage(format!("sequence {index}"), "it has no token")
-                .remedy("give at least one token id or some text"));
-        }
-        if let Some(token) = sequence
-            .iter()
-            .find(|token| **token as usize >= spec.vocab_size)
-        {
-            return Err(Error::usage(
-                format!("sequence {index}"),
-                format!(
-                    "token id {token} is out of range, the model has {} tokens",
-                    spec.vocab_size
-                ),
-            )
-            .remedy(format!("use ids from 0 to {}", spec.vocab_size - 1)));
-        }
-        if let Some(positions) = spec.max_positions
-            && sequence.len() > positions
-        {
-            return Err(Error::usage(
-                format!("sequence {index}"),
-                format!(
-                    "{} tokens, but the model has {positions} positions",
-                    sequence.len()
-                ),
-            )
-            .remedy(format!("use --context-length {positions} or less")));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[allow(clippy::single_range_in_vec_init)]
-    fn micro_batches_hold_whole_sequences() {
-        let sequences: Vec<Vec<u32>> = [3, 5, 4, 20, 1].map(|n| vec![0; n]).to_vec();
-        let batches = batches(&sequences, 9);
-        let shape: Vec<_> = batches
-            .iter()
-            .map(|batch| (batch.sequences[0], batch.rows.clone()))
-            .collect();
-        assert_eq!(
-            shape,
-            [
-                (0, vec![0..3, 3..8]),
-                (2, vec![0..4]),
-                (3, vec![0..20]),
-                (4, vec![0..1])
-            ]
-        );
-    }
 }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Finding, Subject};
+use super::Finding;
 use crate::{
-    backend::{Backend, Entry, Statistics, StatisticsRequest},
-    engine::{Plan, Recorder, Site},
+    backend::{Entry, Statistics, StatisticsRequest},
+    engine::{Observer, Plan, Session, Site},
     error::{Error, Result},
 };
 
@@ -95,15 +95,16 @@ pub struct SiteMagnitudes {
 }
 
 /// Runs the experiment.
-pub fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+pub fn run(
+    session: &Session,
+    sequences: &[Vec<u32>],
     request: &Request,
-    recorder: &mut dyn Recorder,
+    observer: &mut dyn Observer,
 ) -> Result<Finding<ActivationFigures>> {
-    let [token_ids] = subject.sequences else {
+    let [token_ids] = sequences else {
         return Err(Error::usage("input", "the figures show one sequence"));
     };
-    let spec = &subject.model.spec;
+    let spec = &session.model().spec;
     let (present, absent_sites): (Vec<Site>, Vec<Site>) =
         request.sites.iter().partition(|site| site.exists_in(spec));
     let mut sites = vec![Site::LayerOutput];
@@ -124,7 +125,7 @@ pub fn run<B: Backend>(
         },
         ..Plan::default()
     };
-    let outcome = subject.run(&plan, recorder)?;
+    let outcome = session.run(sequences, &plan, observer)?;
     let layers: Vec<LayerOutput> = outcome.statistics[&Site::LayerOutput]
         .iter()
         .enumerate()
@@ -141,7 +142,7 @@ pub fn run<B: Backend>(
     Ok(Finding {
         result: ActivationFigures {
             token_ids: token_ids.clone(),
-            tokens: token_ids.iter().map(|id| subject.token(*id)).collect(),
+            tokens: token_ids.iter().map(|id| session.token(*id)).collect(),
             massive_positions: positions.into_iter().collect(),
             massive_dimensions: dimensions.into_iter().collect(),
             sites: present

@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Finding, Subject, Thresholds};
+use super::{Finding, Thresholds};
 use crate::{
-    backend::{AttentionCapture, AttentionMaps, Backend},
-    engine::{Plan, Recorder, Site},
+    backend::{AttentionCapture, AttentionMaps},
+    engine::{Observer, Plan, Session, Site},
     error::Result,
 };
 
@@ -44,11 +44,12 @@ pub struct LayerShare {
 }
 
 /// Runs the experiment: one walk.
-pub fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+pub fn run(
+    session: &Session,
+    sequences: &[Vec<u32>],
     thresholds: Thresholds,
 ) -> Result<Finding<AttentionShare>> {
-    let layers = &subject.model.spec.layers;
+    let layers = &session.model().spec.layers;
     let plan = Plan {
         attention: AttentionCapture {
             sink: true,
@@ -57,13 +58,13 @@ pub fn run<B: Backend>(
         ..Plan::magnitudes(Site::LayerOutput, thresholds.request(0))
     };
     let mut received = Received {
-        lengths: subject.sequences.iter().map(Vec::len).collect(),
+        lengths: sequences.iter().map(Vec::len).collect(),
         windows: layers.iter().map(|layer| layer.attention.window).collect(),
         heads: layers.iter().map(|layer| layer.attention.heads).collect(),
-        shares: vec![vec![Vec::new(); subject.sequences.len()]; layers.len()],
+        shares: vec![vec![Vec::new(); sequences.len()]; layers.len()],
     };
-    let outcome = subject.run(&plan, &mut received)?;
-    let mut massive = vec![BTreeSet::new(); subject.sequences.len()];
+    let outcome = session.run(sequences, &plan, &mut received)?;
+    let mut massive = vec![BTreeSet::new(); sequences.len()];
     for sequences in &outcome.statistics[&Site::LayerOutput] {
         for (positions, found) in massive.iter_mut().zip(sequences) {
             positions.extend(found.massive.iter().map(|entry| entry.position));
@@ -126,11 +127,7 @@ struct Received {
     shares: Vec<Vec<Vec<f64>>>,
 }
 
-impl Recorder for Received {
-    fn tensor(&mut self, _: Site, _: usize, _: usize, _: usize, _: &[f32]) -> Result<()> {
-        Ok(())
-    }
-
+impl Observer for Received {
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
         let (heads, length) = (self.heads[layer], self.lengths[sequence]);
         let mass = maps.sink_mass.unwrap_or_default();

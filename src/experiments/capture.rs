@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Finding, Subject};
+use super::Finding;
 use crate::{
-    backend::{Backend, Entry, Statistics},
-    engine::{Plan, Recorder, Site},
+    backend::{Entry, Statistics},
+    engine::{Observer, Plan, Session, Site},
     error::Result,
 };
 
@@ -63,14 +63,14 @@ pub struct LayerCapture {
 }
 
 /// Runs the plan.
-pub fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+pub fn run(
+    session: &Session,
+    sequences: &[Vec<u32>],
     plan: &Plan,
-    recorder: &mut dyn Recorder,
+    observer: &mut dyn Observer,
 ) -> Result<Finding<Capture>> {
-    let outcome = subject.run(plan, recorder)?;
-    let sequences = subject
-        .sequences
+    let outcome = session.run(sequences, plan, observer)?;
+    let sequences = sequences
         .iter()
         .enumerate()
         .map(|(index, token_ids)| {
@@ -86,7 +86,7 @@ pub fn run<B: Backend>(
                 .collect();
             SequenceCapture {
                 token_ids: token_ids.clone(),
-                tokens: token_ids.iter().map(|id| subject.token(*id)).collect(),
+                tokens: token_ids.iter().map(|id| session.token(*id)).collect(),
                 nll,
                 perplexity: nll.map(f64::exp),
                 last_logits: outcome.last_logits.get(index).cloned(),

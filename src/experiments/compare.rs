@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{
-    Finding, Subject,
+    Finding,
     attention_share::AttentionShare,
     capture,
     existence_validation::ExistenceValidation,
@@ -18,8 +18,8 @@ use super::{
     tokens_analysis::TokensAnalysis,
 };
 use crate::{
-    backend::{Backend, StatisticsRequest},
-    engine::{Discard, Plan, Site},
+    backend::StatisticsRequest,
+    engine::{Discard, Plan, Session, Site},
     error::Result,
 };
 
@@ -208,7 +208,7 @@ impl InterventionsProfile {
 
 /// Perplexity of the sequences: `exp` of the mean over sequences of each one's mean NLL; none if they
 /// have one token each.
-pub fn perplexity<B: Backend>(subject: &Subject<'_, B>) -> Result<Finding<Option<f64>>> {
+pub fn perplexity(session: &Session, sequences: &[Vec<u32>]) -> Result<Finding<Option<f64>>> {
     let nothing = StatisticsRequest {
         top_k: 0,
         abs_threshold: 0.0,
@@ -219,7 +219,7 @@ pub fn perplexity<B: Backend>(subject: &Subject<'_, B>) -> Result<Finding<Option
         nll: true,
         ..Plan::magnitudes(Site::LayerOutput, nothing)
     };
-    let found = capture::run(subject, &plan, &mut Discard)?;
+    let found = capture::run(session, sequences, &plan, &mut Discard)?;
     let sequences = found.result.sequences.iter();
     let nll: Vec<f64> = sequences.filter_map(|sequence| sequence.nll).collect();
     Ok(Finding {

@@ -9,12 +9,12 @@
 use serde::Serialize;
 
 use super::{
-    Finding, Subject, Thresholds, TokenEntry,
+    Finding, Thresholds, TokenEntry,
     summary::{mean, top_over_sequences},
 };
 use crate::{
-    backend::{Backend, Statistics},
-    engine::{Discard, Plan, Site},
+    backend::Statistics,
+    engine::{Discard, Plan, Session, Site},
     error::Result,
 };
 
@@ -68,31 +68,33 @@ pub struct SequenceReport {
 }
 
 /// Runs the experiment.
-pub fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+pub fn run(
+    session: &Session,
+    sequences: &[Vec<u32>],
     thresholds: Thresholds,
 ) -> Result<Finding<ExistenceValidation>> {
     let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(TOP_K));
-    let outcome = subject.run(&plan, &mut Discard)?;
+    let outcome = session.run(sequences, &plan, &mut Discard)?;
     let layers: Vec<LayerReport> = outcome.statistics[&Site::LayerOutput]
         .iter()
         .enumerate()
-        .map(|(layer, found)| report(subject, layer, found, thresholds))
+        .map(|(layer, found)| report(session, sequences, layer, found, thresholds))
         .collect();
     Ok(Finding {
         result: ExistenceValidation {
             has_massive_activations: layers.iter().any(|layer| layer.massive),
             abs_threshold: thresholds.abs,
             rel_threshold: thresholds.rel,
-            nsamples: subject.sequences.len(),
+            nsamples: sequences.len(),
             layers,
         },
         timings: outcome.timings,
     })
 }
 
-fn report<B: Backend>(
-    subject: &Subject<'_, B>,
+fn report(
+    session: &Session,
+    sequences: &[Vec<u32>],
     layer: usize,
     found: &[Statistics],
     thresholds: Thresholds,
@@ -105,7 +107,7 @@ fn report<B: Backend>(
         median_mean,
         ratio: (median_mean > 0.0).then(|| top1_mean / median_mean),
         massive: is_massive(top1_mean, median_mean, thresholds),
-        top: top_over_sequences(subject, found, TOP_K),
+        top: top_over_sequences(session, sequences, found, TOP_K),
         sequences: found
             .iter()
             .map(|sequence| SequenceReport {

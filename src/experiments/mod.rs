@@ -1,7 +1,7 @@
 //! The experiments: what to probe, and how to summarise what was found.
 //!
-//! An experiment takes a model, a backend and token sequences and returns plain data. It knows no
-//! command line and writes no file.
+//! An experiment takes a session and token sequences and returns plain data. It knows no device, no
+//! command line, and writes no file.
 #![forbid(unsafe_code)]
 
 pub mod activation_figures;
@@ -18,26 +18,7 @@ pub mod top_activation_magnitude;
 
 pub use summary::TokenEntry;
 
-use crate::{
-    backend::{Backend, StatisticsRequest},
-    engine::Timings,
-    error::Result,
-    model::Model,
-    progress::Progress,
-};
-
-/// What an experiment runs on.
-#[derive(Debug)]
-pub struct Subject<'a, B> {
-    /// The device.
-    pub backend: &'a B,
-    /// The decoder.
-    pub model: &'a Model,
-    /// Token ids, one list a sequence.
-    pub sequences: &'a [Vec<u32>],
-    /// Where progress is shown.
-    pub progress: Progress,
-}
+use crate::{backend::StatisticsRequest, engine::Timings};
 
 /// What counts as massive. Which quantity is compared, and how strictly, is the experiment's.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,33 +47,4 @@ pub struct Finding<T> {
     pub result: T,
     /// Parts of the run.
     pub timings: Timings,
-}
-
-impl<B: Backend> Subject<'_, B> {
-    /// The text of a token; without a tokenizer, its id.
-    fn token(&self, id: u32) -> String {
-        token_text(self.model, id)
-    }
-
-    fn run(
-        &self,
-        plan: &crate::engine::Plan,
-        recorder: &mut dyn crate::engine::Recorder,
-    ) -> Result<crate::engine::Outcome> {
-        crate::engine::run(
-            self.backend,
-            self.model,
-            self.sequences,
-            plan,
-            recorder,
-            self.progress,
-        )
-    }
-}
-
-fn token_text(model: &Model, id: u32) -> String {
-    match &model.tokenizer {
-        Some(tokenizer) => tokenizer.token(id),
-        None => format!("<{id}>"),
-    }
 }

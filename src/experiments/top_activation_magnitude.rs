@@ -5,12 +5,12 @@
 use serde::Serialize;
 
 use super::{
-    Finding, Subject, TokenEntry,
+    Finding, TokenEntry,
     summary::{mean, top_over_sequences},
 };
 use crate::{
-    backend::{Backend, StatisticsRequest},
-    engine::{Discard, Plan, Site},
+    backend::StatisticsRequest,
+    engine::{Discard, Plan, Session, Site},
     error::Result,
 };
 
@@ -44,8 +44,9 @@ pub struct LayerMagnitudes {
 }
 
 /// Runs the experiment at `site`, listing `top_k` magnitudes a layer.
-pub fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+pub fn run(
+    session: &Session,
+    sequences: &[Vec<u32>],
     site: Site,
     top_k: usize,
 ) -> Result<Finding<TopActivationMagnitude>> {
@@ -57,7 +58,7 @@ pub fn run<B: Backend>(
             rel_threshold: 0.0,
         },
     );
-    let outcome = subject.run(&plan, &mut Discard)?;
+    let outcome = session.run(sequences, &plan, &mut Discard)?;
     let layers = outcome.statistics[&site]
         .iter()
         .enumerate()
@@ -71,14 +72,14 @@ pub fn run<B: Backend>(
                 top_means: (0..ranks)
                     .map(|rank| mean(found.iter().map(|s| s.top[rank].value.abs())))
                     .collect(),
-                top: top_over_sequences(subject, found, top_k),
+                top: top_over_sequences(session, sequences, found, top_k),
             }
         })
         .collect();
     Ok(Finding {
         result: TopActivationMagnitude {
             site,
-            nsamples: subject.sequences.len(),
+            nsamples: sequences.len(),
             layers,
         },
         timings: outcome.timings,

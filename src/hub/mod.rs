@@ -230,6 +230,13 @@ impl Hub {
             .files)
     }
 
+    /// Whether this file of a dataset is in the cache, so that [`Hub::dataset_file`] downloads nothing.
+    pub fn has_dataset_file(&self, repo: &str, revision: Option<&str>, path: &str) -> bool {
+        let found = Place::new(RepoType::Dataset, repo, revision)
+            .and_then(|place| Ok(self.cache(place).file(&self.listing(place)?.commit, path)));
+        matches!(found, Ok(Some(_)))
+    }
+
     /// The commit that a dataset's revision stands for.
     pub fn dataset_commit(&self, repo: &str, revision: Option<&str>) -> Result<String> {
         Ok(self

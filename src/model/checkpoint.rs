@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{
     check,
     config::Config,
+    config_keys::ConfigRecord,
     dtype::DType,
     families,
     ledger::WeightsRecord,
@@ -31,6 +32,7 @@ pub struct Model {
     /// Its tokenizer; a checkpoint without one still runs on token ids.
     pub tokenizer: Option<Tokenizer>,
     record: WeightsRecord,
+    config: ConfigRecord,
     notices: Vec<String>,
 }
 
@@ -82,6 +84,9 @@ impl Model {
                 "`{name}` has other values than the embedding, so it is the head, though config.json ties the two"
             ));
         }
+        let config_record = ConfigRecord::of(config, family.without_effect);
+        notices.extend(config.notices());
+        notices.extend(config_record.notice());
         notices.extend(record.notices(&spec.model_type));
         notices.extend(tokenizer.iter().flat_map(Tokenizer::notices).cloned());
         let model = Self {
@@ -89,6 +94,7 @@ impl Model {
             weights,
             tokenizer,
             record,
+            config: config_record,
             notices,
         };
         model.check_tensors()?;
@@ -98,6 +104,11 @@ impl Model {
     /// What a user should know of how the checkpoint was read, one line each.
     pub fn notices(&self) -> Vec<String> {
         self.notices.clone()
+    }
+
+    /// What became of the keys of config.json.
+    pub fn config_record(&self) -> &ConfigRecord {
+        &self.config
     }
 
     /// What became of every stored tensor.

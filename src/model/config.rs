@@ -1,10 +1,18 @@
 //! Typed, checked access to `config.json`.
 //!
-//! Every getter names the key in its error. Families also name the settings that would change the
-//! mathematics in ways massact does not compute ([`Config::refuse_unless`]).
+//! Every getter names the key in its error and records it as read, so that what nothing reads can be
+//! named ([`Config::unread`]). Families also name the settings that would change the mathematics in
+//! ways massact does not compute ([`Config::refuse_unless`]).
+//!
+//! An absent key has the default of the family's config class. A null is a value: it stands for no
+//! setting where that class has none by default, is false for a flag, and is refused elsewhere.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use serde_json::{Map, Value};
 
@@ -14,10 +22,25 @@ use crate::{
     lfs,
 };
 
-/// A parsed `config.json`.
+/// A parsed `config.json`, or a section of it.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     values: Map<String, Value>,
+    /// Where a section lies, as `rope_scaling.`; empty for the file itself.
+    place: String,
+    /// Shared with the sections and with changed copies.
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// What happened to a config.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// Keys that were asked for, with their places.
+    read: BTreeSet<String>,
+    /// Those of them that were opened as sections.
+    opened: BTreeSet<String>,
+    /// What a user should know, each once.
+    notices: Vec<String>,
 }
 
 impl Config {
@@ -35,7 +58,10 @@ impl Config {
     /// Parses the text of a `config.json`.
     pub fn parse(text: &[u8]) -> Result<Self> {
         match json::parse(text) {
-            Ok(Value::Object(values)) => Ok(Self { values }),
+            Ok(Value::Object(values)) => Ok(Self {
+                values,
+                ..Self::default()
+            }),
             Ok(_) => Err(Error::new("config.json", "not a JSON object")
                 .remedy("correct it, or take the file of the original model")),
             Err(error) => Err(
@@ -45,14 +71,53 @@ impl Config {
         }
     }
 
+    /// The value of `key`, which may be null.
+    pub fn raw(&self, key: &str) -> Option<&Value> {
+        let value = self.values.get(key)?;
+        // A key that a changed copy lacks is not read by asking the copy.
+        self.ledger().read.insert(format!("{}{key}", self.place));
+        Some(value)
+    }
+
     /// The value of `key`; a JSON null counts as absent.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.values.get(key).filter(|value| !value.is_null())
+        self.raw(key).filter(|value| !value.is_null())
     }
 
     /// Whether `key` is there, be it null.
     pub fn has(&self, key: &str) -> bool {
-        self.values.contains_key(key)
+        self.raw(key).is_some()
+    }
+
+    /// Whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something about the config to the user.
+    pub fn notice(&self, text: String) {
+        let mut ledger = self.ledger();
+        if !ledger.notices.contains(&text) {
+            ledger.notices.push(text);
+        }
+    }
+
+    /// What [`Config::notice`] was told.
+    pub fn notices(&self) -> Vec<String> {
+        self.ledger().notices.clone()
+    }
+
+    /// The keys that nothing asked for and that `known` does not know, with their places, as
+    /// `rope_scaling.factor`; of a section that nothing opened the key alone.
+    pub fn unread(&self, known: impl Fn(&str) -> bool) -> Vec<String> {
+        let ledger = self.ledger();
+        let mut found = Vec::new();
+        unread(&self.values, &self.place, &ledger, &known, &mut found);
+        found
     }
 
     /// With these values where the key is absent; a null stays.
@@ -60,8 +125,26 @@ impl Config {
     pub fn with_defaults(&self, defaults: &[(&str, usize)]) -> Self {
         let mut config = self.clone();
         for (key, value) in defaults {
-            if !self.has(key) {
-                config.values.insert((*key).to_owned(), (*value).into());
+            let value = || Value::from(*value);
+            config.values.entry(*key).or_insert_with(value);
+        }
+        config
+    }
+
+    /// With the settings under their own names: each pair is another name and the key it stands for.
+    /// As in transformers the other name counts where both are there.
+    #[must_use]
+    pub fn renamed(&self, names: &[(&str, &str)]) -> Self {
+        let mut config = self.clone();
+        for (other, key) in names {
+            let Some(value) = self.get(other) else {
+                continue;
+            };
+            let replaced = config.values.insert((*key).to_owned(), value.clone());
+            if let Some(replaced) = replaced.filter(|replaced| !same(replaced, value)) {
+                self.notice(format!(
+                    "config.json: `{key}` is {replaced} and `{other}`, another name for it, is {value}: {value} counts, as in transformers"
+                ));
             }
         }
         config
@@ -92,10 +175,14 @@ impl Config {
 
     /// A count of at least 1, or `default`.
     pub fn size_or(&self, key: &str, default: usize) -> Result<usize> {
-        Ok(self.size_opt(key)?.unwrap_or(default))
+        match self.raw(key) {
+            None => Ok(default),
+            Some(Value::Null) => Err(wrong(key, &Value::Null, "a positive integer")),
+            Some(_) => self.size(key),
+        }
     }
 
-    /// A count of at least 1, if present.
+    /// A count of at least 1, if present and not null.
     pub fn size_opt(&self, key: &str) -> Result<Option<usize>> {
         // No dimension of a decoder comes near this; it keeps products of two inside u64.
         const LARGEST: u64 = 1 << 31;
@@ -135,7 +222,7 @@ impl Config {
 
     /// A finite number, or `default`.
     pub fn number_or(&self, key: &str, default: f64) -> Result<f64> {
-        match self.get(key) {
+        match self.raw(key) {
             None => Ok(default),
             Some(value) => value
                 .as_f64()
@@ -144,10 +231,11 @@ impl Config {
         }
     }
 
-    /// A boolean, or `default`.
+    /// A boolean, or `default`; null is false, as in Python.
     pub fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
-        match self.get(key) {
+        match self.raw(key) {
             None => Ok(default),
+            Some(Value::Null) => Ok(false),
             Some(value) => value
                 .as_bool()
                 .ok_or_else(|| wrong(key, value, "true or false")),
@@ -156,7 +244,7 @@ impl Config {
 
     /// A string, or `default`.
     pub fn text_or<'c>(&'c self, key: &str, default: &'c str) -> Result<&'c str> {
-        match self.get(key) {
+        match self.raw(key) {
             None => Ok(default),
             Some(value) => value.as_str().ok_or_else(|| wrong(key, value, "a string")),
         }
@@ -233,9 +321,15 @@ impl Config {
     pub fn section(&self, key: &str) -> Result<Option<Config>> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(values)) => Ok(Some(Config {
-                values: values.clone(),
-            })),
+            Some(Value::Object(values)) => {
+                let place = format!("{}{key}", self.place);
+                self.ledger().opened.insert(place.clone());
+                Ok(Some(Config {
+                    values: values.clone(),
+                    place: format!("{place}."),
+                    ledger: Arc::clone(&self.ledger),
+                }))
+            }
             Some(value) => Err(wrong(key, value, "an object")),
         }
     }
@@ -253,8 +347,29 @@ impl Config {
     }
 }
 
+/// The part of [`Config::unread`] that lies at `place`.
+fn unread(
+    values: &Map<String, Value>,
+    place: &str,
+    ledger: &Ledger,
+    known: &impl Fn(&str) -> bool,
+    found: &mut Vec<String>,
+) {
+    for (key, value) in values {
+        let path = format!("{place}{key}");
+        match value {
+            _ if known(&path) => {}
+            Value::Object(inner) if ledger.opened.contains(&path) => {
+                unread(inner, &format!("{path}."), ledger, known, found);
+            }
+            _ if ledger.read.contains(&path) => {}
+            _ => found.push(path),
+        }
+    }
+}
+
 /// Equality that lets 1 equal 1.0.
-fn same(a: &Value, b: &Value) -> bool {
+pub(super) fn same(a: &Value, b: &Value) -> bool {
     a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
 }
 
@@ -289,9 +404,14 @@ mod tests {
     }
 
     #[test]
-    fn null_is_absent_and_types_are_checked() {
+    fn null_is_a_value_and_types_are_checked() {
         let c = config(r#"{"a": null, "b": 0, "c": 1.5, "d": "x", "e": -3}"#);
-        assert_eq!(c.size_or("a", 7), Ok(7));
+        assert_eq!(c.size_opt("a"), Ok(None));
+        assert_eq!(c.number_opt("a"), Ok(None));
+        assert_eq!(c.flag_or("a", true), Ok(false));
+        assert!(c.size_or("a", 7).is_err());
+        assert!(c.number_or("a", 7.0).is_err());
+        assert!(c.text_or("a", "7").is_err());
         assert!(
             c.size("a")
                 .is_err_and(|e| e.to_string().contains("`a` is missing"))
@@ -314,6 +434,34 @@ mod tests {
         assert!(message.contains("pretraining_tp"), "{message}");
         assert_eq!(c.refuse_unless("x", &Value::from(1)), Ok(()));
         assert_eq!(c.refuse_unless("absent", &Value::from(1)), Ok(()));
+    }
+
+    #[test]
+    fn what_nothing_asked_for_is_named() {
+        let c = config(
+            r#"{"read": 1, "listed": 2, "left": 3, "opened": {"x": 1, "y": 2}, "closed": {"z": 1}}"#,
+        );
+        let changed = c.with_defaults(&[("absent", 5)]).without(&["left"]);
+        assert_eq!(changed.size("read"), Ok(1));
+        assert_eq!(changed.size_opt("left"), Ok(None));
+        let section = changed.section("opened").expect("valid").expect("there");
+        assert_eq!(section.size("x"), Ok(1));
+        assert_eq!(
+            c.unread(|key| key == "listed"),
+            ["closed", "left", "opened.y"]
+        );
+    }
+
+    #[test]
+    fn the_other_name_counts_and_is_said_to() {
+        let c = config(r#"{"own": 1, "other": 2, "alias": 3}"#);
+        let renamed = c.renamed(&[("other", "own"), ("alias", "absent"), ("none", "own")]);
+        assert_eq!(renamed.size("own"), Ok(2));
+        assert_eq!(renamed.size("absent"), Ok(3));
+        let [notice] = &c.notices()[..] else {
+            panic!("{:?}", c.notices());
+        };
+        assert!(notice.contains("`own` is 1 and `other`"), "{notice}");
     }
 
     #[test]

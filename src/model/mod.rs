@@ -12,12 +12,15 @@ pub mod weights;
 
 mod check;
 mod checkpoint;
+mod config_keys;
 mod json;
 mod kv_bias;
 mod ledger;
 mod place;
 mod recognise;
+mod rope_config;
 mod tied;
 
 pub use checkpoint::{Model, NormVectors};
+pub use config_keys::ConfigRecord;
 pub use ledger::WeightsRecord;

@@ -34,15 +34,24 @@ pub(super) const SAVE_DIR: &str = "--save-dir";
 pub struct AtomicFile {
     writer: BufWriter<NamedTempFile>,
     target: PathBuf,
+    /// What errors call it.
+    shown: PathBuf,
 }
 
 impl AtomicFile {
     /// Opens a temporary file beside `target`, whose folder must exist.
     pub fn create(target: &Path) -> Result<Self> {
-        let temp = open_temp(target).map_err(|error| io_error(target, &error))?;
+        Self::create_shown(target, target)
+    }
+
+    /// As [`AtomicFile::create`], where errors name `shown`: the place that the file's folder will
+    /// have in the end.
+    pub(super) fn create_shown(target: &Path, shown: &Path) -> Result<Self> {
+        let temp = open_temp(target).map_err(|error| io_error(shown, &error))?;
         Ok(Self {
             writer: BufWriter::with_capacity(BUFFER_BYTES, temp),
             target: target.to_owned(),
+            shown: shown.to_owned(),
         })
     }
 
@@ -53,13 +62,17 @@ impl AtomicFile {
 
     /// Explains an error of this writer in terms of the final file, not of the temporary one.
     pub fn error(&self, error: &io::Error) -> Error {
-        io_error(&self.target, error)
+        io_error(&self.shown, error)
     }
 
     /// Syncs the data to disk and gives it its name, replacing an earlier file of that name.
     pub fn commit(self) -> Result<PathBuf> {
-        let Self { writer, target } = self;
-        let fail = |error: &io::Error| io_error(&target, error);
+        let Self {
+            writer,
+            target,
+            shown,
+        } = self;
+        let fail = |error: &io::Error| io_error(&shown, error);
         let temp = writer
             .into_inner()
             .map_err(|error| fail(&error.into_error()))?;
@@ -90,7 +103,11 @@ impl Seek for AtomicFile {
 
 /// Writes the whole of `bytes` to `target` at once.
 pub fn write_atomic(target: &Path, bytes: &[u8]) -> Result<PathBuf> {
-    let mut file = AtomicFile::create(target)?;
+    write_whole(AtomicFile::create(target)?, bytes)
+}
+
+/// Writes all of a file and gives it its name.
+pub(super) fn write_whole(mut file: AtomicFile, bytes: &[u8]) -> Result<PathBuf> {
     file.write_all(bytes).map_err(|error| file.error(&error))?;
     file.commit()
 }
@@ -144,9 +161,9 @@ impl Drop for NewFolders {
     }
 }
 
-/// Creates `folder` and its parents.
-pub(super) fn create_folder(folder: &Path) -> Result<()> {
-    create_folder_of(folder, SAVE_DIR)
+/// Creates `folder` and its parents; errors call it `shown`.
+pub(super) fn create_folder_shown(folder: &Path, shown: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| io_error(shown, &error))
 }
 
 fn create_folder_of(folder: &Path, flag: &str) -> Result<()> {

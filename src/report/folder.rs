@@ -1,14 +1,21 @@
-//! The folder of one run: `<save-dir>/<model name>/<experiment>-<short hash of settings>/`.
+//! The folder of one run: `<save-dir>/<model>/<experiment>-<digest of the run's identity>/`.
 //!
-//! The same settings give the same folder, so that a repeated run replaces its own results and
-//! different settings never overwrite each other.
+//! The same run gives the same folder, so that a repeated run replaces its own results and
+//! different runs never overwrite each other.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    fs,
+    path::{Component, Path, PathBuf},
+};
 
 use serde::Serialize;
 use serde_json::Value;
+use tempfile::TempDir;
 
-use super::atomic::{AtomicFile, NewFolders, SAVE_DIR, create_folder, io_error, write_atomic};
+use super::{
+    atomic::{AtomicFile, NewFolders, SAVE_DIR, create_folder_shown, io_error, write_whole},
+    whole_folder::{hidden_folder, sync_folder},
+};
 use crate::error::{Error, Result};
 
 /// Hex digits of the settings' hash in a folder's name.
@@ -17,68 +24,86 @@ const HASH_DIGITS: usize = 8;
 /// Long names of local folders must not run into the file system's limit of 255 bytes.
 const NAME_BYTES: usize = 128;
 
-/// The existing folder that takes a run's files. A run that ends without a file leaves no folder.
+/// The folder that takes a run's files. They go to a hidden folder beside it, which takes its place at
+/// the end: what is there is always one run, whole. A run that ends early leaves what was there before.
 #[derive(Debug)]
 pub struct RunFolder {
-    path: PathBuf,
-    _created: NewFolders,
+    // Dropped in this order: the temporary folder goes before the folders around it.
+    temp: TempDir,
+    parents: NewFolders,
+    target: PathBuf,
 }
 
 impl RunFolder {
-    /// Creates the folder for `experiment` on `model_name` (an id or a path) with `settings`.
+    /// Begins the folder `<experiment>-<digest>` among those of a model.
     pub fn create(
         save_dir: &Path,
-        model_name: &str,
+        model_folder: &str,
         experiment: &str,
-        settings: &Value,
+        digest: &str,
     ) -> Result<Self> {
-        let path = Self::path_for(save_dir, model_name, experiment, settings);
-        let created = NewFolders::create(&path, SAVE_DIR)?;
+        let target = Self::path_for(save_dir, model_folder, experiment, digest);
+        let parent = target.parent().unwrap_or(&target).to_owned();
+        let parents = NewFolders::create(&parent, SAVE_DIR)?;
+        let temp = hidden_folder(&parent).map_err(|error| io_error(&target, &error))?;
         Ok(Self {
-            path,
-            _created: created,
+            temp,
+            parents,
+            target,
         })
     }
 
     /// Where [`RunFolder::create`] would put the run; touches nothing.
     pub fn path_for(
         save_dir: &Path,
-        model_name: &str,
+        model_folder: &str,
         experiment: &str,
-        settings: &Value,
+        digest: &str,
     ) -> PathBuf {
         let experiment = safe_name(experiment).unwrap_or_else(|| "run".into());
+        let digest = &digest[..HASH_DIGITS.min(digest.len())];
         save_dir
-            .join(model_folder_name(model_name))
-            .join(format!("{experiment}-{}", settings_hash(settings)))
+            .join(model_folder)
+            .join(format!("{experiment}-{digest}"))
     }
 
-    /// The folder itself.
+    /// Where the run will be.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.target
+    }
+
+    /// Puts the run in its place, instead of an earlier run that may be there.
+    pub fn commit(self) -> Result<PathBuf> {
+        let fail = |error: std::io::Error| io_error(&self.target, &error);
+        sync_folder(self.temp.path()).map_err(fail)?;
+        replace_folder(self.temp.path(), &self.target).map_err(fail)?;
+        let Self {
+            temp,
+            parents,
+            target,
+        } = self;
+        parents.keep();
+        // Nothing, or the earlier run.
+        drop(temp);
+        if let Some(parent) = target.parent() {
+            sync_folder(parent).map_err(|error| io_error(&target, &error))?;
+        }
+        Ok(target)
     }
 
     /// Writes a file completely or not at all; `relative_name` may hold folders.
     pub fn write(&self, relative_name: &str, bytes: impl AsRef<[u8]>) -> Result<PathBuf> {
-        write_atomic(&self.place(relative_name)?, bytes.as_ref())
+        write_whole(self.stream(relative_name)?, bytes.as_ref())
     }
 
     /// Writes `value` as indented JSON with a final line break.
     pub fn write_json(&self, relative_name: &str, value: &impl Serialize) -> Result<PathBuf> {
-        let mut bytes = serde_json::to_vec_pretty(value)
-            .map_err(|error| Error::new(relative_name, format!("not valid JSON: {error}")))?;
-        bytes.push(b'\n');
-        self.write(relative_name, bytes)
+        self.write(relative_name, json_bytes(relative_name, value)?)
     }
 
-    /// A streaming writer for large files; nothing is visible before its `commit`.
+    /// A streaming writer for large files; nothing is visible before its `commit`. Dataset names reach
+    /// this point from the command line, so anything that would leave the run's folder is refused.
     pub fn stream(&self, relative_name: &str) -> Result<AtomicFile> {
-        AtomicFile::create(&self.place(relative_name)?)
-    }
-
-    /// The path of `relative_name`, its folder made. Dataset names reach this point from the
-    /// command line, so anything that would leave the run's folder is refused.
-    fn place(&self, relative_name: &str) -> Result<PathBuf> {
         let relative = Path::new(relative_name);
         let inside = relative
             .components()
@@ -90,12 +115,20 @@ impl RunFolder {
             )
             .remedy("use a name without `..` or a leading slash"));
         }
-        let path = self.path.join(relative);
-        if let Some(folder) = path.parent() {
-            create_folder(folder)?;
+        let (path, shown) = (self.temp.path().join(relative), self.target.join(relative));
+        if let (Some(folder), Some(shown)) = (path.parent(), shown.parent()) {
+            create_folder_shown(folder, shown)?;
         }
-        Ok(path)
+        AtomicFile::create_shown(&path, &shown)
     }
+}
+
+/// `value` as the file `name` holds it: indented JSON with a final line break.
+pub fn json_bytes(name: &str, value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::new(name, format!("not valid JSON: {error}")))?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 /// Fails early, before any model is loaded, if `save_dir` cannot take files. Leaves nothing behind:
@@ -123,6 +156,34 @@ pub fn check_writable(save_dir: &Path) -> Result<()> {
     Err(Error::new(save_dir.display(), "no such folder").remedy("choose another --save-dir"))
 }
 
+/// Gives the folder `from` the name `to`; if there is a folder of that name, it gets the name `from`.
+fn replace_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE).is_ok() {
+            return Ok(());
+        }
+    }
+    // There is none, or the file system cannot exchange: then for a moment nothing has the name.
+    let aside = from.with_extension("old");
+    let moved = match fs::rename(to, &aside) {
+        Ok(()) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    match fs::rename(from, to) {
+        Ok(()) if moved => fs::rename(&aside, from),
+        Ok(()) => Ok(()),
+        Err(error) => {
+            if moved {
+                fs::rename(&aside, to)?;
+            }
+            Err(error)
+        }
+    }
+}
+
 /// The last component of a model id or path as a folder name that is safe everywhere.
 pub fn model_folder_name(model_name: &str) -> String {
     model_name
@@ -131,13 +192,11 @@ pub fn model_folder_name(model_name: &str) -> String {
         .unwrap_or_else(|| "model".into())
 }
 
-/// First digits of BLAKE3 over the settings with sorted keys.
-pub fn settings_hash(settings: &Value) -> String {
-    let mut canonical = String::new();
-    write_canonical(settings, &mut canonical);
-    let mut hash = blake3::hash(canonical.as_bytes()).to_hex().to_string();
-    hash.truncate(HASH_DIGITS);
-    hash
+/// The JSON text of a value, with sorted keys.
+pub(super) fn canonical(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
 }
 
 /// `serde_json` sorts object keys unless some other crate of the build turns on `preserve_order`;
@@ -173,7 +232,7 @@ fn write_canonical(value: &Value, out: &mut String) {
 }
 
 /// `None` if nothing usable remains. Hidden and relative names ("..", ".cache") lose their dots.
-fn safe_name(name: &str) -> Option<String> {
+pub(super) fn safe_name(name: &str) -> Option<String> {
     let mut safe = String::new();
     for c in name.trim().trim_start_matches('.').chars() {
         let c = match c {
@@ -217,13 +276,51 @@ mod tests {
     }
 
     #[test]
-    fn settings_hash_is_stable_and_ignores_key_order() {
+    fn canonical_text_ignores_key_order() {
         let a: Value = serde_json::from_str(r#"{"b":[1,{"y":1,"x":2}],"a":null}"#).unwrap();
-        let b: Value = serde_json::from_str(r#"{"a":null,"b":[1,{"x":2,"y":1}]}"#).unwrap();
-        assert_eq!(settings_hash(&a), settings_hash(&b));
-        assert_ne!(settings_hash(&a), settings_hash(&json!({"a": null})));
-        // Pinned: users look for yesterday's folder under this name.
-        let expected = blake3::hash(br#"{"a":null,"b":[1,{"x":2,"y":1}]}"#).to_hex();
-        assert_eq!(settings_hash(&a), expected[..8]);
+        assert_eq!(canonical(&a), r#"{"a":null,"b":[1,{"x":2,"y":1}]}"#);
+        assert_ne!(canonical(&a), canonical(&json!({"a": null})));
+    }
+
+    #[test]
+    fn a_run_replaces_an_earlier_one_whole() {
+        let place = tempfile::tempdir().expect("a folder");
+        let begin = || RunFolder::create(place.path(), "model", "run", "0123456789");
+        let write = |name: &str, text: &str| {
+            let folder = begin().expect("begun");
+            folder.write(name, text).expect("written");
+            folder.commit().expect("committed")
+        };
+        let path = write("figures/old.svg", "1");
+        assert_eq!(path, place.path().join("model/run-01234567"));
+        assert_eq!(write("new.json", "2"), path);
+        assert!(
+            !path.join("figures").exists(),
+            "an earlier run's file survives"
+        );
+        assert_eq!(fs::read(path.join("new.json")).expect("there"), b"2");
+        // A run that ends early changes nothing.
+        let folder = begin().expect("begun");
+        folder.write("new.json", "3").expect("written");
+        drop(folder);
+        assert_eq!(fs::read(path.join("new.json")).expect("there"), b"2");
+        let beside = fs::read_dir(place.path().join("model")).expect("there");
+        assert_eq!(beside.count(), 1, "something is left beside it");
+    }
+
+    #[test]
+    fn folders_are_replaced_without_an_exchange_too() {
+        let place = tempfile::tempdir().expect("a folder");
+        let [from, to] = ["from", "to"].map(|name| place.path().join(name));
+        for (path, text) in [(&from, "new"), (&to, "old")] {
+            fs::create_dir(path).expect("made");
+            fs::write(path.join("file"), text).expect("written");
+        }
+        replace_folder(&from, &to).expect("replaced");
+        assert_eq!(fs::read(to.join("file")).expect("there"), b"new");
+        assert_eq!(fs::read(from.join("file")).expect("there"), b"old");
+        fs::remove_dir_all(&to).expect("removed");
+        replace_folder(&from, &to).expect("renamed");
+        assert!(!from.exists() && to.exists());
     }
 }

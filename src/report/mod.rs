@@ -1,12 +1,14 @@
 //! What a run leaves behind: its folder, JSON, the reference's text files, figures and a page.
 //!
-//! Everything here turns plain data into bytes; only [`folder`], [`whole_folder`] and [`atomic`] touch
-//! the disk.
+//! Everything here turns plain data into bytes; only [`folder`], [`whole_folder`], [`atomic`] and
+//! [`identity`] touch the disk.
 
 pub mod atomic;
 pub mod csv;
 pub mod folder;
 pub mod html;
+pub mod identity;
+pub mod number;
 pub mod plot;
 pub mod run;
 pub mod table;
@@ -17,5 +19,6 @@ pub mod whole_folder;
 
 pub use atomic::AtomicFile;
 pub use folder::RunFolder;
+pub use identity::Identity;
 pub use run::RunRecord;
 pub use whole_folder::{WholeFile, WholeFolder};

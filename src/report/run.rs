@@ -7,9 +7,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::identity::Identity;
 use crate::{
     error::{Error, Result},
-    model::WeightsRecord,
+    model::{ConfigRecord, WeightsRecord},
 };
 
 /// The `schema` field of run.json.
@@ -30,6 +31,8 @@ pub struct RunRecord {
     pub seed: u64,
     /// The checkpoint.
     pub model: ModelRecord,
+    /// What names the run's folder.
+    pub identity: Identity,
     /// Where it ran: `cpu` or `cuda:N`.
     pub device: String,
     /// The card's product name.
@@ -37,6 +40,8 @@ pub struct RunRecord {
     pub card: Option<String>,
     /// The type matrix products were computed in.
     pub compute_dtype: String,
+    /// What became of the keys of its config.json.
+    pub config: ConfigRecord,
     /// What became of the checkpoint's tensors.
     pub weights: WeightsRecord,
     /// What was said about how the checkpoint was read.
@@ -113,8 +118,25 @@ pub struct InputRecord {
     pub path: String,
     /// Size.
     pub bytes: u64,
-    /// BLAKE3 of the contents, 64 hex digits.
-    pub blake3: String,
+    /// Of the contents.
+    #[serde(flatten)]
+    pub checksum: Checksum,
+}
+
+/// A checksum, 64 hex digits: `"blake3": ".."` or `"sha256": ".."`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksum {
+    /// Computed by this program.
+    Blake3(String),
+    /// The name of a blob in the hub's cache.
+    Sha256(String),
+}
+
+impl From<blake3::Hash> for Checksum {
+    fn from(hash: blake3::Hash) -> Self {
+        Self::Blake3(hash.to_hex().to_string())
+    }
 }
 
 impl InputRecord {
@@ -139,7 +161,7 @@ impl InputRecord {
         Ok(Self {
             path: path.display().to_string(),
             bytes,
-            blake3: hasher.finalize().to_hex().to_string(),
+            checksum: hasher.finalize().into(),
         })
     }
 
@@ -148,7 +170,7 @@ impl InputRecord {
         Self {
             path: name.to_owned(),
             bytes: bytes.len() as u64,
-            blake3: blake3::hash(bytes).to_hex().to_string(),
+            checksum: blake3::hash(bytes).into(),
         }
     }
 }

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn any_order_reads_back() -> Result<()> {
         let temp = tempfile::tempdir().expect("temporary folder");
-        let folder = RunFolder::create(temp.path(), "m", "capture", &json!({}))?;
+        let folder = RunFolder::create(temp.path(), "m", "capture", "0")?;
         let layout = [("b".to_owned(), vec![2, 2]), ("a".to_owned(), vec![1])];
         let mut file = TensorFile::create(&folder, "x.safetensors", &layout)?;
         file.write("a", &[7.0])?;

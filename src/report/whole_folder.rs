@@ -34,14 +34,7 @@ impl WholeFolder {
         refuse_used(&target, flag)?;
         let parent = target.parent().unwrap_or(&target).to_owned();
         let parents = NewFolders::create(&parent, flag)?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".massact-").suffix(".tmp");
-        // tempfile makes private folders; a result should be as readable as any other new folder.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let temp = builder
-            .tempdir_in(&parent)
-            .map_err(|error| io_error_of(&target, &error, flag))?;
+        let temp = hidden_folder(&parent).map_err(|error| io_error_of(&target, &error, flag))?;
         Ok(Self {
             temp,
             parents,
@@ -180,8 +173,18 @@ fn refuse_used(target: &Path, flag: &str) -> Result<()> {
     }
 }
 
+/// A new hidden folder in `parent`, removed on drop.
+pub(super) fn hidden_folder(parent: &Path) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".massact-").suffix(".tmp");
+    // tempfile makes private folders; a result should be as readable as any other new folder.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.tempdir_in(parent)
+}
+
 /// Puts a folder's entries on the disk; elsewhere than on Unix folders cannot be synced.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(folder)?.sync_all()?;
     }

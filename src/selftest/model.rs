@@ -3,7 +3,7 @@
 use super::{Check, Extent, difference, generated};
 use crate::{
     backend::{AttentionCapture, AttentionMaps, Backend, StatisticsRequest, cpu::Cpu},
-    engine::{self, Plan, Recorder, Site},
+    engine::{self, Observer, Plan, Site},
     error::{Error, Kind, Result},
     model::{Model, demo, dtype::DType},
     progress::Progress,
@@ -17,7 +17,7 @@ struct Collected {
     sink_mass: Vec<f32>,
 }
 
-impl Recorder for Collected {
+impl Observer for Collected {
     fn tensor(&mut self, _: Site, layer: usize, _: usize, _: usize, values: &[f32]) -> Result<()> {
         self.hidden.resize_with(layer + 1, Vec::new);
         self.hidden[layer].extend(values);

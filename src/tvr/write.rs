@@ -35,7 +35,7 @@ impl Tvr<'_> {
             Source::Embedded(_) => 1,
         };
         let shards = &shards[..count];
-        let names: Vec<&str> = shards.iter().map(Shard::name).collect();
+        let names: Vec<&str> = shards.iter().map(|shard| shard.name()).collect();
         let left_out = source.copy(&names, folder)?;
         let total = shards.iter().map(|shard| shard.bytes().len() as u64).sum();
         let bar = progress.bytes("writing weights", total);

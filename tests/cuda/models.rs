@@ -9,10 +9,7 @@ use massact::{
         AttentionCapture, AttentionMaps, Backend, Change, Precision, Statistics, StatisticsRequest,
         cpu::Cpu, cuda::Cuda,
     },
-    engine::{
-        self, Actions, Branch, BranchOutcome, Interventions, Outcome, Overwrite, Plan, Recorder,
-        Site,
-    },
+    engine::{self, Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Site},
     model::{Model, dtype::DType},
     progress::Progress,
 };
@@ -76,7 +73,7 @@ struct Seen {
     outcome: Outcome,
 }
 
-impl Recorder for Seen {
+impl Observer for Seen {
     fn tensor(
         &mut self,
         _: Site,
@@ -345,14 +342,14 @@ fn models_with_a_residual_stream_in_float32() {
     }
 }
 
-/// Reads the massive activations behind a layer and splits variants off there.
+/// Reads the massive activations after a layer and splits variants off there.
 struct Script {
     layer: usize,
     read: BTreeMap<usize, Vec<f32>>,
 }
 
-impl Interventions for Script {
-    fn acts_at(&self, layer: usize) -> bool {
+impl Observer for Script {
+    fn acts_at(&self, layer: usize, _: &[usize]) -> bool {
         layer == self.layer
     }
 
@@ -396,7 +393,7 @@ fn intervene<B: Backend>(backend: &B, model: &Model, sequences: &[Vec<u32>]) -> 
         ..Plan::magnitudes(Site::LayerOutput, STATISTICS)
     };
     let progress = Progress::silent();
-    let outcome = engine::run_with(backend, model, sequences, &plan, &mut script, progress);
+    let outcome = engine::run(backend, model, sequences, &plan, &mut script, progress);
     let outcome = outcome.expect("runs");
     (outcome.token_nll, outcome.branches, script.read)
 }

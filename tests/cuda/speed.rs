@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use massact::{
     backend::{Backend, Precision, cuda::Cuda},
-    bench::{Bench, Effort, Measurement, Operation, SHAPES, measure, passes},
+    bench::{self, Effort, Measurement, Part, Request, SHAPES},
     model::{demo, dtype::DType},
 };
 use massact_emulator::{Emulator, Order};
@@ -15,28 +15,30 @@ fn every_operation_can_be_timed() {
     let precision = Precision::new(arithmetic, residual).expect("a wider stream");
     let backend = Cuda::new(Emulator::new(Order::Forward), precision);
     backend.synchronise().expect("waits");
-    let bench = Bench {
-        backend: &backend,
+    let model = demo::open(demo::NAME).expect("built in");
+    let request = Request {
+        parts: vec![
+            Part::Copy,
+            Part::Norm,
+            Part::AddNorm,
+            Part::GatedActivation,
+            Part::Statistics,
+            Part::Product,
+            Part::Attention,
+            Part::Model,
+        ],
+        shape: SHAPES[0],
+        head_dims: vec![64, 128, 256],
         sequences: 2,
         tokens: 4,
         effort: Effort {
             repetitions: 1,
             least: Duration::ZERO,
         },
+        budget: None,
     };
-    let operations = [
-        Operation::Copy,
-        Operation::Norm,
-        Operation::AddNorm,
-        Operation::GatedActivation,
-        Operation::Statistics,
-        Operation::Product,
-        Operation::Attention,
-    ];
-    let found: Vec<Measurement> = operations
-        .into_iter()
-        .flat_map(|one| measure(&bench, one, SHAPES[0], &[64, 128, 256]).expect("runs"))
-        .collect();
+    let found: Vec<Measurement> =
+        bench::run_on(&backend, Some(1 << 30), &model, &request).expect("runs");
     let work = |name| {
         found
             .iter()
@@ -48,9 +50,7 @@ fn every_operation_can_be_timed() {
     assert_eq!(work("norm"), Some(8 * 256 * (4 + 2)));
     assert_eq!(work("add_norm"), Some(8 * 256 * (3 * 4 + 2)));
     assert_eq!(work("gated_activation"), Some(8 * 688 * 3 * 2));
-    let model = demo::open(demo::NAME).expect("built in");
-    let passes = passes(&bench, &model).expect("runs");
-    for one in found.iter().chain(&passes) {
+    for one in &found {
         assert!(one.best_seconds > 0.0, "{one:?}");
         assert_eq!(one.calls, 1, "{one:?}");
     }

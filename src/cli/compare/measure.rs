@@ -1,30 +1,29 @@
 //! The chosen experiments on one checkpoint.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     super::{
-        device::{Opened, on_device},
-        intervention_analysis as interventions,
         run::Run,
-        sequences::Sequences,
+        settings::{self, CorpusSettings, InterventionSettings, TextSettings, TokensSettings},
     },
-    CompareArgs, Experiment, Measured, model_args,
+    CompareArgs, Experiment, model_args,
     targets::Target,
     text::{CommonText, Windows},
 };
 use crate::{
-    backend::Backend,
-    engine::Timings,
+    data::Sequences,
+    engine::{Device, Timings},
     error::Result,
     experiments::{
-        Subject, Thresholds, attention_share,
+        Thresholds, attention_share,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
-        intervention_analysis::{self, EvaluationSet, Memory, Setup, WrittenLayers},
+        intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
         published, tokens_analysis,
     },
-    tvr::{self, Arithmetic},
+    present::{self, Compat, compare::Measured, intervention_analysis::document},
+    tvr,
 };
 
 /// The name of the text among the evaluation sets of intervention-analysis.
@@ -35,28 +34,18 @@ const LEAST_VARIANTS: usize = 2;
 /// Runs the chosen experiments on one checkpoint, which is closed again at the end.
 pub(super) fn measure(
     args: &CompareArgs,
-    opened: &Opened,
+    device: &Device,
     target: &Target,
     text: &CommonText,
 ) -> Result<Measured> {
     let run = Run::open_on(
-        opened,
+        device,
         "compare",
         &model_args(args, target),
         &args.output,
         args.text.seed,
     )?;
-    on_device!(&run.device, backend => measure_on(backend, &run, args, target, text))
-}
-
-fn measure_on<B: Backend + Arithmetic>(
-    backend: &B,
-    run: &Run,
-    args: &CompareArgs,
-    target: &Target,
-    text: &CommonText,
-) -> Result<Measured> {
-    let windows = text.windows(&run.checkpoint.model, args.nsamples)?;
+    let windows = text.windows(run.model(), args.nsamples)?;
     windows
         .measured
         .tell_if_fewer_than(args.nsamples, run.progress);
@@ -64,10 +53,9 @@ fn measure_on<B: Backend + Arithmetic>(
     let mut measurement = Measurement {
         args,
         target,
-        run,
-        backend,
+        run: &run,
         windows: &windows,
-        settings: settings(args, target, sequences),
+        settings: settings::value(&corpus_settings(args, target, sequences))?,
         profile: Profile::default(),
         documents: Vec::new(),
         timings: Timings::default(),
@@ -86,17 +74,16 @@ fn measure_on<B: Backend + Arithmetic>(
         nsamples: sequences.ids.len(),
         tokens: tokens_hash(&sequences.ids),
         profile,
-        record: run.record(settings, sequences, loaded, timings)?,
+        record: run.record(settings, sequences.into(), loaded, timings)?,
         documents,
     })
 }
 
 /// A checkpoint's experiments under way.
-struct Measurement<'a, B> {
+struct Measurement<'a> {
     args: &'a CompareArgs,
     target: &'a Target,
     run: &'a Run,
-    backend: &'a B,
     windows: &'a Windows,
     settings: Value,
     profile: Profile,
@@ -104,24 +91,33 @@ struct Measurement<'a, B> {
     timings: Timings,
 }
 
-impl<B: Backend + Arithmetic> Measurement<'_, B> {
+impl Measurement<'_> {
     fn experiments(&mut self) -> Result<()> {
         let thresholds = Thresholds::from(self.args.thresholds);
         let sequences = &self.windows.measured;
         let wanted = |experiment| self.args.experiments.contains(&experiment);
         let run = self.run;
-        let model = &run.checkpoint.model;
         if wanted(Experiment::Existence) {
-            let found = existence_validation::run(&self.subject(sequences), thresholds)?;
+            let found = existence_validation::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.existence = ExistenceProfile::of(&found.result);
-            let document =
-                run.document(existence_validation::SCHEMA, &self.settings, &found.result)?;
+            let published = published::find(&run.checkpoint.record.name, sequences.add_bos_token);
+            let context = run.context(&self.settings);
+            let document = present::existence_validation::document(
+                &found.result,
+                published.as_ref(),
+                &context,
+            )?;
             self.add("existence_validation.json", document, found.timings);
         }
         if wanted(Experiment::Tokens) {
-            let found = tokens_analysis::run(&self.subject(sequences), thresholds)?;
+            let found = tokens_analysis::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.tokens = Some((&found.result).into());
-            let document = run.document(tokens_analysis::SCHEMA, &self.settings, &found.result)?;
+            let settings = settings::value(&TokensSettings {
+                corpus: corpus_settings(self.args, self.target, sequences),
+                compat: Compat::None,
+            })?;
+            let context = run.context(&settings);
+            let document = context.document(tokens_analysis::SCHEMA, &found.result)?;
             self.add("tokens_analysis.json", document, found.timings);
         }
         // A window of one token predicts nothing.
@@ -132,19 +128,19 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
             self.profile.perplexity = match &self.profile.interventions {
                 Some(found) => found.original,
                 None => {
-                    let found = compare::perplexity(&self.subject(sequences))?;
+                    let found = compare::perplexity(&run.session, &sequences.ids)?;
                     self.timings += found.timings;
                     found.result
                 }
             };
         }
         if wanted(Experiment::Attention) {
-            let found = attention_share::run(&self.subject(sequences), thresholds)?;
+            let found = attention_share::run(&run.session, &sequences.ids, thresholds)?;
             self.profile.attention = Some(found.result);
             self.timings += found.timings;
         }
         if wanted(Experiment::Weights) {
-            let spread = tvr::std_by_layer(model, self.backend, run.progress)?;
+            let spread = tvr::std_by_layer(run.model(), run.session.weights(), run.progress)?;
             self.profile.weights = Some(WeightProfile::of(spread));
         }
         Ok(())
@@ -164,41 +160,35 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
             nsamples: corpus.ids.len(),
             calibration_nsamples: corpus.ids.len(),
             layers: WrittenLayers::First,
+            positions_from: PositionsFrom::Own,
             constants: Vec::new(),
             noise: Vec::new(),
             reference: false,
             seed: self.args.text.seed,
-            memory: Memory {
-                budget: run.device.memory_budget(self.args.memory_budget),
-                progress: run.progress,
-            },
         };
-        let spec = &run.checkpoint.model.spec;
         let tokens = corpus.context_length;
-        setup
-            .memory
-            .check(self.backend, spec, tokens, LEAST_VARIANTS)?;
+        run.session.check_memory(tokens, LEAST_VARIANTS)?;
         let evaluation = [EvaluationSet {
             name: SET.to_owned(),
             windows: self.windows.measured.ids.clone(),
         }];
-        let found = intervention_analysis::run(&self.subject(corpus), &evaluation, &setup)?;
+        let found = intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup)?;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
-        let revision = self.target.revision.as_deref();
-        let settings = interventions::settings(&setup, corpus, &evaluation, revision);
+        let settings = settings::value(&InterventionSettings {
+            corpus: corpus_settings(self.args, self.target, corpus),
+            calibration_nsamples: setup.calibration_nsamples,
+            layers: setup.layers,
+            positions_from: setup.positions_from,
+            set_to: setup.constants,
+            noise: setup.noise,
+            compat: Compat::None,
+            evaluation_sets: evaluation.iter().map(Into::into).collect(),
+        })?;
         let published = published::find(&run.checkpoint.record.name, corpus.add_bos_token);
-        let document = interventions::document(run, &settings, &found.result, published.as_ref())?;
+        let context = run.context(&settings);
+        let document = document(&found.result, published.as_ref(), &context)?;
         self.add("intervention_analysis.json", document, found.timings);
         Ok(())
-    }
-
-    fn subject<'a>(&'a self, sequences: &'a Sequences) -> Subject<'a, B> {
-        Subject {
-            backend: self.backend,
-            model: &self.run.checkpoint.model,
-            sequences: &sequences.ids,
-            progress: self.run.progress,
-        }
     }
 
     fn add(&mut self, name: &'static str, document: Value, timings: Timings) {
@@ -208,17 +198,12 @@ impl<B: Backend + Arithmetic> Measurement<'_, B> {
 }
 
 /// What the checkpoint's own files say was asked for.
-fn settings(args: &CompareArgs, target: &Target, sequences: &Sequences) -> Value {
-    json!({
-        "context_length": sequences.context_length,
-        "add_bos_token": sequences.add_bos_token,
-        "nsamples": sequences.ids.len(),
-        "abs_threshold": args.thresholds.abs_threshold,
-        "rel_threshold": args.thresholds.rel_threshold,
-        "seed": args.text.seed,
-        "dataset": sequences.provenance.as_ref().map(|source| source.name.clone()),
-        "revision": target.revision,
-    })
+fn corpus_settings(args: &CompareArgs, target: &Target, sequences: &Sequences) -> CorpusSettings {
+    CorpusSettings {
+        text: TextSettings::of(sequences, args.text.seed, target.revision.as_deref()),
+        nsamples: sequences.ids.len(),
+        thresholds: args.thresholds,
+    }
 }
 
 fn tokens_hash(sequences: &[Vec<u32>]) -> String {

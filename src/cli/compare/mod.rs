@@ -1,33 +1,30 @@
 //! `massact compare`
 
 mod measure;
-mod output;
 mod targets;
 mod text;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
     args::{DeviceArgs, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    budget::Bytes,
-    device,
+    run::show,
+    settings,
 };
 use crate::{
+    data::sequences::{self, CONTEXT_LENGTH, DefaultText},
+    engine::Device,
     error::{Error, Kind, Result},
-    experiments::compare::Profile,
+    present::compare::{self, Entry},
     progress::Progress,
     report::{
-        RunFolder, RunRecord,
+        Identity, RunFolder,
         folder::{check_writable, model_folder_name},
-        run::ModelRecord,
     },
 };
-
-/// The reference's default, used as far as every model has positions.
-const CONTEXT_LENGTH: usize = 4096;
 
 /// Several checkpoints side by side: magnitudes, attention and weights on the same text.
 #[derive(Debug, Args)]
@@ -46,16 +43,12 @@ pub(super) struct CompareArgs {
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
-    text: TextArgs,
+    pub(super) text: TextArgs,
     /// Sequences to average over. The interventions' means come from as many behind them.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     nsamples: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
-    /// Memory for the interventions' residual streams and one layer, such as 8GB; what does not fit
-    /// runs in parts, each of which reads the model again. Default: four fifths of what is available.
-    #[arg(long, value_name = "SIZE")]
-    memory_budget: Option<Bytes>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -78,26 +71,30 @@ enum Experiment {
     Weights,
 }
 
-/// One checkpoint's part.
-struct Entry {
-    label: String,
-    /// As given, without label and revision.
-    name: String,
-    revision: Option<String>,
-    /// Folder of its own files, within the comparison's.
-    place: String,
-    outcome: Result<Measured>,
+#[derive(Serialize)]
+pub(super) struct Settings<'a> {
+    checkpoints: &'a [String],
+    experiments: &'a [Experiment],
+    #[serde(flatten)]
+    text: &'a TextArgs,
+    nsamples: usize,
+    #[serde(flatten)]
+    thresholds: ThresholdArgs,
+    device: &'a DeviceArgs,
 }
 
-struct Measured {
-    model: ModelRecord,
-    nsamples: usize,
-    /// Identifies the token ids that were run.
-    tokens: String,
-    profile: Profile,
-    record: RunRecord,
-    /// JSON files of the experiments.
-    documents: Vec<(&'static str, Value)>,
+impl CompareArgs {
+    /// With the text arguments that suit every checkpoint.
+    pub(super) fn settings<'a>(&'a self, text: &'a TextArgs) -> Settings<'a> {
+        Settings {
+            checkpoints: &self.checkpoints,
+            experiments: &self.experiments,
+            text,
+            nsamples: self.nsamples,
+            thresholds: self.thresholds,
+            device: &self.device,
+        }
+    }
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<()> {
@@ -105,29 +102,17 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     check_writable(&args.output.save_dir)?;
     let progress = Progress::new(args.output.quiet);
     // Wrong arguments are wrong for all checkpoints, and known before the first is opened.
-    let opened = device::open(&args.device, progress)?;
-    let (text, openable) = text_arguments(args, &targets, progress)?;
+    let device = Device::open(&args.device.device, args.device.types(), progress)?;
+    let (text, default, openable) = text_arguments(args, &targets, progress)?;
     if let (true, Some(Err(first))) = (openable.iter().all(Result::is_err), openable.first()) {
         // There is nothing to compare, and one reason is enough.
         return Err(first.clone());
     }
-    let text = CommonText::load(text, progress)?;
-    let settings = json!({
-        "checkpoints": args.checkpoints,
-        "experiments": args.experiments,
-        "context_length": text.args.context_length,
-        "add_bos_token": text.args.add_bos_token,
-        "nsamples": args.nsamples,
-        "abs_threshold": args.thresholds.abs_threshold,
-        "rel_threshold": args.thresholds.rel_threshold,
-        "seed": text.args.seed,
-        "dataset": text.args.dataset,
-        "text_file": text.args.text_file,
-        "device": args.device.settings(),
-    });
+    let text = CommonText::load(text, default, progress)?;
+    let settings = settings::value(&args.settings(&text.args))?;
     let mut entries = Vec::with_capacity(targets.len());
     for (index, (target, found)) in targets.into_iter().zip(openable).enumerate() {
-        let outcome = found.and_then(|()| measure(args, &opened, &target, &text));
+        let outcome = found.and_then(|()| measure(args, &device, &target, &text));
         if let Err(error) = &outcome
             && error.kind() == Kind::Interrupted
         {
@@ -152,62 +137,76 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     for (label, error) in failed {
         progress.notice(&format!("{label}: {error}"));
     }
-    let same_tokens = same_tokens(&entries);
-    if !same_tokens {
-        progress.notice(
-            "the checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not",
-        );
+    let artifacts = compare::artifacts(&entries, &settings)?;
+    if !compare::same_tokens(&entries) {
+        progress.notice(compare::OTHER_TOKENS);
     }
-    let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &settings)?;
-    for entry in &entries {
-        if let Ok(measured) = &entry.outcome {
-            let place = &entry.place;
-            folder.write_json(&format!("{place}/run.json"), &measured.record)?;
-            for (name, document) in &measured.documents {
-                folder.write_json(&format!("{place}/{name}"), document)?;
-            }
-        }
-    }
-    let document = output::document(&settings, &entries, same_tokens)?;
-    output::write(&folder, &settings, &entries, same_tokens, &document)?;
-    if args.output.json {
-        super::print_json(&document)?;
-    } else {
-        output::table(&entries).print()?;
-    }
-    progress.notice(&format!("results in {}", folder.path().display()));
+    let digest = identity(&entries, &settings).digest();
+    let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &digest)?;
+    artifacts.write(&folder)?;
+    show(&artifacts, &args.output, folder, progress)?;
     failures(&entries)
 }
 
-/// The text arguments with the defaults that suit every checkpoint, and which can be opened at all.
+/// Who the comparison is: all of its runs.
+fn identity(entries: &[Entry], settings: &Value) -> Identity {
+    let runs = entries.iter().map(|entry| match &entry.outcome {
+        Ok(measured) => Some(&measured.record.identity),
+        Err(_) => None,
+    });
+    let of = |part: fn(&Identity) -> &str| {
+        let parts = runs.clone().map(|run| run.map_or("", part));
+        parts.collect::<Vec<_>>().join(" ")
+    };
+    let texts = [of(|run| &run.texts)];
+    Identity::new(
+        of(|run| &run.model),
+        of(|run| &run.weights),
+        &texts,
+        settings,
+    )
+}
+
+/// The text arguments with the defaults that suit every checkpoint, the text if it is massact's choice,
+/// and which checkpoints can be opened at all.
 fn text_arguments(
     args: &CompareArgs,
     targets: &[Target],
     progress: Progress,
-) -> Result<(TextArgs, Vec<Result<()>>)> {
+) -> Result<(TextArgs, Option<DefaultText>, Vec<Result<()>>)> {
     let mut text = args.text.clone();
+    let unsaid = text.dataset.is_none() && text.text_file.is_none();
+    // As far as every model has positions, and by the tokenizer that makes the fewest tokens.
     let mut positions = CONTEXT_LENGTH;
+    let mut tokens = usize::MAX;
     let mut built_in = true;
     let mut openable = Vec::with_capacity(targets.len());
     for target in targets {
         let (name, revision) = (Some(target.name.as_str()), target.revision.as_deref());
         let opened = super::checkpoint::open(name, revision, progress);
         openable.push(match opened {
-            Ok(checkpoint) => {
+            Ok((model, checkpoint)) => {
                 built_in &= checkpoint.record.source == "built-in";
-                let limit = checkpoint.model.spec.max_positions;
+                let limit = model.spec.max_positions;
                 positions = positions.min(limit.unwrap_or(CONTEXT_LENGTH));
+                // One that cannot make any says so when its turn comes.
+                if unsaid && let Ok(count) = sequences::built_in_tokens(&model) {
+                    tokens = tokens.min(count);
+                }
                 Ok(())
             }
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             Err(error) => Err(error),
         });
     }
-    text.context_length.get_or_insert(positions);
-    if text.dataset.is_none() && text.text_file.is_none() {
-        text.dataset = Some(if built_in { "builtin" } else { "redpajama" }.to_owned());
+    let length = *text.context_length.get_or_insert(positions);
+    let windows = args.nsamples.saturating_mul(2);
+    let default = (unsaid && !built_in).then(|| DefaultText::of(tokens, length, windows));
+    if unsaid {
+        let name = default.map_or("builtin", |default| default.name());
+        text.dataset = Some(name.to_owned());
     }
-    Ok((text, openable))
+    Ok((text, default, openable))
 }
 
 fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
@@ -216,14 +215,6 @@ fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
         revision: target.revision.clone(),
         device: args.device.clone(),
     }
-}
-
-fn same_tokens(entries: &[Entry]) -> bool {
-    let mut tokens = entries
-        .iter()
-        .filter_map(|entry| entry.outcome.as_ref().ok());
-    let first = tokens.next().map(|measured| &measured.tokens);
-    tokens.all(|measured| Some(&measured.tokens) == first)
 }
 
 /// An error if any checkpoint failed, after the others have been reported.

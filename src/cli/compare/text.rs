@@ -6,19 +6,24 @@ use std::{
     rc::Rc,
 };
 
-use super::super::{
-    args::TextArgs,
-    sequences::{self, Cut, Sequences},
+use super::super::args::TextArgs;
+use crate::{
+    data::{
+        JoinedText,
+        sequences::{self, Cut, DefaultText, Sequences},
+    },
+    error::Result,
+    model::Model,
+    progress::Progress,
 };
-use crate::{data::JoinedText, error::Result, model::Model, progress::Progress};
 
 /// The text and how it is cut.
 pub(super) struct CommonText {
     /// With the context length and the dataset that suit every checkpoint.
     pub(super) args: TextArgs,
     joined: JoinedText,
-    /// Token ids by the tokenizer's file.
-    encoded: RefCell<HashMap<blake3::Hash, Rc<Vec<u32>>>>,
+    /// The text's first token ids by the tokenizer's file and how many are needed.
+    encoded: RefCell<HashMap<(blake3::Hash, usize), Rc<Vec<u32>>>>,
 }
 
 /// Windows of the text for one model.
@@ -32,10 +37,18 @@ pub(super) struct Windows {
 }
 
 impl CommonText {
-    /// Reads the text, whose arguments name the dataset and the context length.
-    pub(super) fn load(args: TextArgs, progress: Progress) -> Result<Self> {
+    /// Reads the text, whose arguments name the dataset and the context length, unless it is massact's
+    /// choice.
+    pub(super) fn load(
+        args: TextArgs,
+        default: Option<DefaultText>,
+        progress: Progress,
+    ) -> Result<Self> {
         Ok(Self {
-            joined: sequences::text(&args, false, progress)?,
+            joined: match default {
+                Some(default) => default.load(progress)?,
+                None => sequences::text(&args.spec(false), progress)?,
+            },
             args,
             encoded: RefCell::default(),
         })
@@ -43,10 +56,10 @@ impl CommonText {
 
     /// Up to `nsamples` windows to measure and as many to calibrate on.
     pub(super) fn windows(&self, model: &Model, nsamples: usize) -> Result<Windows> {
-        let cut = Cut::of(&self.args, model)?;
-        let ids = self.ids(model)?;
-        let source = || self.joined.source.clone();
-        let mut measured = cut.sequences(&ids, source(), nsamples.saturating_mul(2))?;
+        let cut = Cut::of(&self.args.spec(false), model)?;
+        let both = nsamples.saturating_mul(2);
+        let ids = self.ids(model, cut.tokens(both))?;
+        let mut measured = cut.sequences(&ids, self.joined.source.clone(), both)?;
         let behind = measured.ids.split_off(nsamples.min(measured.ids.len()));
         let apart = behind.len() == nsamples;
         let calibration = Sequences {
@@ -62,12 +75,13 @@ impl CommonText {
         })
     }
 
-    fn ids(&self, model: &Model) -> Result<Rc<Vec<u32>>> {
+    /// At least `count` of the text's first ids, or all.
+    fn ids(&self, model: &Model, count: usize) -> Result<Rc<Vec<u32>>> {
         let tokenizer = sequences::tokenizer(model)?;
-        match self.encoded.borrow_mut().entry(tokenizer.file()) {
+        match self.encoded.borrow_mut().entry((tokenizer.file(), count)) {
             hash_map::Entry::Occupied(known) => Ok(Rc::clone(known.get())),
             hash_map::Entry::Vacant(place) => {
-                let ids = Rc::new(tokenizer.encode(&self.joined.text)?);
+                let ids = Rc::new(tokenizer.encode_start(&self.joined.text, count)?);
                 Ok(Rc::clone(place.insert(ids)))
             }
         }

@@ -1,39 +1,26 @@
 //! `massact intervention-analysis`
 
-mod document;
-mod files;
 mod sets;
-mod tables;
-
-pub(super) use self::{
-    document::{document, settings},
-    tables::ratio_chart,
-};
 
 use std::collections::BTreeSet;
 
+use clap::Args;
+
 use self::sets::SetArg;
 use super::{
-    args::{Compat, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    budget::Bytes,
-    device::on_device,
-    existence_validation::significant,
-    figures,
-    run::Run,
-    sequences::{self, Sequences},
+    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    run::{Run, Texts},
+    settings::{self, CorpusSettings, InterventionSettings, TextSettings},
 };
 use crate::{
+    data::sequences::{self, Sequences},
     error::Result,
     experiments::{
-        Subject,
-        intervention_analysis::{
-            self, EvaluationSet, Impact, InterventionAnalysis, Memory, Setup, WrittenLayers,
-        },
+        intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
         published,
     },
-    report::html::{Body, Section},
+    present::{self, Compat},
 };
-use clap::Args;
 
 /// What becomes of perplexity when the massive activations are overwritten?
 #[derive(Debug, Args)]
@@ -50,7 +37,8 @@ pub(super) struct InterventionArgs {
     calibration_nsamples: usize,
     /// A set to measure perplexity on: a dataset by name, or NAME=FILE, where the file is the joined
     /// text; wikitext, c4 and pg19 bring the reference's windows, other names take all full
-    /// windows. Repeatable. Default: wikitext, c4 and pg19; for the demo, builtin.
+    /// windows. Repeatable. Default: the file of --text-file or --dataset, as NAME text; without one
+    /// wikitext, c4 and pg19; for the demo and with --dataset builtin, builtin.
     #[arg(long, value_name = "NAME[=FILE]", value_parser = sets::set_arg)]
     eval: Vec<SetArg>,
     /// Which layers' outputs are overwritten: the first massive one, all that are massive, or a
@@ -64,16 +52,16 @@ pub(super) struct InterventionArgs {
     /// intervention noise_SIGMA: how exactly must the values be kept? Repeatable.
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true, value_parser = deviation)]
     noise: Vec<f64>,
+    /// Which layer shows the token positions that are overwritten in a window: its own first massive
+    /// layer, as in the published program, or the layer that is overwritten.
+    #[arg(long, value_enum, default_value_t = PositionsFrom::Own)]
+    positions_from: PositionsFrom,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     /// Whose dimensions are overwritten: `reference` follows the published program, whose list
     /// depends on the order of the corpus. The JSON holds both.
     #[arg(long, value_enum, default_value_t = Compat::None)]
     compat: Compat,
-    /// Memory for the residual streams and one layer, such as 8GB; more text than fits runs in parts,
-    /// each of which reads the model again. Default: four fifths of what is available.
-    #[arg(long, value_name = "SIZE")]
-    memory_budget: Option<Bytes>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -105,6 +93,44 @@ fn finite(text: &str) -> Result<f32, String> {
     }
 }
 
+impl InterventionArgs {
+    pub(super) fn settings(
+        &self,
+        corpus: &Sequences,
+        evaluation: &[EvaluationSet],
+    ) -> InterventionSettings {
+        let revision = self.model.revision.as_deref();
+        InterventionSettings {
+            corpus: CorpusSettings {
+                text: TextSettings::of(corpus, self.text.seed, revision),
+                nsamples: self.nsamples,
+                thresholds: self.thresholds,
+            },
+            calibration_nsamples: self.calibration_nsamples,
+            layers: self.layers.clone(),
+            positions_from: self.positions_from,
+            set_to: self.set_to.clone(),
+            noise: self.noise.clone(),
+            compat: self.compat,
+            evaluation_sets: evaluation.iter().map(Into::into).collect(),
+        }
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            thresholds: self.thresholds.into(),
+            nsamples: self.nsamples,
+            calibration_nsamples: self.calibration_nsamples,
+            layers: self.layers.clone(),
+            positions_from: self.positions_from,
+            constants: self.set_to.clone(),
+            noise: self.noise.clone(),
+            reference: self.compat == Compat::Reference,
+            seed: self.text.seed,
+        }
+    }
+}
+
 pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     let run = Run::open(
         "intervention-analysis",
@@ -112,24 +138,14 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         &args.output,
         args.text.seed,
     )?;
-    let model = &run.checkpoint.model;
+    let model = run.model();
     args.layers.check(&model.spec)?;
-    let wanted = sets::wanted(&args.eval, run.built_in_model())?;
-    let memory = Memory {
-        budget: run.device.memory_budget(args.memory_budget),
-        progress: run.progress,
-    };
+    let wanted = sets::wanted(&args.eval, &args.text, run.built_in_model(), run.progress)?;
     // Before gigabytes of text are read. How many means there will be is not known yet.
-    let context_length = sequences::context_length(&args.text, model)?;
+    let context_length = sequences::context_length(args.text.context_length, model)?;
     let variants = 2 + args.set_to.len() + args.noise.len();
-    on_device!(&run.device, backend => memory.check(backend, &model.spec, context_length, variants))?;
-    let corpus = sequences::load(
-        &args.text,
-        model,
-        run.built_in_model(),
-        args.nsamples.max(args.calibration_nsamples),
-        run.progress,
-    )?;
+    run.session.check_memory(context_length, variants)?;
+    let corpus = run.windows(&args.text, args.nsamples.max(args.calibration_nsamples))?;
     let mut evaluation = Vec::new();
     let mut sources = Vec::new();
     for set in &wanted {
@@ -137,134 +153,24 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
         evaluation.push(set);
         sources.push(source);
     }
-    let loaded = run.elapsed();
-    let setup = Setup {
-        thresholds: args.thresholds.into(),
-        nsamples: args.nsamples,
-        calibration_nsamples: args.calibration_nsamples,
-        layers: args.layers.clone(),
-        constants: args.set_to.clone(),
-        noise: args.noise.clone(),
-        reference: args.compat == Compat::Reference,
-        seed: args.text.seed,
-        memory,
-    };
-    let finding = on_device!(&run.device, backend => intervention_analysis::run(
-        &Subject {
-            backend,
-            model,
-            sequences: &corpus.ids,
-            progress: run.progress,
+    let windows = evaluation.iter().flat_map(|set| &set.windows);
+    let evaluated: usize = windows.map(Vec::len).sum();
+    let mut texts = Texts::from(&corpus);
+    texts.evaluation = &sources;
+    texts.tokens += evaluated as u64;
+    let setup = args.setup();
+    run.conduct(
+        texts,
+        &settings::value(&args.settings(&corpus, &evaluation))?,
+        |_| intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup),
+        |result, context| {
+            let published = published::find(&context.model.name, corpus.add_bos_token);
+            present::intervention_analysis::artifacts(
+                &result,
+                published.as_ref(),
+                args.compat,
+                context,
+            )
         },
-        &evaluation,
-        &setup,
-    ))?;
-    let settings = settings(&setup, &corpus, &evaluation, args.model.revision.as_deref());
-    let folder = run.folder(&settings)?;
-    let result = &finding.result;
-    let published = published::find(&run.checkpoint.record.name, corpus.add_bos_token);
-    let document = document(&run, &settings, result, published.as_ref())?;
-    folder.write_json("intervention_analysis.json", &document)?;
-    files::write(&folder, result)?;
-    let name = run.model_name();
-    let table = tables::perplexities(result, published.as_ref());
-    let mut sections = Vec::new();
-    if !result.ratios.is_empty() {
-        let svg = tables::chart(&name, result).to_svg();
-        let figure = figures::write(&folder, "perplexity_ratio", svg)?;
-        sections.push(Section::new("Change of perplexity", Body::Figure(figure)));
-    }
-    sections.push(figures::table_section("Perplexity", &table));
-    sections.push(figures::table_section(
-        "Massive activations in the evaluation windows",
-        &tables::evaluation(result),
-    ));
-    if !result.means.is_empty() {
-        let means = tables::means(result);
-        sections.push(figures::table_section("Mean values", &means));
-    }
-    sections.push(figures::settings_section(&settings));
-    let verdict = verdict(&name, result, args.compat);
-    let highlight = table.rows.iter().any(|row| row.emphasis);
-    figures::page_of(
-        &folder,
-        &run,
-        (&verdict, highlight),
-        "float32 on the CPU",
-        sections,
-    )?;
-    let everything = everything(corpus, evaluation);
-    run.finish_with(
-        &folder,
-        settings,
-        &everything,
-        &sources,
-        loaded,
-        finding.timings,
-    )?;
-    run.present(&folder, &document, || {
-        table.print()?;
-        super::print_line(&format!("\n{verdict}"))
-    })
-}
-
-/// Corpus and windows as what went through the model.
-fn everything(corpus: Sequences, evaluation: Vec<EvaluationSet>) -> Sequences {
-    let windows = evaluation.into_iter().flat_map(|set| set.windows);
-    Sequences {
-        ids: corpus.ids.into_iter().chain(windows).collect(),
-        ..corpus
-    }
-}
-
-/// The answer in a sentence, and what the reader should know about it.
-fn verdict(name: &str, result: &InterventionAnalysis, compat: Compat) -> String {
-    let Some(first_layer) = result.first_layer else {
-        return format!(
-            "{name} has no massive activations in the corpus: there is nothing to overwrite, and \
-             only the original perplexity is measured"
-        );
-    };
-    let worst = result.ratios["set_to_zero"]
-        .iter()
-        .max_by(|a, b| order(a.1.ratio).total_cmp(&order(b.1.ratio)));
-    let mut verdict = match worst {
-        Some((set, ratio)) => format!(
-            "{name}: setting the massive activations of layer {} to zero multiplies perplexity by up \
-             to {} ({set}), {}",
-            listed(&result.layers_written),
-            ratio.ratio.map_or_else(|| "inf".to_owned(), significant),
-            match ratio.class {
-                Impact::None => "no impact",
-                Impact::Medium => "a medium impact",
-                Impact::High => "a high impact",
-            }
-        ),
-        None => format!("{name}: massive activations from layer {first_layer}"),
-    };
-    if !result.missing_dimensions.is_empty() {
-        verdict.push_str(&format!(
-            "; no calibration sequence has a mean for dimension {}, which set_to_mean leaves alone",
-            listed(&result.missing_dimensions)
-        ));
-    }
-    if result.dimensions_union != result.dimensions_reference {
-        let (other, flag) = match compat {
-            Compat::None => ("the reference program", "reference"),
-            Compat::Reference => ("the definition", "none"),
-        };
-        verdict.push_str(&format!(
-            "; by {other}, the dimensions differ (--compat {flag})"
-        ));
-    }
-    verdict
-}
-
-fn order(ratio: Option<f64>) -> f64 {
-    ratio.unwrap_or(f64::INFINITY)
-}
-
-fn listed(numbers: &[usize]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
-    numbers.join(", ")
+    )
 }

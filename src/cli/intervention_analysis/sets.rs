@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::super::sequences::{self, Sequences};
+use super::super::args::TextArgs;
 use crate::{
-    data::{self, Provenance, Role, datasets},
+    data::{self, Provenance, Role, Sequences, sequences},
     error::{Error, Result},
     experiments::intervention_analysis::EvaluationSet,
     hub::Hub,
@@ -17,6 +17,9 @@ const DEFAULT: [&str; 3] = ["wikitext", "c4", "pg19"];
 
 /// The demo's set, which needs no network.
 const BUILT_IN: &str = "builtin";
+
+/// The name of a set that is the corpus's file.
+const CORPUS_FILE: &str = "text";
 
 /// `NAME=FILE` or `NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,17 +46,35 @@ pub(super) fn set_arg(text: &str) -> Result<SetArg, String> {
     })
 }
 
-/// The sets that are asked for.
-pub(super) fn wanted(args: &[SetArg], built_in_model: bool) -> Result<Vec<SetArg>> {
+/// The sets that are asked for. Without `--eval` a corpus that needs no network is evaluated, too.
+pub(super) fn wanted(
+    args: &[SetArg],
+    text: &TextArgs,
+    built_in_model: bool,
+    progress: Progress,
+) -> Result<Vec<SetArg>> {
     let named = |name: &str| SetArg {
         name: name.to_owned(),
         file: None,
     };
     if args.is_empty() {
-        return Ok(if built_in_model {
-            vec![named(BUILT_IN)]
-        } else {
-            DEFAULT.map(named).to_vec()
+        let dataset = text.dataset.as_deref();
+        let local = dataset.filter(|name| Path::new(name).is_file());
+        let file = text.text_file.as_deref().or(local.map(Path::new));
+        if let Some(file) = file {
+            progress.notice(&format!(
+                "no --eval: perplexity is measured on {}, as evaluation set {CORPUS_FILE}",
+                file.display()
+            ));
+            return Ok(vec![SetArg {
+                name: CORPUS_FILE.to_owned(),
+                file: Some(file.display().to_string()),
+            }]);
+        }
+        return Ok(match dataset {
+            Some(BUILT_IN) => vec![named(BUILT_IN)],
+            None if built_in_model => vec![named(BUILT_IN)],
+            _ => DEFAULT.map(named).to_vec(),
         });
     }
     for (index, set) in args.iter().enumerate() {
@@ -84,13 +105,15 @@ pub(super) fn load(
             data::load(source, Role::Evaluation, seed, &hub, progress)?
         }
     };
-    let tokenizer = sequences::tokenizer(model)?;
-    let bos = sequences::bos(corpus.add_bos_token, tokenizer)?;
-    let rule = datasets::window_rule(&set.name, corpus.context_length, bos);
-    let ids = tokenizer.encode(&joined.text)?;
-    let windows = data::windows(&ids, &rule)
-        .map_err(|error| error.within(format!("evaluation set {}", set.name)))?;
-    sequences::tell_if_bos_twice(&windows, bos, progress);
+    let windows = sequences::evaluation_windows(
+        &set.name,
+        &joined.text,
+        model,
+        corpus.context_length,
+        corpus.add_bos_token,
+        progress,
+    )
+    .map_err(|error| error.within(format!("evaluation set {}", set.name)))?;
     let set = EvaluationSet {
         name: set.name.clone(),
         windows,
@@ -125,9 +148,30 @@ mod tests {
     fn defaults_and_doubles() {
         let names =
             |sets: Vec<SetArg>| -> Vec<String> { sets.into_iter().map(|s| s.name).collect() };
-        assert_eq!(names(wanted(&[], false).expect("fine")), DEFAULT);
-        assert_eq!(names(wanted(&[], true).expect("fine")), [BUILT_IN]);
+        let text = |dataset: Option<&str>, file: Option<&str>| TextArgs {
+            dataset: dataset.map(str::to_owned),
+            text_file: file.map(Into::into),
+            context_length: None,
+            add_bos_token: true,
+            seed: 0,
+        };
+        let wanted = |args: &[SetArg], text: TextArgs, built_in_model| {
+            wanted(args, &text, built_in_model, Progress::silent())
+        };
+        for (dataset, file, built_in_model, expected) in [
+            (None, None, false, &DEFAULT[..]),
+            (None, None, true, &[BUILT_IN]),
+            (Some("redpajama"), None, true, &DEFAULT),
+            (Some("builtin"), None, false, &[BUILT_IN]),
+            (None, Some("a.txt"), false, &[CORPUS_FILE]),
+            (None, Some("a.txt"), true, &[CORPUS_FILE]),
+            (Some("Cargo.toml"), None, false, &[CORPUS_FILE]),
+        ] {
+            let found = wanted(&[], text(dataset, file), built_in_model).expect("fine");
+            assert_eq!(names(found), expected, "{dataset:?} {file:?}");
+        }
         let twice = [set_arg("c4=x").expect("fine"), set_arg("c4").expect("fine")];
-        assert_eq!(wanted(&twice, false).expect_err("twice").exit_code(), 2);
+        let error = wanted(&twice, text(None, None), false).expect_err("twice");
+        assert_eq!(error.exit_code(), 2);
     }
 }

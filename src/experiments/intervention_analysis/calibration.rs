@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Memory, Walks};
+use super::Walks;
 use crate::{
-    backend::{Backend, Statistics},
-    engine::{self, Actions, Footprint, Interventions, Plan, Site, Timings},
+    backend::Statistics,
+    engine::{Actions, Observer, Plan, Session, Site, Timings},
     error::Result,
-    experiments::{Subject, Thresholds, tokens_analysis::Detections},
+    experiments::{Thresholds, tokens_analysis::Detections},
 };
 
 /// A sequence's first massive layer.
@@ -55,37 +55,24 @@ pub(super) struct Corpus {
     pub(super) timings: Timings,
 }
 
-/// Walks the corpus through the layers, in parts that fit the memory.
-pub(super) fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+/// Walks the corpus through the layers.
+pub(super) fn run(
+    session: &Session,
+    sequences: &[Vec<u32>],
     thresholds: Thresholds,
-    memory: &Memory,
     walks: &mut Walks,
 ) -> Result<Corpus> {
     let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(0));
-    let tokens = subject.sequences.iter().map(Vec::len).max().unwrap_or(0);
-    let footprint = Footprint::of(subject.backend, &subject.model.spec, tokens, 0);
-    let part = memory.part(&footprint, subject.sequences.len(), tokens, 0)?;
-    let mut corpus = Corpus::default();
-    for sequences in subject.sequences.chunks(part) {
-        let mut reader = Reader {
-            first: vec![None; sequences.len()],
-        };
-        let outcome = engine::run_with(
-            subject.backend,
-            subject.model,
-            sequences,
-            &plan,
-            &mut reader,
-            subject.progress,
-        )?;
-        walks.corpus += 1;
-        corpus.timings += outcome.timings;
-        let statistics = &outcome.statistics[&Site::LayerOutput];
-        corpus.detections.extend(Detections::collect(statistics));
-        corpus.first.extend(reader.first);
-    }
-    Ok(corpus)
+    let mut reader = Reader {
+        first: vec![None; sequences.len()],
+    };
+    let outcome = session.run(sequences, &plan, &mut reader)?;
+    walks.corpus += outcome.walks;
+    Ok(Corpus {
+        detections: Detections::collect(&outcome.statistics[&Site::LayerOutput]),
+        first: reader.first,
+        timings: outcome.timings,
+    })
 }
 
 /// Reads the values of each sequence's first massive layer as the walk passes it.
@@ -93,9 +80,11 @@ struct Reader {
     first: Vec<Option<FirstMassive>>,
 }
 
-impl Interventions for Reader {
-    fn acts_at(&self, _: usize) -> bool {
-        self.first.iter().any(Option::is_none)
+impl Observer for Reader {
+    fn acts_at(&self, _: usize, sequences: &[usize]) -> bool {
+        sequences
+            .iter()
+            .any(|sequence| self.first[*sequence].is_none())
     }
 
     fn actions(&mut self, layer: usize, sequence: usize, found: &Statistics) -> Result<Actions> {

@@ -7,17 +7,18 @@
 //! the variants to the end.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Memory, Walks, calibration::FirstMassive, interventions::Intervention, noise::Noise};
+use super::{
+    PositionsFrom, Walks, calibration::FirstMassive, interventions::Intervention, noise::Noise,
+};
 use crate::{
-    backend::{Backend, Statistics},
+    backend::Statistics,
     engine::{
-        self, Actions, Branch, BranchOutcome, Footprint, Interventions, Overwrite, Plan, Site,
-        Timings,
+        Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Session, Site, Timings,
     },
     error::{Error, Result},
-    experiments::{Subject, Thresholds},
+    experiments::Thresholds,
 };
 
 /// What is done at which layers' outputs.
@@ -25,6 +26,8 @@ pub(super) struct Experiment<'a> {
     pub(super) interventions: &'a [Intervention],
     /// Ascending; empty when there is nothing to overwrite.
     pub(super) layers: &'a [usize],
+    /// Which layer shows the positions.
+    pub(super) positions_from: PositionsFrom,
     /// Of the noise.
     pub(super) seed: u64,
 }
@@ -34,6 +37,10 @@ pub(super) struct Experiment<'a> {
 pub(super) struct Window {
     /// Its first massive layer, without the values.
     pub(super) first: Option<FirstMassive>,
+    /// The positions that are overwritten.
+    pub(super) positions: Vec<usize>,
+    /// (position, dimension) of the massive activations in the layers that are overwritten.
+    massive: BTreeMap<usize, BTreeSet<(usize, usize)>>,
     /// Whether it had to walk again.
     pub(super) again: bool,
     /// Mean NLL of its predictions, in nats.
@@ -47,6 +54,8 @@ pub(super) struct Window {
 pub(super) struct Changed {
     /// Mean NLL of its predictions, in nats.
     pub(super) nll: f64,
+    /// Whether a massive activation was among what was overwritten.
+    treated: bool,
     /// The values that were overwritten, by layer, in the order of [`Intervention::written`].
     pub(super) originals: BTreeMap<usize, Vec<f32>>,
 }
@@ -57,6 +66,12 @@ impl Window {
         let changed = self.changed.get(&intervention);
         changed.map_or(self.original, |changed| changed.nll)
     }
+
+    /// Whether an intervention overwrites a massive activation in it.
+    pub(super) fn treated(&self, intervention: usize) -> bool {
+        let changed = self.changed.get(&intervention);
+        changed.is_some_and(|changed| changed.treated)
+    }
 }
 
 /// All windows.
@@ -65,104 +80,109 @@ pub(super) struct Evaluated {
     pub(super) timings: Timings,
 }
 
-/// Runs the windows, which are the subject's sequences.
-pub(super) fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+/// Runs the windows.
+pub(super) fn run(
+    session: &Session,
+    windows: &[Vec<u32>],
     thresholds: Thresholds,
     experiment: &Experiment<'_>,
-    memory: &Memory,
     walks: &mut Walks,
 ) -> Result<Evaluated> {
     let mut evaluation = Evaluation {
-        subject,
+        session,
+        windows,
         experiment,
         plan: Plan {
             nll: true,
+            variants: experiment.interventions.len(),
             ..Plan::magnitudes(Site::LayerOutput, thresholds.request(0))
         },
         evaluated: Evaluated {
-            windows: vec![Window::default(); subject.sequences.len()],
+            windows: vec![Window::default(); windows.len()],
             timings: Timings::default(),
         },
     };
-    let tokens = subject.sequences.iter().map(Vec::len).max().unwrap_or(0);
-    let variants = experiment.interventions.len();
-    let footprint = Footprint::of(subject.backend, &subject.model.spec, tokens, variants);
-    let all: Vec<usize> = (0..subject.sequences.len()).collect();
-    let part = memory.part(&footprint, all.len(), tokens, variants)?;
-    for windows in all.chunks(part) {
-        evaluation.walk(windows, false)?;
-        walks.evaluation += 1;
-    }
+    let all: Vec<usize> = (0..windows.len()).collect();
+    walks.evaluation += evaluation.walk(&all, false)?;
     let again: Vec<usize> = all
         .into_iter()
         .filter(|window| evaluation.evaluated.windows[*window].again)
         .collect();
-    for windows in again.chunks(part) {
-        evaluation.walk(windows, true)?;
-        walks.again += 1;
+    if !again.is_empty() {
+        walks.again += evaluation.walk(&again, true)?;
     }
     Ok(evaluation.evaluated)
 }
 
 /// A run under way.
-struct Evaluation<'a, B> {
-    subject: &'a Subject<'a, B>,
+struct Evaluation<'a> {
+    session: &'a Session,
+    windows: &'a [Vec<u32>],
     experiment: &'a Experiment<'a>,
     plan: Plan,
     evaluated: Evaluated,
 }
 
-impl<B: Backend> Evaluation<'_, B> {
-    /// Walks some windows; `again` if what is massive in them is known.
-    fn walk(&mut self, windows: &[usize], again: bool) -> Result<()> {
-        let sequences = windows.iter().map(|w| self.subject.sequences[*w].clone());
-        let sequences: Vec<Vec<u32>> = sequences.collect();
-        let first = windows
+impl Evaluation<'_> {
+    /// Walks some windows; `again` if what is massive in them is known. Returns how often the model
+    /// was read.
+    fn walk(&mut self, windows: &[usize], again: bool) -> Result<usize> {
+        let sequences: Vec<Vec<u32>> = windows
             .iter()
-            .map(|window| self.evaluated.windows[*window].first.clone());
+            .map(|window| self.windows[*window].clone())
+            .collect();
+        let positions = windows.iter().map(|window| {
+            let window = &self.evaluated.windows[*window];
+            again.then(|| window.positions.clone())
+        });
         let mut splitter = Splitter {
             experiment: self.experiment,
             sequences: &sequences,
-            first: first.collect(),
+            positions: positions.collect(),
             again,
         };
-        let outcome = engine::run_with(
-            self.subject.backend,
-            self.subject.model,
-            &sequences,
-            &self.plan,
-            &mut splitter,
-            self.subject.progress,
-        )?;
+        let outcome = self.session.run(&sequences, &self.plan, &mut splitter)?;
         self.evaluated.timings += outcome.timings;
         if !again {
-            self.originals(windows, splitter.first, &outcome);
+            self.originals(windows, splitter.positions, &outcome);
         }
         for branch in outcome.branches {
             self.changed(windows[branch.sequence], branch)?;
         }
-        Ok(())
+        Ok(outcome.walks)
     }
 
-    /// Takes up what a first walk shows of the windows themselves.
+    /// Takes up what a first walk shows of the windows themselves, and at which positions it has
+    /// overwritten them.
     fn originals(
         &mut self,
         windows: &[usize],
-        first: Vec<Option<FirstMassive>>,
-        outcome: &engine::Outcome,
+        positions: Vec<Option<Vec<usize>>>,
+        outcome: &Outcome,
     ) {
         let statistics = &outcome.statistics[&Site::LayerOutput];
-        for (index, (window, first)) in windows.iter().zip(first).enumerate() {
-            let split = first.is_some();
-            let layers = statistics.iter().enumerate();
-            let first = first.or_else(|| {
-                layers
-                    .filter_map(|(layer, found)| FirstMassive::of(layer, &found[index]))
-                    .next()
-            });
+        for (index, (window, positions)) in windows.iter().zip(positions).enumerate() {
+            let mut layers = statistics.iter().enumerate();
+            let first = layers.find_map(|(layer, found)| FirstMassive::of(layer, &found[index]));
+            let own = self.experiment.positions_from == PositionsFrom::Own;
             let report = &mut self.evaluated.windows[*window];
-            report.again = first.is_some() && !split && !self.experiment.layers.is_empty();
+            report.again =
+                own && first.is_some() && positions.is_none() && !self.experiment.layers.is_empty();
+            report.positions = match (positions, &first) {
+                (Some(positions), _) => positions,
+                (None, Some(first)) if own => first.positions.clone(),
+                _ => Vec::new(),
+            };
+            report.massive = self
+                .experiment
+                .layers
+                .iter()
+                .map(|layer| {
+                    let massive = statistics[*layer][index].massive.iter();
+                    let cells = massive.map(|entry| (entry.position, entry.dimension));
+                    (*layer, cells.collect())
+                })
+                .collect();
             report.first = first;
             report.original = mean(&outcome.token_nll[index]);
         }
@@ -178,11 +198,17 @@ impl<B: Backend> Evaluation<'_, B> {
             )
             .remedy("write smaller values with --set-to or --noise, or choose other --layers"));
         }
+        let report = &mut self.evaluated.windows[window];
+        let written = &self.experiment.interventions[branch.variant];
         let changed = Changed {
             nll,
+            treated: report
+                .massive
+                .values()
+                .flatten()
+                .any(|cell| written.reaches(&report.positions, *cell)),
             originals: branch.originals,
         };
-        let report = &mut self.evaluated.windows[window];
         report.changed.insert(branch.variant, changed);
         Ok(())
     }
@@ -193,27 +219,28 @@ struct Splitter<'a> {
     experiment: &'a Experiment<'a>,
     /// The walk's.
     sequences: &'a [Vec<u32>],
-    /// By sequence of the walk; found on the way unless known.
-    first: Vec<Option<FirstMassive>>,
+    /// By sequence of the walk: the positions to overwrite; found on the way unless known.
+    positions: Vec<Option<Vec<usize>>>,
     again: bool,
 }
 
-impl Interventions for Splitter<'_> {
-    fn acts_at(&self, layer: usize) -> bool {
+impl Observer for Splitter<'_> {
+    fn acts_at(&self, layer: usize, _: &[usize]) -> bool {
+        let own = self.experiment.positions_from == PositionsFrom::Own;
         match self.experiment.layers.first() {
-            Some(split) if self.again => layer == *split,
-            Some(split) => layer <= *split,
+            Some(split) if own && !self.again => layer <= *split,
+            Some(split) => layer == *split,
             None => false,
         }
     }
 
     fn actions(&mut self, layer: usize, sequence: usize, found: &Statistics) -> Result<Actions> {
-        let first = &mut self.first[sequence];
-        if first.is_none() {
-            *first = FirstMassive::of(layer, found);
+        let positions = &mut self.positions[sequence];
+        if positions.is_none() {
+            *positions = FirstMassive::of(layer, found).map(|found| found.positions);
         }
         let mut actions = Actions::default();
-        let Some(first) = first else {
+        let Some(positions) = positions else {
             return Ok(actions);
         };
         if self.experiment.layers.first() != Some(&layer) {
@@ -223,7 +250,7 @@ impl Interventions for Splitter<'_> {
         for (variant, intervention) in self.experiment.interventions.iter().enumerate() {
             let overwrites: BTreeMap<usize, Vec<Overwrite>> = (self.experiment.layers.iter())
                 .map(|&layer| {
-                    let written = intervention.written(&first.positions, layer, &noise);
+                    let written = intervention.written(positions, layer, &noise);
                     let cells = written.iter().flat_map(|written| written.cells());
                     (layer, cells.collect())
                 })
@@ -238,8 +265,6 @@ impl Interventions for Splitter<'_> {
         }
         Ok(actions)
     }
-
-    fn values(&mut self, _: usize, _: usize, _: &[f32]) {}
 
     fn last_original_layer(&self) -> Option<usize> {
         self.experiment

@@ -58,6 +58,20 @@ impl Intervention {
         }
     }
 
+    /// Whether it writes at this (position, dimension) of a sequence that it overwrites at
+    /// `positions`.
+    pub(super) fn reaches(
+        &self,
+        positions: &[usize],
+        (position, dimension): (usize, usize),
+    ) -> bool {
+        let rules = match position {
+            0 => &self.starting,
+            _ => &self.nonstarting,
+        };
+        positions.contains(&position) && rules.iter().any(|(written, _)| *written == dimension)
+    }
+
     /// What it writes at the output of a layer of a sequence whose massive positions are these.
     pub(super) fn written(&self, positions: &[usize], layer: usize, noise: &Noise) -> Vec<Written> {
         let (starting, later): (Vec<usize>, Vec<usize>) =

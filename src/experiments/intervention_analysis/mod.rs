@@ -2,7 +2,8 @@
 //!
 //! Definition (section 4 of arXiv 2503.22329 and its program): the first massive layer F over the
 //! corpus and the massive dimensions come from tokens-analysis. In each evaluation window the token
-//! positions are those that are massive in that window's own first massive layer. An intervention
+//! positions are those that are massive in that window's own first massive layer; or, where that is
+//! asked for, in the layer that is overwritten. An intervention
 //! writes values at the output of F, at those positions, in all the dimensions:
 //!
 //! - `set_to_zero`: 0;
@@ -19,15 +20,16 @@
 mod calibration;
 mod evaluation;
 mod interventions;
-mod memory;
 mod noise;
 mod perplexity;
+mod windows;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
 };
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use self::{
@@ -38,12 +40,12 @@ use self::{
 };
 pub use self::{
     interventions::Mean,
-    memory::{Memory, human},
     perplexity::{Impact, Ratio},
+    windows::{SetReport, WindowReport},
 };
-use super::{Finding, Subject, Thresholds, tokens_analysis::Summary};
+use super::{Finding, Thresholds, tokens_analysis::Summary};
 use crate::{
-    backend::Backend,
+    engine::Session,
     error::{Error, Result},
     model::spec::DecoderSpec,
 };
@@ -85,6 +87,18 @@ impl WrittenLayers {
     }
 }
 
+/// Which layer of a window shows the token positions that are overwritten in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PositionsFrom {
+    /// The window's own first massive layer, as in the published program. Where that is not the layer
+    /// that is overwritten, ordinary values may be, and the massive ones stay.
+    #[default]
+    Own,
+    /// The first layer that is overwritten: the positions that are massive there in this window.
+    Written,
+}
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -96,6 +110,8 @@ pub struct Setup {
     pub calibration_nsamples: usize,
     /// Where values are overwritten.
     pub layers: WrittenLayers,
+    /// At which token positions.
+    pub positions_from: PositionsFrom,
     /// Constants to write, beside zero and the means.
     pub constants: Vec<f32>,
     /// Standard deviations of noise, relative to the values.
@@ -106,8 +122,6 @@ pub struct Setup {
     pub reference: bool,
     /// Seed of the bootstrap and the noise.
     pub seed: u64,
-    /// What the walks may take.
-    pub memory: Memory,
 }
 
 /// The result.
@@ -135,6 +149,12 @@ pub struct InterventionAnalysis {
     pub impact: BTreeMap<String, Option<f64>>,
     /// The same of every intervention, with its 95 % interval and class.
     pub ratios: BTreeMap<String, BTreeMap<String, Ratio>>,
+    /// The same over the windows that the intervention treats; without a set in which it treats none.
+    pub ratios_treated: BTreeMap<String, BTreeMap<String, Ratio>>,
+    /// By intervention and evaluation set: the windows in which it overwrites a massive activation.
+    pub windows_treated: BTreeMap<String, BTreeMap<String, usize>>,
+    /// By evaluation set: every window.
+    pub nll_by_window: BTreeMap<String, Vec<WindowReport>>,
     /// Dimensions that no calibration sequence has a mean for.
     pub missing_dimensions: Vec<usize>,
     /// The means that were written.
@@ -146,23 +166,6 @@ pub struct InterventionAnalysis {
     /// Every overwritten value.
     #[serde(skip)]
     pub log: Vec<LogEntry>,
-}
-
-/// An evaluation set.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SetReport {
-    /// Its name.
-    pub name: String,
-    /// Its windows.
-    pub windows: usize,
-    /// Windows with massive activations in some layer; the others no intervention changes.
-    pub windows_massive: usize,
-    /// Windows with a massive activation at position 0 of their first massive layer.
-    pub windows_starting: usize,
-    /// Windows with massive activations at later positions of that layer.
-    pub windows_nonstarting: usize,
-    /// Windows by their own first massive layer.
-    pub windows_by_first_layer: BTreeMap<usize, usize>,
 }
 
 /// Walks through the model, each of which reads its weights once.
@@ -197,32 +200,29 @@ pub struct LogEntry {
     pub originals: Vec<f32>,
 }
 
-/// Runs the experiment. The subject's sequences are the corpus: its first `nsamples` give the
-/// summary, its first `calibration_nsamples` the means.
-pub fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+/// Runs the experiment. The first `nsamples` sequences of the corpus give the summary, the first
+/// `calibration_nsamples` the means.
+pub fn run(
+    session: &Session,
+    corpus: &[Vec<u32>],
     sets: &[EvaluationSet],
     setup: &Setup,
 ) -> Result<Finding<InterventionAnalysis>> {
-    setup.layers.check(&subject.model.spec)?;
+    setup.layers.check(&session.model().spec)?;
     let mut walks = Walks::default();
-    let corpus = calibration::run(subject, setup.thresholds, &setup.memory, &mut walks)?;
+    let corpus = calibration::run(session, corpus, setup.thresholds, &mut walks)?;
     let plan = Preparation::of(corpus, setup);
     let windows: Vec<Vec<u32>> = sets.iter().flat_map(|set| set.windows.clone()).collect();
     let evaluated = evaluation::run(
-        &Subject {
-            backend: subject.backend,
-            model: subject.model,
-            sequences: &windows,
-            progress: subject.progress,
-        },
+        session,
+        &windows,
         setup.thresholds,
         &Experiment {
             interventions: &plan.interventions,
             layers: &plan.layers,
+            positions_from: setup.positions_from,
             seed: setup.seed,
         },
-        &setup.memory,
         &mut walks,
     )?;
     let mut timings = plan.timings;
@@ -312,6 +312,9 @@ impl Preparation {
         if setup.layers != WrittenLayers::First && first_layer.is_some() {
             reference_differs.push("layers");
         }
+        if setup.positions_from != PositionsFrom::Own && first_layer.is_some() {
+            reference_differs.push("positions");
+        }
         let measured: BTreeSet<usize> = self.means.iter().map(|mean| mean.dimension).collect();
         let missing = self.dimensions.iter().filter(|d| !measured.contains(d));
         InterventionAnalysis {
@@ -326,6 +329,9 @@ impl Preparation {
             nll: BTreeMap::new(),
             impact: BTreeMap::new(),
             ratios: BTreeMap::new(),
+            ratios_treated: BTreeMap::new(),
+            windows_treated: BTreeMap::new(),
+            nll_by_window: BTreeMap::new(),
             missing_dimensions: missing.copied().collect(),
             means: self.means.clone(),
             evaluation: Vec::new(),
@@ -362,6 +368,11 @@ fn report(
     for (set, part) in &parts {
         let windows = &evaluated.windows[part.clone()];
         result.evaluation.push(SetReport::of(set, windows));
+        let reports = windows
+            .iter()
+            .map(|window| WindowReport::of(window, interventions));
+        let reports = reports.collect();
+        result.nll_by_window.insert((*set).to_owned(), reports);
         let original: Vec<f64> = windows.iter().map(|window| window.original).collect();
         for (index, name) in names.iter().enumerate() {
             let nll: Vec<f64> = match index.checked_sub(1) {
@@ -373,13 +384,25 @@ fn report(
             perplexity.insert(set.clone(), perplexity::perplexity(&nll));
             let means = result.nll.entry(name.clone()).or_default();
             means.insert(set.clone(), perplexity::mean(&nll));
-            if index > 0 {
+            if let Some(intervention) = index.checked_sub(1) {
                 let ratio = perplexity::ratio(&original, &nll, setup.seed)?;
                 if name == "set_to_zero" {
                     result.impact.insert(set.clone(), ratio.ratio);
                 }
                 let ratios = result.ratios.entry(name.clone()).or_default();
-                ratios.insert(set, ratio);
+                ratios.insert(set.clone(), ratio);
+                let (before, after): (Vec<f64>, Vec<f64>) = windows
+                    .iter()
+                    .filter(|window| window.treated(intervention))
+                    .map(|window| (window.original, window.nll(intervention)))
+                    .unzip();
+                let treated = result.windows_treated.entry(name.clone()).or_default();
+                treated.insert(set.clone(), before.len());
+                if !before.is_empty() {
+                    let ratio = perplexity::ratio(&before, &after, setup.seed)?;
+                    let ratios = result.ratios_treated.entry(name.clone()).or_default();
+                    ratios.insert(set, ratio);
+                }
             }
         }
     }
@@ -407,12 +430,12 @@ fn log(
     window: &Window,
     noise: &Noise,
 ) {
-    let (Some(first), Some(changed)) = (&window.first, window.changed.get(&variant)) else {
+    let Some(changed) = window.changed.get(&variant) else {
         return;
     };
     for (layer, originals) in &changed.originals {
         let mut rest = originals.iter().copied();
-        for written in intervention.written(&first.positions, *layer, noise) {
+        for written in intervention.written(&window.positions, *layer, noise) {
             let originals: Vec<f32> = rest.by_ref().take(written.positions.len()).collect();
             result.log.push(LogEntry {
                 intervention: intervention.name.clone(),
@@ -424,29 +447,6 @@ fn log(
                 originals,
                 positions: written.positions,
             });
-        }
-    }
-}
-
-impl SetReport {
-    fn of(name: &str, windows: &[Window]) -> Self {
-        let first = || windows.iter().filter_map(|window| window.first.as_ref());
-        let mut by_first_layer = BTreeMap::new();
-        for first in first() {
-            *by_first_layer.entry(first.layer).or_default() += 1;
-        }
-        let having = |wanted: fn(&usize) -> bool| {
-            first()
-                .filter(|first| first.positions.iter().any(wanted))
-                .count()
-        };
-        Self {
-            name: name.to_owned(),
-            windows: windows.len(),
-            windows_massive: first().count(),
-            windows_starting: having(|position| *position == 0),
-            windows_nonstarting: having(|position| *position != 0),
-            windows_by_first_layer: by_first_layer,
         }
     }
 }

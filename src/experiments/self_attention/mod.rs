@@ -25,14 +25,14 @@ mod maps;
 pub use decomposition::Decomposition;
 pub use maps::{FollowedAttention, Sink};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Finding, Subject, attention_share};
+use super::{Finding, attention_share};
 use crate::{
-    backend::{AttentionCapture, AttentionMaps, Backend, Entry, StatisticsRequest},
-    engine::{Discard, Plan, Recorder, Site, Timings},
+    backend::{AttentionCapture, AttentionMaps, Entry, StatisticsRequest},
+    engine::{Discard, Observer, Plan, Session, Site, Timings},
     error::{Error, Result},
 };
 
@@ -119,17 +119,19 @@ pub struct LayerAttention {
     pub decomposition: Decomposition,
 }
 
-/// Runs the experiment; maps and outputs go to the recorder as well.
-pub fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+/// Runs the experiment; maps and outputs go to the observer as well.
+pub fn run(
+    session: &Session,
+    sequences: &[Vec<u32>],
     request: &Request,
-    recorder: &mut dyn Recorder,
+    observer: &mut dyn Observer,
 ) -> Result<Finding<SelfAttention>> {
-    let [token_ids] = subject.sequences else {
+    let [token_ids] = sequences else {
         return Err(Error::usage("input", "self-attention takes one sequence"));
     };
-    let layers = subject.model.spec.layers.len();
-    check(subject, request)?;
+    let spec = &session.model().spec;
+    let layers = spec.layers.len();
+    check(session, sequences, request)?;
     let mut timings = Timings::default();
     let mut massive = vec![Vec::new(); layers];
     if request.positions.is_none() {
@@ -139,7 +141,7 @@ pub fn run<B: Backend>(
             rel_threshold: request.rel_threshold,
         };
         let plan = Plan::magnitudes(Site::LayerOutput, statistics);
-        let mut outcome = subject.run(&plan, &mut Discard)?;
+        let mut outcome = session.run(sequences, &plan, &mut Discard)?;
         timings = outcome.timings;
         for (layer, found) in outcome
             .statistics
@@ -159,19 +161,18 @@ pub fn run<B: Backend>(
     };
     let followed: Vec<usize> = followed.into_iter().collect();
     let mut watch = Watch {
-        recorder,
+        observer,
         followed: followed.clone(),
-        maps: Vec::new(),
-        shares: Vec::new(),
+        maps: BTreeMap::new(),
+        shares: BTreeMap::new(),
         tokens: token_ids.len(),
-        heads: {
-            let layers = subject.model.spec.layers.iter();
-            layers.map(|layer| layer.attention.heads).collect()
-        },
-        decompositions: Vec::new(),
-        windows: subject
-            .model
-            .spec
+        heads: spec
+            .layers
+            .iter()
+            .map(|layer| layer.attention.heads)
+            .collect(),
+        decompositions: BTreeMap::new(),
+        windows: spec
             .layers
             .iter()
             .map(|layer| layer.attention.window)
@@ -181,15 +182,14 @@ pub fn run<B: Backend>(
         keys: Some(vec![followed.clone()]),
         ..plan(request)
     };
-    let outcome = subject.run(&plan, &mut watch)?;
-    timings.forward += outcome.timings.forward;
-    timings.statistics += outcome.timings.statistics;
-    let tokens: Vec<String> = token_ids.iter().map(|id| subject.token(*id)).collect();
+    let outcome = session.run(sequences, &plan, &mut watch)?;
+    timings += outcome.timings;
+    let tokens: Vec<String> = token_ids.iter().map(|id| session.token(*id)).collect();
     let layers = watch
         .maps
-        .into_iter()
-        .zip(watch.shares)
-        .zip(watch.decompositions)
+        .into_values()
+        .zip(watch.shares.into_values())
+        .zip(watch.decompositions.into_values())
         .zip(massive)
         .enumerate()
         .map(
@@ -219,7 +219,7 @@ pub fn run<B: Backend>(
     })
 }
 
-/// The maps that the recorder will get.
+/// The maps that the observer will get.
 pub fn plan(request: &Request) -> Plan {
     Plan {
         attention: AttentionCapture {
@@ -236,9 +236,9 @@ pub fn plan(request: &Request) -> Plan {
 }
 
 /// Refuses positions and layers that are not there.
-pub fn check<B>(subject: &Subject<'_, B>, request: &Request) -> Result<()> {
-    let tokens = subject.sequences.iter().map(Vec::len).min().unwrap_or(0);
-    let layers = subject.model.spec.layers.len();
+pub fn check(session: &Session, sequences: &[Vec<u32>], request: &Request) -> Result<()> {
+    let tokens = sequences.iter().map(Vec::len).min().unwrap_or(0);
+    let layers = session.model().spec.layers.len();
     if let Some(positions) = &request.positions {
         if positions.is_empty() {
             return Err(Error::usage("--positions", "there is none").remedy("name one, such as 0"));
@@ -266,22 +266,24 @@ pub fn check<B>(subject: &Subject<'_, B>, request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// Summarises what passes by on its way to the recorder.
+/// Summarises what passes by on its way to the observer.
 struct Watch<'r> {
-    recorder: &'r mut dyn Recorder,
+    observer: &'r mut dyn Observer,
     followed: Vec<usize>,
     /// By layer.
     windows: Vec<Option<usize>>,
     /// By layer.
     heads: Vec<usize>,
     tokens: usize,
-    maps: Vec<maps::Summary>,
-    /// Of all attention, what the followed tokens receive.
-    shares: Vec<f64>,
-    decompositions: Vec<Decomposition>,
+    /// By layer.
+    maps: BTreeMap<usize, maps::Summary>,
+    /// By layer; of all attention, what the followed tokens receive.
+    shares: BTreeMap<usize, f64>,
+    /// By layer.
+    decompositions: BTreeMap<usize, Decomposition>,
 }
 
-impl Recorder for Watch<'_> {
+impl Observer for Watch<'_> {
     fn tensor(
         &mut self,
         site: Site,
@@ -290,18 +292,19 @@ impl Recorder for Watch<'_> {
         columns: usize,
         values: &[f32],
     ) -> Result<()> {
-        self.recorder.tensor(site, layer, sequence, columns, values)
+        self.observer.tensor(site, layer, sequence, columns, values)
     }
 
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
-        self.maps.push(maps::Summary::of(&maps, &self.followed));
+        let summary = maps::Summary::of(&maps, &self.followed);
+        self.maps.insert(layer, summary);
         let mass = maps.sink_mass.as_deref().unwrap_or_default();
         let (heads, window) = (self.heads[layer], self.windows[layer]);
         let keys = attention_share::of_keys(mass, heads, self.tokens, window);
         let extra = keys.len().saturating_sub(self.tokens);
         let followed = self.followed.iter().map(|position| keys[extra + position]);
-        self.shares.push(followed.sum());
-        self.recorder.attention(layer, sequence, maps)
+        self.shares.insert(layer, followed.sum());
+        self.observer.attention(layer, sequence, maps)
     }
 
     fn attention_parts(
@@ -312,14 +315,10 @@ impl Recorder for Watch<'_> {
         whole: &[f32],
         part: &[f32],
     ) -> Result<()> {
-        self.decompositions.push(Decomposition::of(
-            &self.followed,
-            self.windows[layer],
-            columns,
-            whole,
-            part,
-        ));
-        self.recorder
+        let window = self.windows[layer];
+        let parts = Decomposition::of(&self.followed, window, columns, whole, part);
+        self.decompositions.insert(layer, parts);
+        self.observer
             .attention_parts(layer, sequence, columns, whole, part)
     }
 }

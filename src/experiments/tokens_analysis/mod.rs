@@ -18,10 +18,9 @@ pub use detections::{Detections, LayerDetections};
 pub use dimensions::{DIMENSIONS_SCHEMA, MassiveDimension, Sign, massive_dimensions};
 pub use summary::{Magnitude, Summary};
 
-use super::{Finding, Subject, Thresholds};
+use super::{Finding, Thresholds};
 use crate::{
-    backend::Backend,
-    engine::{Discard, Plan, Site},
+    engine::{Discard, Plan, Session, Site},
     error::Result,
 };
 
@@ -69,15 +68,16 @@ pub struct SequenceTokens {
 }
 
 /// Runs the experiment.
-pub fn run<B: Backend>(
-    subject: &Subject<'_, B>,
+pub fn run(
+    session: &Session,
+    sequences: &[Vec<u32>],
     thresholds: Thresholds,
 ) -> Result<Finding<TokensAnalysis>> {
     let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(1));
-    let outcome = subject.run(&plan, &mut Discard)?;
+    let outcome = session.run(sequences, &plan, &mut Discard)?;
     let detections = Detections::collect(&outcome.statistics[&Site::LayerOutput]);
     let token = |sequence: usize, position: usize| -> String {
-        subject.token(subject.sequences[sequence][position])
+        session.token(sequences[sequence][position])
     };
     Ok(Finding {
         result: TokensAnalysis::of(detections, thresholds, token),

@@ -23,13 +23,28 @@ pub(super) const FAMILY: Family = Family {
     embedding: "word_embeddings.weight",
     prefixes: &["transformer.", ""],
     defaults: &[],
+    other_names: &[
+        ("n_embed", "hidden_size"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+    ],
+    without_effect: &[
+        "attention_softmax_in_fp32",
+        "bias_dropout_fusion",
+        "masked_softmax_fusion",
+        "n_inner",
+        "offset_alibi",
+        "seq_length",
+        "skip_bias_add",
+        "skip_bias_add_qkv",
+        "slow_but_exact",
+    ],
     describe,
 };
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    // The older name counts where both are there.
-    let hidden = config.size(config.either(&["n_embed", "hidden_size"]))?;
-    let heads = config.heads(config.either(&["n_head", "num_attention_heads"]))?;
+    let hidden = config.size("hidden_size")?;
+    let heads = config.heads("n_head")?;
     let head_dim = hidden / heads;
     let style = NormStyle::layer(config.number_or("layer_norm_epsilon", 1e-5)?);
     let wiring = if config.flag_or("apply_residual_connection_post_layernorm", false)? {
@@ -37,7 +52,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     } else {
         Wiring::Sequential
     };
-    let layers = (0..config.layers(config.either(&["n_layer", "num_hidden_layers"]))?)
+    let layers = (0..config.layers("n_layer")?)
         .map(|index| {
             let parts = LayerParts {
                 names,

@@ -5,7 +5,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::{LayerParts, NormStyle, sliding_layers},
+    parts::{LayerParts, NormStyle, required_window, sliding_layers},
 };
 use crate::{
     error::Result,
@@ -30,6 +30,16 @@ pub(super) const FAMILY: Family = Family {
 /// Registry row.
 pub(super) const COHERE2: Family = Family {
     defaults: &[("max_position_embeddings", 8192), ("sliding_window", 4096)],
+    without_effect: &[
+        "layer_switch",
+        "order_of_interleaved_layers",
+        "position_embedding_type",
+        "rotary_pct",
+        "use_embedding_sharing",
+        "use_gated_activation",
+        "use_parallel_block",
+        "use_parallel_embedding",
+    ],
     ..Family::llama_like(
         "cohere2",
         "CohereLabs/c4ai-command-r7b-12-2024",
@@ -87,13 +97,12 @@ fn head_norm(parts: &LayerParts<'_>, module: &str, heads: usize, head_dim: usize
 }
 
 fn cohere2(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    let mut options = options(config, 1e4)?;
-    options.sizes.head_dim = options.sizes.hidden / options.sizes.heads;
+    let options = options(config, 1e4)?;
     let pattern = config.size_or("sliding_window_pattern", 4)?;
     let slides = sliding_layers(config, options.sizes.layers, |index| {
         (index + 1) % pattern != 0
     })?;
-    let window = config.size("sliding_window")?;
+    let window = required_window(config)?;
     let spec = llama_like::describe(config, names, &options, |parts, layer| {
         parallel(layer);
         if slides[parts.index] {

@@ -16,6 +16,7 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
+        rope_config::filled,
         spec::{
             Attention, DecoderSpec, ExpertGroups, Latent, LowRank, Mlp, Routing, Score, Shared,
         },
@@ -31,6 +32,8 @@ pub(super) const V2: Family = Family {
         ("qk_rope_head_dim", 64),
         ("v_head_dim", 128),
     ],
+    other_names: &[("num_experts", "n_routed_experts")],
+    without_effect: &["ep_size", "head_dim", "num_key_value_heads", "qk_head_dim"],
     ..Family::llama_like(
         "deepseek_v2",
         "deepseek-ai/DeepSeek-V2-Lite",
@@ -48,6 +51,16 @@ pub(super) const V3: Family = Family {
         ("qk_rope_head_dim", 64),
         ("v_head_dim", 128),
         ("max_position_embeddings", 4096),
+    ],
+    other_names: &[("num_local_experts", "n_routed_experts")],
+    without_effect: &[
+        "ep_size",
+        "head_dim",
+        "num_key_value_heads",
+        "num_mtp_layers",
+        "num_nextn_predict_layers",
+        "qk_head_dim",
+        "topk_method",
     ],
     ..Family::llama_like(
         "deepseek_v3",
@@ -132,11 +145,11 @@ impl LatentSizes {
     /// Factor on q.k, which grows with yarn's `mscale_all_dim`.
     fn scale(&self, config: &Config) -> Result<f32> {
         let mut scale = 1.0 / ((self.nope + self.rope) as f64).sqrt();
-        let key = config.either(&["rope_parameters", "rope_scaling"]);
-        if let Some(section) = config.section(key)? {
+        let new = filled(config, "rope_parameters")?;
+        if let Some(section) = new.or(filled(config, "rope_scaling")?) {
             let kind = section.text_or("rope_type", section.text_or("type", "default")?)?;
-            let all = section.number_or("mscale_all_dim", 0.0)?;
-            let factor = section.number_or("factor", 1.0)?;
+            let all = section.number_opt("mscale_all_dim")?.unwrap_or(0.0);
+            let factor = section.number_opt("factor")?.unwrap_or(1.0);
             if kind != "default" && all != 0.0 && factor > 1.0 {
                 scale *= (0.1 * all * factor.ln() + 1.0).powi(2);
             }
@@ -211,8 +224,8 @@ impl RoutingSettings {
             config.refuse_unless("norm_topk_prob", &Value::Bool(false))?;
         }
         let groups = ExpertGroups {
-            count: config.size_or("n_group", 8)?,
-            kept: config.size_or("topk_group", 4)?,
+            count: config.size_opt("n_group")?.unwrap_or(8),
+            kept: config.size_opt("topk_group")?.unwrap_or(4),
             // The third version adds a group's two best, the second takes the best.
             best: if third { 2 } else { 1 },
         };

@@ -24,23 +24,37 @@ pub(super) const FAMILY: Family = Family {
     embedding: "word_embeddings.weight",
     prefixes: &["transformer.", ""],
     defaults: &[],
+    other_names: &[("n_embed", "hidden_size")],
+    without_effect: &[
+        "apply_residual_connection_post_layernorm",
+        // One of them where `new_decoder_architecture` decides for the other.
+        "multi_query",
+        "num_kv_heads",
+        // Where ALiBi takes the place of rotation.
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+    ],
     describe,
 };
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    let hidden = config.size(config.either(&["hidden_size", "n_embed"]))?;
+    let hidden = config.size("hidden_size")?;
     let heads = config.heads(config.either(&["num_attention_heads", "n_head"]))?;
     let head_dim = hidden / heads;
     let grouped = config.flag_or("new_decoder_architecture", false)?;
     let kv_heads = if grouped {
-        config.size_or("num_kv_heads", heads)?
+        match config.get("num_kv_heads") {
+            Some(_) => config.heads("num_kv_heads")?,
+            None => heads,
+        }
     } else if config.flag_or("multi_query", true)? {
         1
     } else {
         heads
     };
     let biased = config.flag_or("bias", false)?;
-    let inner = config.size_or("ffn_hidden_size", 4 * hidden)?;
+    let inner = config.size_opt("ffn_hidden_size")?.unwrap_or(4 * hidden);
     let positions = config.size_or("max_position_embeddings", 2048)?;
     let style = NormStyle::layer(config.number_or("layer_norm_epsilon", 1e-5)?);
     let activation = activation(config.text_or("activation", "gelu")?)?;
@@ -117,7 +131,9 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
 /// Grouped models have two norms before their parallel parts unless they say otherwise.
 fn norms(config: &Config, grouped: bool) -> Result<Wiring> {
     let parallel = config.flag_or("parallel_attn", true)?;
-    let count = config.size_or("num_ln_in_parallel_attn", if grouped { 2 } else { 1 })?;
+    let count = config
+        .size_opt("num_ln_in_parallel_attn")?
+        .unwrap_or(if grouped { 2 } else { 1 });
     match (parallel, grouped, count) {
         (false, false, _) => Ok(Wiring::Sequential),
         (true, true, 2) => Ok(Wiring::Parallel),

@@ -1,8 +1,6 @@
 //! Gemma 1 (transformers `modeling_gemma.py`): RMSNorm with 1 + w, scaled embeddings, GEGLU.
 #![forbid(unsafe_code)]
 
-use serde_json::Value;
-
 use super::{
     Family,
     llama_like::{self, Options},
@@ -24,6 +22,8 @@ pub(super) const FAMILY: Family = Family {
         ("head_dim", 256),
         ("max_position_embeddings", 8192),
     ],
+    // Its newer name, which transformers does not read in this family.
+    without_effect: &["hidden_activation"],
     ..Family::llama_like(
         "gemma",
         "google/gemma-7b",
@@ -34,7 +34,6 @@ pub(super) const FAMILY: Family = Family {
 
 /// What all Gemmas share.
 pub(super) fn options(config: &Config) -> Result<Options> {
-    config.refuse_unless("use_bidirectional_attention", &Value::Bool(false))?;
     let mut options = Options::read(config)?;
     options.norm = NormStyle {
         offset: 1.0,

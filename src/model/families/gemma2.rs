@@ -6,7 +6,7 @@ use super::{
     Family,
     gemma::{embedding_scale, options, set_activation},
     llama_like,
-    parts::{LayerParts, activation, windows},
+    parts::{LayerParts, activation, required_window, windows},
 };
 use crate::{
     error::Result,
@@ -69,7 +69,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let sizes = options.sizes;
     let hidden = sizes.hidden;
     let activation = activation(config.text_or("hidden_activation", "gelu_pytorch_tanh")?)?;
-    let window = Some(config.size("sliding_window")?);
+    let window = Some(required_window(config)?);
     let windows = windows(config, sizes.layers, window, |index| index % 2 == 0)?;
     let scale = scale(config)?;
     let cap = soft_cap(config, "attn_logit_softcapping", Some(50.0))?;

@@ -8,21 +8,36 @@ use super::{
     gemma2::{sandwich, scale, soft_cap},
     llama_like,
     olmo2::ropes_by_layer,
-    parts::{activation, sliding_layers},
+    parts::{activation, required_window, sliding_layers},
     qwen3::head_norms,
 };
 use crate::{
     error::{Error, Result},
-    model::{config::Config, names::Names, spec::DecoderSpec},
+    model::{config::Config, config_keys, names::Names, spec::DecoderSpec},
 };
 
 /// Registry row.
-pub(super) const FAMILY: Family = Family::llama_like(
-    "gemma3_text",
-    "google/gemma-3-1b-pt",
-    "Gemma 2 with RMSNorm per query and key head, five sliding layers with their own rope to a global one",
-    describe,
-);
+pub(super) const FAMILY: Family = Family {
+    without_effect: WITHOUT_EFFECT,
+    ..Family::llama_like(
+        "gemma3_text",
+        "google/gemma-3-1b-pt",
+        "Gemma 2 with RMSNorm per query and key head, five sliding layers with their own rope to a global one",
+        describe,
+    )
+};
+
+/// transformers does not apply the cap to attention in this family, and derives the pattern from
+/// `sliding_window_pattern` only.
+const WITHOUT_EFFECT: &[&str] = &[
+    "_sliding_window_pattern",
+    "attn_logit_softcapping",
+    "boi_token_index",
+    "eoi_token_index",
+    "image_token_index",
+    "mm_tokens_per_image",
+    "vision_config",
+];
 
 /// Registry row.
 pub(super) const MULTIMODAL: Family = Family {
@@ -35,6 +50,7 @@ pub(super) const MULTIMODAL: Family = Family {
         "model.",
         "",
     ],
+    without_effect: WITHOUT_EFFECT,
     ..Family::llama_like(
         "gemma3",
         "google/gemma-3-4b-pt",
@@ -44,6 +60,7 @@ pub(super) const MULTIMODAL: Family = Family {
                 Error::new("config.json", "`text_config` is missing")
                     .remedy("add it to config.json, or take the file of the original model")
             })?;
+            config_keys::refuse_other_mathematics(&text)?;
             let mut spec = describe(&text, names)?;
             // The outer model has the head, and its config the flag.
             let tied = config.flag_or("tie_word_embeddings", true)?;
@@ -70,14 +87,10 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let options = options(config)?;
     let sizes = options.sizes;
     let activation = activation(config.text_or("hidden_activation", "gelu_pytorch_tanh")?)?;
-    let pattern = config.size_or(
-        config.either(&["sliding_window_pattern", "_sliding_window_pattern"]),
-        6,
-    )?;
+    let pattern = config.size_or("sliding_window_pattern", 6)?;
     let slides = sliding_layers(config, sizes.layers, |index| (index + 1) % pattern != 0)?;
-    let window = config.size("sliding_window")?;
+    let window = required_window(config)?;
     let scale = scale(config)?;
-    let cap = soft_cap(config, "attn_logit_softcapping", None)?;
     let ropes = ropes_by_layer(config, sizes, [1e6, 1e4], Some("rope_local_base_freq"))?;
     let without_ropes = config.without(&["rope_parameters", "rope_scaling"]);
     let mut spec = llama_like::describe(&without_ropes, names, &options, |parts, layer| {
@@ -86,7 +99,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         set_activation(layer, activation);
         let attention = &mut layer.attention;
         attention.scale = scale;
-        attention.soft_cap = cap;
         attention.window = slides.then_some(window);
         attention.rope = Some(usize::from(slides));
         attention.qk_norm = Some(head_norms(parts, sizes.head_dim));

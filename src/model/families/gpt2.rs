@@ -3,8 +3,6 @@
 //! nanoGPT has the same names, but stores every matrix as `nn.Linear` does and may have no biases.
 #![forbid(unsafe_code)]
 
-use serde_json::Value;
-
 use super::{
     Family,
     parts::{LayerParts, NormStyle, activation, consecutive},
@@ -28,15 +26,21 @@ pub(super) const FAMILY: Family = Family {
     embedding: "wte.weight",
     prefixes: &["transformer.", ""],
     defaults: &[],
+    other_names: &[
+        ("hidden_size", "n_embd"),
+        ("max_position_embeddings", "n_positions"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+    ],
+    without_effect: &["n_ctx", "reorder_and_upcast_attn"],
     describe,
 };
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    config.refuse_unless("add_cross_attention", &Value::Bool(false))?;
     let hidden = config.size("n_embd")?;
     let heads = config.heads("n_head")?;
     let head_dim = hidden / heads;
-    let inner = config.size_or("n_inner", 4 * hidden)?;
+    let inner = config.size_opt("n_inner")?.unwrap_or(4 * hidden);
     // The fused projection, which is not square, tells how the matrices are stored.
     let fused = |part: &str| names.layer("h", 0, &format!("attn.c_attn.{part}"));
     let nano = names.shape(&fused("weight")) == Some(&[3 * hidden, hidden]);

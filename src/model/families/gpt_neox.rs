@@ -12,6 +12,7 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
+        rope_config::{filled, said_otherwise},
         spec::{Attention, DecoderSpec, Embedding, Head, Layer, Mlp, Wiring},
     },
 };
@@ -24,6 +25,8 @@ pub(super) const FAMILY: Family = Family {
     embedding: "embed_in.weight",
     prefixes: &["gpt_neox.", ""],
     defaults: &[],
+    other_names: &[],
+    without_effect: &[],
     describe,
 };
 
@@ -42,7 +45,13 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         partial: Some(config.number_or("rotary_pct", 0.25)?),
         interleaved: false,
     };
-    let rope = Rope::from_config(config, head_dim, positions, defaults)?;
+    // transformers knows this family's own names only, and a section before them.
+    if let Some(section) = filled(config, "rope_parameters")?.or(filled(config, "rope_scaling")?) {
+        said_otherwise(config, "rotary_emb_base", &section, "rope_theta");
+        said_otherwise(config, "rotary_pct", &section, "partial_rotary_factor");
+    }
+    let own_names = config.without(&["rope_theta", "partial_rotary_factor"]);
+    let rope = Rope::from_config(&own_names, head_dim, positions, defaults)?;
     let layers = (0..config.layers("num_hidden_layers")?)
         .map(|index| {
             let parts = LayerParts {

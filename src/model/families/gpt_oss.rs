@@ -5,13 +5,15 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::{LayerParts, NormStyle, windows},
+    parts::{LayerParts, NormStyle, required_window, windows},
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     model::{
         config::Config,
         names::Names,
+        rope::Rope,
+        rope_config::filled,
         spec::{
             Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, WeightLayout,
         },
@@ -26,6 +28,8 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 131_072),
         ("sliding_window", 128),
     ],
+    other_names: &[("num_experts", "num_local_experts")],
+    without_effect: &["experts_per_token", "initial_context_length"],
     ..Family::llama_like(
         "gpt_oss",
         "openai/gpt-oss-20b",
@@ -35,33 +39,46 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    if config.get("rope_scaling").is_none() && config.get("rope_parameters").is_none() {
-        return Err(Error::new("config.json", "`rope_scaling` is missing")
-            .remedy("add it to config.json, or take the file of the original model"));
-    }
     let biased = config.flag_or("attention_bias", true)?;
     let mut options = Options::read(config)?;
     (options.qkv_bias, options.o_bias) = (biased, biased);
     options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     options.rope.theta = 1.5e5;
-    let window = Some(config.size("sliding_window")?);
+    let window = Some(required_window(config)?);
     let windows = windows(config, options.sizes.layers, window, |index| index % 2 == 0)?;
     let packed = config.section("quantization_config")?.is_some();
     let experts = ExpertSizes {
         hidden: options.sizes.hidden,
         inner: options.sizes.inner,
-        count: config.experts(config.either(&["num_local_experts", "num_experts"]))?,
-        top_k: config.size(config.either(&["num_experts_per_tok", "experts_per_token"]))?,
+        count: config.experts("num_local_experts")?,
+        top_k: config.size_or("num_experts_per_tok", 4)?,
         alpha: config.number_or("swiglu_alpha", 1.702)? as f32,
         limit: config.number_or("swiglu_limit", 7.0)? as f32,
         packed,
     };
-    llama_like::describe(config, names, &options, |parts, layer| {
+    let mut spec = llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = windows[parts.index];
         layer.attention.sinks = Some(parts.name("self_attn.sinks"));
         layer.mlp = Mlp::Experts(Box::new(experts.describe(parts)));
         Ok(())
-    })
+    })?;
+    if config.get("rope_parameters").is_none() && filled(config, "rope_scaling")?.is_none() {
+        // What the config class assumes.
+        let yarn = Config::parse(
+            br#"{"rope_type": "yarn", "factor": 32.0, "truncate": false,
+                "original_max_position_embeddings": 4096}"#,
+        )?;
+        let sizes = options.sizes;
+        let (width, positions) = (sizes.head_dim, sizes.positions);
+        spec.ropes = vec![Rope::from_section(
+            config,
+            Some(&yarn),
+            width,
+            positions,
+            options.rope,
+        )?];
+    }
+    Ok(spec)
 }
 
 struct ExpertSizes {

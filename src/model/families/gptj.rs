@@ -24,6 +24,13 @@ pub(super) const FAMILY: Family = Family {
     embedding: "wte.weight",
     prefixes: &["transformer.", ""],
     defaults: &[],
+    other_names: &[
+        ("hidden_size", "n_embd"),
+        ("max_position_embeddings", "n_positions"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+    ],
+    without_effect: &["n_ctx", "rotary", "scale_attn_weights"],
     describe,
 };
 
@@ -31,7 +38,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let hidden = config.size("n_embd")?;
     let heads = config.heads("n_head")?;
     let head_dim = hidden / heads;
-    let inner = config.size_or("n_inner", 4 * hidden)?;
+    let inner = config.size_opt("n_inner")?.unwrap_or(4 * hidden);
     let style = NormStyle::layer(config.number_or("layer_norm_epsilon", 1e-5)?);
     let activation = activation(config.text_or("activation_function", "gelu_new")?)?;
     let layers = (0..config.layers("n_layer")?)

@@ -40,7 +40,7 @@ impl Sizes {
                 Some(_) => config.heads("num_key_value_heads")?,
                 None => heads,
             },
-            head_dim: config.size_or("head_dim", hidden / heads)?,
+            head_dim: config.size_opt("head_dim")?.unwrap_or(hidden / heads),
             inner: config.size("intermediate_size")?,
             layers: config.layers("num_hidden_layers")?,
             positions: config.size_or("max_position_embeddings", 2048)?,

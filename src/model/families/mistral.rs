@@ -5,7 +5,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::windows,
+    parts::{window, windows},
 };
 use crate::{
     error::Result,
@@ -23,7 +23,7 @@ pub(super) const FAMILY: Family = Family {
         "mistral",
         "mistralai/Mistral-7B-v0.3",
         "Llama with a sliding window in every layer, where the config has one",
-        describe,
+        mistral,
     )
 };
 
@@ -38,16 +38,32 @@ pub(super) const MINISTRAL: Family = Family {
         "ministral",
         "mistralai/Ministral-8B-Instruct-2410",
         "Mistral with global and sliding layers",
-        describe,
+        ministral,
     )
 };
 
-fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+/// transformers ignores `layer_types` in this family.
+fn mistral(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    describe(config, names, |options| {
+        Ok(vec![window(config)?; options.sizes.layers])
+    })
+}
+
+fn ministral(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    describe(config, names, |options| {
+        windows(config, options.sizes.layers, window(config)?, |_| true)
+    })
+}
+
+fn describe(
+    config: &Config,
+    names: &Names,
+    windows: impl FnOnce(&Options) -> Result<Vec<Option<usize>>>,
+) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;
     // These families have no biases, whatever the config says.
     (options.qkv_bias, options.o_bias, options.mlp_bias) = (false, false, false);
-    let window = config.size_opt("sliding_window")?;
-    let windows = windows(config, options.sizes.layers, window, |_| true)?;
+    let windows = windows(&options)?;
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = windows[parts.index];
         Ok(())

@@ -32,7 +32,7 @@ mod smollm3;
 mod stablelm;
 mod starcoder2;
 
-use super::{config::Config, names::Names, spec::DecoderSpec};
+use super::{config::Config, config_keys, names::Names, spec::DecoderSpec};
 use crate::error::{Error, Result};
 
 /// One supported `model_type`.
@@ -51,6 +51,11 @@ pub struct Family {
     /// What absent keys mean: the defaults of the family's config class in transformers, where a
     /// null would mean something else or the key is needed.
     pub defaults: &'static [(&'static str, usize)],
+    /// Other names of keys, each with the key it stands for: `attribute_map` of the config class.
+    pub other_names: &'static [(&'static str, &'static str)],
+    /// Keys that configs of this family have and its forward pass does not depend on, beside those
+    /// of every family.
+    pub without_effect: &'static [&'static str],
     /// Reads the config into a description.
     pub describe: fn(&Config, &Names) -> Result<DecoderSpec>,
 }
@@ -70,13 +75,19 @@ impl Family {
             embedding: "embed_tokens.weight",
             prefixes: &["model.", ""],
             defaults: &[],
+            other_names: &[],
+            without_effect: &[],
             describe,
         }
     }
 
     /// The description of a checkpoint of this family.
     pub fn spec(&self, config: &Config, names: &Names) -> Result<DecoderSpec> {
-        (self.describe)(&config.with_defaults(self.defaults), names)
+        config_keys::refuse_other_mathematics(config)?;
+        let config = config
+            .renamed(self.other_names)
+            .with_defaults(self.defaults);
+        (self.describe)(&config, names)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     llama_like::{self, Options},
     olmo::clip,
     olmo2::projection_norms,
-    parts::{LayerParts, NormStyle, activation, consecutive, windows},
+    parts::{LayerParts, NormStyle, activation, consecutive, window, windows},
     qwen3::head_norms,
 };
 use crate::{
@@ -27,6 +27,7 @@ pub(super) const MIXTRAL: Family = Family {
         ("num_local_experts", 8),
         ("num_experts_per_tok", 2),
     ],
+    other_names: &[("num_experts", "num_local_experts")],
     ..Family::llama_like(
         "mixtral",
         "mistralai/Mixtral-8x7B-v0.1",
@@ -42,6 +43,7 @@ pub(super) const OLMOE: Family = Family {
         ("num_experts", 64),
         ("num_experts_per_tok", 8),
     ],
+    other_names: &[("num_local_experts", "num_experts")],
     ..Family::llama_like(
         "olmoe",
         "allenai/OLMoE-1B-7B-0924",
@@ -61,6 +63,8 @@ pub(super) const QWEN2_MOE: Family = Family {
         ("shared_expert_intermediate_size", 5632),
         ("sliding_window", 4096),
     ],
+    // Without `use_sliding_window`.
+    without_effect: &["sliding_window"],
     ..Family::llama_like(
         "qwen2_moe",
         "Qwen/Qwen1.5-MoE-A2.7B",
@@ -78,6 +82,8 @@ pub(super) const QWEN3_MOE: Family = Family {
         ("moe_intermediate_size", 768),
         ("sliding_window", 4096),
     ],
+    other_names: &[("num_local_experts", "num_experts")],
+    without_effect: &["max_window_layers", "sliding_window"],
     ..Family::llama_like(
         "qwen3_moe",
         "Qwen/Qwen3-30B-A3B",
@@ -179,7 +185,7 @@ fn mixtral(config: &Config, names: &Names) -> Result<DecoderSpec> {
     options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     options.rope.theta = 1e6;
     let sizes = options.sizes;
-    let window = config.size_opt("sliding_window")?;
+    let window = window(config)?;
     let mixture = Mixture {
         renormalise: true,
         ..Mixture::read(config, "num_local_experts")?
@@ -227,11 +233,7 @@ fn qwen2_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let hidden = options.sizes.hidden;
     let slides = config.flag_or("use_sliding_window", false)?;
     // Unused windows may be 0.
-    let window = if slides {
-        config.size_opt("sliding_window")?
-    } else {
-        None
-    };
+    let window = if slides { window(config)? } else { None };
     let last = config.number_or("max_window_layers", 28.0)?;
     let windows = windows(config, options.sizes.layers, window, |index| {
         index % 2 == 0 && (index as f64) < last
@@ -267,12 +269,12 @@ fn qwen3_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     options.mlp_bias = false;
     let sizes = options.sizes;
     let window = if config.flag_or("use_sliding_window", false)? {
-        config.size_opt("sliding_window")?
+        window(config)?
     } else {
         None
     };
     let sparse = sparse_layers(config, sizes.layers)?;
-    let mixture = Mixture::read(config, config.either(&["num_experts", "num_local_experts"]))?;
+    let mixture = Mixture::read(config, "num_experts")?;
     let inner = config.size("moe_intermediate_size")?;
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = window;

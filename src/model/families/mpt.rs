@@ -27,6 +27,25 @@ pub(super) const FAMILY: Family = Family {
     embedding: "wte.weight",
     prefixes: &["transformer.", ""],
     defaults: &[],
+    other_names: &[
+        ("hidden_size", "d_model"),
+        ("num_attention_heads", "n_heads"),
+        ("num_hidden_layers", "n_layers"),
+    ],
+    without_effect: &[
+        "alibi_bias_max",
+        "attn_impl",
+        "attn_pdrop",
+        "attn_uses_sequence_id",
+        "embedding_fraction",
+        "expansion_ratio",
+        "init_config",
+        "init_device",
+        "learned_pos_emb",
+        "max_seq_len",
+        "norm_type",
+        "verbose",
+    ],
     describe,
 };
 

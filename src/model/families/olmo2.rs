@@ -2,10 +2,12 @@
 //! add, and on whole query and key projections.
 #![forbid(unsafe_code)]
 
+use serde_json::Value;
+
 use super::{
     Family,
     llama_like::{self, Options, Sizes},
-    parts::{LayerParts, NormStyle, sliding_layers},
+    parts::{LayerParts, NormStyle, required_window, sliding_layers},
 };
 use crate::{
     error::Result,
@@ -13,6 +15,7 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
+        rope_config::{agreed, filled},
         spec::{DecoderSpec, Layer, Norms, QkNorm},
     },
 };
@@ -32,12 +35,15 @@ pub(super) const FAMILY: Family = Family::llama_like(
 );
 
 /// Registry row.
-pub(super) const OLMO3: Family = Family::llama_like(
-    "olmo3",
-    "allenai/Olmo-3-1025-7B",
-    "OLMo 2 with sliding layers, three in four",
-    olmo3,
-);
+pub(super) const OLMO3: Family = Family {
+    defaults: &[("sliding_window", 4096)],
+    ..Family::llama_like(
+        "olmo3",
+        "allenai/Olmo-3-1025-7B",
+        "OLMo 2 with sliding layers, three in four",
+        olmo3,
+    )
+};
 
 fn options(config: &Config) -> Result<Options> {
     let mut options = Options::read(config)?;
@@ -64,7 +70,7 @@ fn olmo3(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let options = options(config)?;
     let sizes = options.sizes;
     let sliding = sliding_layers(config, sizes.layers, |index| (index + 1) % 4 != 0)?;
-    let window = config.size_or("sliding_window", 4096)?;
+    let window = required_window(config)?;
     let without_ropes = config.without(&["rope_parameters", "rope_scaling"]);
     let mut spec = llama_like::describe(&without_ropes, names, &options, |parts, layer| {
         place_norms(parts, sizes, layer);
@@ -106,16 +112,21 @@ pub(super) fn ropes_by_layer(
             defaults,
         )
     };
-    let sections = match config.section("rope_parameters")? {
-        Some(both) => [
-            both.section("full_attention")?,
-            both.section("sliding_attention")?,
-        ],
-        None => [config.section("rope_scaling")?, None],
+    // transformers looks this up beside the kinds of layers, not in their settings.
+    let of_kind = |both: &Config, kind: &str| -> Result<Option<Config>> {
+        let section = both.section(kind)?;
+        Ok(section.map(|section| section.without(&["truncate"])))
     };
-    let [full_section, sliding_section] = sections;
-    Ok(vec![
-        rope(full_section, full)?,
-        rope(sliding_section, sliding)?,
-    ])
+    let old = filled(config, "rope_scaling")?;
+    let Some(new) = filled(config, "rope_parameters")? else {
+        return Ok(vec![rope(old, full)?, rope(None, sliding)?]);
+    };
+    new.refuse_unless("truncate", &Value::Bool(true))?;
+    let full_section = rope(of_kind(&new, "full_attention")?, full)?;
+    let full_section = match old {
+        Some(old) => agreed(full_section, &rope(Some(old), full)?)?,
+        None => full_section,
+    };
+    let sliding_section = of_kind(&new, "sliding_attention")?;
+    Ok(vec![full_section, rope(sliding_section, sliding)?])
 }

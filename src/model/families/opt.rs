@@ -25,6 +25,9 @@ pub(super) const FAMILY: Family = Family {
     embedding: "embed_tokens.weight",
     prefixes: &["model.decoder.", "decoder.", ""],
     defaults: &[],
+    other_names: &[],
+    // Where there is no final norm to remove.
+    without_effect: &["_remove_final_layer_norm"],
     describe,
 };
 
@@ -74,7 +77,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         })
         .collect();
     let vocab_size = config.size("vocab_size")?;
-    let width = config.size_or("word_embed_proj_dim", hidden)?;
+    let width = config.size_opt("word_embed_proj_dim")?.unwrap_or(hidden);
     let table = names.base("embed_tokens.weight");
     let tied = config.flag_or("tie_word_embeddings", true)?;
     let mut head = Head::new(names.head(tied, &table), width, vocab_size);

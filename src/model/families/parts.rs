@@ -2,6 +2,8 @@
 //! sliding windows by layer.
 #![forbid(unsafe_code)]
 
+use serde_json::Value;
+
 use crate::{
     error::{Error, Result},
     model::{
@@ -149,6 +151,30 @@ pub(super) fn consecutive<const N: usize>(fused: &Linear, sizes: [usize; N]) -> 
     })
 }
 
+/// `sliding_window`, where it is set.
+pub(super) fn window(config: &Config) -> Result<Option<usize>> {
+    const KEY: &str = "sliding_window";
+    match config.get(KEY).and_then(Value::as_i64) {
+        Some(..=0) => Err(Error::new(
+            "config.json",
+            format!(
+                "`{KEY}` is {}: no token would see even itself, and transformers then averages over all tokens, later ones too",
+                config.get(KEY).unwrap_or(&Value::Null)
+            ),
+        )
+        .remedy("set it to null if no window is meant")),
+        _ => config.size_opt(KEY),
+    }
+}
+
+/// `sliding_window` of a family some of whose layers always slide.
+pub(super) fn required_window(config: &Config) -> Result<usize> {
+    match window(config)? {
+        Some(window) => Ok(window),
+        None => config.size("sliding_window"),
+    }
+}
+
 /// The window of each layer: `layer_types` says which slide, or else `slides`.
 pub(super) fn windows(
     config: &Config,
@@ -157,6 +183,12 @@ pub(super) fn windows(
     slides: impl Fn(usize) -> bool,
 ) -> Result<Vec<Option<usize>>> {
     let sliding = sliding_layers(config, layers, slides)?;
+    if window.is_none() && config.get("layer_types").is_some() && sliding.contains(&true) {
+        return Err(config.refuse(
+            "layer_types",
+            "it has layers that slide, and no window is set for them",
+        ));
+    }
     Ok(sliding
         .into_iter()
         .map(|slides| window.filter(|_| slides))

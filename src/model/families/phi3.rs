@@ -4,7 +4,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::NormStyle,
+    parts::{NormStyle, window},
 };
 use crate::{
     error::Result,
@@ -17,6 +17,8 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 4096),
         ("original_max_position_embeddings", 4096),
     ],
+    // Without LongRoPE.
+    without_effect: &["original_max_position_embeddings"],
     ..Family::llama_like(
         "phi3",
         "microsoft/phi-4",
@@ -31,7 +33,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     (options.fused_qkv, options.fused_gate) = (true, true);
     options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     options.rope.partial = Some(1.0);
-    let window = config.size_opt("sliding_window")?;
+    let window = window(config)?;
     if let Some(scaling) = config.section("rope_scaling")? {
         // Here it would mean LongRoPE.
         let key = scaling.either(&["rope_type", "type"]);

@@ -4,7 +4,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::windows,
+    parts::{window, windows},
 };
 use crate::{
     error::Result,
@@ -18,6 +18,8 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 32_768),
         ("sliding_window", 4096),
     ],
+    // Without `use_sliding_window`.
+    without_effect: &["sliding_window", "use_mrope"],
     ..Family::llama_like(
         "qwen2",
         "Qwen/Qwen2.5-0.5B",
@@ -30,7 +32,7 @@ pub(super) const FAMILY: Family = Family {
 /// `max_window_layers` on.
 pub(super) fn late_windows(config: &Config, layers: usize) -> Result<Vec<Option<usize>>> {
     let window = if config.flag_or("use_sliding_window", false)? {
-        config.size_opt("sliding_window")?
+        window(config)?
     } else {
         None
     };

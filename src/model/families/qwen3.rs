@@ -24,6 +24,8 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 32_768),
         ("sliding_window", 4096),
     ],
+    // Without `use_sliding_window`.
+    without_effect: &["sliding_window"],
     ..Family::llama_like(
         "qwen3",
         "Qwen/Qwen3-0.6B",

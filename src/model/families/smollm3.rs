@@ -4,7 +4,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::windows,
+    parts::{window, windows},
 };
 use crate::{
     error::Result,
@@ -16,6 +16,12 @@ pub(super) const FAMILY: Family = Family {
     defaults: &[
         ("num_key_value_heads", 4),
         ("max_position_embeddings", 32_768),
+    ],
+    // Without `use_sliding_window`, or beside a list of the layers that rotate.
+    without_effect: &[
+        "max_window_layers",
+        "no_rope_layer_interval",
+        "sliding_window",
     ],
     ..Family::llama_like(
         "smollm3",
@@ -44,7 +50,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         }
     };
     let window = if config.flag_or("use_sliding_window", false)? {
-        config.size_opt("sliding_window")?
+        window(config)?
     } else {
         None
     };

@@ -4,7 +4,7 @@
 use super::{
     Family,
     llama_like::{self, Options},
-    parts::{NormStyle, activation},
+    parts::{NormStyle, activation, window},
 };
 use crate::{
     error::Result,
@@ -20,6 +20,13 @@ pub(super) const FAMILY: Family = Family {
     defaults: &[
         ("num_key_value_heads", 2),
         ("max_position_embeddings", 4096),
+    ],
+    without_effect: &[
+        "attention_softmax_in_fp32",
+        "mlp_type",
+        "norm_type",
+        "scale_attention_softmax_in_fp32",
+        "scale_attn_weights",
     ],
     ..Family::llama_like(
         "starcoder2",
@@ -37,7 +44,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     options.tied = true;
     options.activation = "gelu_pytorch_tanh";
     let activation = activation(config.text_or("hidden_act", options.activation)?)?;
-    let window = config.size_opt("sliding_window")?;
+    let window = window(config)?;
     let (hidden, inner) = (options.sizes.hidden, options.sizes.inner);
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = window;

@@ -1,7 +1,10 @@
 //! Tokenising, and which id starts a sequence.
 #![forbid(unsafe_code)]
 
+mod crossing;
 mod files;
+mod prefix;
+mod seam;
 mod special;
 mod start;
 
@@ -94,19 +97,37 @@ impl Tokenizer {
 
     /// Ids of `text`, without any special token added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.interruptible(text, encode)
+    }
+
+    /// The first ids of what [`Tokenizer::encode`] makes of `text`: at least `count`, or all that there
+    /// are. Reads no more of the text than it must.
+    pub fn encode_start(&self, text: &str, count: usize) -> Result<Vec<u32>> {
+        match prefix::encode(self, text, count)? {
+            Some(ids) => Ok(ids),
+            None => self.encode(text),
+        }
+    }
+
+    /// Does `work` on a text so that Ctrl-C ends it.
+    fn interruptible<T: Send + 'static>(
+        &self,
+        text: &str,
+        work: fn(&tokenizers::Tokenizer, &str) -> Result<T>,
+    ) -> Result<T> {
         if text.len() < LONG_TEXT {
-            return encode(&self.inner, text);
+            return work(&self.inner, text);
         }
         // The library cannot be stopped, so that Ctrl-C has to leave its thread behind.
         let (inner, text) = (Arc::clone(&self.inner), text.to_owned());
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
             // Nobody receives after an interrupt.
-            let _ = sender.send(encode(&inner, &text));
+            let _ = sender.send(work(&inner, &text));
         });
         loop {
             match receiver.recv_timeout(Duration::from_millis(50)) {
-                Ok(ids) => return ids,
+                Ok(done) => return done,
                 Err(RecvTimeoutError::Timeout) => interrupt::check()?,
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(
@@ -141,14 +162,18 @@ impl Tokenizer {
 }
 
 fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let encoding = tokenizer.encode_fast(text, false).map_err(|error| {
-        Error::new(
-            "tokenizer.json",
-            format!("it cannot encode the text: {error}"),
-        )
-        .remedy("save the tokenizer anew with AutoTokenizer.save_pretrained")
-    })?;
+    let encoding = tokenizer
+        .encode_fast(text, false)
+        .map_err(|error| unusable(&error))?;
     Ok(encoding.get_ids().to_vec())
+}
+
+fn unusable(error: &dyn std::fmt::Display) -> Error {
+    Error::new(
+        "tokenizer.json",
+        format!("it cannot encode the text: {error}"),
+    )
+    .remedy("save the tokenizer anew with AutoTokenizer.save_pretrained")
 }
 
 /// Switches off what makes the tokens of a text a matter of chance.

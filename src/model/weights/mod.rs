@@ -1,5 +1,6 @@
 //! Weights: safetensors files, one or sharded, looked up by tensor name.
 
+mod checksum;
 mod matrix;
 mod missing;
 mod mxfp4;

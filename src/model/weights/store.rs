@@ -7,6 +7,8 @@ use std::{
     fmt,
     ops::Range,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::UNIX_EPOCH,
 };
 
 use safetensors::{Dtype, SafeTensors};
@@ -16,6 +18,7 @@ use serde::{
 };
 
 use super::{
+    checksum::Checksums,
     missing::{self, MISMATCH},
     storage::Storage,
     view::Elements,
@@ -40,6 +43,16 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// A file that is not on disk.
+    #[cfg(test)]
+    pub(super) fn in_memory(name: String, bytes: Cow<'static, [u8]>) -> Self {
+        Self {
+            name,
+            path: None,
+            storage: Storage::Memory(bytes),
+        }
+    }
+
     /// File name, for messages and run.json.
     pub fn name(&self) -> &str {
         &self.name
@@ -53,6 +66,43 @@ impl Shard {
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         self.storage.bytes()
+    }
+
+    /// The SHA-256 that the hub's cache names the file by, if it lies there: a blob is stored under
+    /// its hash, and what is wrong at the download is not stored.
+    pub fn blob_sha256(&self) -> Option<String> {
+        let path = self.path.as_ref()?.canonicalize().ok()?;
+        if path.parent()?.file_name()? != "blobs" {
+            return None;
+        }
+        let name = path.file_name()?.to_str()?;
+        let is_hash = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hash.then(|| name.to_owned())
+    }
+
+    /// What is cheap to know of the content: the hub's hash, or the header, the size and the time of
+    /// modification. A file in memory is hashed.
+    fn fingerprint(&self, hasher: &mut blake3::Hasher) {
+        let bytes = self.bytes();
+        hasher.update(self.name.as_bytes());
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        if let Some(known) = self.blob_sha256() {
+            hasher.update(known.as_bytes());
+            return;
+        }
+        let Some(path) = &self.path else {
+            hasher.update(bytes);
+            return;
+        };
+        hasher.update(header(bytes));
+        let modified = path.metadata().and_then(|found| found.modified()).ok();
+        let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        hasher.update(&since.unwrap_or_default().as_nanos().to_le_bytes());
+    }
+
+    /// Drops a part of the file from the resident set; reading it again is still correct.
+    pub(super) fn release(&self, range: Range<usize>) {
+        self.storage.release(range);
     }
 }
 
@@ -68,8 +118,10 @@ struct Entry {
 /// All tensors of a checkpoint.
 #[derive(Debug)]
 pub struct WeightStore {
-    shards: Vec<Shard>,
+    shards: Vec<Arc<Shard>>,
     entries: HashMap<String, Entry>,
+    /// Taken beside the walks, once that is asked for.
+    checksums: OnceLock<Checksums>,
     notice: Option<String>,
 }
 
@@ -133,6 +185,7 @@ impl WeightStore {
         Self {
             shards: Vec::new(),
             entries: HashMap::new(),
+            checksums: OnceLock::new(),
             notice: None,
         }
     }
@@ -239,16 +292,16 @@ impl WeightStore {
                 },
             );
         }
-        self.shards.push(Shard {
+        self.shards.push(Arc::new(Shard {
             name,
             path,
             storage,
-        });
+        }));
         Ok(())
     }
 
     /// The files, in reading order.
-    pub fn shards(&self) -> &[Shard] {
+    pub fn shards(&self) -> &[Arc<Shard>] {
         &self.shards
     }
 
@@ -360,14 +413,46 @@ impl WeightStore {
 
     /// Drops these tensors from the resident set; reading them again is still correct.
     pub fn release(&self, names: &[String]) {
-        for entry in names
+        let parts = names
             .iter()
             .filter_map(|name| self.entries.get(name.as_str()))
-        {
-            self.shards[entry.shard]
-                .storage
-                .release(entry.range.clone());
+            .map(|entry| (entry.shard, entry.range.clone()));
+        match self.checksums.get() {
+            Some(checksums) => checksums.take(parts.collect()),
+            None => parts.for_each(|(shard, range)| self.shards[shard].release(range)),
         }
+    }
+
+    /// A digest of what is cheap to know of all files; it changes when one of them does.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for shard in &self.shards {
+            shard.fingerprint(&mut hasher);
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// From now on takes the files' checksums beside the walks, from what [`WeightStore::release`]
+    /// gives back; unless the hub's cache knows them already.
+    pub fn take_checksums(&self) {
+        if self
+            .shards
+            .iter()
+            .all(|shard| shard.blob_sha256().is_some())
+        {
+            return;
+        }
+        self.checksums
+            .get_or_init(|| Checksums::start(&self.shards));
+    }
+
+    /// The BLAKE3 of every file, in the order of [`WeightStore::shards`]: what no walk has read is
+    /// read now.
+    pub fn checksums(&self) -> Result<Vec<blake3::Hash>> {
+        let checksums = self
+            .checksums
+            .get_or_init(|| Checksums::start(&self.shards));
+        checksums.finish()
     }
 
     fn describe(&self) -> String {
@@ -376,6 +461,15 @@ impl WeightStore {
             _ => format!("{} safetensors files", self.shards.len()),
         }
     }
+}
+
+/// The header of a safetensors file: its length, and the JSON of that length.
+fn header(bytes: &[u8]) -> &[u8] {
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
+        return bytes;
+    };
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    &bytes[..8 + length.min(rest.len())]
 }
 
 /// Whether parts of a model lie in the folder.

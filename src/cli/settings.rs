@@ -1,0 +1,233 @@
+//! What of the arguments decides the numbers: the settings, whose hash names a run's folder.
+//!
+//! Every command has a struct of them that serialises under the flags' own names; the test below
+//! compares it with the flags.
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::args::ThresholdArgs;
+use crate::{
+    data::Sequences,
+    error::{Error, Result},
+    experiments::intervention_analysis::{EvaluationSet, PositionsFrom, WrittenLayers},
+    present::Compat,
+};
+
+/// The settings as a run carries them.
+pub(super) fn value(settings: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(settings)
+        .map_err(|error| Error::new("settings", format!("not valid JSON: {error}")))
+}
+
+/// Which text, as it was cut, and which state of the model.
+#[derive(Debug, Serialize)]
+pub(super) struct TextSettings {
+    context_length: usize,
+    add_bos_token: bool,
+    seed: u64,
+    dataset: Option<String>,
+    revision: Option<String>,
+}
+
+impl TextSettings {
+    pub(super) fn of(sequences: &Sequences, seed: u64, revision: Option<&str>) -> Self {
+        let source = sequences.provenance.as_ref();
+        Self {
+            context_length: sequences.context_length,
+            add_bos_token: sequences.add_bos_token,
+            seed,
+            dataset: source.map(|source| source.name.clone()),
+            revision: revision.map(str::to_owned),
+        }
+    }
+}
+
+/// What an experiment over several sequences has in any case.
+#[derive(Debug, Serialize)]
+pub(super) struct CorpusSettings {
+    #[serde(flatten)]
+    pub(super) text: TextSettings,
+    pub(super) nsamples: usize,
+    #[serde(flatten)]
+    pub(super) thresholds: ThresholdArgs,
+}
+
+/// Of tokens-analysis.
+#[derive(Debug, Serialize)]
+pub(super) struct TokensSettings {
+    #[serde(flatten)]
+    pub(super) corpus: CorpusSettings,
+    pub(super) compat: Compat,
+}
+
+/// Of intervention-analysis.
+#[derive(Debug, Serialize)]
+pub(super) struct InterventionSettings {
+    #[serde(flatten)]
+    pub(super) corpus: CorpusSettings,
+    pub(super) calibration_nsamples: usize,
+    #[serde(serialize_with = "layers")]
+    pub(super) layers: WrittenLayers,
+    pub(super) positions_from: PositionsFrom,
+    pub(super) set_to: Vec<f32>,
+    pub(super) noise: Vec<f64>,
+    pub(super) compat: Compat,
+    pub(super) evaluation_sets: Vec<SetSettings>,
+}
+
+fn layers<S: Serializer>(layers: &WrittenLayers, to: S) -> Result<S::Ok, S::Error> {
+    match layers {
+        WrittenLayers::First => to.serialize_str("first"),
+        WrittenLayers::All => to.serialize_str("all"),
+        WrittenLayers::Listed(layers) => layers.serialize(to),
+    }
+}
+
+/// An evaluation set.
+#[derive(Debug, Serialize)]
+pub(super) struct SetSettings {
+    name: String,
+    windows: usize,
+    tokens_blake3: String,
+}
+
+impl From<&EvaluationSet> for SetSettings {
+    fn from(set: &EvaluationSet) -> Self {
+        Self {
+            name: set.name.clone(),
+            windows: set.windows.len(),
+            tokens_blake3: ids_hash(&set.windows),
+        }
+    }
+}
+
+/// Identifies the ids of sequences, whose lengths it does not tell apart.
+pub(super) fn ids_hash(sequences: &[Vec<u32>]) -> String {
+    let hash = blake3::hash(bytemuck::cast_slice(&sequences.concat()));
+    hash.to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+    use serde_json::json;
+
+    use super::{
+        super::{Cli, Command},
+        *,
+    };
+    use crate::engine::Site;
+
+    /// Flags that change no number, whatever the command.
+    const NO_NUMBERS: [&str; 5] = ["save_dir", "quiet", "json", "memory_budget", "dry_run"];
+
+    /// Flags that decide numbers and are in the folder's name by other ways: the checkpoint is, and on
+    /// a card the arithmetic is added to the settings.
+    const ELSEWHERE: [&str; 5] = ["pretrained", "device", "dtype", "residual_dtype", "tf32"];
+
+    /// Command, flag, and the setting that has another name or stands for several flags.
+    const RENAMED: [(&str, &str, &str); 15] = [
+        ("existence-validation", "text_file", "dataset"),
+        ("tokens-analysis", "text_file", "dataset"),
+        ("top-activation-magnitude", "text_file", "dataset"),
+        ("top-activation-magnitude", "module_name", "site"),
+        ("intervention-analysis", "text_file", "dataset"),
+        ("intervention-analysis", "eval", "evaluation_sets"),
+        ("self-attention", "text_file", "input"),
+        ("self-attention", "sentence", "input"),
+        ("self-attention", "token_ids", "input"),
+        ("figures", "text_file", "input"),
+        ("figures", "sentence", "input"),
+        ("figures", "token_ids", "input"),
+        ("capture", "text", "input"),
+        ("capture", "text_file", "input"),
+        ("capture", "token_ids", "input"),
+    ];
+
+    /// What the ids' hash stands for, too.
+    const OF_IDS: [&str; 3] = ["dataset", "nsamples", "seed"];
+
+    /// The settings of a command line; none of commands without a folder.
+    fn settings(command: &Command) -> Option<Value> {
+        let sequences = Sequences::of_ids(vec![vec![1, 2], vec![3]]);
+        let found = match command {
+            Command::ExistenceValidation(args) => value(&args.settings(&sequences)),
+            Command::TokensAnalysis(args) => value(&args.settings(&sequences)),
+            Command::TopActivationMagnitude(args) => {
+                value(&args.settings(Site::LayerOutput, &sequences))
+            }
+            Command::SelfAttention(args) => value(&args.settings(&sequences)),
+            Command::Figures(args) => value(&args.settings(&sequences)),
+            Command::InterventionAnalysis(args) => value(&args.settings(&sequences, &[])),
+            Command::Capture(args) => value(&args.settings(&[Site::Q], &sequences)),
+            Command::Tvr(args) => value(&args.settings()),
+            Command::Compare(args) => value(&args.settings(&args.text)),
+            Command::Selftest(_) | Command::Bench(_) | Command::Models(_) | Command::Devices(_) => {
+                return None;
+            }
+        };
+        Some(found.expect("JSON"))
+    }
+
+    /// A flag that changes numbers and no setting would let two runs share a folder, and the later
+    /// replace the earlier's results.
+    #[test]
+    fn every_flag_is_in_the_name_of_the_folder() {
+        let mut commands = 0;
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let more: &[&str] = match name {
+                "compare" => &["a", "b"],
+                "tvr" => &["--dry-run"],
+                _ => &[],
+            };
+            let line = [&["massact", name][..], more].concat();
+            let parsed = Cli::try_parse_from(line).expect("a complete command line");
+            let Some(settings) = settings(&parsed.command) else {
+                continue;
+            };
+            commands += 1;
+            for argument in command.get_arguments() {
+                let flag = argument.get_id().as_str();
+                let renamed = RENAMED.iter().find(|row| (row.0, row.1) == (name, flag));
+                let mut key = renamed.map_or(flag, |row| row.2);
+                if name == "capture" && OF_IDS.contains(&flag) {
+                    key = "input";
+                }
+                let named = settings.get(key).is_some();
+                assert!(
+                    named || NO_NUMBERS.contains(&flag) || ELSEWHERE.contains(&flag),
+                    "{name} --{flag} is in no setting: {settings}"
+                );
+                if name == "compare" && ELSEWHERE.contains(&flag) {
+                    assert!(settings["device"].get(flag).is_some(), "{flag}: {settings}");
+                }
+                assert!(
+                    !(named && NO_NUMBERS.contains(&flag)),
+                    "{name} --{flag} would give equal results two folders"
+                );
+            }
+        }
+        assert_eq!(commands, 9);
+    }
+
+    #[test]
+    fn keys_and_values() {
+        let args = ["massact", "capture", "--nll"];
+        let Command::Capture(args) = Cli::parse_from(args).command else {
+            panic!("another command");
+        };
+        let of = |ids: &[&[u32]]| {
+            let ids = ids.iter().map(|ids| ids.to_vec()).collect();
+            value(&args.settings(&[Site::Q], &Sequences::of_ids(ids))).expect("JSON")
+        };
+        let found = of(&[&[1, 2], &[3]]);
+        assert_eq!(found["sites"], json!(["q"]));
+        assert_eq!(found["nll"], true);
+        assert_eq!(found["abs_threshold"], 100.0);
+        // The same ids, cut elsewhere.
+        assert_ne!(of(&[&[1, 2], &[3]]), of(&[&[1], &[2, 3]]));
+        assert_eq!(of(&[&[1, 2]]).get("lengths"), None);
+    }
+}

@@ -1,0 +1,59 @@
+//! `massact tokens-analysis`
+
+use clap::Args;
+
+use super::{
+    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    run::Run,
+    settings::{self, CorpusSettings, TextSettings, TokensSettings},
+};
+use crate::{
+    data::Sequences,
+    error::Result,
+    experiments::tokens_analysis,
+    present::{self, Compat},
+};
+
+/// On which tokens and in which dimensions are the massive activations?
+#[derive(Debug, Args)]
+pub(super) struct TokensArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    text: TextArgs,
+    /// Sequences to look at.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = positive)]
+    nsamples: usize,
+    #[command(flatten)]
+    thresholds: ThresholdArgs,
+    /// Whose dimensions and magnitudes to report: `reference` follows the published program, whose
+    /// summary depends on the order of the sequences. The JSON holds both.
+    #[arg(long, value_enum, default_value_t = Compat::None)]
+    compat: Compat,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl TokensArgs {
+    pub(super) fn settings(&self, sequences: &Sequences) -> TokensSettings {
+        TokensSettings {
+            corpus: CorpusSettings {
+                text: TextSettings::of(sequences, self.text.seed, self.model.revision.as_deref()),
+                nsamples: self.nsamples,
+                thresholds: self.thresholds,
+            },
+            compat: self.compat,
+        }
+    }
+}
+
+pub(super) fn run(args: &TokensArgs) -> Result<()> {
+    let run = Run::open("tokens-analysis", &args.model, &args.output, args.text.seed)?;
+    let sequences = run.windows(&args.text, args.nsamples)?;
+    run.conduct(
+        (&sequences).into(),
+        &settings::value(&args.settings(&sequences))?,
+        |_| tokens_analysis::run(&run.session, &sequences.ids, args.thresholds.into()),
+        |result, context| present::tokens_analysis::artifacts(&result, args.compat, context),
+    )
+}

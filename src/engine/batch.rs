@@ -1,0 +1,72 @@
+//! Micro-batches: whole sequences that pass through a layer together.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use crate::backend::Rows;
+
+/// Whole sequences that pass through a layer together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Index of each sequence in the run.
+    pub(super) sequences: Vec<usize>,
+    /// Rows of each sequence in the batch's tensors.
+    pub(super) rows: Vec<Rows>,
+    /// Whether the probes look at it; they do not at variants of sequences.
+    pub(super) observed: bool,
+}
+
+impl Batch {
+    /// The tokens of its sequences.
+    pub(super) fn tokens<'s>(&self, all: &'s [Vec<u32>]) -> impl Iterator<Item = &'s Vec<u32>> {
+        self.sequences.iter().map(|sequence| &all[*sequence])
+    }
+}
+
+/// Groups the sequences `part` of all until a micro-batch has about `target` rows.
+pub(super) fn batches(all: &[Vec<u32>], part: Range<usize>, target: usize) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut rows = target;
+    for index in part {
+        let length = all[index].len();
+        if rows + length > target {
+            batches.push(Batch {
+                sequences: Vec::new(),
+                rows: Vec::new(),
+                observed: true,
+            });
+            rows = 0;
+        }
+        if let Some(batch) = batches.last_mut() {
+            batch.sequences.push(index);
+            batch.rows.push(rows..rows + length);
+        }
+        rows += length;
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::single_range_in_vec_init)]
+    fn micro_batches_hold_whole_sequences() {
+        let sequences: Vec<Vec<u32>> = [7, 3, 5, 4, 20, 1].map(|n| vec![0; n]).to_vec();
+        let batches = batches(&sequences, 1..6, 9);
+        let shape: Vec<_> = batches
+            .iter()
+            .map(|batch| (batch.sequences[0], batch.rows.clone()))
+            .collect();
+        assert_eq!(
+            shape,
+            [
+                (1, vec![0..3, 3..8]),
+                (3, vec![0..4]),
+                (4, vec![0..20]),
+                (5, vec![0..1])
+            ]
+        );
+    }
+}

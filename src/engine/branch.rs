@@ -1,0 +1,97 @@
+//! Branches on the device: variants of sequences that walk beside their originals.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use super::{
+    batch::Batch,
+    observer::{Branch, BranchOutcome},
+};
+use crate::{backend::Backend, error::Result};
+
+/// Branches of one variant that walk together.
+pub(super) struct BranchStream<B: Backend> {
+    pub(super) batch: Batch,
+    pub(super) hidden: B::Tensor,
+    branches: Vec<(Branch, BranchOutcome)>,
+}
+
+impl<B: Backend> BranchStream<B> {
+    /// Splits `branches` (place in `batch`, branch) off the batch's residual stream `hidden`.
+    pub(super) fn split(
+        backend: &B,
+        batch: &Batch,
+        hidden: &B::Tensor,
+        branches: Vec<(usize, Branch)>,
+    ) -> Result<Self> {
+        let whole = branches.iter().map(|(place, _)| *place);
+        let hidden = if whole.eq(0..batch.rows.len()) {
+            backend.duplicate(hidden)?
+        } else {
+            let rows = branches
+                .iter()
+                .flat_map(|(place, _)| batch.rows[*place].clone());
+            backend.gather_rows(hidden, &rows.collect::<Vec<_>>())?
+        };
+        let mut first = 0;
+        let mut own = Batch {
+            sequences: Vec::new(),
+            rows: Vec::new(),
+            observed: false,
+        };
+        let branches = branches
+            .into_iter()
+            .map(|(place, branch)| {
+                let sequence = batch.sequences[place];
+                let rows = batch.rows[place].len();
+                own.sequences.push(sequence);
+                own.rows.push(first..first + rows);
+                first += rows;
+                let outcome = BranchOutcome {
+                    sequence,
+                    variant: branch.variant,
+                    ..BranchOutcome::default()
+                };
+                (branch, outcome)
+            })
+            .collect();
+        Ok(Self {
+            batch: own,
+            hidden,
+            branches,
+        })
+    }
+
+    /// Writes what is to be written after `layer`.
+    pub(super) fn overwrite(&mut self, backend: &B, layer: usize) -> Result<()> {
+        let (mut places, mut changes) = (Vec::new(), BTreeMap::new());
+        for (rows, (branch, _)) in self.batch.rows.iter().zip(&self.branches) {
+            for cell in branch.overwrites.get(&layer).into_iter().flatten() {
+                let place = (rows.start + cell.position, cell.dimension);
+                places.push(place);
+                changes.insert(place, cell.change);
+            }
+        }
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut originals = backend.values_at(&self.hidden, &places)?.into_iter();
+        for (branch, outcome) in &mut self.branches {
+            if let Some(overwrites) = branch.overwrites.get(&layer) {
+                let own = originals.by_ref().take(overwrites.len()).collect();
+                outcome.originals.insert(layer, own);
+            }
+        }
+        let cells: Vec<_> = changes
+            .into_iter()
+            .map(|((row, dimension), change)| (row, dimension, change))
+            .collect();
+        backend.overwrite(&mut self.hidden, &cells)
+    }
+
+    /// The stream's end: its tensor for the head, and where the likelihoods go.
+    pub(super) fn finish(self) -> (Batch, B::Tensor, Vec<BranchOutcome>) {
+        let outcomes = self.branches.into_iter().map(|(_, outcome)| outcome);
+        (self.batch, self.hidden, outcomes.collect())
+    }
+}

@@ -1,0 +1,249 @@
+//! The device that a run computes on, before it is known which model runs and in which types.
+#![forbid(unsafe_code)]
+
+use std::{fmt, rc::Rc};
+
+use crate::{
+    backend::{
+        Precision,
+        cuda::driver::{Card, Driver, Options, Requirements},
+    },
+    error::{Error, Result},
+    model::{Model, dtype::DType},
+    progress::Progress,
+};
+
+/// An open device; any number of models may run on it.
+#[derive(Clone)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// A card.
+    Cuda(Rc<Driver>),
+}
+
+/// The types that a run computes in, as far as they are stated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Types {
+    /// Of the arithmetic: on a card the type that the checkpoint is stored in, if not stated.
+    pub arithmetic: Option<DType>,
+    /// Of the residual stream: the arithmetic's, if not stated.
+    pub residual: Option<DType>,
+    /// Float32 products in TF32.
+    pub tf32: bool,
+}
+
+/// Where a session computes, in words that other programs and people read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// The card's product name.
+    pub card: Option<String>,
+    /// Whether float32 products are computed in TF32.
+    pub tf32: bool,
+}
+
+impl Place {
+    /// The processor.
+    pub fn cpu() -> Self {
+        Self {
+            device: "cpu".to_owned(),
+            card: None,
+            tf32: false,
+        }
+    }
+
+    /// `the CPU`, or the card's name.
+    pub fn name(&self) -> &str {
+        self.card.as_deref().unwrap_or("the CPU")
+    }
+
+    /// The type of the arithmetic: `bfloat16 with a residual stream in float32`, `tf32`.
+    pub fn arithmetic(&self, precision: Precision) -> String {
+        if self.tf32 {
+            return "tf32".to_owned();
+        }
+        precision.to_string()
+    }
+
+    /// `bfloat16 on NVIDIA H100, float32 stream`
+    pub(super) fn computed_in(&self, precision: Precision) -> String {
+        let (arithmetic, residual) = (precision.arithmetic(), precision.residual());
+        let mut text = if self.tf32 {
+            format!("tf32 on {}", self.name())
+        } else {
+            format!("{arithmetic} on {}", self.name())
+        };
+        if residual != arithmetic {
+            text.push_str(&format!(", {residual} stream"));
+        }
+        text
+    }
+}
+
+impl Device {
+    /// Opens what `--device` names; `auto` is the first card, where all that it needs is there, and
+    /// what is missing beside a card is said. Refuses types that the device does not compute in.
+    pub fn open(name: &str, types: Types, progress: Progress) -> Result<Self> {
+        let options = Options { tf32: types.tf32 };
+        let device = match wanted(name)? {
+            Wanted::Cpu => None,
+            Wanted::Cuda(index) => {
+                let card = Requirements::look().card(index)?;
+                Some(Driver::open(card, options)?)
+            }
+            Wanted::Auto => automatic(options, progress),
+        };
+        let device = device.map_or(Self::Cpu, |driver| Self::Cuda(Rc::new(driver)));
+        if matches!(device, Self::Cpu) {
+            refuse_on_cpu(types)?;
+        }
+        Ok(device)
+    }
+
+    /// The card that `--device` names; `auto` is the first that can be used, and `cpu` is none.
+    pub fn card(name: &str) -> Result<Option<Card>> {
+        let card = match wanted(name)? {
+            Wanted::Auto => Requirements::look().first()?,
+            Wanted::Cuda(index) => Requirements::look().card(index)?,
+            Wanted::Cpu => return Ok(None),
+        };
+        Ok(Some(card))
+    }
+
+    /// What it is.
+    pub fn place(&self) -> Place {
+        match self {
+            Self::Cpu => Place::cpu(),
+            Self::Cuda(driver) => Place {
+                device: format!("cuda:{}", driver.card().index),
+                card: Some(driver.card().name.clone()),
+                tf32: driver.options().tf32,
+            },
+        }
+    }
+
+    /// The types for a model.
+    pub fn precision(&self, types: Types, model: &Model) -> Result<Precision> {
+        if matches!(self, Self::Cpu) {
+            return Ok(DType::Float32.into());
+        }
+        let dtype = match types.arithmetic {
+            Some(dtype) => dtype,
+            None => model.stored_dtype()?,
+        };
+        if types.tf32 && dtype != DType::Float32 {
+            return Err(Error::usage(
+                "--tf32",
+                format!("it is about float32 products, and this run is in {dtype}"),
+            )
+            .remedy("leave it out, or use --dtype float32"));
+        }
+        Precision::new(dtype, types.residual.unwrap_or(dtype))
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({})", self.place().device)
+    }
+}
+
+/// What `--device` asks for.
+enum Wanted {
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+/// Reads `--device`.
+fn wanted(device: &str) -> Result<Wanted> {
+    let unknown = || {
+        Error::usage(format!("--device {device}"), "no such device")
+            .remedy("use auto, cpu, cuda or cuda:N; `massact devices` lists them")
+    };
+    match device {
+        "auto" => Ok(Wanted::Auto),
+        "cpu" => Ok(Wanted::Cpu),
+        "cuda" => Ok(Wanted::Cuda(0)),
+        _ => {
+            let index = device.strip_prefix("cuda:").ok_or_else(unknown)?;
+            index.parse().map(Wanted::Cuda).map_err(|_| unknown())
+        }
+    }
+}
+
+/// The first card that can be used.
+fn automatic(options: Options, progress: Progress) -> Option<Driver> {
+    let found = Requirements::look();
+    if !found.card_expected() {
+        return None;
+    }
+    match found.first().and_then(|card| Driver::open(card, options)) {
+        Ok(driver) => Some(driver),
+        Err(missing) => {
+            // A user with a card would wonder.
+            progress.notice(&format!("computing on the CPU: {missing}"));
+            None
+        }
+    }
+}
+
+fn refuse_on_cpu(types: Types) -> Result<()> {
+    if types.tf32 {
+        return Err(Error::usage(
+            "--tf32",
+            "TF32 is arithmetic of NVIDIA cards, and this run is on the CPU",
+        )
+        .remedy("leave it out, or use --device cuda"));
+    }
+    for (flag, dtype) in [
+        ("--dtype", types.arithmetic),
+        ("--residual-dtype", types.residual),
+    ] {
+        if dtype.is_some_and(|dtype| dtype != DType::Float32) {
+            return Err(
+                Error::usage(flag, "the CPU computes in float32 only").remedy(format!(
+                    "use {flag} auto; checkpoints of every dtype are read"
+                )),
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_by_name() {
+        assert!(matches!(wanted("auto"), Ok(Wanted::Auto)));
+        assert!(matches!(wanted("cpu"), Ok(Wanted::Cpu)));
+        assert!(matches!(wanted("cuda"), Ok(Wanted::Cuda(0))));
+        assert!(matches!(wanted("cuda:3"), Ok(Wanted::Cuda(3))));
+        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0"] {
+            let error = wanted(wrong).err().expect("no device");
+            assert_eq!(error.exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn says_what_computed() {
+        let card = Place {
+            device: "cuda:0".to_owned(),
+            card: Some("NVIDIA H100".to_owned()),
+            tf32: false,
+        };
+        let mixed = Precision::new(DType::BFloat16, DType::Float32).expect("fits");
+        assert_eq!(
+            card.computed_in(mixed),
+            "bfloat16 on NVIDIA H100, float32 stream"
+        );
+        let plain = DType::Float16.into();
+        assert_eq!(card.computed_in(plain), "float16 on NVIDIA H100");
+        let float32 = DType::Float32.into();
+        assert_eq!(Place::cpu().computed_in(float32), "float32 on the CPU");
+    }
+}

@@ -1,0 +1,73 @@
+//! What a run refuses before it starts.
+#![forbid(unsafe_code)]
+
+use super::{plan::Plan, site::Site};
+use crate::{
+    error::{Error, Result},
+    model::Model,
+};
+
+/// Refuses sequences and sites that the model does not have, and a head that it lacks.
+pub(super) fn check(model: &Model, sequences: &[Vec<u32>], plan: &Plan) -> Result<()> {
+    check_sequences(model, sequences)?;
+    check_sites(model, plan)?;
+    if plan.needs_head() {
+        // Before hours of work rather than after.
+        model.head()?;
+    }
+    Ok(())
+}
+
+/// Refuses sites that the model does not have.
+fn check_sites(model: &Model, plan: &Plan) -> Result<()> {
+    for site in Site::ALL {
+        if plan.observes(site) && !site.exists_in(&model.spec) {
+            return Err(Error::usage(
+                format!("site `{}`", site.name()),
+                "this model has layers of experts, inside which tokens go different ways",
+            )
+            .remedy("observe mlp_output instead"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses sequences that the model cannot take.
+fn check_sequences(model: &Model, sequences: &[Vec<u32>]) -> Result<()> {
+    let spec = &model.spec;
+    if sequences.is_empty() {
+        return Err(Error::usage("input", "there is no sequence to run"));
+    }
+    for (index, sequence) in sequences.iter().enumerate() {
+        if sequence.is_empty() {
+            return Err(Error::usage(format!("sequence {index}"), "it has no token")
+                .remedy("give at least one token id or some text"));
+        }
+        if let Some(token) = sequence
+            .iter()
+            .find(|token| **token as usize >= spec.vocab_size)
+        {
+            return Err(Error::usage(
+                format!("sequence {index}"),
+                format!(
+                    "token id {token} is out of range, the model has {} tokens",
+                    spec.vocab_size
+                ),
+            )
+            .remedy(format!("use ids from 0 to {}", spec.vocab_size - 1)));
+        }
+        if let Some(positions) = spec.max_positions
+            && sequence.len() > positions
+        {
+            return Err(Error::usage(
+                format!("sequence {index}"),
+                format!(
+                    "{} tokens, but the model has {positions} positions",
+                    sequence.len()
+                ),
+            )
+            .remedy(format!("use --context-length {positions} or less")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! The one door to the engine: a model on a device, within a budget of memory.
+//!
+//! What computes is hidden here, so that experiments are plain functions, compiled once. The session
+//! also decides how many sequences walk through the model at once, and in which micro-batches: a run
+//! that does not fit is split, and one that runs out of memory goes on in smaller parts.
+#![forbid(unsafe_code)]
+
+use std::{cell::RefCell, fmt, ops::Range};
+
+use super::{
+    device::{Device, Place, Types},
+    input,
+    memory::{self, Fit, Footprint},
+    observer::Observer,
+    plan::{Outcome, Plan},
+    schedule::{self, Part},
+};
+use crate::{
+    backend::{Backend, Precision, cpu::Cpu, cuda::Cuda},
+    error::{Error, Result},
+    model::Model,
+    progress::Progress,
+    tvr::Arithmetic,
+};
+
+/// A model that is ready to run. Every walk through its layers is one call of [`Session::run`].
+pub struct Session {
+    model: Model,
+    runner: Box<dyn Runner>,
+    place: Place,
+    /// Bytes that streams and activations may take.
+    budget: u64,
+    progress: Progress,
+    /// The estimate that was told last.
+    told: RefCell<String>,
+}
+
+/// A backend, whichever it is.
+trait Runner {
+    fn walk(
+        &self,
+        model: &Model,
+        part: &Part<'_>,
+        plan: &Plan,
+        observer: &mut dyn Observer,
+        progress: Progress,
+    ) -> Result<Outcome>;
+    fn footprint(&self, model: &Model, tokens: usize, variants: usize, rows: usize) -> Footprint;
+    fn batch_rows(&self, width: usize) -> usize;
+    fn precision(&self) -> Precision;
+    fn arithmetic(&self) -> &dyn Arithmetic;
+}
+
+impl<B: Backend + Arithmetic> Runner for B {
+    fn walk(
+        &self,
+        model: &Model,
+        part: &Part<'_>,
+        plan: &Plan,
+        observer: &mut dyn Observer,
+        progress: Progress,
+    ) -> Result<Outcome> {
+        schedule::walk(self, model, part, plan, observer, progress)
+    }
+
+    fn footprint(&self, model: &Model, tokens: usize, variants: usize, rows: usize) -> Footprint {
+        Footprint::of(
+            Backend::precision(self),
+            &model.spec,
+            tokens,
+            variants,
+            rows,
+        )
+    }
+
+    fn batch_rows(&self, width: usize) -> usize {
+        self.micro_batch_rows(width)
+    }
+
+    fn precision(&self) -> Precision {
+        Backend::precision(self)
+    }
+
+    fn arithmetic(&self) -> &dyn Arithmetic {
+        self
+    }
+}
+
+impl Session {
+    /// The model on a device that is open. `budget` is what residual streams and one layer may take,
+    /// in bytes; without one it is a share of what is free there.
+    pub fn open(
+        model: Model,
+        device: &Device,
+        types: Types,
+        budget: Option<u64>,
+        progress: Progress,
+    ) -> Result<Self> {
+        let precision = device.precision(types, &model)?;
+        Ok(match device {
+            Device::Cpu => {
+                let free = memory::available();
+                Self::on(model, Cpu::new(), Place::cpu(), budget, free, progress)
+            }
+            Device::Cuda(driver) => {
+                let cuda = Cuda::sharing(driver.clone(), precision).keeping_weights();
+                let free = Some(cuda.activation_bytes());
+                Self::on(model, cuda, device.place(), budget, free, progress)
+            }
+        })
+    }
+
+    /// The model on the CPU.
+    pub fn on_cpu(model: Model, progress: Progress) -> Self {
+        let free = memory::available();
+        Self::on(model, Cpu::new(), Place::cpu(), None, free, progress)
+    }
+
+    /// The model on a backend, of which `free` bytes can be had.
+    pub fn on<B: Backend + Arithmetic + 'static>(
+        model: Model,
+        backend: B,
+        place: Place,
+        budget: Option<u64>,
+        free: Option<u64>,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            model,
+            runner: Box::new(backend),
+            place,
+            budget: memory::budget(budget, free),
+            progress,
+            told: RefCell::default(),
+        }
+    }
+
+    /// The decoder.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Where it computes.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Where progress is shown.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// The type of the arithmetic, as run.json says it.
+    pub fn arithmetic(&self) -> String {
+        self.place.arithmetic(self.runner.precision())
+    }
+
+    /// Types and device in one phrase: `bfloat16 on NVIDIA H100, float32 stream`.
+    pub fn computed_in(&self) -> String {
+        self.place.computed_in(self.runner.precision())
+    }
+
+    /// What measures and rescales stored tensors here.
+    pub fn weights(&self) -> &dyn Arithmetic {
+        self.runner.arithmetic()
+    }
+
+    /// The text of a token; without a tokenizer, its id.
+    pub fn token(&self, id: u32) -> String {
+        match &self.model.tokenizer {
+            Some(tokenizer) => tokenizer.token(id),
+            None => format!("<{id}>"),
+        }
+    }
+
+    /// Refuses, before any text is read, sequences of which not even one could run.
+    pub fn check_memory(&self, tokens: usize, variants: usize) -> Result<()> {
+        self.fit(1, tokens, variants).map(drop)
+    }
+
+    /// Runs the model over the sequences and returns what the plan asks for. What is too large to
+    /// return goes to the observer, which may also act.
+    pub fn run(
+        &self,
+        sequences: &[Vec<u32>],
+        plan: &Plan,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome> {
+        input::check(&self.model, sequences, plan)?;
+        let tokens = sequences.iter().map(Vec::len).max().unwrap_or(0);
+        let mut fit = self.fit(sequences.len(), tokens, plan.variants)?;
+        self.tell(&fit, sequences.len(), tokens, plan.variants);
+        let mut outcome = Outcome::default();
+        let mut next = 0;
+        while next < sequences.len() {
+            let range = next..(next + fit.part).min(sequences.len());
+            match self.walk(sequences, range.clone(), &fit, plan, observer) {
+                Ok(found) => {
+                    outcome.append(found);
+                    next = range.end;
+                }
+                Err(error) if error.is_out_of_memory() => {
+                    fit = self.smaller(&fit, tokens, plan.variants, error)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn walk(
+        &self,
+        sequences: &[Vec<u32>],
+        range: Range<usize>,
+        fit: &Fit,
+        plan: &Plan,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome> {
+        let part = Part {
+            sequences,
+            range,
+            batch_rows: fit.rows,
+        };
+        let (model, progress) = (&self.model, self.progress);
+        let mut outcome = self.runner.walk(model, &part, plan, observer, progress)?;
+        outcome.walks = 1;
+        Ok(outcome)
+    }
+
+    /// How many sequences walk at once, and in which micro-batches: those that the device is
+    /// efficient at, or smaller ones where not even one of those fits.
+    fn fit(&self, sequences: usize, tokens: usize, variants: usize) -> Result<Fit> {
+        let width = memory::token_width(&self.model.spec);
+        let mut rows = self.runner.batch_rows(width);
+        loop {
+            let footprint = self.footprint(tokens, variants, rows);
+            if let Some(part) = footprint.part(sequences, self.budget) {
+                return Ok(Fit {
+                    footprint,
+                    rows,
+                    part: part.min(sequences.max(1)),
+                });
+            }
+            if footprint.batch == 1 {
+                return Err(memory::refusal(&footprint, self.budget, tokens, variants));
+            }
+            rows = footprint.batch / 2 * tokens;
+        }
+    }
+
+    /// What to go on with after the device ran out of memory: half the micro-batch, and when that is
+    /// one sequence, half as many sequences at once.
+    fn smaller(&self, fit: &Fit, tokens: usize, variants: usize, error: Error) -> Result<Fit> {
+        let smaller = if fit.footprint.batch > 1 {
+            let rows = fit.footprint.batch / 2 * tokens;
+            Fit {
+                footprint: self.footprint(tokens, variants, rows),
+                rows,
+                part: fit.part,
+            }
+        } else if fit.part > 1 {
+            Fit {
+                part: fit.part / 2,
+                ..*fit
+            }
+        } else {
+            let needed = memory::human(fit.footprint.total(1));
+            return Err(error.remedy(format!(
+                "one sequence of {tokens} tokens needs about {needed}; use a shorter \
+                 --context-length, a 16-bit --dtype, or --device cpu"
+            )));
+        };
+        self.progress.notice(&format!(
+            "out of memory on {}: going on with micro-batches of {}, {} at once",
+            self.place.name(),
+            memory::count(smaller.footprint.batch, "sequence"),
+            memory::count(smaller.part, "sequence"),
+        ));
+        Ok(smaller)
+    }
+
+    fn footprint(&self, tokens: usize, variants: usize, rows: usize) -> Footprint {
+        self.runner.footprint(&self.model, tokens, variants, rows)
+    }
+
+    /// Says what the run needs, once.
+    fn tell(&self, fit: &Fit, sequences: usize, tokens: usize, variants: usize) {
+        let text = fit.text(sequences, tokens, variants);
+        if *self.told.borrow() != text {
+            self.progress.notice(&text);
+            self.told.replace(text);
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Session({}, {:?})",
+            self.model.spec.model_type, self.place
+        )
+    }
+}

@@ -1,0 +1,114 @@
+//! What compare shows: table, JSON, CSV, figures and page.
+
+mod columns;
+mod entries;
+mod figures;
+
+pub(crate) use entries::{Entry, Measured, same_tokens};
+
+use serde_json::{Value, json};
+
+use self::entries::measured;
+use super::{
+    Artifacts, intervention_analysis::ratio_chart, json_value, lines::Lines, magnitudes, merged,
+    page,
+};
+use crate::{
+    error::Result,
+    experiments::compare::{Profile, SCHEMA},
+    report::html::{Body, Page, Section},
+};
+
+/// What a comparison over different tokens must say.
+pub(crate) const OTHER_TOKENS: &str = "the checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not";
+
+/// All files, those of the checkpoints included, and the table.
+pub(crate) fn artifacts(entries: &[Entry], settings: &Value) -> Result<Artifacts> {
+    let mut artifacts = Artifacts::new("compare.json", document(entries, settings)?)?;
+    for (entry, measured) in measured(entries) {
+        let place = &entry.place;
+        artifacts.json(&format!("{place}/run.json"), &measured.record)?;
+        for (name, document) in &measured.documents {
+            artifacts.json(&format!("{place}/{name}"), document)?;
+        }
+    }
+    artifacts.file("compare.csv", columns::csv(entries));
+    let table = columns::table(entries);
+    let mut sections = vec![page::table("Checkpoints", &table)];
+    for (name, heading, scale, values) in figures::BY_LAYER {
+        let mut lines = Lines::default();
+        for (entry, measured) in measured(entries) {
+            let values = values(&measured.profile);
+            if !values.is_empty() {
+                lines.push(&entry.label, values);
+            }
+        }
+        if !lines.is_empty() {
+            let svg = artifacts.figure(name, lines.chart(heading, heading, scale))?;
+            sections.push(page::figure(heading, svg));
+        }
+    }
+    let ratios = figures::perplexity_ratios(entries);
+    if !ratios.is_empty() {
+        let heading = "Perplexity with massive activations overwritten";
+        let svg = artifacts.figure("perplexity_ratio", ratio_chart(heading, ratios).to_svg())?;
+        sections.push(page::figure(heading, svg));
+    }
+    for (entry, measured) in measured(entries) {
+        if let Some(found) = &measured.profile.existence {
+            let layers = found.layers.iter();
+            let means: Vec<magnitudes::Means> =
+                layers.map(|l| (l.top1_mean, l.median_mean)).collect();
+            let svg = magnitudes::chart(&entry.label, &means, &found.massive_layers);
+            let name = format!("{}/top_activation_magnitude", entry.place);
+            let svg = artifacts.figure(&name, svg)?;
+            let heading = format!("Magnitudes by layer: {}", entry.label);
+            sections.push(page::figure(heading, svg));
+        }
+    }
+    if !same_tokens(entries) {
+        let text = "The checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not.";
+        sections.push(Section::new("Tokens", Body::Text(text.to_owned())));
+    }
+    sections.push(page::settings(settings));
+    let complete = measured(entries).count();
+    let page = Page {
+        title: "Comparison".to_owned(),
+        verdict: format!("{complete} of {} checkpoints measured", entries.len()),
+        highlight: complete < entries.len(),
+        facts: measured(entries)
+            .flat_map(|(entry, found)| {
+                let notices = found.record.notices.iter();
+                notices.map(|notice| (entry.label.clone(), notice.clone()))
+            })
+            .collect(),
+        sections,
+    };
+    artifacts.file("report.html", page.render());
+    artifacts.table(table);
+    Ok(artifacts)
+}
+
+/// compare.json.
+fn document(entries: &[Entry], settings: &Value) -> Result<Value> {
+    let checkpoints = entries
+        .iter()
+        .map(|entry| {
+            let measured = entry.outcome.as_ref().ok();
+            let value = json!({
+                "label": entry.label,
+                "name": entry.name,
+                "revision": entry.revision,
+                "error": entry.outcome.as_ref().err().map(ToString::to_string),
+                "model": measured.map(|measured| &measured.model),
+                "nsamples": measured.map(|measured| measured.nsamples),
+                "tokens_blake3": measured.map(|measured| &measured.tokens),
+            });
+            let nothing = Profile::default();
+            let profile = measured.map_or(&nothing, |measured| &measured.profile);
+            merged([value, json_value(profile)?])
+        })
+        .collect::<Result<Vec<Value>>>()?;
+    let found = json!({ "same_tokens": same_tokens(entries), "checkpoints": checkpoints });
+    merged([json!({ "schema": SCHEMA }), settings.clone(), found])
+}

@@ -1,0 +1,124 @@
+//! The figures, drawn.
+
+use super::Figure;
+use crate::{
+    engine::{Observer, Site},
+    error::Result,
+    experiments::activation_figures::{ActivationFigures, SiteMagnitudes},
+    report::{
+        plot::{LineChart, Marker, RidgeGrid, RidgePlot, RidgeShape, Scale, Series, palette},
+        visible::token_label,
+    },
+};
+
+/// Keeps the 3-D plots, at their resolution, of the tensors that pass by.
+#[derive(Debug)]
+pub(crate) struct Ridges {
+    shape: RidgeShape,
+    plots: Vec<RidgePlot>,
+}
+
+impl Ridges {
+    /// For a sequence of `tokens` through `layers` layers of `width` dimensions.
+    pub(crate) fn new(layers: usize, tokens: usize, width: usize) -> Self {
+        Self {
+            shape: RidgeShape::new(layers, tokens, width),
+            plots: Vec::new(),
+        }
+    }
+}
+
+impl Observer for Ridges {
+    fn tensor(&mut self, _: Site, layer: usize, _: usize, _: usize, values: &[f32]) -> Result<()> {
+        let title = format!("Layer {layer}");
+        self.plots.push(RidgePlot::new(title, self.shape, values));
+        Ok(())
+    }
+}
+
+/// The 3-D plots of all layers, as SVG.
+pub(super) fn tokenwise(model: &str, result: &ActivationFigures, ridges: &Ridges) -> String {
+    let plots = ridges
+        .plots
+        .iter()
+        .zip(&result.layers)
+        .map(|(plot, layer)| plot.clone().marked(layer.dimensions(), layer.positions()));
+    let grid = RidgeGrid {
+        title: format!("Output features of {model}"),
+        note:
+            "|hidden state|; tokens to the right, dimensions to the back; red: tokens with massive \
+               activations; bold: their dimensions"
+                .to_owned(),
+        shape: ridges.shape,
+        plots: plots.collect(),
+        row_labels: result
+            .tokens
+            .iter()
+            .map(|token| token_label(token))
+            .collect(),
+    };
+    grid.to_svg()
+}
+
+/// Largest and median magnitude at a figure's sites, as SVG.
+pub(super) fn magnitudes(figure: Figure, model: &str, result: &ActivationFigures) -> String {
+    let charts: Vec<LineChart> = figure
+        .panels()
+        .iter()
+        .map(|(y_label, sites)| LineChart {
+            title: String::new(),
+            x_label: "Layer (first is 0)".to_owned(),
+            y_label: (*y_label).to_owned(),
+            series: series(result, sites),
+            y_scale: Scale::Log,
+            highlight: None,
+        })
+        .collect();
+    let inner = figure.panels().iter().flat_map(|panel| panel.1);
+    let absent = inner
+        .clone()
+        .any(|(site, _)| result.absent_sites.contains(site));
+    // Experts have no inner tensor that all tokens share.
+    let what = match absent {
+        true => "MLP output",
+        false => figure.heading(),
+    };
+    let title = format!("{what} of {model}: largest and median magnitude");
+    LineChart::column(&title, &charts)
+}
+
+fn series(result: &ActivationFigures, sites: &[(Site, &str)]) -> Vec<Series> {
+    let styles = [
+        (palette::BLUE, palette::BLUE_TINT, Marker::Circle),
+        (
+            palette::VERMILION,
+            palette::VERMILION_TINT,
+            Marker::Triangle,
+        ),
+        (palette::GREEN, palette::GREEN_TINT, Marker::Diamond),
+    ];
+    let points = |layers: &[SiteMagnitudes], value: fn(&SiteMagnitudes) -> f32| {
+        let point = |layer: &SiteMagnitudes| (layer.layer as f64, f64::from(value(layer)));
+        layers.iter().map(point).collect()
+    };
+    let (mut medians, mut largest) = (Vec::new(), Vec::new());
+    for ((site, label), (color, tint, marker)) in sites.iter().zip(styles) {
+        let Some(layers) = result.sites.get(site.name()) else {
+            continue;
+        };
+        medians.push(Series {
+            label: format!("median, {label}"),
+            color: tint,
+            marker,
+            points: points(layers, |layer| layer.median),
+        });
+        largest.push(Series {
+            label: format!("top-1, {label}"),
+            color,
+            marker,
+            points: points(layers, |layer| layer.max),
+        });
+    }
+    medians.extend(largest);
+    medians
+}

@@ -1,0 +1,121 @@
+//! What figures shows: the further published figures.
+
+mod charts;
+mod choice;
+
+pub(crate) use charts::Ridges;
+pub(crate) use choice::Figure;
+
+use super::{
+    Artifacts, Context,
+    page::{self, Verdict},
+};
+use crate::{
+    engine::Site,
+    error::Result,
+    experiments::activation_figures::{ActivationFigures, SCHEMA},
+    report::{
+        number::{listed, significant},
+        table::{Align, Row, Table},
+        text::{FEATURES_FILE, LayerFeatures, TextDtype, features_text},
+        visible::token_label,
+    },
+};
+
+/// Files, table and verdict of the chosen figures.
+pub(crate) fn artifacts(
+    result: &ActivationFigures,
+    ridges: &Ridges,
+    which: &[Figure],
+    context: &Context<'_>,
+) -> Result<Artifacts> {
+    let name = context.name();
+    let mut artifacts = Artifacts::new("figures.json", context.document(SCHEMA, result)?)?;
+    let mut sections = Vec::new();
+    for figure in which {
+        let svg = match figure {
+            Figure::OutputFeatureTokenwise => {
+                artifacts.file(FEATURES_FILE, features(result));
+                charts::tokenwise(name, result, ridges)
+            }
+            _ => charts::magnitudes(*figure, name, result),
+        };
+        let svg = artifacts.figure(figure.file(), svg)?;
+        sections.push(page::figure(figure.heading(), svg));
+    }
+    let table = table(result);
+    sections.push(page::table("Layers", &table));
+    let verdict = Verdict {
+        text: verdict(name, result),
+        highlight: !result.massive_positions.is_empty(),
+    };
+    artifacts.table(table);
+    artifacts.line(format!("\n{}", verdict.text));
+    artifacts.page(context, verdict, sections);
+    Ok(artifacts)
+}
+
+/// The reference's text about the output features.
+fn features(result: &ActivationFigures) -> String {
+    let layers: Vec<LayerFeatures> = result
+        .layers
+        .iter()
+        .map(|layer| LayerFeatures {
+            layer: layer.layer,
+            max: f64::from(layer.max),
+            positions: layer.positions().into_iter().collect(),
+            dimensions: layer.dimensions(),
+        })
+        .collect();
+    features_text(&layers, TextDtype::Float32)
+}
+
+fn table(result: &ActivationFigures) -> Table {
+    let mut columns = vec![
+        ("layer".to_owned(), Align::Right),
+        ("output".to_owned(), Align::Right),
+        ("median".to_owned(), Align::Right),
+        ("massive".to_owned(), Align::Left),
+    ];
+    // In the order of the forward pass.
+    let sites: Vec<_> = Site::ALL
+        .iter()
+        .filter_map(|site| Some((site.name(), result.sites.get(site.name())?)))
+        .collect();
+    columns.extend(
+        sites
+            .iter()
+            .map(|(site, _)| ((*site).to_owned(), Align::Right)),
+    );
+    let mut table = Table::new(columns);
+    for layer in &result.layers {
+        let massive = !layer.massive.is_empty();
+        let mut cells = vec![
+            layer.layer.to_string(),
+            significant(f64::from(layer.max)),
+            significant(f64::from(layer.median)),
+            if massive { "yes" } else { "" }.to_owned(),
+        ];
+        let largest = sites.iter().map(|(_, layers)| layers[layer.layer].max);
+        cells.extend(largest.map(|max| significant(f64::from(max))));
+        table.push(Row::new(cells).emphasised(massive));
+    }
+    table
+}
+
+fn verdict(name: &str, result: &ActivationFigures) -> String {
+    if result.massive_positions.is_empty() {
+        return format!("{name} has no massive activations in this sequence");
+    }
+    let places: Vec<String> = result
+        .massive_positions
+        .iter()
+        .take(5)
+        .map(|position| format!("{} at {position}", token_label(&result.tokens[*position])))
+        .collect();
+    format!(
+        "{name} has massive activations on {}, in dimension {}",
+        places.join(", "),
+        listed(&result.massive_dimensions)
+    )
+}

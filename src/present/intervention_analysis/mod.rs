@@ -1,0 +1,166 @@
+//! What intervention-analysis shows.
+
+mod files;
+mod ratios;
+mod tables;
+
+pub(super) use ratios::{Groups, chart as ratio_chart};
+
+use serde_json::{Value, json};
+
+use super::{
+    Artifacts, Compat, Context,
+    page::{self, Verdict},
+};
+use crate::{
+    error::Result,
+    experiments::{
+        intervention_analysis::{Impact, InterventionAnalysis, SCHEMA, SetReport},
+        published::PublishedRun,
+    },
+    report::number::{listed, significant},
+};
+
+/// Files, table and verdict, with what was published for the same model and whose dimensions were
+/// overwritten.
+pub(crate) fn artifacts(
+    result: &InterventionAnalysis,
+    published: Option<&PublishedRun>,
+    compat: Compat,
+    context: &Context<'_>,
+) -> Result<Artifacts> {
+    let name = context.name();
+    let document = document(result, published, context)?;
+    let mut artifacts = Artifacts::new("intervention_analysis.json", document)?;
+    files::add(&mut artifacts, result);
+    let table = tables::perplexities(result, published);
+    let mut sections = Vec::new();
+    if !result.ratios.is_empty() {
+        let svg = ratios::chart(name, ratios::by_intervention(result)).to_svg();
+        let svg = artifacts.figure("perplexity_ratio", svg)?;
+        sections.push(page::figure("Change of perplexity", svg));
+    }
+    sections.push(page::table("Perplexity", &table));
+    sections.push(page::table(
+        "Massive activations in the evaluation windows",
+        &tables::evaluation(result),
+    ));
+    if !result.means.is_empty() {
+        sections.push(page::table("Mean values", &tables::means(result)));
+    }
+    let verdict = Verdict {
+        text: verdict(name, result, compat),
+        highlight: table.rows.iter().any(|row| row.emphasis),
+    };
+    artifacts.table(table);
+    artifacts.line(format!("\n{}", verdict.text));
+    for (set, treated) in untreated(result) {
+        artifacts.notice(notice(result, set, treated));
+    }
+    artifacts.page(context, verdict, sections);
+    Ok(artifacts)
+}
+
+/// The document, with what was published for the same model.
+pub(crate) fn document(
+    result: &InterventionAnalysis,
+    published: Option<&PublishedRun>,
+    context: &Context<'_>,
+) -> Result<Value> {
+    let mut document = context.document(SCHEMA, result)?;
+    document["published"] = json!(published.map(|published| json!({
+        "hub_id": published.hub_id,
+        "context_length": published.context_length,
+        "perplexity": published.perplexity,
+    })));
+    Ok(document)
+}
+
+/// The answer in a sentence, and what the reader should know about it.
+fn verdict(name: &str, result: &InterventionAnalysis, compat: Compat) -> String {
+    let Some(first_layer) = result.first_layer else {
+        return format!(
+            "{name} has no massive activations in the corpus: there is nothing to overwrite, and \
+             only the original perplexity is measured"
+        );
+    };
+    let worst = result.ratios["set_to_zero"]
+        .iter()
+        .max_by(|a, b| order(a.1.ratio).total_cmp(&order(b.1.ratio)));
+    let mut verdict = match worst {
+        Some((set, ratio)) => format!(
+            "{name}: setting the massive activations of layer {} to zero multiplies perplexity by up \
+             to {} ({set}), {}",
+            listed(&result.layers_written),
+            ratio.ratio.map_or_else(|| "inf".to_owned(), significant),
+            match ratio.class {
+                Impact::None => "no impact",
+                Impact::Medium => "a medium impact",
+                Impact::High => "a high impact",
+            }
+        ),
+        None => format!("{name}: massive activations from layer {first_layer}"),
+    };
+    if !result.missing_dimensions.is_empty() {
+        verdict.push_str(&format!(
+            "; no calibration sequence has a mean for dimension {}, which set_to_mean leaves alone",
+            listed(&result.missing_dimensions)
+        ));
+    }
+    if result.dimensions_union != result.dimensions_reference {
+        let (other, flag) = match compat {
+            Compat::None => ("the reference program", "reference"),
+            Compat::Reference => ("the definition", "none"),
+        };
+        verdict.push_str(&format!(
+            "; by {other}, the dimensions differ (--compat {flag})"
+        ));
+    }
+    verdict
+}
+
+/// The sets with windows in which zeroing overwrites no massive activation, and in how many it does.
+fn untreated(result: &InterventionAnalysis) -> impl Iterator<Item = (&SetReport, usize)> {
+    let counts = result.windows_treated.get("set_to_zero");
+    result.evaluation.iter().filter_map(move |set| {
+        let treated = *counts?.get(&set.name)?;
+        (treated < set.windows).then_some((set, treated))
+    })
+}
+
+/// Why some windows of a set are not treated.
+fn notice(result: &InterventionAnalysis, set: &SetReport, treated: usize) -> String {
+    let written = listed(&result.layers_written);
+    let without = set.windows - set.windows_massive;
+    let mut reasons = Vec::new();
+    if without > 0 {
+        reasons.push(format!("{without} have none in any layer"));
+    }
+    let others: Vec<String> = set
+        .windows_by_first_layer
+        .iter()
+        .filter(|(layer, _)| !result.layers_written.contains(layer))
+        .map(|(layer, windows)| format!("{windows} from layer {layer} on"))
+        .collect();
+    if !others.is_empty() {
+        reasons.push(format!(
+            "{} (--positions-from written takes positions from the layer that is overwritten)",
+            others.join(", ")
+        ));
+    }
+    if reasons.is_empty() {
+        reasons.push("they are in other dimensions".to_owned());
+    }
+    format!(
+        "{}: in {} of {} windows no massive activation is overwritten at layer {written}: {}; the \
+         ratio over the other {treated} stands beside the whole",
+        set.name,
+        set.windows - treated,
+        set.windows,
+        reasons.join("; ")
+    )
+}
+
+fn order(ratio: Option<f64>) -> f64 {
+    ratio.unwrap_or(f64::INFINITY)
+}

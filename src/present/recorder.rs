@@ -1,0 +1,189 @@
+//! Writes captured tensors to safetensors files while the model runs.
+
+use crate::{
+    backend::AttentionMaps,
+    engine::{Observer, Plan, Site},
+    error::Result,
+    model::{Model, spec::Mlp},
+    report::{RunFolder, tensors::TensorFile},
+};
+
+/// capture.safetensors and attention.safetensors, as far as the plan asks for them.
+pub(crate) struct FileRecorder {
+    raw: Option<TensorFile>,
+    attention: Option<TensorFile>,
+    parts: Option<TensorFile>,
+}
+
+impl FileRecorder {
+    /// Lays the files out; every shape follows from the model and the sequences.
+    pub(crate) fn create(
+        folder: &RunFolder,
+        plan: &Plan,
+        model: &Model,
+        sequences: &[Vec<u32>],
+    ) -> Result<Self> {
+        let layers = model.spec.layers.len();
+        let mut raw = Vec::new();
+        for site in &plan.raw {
+            for layer in 0..if site.per_layer() { layers } else { 1 } {
+                for (sequence, ids) in sequences.iter().enumerate() {
+                    let shape = vec![ids.len(), width(*site, layer, model)];
+                    raw.push((raw_name(*site, layer, sequence), shape));
+                }
+            }
+        }
+        let mut attention = Vec::new();
+        for layer in 0..layers {
+            let spec = &model.spec.layers[layer].attention;
+            let heads = spec.heads;
+            for (sequence, ids) in sequences.iter().enumerate() {
+                let tokens = ids.len();
+                // The extra key of attention KV bias is the first column.
+                let keys = tokens + usize::from(spec.kv_bias.is_some());
+                let mut add = |kind: &str, shape: &[usize]| {
+                    attention.push((attention_name(sequence, layer, kind), shape.to_vec()));
+                };
+                if plan.attention.mean {
+                    add("probs_mean", &[tokens, keys]);
+                    add("logits_mean", &[tokens, keys]);
+                }
+                if plan.attention_of(layer).heads {
+                    add("probs", &[heads, tokens, keys]);
+                    add("logits", &[heads, tokens, keys]);
+                }
+                if plan.attention.sink {
+                    add("sink_mass", &[heads, keys]);
+                    add("max_logit", &[heads]);
+                }
+            }
+        }
+        let file = |name, tensors: Vec<_>| {
+            (!tensors.is_empty())
+                .then(|| TensorFile::create(folder, name, &tensors))
+                .transpose()
+        };
+        Ok(Self {
+            raw: file("capture.safetensors", raw)?,
+            attention: file("attention.safetensors", attention)?,
+            parts: None,
+        })
+    }
+
+    /// Writes what attention makes of the sequences, and what the plan's keys give to it, to
+    /// attention_output.safetensors.
+    pub(crate) fn take_parts(
+        &mut self,
+        folder: &RunFolder,
+        model: &Model,
+        sequences: &[Vec<u32>],
+    ) -> Result<()> {
+        let mut tensors = Vec::new();
+        for layer in 0..model.spec.layers.len() {
+            for (sequence, ids) in sequences.iter().enumerate() {
+                for kind in PARTS {
+                    let shape = vec![ids.len(), model.spec.hidden_size];
+                    tensors.push((attention_name(sequence, layer, kind), shape));
+                }
+            }
+        }
+        self.parts = Some(TensorFile::create(
+            folder,
+            "attention_output.safetensors",
+            &tensors,
+        )?);
+        Ok(())
+    }
+
+    /// Gives the files their names.
+    pub(crate) fn commit(self) -> Result<()> {
+        let files = [self.raw, self.attention, self.parts];
+        for file in files.into_iter().flatten() {
+            file.commit()?;
+        }
+        Ok(())
+    }
+}
+
+impl Observer for FileRecorder {
+    fn tensor(
+        &mut self,
+        site: Site,
+        layer: usize,
+        sequence: usize,
+        _columns: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        match &mut self.raw {
+            Some(file) => file.write(&raw_name(site, layer, sequence), values),
+            None => Ok(()),
+        }
+    }
+
+    fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
+        let Some(file) = &mut self.attention else {
+            return Ok(());
+        };
+        for (kind, map) in [
+            ("probs_mean", maps.probs_mean),
+            ("logits_mean", maps.logits_mean),
+            ("probs", maps.probs),
+            ("logits", maps.logits),
+            ("sink_mass", maps.sink_mass),
+            ("max_logit", maps.max_logit),
+        ] {
+            if let Some(values) = map {
+                file.write(&attention_name(sequence, layer, kind), &values)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attention_parts(
+        &mut self,
+        layer: usize,
+        sequence: usize,
+        _columns: usize,
+        whole: &[f32],
+        part: &[f32],
+    ) -> Result<()> {
+        if let Some(file) = &mut self.parts {
+            for (kind, values) in PARTS.into_iter().zip([whole, part]) {
+                file.write(&attention_name(sequence, layer, kind), values)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What attention makes, and what the followed tokens give to it.
+const PARTS: [&str; 2] = ["output", "followed"];
+
+fn raw_name(site: Site, layer: usize, sequence: usize) -> String {
+    format!("{}.{layer}.{sequence}", site.name())
+}
+
+/// The first sequence's maps have the plain name; most captures have one sequence.
+fn attention_name(sequence: usize, layer: usize, kind: &str) -> String {
+    match sequence {
+        0 => format!("layer.{layer}.{kind}"),
+        _ => format!("sequence.{sequence}.layer.{layer}.{kind}"),
+    }
+}
+
+fn width(site: Site, layer: usize, model: &Model) -> usize {
+    let spec = &model.spec;
+    let attention = &spec.layers[layer].attention;
+    match site {
+        Site::Q => attention.heads * attention.head_dim,
+        Site::K => attention.kv_heads * attention.head_dim,
+        Site::V => attention.kv_heads * attention.value_dim,
+        Site::Gate | Site::MlpInner => match &spec.layers[layer].mlp {
+            Mlp::Gated(mlp) => mlp.gate.out_features,
+            Mlp::Plain { up, .. } => up.out_features,
+            // The run refuses this site.
+            Mlp::Experts(experts) => experts.expert.gate.out_features,
+        },
+        _ => spec.hidden_size,
+    }
+}

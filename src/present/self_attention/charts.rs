@@ -1,0 +1,178 @@
+//! What changes from layer to layer, as lines.
+
+use crate::{
+    experiments::self_attention::{LayerAttention, Reason, SelfAttention},
+    report::{
+        plot::{Highlight, LineChart, Marker, Scale, Series, palette},
+        visible::token_label,
+    },
+};
+
+/// Followed tokens that have a line of their own.
+const MOST_LINES: usize = 3;
+
+/// Attention and logits of the followed tokens by layer, as SVG.
+pub(super) fn trajectory(model: &str, result: &SelfAttention) -> String {
+    let mut shares = vec![
+        line(
+            "if attended evenly",
+            palette::GRAY,
+            Marker::Square,
+            result,
+            |l| l.even_share,
+        ),
+        line(
+            &together(result),
+            palette::BLUE,
+            Marker::Circle,
+            result,
+            |l| l.attention_to_followed,
+        ),
+    ];
+    let mut logits = vec![line(
+        "all other tokens",
+        palette::GRAY,
+        Marker::Square,
+        result,
+        |l| l.logit_of_others,
+    )];
+    let styles = [
+        (palette::VERMILION, Marker::Triangle),
+        (palette::GREEN, Marker::Diamond),
+        (palette::PURPLE, Marker::Square),
+    ];
+    let shown = result.followed.len().min(MOST_LINES);
+    for (index, (color, marker)) in styles.into_iter().take(shown).enumerate() {
+        let position = result.followed[index];
+        let label = token(result, position);
+        if result.followed.len() > 1 {
+            let share = |l: &LayerAttention| l.followed[index].probability;
+            shares.push(line(&label, color, marker, result, share));
+        }
+        let logit = |l: &LayerAttention| l.followed[index].logit;
+        logits.push(line(&label, color, marker, result, logit));
+    }
+    let charts = [
+        chart("Share of the other tokens' attention", shares, result),
+        chart("Mean attention logit", logits, result),
+    ];
+    let title = format!("Attention to {} in {model}", subject(result));
+    LineChart::column(&title, &charts)
+}
+
+/// Norms and cosines of the two parts of the attention output by layer, as SVG.
+pub(super) fn decomposition(model: &str, result: &SelfAttention) -> String {
+    let part = format!("from {}", subject(result));
+    let norms = vec![
+        line(
+            "attention output",
+            palette::GRAY,
+            Marker::Square,
+            result,
+            |l| l.decomposition.norm_attention,
+        ),
+        line(&part, palette::BLUE, Marker::Circle, result, |l| {
+            l.decomposition.norm_followed
+        }),
+        line(
+            "from all others",
+            palette::VERMILION,
+            Marker::Triangle,
+            result,
+            |l| l.decomposition.norm_rest,
+        ),
+    ];
+    let cosines = vec![
+        line(
+            "the two parts of one query",
+            palette::GRAY,
+            Marker::Square,
+            result,
+            |l| l.decomposition.cosine,
+        ),
+        line(
+            &format!("{part}, two queries"),
+            palette::BLUE,
+            Marker::Circle,
+            result,
+            |l| l.decomposition.similarity_followed,
+        ),
+        line(
+            "from all others, two queries",
+            palette::VERMILION,
+            Marker::Triangle,
+            result,
+            |l| l.decomposition.similarity_rest,
+        ),
+    ];
+    let charts = [
+        chart("Mean norm over queries", norms, result),
+        chart("Mean cosine", cosines, result),
+    ];
+    let title = format!("Attention output of {model} in two parts");
+    LineChart::column(&title, &charts)
+}
+
+/// A token with its position.
+pub(super) fn token(result: &SelfAttention, position: usize) -> String {
+    format!("{} at {position}", token_label(&result.tokens[position]))
+}
+
+/// What is followed, in words.
+fn subject(result: &SelfAttention) -> &'static str {
+    match (result.followed_because, result.followed.len()) {
+        (Reason::First, _) => "the first token",
+        (Reason::Massive, 1) => "the massive token",
+        (Reason::Massive, _) => "the massive tokens",
+        (Reason::Given, 1) => "the followed token",
+        (Reason::Given, _) => "the followed tokens",
+    }
+}
+
+fn together(result: &SelfAttention) -> String {
+    match result.followed.as_slice() {
+        [position] => token(result, *position),
+        _ => format!("{} together", subject(result)),
+    }
+}
+
+fn line(
+    label: &str,
+    color: &'static str,
+    marker: Marker,
+    result: &SelfAttention,
+    value: impl Fn(&LayerAttention) -> Option<f64>,
+) -> Series {
+    Series {
+        label: label.to_owned(),
+        color,
+        marker,
+        points: result
+            .layers
+            .iter()
+            .map(|layer| (layer.layer as f64, value(layer).unwrap_or(f64::NAN)))
+            .collect(),
+    }
+}
+
+fn chart(y_label: &str, series: Vec<Series>, result: &SelfAttention) -> LineChart {
+    // What attention reads is the output of the layer before.
+    let massive: Vec<f64> = result
+        .layers
+        .iter()
+        .filter(|layer| !layer.massive.is_empty())
+        .map(|layer| layer.layer as f64 + 1.0)
+        .filter(|layer| *layer < result.layers.len() as f64)
+        .collect();
+    LineChart {
+        title: String::new(),
+        x_label: "Layer (first is 0)".to_owned(),
+        y_label: y_label.to_owned(),
+        series,
+        y_scale: Scale::Linear,
+        highlight: (!massive.is_empty()).then(|| Highlight {
+            label: "massive activations in the input".to_owned(),
+            xs: massive,
+        }),
+    }
+}

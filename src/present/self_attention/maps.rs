@@ -1,0 +1,135 @@
+//! Attention maps as pictures.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    backend::AttentionMaps,
+    engine::{Observer, Site},
+    error::Result,
+    present::FileRecorder,
+    report::plot::{Heatmap, HeatmapGrid},
+};
+
+/// Maps at the resolution of pictures.
+#[derive(Debug)]
+pub(crate) struct Maps {
+    /// Whether they show logits, not probabilities.
+    pub(super) show_logits: bool,
+    /// Mean over heads, by layer.
+    pub(super) means: Vec<Heatmap>,
+    /// Layers with their heads.
+    pub(super) heads: Vec<(usize, Vec<Heatmap>)>,
+}
+
+/// Keeps what the pictures show of the maps on their way to the files.
+pub(crate) struct MapRecorder {
+    files: FileRecorder,
+    maps: Maps,
+}
+
+impl MapRecorder {
+    /// Pictures of logits or probabilities.
+    pub(crate) fn new(files: FileRecorder, show_logits: bool) -> Self {
+        Self {
+            files,
+            maps: Maps {
+                show_logits,
+                means: Vec::new(),
+                heads: Vec::new(),
+            },
+        }
+    }
+
+    /// Gives the files their names; the rest is for the pictures.
+    pub(crate) fn finish(self) -> Result<Maps> {
+        self.files.commit()?;
+        Ok(self.maps)
+    }
+}
+
+impl Observer for MapRecorder {
+    fn tensor(
+        &mut self,
+        site: Site,
+        layer: usize,
+        sequence: usize,
+        columns: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        self.files.tensor(site, layer, sequence, columns, values)
+    }
+
+    fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
+        let (mean, each) = match self.maps.show_logits {
+            true => (&maps.logits_mean, &maps.logits),
+            false => (&maps.probs_mean, &maps.probs),
+        };
+        let mean = mean.as_deref().unwrap_or_default();
+        // One learned key may stand before the tokens.
+        let rows = mean.len().isqrt();
+        let columns = mean.len() / rows.max(1);
+        let shown = &mut self.maps;
+        shown
+            .means
+            .push(Heatmap::new(format!("Layer {layer}"), mean, rows, columns));
+        if let Some(each) = each {
+            let heads = each.chunks(mean.len().max(1)).enumerate();
+            let heads =
+                heads.map(|(head, map)| Heatmap::new(format!("Head {head}"), map, rows, columns));
+            shown.heads.push((layer, heads.collect()));
+        }
+        self.files.attention(layer, sequence, maps)
+    }
+
+    fn attention_parts(
+        &mut self,
+        layer: usize,
+        sequence: usize,
+        columns: usize,
+        whole: &[f32],
+        part: &[f32],
+    ) -> Result<()> {
+        self.files
+            .attention_parts(layer, sequence, columns, whole, part)
+    }
+}
+
+/// What is written on the maps.
+pub(super) struct Labels {
+    pub(super) tokens: Vec<String>,
+    /// Positions in bold red.
+    pub(super) emphasised: BTreeSet<usize>,
+    pub(super) show_logits: bool,
+    /// Whether the caller named the emphasised tokens.
+    pub(super) given: bool,
+}
+
+/// A grid of maps as SVG.
+pub(super) fn grid(title: String, labels: &Labels, maps: Vec<Heatmap>) -> Result<String> {
+    let kind = if labels.show_logits {
+        "logits (before the softmax)"
+    } else {
+        "probabilities"
+    };
+    let mut note = format!("attention {kind}; queries down, keys across");
+    if !labels.emphasised.is_empty() {
+        note.push_str(if labels.given {
+            "; red: the followed tokens"
+        } else {
+            "; red: tokens with massive activations"
+        });
+    }
+    let keys = maps.first().map_or(0, Heatmap::columns);
+    let extra = keys.saturating_sub(labels.tokens.len());
+    let mut column_labels = vec!["extra_kv".to_owned(); extra];
+    column_labels.extend(labels.tokens.iter().cloned());
+    let grid = HeatmapGrid {
+        title,
+        note,
+        maps,
+        row_labels: labels.tokens.clone(),
+        column_labels,
+        emphasised: labels.emphasised.iter().map(|key| key + extra).collect(),
+    };
+    grid.to_svg()
+}

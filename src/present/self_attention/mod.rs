@@ -1,0 +1,147 @@
+//! What self-attention shows.
+
+mod charts;
+mod maps;
+
+pub(crate) use maps::{MapRecorder, Maps};
+
+use std::collections::BTreeSet;
+
+use self::{charts::token, maps::Labels};
+use super::{
+    Artifacts, Context,
+    page::{self, Verdict},
+};
+use crate::{
+    error::Result,
+    experiments::self_attention::{Reason, SCHEMA, SelfAttention},
+    report::{
+        number::significant,
+        table::{Align, Row, Table},
+        visible::token_label,
+    },
+};
+
+/// Files, table and verdict. The maps themselves are in files that were written as they came.
+pub(crate) fn artifacts(
+    result: &SelfAttention,
+    maps: Maps,
+    context: &Context<'_>,
+) -> Result<Artifacts> {
+    let name = context.name();
+    let document = context.document(SCHEMA, result)?;
+    let mut artifacts = Artifacts::new("self_attention.json", document)?;
+    let labels = Labels {
+        tokens: result
+            .tokens
+            .iter()
+            .map(|token| token_label(token))
+            .collect(),
+        emphasised: match result.followed_because {
+            Reason::First => BTreeSet::new(),
+            _ => result.followed.iter().copied().collect(),
+        },
+        show_logits: maps.show_logits,
+        given: result.followed_because == Reason::Given,
+    };
+    let title = format!("Self-attention of {name}, mean over heads");
+    let means = maps::grid(title, &labels, maps.means)?;
+    let trajectory = charts::trajectory(name, result);
+    let decomposition = charts::decomposition(name, result);
+    let mut sections = Vec::new();
+    for (heading, file, svg) in [
+        ("Attention, mean over heads", "self_attention", means),
+        (
+            "Attention to the followed tokens",
+            "attention_trajec",
+            trajectory,
+        ),
+        (
+            "Attention output in two parts",
+            "attention_output_decomposition",
+            decomposition,
+        ),
+    ] {
+        sections.push(page::figure(heading, artifacts.figure(file, svg)?));
+    }
+    for (layer, heads) in maps.heads {
+        // Written beside the page: the maps of all heads of all layers would make it unwieldy.
+        let title = format!("Self-attention of {name}, heads of layer {layer}");
+        let svg = maps::grid(title, &labels, heads)?;
+        artifacts.figure(&format!("self_attention_layer_{layer}_heads"), svg)?;
+    }
+    let table = table(result);
+    sections.push(page::table("Layers", &table));
+    let verdict = Verdict {
+        text: verdict(name, result),
+        highlight: result.followed_because == Reason::Massive,
+    };
+    artifacts.table(table);
+    artifacts.line(format!("\n{}", verdict.text));
+    artifacts.page(context, verdict, sections);
+    Ok(artifacts)
+}
+
+fn verdict(name: &str, result: &SelfAttention) -> String {
+    let tokens: Vec<String> = result
+        .followed
+        .iter()
+        .take(5)
+        .map(|position| token(result, *position))
+        .collect();
+    let mut tokens = tokens.join(", ");
+    if result.followed.len() > 5 {
+        tokens.push_str(&format!(" and {} more", result.followed.len() - 5));
+    }
+    let strongest = result
+        .layers
+        .iter()
+        .filter_map(|layer| Some((layer.layer, layer.attention_to_followed?)))
+        .max_by(|a, b| a.1.total_cmp(&b.1));
+    let share = match strongest {
+        None => "no other token sees them".to_owned(),
+        Some((layer, share)) => format!(
+            "they receive up to {:.0} % of the other tokens' attention (layer {layer})",
+            100.0 * share
+        ),
+    };
+    match result.followed_because {
+        Reason::Massive => format!("{name} has massive activations on {tokens}; {share}"),
+        Reason::Given => format!("{name}, following {tokens}: {share}"),
+        Reason::First => {
+            format!("{name} has no massive activations here; following {tokens}: {share}")
+        }
+    }
+}
+
+fn table(result: &SelfAttention) -> Table {
+    let mut table = Table::new([
+        ("layer", Align::Right),
+        ("massive", Align::Left),
+        ("attention to followed", Align::Right),
+        ("even share", Align::Right),
+        ("|followed part|", Align::Right),
+        ("|rest|", Align::Right),
+        ("cosine", Align::Right),
+        ("similarity of followed part", Align::Right),
+    ]);
+    let number = |value: Option<f64>| value.map_or_else(|| "-".into(), significant);
+    for layer in &result.layers {
+        let parts = &layer.decomposition;
+        let massive = !layer.massive.is_empty();
+        table.push(
+            Row::new([
+                layer.layer.to_string(),
+                if massive { "yes" } else { "" }.to_owned(),
+                number(layer.attention_to_followed),
+                number(layer.even_share),
+                number(parts.norm_followed),
+                number(parts.norm_rest),
+                number(parts.cosine),
+                number(parts.similarity_followed),
+            ])
+            .emphasised(massive),
+        );
+    }
+    table
+}

@@ -1,0 +1,331 @@
+//! Every key of config.json: what it means when it is changed, absent or null, what is refused, and
+//! what is named because nothing reads it.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use massact::backend::cpu::Cpu;
+use massact::engine::{self, Discard, Plan};
+use massact::model::Model;
+use massact::model::families::FAMILIES;
+use massact::progress::Progress;
+use massact::{Error, Result};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use support::damage::{copy, edit_json};
+use support::program::{massact, only_run, read_json, run};
+use support::reference;
+use support::schema::assert_valid;
+
+/// A checkpoint with another config.
+struct Altered {
+    temp: tempfile::TempDir,
+}
+
+impl Altered {
+    fn new(name: &str, change: impl FnOnce(&mut Map<String, Value>)) -> Self {
+        let altered = Self {
+            temp: tempfile::tempdir().expect("a folder"),
+        };
+        copy(name, &altered.folder());
+        edit_json(&altered.folder().join("config.json"), change);
+        altered
+    }
+
+    /// With these keys set.
+    fn with(name: &str, changed: Value) -> Self {
+        let Value::Object(changed) = changed else {
+            panic!("not an object: {changed}");
+        };
+        Self::new(name, |config| config.extend(changed))
+    }
+
+    fn folder(&self) -> std::path::PathBuf {
+        self.temp.path().join("model")
+    }
+
+    fn open(&self) -> Result<Model> {
+        Model::open(&self.folder())
+    }
+
+    /// Why it does not open.
+    #[track_caller]
+    fn refusal(&self) -> String {
+        let error: Error = self.open().err().expect("refused");
+        error.to_string()
+    }
+}
+
+/// Mean NLL and the first logits of the last position.
+fn result(model: &Model, token_ids: &[u32]) -> (f64, Vec<f32>) {
+    let plan = Plan {
+        nll: true,
+        last_logits: 8,
+        ..Plan::default()
+    };
+    let outcome = engine::run(
+        &Cpu::new(),
+        model,
+        &[token_ids.to_vec()],
+        &plan,
+        &mut Discard,
+        Progress::silent(),
+    )
+    .expect("runs");
+    let nll = &outcome.token_nll[0];
+    let mean = nll.iter().map(|value| f64::from(*value)).sum::<f64>() / nll.len() as f64;
+    (mean, outcome.last_logits[0].clone())
+}
+
+/// The longest of a checkpoint's reference sequences.
+fn sequence(name: &str) -> Vec<u32> {
+    let reference = read_json(&support::program::checkpoint(name).join("reference.json"));
+    let sequences = reference["sequences"].as_array().expect("a list");
+    let ids = |entry: &Value| -> Vec<u32> {
+        serde_json::from_value(entry["token_ids"].clone()).expect("ids")
+    };
+    let longest = sequences.iter().map(ids).max_by_key(Vec::len);
+    longest.expect("a sequence")
+}
+
+/// One line of tests/config_reference.json, which tools/config_sweep writes.
+#[derive(Debug, Deserialize)]
+struct Case {
+    checkpoint: String,
+    what: String,
+    changed: Map<String, Value>,
+    dropped: Vec<String>,
+    nll: f64,
+    last_logits: Vec<f32>,
+}
+
+/// Absent keys, nulls, added keys and keys that contradict each other mean what they mean to
+/// transformers.
+#[test]
+fn altered_configs_agree_with_transformers() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config_reference.json");
+    let cases: Vec<Case> = serde_json::from_value(read_json(&path)).expect("cases");
+    assert!(cases.len() > 100);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let altered = Altered::new(&case.checkpoint, |config| {
+            config.extend(case.changed.clone());
+            for key in &case.dropped {
+                config.remove(key);
+            }
+        });
+        let name = format!("{}, {}", case.checkpoint, case.what);
+        let model = match altered.open() {
+            Ok(model) => model,
+            Err(error) => {
+                wrong.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        let (nll, logits) = result(&model, &sequence(&case.checkpoint));
+        let square = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>();
+        let rms = (square(&case.last_logits) / 8.0).sqrt();
+        let off = logits
+            .iter()
+            .zip(&case.last_logits)
+            .map(|(ours, theirs)| (ours - theirs).abs() / rms)
+            .fold(0.0, f32::max);
+        // As in tools/config_sweep.
+        if (nll - case.nll).abs() > 2e-5 * case.nll.max(1.0) || off > 3e-4 {
+            wrong.push(format!(
+                "{name}: NLL {nll}, transformers {}, logits off by {off}",
+                case.nll
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_checkpoint_has_unknown_keys() {
+    for checkpoint in reference::all() {
+        let model = Model::open(&checkpoint.folder).expect("opens");
+        let unknown = &model.config_record().unknown_keys;
+        assert!(unknown.is_empty(), "{}: {unknown:?}", checkpoint.name);
+    }
+}
+
+/// One checkpoint of every family.
+fn one_of_each() -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let names: Vec<String> = reference::all()
+        .into_iter()
+        .filter(|checkpoint| seen.insert(checkpoint.model_type.clone()))
+        .map(|checkpoint| checkpoint.name)
+        .collect();
+    assert_eq!(seen.len(), FAMILIES.len());
+    names
+}
+
+#[test]
+fn other_mathematics_is_refused_in_every_family() {
+    for name in one_of_each() {
+        for (key, value) in [
+            ("is_causal", json!(false)),
+            ("is_causal", json!(null)),
+            ("use_bidirectional_attention", json!(true)),
+            ("add_cross_attention", json!(true)),
+            ("per_layer_config", json!({"0": {"num_attention_heads": 2}})),
+        ] {
+            let message = Altered::with(&name, json!({ key: value })).refusal();
+            assert!(message.contains(key), "{name}: {message}");
+        }
+        let harmless = json!({"is_causal": true, "use_bidirectional_attention": false});
+        assert!(Altered::with(&name, harmless).open().is_ok(), "{name}");
+    }
+    let nested = Altered::new("gemma3-multimodal", |config| {
+        config["text_config"]["is_causal"] = json!(false);
+    });
+    assert!(nested.refusal().contains("is_causal"));
+}
+
+#[test]
+fn two_sections_of_rotary_settings_must_agree() {
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16});
+    for name in ["qwen3", "llama-gqa3-f32", "gemma3-old-keys", "deepseek-v2"] {
+        let by_layer = name.starts_with("gemma3");
+        let plain = json!({"rope_type": "default", "rope_theta": 700.0});
+        let new = match by_layer {
+            true => json!({"full_attention": plain, "sliding_attention": plain}),
+            false => plain,
+        };
+        let both = Altered::with(name, json!({"rope_scaling": yarn, "rope_parameters": new}));
+        let message = both.refusal();
+        for says in ["`rope_scaling`", "`rope_parameters`", "`rope_theta`"] {
+            assert!(message.contains(says), "{name}: {message}");
+        }
+    }
+    // The same twice is no contradiction.
+    let twice = json!({
+        "rope_scaling": {"type": "linear", "factor": 2.5},
+        "rope_parameters": {"rope_type": "linear", "factor": 2.5, "rope_theta": 10000.0},
+        "rope_theta": 10000.0,
+    });
+    let model = Altered::with("llama-gqa3-f32", twice)
+        .open()
+        .expect("opens");
+    assert_eq!(model.notices(), [""; 0]);
+}
+
+#[test]
+fn another_base_beside_the_section_is_named() {
+    let changed = json!({"rope_theta": 300.0, "rope_parameters": {"rope_theta": 50.0}});
+    let model = Altered::with("llama-gqa3-f32", changed)
+        .open()
+        .expect("opens");
+    assert_eq!(model.spec.ropes[0].theta, 50.0);
+    let [notice] = &model.notices()[..] else {
+        panic!("{:?}", model.notices());
+    };
+    assert!(notice.contains("`rope_theta` is 300.0"), "{notice}");
+}
+
+/// GPT-NeoX has names of its own, and transformers reads only those.
+#[test]
+fn gpt_neox_reads_its_own_names() {
+    let changed = json!({"rotary_emb_base": 300, "rope_theta": 50.0, "rotary_pct": 0.5,
+        "partial_rotary_factor": 1.0});
+    let model = Altered::with("gpt-neox-parallel", changed)
+        .open()
+        .expect("opens");
+    assert_eq!(model.spec.ropes[0].theta, 300.0);
+    assert_eq!(
+        model.config_record().unknown_keys,
+        ["partial_rotary_factor", "rope_theta"]
+    );
+    let changed = json!({"rotary_emb_base": 300, "rope_parameters": {"rope_theta": 50.0}});
+    let model = Altered::with("gpt-neox-parallel", changed)
+        .open()
+        .expect("opens");
+    assert_eq!(model.spec.ropes[0].theta, 50.0);
+    let notices = model.notices();
+    assert!(
+        notices[0].contains("`rotary_emb_base` is 300"),
+        "{notices:?}"
+    );
+}
+
+#[test]
+fn two_names_of_a_setting_that_disagree_are_named() {
+    let changed = json!({"n_layer": 3, "num_hidden_layers": 2});
+    let model = Altered::with("gpt2-f32", changed).open().expect("opens");
+    assert_eq!(model.spec.layers.len(), 2);
+    let notices = model.notices();
+    let says = |notice: &String| notice.contains("`n_layer` is 3 and `num_hidden_layers`");
+    assert!(notices.iter().any(says), "{notices:?}");
+}
+
+#[test]
+fn a_window_of_nothing_is_refused() {
+    for name in [
+        "mistral-window",
+        "phi3-window",
+        "mixtral",
+        "gemma2",
+        "olmo3",
+    ] {
+        for window in [0, -1] {
+            let altered = Altered::with(name, json!({"sliding_window": window}));
+            let message = altered.refusal();
+            assert!(
+                message.contains("`sliding_window`") && message.contains("null"),
+                "{name}: {message}"
+            );
+        }
+    }
+    // One that is not used may be anything.
+    let unused = json!({"sliding_window": 0, "use_sliding_window": false});
+    assert!(Altered::with("qwen2", unused).open().is_ok());
+    let none = json!({"sliding_window": null});
+    assert!(Altered::with("mistral-window", none).open().is_ok());
+}
+
+#[test]
+fn nulls_that_mean_nothing_are_refused() {
+    for (name, key) in [
+        ("llama-gqa3-f32", "rms_norm_eps"),
+        ("llama-gqa3-f32", "rope_theta"),
+        ("llama-gqa3-f32", "max_position_embeddings"),
+        ("llama-gqa3-f32", "hidden_act"),
+        ("cohere", "logit_scale"),
+        ("gpt-neox-parallel", "rotary_pct"),
+    ] {
+        let message = Altered::with(name, json!({ key: null })).refusal();
+        assert!(message.contains(&format!("`{key}` is null")), "{message}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_named_everywhere() {
+    let changed = json!({"twist": 3, "rope_parameters": {"rope_type": "default", "turn": 1},
+        "use_cache": true});
+    let altered = Altered::with("planted-llama", changed);
+    let program = |more: &[&str]| {
+        let text = support::program::checkpoint("planted-llama").join("text.txt");
+        let mut command = massact(["existence-validation", "--context-length", "8"]);
+        command.args(more).arg("--text-file").arg(text);
+        command.arg("--pretrained").arg(altered.folder());
+        command
+            .arg("--save-dir")
+            .arg(altered.temp.path().join("out"));
+        run(&mut command).succeeded()
+    };
+    let done = program(&[]);
+    let both = "`rope_parameters.turn`, `twist`";
+    assert!(done.stderr.contains(both), "{}", done.stderr);
+    let folder = only_run(&altered.temp.path().join("out"));
+    let record = read_json(&folder.join("run.json"));
+    let names = json!(["rope_parameters.turn", "twist"]);
+    assert_eq!(record["config"]["unknown_keys"], names);
+    assert_valid("run", &record);
+    let page = std::fs::read_to_string(folder.join("report.html")).expect("the page");
+    assert!(page.contains(both));
+    assert_eq!(program(&["--quiet"]).stderr, "");
+}
