@@ -58,7 +58,7 @@ pub(super) const MULTIMODAL: Family = Family {
         |config, names| {
             let text = config.section("text_config")?.ok_or_else(|| {
                 Error::new("config.json", "`text_config` is missing")
-                    .remedy("the file is incomplete; download it again")
+                    .remedy("add it to config.json, or take the file of the original model")
             })?;
             config_keys::refuse_other_mathematics(&text)?;
             let mut spec = describe(&text, names)?;
