@@ -32,6 +32,14 @@ pub(crate) fn copy(name: &str, to: &Path) {
     }
 }
 
+/// A changed copy of a committed checkpoint.
+pub(crate) fn changed(checkpoint: &str, change: impl FnOnce(&Path)) -> tempfile::TempDir {
+    let temp = tempfile::tempdir().expect("a folder");
+    copy(checkpoint, temp.path());
+    change(temp.path());
+    temp
+}
+
 /// Rewrites a JSON object.
 pub(crate) fn edit_json(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) {
     let mut value = super::program::read_json(path);
