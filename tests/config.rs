@@ -6,12 +6,12 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use massact::Result;
 use massact::backend::cpu::Cpu;
 use massact::engine::{self, Discard, Plan};
 use massact::model::Model;
 use massact::model::families::FAMILIES;
 use massact::progress::Progress;
-use massact::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use support::damage::{copy, edit_json};
@@ -53,8 +53,7 @@ impl Altered {
     /// Why it does not open.
     #[track_caller]
     fn refusal(&self) -> String {
-        let error: Error = self.open().err().expect("refused");
-        error.to_string()
+        self.open().expect_err("refused").to_string()
     }
 }
 
