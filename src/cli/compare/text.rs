@@ -17,20 +17,23 @@ use crate::{
     progress::Progress,
 };
 
+/// The file of a tokenizer, and how many tokens are needed.
+type Encoded = (blake3::Hash, usize);
+
 /// The text and how it is cut.
 pub(super) struct CommonText {
     /// With the context length and the dataset that suit every checkpoint.
     pub(super) args: TextArgs,
     joined: JoinedText,
-    /// The text's first token ids by the tokenizer's file and how many are needed.
-    encoded: RefCell<HashMap<(blake3::Hash, usize), Rc<Vec<u32>>>>,
+    /// The text's first token ids.
+    encoded: RefCell<HashMap<Encoded, Rc<Vec<u32>>>>,
 }
 
 /// Windows of the text for one model.
 pub(super) struct Windows {
     /// What is measured: the first windows of the text.
     pub(super) measured: Sequences,
-    /// As many windows behind them; where the text ends before, the measured ones.
+    /// As many windows after them; where the text ends before, the measured ones.
     pub(super) calibration: Sequences,
     /// Whether the text has both.
     pub(super) apart: bool,
