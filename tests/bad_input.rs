@@ -897,7 +897,7 @@ fn flags() {
         (&[][..], "Usage"),
         (&["no-such-command"], "no-such-command"),
         (&["capture", "--no-such-flag"], "--no-such-flag"),
-        (&["capture", "--nll", "yes"], "yes"),
+        (&["capture", "--nll=yes"], "yes"),
         (&["existence-validation", "--nsamples", "0"], "--nsamples"),
         (&["existence-validation", "--nsamples", "-3"], "-3"),
         (&["tokens-analysis", "--nsamples", "0"], "--nsamples"),
