@@ -451,6 +451,17 @@ fn folders_with_something_else_say_what() {
             &["LORA adapter of `owner/base`", "not a whole model"][..],
         ),
         (
+            place(
+                "adapter-with-config",
+                &[
+                    ("adapter_config.json", adapter),
+                    ("config.json", b"{}"),
+                    ("adapter_model.safetensors", b"x"),
+                ],
+            ),
+            &["LORA adapter of `owner/base`", "not a whole model"],
+        ),
+        (
             place("gguf", &[("m-Q4_K_M.gguf", b"GGUF")]),
             &["holds GGUF files", "original model"],
         ),
@@ -604,4 +615,118 @@ fn a_window_of_nothing_is_explained() {
         error.contains("`sliding_window` is 0") && error.contains("null"),
         "{error}"
     );
+}
+
+/// A checkpoint of both layouts is rescaled as it is read: no index of other weights is left beside.
+#[test]
+fn tvr_writes_what_is_read() {
+    let temp = changed("llama-tied-bf16-sharded", |folder| join_shards(folder, 3.5));
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let new = elsewhere.path().join("new");
+    let mut command = massact(["tvr", "--quiet", "--pretrained"]);
+    command
+        .arg(temp.path())
+        .arg("--out")
+        .arg(&new)
+        .arg("--save-dir")
+        .arg(elsewhere.path().join("out"));
+    run(&mut command).succeeded();
+    assert!(new.join(SINGLE).is_file() && !new.join(INDEX).exists());
+    let model = Model::open(&new).expect("opens");
+    let norm = model.weights.get("model.norm.weight").expect("stored");
+    assert_eq!((norm.elements.to_f32()[0], model.notices().len()), (3.5, 0));
+    let record = read_json(&only_run(&elsewhere.path().join("out")).join("run.json"));
+    let inputs = record["inputs"].as_array().expect("files");
+    let names = |ending: &str| {
+        let paths = inputs.iter().filter_map(|input| input["path"].as_str());
+        paths.filter(|path| path.ends_with(ending)).count()
+    };
+    assert_eq!((names(SINGLE), names(INDEX)), (1, 0));
+}
+
+#[test]
+fn a_text_that_begins_with_bos_is_told() {
+    let place = support::program::checkpoint("planted-llama");
+    let temp = tempfile::tempdir().expect("a folder");
+    let file = temp.path().join("text.txt");
+    std::fs::write(&file, "<s>The river paints. ".repeat(20)).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let told = |arguments: &[&str]| {
+        let mut command = massact(arguments);
+        command.arg("--pretrained").arg(&place);
+        command.arg("--save-dir").arg(temp.path().join("out"));
+        let done = run(&mut command).succeeded();
+        done.stderr.matches("begins with BOS (id 1) itself").count()
+    };
+    assert_eq!(told(&["capture", "--text", "<s>The river"]), 1);
+    assert_eq!(told(&["capture", "--text", "The river <s>"]), 0);
+    let without = ["--add-bos-token", "false"];
+    assert_eq!(
+        told(&[&["capture", "--text", "<s>The river"][..], &without].concat()),
+        0
+    );
+    assert_eq!(
+        told(&[
+            "existence-validation",
+            "--nsamples",
+            "1",
+            "--text-file",
+            file
+        ]),
+        1
+    );
+    let set = format!("mine={file}");
+    let arguments = [
+        "intervention-analysis",
+        "--text-file",
+        file,
+        "--eval",
+        &set,
+        "--nsamples",
+        "1",
+        "--calibration-nsamples",
+        "1",
+    ];
+    // The corpus and the evaluation set.
+    assert_eq!(told(&arguments), 2);
+}
+
+#[test]
+fn a_folder_that_is_called_demo_is_said_to_be_taken() {
+    let temp = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(temp.path().join("demo")).expect("made");
+    let mut command = massact(["capture", "--token-ids", "1", "--pretrained", "demo"]);
+    let done = run(command.current_dir(temp.path()));
+    assert_eq!(done.code, Some(1));
+    for part in ["built-in", "there is no config.json"] {
+        assert!(done.stderr.contains(part), "{}", done.stderr);
+    }
+}
+
+/// Offline the cache may lack the file that counts, and then its answer is said to be uncertain.
+#[test]
+fn shards_of_a_cache_are_told_unless_there_is_no_single_file() {
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let temp = tempfile::tempdir().expect("a folder");
+    let repo = temp.path().join("hub/models--owner--tiny");
+    let snapshot = repo.join("snapshots").join(commit);
+    copy("llama-tied-bf16-sharded", &snapshot);
+    let tokenizer = support::program::checkpoint("planted-llama").join("tokenizer.json");
+    std::fs::copy(tokenizer, snapshot.join("tokenizer.json")).expect("copied");
+    std::fs::create_dir_all(repo.join("refs")).expect("made");
+    std::fs::write(repo.join("refs/main"), commit).expect("written");
+    let told = || {
+        let arguments = ["capture", "--token-ids", "1", "--pretrained", "owner/tiny"];
+        let mut command = massact(arguments);
+        command.env("HF_HOME", temp.path());
+        command.arg("--save-dir").arg(temp.path().join("out"));
+        let done = run(&mut command).succeeded();
+        done.stderr
+            .contains("does not say whether the repository has model.safetensors")
+    };
+    assert!(told());
+    let absent = repo.join(".no_exist").join(commit);
+    std::fs::create_dir_all(&absent).expect("made");
+    std::fs::write(absent.join(SINGLE), "").expect("written");
+    assert!(!told());
 }

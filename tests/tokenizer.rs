@@ -447,6 +447,19 @@ fn tokens_beside_the_tokenizer_are_added_as_transformers_does() {
             "{what}: {told}"
         );
     }
+    // Of a token with two roles the later one's properties stay: no blank is taken in front of it.
+    let token =
+        json!({"__type": "AddedToken", "content": "<x>", "lstrip": true, "normalized": false});
+    let files = [
+        json!({"bos_token": token, "pad_token": "<x>"}),
+        none.clone(),
+        none.clone(),
+    ];
+    let mut spaces = tokenizer_json();
+    spaces["pre_tokenizer"] = json!({"type": "Split", "pattern": {"String": " "}, "behavior": "Isolated", "invert": false});
+    let tokenizer = parse_all(&spaces, files, json!({})).expect("parses");
+    assert_eq!(tokenizer.encode("one <x>").expect("ids"), [3, 0, 5]);
+    assert_eq!(tokenizer.notices()[0].matches("<x>").count(), 1);
     // Equal files beside unequal ones make other ids: one hash must not stand for both.
     let hash = |added: Value| {
         let files = [Value::Null, Value::Null, added];

@@ -30,8 +30,10 @@ const DESCRIPTIONS: [&str; 6] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "model.safetensors.index.json",
+    INDEX,
 ];
+
+const INDEX: &str = "model.safetensors.index.json";
 
 /// Opens the built-in demo, a folder, or a repository of the hub, and says what there is to know
 /// of how it was read.
@@ -169,8 +171,15 @@ impl Checkpoint {
 
     /// The small files that determine a result.
     fn descriptions(&self) -> Vec<PathBuf> {
-        let folder = self.folder.iter();
-        let paths = folder.flat_map(|folder| DESCRIPTIONS.map(|name| folder.join(name)));
+        let Some(folder) = &self.folder else {
+            return Vec::new();
+        };
+        // Beside a single file an index is not read.
+        let single = folder.join("model.safetensors").is_file();
+        let read = DESCRIPTIONS
+            .into_iter()
+            .filter(|name| !(single && *name == INDEX));
+        let paths = read.map(|name| folder.join(name));
         paths.filter(|path| path.is_file()).collect()
     }
 

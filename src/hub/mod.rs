@@ -147,7 +147,9 @@ impl Hub {
         let listing = self.listing(place)?;
         if listing.has(model::ADAPTER) {
             let path = self.file(place, &listing, model::ADAPTER)?;
-            return Err(model::adapter(repo, &path, listing.has(model::CONFIG)));
+            let whole = listing.has(model::CONFIG)
+                && (listing.has(model::WEIGHTS) || listing.has(model::INDEX));
+            return Err(model::adapter(repo, &path, whole));
         }
         let plan = match model::plan(repo, &listing.files) {
             Ok(plan) => plan,

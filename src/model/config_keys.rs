@@ -28,7 +28,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     // Where DyT's stored alphas started.
     "dyt_alpha",
     // What is returned besides the logits.
-    "output_attentions", "output_hidden_states", "output_router_logits", "return_dict",
+    "output_attentions", "output_hidden_states", "output_past", "output_router_logits", "return_dict",
     "tie_last_hidden_states", "use_return_dict",
     // Training.
     "activation_dropout", "attention_dropout", "attention_probs_dropout_prob", "attn_dropout",
@@ -38,7 +38,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "router_jitter_noise", "seq_aux", "summary_first_dropout",
     // Heads for other tasks.
     "finetuning_task", "id2label", "label2id", "num_labels", "problem_type", "summary_activation",
-    "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params",
+    "_num_labels", "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params",
     // Tokens and generation.
     "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "cls_token_id",
     "decoder_start_token_id", "diversity_penalty", "do_sample", "early_stopping",
@@ -47,7 +47,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "max_new_tokens", "min_length", "model_max_length", "no_repeat_ngram_size",
     "num_beam_groups", "num_beams", "num_return_sequences", "pad_token_id", "prefix",
     "remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "output_scores",
-    "sep_token_id", "suppress_tokens", "temperature", "tokenizer_class", "top_k", "top_p",
+    "sep_token_id", "suppress_tokens", "temperature", "tokenizer_class", "tokenizer_name", "top_k", "top_p",
     "typical_p", "unk_token_id",
     // Of architectures that are refused where these are switched on, or empty leftovers.
     "cross_attention_hidden_size", "is_decoder", "is_encoder_decoder", "pruned_heads", "tie_encoder_decoder",

@@ -29,12 +29,23 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     }
     let whole = folder.join("config.json").is_file();
     if folder.join(ADAPTER).is_file() {
-        return Err(adapter(folder, whole)?);
+        return Err(adapter(folder, whole && has_weights(folder))?);
     }
     if whole {
         return Ok(());
     }
     Err(other(folder))
+}
+
+/// Whether there are weights beside those of an adapter, in any format.
+fn has_weights(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("model") && name.contains(".safetensors")
+            || name.starts_with("pytorch_model")
+    })
 }
 
 /// Refuses a config that names its own file of weights, unless that one is read anyway.

@@ -65,7 +65,7 @@ impl Rope {
                 "config.json",
                 format!("`rope_theta` is {theta}, expected a positive number"),
             )
-            .remedy("the file is damaged; download it again"));
+            .remedy("correct it in config.json, or take the file of the original model"));
         }
         check_dims(dims)?;
         Ok(Self {
@@ -98,7 +98,7 @@ impl RopeScaling {
                     "config.json",
                     format!("rope scaling `{kind}` needs a positive `factor`"),
                 )
-                .remedy("the file is damaged; download it again"));
+                .remedy("correct it in config.json, or take the file of the original model"));
             }
             Ok(factor)
         };
@@ -208,7 +208,7 @@ fn long(
                     dims / 2
                 ),
             )
-            .remedy("the file is damaged; download it again"));
+            .remedy("correct it in config.json, or take the file of the original model"));
         }
         Ok(list.into_iter().map(|divisor| divisor as f32).collect())
     };

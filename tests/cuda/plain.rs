@@ -106,6 +106,8 @@ impl Tensors for Plain {
         self.cpu.synchronise()
     }
 
+    fn keep_weights(&self, _: usize) {}
+
     fn loads_ahead(&self) -> bool {
         false
     }

@@ -48,7 +48,7 @@ def main() -> None:
     results = []
     seen_types = set()
     for row in ROWS:
-        if row.variant or row.plant or row.tokenizer:
+        if row.variant or row.tokenizer:
             continue
         first = row.config["model_type"] not in seen_types
         seen_types.add(row.config["model_type"])
@@ -79,6 +79,8 @@ def sweep(folder: Path, with_added: bool, truth: Truth, massact: Path):
     altered += of_present_keys(config)
     if with_added:
         altered += [*of_added_keys(config, class_fields(config["model_type"])), *pairs(config)]
+    fields = CONFIG_MAPPING[config["model_type"]]().to_dict()
+    flags = {key for key, value in fields.items() if isinstance(value, bool)}
     seen = set()
     for case in altered:
         text = json.dumps(case.config)
@@ -102,10 +104,15 @@ def sweep(folder: Path, with_added: bool, truth: Truth, massact: Path):
             "notices": ours.get("notices", ""),
             "changed": {key: value for key, value in case.config.items() if config.get(key, ...) != value},
             "dropped": [key for key in config if key not in case.config],
-            "matters": state == "equal" and judge(right, usual)[0] == "DIFFERENT",
+            "matters": state == "equal"
+            and (judge(right, usual)[0] == "DIFFERENT" or case.key in flags and nulled(case.what)),
             "right": right,
             "token_ids": token_ids,
         }
+
+
+def nulled(what: str) -> bool:
+    return what.endswith((": null", "added: None"))
 
 
 def saved_anew(folder: Path) -> dict:
@@ -174,6 +181,7 @@ def reference(results: list[dict]) -> str:
         }
         for result in results
         # Values of other numbers say little; absent keys, nulls and added keys say what they mean.
+        # A flag's null may do nothing: that it is not the flag's default is then the point.
         if result["matters"] and ("added" in result["what"] or tells(result["what"]))
     ]
     lines = ",\n".join(json.dumps(entry) for entry in kept)
@@ -181,7 +189,7 @@ def reference(results: list[dict]) -> str:
 
 
 def tells(what: str) -> bool:
-    return what.endswith(("dropped", ": null")) or what.startswith("together")
+    return nulled(what) or what.endswith("dropped") or what.startswith("together")
 
 
 def table(results: list[dict]) -> str:

@@ -27,6 +27,7 @@ pub(super) const FAMILY: Family = Family {
     other_names: &[("n_embed", "hidden_size")],
     without_effect: &[
         "apply_residual_connection_post_layernorm",
+        "ff_factor",
         // One of them where `new_decoder_architecture` decides for the other.
         "multi_query",
         "num_kv_heads",

@@ -26,6 +26,7 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 8192),
         ("sliding_window", 4096),
     ],
+    without_effect: &["sliding_window_size"],
     ..Family::llama_like(
         "gemma2",
         "google/gemma-2-2b",

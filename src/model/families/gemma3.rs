@@ -58,11 +58,12 @@ pub(super) const MULTIMODAL: Family = Family {
         |config, names| {
             let text = config.section("text_config")?.ok_or_else(|| {
                 Error::new("config.json", "`text_config` is missing")
-                    .remedy("the file is incomplete; download it again")
+                    .remedy("add it to config.json, or take the file of the original model")
             })?;
             config_keys::refuse_other_mathematics(&text)?;
             let mut spec = describe(&text, names)?;
-            // The outer model has the head, and its config the flag.
+            // The outer model has the head, without a cap, and its config the flag.
+            spec.head.soft_cap = None;
             let tied = config.flag_or("tie_word_embeddings", true)?;
             spec.head.linear.weight = names.head(tied, &spec.embedding.tokens);
             Ok(spec)

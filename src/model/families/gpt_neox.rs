@@ -2,6 +2,8 @@
 //! rotation, attention and MLP side by side behind a LayerNorm each.
 #![forbid(unsafe_code)]
 
+use serde_json::Value;
+
 use super::{
     Family,
     parts::{LayerParts, NormStyle, activation, fused_qkv},
@@ -34,6 +36,8 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let hidden = config.size("hidden_size")?;
     let heads = config.heads("num_attention_heads")?;
     let head_dim = hidden / heads;
+    // transformers would rotate by it, and attend without it.
+    config.refuse_unless("head_dim", &Value::from(head_dim))?;
     let inner = config.size("intermediate_size")?;
     let positions = config.size_or("max_position_embeddings", 2048)?;
     let style = NormStyle::layer(config.number_or("layer_norm_eps", 1e-5)?);

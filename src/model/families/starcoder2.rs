@@ -22,7 +22,10 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 4096),
     ],
     without_effect: &[
+        // transformers reads `hidden_act` and `norm_epsilon`.
+        "activation_function",
         "attention_softmax_in_fp32",
+        "layer_norm_epsilon",
         "mlp_type",
         "norm_type",
         "scale_attention_softmax_in_fp32",

@@ -9,6 +9,7 @@ mod special;
 mod start;
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError},
@@ -196,9 +197,12 @@ fn add(
     special: &Special,
 ) -> Result<Option<String>> {
     let new = adding.iter().map(|token| token.content.clone());
-    let new: Vec<String> = new
+    let mut new: Vec<String> = new
         .filter(|content| tokenizer.token_to_id(content).is_none())
         .collect();
+    // A token may have two roles; those that are new have ids in this order.
+    let mut seen = HashSet::new();
+    new.retain(|content| seen.insert(content.clone()));
     panics::caught(|| tokenizer.add_tokens(adding))
         .and_then(|added| added.ok())
         .ok_or_else(|| {

@@ -136,11 +136,11 @@ impl Special {
                 adding.push(token.clone().special(special));
             }
         }
+        let by_id: HashSet<String> = adding.iter().map(|token| token.content.clone()).collect();
         for token in self.all() {
             let content = token.content.as_str();
-            let there = known.contains_key(content)
-                || adding.iter().any(|adding| adding.content == content);
-            if !there && !content.is_empty() {
+            // Of a token with two roles the properties of the later one stay.
+            if !content.is_empty() && !known.contains_key(content) && !by_id.contains(content) {
                 adding.push(token.clone());
             }
         }

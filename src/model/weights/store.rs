@@ -26,7 +26,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     lfs,
-    model::dtype::DType,
+    model::{dtype::DType, json},
 };
 
 /// File that names the shard of every tensor.
@@ -193,7 +193,8 @@ impl WeightStore {
     fn open_sharded(folder: &Path, index: &Path) -> Result<Self> {
         let text = std::fs::read(index).map_err(|error| Error::new(index.display(), error))?;
         lfs::refuse_pointer(index.display(), &text)?;
-        let parsed: Index = serde_json::from_slice(&text).map_err(|error| {
+        let parsed = json::parse(&text).and_then(serde_json::from_value::<Index>);
+        let parsed = parsed.map_err(|error| {
             Error::new(index.display(), format!("not a safetensors index: {error}"))
                 .remedy("download it again")
         })?;
@@ -240,7 +241,7 @@ impl WeightStore {
                         path.display(),
                         format!("the index places tensor `{tensor}` here, but the file lacks it"),
                     )
-                    .remedy("download the index and its shards again, of one revision"));
+                    .remedy("take the index and its shards of one revision"));
                 }
             }
         }
