@@ -75,7 +75,7 @@ fn every_document_of_every_command_is_valid() {
             ]
             .concat(),
         ),
-        ("tvr", on_model.to_vec()),
+        ("tvr", [&on_model[..], &["--dry-run"]].concat()),
         (
             "compare",
             [

@@ -19,11 +19,7 @@ const ROOMS: [&[&str]; 9] = [
 ];
 
 /// Rooms of one level that may import each other, in this direction only.
-const BESIDE: [(&str, &str); 3] = [
-    ("interrupt", "panics"),
-    ("data", "backend"),
-    ("selftest", "tvr"),
-];
+const BESIDE: [(&str, &str); 2] = [("interrupt", "panics"), ("data", "backend")];
 
 /// Where types may be generic over the backend.
 const GENERIC: [&str; 4] = ["backend", "engine", "bench", "selftest"];

@@ -109,7 +109,9 @@ pub fn run_on<B: Backend>(
             Part::Model => {
                 let rows = backend.micro_batch_rows(token_width(&model.spec));
                 let precision = backend.precision();
-                let footprint = Footprint::of(precision, &model.spec, bench.tokens, 0, rows);
+                let layers = 1 + usize::from(backend.loads_ahead());
+                let footprint =
+                    Footprint::of(precision, layers, &model.spec, bench.tokens, 0, rows);
                 let needed = footprint.total(bench.sequences);
                 fits("the model", needed, budget(request.budget, free))?;
             }

@@ -19,7 +19,7 @@ const UNKNOWN: u64 = 4_000_000_000;
 /// cache and are not part of it. An upper estimate: sums over tensors that do not all live at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// One layer's weights, in the arithmetic's type, and the activations of one micro-batch.
+    /// The weights of the layers that are there at once, in the arithmetic's type, and the activations of one micro-batch.
     pub fixed: u64,
     /// Residual streams of one micro-batch and its variants.
     pub streams_of_batch: u64,
@@ -29,9 +29,10 @@ pub struct Footprint {
 
 impl Footprint {
     /// For sequences of `tokens` tokens, each with up to `variants` branches, in micro-batches of
-    /// about `batch_rows` rows.
+    /// about `batch_rows` rows, with the weights of `layers` layers at a time.
     pub fn of(
         precision: Precision,
+        layers: usize,
         spec: &DecoderSpec,
         tokens: usize,
         variants: usize,
@@ -51,7 +52,7 @@ impl Footprint {
         Self {
             fixed: rows
                 .saturating_mul(token)
-                .saturating_add(weights.saturating_mul(arithmetic)),
+                .saturating_add(weights.saturating_mul(layers as u64 * arithmetic)),
             streams_of_batch: rows.saturating_mul(streams),
             batch,
         }

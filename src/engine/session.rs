@@ -74,6 +74,7 @@ impl<B: Backend> Runner for B {
     fn footprint(&self, model: &Model, tokens: usize, variants: usize, rows: usize) -> Footprint {
         Footprint::of(
             Tensors::precision(self),
+            1 + usize::from(self.loads_ahead()),
             &model.spec,
             tokens,
             variants,
