@@ -90,6 +90,10 @@ impl Error {
     /// Says of what larger thing `subject` is a part.
     #[must_use]
     pub fn within(mut self, whole: impl fmt::Display) -> Self {
+        if self.kind == Kind::Interrupted {
+            // It is nobody's fault.
+            return self;
+        }
         self.message = one_line(&format!("{whole}: {}", self.message));
         self
     }
