@@ -11,7 +11,7 @@ const ROOMS: [&[&str]; 9] = [
     &["interrupt", "lfs", "panics", "progress"],
     &["model", "hub"],
     &["report"],
-    &["backend", "data"],
+    &["backend", "checkpoint", "data"],
     &["engine"],
     &["experiments", "tvr", "bench", "selftest"],
     &["present"],

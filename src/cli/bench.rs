@@ -3,12 +3,10 @@
 use clap::{Args, ValueEnum as _};
 use serde_json::json;
 
-use super::{
-    args::{ModelArgs, positive},
-    checkpoint,
-};
+use super::args::{ModelArgs, positive};
 use crate::{
     bench::{self, Effort, LEAST_TIME, Measurement, Part, Request, SHAPES, Shape},
+    checkpoint,
     engine::Device,
     error::Result,
     progress::Progress,

@@ -6,7 +6,6 @@ mod args;
 mod bench;
 mod bytes;
 mod capture;
-mod checkpoint;
 mod compare;
 mod devices;
 mod existence_validation;

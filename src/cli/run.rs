@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{
-    args::{ModelArgs, OutputArgs, SourceArgs, TextArgs},
-    checkpoint::{self, Checkpoint},
-};
+use super::args::{ModelArgs, OutputArgs, SourceArgs, TextArgs};
 use crate::{
+    checkpoint::{self, Checkpoint},
     data::{
         Provenance,
         sequences::{self, Sequences},

@@ -15,6 +15,7 @@ use super::{
     settings,
 };
 use crate::{
+    checkpoint,
     data::sequences::{self, CONTEXT_LENGTH, DefaultText},
     engine::Device,
     error::{Error, Kind, Result},
@@ -183,7 +184,7 @@ fn text_arguments(
     let mut openable = Vec::with_capacity(targets.len());
     for target in targets {
         let (name, revision) = (Some(target.name.as_str()), target.revision.as_deref());
-        let opened = super::checkpoint::open(name, revision, progress);
+        let opened = checkpoint::open(name, revision, progress);
         openable.push(match opened {
             Ok((model, checkpoint)) => {
                 built_in &= checkpoint.record.source == "built-in";

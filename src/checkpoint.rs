@@ -1,4 +1,5 @@
-//! From `--pretrained` to a model ready to run.
+//! From a name to a model ready to run: what is built in, a folder, or a repository of the hub; and
+//! who it is, for the record and the folder of its runs.
 
 use std::{
     fs,
@@ -17,8 +18,8 @@ use crate::{
 };
 
 /// What a model was opened from.
-pub(super) struct Checkpoint {
-    pub(super) record: ModelRecord,
+pub(crate) struct Checkpoint {
+    pub(crate) record: ModelRecord,
     /// Its folder; none for the demo.
     folder: Option<PathBuf>,
 }
@@ -37,7 +38,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// Opens the built-in demo, a folder, or a repository of the hub, and says what there is to know
 /// of how it was read.
-pub(super) fn find(
+pub(crate) fn find(
     name: Option<&str>,
     revision: Option<&str>,
     progress: Progress,
@@ -50,7 +51,7 @@ pub(super) fn find(
 }
 
 /// As [`find`], without a word about the checkpoint: for one that is opened again to be run.
-pub(super) fn open(
+pub(crate) fn open(
     name: Option<&str>,
     revision: Option<&str>,
     progress: Progress,
@@ -131,13 +132,13 @@ fn record(
 
 impl Checkpoint {
     /// Its folder; none for the built-in ones.
-    pub(super) fn folder(&self) -> Option<&Path> {
+    pub(crate) fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
     }
 
     /// Where it comes from, beyond doubt: `hub:owner/name@commit`, `folder:` and the real path,
     /// `built-in:demo`.
-    pub(super) fn identity(&self) -> String {
+    pub(crate) fn identity(&self) -> String {
         let record = &self.record;
         match (&self.folder, &record.commit) {
             (None, _) => format!("built-in:{}", record.name),
@@ -150,7 +151,7 @@ impl Checkpoint {
     }
 
     /// The folder of its runs.
-    pub(super) fn folder_name(&self) -> String {
+    pub(crate) fn folder_name(&self) -> String {
         match (&self.folder, &self.record.commit) {
             (Some(folder), None) => identity::local_folder(folder),
             _ => identity::hub_folder(&self.record.name),
@@ -158,7 +159,7 @@ impl Checkpoint {
     }
 
     /// A digest of its small files and of what is cheap to know of its weights.
-    pub(super) fn fingerprint(&self, model: &Model) -> Result<String> {
+    pub(crate) fn fingerprint(&self, model: &Model) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(model.weights.fingerprint().as_bytes());
         for path in self.descriptions() {
@@ -184,7 +185,7 @@ impl Checkpoint {
     }
 
     /// Checksums of everything the result depends on.
-    pub(super) fn inputs(&self, model: &Model) -> Result<Vec<InputRecord>> {
+    pub(crate) fn inputs(&self, model: &Model) -> Result<Vec<InputRecord>> {
         let mut inputs = Vec::new();
         for path in self.descriptions() {
             inputs.push(InputRecord::of_file(&path)?);
