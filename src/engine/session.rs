@@ -264,7 +264,8 @@ impl Session {
     /// efficient at, or smaller ones where not even one of those fits.
     fn fit(&self, sequences: usize, tokens: usize, variants: usize) -> Result<Fit> {
         let width = memory::token_width(&self.model.spec);
-        let mut rows = self.runner.batch_rows(width);
+        let all = sequences.saturating_mul(tokens).max(1);
+        let mut rows = self.runner.batch_rows(width).min(all);
         loop {
             let footprint = self.footprint(tokens, variants, rows);
             if let Some(part) = footprint.part(sequences, self.budget) {
@@ -284,8 +285,9 @@ impl Session {
     /// What to go on with after the device ran out of memory: half the micro-batch, and when that is
     /// one sequence, half as many sequences at once.
     fn smaller(&self, fit: &Fit, tokens: usize, variants: usize, error: Error) -> Result<Fit> {
-        let smaller = if fit.footprint.batch > 1 {
-            let rows = fit.footprint.batch / 2 * tokens;
+        let batch = fit.footprint.batch.min(fit.part);
+        let smaller = if batch > 1 {
+            let rows = batch / 2 * tokens;
             Fit {
                 footprint: self.footprint(tokens, variants, rows),
                 rows,

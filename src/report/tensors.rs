@@ -5,7 +5,7 @@
 //! whole file never has to be in memory.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{Seek, SeekFrom, Write},
     path::PathBuf,
 };
@@ -25,8 +25,10 @@ const BYTES_BETWEEN_CHECKS: usize = 4 << 20;
 #[derive(Debug)]
 pub struct TensorFile {
     file: AtomicFile,
-    /// Offset in the file and number of values of each tensor still to come.
-    missing: HashMap<String, (u64, usize)>,
+    /// Offset in the file and number of values of each tensor.
+    places: HashMap<String, (u64, usize)>,
+    /// Those still to come.
+    missing: HashSet<String>,
 }
 
 impl TensorFile {
@@ -59,16 +61,17 @@ impl TensorFile {
             .map_err(|error| file.error(&error))?;
         Ok(Self {
             file,
-            missing: places
+            missing: places.iter().map(|(tensor, _)| tensor.clone()).collect(),
+            places: places
                 .into_iter()
                 .map(|(tensor, (start, values))| (tensor, (data + start, values)))
                 .collect(),
         })
     }
 
-    /// Writes one tensor to its place.
+    /// Writes one tensor to its place; again, if a run starts again.
     pub fn write(&mut self, name: &str, values: &[f32]) -> Result<()> {
-        match self.missing.remove(name) {
+        match self.places.get(name).copied() {
             Some((offset, count)) if count == values.len() => {
                 #[cfg(target_endian = "little")]
                 let bytes: &[u8] = bytemuck::cast_slice(values);
@@ -86,6 +89,7 @@ impl TensorFile {
                         .write_all(part)
                         .map_err(|error| self.file.error(&error))?;
                 }
+                self.missing.remove(name);
                 Ok(())
             }
             Some((_, count)) => Err(Error::new(
@@ -98,7 +102,7 @@ impl TensorFile {
 
     /// Gives the complete file its name.
     pub fn commit(self) -> Result<PathBuf> {
-        if let Some(name) = self.missing.keys().next() {
+        if let Some(name) = self.missing.iter().next() {
             return Err(Error::new(format!("tensor `{name}`"), "never written"));
         }
         self.file.commit()
@@ -116,12 +120,14 @@ mod tests {
         let layout = [("b".to_owned(), vec![2, 2]), ("a".to_owned(), vec![1])];
         let mut file = TensorFile::create(&folder, "x.safetensors", &layout)?;
         file.write("a", &[7.0])?;
-        assert!(file.write("a", &[7.0]).is_err());
         assert!(file.write("b", &[1.0]).is_err());
+        assert!(file.write("c", &[1.0]).is_err());
         drop(file);
         let mut file = TensorFile::create(&folder, "x.safetensors", &layout)?;
-        file.write("a", &[7.0])?;
+        file.write("a", &[5.0])?;
         file.write("b", &[1.0, 2.0, 3.0, 4.0])?;
+        // The run starts again.
+        file.write("a", &[7.0])?;
         let path = file.commit()?;
         let bytes = std::fs::read(path).expect("written");
         let parsed = safetensors::SafeTensors::deserialize(&bytes).expect("valid");

@@ -1,5 +1,7 @@
 //! The figures, drawn.
 
+use std::collections::BTreeMap;
+
 use super::Figure;
 use crate::{
     engine::{Observer, Site},
@@ -15,7 +17,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Ridges {
     shape: RidgeShape,
-    plots: Vec<RidgePlot>,
+    /// By layer.
+    plots: BTreeMap<usize, RidgePlot>,
 }
 
 impl Ridges {
@@ -23,7 +26,7 @@ impl Ridges {
     pub(crate) fn new(layers: usize, tokens: usize, width: usize) -> Self {
         Self {
             shape: RidgeShape::new(layers, tokens, width),
-            plots: Vec::new(),
+            plots: BTreeMap::new(),
         }
     }
 }
@@ -31,7 +34,8 @@ impl Ridges {
 impl Observer for Ridges {
     fn tensor(&mut self, _: Site, layer: usize, _: usize, _: usize, values: &[f32]) -> Result<()> {
         let title = format!("Layer {layer}");
-        self.plots.push(RidgePlot::new(title, self.shape, values));
+        let plot = RidgePlot::new(title, self.shape, values);
+        self.plots.insert(layer, plot);
         Ok(())
     }
 }
@@ -40,7 +44,7 @@ impl Observer for Ridges {
 pub(super) fn tokenwise(model: &str, result: &ActivationFigures, ridges: &Ridges) -> String {
     let plots = ridges
         .plots
-        .iter()
+        .values()
         .zip(&result.layers)
         .map(|(plot, layer)| plot.clone().marked(layer.dimensions(), layer.positions()));
     let grid = RidgeGrid {

@@ -1,6 +1,6 @@
 //! Attention maps as pictures.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     backend::AttentionMaps,
@@ -16,9 +16,9 @@ pub(crate) struct Maps {
     /// Whether they show logits, not probabilities.
     pub(super) show_logits: bool,
     /// Mean over heads, by layer.
-    pub(super) means: Vec<Heatmap>,
+    pub(super) means: BTreeMap<usize, Heatmap>,
     /// Layers with their heads.
-    pub(super) heads: Vec<(usize, Vec<Heatmap>)>,
+    pub(super) heads: BTreeMap<usize, Vec<Heatmap>>,
 }
 
 /// Keeps what the pictures show of the maps on their way to the files.
@@ -34,8 +34,8 @@ impl MapRecorder {
             files,
             maps: Maps {
                 show_logits,
-                means: Vec::new(),
-                heads: Vec::new(),
+                means: BTreeMap::new(),
+                heads: BTreeMap::new(),
             },
         }
     }
@@ -69,14 +69,13 @@ impl Observer for MapRecorder {
         let rows = mean.len().isqrt();
         let columns = mean.len() / rows.max(1);
         let shown = &mut self.maps;
-        shown
-            .means
-            .push(Heatmap::new(format!("Layer {layer}"), mean, rows, columns));
+        let map = Heatmap::new(format!("Layer {layer}"), mean, rows, columns);
+        shown.means.insert(layer, map);
         if let Some(each) = each {
             let heads = each.chunks(mean.len().max(1)).enumerate();
             let heads =
                 heads.map(|(head, map)| Heatmap::new(format!("Head {head}"), map, rows, columns));
-            shown.heads.push((layer, heads.collect()));
+            shown.heads.insert(layer, heads.collect());
         }
         self.files.attention(layer, sequence, maps)
     }

@@ -45,7 +45,7 @@ pub(crate) fn artifacts(
         given: result.followed_because == Reason::Given,
     };
     let title = format!("Self-attention of {name}, mean over heads");
-    let means = maps::grid(title, &labels, maps.means)?;
+    let means = maps::grid(title, &labels, maps.means.into_values().collect())?;
     let trajectory = charts::trajectory(name, result);
     let decomposition = charts::decomposition(name, result);
     let mut sections = Vec::new();
