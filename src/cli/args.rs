@@ -125,7 +125,7 @@ pub(super) struct TextArgs {
     /// .jsonl[.gz|.zst] or .parquet. Default: builtin, or wikitext where that is too short.
     #[arg(long, value_name = "NAME_OR_FILE", conflicts_with = "text_file")]
     pub(super) dataset: Option<String>,
-    /// A file that is the joined text: tokenised whole and cut from its start.
+    /// A file that is the joined text; windows are cut from its start.
     #[arg(long, value_name = "FILE")]
     pub(super) text_file: Option<PathBuf>,
     /// Tokens in a sequence, BOS included. Default: 4096, or what the model has positions for.
