@@ -60,6 +60,12 @@ pub(crate) fn open(
         return built_in(demo::NAME);
     };
     if demo::NAMES.contains(&name) && !Path::new(name).exists() {
+        if revision.is_some() {
+            return Err(
+                Error::usage("--revision", "a built-in checkpoint has no revisions")
+                    .remedy("leave it out, or give a hub id"),
+            );
+        }
         return built_in(name);
     }
     let path = Path::new(name);

@@ -82,6 +82,23 @@ fn another_text_in_the_same_file_is_another_run() {
 }
 
 #[test]
+fn another_reading_of_the_same_file_is_another_run() {
+    let place = tempfile::tempdir().expect("a folder");
+    let ([model, _], text) = two(place.path());
+    let words = fs::read_to_string(&text).expect("a text");
+    let rows = place.path().join("rows.jsonl");
+    let row = serde_json::json!({ "text": words });
+    fs::write(&rows, format!("{row}\n")).expect("written");
+    let out = place.path().join("out");
+    for flag in ["--text-file", "--dataset"] {
+        let mut command = massact(["existence-validation", "--context-length", "8"]);
+        command.arg(&model).arg(flag).arg(&rows);
+        run(command.arg("--save-dir").arg(&out)).succeeded();
+    }
+    assert_eq!(runs(&out).len(), 2);
+}
+
+#[test]
 fn weights_that_changed_in_place_are_noticed() {
     let place = tempfile::tempdir().expect("a folder");
     let ([model, _], text) = two(place.path());

@@ -133,7 +133,8 @@ fn fits(what: &str, needed: u64, budget: u64) -> Result<()> {
     }
     let (needed, budget) = (human(needed), human(budget));
     let reason = format!("about {needed} of memory are needed, {budget} are available");
-    Err(Error::usage(what, reason).remedy("use fewer --sequences or --tokens"))
+    Err(Error::usage(what, reason)
+        .remedy("use fewer --sequences or --tokens, or a larger --memory-budget"))
 }
 
 /// Where and how long to measure.

@@ -29,7 +29,7 @@ pub(super) struct CaptureArgs {
     /// One sequence: this text.
     #[arg(long, value_name = "S")]
     text: Option<String>,
-    /// A file that is the joined text: tokenised whole and cut from its start.
+    /// A file that is the joined text: windows are cut from its start.
     #[arg(long, value_name = "FILE")]
     text_file: Option<PathBuf>,
     /// A dataset by name, or a local file of documents; the built-in text when no input is named.

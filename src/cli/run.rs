@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::args::{ModelArgs, OutputArgs, SourceArgs, TextArgs};
+use super::{
+    args::{ModelArgs, OutputArgs, SourceArgs, TextArgs},
+    settings::ids_hash,
+};
 use crate::{
     checkpoint::{self, Checkpoint},
     data::{
@@ -31,6 +34,8 @@ use crate::{
 pub(super) struct Texts<'a> {
     pub(super) corpus: Option<&'a Provenance>,
     pub(super) evaluation: &'a [Provenance],
+    /// What was made of the corpus: how a text is read and cut decides the numbers as well.
+    ids: String,
     /// Tokens of all sequences.
     pub(super) tokens: u64,
 }
@@ -39,6 +44,7 @@ impl<'a> From<&'a Sequences> for Texts<'a> {
     fn from(sequences: &'a Sequences) -> Self {
         Self {
             corpus: sequences.provenance.as_ref(),
+            ids: ids_hash(&sequences.ids),
             tokens: sequences.ids.iter().map(|ids| ids.len() as u64).sum(),
             ..Self::default()
         }
@@ -173,6 +179,7 @@ impl Run {
         let sources = texts.corpus.into_iter().chain(texts.evaluation);
         let contents: Vec<String> = sources
             .flat_map(|source| source.files.iter().map(|file| file.blake3.clone()))
+            .chain([texts.ids.clone()])
             .collect();
         Ok(Identity::new(
             self.checkpoint.identity(),

@@ -94,8 +94,8 @@ impl Fit {
         let walks = match sequences.div_ceil(self.part) {
             1 => "one walk through the model".to_owned(),
             walks => format!(
-                "{walks} walks through the model, {} sequences each",
-                self.part
+                "{walks} walks through the model, {} each",
+                count(self.part, "sequence")
             ),
         };
         format!(

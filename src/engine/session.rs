@@ -38,6 +38,8 @@ pub struct Session {
     /// Whether more walks through the model are to come.
     again: Cell<bool>,
     progress: Progress,
+    /// Rows of a micro-batch, and sequences at once, that the device was found to have memory for.
+    most: Cell<(usize, usize)>,
     /// The estimate that was told last.
     told: RefCell<String>,
 }
@@ -145,6 +147,7 @@ impl Session {
             free,
             budget: memory::budget(budget, free),
             again: Cell::new(false),
+            most: Cell::new((usize::MAX, usize::MAX)),
             progress,
             told: RefCell::default(),
         }
@@ -265,14 +268,15 @@ impl Session {
     fn fit(&self, sequences: usize, tokens: usize, variants: usize) -> Result<Fit> {
         let width = memory::token_width(&self.model.spec);
         let all = sequences.saturating_mul(tokens).max(1);
-        let mut rows = self.runner.batch_rows(width).min(all);
+        let (most_rows, most_sequences) = self.most.get();
+        let mut rows = self.runner.batch_rows(width).min(all).min(most_rows);
         loop {
             let footprint = self.footprint(tokens, variants, rows);
             if let Some(part) = footprint.part(sequences, self.budget) {
                 return Ok(Fit {
                     footprint,
                     rows,
-                    part: part.min(sequences.max(1)),
+                    part: part.min(sequences.max(1)).min(most_sequences),
                 });
             }
             if footprint.batch == 1 {
@@ -288,12 +292,14 @@ impl Session {
         let batch = fit.footprint.batch.min(fit.part);
         let smaller = if batch > 1 {
             let rows = batch / 2 * tokens;
+            self.most.set((rows, self.most.get().1));
             Fit {
                 footprint: self.footprint(tokens, variants, rows),
                 rows,
                 part: fit.part,
             }
         } else if fit.part > 1 {
+            self.most.set((self.most.get().0, fit.part / 2));
             Fit {
                 part: fit.part / 2,
                 ..*fit

@@ -4,7 +4,7 @@
 //! different runs never overwrite each other.
 
 use std::{
-    fs,
+    fs, io,
     path::{Component, Path, PathBuf},
 };
 
@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 
 /// Hex digits of the settings' hash in a folder's name.
 const HASH_DIGITS: usize = 8;
+
+/// How often a run tries to take its place while others do the same.
+const TRIES: usize = 100;
 
 /// Long names of local folders must not run into the file system's limit of 255 bytes.
 const NAME_BYTES: usize = 128;
@@ -156,32 +159,54 @@ pub fn check_writable(save_dir: &Path) -> Result<()> {
     Err(Error::new(save_dir.display(), "no such folder").remedy("choose another --save-dir"))
 }
 
-/// Gives the folder `from` the name `to`; if there is a folder of that name, it gets the name `from`.
-fn replace_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+/// Gives the folder `from` the name `to`; a folder that has the name is then gone, or has the name
+/// `from`. Other runs may do the same at this moment.
+fn replace_folder(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        if renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE).is_ok() {
-            return Ok(());
+    for _ in 0..TRIES {
+        use rustix::{
+            fs::{CWD, RenameFlags, renameat_with},
+            io::Errno,
+        };
+        // Between the two another run may have put its folder there, or taken it away.
+        match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
+            Err(Errno::NOENT) => {}
+            Ok(()) => return Ok(()),
+            // The file system cannot exchange.
+            Err(_) => break,
+        }
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            Ok(()) => return Ok(()),
+            Err(_) => break,
         }
     }
-    // There is none, or the file system cannot exchange: then for a moment nothing has the name.
-    let aside = from.with_extension("old");
-    let moved = match fs::rename(to, &aside) {
-        Ok(()) => true,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        Err(error) => return Err(error),
-    };
-    match fs::rename(from, to) {
-        Ok(()) if moved => fs::rename(&aside, from),
-        Ok(()) => Ok(()),
-        Err(error) => {
-            if moved {
-                fs::rename(&aside, to)?;
+    replace_in_steps(from, to)
+}
+
+/// As [`replace_folder`] where folders cannot be exchanged: for a moment nothing has the name.
+fn replace_in_steps(from: &Path, to: &Path) -> io::Result<()> {
+    let mut result = Ok(());
+    for _ in 0..TRIES {
+        let aside = hidden_folder(from.parent().unwrap_or(from))?;
+        match fs::rename(to, aside.path().join("earlier")) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        result = fs::rename(from, to);
+        match &result {
+            // Another run was faster; its folder is the next to be replaced.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Ok(()) => return Ok(()),
+            Err(_) => {
+                // What was there before is better than nothing.
+                let _ = fs::rename(aside.path().join("earlier"), to);
+                return result;
             }
-            Err(error)
         }
     }
+    result
 }
 
 /// The last component of a model id or path as a folder name that is safe everywhere.
@@ -316,11 +341,37 @@ mod tests {
             fs::create_dir(path).expect("made");
             fs::write(path.join("file"), text).expect("written");
         }
-        replace_folder(&from, &to).expect("replaced");
+        replace_in_steps(&from, &to).expect("replaced");
         assert_eq!(fs::read(to.join("file")).expect("there"), b"new");
-        assert_eq!(fs::read(from.join("file")).expect("there"), b"old");
-        fs::remove_dir_all(&to).expect("removed");
-        replace_folder(&from, &to).expect("renamed");
-        assert!(!from.exists() && to.exists());
+        fs::rename(&to, &from).expect("renamed");
+        replace_in_steps(&from, &to).expect("there is none");
+        assert_eq!(fs::read_dir(place.path()).expect("there").count(), 1);
+    }
+
+    /// Of runs that end at once each succeeds, one is there, whole, and nothing lies beside it.
+    #[test]
+    fn runs_may_end_at_once() {
+        let place = tempfile::tempdir().expect("a folder");
+        for round in 0..20 {
+            let digest = format!("{round:08}");
+            std::thread::scope(|scope| {
+                for run in 0..6 {
+                    let (place, digest) = (place.path(), &digest);
+                    scope.spawn(move || {
+                        let folder = RunFolder::create(place, "model", "run", digest);
+                        let folder = folder.expect("begun");
+                        for name in ["a", "b"] {
+                            folder.write(name, run.to_string()).expect("written");
+                        }
+                        folder.commit().expect("committed");
+                    });
+                }
+            });
+            let path = RunFolder::path_for(place.path(), "model", "run", &digest);
+            let [a, b] = ["a", "b"].map(|name| fs::read(path.join(name)).expect("there"));
+            assert_eq!(a, b, "files of two runs");
+        }
+        let beside = fs::read_dir(place.path().join("model")).expect("there");
+        assert_eq!(beside.count(), 20, "something is left beside them");
     }
 }

@@ -80,15 +80,22 @@ struct Reader {
     first: Vec<Option<FirstMassive>>,
 }
 
+impl Reader {
+    /// Whether a sequence's values are there: a walk that starts again may have found the layer and
+    /// not yet read it.
+    fn knows(&self, sequence: usize) -> bool {
+        let first = self.first[sequence].as_ref();
+        first.is_some_and(|first| !first.values.is_empty())
+    }
+}
+
 impl Observer for Reader {
     fn acts_at(&self, _: usize, sequences: &[usize]) -> bool {
-        sequences
-            .iter()
-            .any(|sequence| self.first[*sequence].is_none())
+        sequences.iter().any(|sequence| !self.knows(*sequence))
     }
 
     fn actions(&mut self, layer: usize, sequence: usize, found: &Statistics) -> Result<Actions> {
-        if self.first[sequence].is_some() {
+        if self.knows(sequence) {
             return Ok(Actions::default());
         }
         self.first[sequence] = FirstMassive::of(layer, found);
