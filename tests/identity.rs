@@ -118,6 +118,37 @@ fn weights_that_changed_in_place_are_noticed() {
     assert!(second.stderr.contains(&expected), "{}", second.stderr);
 }
 
+/// What counts is the content, not the time of modification.
+#[test]
+fn weights_that_were_only_touched_have_not_changed() {
+    let place = tempfile::tempdir().expect("a folder");
+    let ([model, _], text) = two(place.path());
+    let out = place.path().join("out");
+    existence(&model, &text, &out);
+    let weights = model.join("model.safetensors");
+    let bytes = fs::read(&weights).expect("weights");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(&weights, &bytes).expect("written");
+    let again = existence(&model, &text, &out);
+    assert!(!again.stderr.contains("have changed"), "{}", again.stderr);
+    // And a change that keeps the time is seen.
+    let time = weights.metadata().and_then(|found| found.modified());
+    let mut other = bytes;
+    *other.last_mut().expect("not empty") ^= 1;
+    fs::write(&weights, other).expect("written");
+    let file = fs::File::options()
+        .write(true)
+        .open(&weights)
+        .expect("there");
+    file.set_modified(time.expect("a time")).expect("set");
+    let changed = existence(&model, &text, &out);
+    assert!(
+        changed.stderr.contains("have changed"),
+        "{}",
+        changed.stderr
+    );
+}
+
 #[test]
 fn no_file_of_an_earlier_run_survives() {
     let place = tempfile::tempdir().expect("a folder");

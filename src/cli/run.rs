@@ -1,6 +1,9 @@
 //! What every run shares: its clock, its folder and its run.json.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -191,18 +194,12 @@ impl Run {
 
     /// Begins the folder for a run.
     fn folder(&self, identity: &Identity) -> Result<RunFolder> {
-        let folder = RunFolder::create(
+        RunFolder::create(
             &self.output.save_dir,
             &self.checkpoint.folder_name(),
             self.command,
             &identity.digest(),
-        )?;
-        if let Some(earlier) = identity.before_weights_changed(folder.path()) {
-            self.progress.notice(&format!(
-                "the checkpoint's files have changed since the run in {earlier}, which stays beside this one"
-            ));
-        }
-        Ok(folder)
+        )
     }
 
     /// What the experiment's result does not know.
@@ -237,6 +234,17 @@ impl Run {
         artifacts.write(&folder)?;
         let record = self.record(settings.clone(), texts, loaded, timings)?;
         folder.write_json("run.json", &record)?;
+        if let Some(earlier) = record.of_other_contents(folder.path()) {
+            let place = Path::new(&earlier);
+            self.progress.notice(&format!(
+                "the checkpoint's files have changed since the run in {earlier}, which {}",
+                if place == folder.path() {
+                    "this one replaces"
+                } else {
+                    "stays beside this one"
+                }
+            ));
+        }
         show(&artifacts, &self.output, folder, self.progress)
     }
 

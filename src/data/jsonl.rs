@@ -86,6 +86,7 @@ fn for_each_line(
 }
 
 fn unpack(path: &Path, packing: Packing, progress: Progress) -> Result<Box<dyn BufRead>> {
+    crate::lfs::refuse_pointer_at(path)?;
     let raw = BufReader::with_capacity(CHUNK, Watched::open(path, "reading", progress)?);
     Ok(match packing {
         Packing::Plain => Box::new(raw),

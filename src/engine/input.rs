@@ -54,7 +54,11 @@ fn check_sequences(model: &Model, sequences: &[Vec<u32>]) -> Result<()> {
                     spec.vocab_size
                 ),
             )
-            .remedy(format!("use ids from 0 to {}", spec.vocab_size - 1)));
+            .remedy(format!(
+                "use ids from 0 to {}; if the tokenizer made it, it is of another model, and a start token \
+                 can be left out with --add-bos-token false",
+                spec.vocab_size - 1
+            )));
         }
         if let Some(positions) = spec.max_positions
             && sequence.len() > positions
@@ -66,7 +70,9 @@ fn check_sequences(model: &Model, sequences: &[Vec<u32>]) -> Result<()> {
                     sequence.len()
                 ),
             )
-            .remedy(format!("use --context-length {positions} or less")));
+            .remedy(format!(
+                "use {positions} tokens or fewer: --context-length cuts a text, ids and sentences are taken whole"
+            )));
         }
     }
     Ok(())

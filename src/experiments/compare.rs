@@ -100,8 +100,10 @@ pub struct InterventionsProfile {
     pub calibration_windows: usize,
     /// Windows that perplexity is measured on.
     pub windows: usize,
-    /// Those with massive activations; no intervention changes the others.
+    /// Those with massive activations.
     pub windows_massive: usize,
+    /// Those in which zeroing overwrites a massive activation.
+    pub windows_treated: usize,
     /// Perplexity with nothing overwritten; null beyond the range of double precision.
     pub original: Option<f64>,
     /// With zeros.
@@ -199,6 +201,11 @@ impl InterventionsProfile {
             calibration_windows,
             windows: set.windows,
             windows_massive: set.windows_massive,
+            windows_treated: found
+                .windows_treated
+                .get("set_to_zero")
+                .and_then(|sets| sets.get(&set.name).copied())
+                .unwrap_or(0),
             original: perplexity("original"),
             set_to_zero: intervened("set_to_zero"),
             set_to_mean: mean.and_then(|name| intervened(&name)),

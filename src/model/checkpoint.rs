@@ -78,6 +78,7 @@ impl Model {
             .map(|files| Tokenizer::parse(&files, config))
             .transpose()?;
         let record = WeightsRecord::new(&spec, &weights, &head, recognised);
+        record.refuse_second_spellings(&spec, family.prefixes)?;
         let mut notices: Vec<String> = weights.notice().map(str::to_owned).into_iter().collect();
         if let tied::Head::Distinct(name) = &head {
             notices.push(format!(

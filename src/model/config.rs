@@ -383,7 +383,7 @@ fn no_window(key: &str) -> Error {
 }
 
 fn missing(key: &str) -> Error {
-    Error::new("config.json", format!("`{key}` is missing"))
+    Error::new("config.json", format!("`{key}` is missing or null"))
         .remedy("add it to config.json, or take the file of the original model")
 }
 
@@ -414,7 +414,7 @@ mod tests {
         assert!(c.text_or("a", "7").is_err());
         assert!(
             c.size("a")
-                .is_err_and(|e| e.to_string().contains("`a` is missing"))
+                .is_err_and(|e| e.to_string().contains("`a` is missing or null"))
         );
         for key in ["b", "c", "d", "e"] {
             let message = c.size(key).expect_err(key).to_string();

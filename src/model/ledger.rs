@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::{spec::DecoderSpec, tied::Head, weights::WeightStore};
+use crate::error::{Error, Result};
 
 /// Names in a notice; the record has all.
 const NAMED: usize = 4;
@@ -56,6 +57,36 @@ impl WeightsRecord {
         }
         record.unused.sort_unstable();
         record
+    }
+
+    /// Refuses a tensor that is left over because it has a second spelling of a name that is read: which
+    /// of the two counts, libraries do not agree on.
+    pub(super) fn refuse_second_spellings(
+        &self,
+        spec: &DecoderSpec,
+        prefixes: &[&str],
+    ) -> Result<()> {
+        let used: HashSet<String> = spec.tensors().into_iter().collect();
+        for name in &self.unused {
+            let bare = prefixes
+                .iter()
+                .filter(|prefix| !prefix.is_empty())
+                .find_map(|prefix| name.strip_prefix(prefix))
+                .unwrap_or(name);
+            let other = prefixes
+                .iter()
+                .map(|prefix| format!("{prefix}{bare}"))
+                .chain([bare.to_owned()])
+                .find(|other| other != name && used.contains(other));
+            if let Some(other) = other {
+                return Err(Error::new(
+                    "weights",
+                    format!("`{name}` is another spelling of `{other}`, which the model reads"),
+                )
+                .remedy("keep the one that is meant under the name that the family has"));
+            }
+        }
+        Ok(())
     }
 
     /// What a user should know of it, one line each.

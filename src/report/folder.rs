@@ -46,6 +46,7 @@ impl RunFolder {
         digest: &str,
     ) -> Result<Self> {
         let target = Self::path_for(save_dir, model_folder, experiment, digest);
+        refuse_foreign(&target)?;
         let parent = target.parent().unwrap_or(&target).to_owned();
         let parents = NewFolders::create(&parent, SAVE_DIR)?;
         let temp = hidden_folder(&parent).map_err(|error| io_error(&target, &error))?;
@@ -157,6 +158,21 @@ pub fn check_writable(save_dir: &Path) -> Result<()> {
         }
     }
     Err(Error::new(save_dir.display(), "no such folder").remedy("choose another --save-dir"))
+}
+
+/// Refuses to replace a folder that no run has left.
+fn refuse_foreign(target: &Path) -> Result<()> {
+    let runs = ["run.json", "compare.json"];
+    let ours = runs.iter().any(|name| target.join(name).is_file());
+    let files = fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some());
+    if ours || !files {
+        return Ok(());
+    }
+    Err(Error::new(
+        target.display(),
+        "the run's folder is there and has files that no run has left",
+    )
+    .remedy("move it away, or choose another --save-dir"))
 }
 
 /// Gives the folder `from` the name `to`; a folder that has the name is then gone, or has the name
@@ -313,22 +329,23 @@ mod tests {
         let begin = || RunFolder::create(place.path(), "model", "run", "0123456789");
         let write = |name: &str, text: &str| {
             let folder = begin().expect("begun");
+            folder.write("run.json", "1").expect("written");
             folder.write(name, text).expect("written");
             folder.commit().expect("committed")
         };
         let path = write("figures/old.svg", "1");
         assert_eq!(path, place.path().join("model/run-01234567"));
-        assert_eq!(write("new.json", "2"), path);
+        assert_eq!(write("run.json", "2"), path);
         assert!(
             !path.join("figures").exists(),
             "an earlier run's file survives"
         );
-        assert_eq!(fs::read(path.join("new.json")).expect("there"), b"2");
+        assert_eq!(fs::read(path.join("run.json")).expect("there"), b"2");
         // A run that ends early changes nothing.
         let folder = begin().expect("begun");
-        folder.write("new.json", "3").expect("written");
+        folder.write("run.json", "3").expect("written");
         drop(folder);
-        assert_eq!(fs::read(path.join("new.json")).expect("there"), b"2");
+        assert_eq!(fs::read(path.join("run.json")).expect("there"), b"2");
         let beside = fs::read_dir(place.path().join("model")).expect("there");
         assert_eq!(beside.count(), 1, "something is left beside it");
     }
@@ -348,6 +365,19 @@ mod tests {
         assert_eq!(fs::read_dir(place.path()).expect("there").count(), 1);
     }
 
+    #[test]
+    fn a_folder_of_no_run_is_not_replaced() {
+        let place = tempfile::tempdir().expect("a folder");
+        let begin = || RunFolder::create(place.path(), "model", "run", "0");
+        let path = place.path().join("model/run-0");
+        fs::create_dir_all(&path).expect("made");
+        begin().expect("an empty one is");
+        fs::write(path.join("thesis.txt"), "years").expect("written");
+        let error = begin().expect_err("refused").to_string();
+        assert!(error.contains("files that no run has left"), "{error}");
+        assert!(path.join("thesis.txt").exists());
+    }
+
     /// Of runs that end at once each succeeds, one is there, whole, and nothing lies beside it.
     #[test]
     fn runs_may_end_at_once() {
@@ -360,7 +390,7 @@ mod tests {
                     scope.spawn(move || {
                         let folder = RunFolder::create(place, "model", "run", digest);
                         let folder = folder.expect("begun");
-                        for name in ["a", "b"] {
+                        for name in ["run.json", "b"] {
                             folder.write(name, run.to_string()).expect("written");
                         }
                         folder.commit().expect("committed");
@@ -368,7 +398,7 @@ mod tests {
                 }
             });
             let path = RunFolder::path_for(place.path(), "model", "run", &digest);
-            let [a, b] = ["a", "b"].map(|name| fs::read(path.join(name)).expect("there"));
+            let [a, b] = ["run.json", "b"].map(|name| fs::read(path.join(name)).expect("there"));
             assert_eq!(a, b, "files of two runs");
         }
         let beside = fs::read_dir(place.path().join("model")).expect("there");

@@ -4,7 +4,7 @@
 //! and every setting. It never reads the weights: their files are known by headers, sizes and times of
 //! modification, or by the hub's hashes. Checksums of the contents go to run.json.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -50,31 +50,13 @@ impl Identity {
         digest(&json!([model, weights, texts, settings]))
     }
 
-    /// Whether the other run differs from this one in the weights alone.
-    fn same_but_for_weights(&self, other: &Self) -> bool {
+    /// Whether the other run differs from this one in the weights at most.
+    pub(super) fn same_but_for_weights(&self, other: &Self) -> bool {
         let same = Self {
             weights: self.weights.clone(),
             ..other.clone()
         };
-        same == *self && other.weights != self.weights
-    }
-
-    /// The folder, beside that of this run, of an earlier run of the same model, texts and settings
-    /// whose weights were others: they were changed in place.
-    pub fn before_weights_changed(&self, folder: &Path) -> Option<String> {
-        let beside = fs::read_dir(folder.parent()?).ok()?;
-        let mut found: Vec<String> = beside
-            .filter_map(|entry| {
-                let path = entry.ok()?.path();
-                let record = fs::read(path.join("run.json")).ok()?;
-                let record: Value = serde_json::from_slice(&record).ok()?;
-                let other: Self = serde_json::from_value(record["identity"].clone()).ok()?;
-                self.same_but_for_weights(&other)
-                    .then(|| path.display().to_string())
-            })
-            .collect();
-        found.sort();
-        found.pop()
+        same == *self
     }
 }
 
@@ -140,7 +122,7 @@ mod tests {
         let temp = tempfile::tempdir().expect("a folder");
         let [a, b] = ["a", "b"].map(|name| {
             let path = temp.path().join(name).join("checkpoint-500");
-            fs::create_dir_all(&path).expect("made");
+            std::fs::create_dir_all(&path).expect("made");
             path
         });
         let (of_a, of_b) = (local_folder(&a), local_folder(&b));
@@ -151,15 +133,9 @@ mod tests {
     }
 
     #[test]
-    fn notices_weights_that_changed_in_place() {
-        let temp = tempfile::tempdir().expect("a folder");
-        let earlier = temp.path().join("run-1");
-        fs::create_dir(&earlier).expect("made");
-        let record = json!({ "identity": identity("w") });
-        fs::write(earlier.join("run.json"), record.to_string()).expect("written");
-        let folder = temp.path().join("run-2");
-        assert_eq!(identity("w").before_weights_changed(&folder), None);
-        let found = identity("v").before_weights_changed(&folder);
-        assert_eq!(found, Some(earlier.display().to_string()));
+    fn weights_alone() {
+        assert!(identity("v").same_but_for_weights(&identity("w")));
+        let other = Identity::new("n".into(), "w".into(), &["a".into()], &json!({"x": 1}));
+        assert!(!identity("w").same_but_for_weights(&other));
     }
 }

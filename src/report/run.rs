@@ -64,6 +64,29 @@ pub struct RunRecord {
     pub host: Host,
 }
 
+impl RunRecord {
+    /// The folder of an earlier run, beside `folder` or there, that has the same identity but for the
+    /// weights, and read other contents from the same files: they were changed in place.
+    pub fn of_other_contents(&self, folder: &Path) -> Option<String> {
+        let mut found: Vec<String> = std::fs::read_dir(folder.parent()?)
+            .ok()?
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let earlier = std::fs::read(path.join("run.json")).ok()?;
+                let earlier: Self = serde_json::from_slice(&earlier).ok()?;
+                let same = self.identity.same_but_for_weights(&earlier.identity);
+                let changed = earlier.inputs.iter().any(|input| {
+                    let mut own = self.inputs.iter();
+                    own.any(|own| own.path == input.path && own.checksum != input.checksum)
+                });
+                (same && changed).then(|| path.display().to_string())
+            })
+            .collect();
+        found.sort();
+        found.pop()
+    }
+}
+
 /// The program's version and build, as known at compile time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {

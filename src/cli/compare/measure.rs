@@ -22,7 +22,11 @@ use crate::{
         intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
         published, tokens_analysis,
     },
-    present::{self, Compat, compare::Measured, intervention_analysis::document},
+    present::{
+        self, Compat,
+        compare::Measured,
+        intervention_analysis::{document, notices},
+    },
     tvr,
 };
 
@@ -175,6 +179,10 @@ impl Measurement<'_> {
         }];
         let found = intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup)?;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
+        for notice in notices(&found.result) {
+            run.progress
+                .notice(&format!("{}: {notice}", self.target.label));
+        }
         let settings = settings::value(&InterventionSettings {
             corpus: corpus_settings(self.args, self.target, corpus),
             calibration_nsamples: setup.calibration_nsamples,

@@ -57,6 +57,11 @@ impl Start {
         if let Some(before) = before.filter(|before| *before != id) {
             others.push(format!("tokenizer.json puts id {before} before a text"));
         }
+        if let Some(more @ 2..) = post_processor.map(count_before) {
+            others.push(format!(
+                "tokenizer.json puts {more} tokens before a text, of which this is one"
+            ));
+        }
         if let Some(first) = bos.first().filter(|_| !bos.contains(&id)) {
             others.push(format!("config.json says bos_token_id {first}"));
         }
@@ -95,6 +100,24 @@ fn put_before(processor: &Value) -> Option<u32> {
         _ => return None,
     };
     u32::try_from(id.as_u64()?).ok()
+}
+
+/// How many special tokens a template puts before a text.
+fn count_before(processor: &Value) -> usize {
+    match processor.get("type").and_then(Value::as_str) {
+        Some("TemplateProcessing") => {
+            let parts = processor.get("single").and_then(Value::as_array);
+            let parts = parts.into_iter().flatten();
+            parts
+                .take_while(|part| part.get("SpecialToken").is_some())
+                .count()
+        }
+        Some("Sequence") => {
+            let parts = processor.get("processors").and_then(Value::as_array);
+            parts.into_iter().flatten().map(count_before).sum()
+        }
+        _ => 0,
+    }
 }
 
 /// Ids of config.json, one or a list; of a multimodal model also those of its text part.

@@ -147,12 +147,8 @@ impl WeightStore {
         let single = folder.join(SINGLE);
         if single.is_file() {
             let mut store = Self::empty();
-            store.add(
-                SINGLE.to_owned(),
-                Some(single.clone()),
-                Storage::map(&single)?,
-                |_| true,
-            )?;
+            let storage = Storage::map(&single)?;
+            store.add(SINGLE.to_owned(), Some(single), storage)?;
             if index.is_file() || has_shards(folder) {
                 store.notice = Some(format!(
                     "both {SINGLE} and shards or their index lie in the folder; {SINGLE} is read, as transformers does"
@@ -176,7 +172,7 @@ impl WeightStore {
     pub fn in_memory(files: Vec<(&str, Cow<'static, [u8]>)>) -> Result<Self> {
         let mut store = Self::empty();
         for (name, bytes) in files {
-            store.add(name.to_owned(), None, Storage::Memory(bytes), |_| true)?;
+            store.add(name.to_owned(), None, Storage::Memory(bytes))?;
         }
         Ok(store)
     }
@@ -223,18 +219,16 @@ impl WeightStore {
                 )
                 .remedy("download the missing shard"));
             }
-            // A tensor that lies in several shards counts where the index says.
-            store.add(
-                shard.to_owned(),
-                Some(path.clone()),
-                Storage::map(&path)?,
-                |tensor| {
-                    parsed
-                        .weight_map
-                        .get(tensor)
-                        .is_none_or(|place| place == shard)
-                },
-            )?;
+            // Of a tensor that lies in several shards the last counts, as in transformers.
+            let stored_before = store.entries.len();
+            let storage = Storage::map(&path)?;
+            let added = store.add(shard.to_owned(), Some(path.clone()), storage)?;
+            let twice = stored_before + added - store.entries.len();
+            if twice > 0 {
+                store.notice = Some(format!(
+                    "{twice} of the tensors in {shard} lie in an earlier shard, too; {shard} is read, as transformers does"
+                ));
+            }
             for tensor in tensors {
                 if !store.entries.contains_key(tensor) {
                     return Err(Error::new(
@@ -253,14 +247,8 @@ impl WeightStore {
         Ok(store)
     }
 
-    /// Adds the file's tensors that are `wanted`.
-    fn add(
-        &mut self,
-        name: String,
-        path: Option<PathBuf>,
-        storage: Storage,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<()> {
+    /// Adds the file's tensors, instead of those of the same names; returns how many.
+    fn add(&mut self, name: String, path: Option<PathBuf>, storage: Storage) -> Result<usize> {
         let subject = path
             .as_ref()
             .map_or_else(|| name.clone(), |path| path.display().to_string());
@@ -280,7 +268,8 @@ impl WeightStore {
         }
         let shard = self.shards.len();
         let base = bytes.as_ptr().addr();
-        for (tensor, view) in parsed.iter().filter(|(tensor, _)| wanted(tensor)) {
+        let added = parsed.len();
+        for (tensor, view) in parsed.iter() {
             let start = view.data().as_ptr().addr() - base;
             self.entries.insert(
                 tensor.to_owned(),
@@ -297,7 +286,7 @@ impl WeightStore {
             path,
             storage,
         }));
-        Ok(())
+        Ok(added)
     }
 
     /// The files, in reading order.

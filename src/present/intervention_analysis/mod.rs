@@ -6,6 +6,8 @@ mod tables;
 
 pub(super) use ratios::{Groups, chart as ratio_chart};
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -54,8 +56,8 @@ pub(crate) fn artifacts(
     };
     artifacts.table(table);
     artifacts.line(format!("\n{}", verdict.text));
-    for (set, treated) in untreated(result) {
-        artifacts.notice(notice(result, set, treated));
+    for notice in notices(result) {
+        artifacts.notice(notice);
     }
     artifacts.page(context, verdict, sections);
     Ok(artifacts)
@@ -119,6 +121,13 @@ fn verdict(name: &str, result: &InterventionAnalysis, compat: Compat) -> String 
     verdict
 }
 
+/// What the averages over all windows hide, one line a set.
+pub(crate) fn notices(result: &InterventionAnalysis) -> Vec<String> {
+    untreated(result)
+        .map(|(set, treated)| notice(result, set, treated))
+        .collect()
+}
+
 /// The sets with windows in which zeroing overwrites no massive activation, and in how many it does.
 fn untreated(result: &InterventionAnalysis) -> impl Iterator<Item = (&SetReport, usize)> {
     let counts = result.windows_treated.get("set_to_zero");
@@ -130,35 +139,38 @@ fn untreated(result: &InterventionAnalysis) -> impl Iterator<Item = (&SetReport,
 
 /// Why some windows of a set are not treated.
 fn notice(result: &InterventionAnalysis, set: &SetReport, treated: usize) -> String {
-    let written = listed(&result.layers_written);
-    let without = set.windows - set.windows_massive;
-    let mut reasons = Vec::new();
-    if without > 0 {
-        reasons.push(format!("{without} have none in any layer"));
-    }
-    let others: Vec<String> = set
-        .windows_by_first_layer
+    let left = result.nll_by_window[&set.name]
         .iter()
-        .filter(|(layer, _)| !result.layers_written.contains(layer))
-        .map(|(layer, windows)| format!("{windows} from layer {layer} on"))
+        .filter(|window| !window.treated_by.iter().any(|name| name == "set_to_zero"));
+    let mut by_layer: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+    for window in left {
+        *by_layer.entry(window.first_layer).or_default() += 1;
+    }
+    let reasons: Vec<String> = by_layer
+        .iter()
+        .map(|(layer, windows)| match layer {
+            None => format!("{windows} have none in any layer"),
+            Some(layer) => format!("{windows} have them from layer {layer} on"),
+        })
         .collect();
-    if !others.is_empty() {
-        reasons.push(format!(
-            "{} (--positions-from written takes positions from the layer that is overwritten)",
-            others.join(", ")
-        ));
-    }
-    if reasons.is_empty() {
-        reasons.push("they are in other dimensions".to_owned());
-    }
-    format!(
-        "{}: in {} of {} windows no massive activation is overwritten at layer {written}: {}; the \
-         ratio over the other {treated} stands beside the whole",
+    let mut text = format!(
+        "{}: in {} of {} windows no massive activation is overwritten at layer {}: {}",
         set.name,
         set.windows - treated,
         set.windows,
-        reasons.join("; ")
-    )
+        listed(&result.layers_written),
+        reasons.join(", ")
+    );
+    if treated > 0 {
+        text.push_str("; the table has the ratio over the others");
+    }
+    let own = !result.reference_differs.contains(&"positions");
+    if own && by_layer.keys().any(Option::is_some) {
+        text.push_str(
+            "; --positions-from written takes a window's positions from the layer that is overwritten",
+        );
+    }
+    text
 }
 
 fn order(ratio: Option<f64>) -> f64 {
