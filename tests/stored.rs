@@ -433,6 +433,25 @@ fn missing_tensors_are_said_with_what_is_near() {
     );
 }
 
+/// Which of two spellings counts, libraries do not agree on.
+#[test]
+fn a_second_spelling_of_a_tensor_is_refused() {
+    for (checkpoint, stored, read) in [
+        ("qwen2", "norm.weight", "model.norm.weight"),
+        ("gpt2-f32", "ln_f.weight", "transformer.ln_f.weight"),
+    ] {
+        let error = refusal(checkpoint, |folder| {
+            edit(folder, |parts| {
+                let shape = [parts.range(read).1 / 4 - parts.range(read).0 / 4];
+                add_ones(parts, stored, &shape);
+            });
+        });
+        for part in [format!("`{stored}`"), format!("`{read}`")] {
+            assert!(error.contains(&part), "{part}: {error}");
+        }
+    }
+}
+
 /// Python's JSON has numbers that JSON has not.
 #[test]
 fn numbers_that_only_python_writes() {

@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     ops::Range,
     path::{Path, PathBuf},
@@ -194,12 +194,9 @@ impl WeightStore {
             Error::new(index.display(), format!("not a safetensors index: {error}"))
                 .remedy("download it again")
         })?;
-        let mut by_shard: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (tensor, shard) in &parsed.weight_map {
-            by_shard.entry(shard).or_default().push(tensor);
-        }
+        let shards: BTreeSet<&str> = parsed.weight_map.values().map(String::as_str).collect();
         let mut store = Self::empty();
-        for (shard, tensors) in by_shard {
+        for shard in shards {
             // A shard lies beside its index; anything else is a mistake or an attack.
             if Path::new(shard)
                 .file_name()
@@ -229,14 +226,14 @@ impl WeightStore {
                     "{twice} of the tensors in {shard} lie in an earlier shard, too; {shard} is read, as transformers does"
                 ));
             }
-            for tensor in tensors {
-                if !store.entries.contains_key(tensor) {
-                    return Err(Error::new(
-                        path.display(),
-                        format!("the index places tensor `{tensor}` here, but the file lacks it"),
-                    )
-                    .remedy("take the index and its shards of one revision"));
-                }
+        }
+        for (tensor, shard) in &parsed.weight_map {
+            if !store.entries.contains_key(tensor) {
+                return Err(Error::new(
+                    folder.join(shard).display(),
+                    format!("the index places tensor `{tensor}` here, but no shard has it"),
+                )
+                .remedy("take the index and its shards of one revision"));
             }
         }
         if store.shards.is_empty() {
