@@ -2,35 +2,13 @@
 
 mod support;
 
-use std::path::Path;
-
 use massact::model::Model;
 use serde_json::json;
-use support::damage::{changed, copy};
-use support::program::{Done, massact, run};
+use support::damage::{changed, copy, refusal};
+use support::program::{Done, capture, massact, run};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-
-/// The error of a changed copy: one line with a remedy, and none that says to load a whole file
-/// anew.
-fn refusal(checkpoint: &str, change: impl FnOnce(&Path)) -> String {
-    let error = Model::open(changed(checkpoint, change).path()).expect_err("refused");
-    let error = error.to_string();
-    assert!(
-        error.contains("; ") && error.lines().count() == 1,
-        "{error}"
-    );
-    assert!(!error.contains("again"), "{error}");
-    error
-}
-
-fn capture(folder: &Path, save_dir: &Path) -> Done {
-    let arguments = ["capture", "--token-ids", "1,5,7", "--nll", "--pretrained"];
-    let mut command = massact(arguments);
-    command.arg(folder).arg("--save-dir").arg(save_dir);
-    run(&mut command)
-}
 
 #[test]
 fn an_adapter_beside_a_model_is_refused() {

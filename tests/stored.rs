@@ -7,8 +7,8 @@ use std::path::Path;
 
 use massact::model::{Model, WeightsRecord};
 use serde_json::json;
-use support::damage::{Parts, changed, edit_json};
-use support::program::{Done, massact, only_run, read_json, run};
+use support::damage::{Parts, changed, edit_json, refusal};
+use support::program::{capture, massact, only_run, read_json, run};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -43,26 +43,6 @@ fn add_ones(parts: &mut Parts, name: &str, shape: &[usize]) {
 fn opened(checkpoint: &str, change: impl FnOnce(&Path)) -> (WeightsRecord, Vec<String>) {
     let model = Model::open(changed(checkpoint, change).path()).expect("opens");
     (model.weights_record().clone(), model.notices())
-}
-
-/// The error of a changed copy: one line with a remedy, and none that says to load a whole file
-/// anew.
-fn refusal(checkpoint: &str, change: impl FnOnce(&Path)) -> String {
-    let error = Model::open(changed(checkpoint, change).path()).expect_err("refused");
-    let error = error.to_string();
-    assert!(
-        error.contains("; ") && error.lines().count() == 1,
-        "{error}"
-    );
-    assert!(!error.contains("again"), "{error}");
-    error
-}
-
-fn capture(folder: &Path, save_dir: &Path) -> Done {
-    let arguments = ["capture", "--token-ids", "1,5,7", "--nll", "--pretrained"];
-    let mut command = massact(arguments);
-    command.arg(folder).arg("--save-dir").arg(save_dir);
-    run(&mut command)
 }
 
 /// Joins the shards of a folder into one file, the final norm's values all `norm`.

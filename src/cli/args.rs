@@ -16,15 +16,8 @@ use crate::{
 /// Which checkpoint, and where it runs.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ModelArgs {
-    /// Hub id or folder of a Hugging Face checkpoint; without it the built-in demo runs.
-    #[arg(value_name = "ID_OR_PATH", group = "model_name")]
-    pub(super) checkpoint: Option<String>,
-    /// The same, as the reference program has it.
-    #[arg(long, value_name = "ID_OR_PATH", group = "model_name", alias = "model")]
-    pub(super) pretrained: Option<String>,
-    /// Branch, tag or commit of the hub repository.
-    #[arg(long, requires = "model_name")]
-    pub(super) revision: Option<String>,
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
 }
@@ -52,13 +45,6 @@ pub(super) struct DeviceArgs {
     pub(super) memory_budget: Option<Bytes>,
 }
 
-impl ModelArgs {
-    /// Id or path of the checkpoint, whichever way it was given.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.checkpoint.as_deref().or(self.pretrained.as_deref())
-    }
-}
-
 impl DeviceArgs {
     /// The types that are asked for.
     pub(super) fn types(&self) -> Types {
@@ -75,10 +61,10 @@ impl DeviceArgs {
     }
 }
 
-/// Which checkpoint, for work on its files.
+/// Which checkpoint.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SourceArgs {
-    /// Hub id or folder of a Hugging Face checkpoint; without it, the built-in demo.
+    /// Hub id or folder of a Hugging Face checkpoint; without it the built-in demo runs.
     #[arg(value_name = "ID_OR_PATH", group = "model_name")]
     pub(super) checkpoint: Option<String>,
     /// The same, as the reference program has it.

@@ -71,8 +71,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let progress = Progress::new(args.quiet);
     let types = args.model.device.types();
     let device = Device::open(&args.model.device.device, types, progress)?;
-    let revision = args.model.revision.as_deref();
-    let (model, checkpoint) = checkpoint::find(args.model.name(), revision, progress)?;
+    let revision = args.model.source.revision.as_deref();
+    let (model, checkpoint) = checkpoint::find(args.model.source.name(), revision, progress)?;
     let precision = device.precision(types, &model)?;
     let found = bench::run(
         &device,

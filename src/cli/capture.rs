@@ -95,7 +95,7 @@ enum AttentionArg {
 impl CaptureArgs {
     #[cfg(test)]
     pub(super) fn model_name(&self) -> Option<&str> {
-        self.model.name()
+        self.model.source.name()
     }
 
     fn text(&self) -> TextArgs {
@@ -150,7 +150,7 @@ impl CaptureArgs {
                 .iter()
                 .any(|length| *length != sequences.context_length)
                 .then_some(lengths),
-            revision: self.model.revision.as_deref(),
+            revision: self.model.source.revision.as_deref(),
         }
     }
 }

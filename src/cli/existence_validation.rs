@@ -33,7 +33,11 @@ pub(super) struct ExistenceArgs {
 impl ExistenceArgs {
     pub(super) fn settings(&self, sequences: &Sequences) -> CorpusSettings {
         CorpusSettings {
-            text: TextSettings::of(sequences, self.text.seed, self.model.revision.as_deref()),
+            text: TextSettings::of(
+                sequences,
+                self.text.seed,
+                self.model.source.revision.as_deref(),
+            ),
             nsamples: self.nsamples,
             thresholds: self.thresholds,
         }

@@ -53,7 +53,7 @@ impl FiguresArgs {
     }
 
     pub(super) fn settings(&self, sequences: &Sequences) -> Settings {
-        let revision = self.model.revision.as_deref();
+        let revision = self.model.source.revision.as_deref();
         Settings {
             sentence: self.sentence.settings(sequences, revision),
             which: self.which().iter().map(|figure| figure.file()).collect(),

@@ -102,8 +102,9 @@ impl Run {
         device: &Device,
         progress: Progress,
     ) -> Result<(Session, Checkpoint)> {
-        let revision = args.revision.as_deref();
-        let (model, checkpoint) = checkpoint::find(args.name(), revision, progress)?;
+        let source = &args.source;
+        let revision = source.revision.as_deref();
+        let (model, checkpoint) = checkpoint::find(source.name(), revision, progress)?;
         model.weights.take_checksums();
         let (types, budget) = (args.device.types(), args.device.budget());
         let session = Session::open(model, device, types, budget, progress)?;
@@ -172,7 +173,7 @@ impl Run {
     }
 
     /// Who the run is: the checkpoint, the content of its texts, and the settings.
-    fn identity(&self, settings: &Value, texts: &Texts<'_>) -> Result<Identity> {
+    pub(super) fn identity(&self, settings: &Value, texts: &Texts<'_>) -> Result<Identity> {
         let mut settings = settings.clone();
         let on_card = self.session.place().card.is_some();
         if let (true, Value::Object(settings)) = (on_card, &mut settings) {
@@ -228,11 +229,12 @@ impl Run {
         present: impl FnOnce(R, &Context<'_>) -> Result<Artifacts>,
     ) -> Result<()> {
         let loaded = self.elapsed();
-        let folder = self.folder(&self.identity(settings, &texts)?)?;
+        let identity = self.identity(settings, &texts)?;
+        let folder = self.folder(&identity)?;
         let Finding { result, timings } = experiment(&folder)?;
         let artifacts = present(result, &self.context(settings))?;
         artifacts.write(&folder)?;
-        let record = self.record(settings.clone(), texts, loaded, timings)?;
+        let record = self.record(identity, settings.clone(), texts, loaded, timings)?;
         folder.write_json("run.json", &record)?;
         if let Some(earlier) = record.of_other_contents(folder.path()) {
             let place = Path::new(&earlier);
@@ -251,12 +253,12 @@ impl Run {
     /// What run.json says.
     pub(super) fn record(
         &self,
+        identity: Identity,
         mut settings: Value,
         texts: Texts<'_>,
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<RunRecord> {
-        let identity = self.identity(&settings, &texts)?;
         let mut inputs = self.checkpoint.inputs(self.model())?;
         for source in texts.corpus.into_iter().chain(texts.evaluation) {
             inputs.extend(source.files.iter().map(|file| InputRecord {

@@ -79,7 +79,7 @@ pub(super) struct Settings<'a> {
 
 impl SelfAttentionArgs {
     pub(super) fn settings(&self, sequences: &Sequences) -> Settings<'_> {
-        let revision = self.model.revision.as_deref();
+        let revision = self.model.source.revision.as_deref();
         Settings {
             sentence: self.sentence.settings(sequences, revision),
             show_logits: self.show_logits,

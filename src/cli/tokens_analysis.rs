@@ -38,7 +38,11 @@ impl TokensArgs {
     pub(super) fn settings(&self, sequences: &Sequences) -> TokensSettings {
         TokensSettings {
             corpus: CorpusSettings {
-                text: TextSettings::of(sequences, self.text.seed, self.model.revision.as_deref()),
+                text: TextSettings::of(
+                    sequences,
+                    self.text.seed,
+                    self.model.source.revision.as_deref(),
+                ),
                 nsamples: self.nsamples,
                 thresholds: self.thresholds,
             },

@@ -52,7 +52,11 @@ pub(super) struct Settings<'a> {
 impl MagnitudeArgs {
     pub(super) fn settings(&self, site: Site, sequences: &Sequences) -> Settings<'_> {
         Settings {
-            text: TextSettings::of(sequences, self.text.seed, self.model.revision.as_deref()),
+            text: TextSettings::of(
+                sequences,
+                self.text.seed,
+                self.model.source.revision.as_deref(),
+            ),
             nsamples: sequences.ids.len(),
             site,
             top_k: self.top_k,

@@ -77,8 +77,7 @@ impl Model {
         let tokenizer = tokenizer
             .map(|files| Tokenizer::parse(&files, config))
             .transpose()?;
-        let record = WeightsRecord::new(&spec, &weights, &head, recognised);
-        record.refuse_second_spellings(&spec, family.prefixes)?;
+        let record = WeightsRecord::new(&spec, family.prefixes, &weights, &head, recognised)?;
         let mut notices: Vec<String> = weights.notice().map(str::to_owned).into_iter().collect();
         if let tied::Head::Distinct(name) = &head {
             notices.push(format!(

@@ -27,13 +27,16 @@ pub struct WeightsRecord {
 }
 
 impl WeightsRecord {
-    /// Accounts for every stored tensor.
+    /// Accounts for every stored tensor. Refuses one that is left over because it has a second spelling,
+    /// with another of the family's `prefixes`, of a name that is read: which of the two counts,
+    /// libraries do not agree on.
     pub(super) fn new(
         spec: &DecoderSpec,
+        prefixes: &[&str],
         weights: &WeightStore,
         head: &Head,
         recognised: Vec<String>,
-    ) -> Self {
+    ) -> Result<Self> {
         let used: HashSet<String> = spec.tensors().into_iter().collect();
         let predicted = predicting_layers(spec, weights);
         let mut record = Self {
@@ -56,29 +59,8 @@ impl WeightsRecord {
             }
         }
         record.unused.sort_unstable();
-        record
-    }
-
-    /// Refuses a tensor that is left over because it has a second spelling of a name that is read: which
-    /// of the two counts, libraries do not agree on.
-    pub(super) fn refuse_second_spellings(
-        &self,
-        spec: &DecoderSpec,
-        prefixes: &[&str],
-    ) -> Result<()> {
-        let used: HashSet<String> = spec.tensors().into_iter().collect();
-        for name in &self.unused {
-            let bare = prefixes
-                .iter()
-                .filter(|prefix| !prefix.is_empty())
-                .find_map(|prefix| name.strip_prefix(prefix))
-                .unwrap_or(name);
-            let other = prefixes
-                .iter()
-                .map(|prefix| format!("{prefix}{bare}"))
-                .chain([bare.to_owned()])
-                .find(|other| other != name && used.contains(other));
-            if let Some(other) = other {
+        for name in &record.unused {
+            if let Some(other) = other_spelling(name, prefixes, &used) {
                 return Err(Error::new(
                     "weights",
                     format!("`{name}` is another spelling of `{other}`, which the model reads"),
@@ -86,7 +68,7 @@ impl WeightsRecord {
                 .remedy("keep the one that is meant under the name that the family has"));
             }
         }
-        Ok(())
+        Ok(record)
     }
 
     /// What a user should know of it, one line each.
@@ -109,6 +91,20 @@ impl WeightsRecord {
         }
         notices
     }
+}
+
+/// The name that is read of which this one differs by a prefix alone.
+fn other_spelling(name: &str, prefixes: &[&str], used: &HashSet<String>) -> Option<String> {
+    let bare = prefixes
+        .iter()
+        .filter(|prefix| !prefix.is_empty())
+        .find_map(|prefix| name.strip_prefix(prefix))
+        .unwrap_or(name);
+    prefixes
+        .iter()
+        .map(|prefix| format!("{prefix}{bare}"))
+        .chain([bare.to_owned()])
+        .find(|other| other != name && used.contains(other))
 }
 
 /// The first few names, and how many more.

@@ -92,3 +92,17 @@ impl Parts {
 pub(crate) fn joined(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
 }
+
+/// The error of a changed copy: one line with a remedy, and none that says to load a whole file
+/// anew.
+pub(crate) fn refusal(checkpoint: &str, change: impl FnOnce(&Path)) -> String {
+    let error =
+        massact::model::Model::open(changed(checkpoint, change).path()).expect_err("refused");
+    let error = error.to_string();
+    assert!(
+        error.contains("; ") && error.lines().count() == 1,
+        "{error}"
+    );
+    assert!(!error.contains("again"), "{error}");
+    error
+}

@@ -124,3 +124,11 @@ pub(crate) fn read_json(path: &Path) -> Value {
     let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
+
+/// capture of three ids.
+pub(crate) fn capture(folder: &Path, save_dir: &Path) -> Done {
+    let arguments = ["capture", "--token-ids", "1,5,7", "--nll", "--pretrained"];
+    let mut command = massact(arguments);
+    command.arg(folder).arg("--save-dir").arg(save_dir);
+    run(&mut command)
+}

@@ -74,12 +74,14 @@ pub(super) fn measure(
         timings,
         ..
     } = measurement;
+    let texts = sequences.into();
+    let identity = run.identity(&settings, &texts)?;
     Ok(Measured {
         model: run.checkpoint.record.clone(),
         nsamples: sequences.ids.len(),
         tokens: tokens_hash(&sequences.ids),
         profile,
-        record: run.record(settings, sequences.into(), loaded, timings)?,
+        record: run.record(identity, settings, texts, loaded, timings)?,
         documents,
     })
 }

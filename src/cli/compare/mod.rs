@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
-    args::{DeviceArgs, ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    args::{DeviceArgs, ModelArgs, OutputArgs, SourceArgs, TextArgs, ThresholdArgs, positive},
     run::show,
     settings,
 };
@@ -212,9 +212,11 @@ fn text_arguments(
 
 fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
     ModelArgs {
-        checkpoint: None,
-        pretrained: Some(target.name.clone()),
-        revision: target.revision.clone(),
+        source: SourceArgs {
+            checkpoint: None,
+            pretrained: Some(target.name.clone()),
+            revision: target.revision.clone(),
+        },
         device: args.device.clone(),
     }
 }

@@ -99,7 +99,7 @@ impl InterventionArgs {
         corpus: &Sequences,
         evaluation: &[EvaluationSet],
     ) -> InterventionSettings {
-        let revision = self.model.revision.as_deref();
+        let revision = self.model.source.revision.as_deref();
         InterventionSettings {
             corpus: CorpusSettings {
                 text: TextSettings::of(corpus, self.text.seed, revision),
