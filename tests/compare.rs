@@ -10,7 +10,7 @@ use massact::engine::Session;
 use massact::experiments::intervention_analysis::{
     self, EvaluationSet, PositionsFrom, Setup, WrittenLayers,
 };
-use massact::experiments::{Thresholds, attention_share};
+use massact::experiments::{CorpusWalk, Thresholds, attention_share};
 use massact::model::Model;
 use massact::progress::Progress;
 use serde_json::{Value, json};
@@ -163,7 +163,8 @@ fn assert_interventions(row: &Value, name: &str) {
         reference: false,
         seed: 42,
     };
-    let found = intervention_analysis::run(&session, &windows[3..], &[set], &setup);
+    let walk = CorpusWalk::run(&session, &windows[3..], setup.thresholds, true).expect(name);
+    let found = intervention_analysis::run(&session, &walk, &[set], &setup);
     let found = found.expect(name).result;
     let ours = &row["interventions"];
     let layer = found.first_layer.expect("massive activations");

@@ -23,7 +23,7 @@ pub(super) struct ModelArgs {
 }
 
 /// Where a run computes, and in which type.
-#[derive(Debug, Clone, Args, Serialize)]
+#[derive(Debug, Clone, PartialEq, Args, Serialize)]
 pub(super) struct DeviceArgs {
     /// Type of the arithmetic. Default: on a card the checkpoint's own; the CPU computes in float32.
     #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
@@ -46,6 +46,17 @@ pub(super) struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// This device, and nothing stated of types and memory.
+    pub(super) fn named(device: &str) -> Self {
+        Self {
+            dtype: DTypeArg::Auto,
+            device: device.to_owned(),
+            residual_dtype: DTypeArg::Auto,
+            tf32: false,
+            memory_budget: None,
+        }
+    }
+
     /// The types that are asked for.
     pub(super) fn types(&self) -> Types {
         Types {
@@ -157,7 +168,7 @@ pub(super) struct OutputArgs {
 }
 
 /// What counts as massive.
-#[derive(Debug, Clone, Copy, Args, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Args, Serialize)]
 pub(super) struct ThresholdArgs {
     /// A massive activation is above this...
     #[arg(long, value_name = "X", default_value_t = 100.0, value_parser = threshold)]

@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
-    run::Run,
+    run::{Done, Run},
     sentence::{SentenceArgs, SentenceSettings},
     settings,
+    shared::Shared,
 };
 use crate::{
     data::Sequences,
@@ -23,7 +24,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct FiguresArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
     #[command(flatten)]
     sentence: SentenceArgs,
     /// Which figures; all by default.
@@ -32,7 +33,7 @@ pub(super) struct FiguresArgs {
     #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(super) output: OutputArgs,
 }
 
 #[derive(Serialize)]
@@ -62,8 +63,9 @@ impl FiguresArgs {
     }
 }
 
-pub(super) fn run(args: &FiguresArgs) -> Result<()> {
+pub(super) fn run(args: &FiguresArgs, shared: &Shared) -> Result<Done> {
     let run = Run::open(
+        shared,
         "figures",
         &args.model,
         &args.output,
@@ -79,7 +81,7 @@ pub(super) fn run(args: &FiguresArgs) -> Result<()> {
             let (layers, width) = (model.spec.layers.len(), model.spec.hidden_size);
             let mut ridges = Ridges::new(layers, sequences.context_length, width);
             let finding = activation_figures::run(
-                &run.session,
+                run.session(),
                 &sequences.ids,
                 &Request {
                     abs_threshold: args.thresholds.abs_threshold as f32,

@@ -9,6 +9,7 @@ mod capture;
 mod compare;
 mod devices;
 mod existence_validation;
+mod experiment;
 mod figures;
 mod intervention_analysis;
 mod models;
@@ -17,6 +18,7 @@ mod self_attention;
 mod selftest;
 mod sentence;
 mod settings;
+mod shared;
 mod tokens_analysis;
 mod top_activation_magnitude;
 mod tvr;
@@ -31,6 +33,7 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 
+use self::{experiment::Experiment, shared::Shared};
 use crate::{
     error::{Error, Result},
     interrupt, panics,
@@ -44,21 +47,10 @@ struct Cli {
     command: Command,
 }
 
-// The underscored names are the reference program's.
 #[derive(Debug, Subcommand)]
 enum Command {
-    #[command(alias = "existence_validation")]
-    ExistenceValidation(existence_validation::ExistenceArgs),
-    #[command(alias = "tokens_analysis")]
-    TokensAnalysis(tokens_analysis::TokensArgs),
-    #[command(alias = "top_activation_magnitude")]
-    TopActivationMagnitude(top_activation_magnitude::MagnitudeArgs),
-    #[command(alias = "self_attention")]
-    SelfAttention(self_attention::SelfAttentionArgs),
-    Figures(figures::FiguresArgs),
-    #[command(alias = "intervention_analysis")]
-    InterventionAnalysis(intervention_analysis::InterventionArgs),
-    Capture(capture::CaptureArgs),
+    #[command(flatten)]
+    Experiment(Experiment),
     Tvr(tvr::TvrArgs),
     Compare(compare::CompareArgs),
     Selftest(selftest::SelftestArgs),
@@ -72,26 +64,31 @@ pub fn main() -> ExitCode {
     interrupt::install();
     panics::install();
     let line = hyphenated(std::env::args_os());
-    let result = match Cli::parse_from(line).command {
-        Command::ExistenceValidation(args) => existence_validation::run(&args),
-        Command::TokensAnalysis(args) => tokens_analysis::run(&args),
-        Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
-        Command::SelfAttention(args) => self_attention::run(&args),
-        Command::Figures(args) => figures::run(&args),
-        Command::InterventionAnalysis(args) => intervention_analysis::run(&args),
-        Command::Capture(args) => capture::run(&args),
-        Command::Tvr(args) => tvr::run(&args),
-        Command::Compare(args) => compare::run(&args),
-        Command::Selftest(args) => selftest::run(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::Models(args) => models::run(&args),
-        Command::Devices(args) => devices::run(&args),
-    };
+    let result = Cli::parse_from(line).command.run();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("massact: {error}");
             ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+impl Command {
+    /// Runs it, and prints what it found.
+    fn run(&self) -> Result<()> {
+        let shared = Shared::default();
+        match self {
+            Self::Experiment(experiment) => {
+                let json = experiment.output().json;
+                experiment.run(&shared)?.show(json)
+            }
+            Self::Tvr(args) => tvr::run(args, &shared)?.show(args.output.json),
+            Self::Compare(args) => compare::run(args, &shared),
+            Self::Selftest(args) => selftest::run(args),
+            Self::Bench(args) => bench::run(args),
+            Self::Models(args) => models::run(args),
+            Self::Devices(args) => devices::run(args),
         }
     }
 }
@@ -171,7 +168,7 @@ mod tests {
     fn a_model_by_any_name() {
         let name = |line: &[&str]| {
             let Ok(Cli {
-                command: Command::Capture(args),
+                command: Command::Experiment(Experiment::Capture(args)),
             }) = parsed(&[&["massact", "capture"], line].concat())
             else {
                 return None;

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     args::{ModelArgs, OutputArgs, ThresholdArgs},
-    run::Run,
+    run::{Done, Run},
     sentence::{SentenceArgs, SentenceSettings},
     settings,
+    shared::Shared,
 };
 use crate::{
     data::Sequences,
@@ -31,7 +32,7 @@ const MOST_HEAD_BYTES: usize = 1 << 29;
 #[derive(Debug, Args)]
 pub(super) struct SelfAttentionArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
     #[command(flatten)]
     sentence: SentenceArgs,
     /// Show logits in the picture; false: probabilities. The files hold both.
@@ -49,7 +50,7 @@ pub(super) struct SelfAttentionArgs {
     #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(super) output: OutputArgs,
 }
 
 fn layers(text: &str) -> Result<HeadLayers, String> {
@@ -104,8 +105,9 @@ impl SelfAttentionArgs {
     }
 }
 
-pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
+pub(super) fn run(args: &SelfAttentionArgs, shared: &Shared) -> Result<Done> {
     let run = Run::open(
+        shared,
         "self-attention",
         &args.model,
         &args.output,
@@ -116,7 +118,7 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
     let request = args.request();
     let settings = settings::value(&args.settings(&sequences))?;
     let experiment = |folder: &RunFolder| {
-        self_attention::check(&run.session, &sequences.ids, &request)?;
+        self_attention::check(run.session(), &sequences.ids, &request)?;
         check_heads(args, &run, sequences.context_length)?;
         let plan = self_attention::plan(&request);
         let mut files = FileRecorder::create(folder, &plan, model, &sequences.ids)?;
@@ -124,7 +126,7 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
             files.take_parts(folder, model, &sequences.ids)?;
         }
         let mut recorder = MapRecorder::new(files, args.show_logits);
-        let finding = self_attention::run(&run.session, &sequences.ids, &request, &mut recorder)?;
+        let finding = self_attention::run(run.session(), &sequences.ids, &request, &mut recorder)?;
         Ok(Finding {
             result: (finding.result, recorder.finish()?),
             timings: finding.timings,
@@ -139,7 +141,7 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
 }
 
 /// Every head has a map of T x T; that of long sequences is refused before the work.
-fn check_heads(args: &SelfAttentionArgs, run: &Run, tokens: usize) -> Result<()> {
+fn check_heads(args: &SelfAttentionArgs, run: &Run<'_>, tokens: usize) -> Result<()> {
     let layers = &run.model().spec.layers;
     let heads = layers.iter().map(|layer| layer.attention.heads).max();
     let bytes = 2 * 4 * heads.unwrap_or(0) * tokens * tokens;

@@ -96,10 +96,16 @@ impl Device {
             Wanted::Auto => automatic(options, progress),
         };
         let device = device.map_or(Self::Cpu, |driver| Self::Cuda(Rc::new(driver)));
-        if matches!(device, Self::Cpu) {
-            refuse_on_cpu(types)?;
-        }
+        device.check(types)?;
         Ok(device)
+    }
+
+    /// Refuses types that it does not compute in.
+    pub fn check(&self, types: Types) -> Result<()> {
+        match self {
+            Self::Cpu => refuse_on_cpu(types),
+            Self::Cuda(_) => Ok(()),
+        }
     }
 
     /// The card that `--device` names; `auto` is the first that can be used, and `cpu` is none.

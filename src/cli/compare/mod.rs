@@ -11,13 +11,13 @@ use serde_json::Value;
 use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
     args::{DeviceArgs, ModelArgs, OutputArgs, SourceArgs, TextArgs, ThresholdArgs, positive},
-    run::show,
+    run::Done,
     settings,
+    shared::Shared,
 };
 use crate::{
     checkpoint,
     data::sequences::{self, CONTEXT_LENGTH, DefaultText},
-    engine::Device,
     error::{Error, Kind, Result},
     present::compare::{self, Entry},
     progress::Progress,
@@ -98,12 +98,12 @@ impl CompareArgs {
     }
 }
 
-pub(super) fn run(args: &CompareArgs) -> Result<()> {
+pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
     let targets = targets::parse(&args.checkpoints)?;
     check_writable(&args.output.save_dir)?;
     let progress = Progress::new(args.output.quiet);
     // Wrong arguments are wrong for all checkpoints, and known before the first is opened.
-    let device = Device::open(&args.device.device, args.device.types(), progress)?;
+    shared.device(&args.device, progress)?;
     let (text, default, openable) = text_arguments(args, &targets, progress)?;
     if let (true, Some(Err(first))) = (openable.iter().all(Result::is_err), openable.first()) {
         // There is nothing to compare, and one reason is enough.
@@ -113,7 +113,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let settings = settings::value(&args.settings(&text.args))?;
     let mut entries = Vec::with_capacity(targets.len());
     for (index, (target, found)) in targets.into_iter().zip(openable).enumerate() {
-        let outcome = found.and_then(|()| measure(args, &device, &target, &text));
+        let outcome = found.and_then(|()| measure(args, shared, &target, &text));
         if let Err(error) = &outcome
             && error.kind() == Kind::Interrupted
         {
@@ -145,7 +145,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let digest = identity(&entries, &settings).digest();
     let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &digest)?;
     artifacts.write(&folder)?;
-    show(&artifacts, &args.output, folder, progress)?;
+    Done::commit(folder, artifacts, progress)?.show(args.output.json)?;
     failures(&entries)
 }
 
