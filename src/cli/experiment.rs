@@ -48,7 +48,20 @@ impl Experiment {
     }
 
     /// Which model, and where.
-    pub(super) fn model(&mut self) -> &mut ModelArgs {
+    pub(super) fn model(&self) -> &ModelArgs {
+        match self {
+            Self::ExistenceValidation(args) => &args.model,
+            Self::TokensAnalysis(args) => &args.model,
+            Self::TopActivationMagnitude(args) => &args.model,
+            Self::SelfAttention(args) => &args.model,
+            Self::Figures(args) => &args.model,
+            Self::InterventionAnalysis(args) => &args.model,
+            Self::Capture(args) => &args.model,
+        }
+    }
+
+    /// As [`Experiment::model`], to be changed.
+    pub(super) fn model_mut(&mut self) -> &mut ModelArgs {
         match self {
             Self::ExistenceValidation(args) => &mut args.model,
             Self::TokensAnalysis(args) => &mut args.model,

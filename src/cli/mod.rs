@@ -19,6 +19,7 @@ mod selftest;
 mod sentence;
 mod settings;
 mod shared;
+mod sweep;
 mod tokens_analysis;
 mod top_activation_magnitude;
 mod tvr;
@@ -53,6 +54,7 @@ enum Command {
     Experiment(Experiment),
     Tvr(tvr::TvrArgs),
     Compare(compare::CompareArgs),
+    Sweep(sweep::SweepArgs),
     Selftest(selftest::SelftestArgs),
     Bench(bench::BenchArgs),
     Models(models::ModelsArgs),
@@ -85,6 +87,7 @@ impl Command {
             }
             Self::Tvr(args) => tvr::run(args, &shared)?.show(args.output.json),
             Self::Compare(args) => compare::run(args, &shared),
+            Self::Sweep(args) => sweep::run(args),
             Self::Selftest(args) => selftest::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Models(args) => models::run(args),

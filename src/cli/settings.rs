@@ -180,7 +180,11 @@ mod tests {
             }
             Command::Tvr(args) => value(&args.settings()),
             Command::Compare(args) => value(&args.settings(&args.text)),
-            Command::Selftest(_) | Command::Bench(_) | Command::Models(_) | Command::Devices(_) => {
+            Command::Sweep(_)
+            | Command::Selftest(_)
+            | Command::Bench(_)
+            | Command::Models(_)
+            | Command::Devices(_) => {
                 return None;
             }
         };

@@ -28,6 +28,8 @@ pub(super) struct Shared {
     devices: RefCell<Vec<(DeviceKey, Device)>>,
     model: RefCell<Option<(ModelKey, Rc<Opened>)>>,
     expected: RefCell<Vec<CorpusRequest>>,
+    /// A model that cannot be opened; who asks again need not wait for the network again.
+    refused: RefCell<Option<(ModelKey, Error)>>,
 }
 
 /// Name of the device, and whether its float32 products are in TF32.
@@ -132,12 +134,22 @@ impl Shared {
         {
             return Ok(Rc::clone(opened));
         }
+        if let Some((other, error)) = &*self.refused.borrow()
+            && *other == key
+        {
+            return Err(error.clone());
+        }
         // First the device: a model may be a download of hours. And the last model leaves before the
         // next one comes.
         let device = self.device(&args.device, progress)?;
         self.model.replace(None);
         let revision = key.revision.as_deref();
-        let (model, checkpoint) = checkpoint::find(key.name.as_deref(), revision, progress)?;
+        let found = checkpoint::find(key.name.as_deref(), revision, progress);
+        let (model, checkpoint) = found.inspect_err(|error| {
+            if error.kind() != Kind::Interrupted {
+                self.refused.replace(Some((key.clone(), error.clone())));
+            }
+        })?;
         if checksums {
             model.weights.take_checksums();
         }

@@ -118,6 +118,19 @@ impl Device {
         Ok(Some(card))
     }
 
+    /// The indices of the cards that can be used; there is at least one.
+    pub fn cards() -> Result<Vec<usize>> {
+        let found = Requirements::look();
+        let usable = found
+            .cards
+            .iter()
+            .filter(|card| card.unsupported().is_none());
+        let usable: Vec<usize> = usable.map(|card| card.index).collect();
+        // Which also says why there is none.
+        found.first()?;
+        Ok(usable)
+    }
+
     /// What it is.
     pub fn place(&self) -> Place {
         match self {
