@@ -195,12 +195,11 @@ pub(super) fn run(args: &StatusArgs) -> Result<()> {
             .map_err(|error| Error::new("status", format!("not valid JSON: {error}")))?;
         return print_json(&document);
     }
-    for table in [status.under_way(), status.failures()]
-        .into_iter()
-        .flatten()
-    {
+    if let Some(table) = status.under_way() {
         table.print()?;
-        print_line("")?;
+    }
+    for line in status.failures() {
+        print_line(&line)?;
     }
     print_line(&status.counts())
 }
