@@ -60,6 +60,11 @@ impl Folder {
         Ok(path)
     }
 
+    /// What the sweep has brought into the hub's cache.
+    pub(super) fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
     fn attempts(&self, task: &Task) -> PathBuf {
         self.root.join("tasks").join(&task.id)
     }

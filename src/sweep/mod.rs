@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
+mod downloads;
 mod folder;
 mod manifest;
 mod paths;
@@ -15,6 +16,7 @@ mod state;
 mod task;
 
 pub use attempt::{Claim, Claimed};
+pub use downloads::{Downloads, HubModel};
 pub use folder::Folder;
 pub use manifest::Manifest;
 pub use plan::{Flag, Flags, Kind, Plan};

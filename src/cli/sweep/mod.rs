@@ -1,5 +1,6 @@
 //! `massact sweep`: many runs from one plan.
 
+mod estimate;
 mod flags;
 mod plan;
 mod retry;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
 
-use super::{super::print_line, flags};
+use super::{super::print_line, estimate, flags};
 use crate::{
     error::Result,
     progress::Progress,
@@ -36,6 +36,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         manifest.tasks.len(),
         models.len()
     ))?;
+    print_line(&estimate::downloads(&manifest, progress)?)?;
     progress.notice(&format!("tasks in {}", path.display()));
     Ok(())
 }

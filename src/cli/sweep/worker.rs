@@ -1,6 +1,7 @@
 //! Works on a sweep: takes tasks one after the other, those of one model together.
 
 use std::{
+    collections::HashSet,
     io::Read,
     thread,
     time::{Duration, Instant},
@@ -8,6 +9,7 @@ use std::{
 
 use super::{
     super::{args::OutputArgs, experiment::Experiment, shared::Shared},
+    estimate::hub_model,
     flags,
     run::{RunArgs, selected},
 };
@@ -15,7 +17,7 @@ use crate::{
     error::{Error, Kind, Result},
     interrupt, panics,
     progress::Progress,
-    sweep::{Claim, Claimed, Folder, Manifest, State, Task},
+    sweep::{Claim, Claimed, Downloads, Folder, HubModel, Manifest, State, Task},
 };
 
 /// How often the tasks of others are looked at while there is nothing else to do.
@@ -37,20 +39,23 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
             Item {
                 index: *index,
                 model: experiment.as_ref().map(model).unwrap_or_default(),
+                hub: hub_model(task),
                 task,
                 experiment,
                 ended: false,
             }
         })
         .collect();
+    let progress = Progress::new(args.quiet);
     let worker = Worker {
         args,
         folder: &folder,
         manifest: &manifest,
         shared: Shared::default(),
-        progress: Progress::new(args.quiet),
+        progress,
         tasks,
         model: None,
+        downloads: Downloads::of(&folder, progress),
     };
     worker.work()
 }
@@ -83,6 +88,8 @@ struct Item<'a> {
     task: &'a Task,
     experiment: Result<Experiment>,
     model: Model,
+    /// The model, if the hub has it.
+    hub: Option<HubModel>,
     /// Whether it is known to be done or failed.
     ended: bool,
 }
@@ -96,6 +103,7 @@ struct Worker<'a> {
     tasks: Vec<Item<'a>>,
     /// The one that is open.
     model: Option<Model>,
+    downloads: Downloads<'a>,
 }
 
 /// What there is to do.
@@ -156,6 +164,7 @@ impl Worker<'_> {
     }
 
     fn run(&mut self, place: usize, claim: Claim) -> Result<()> {
+        self.fetch(place);
         let item = &self.tasks[place];
         let (index, task) = (item.index, item.task);
         let count = self.manifest.tasks.len();
@@ -184,6 +193,47 @@ impl Worker<'_> {
             }
         }
         self.tasks[place].ended = true;
+        self.evict()
+    }
+
+    /// Makes sure that a task's model is there, and begins to fetch the next one.
+    fn fetch(&mut self, place: usize) {
+        let item = &self.tasks[place];
+        if self.model.as_ref() == Some(&item.model) {
+            return;
+        }
+        if let Some(model) = &item.hub {
+            // What goes wrong is said by the task itself.
+            let _ = self.downloads.finish(model);
+        }
+        let mut later = self.tasks[place..].iter();
+        let next =
+            later.find(|other| !other.ended && other.hub.is_some() && other.model != item.model);
+        if let Some(next) = next.and_then(|next| next.hub.as_ref()) {
+            self.downloads.begin(next);
+        }
+    }
+
+    /// Removes models that no task wants any more.
+    fn evict(&self) -> Result<()> {
+        let Some(most) = self.args.max_cache_gb else {
+            return Ok(());
+        };
+        let open = self.manifest.tasks.iter().filter_map(|task| {
+            let ended = matches!(
+                self.folder.state(task),
+                Ok(State::Done(_) | State::Failed(_))
+            );
+            hub_model(task).filter(|_| !ended)
+        });
+        let open: HashSet<HubModel> = open.collect();
+        let removed = self
+            .downloads
+            .evict((most * 1e9) as u64, |model| !open.contains(model))?;
+        for repo in removed {
+            self.progress
+                .notice(&format!("{repo}: removed from the cache"));
+        }
         Ok(())
     }
 
