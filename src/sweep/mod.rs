@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod merge;
+pub mod published;
 pub mod runs;
 pub mod task;
 pub mod trajectory;
