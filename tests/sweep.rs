@@ -88,7 +88,9 @@ impl Place {
     }
 
     fn status(&self, name: &str) -> Value {
-        run(self.sweep("status", name).arg("--json")).succeeded().json()
+        run(self.sweep("status", name).arg("--json"))
+            .succeeded()
+            .json()
     }
 
     /// Outcomes of the attempts at each task, in their order; an attempt without an end is `none`.
@@ -104,9 +106,16 @@ impl Place {
                 if !end.is_file() {
                     return "none".to_owned();
                 }
-                read_json(&end)["outcome"].as_str().expect("a text").to_owned()
+                read_json(&end)["outcome"]
+                    .as_str()
+                    .expect("a text")
+                    .to_owned()
             });
-            let id = folder.file_name().expect("a name").to_string_lossy().into_owned();
+            let id = folder
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
             found.insert(id, ends.collect());
         }
         found
@@ -141,15 +150,25 @@ impl Place {
 
 fn strings(value: &Value) -> Vec<&str> {
     let values = value.as_array().expect("a list").iter();
-    values.map(|value| value.as_str().expect("a text")).collect()
+    values
+        .map(|value| value.as_str().expect("a text"))
+        .collect()
 }
 
 #[test]
 fn a_plan_becomes_a_line_a_task() {
     let place = Place::new(PLAN);
     let done = run(&mut place.sweep("plan", "sweep")).succeeded();
-    assert!(done.stdout.starts_with("8 tasks on 2 models\n"), "{}", done.stdout);
-    assert!(done.stdout.contains("no model to download"), "{}", done.stdout);
+    assert!(
+        done.stdout.starts_with("8 tasks on 2 models\n"),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        done.stdout.contains("no model to download"),
+        "{}",
+        done.stdout
+    );
     let tasks = place.manifest("sweep");
     let names: Vec<(&str, &str)> = tasks
         .iter()
@@ -170,7 +189,10 @@ fn a_plan_becomes_a_line_a_task() {
     let text_file = format!("--text-file={}", place.path("text.txt").display());
     let first = strings(&tasks[0]["arguments"]);
     let planted = place.path("planted");
-    assert_eq!(first[..2], ["--pretrained", planted.to_str().expect("UTF-8")]);
+    assert_eq!(
+        first[..2],
+        ["--pretrained", planted.to_str().expect("UTF-8")]
+    );
     assert!(first.contains(&text_file.as_str()), "{first:?}");
     assert_eq!(
         tasks[1]["settings"],
@@ -209,15 +231,22 @@ fn lists_multiply_and_lists_in_them_are_one_value() {
     let runs = place.path("runs/step1000");
     let expected = format!("--pretrained {} ", runs.display());
     assert!(arguments.starts_with(&expected), "{arguments}");
-    assert!(arguments.contains("--set-to=1.5 --set-to=-2"), "{arguments}");
+    assert!(
+        arguments.contains("--set-to=1.5 --set-to=-2"),
+        "{arguments}"
+    );
     let eval = format!("--eval=mine={}", place.path("text.txt").display());
     assert!(arguments.contains(&eval), "{arguments}");
     assert_eq!(tasks[0]["revision"], "step1000");
     let with = |flag: &str| {
         let all = tasks.iter();
-        all.filter(|task| strings(&task["arguments"]).contains(&flag)).count()
+        all.filter(|task| strings(&task["arguments"]).contains(&flag))
+            .count()
     };
-    assert_eq!((with("--tf32"), with("--set-to=7"), with("--seed=2")), (12, 12, 8));
+    assert_eq!(
+        (with("--tf32"), with("--set-to=7"), with("--seed=2")),
+        (12, 12, 8)
+    );
 }
 
 #[test]
@@ -229,39 +258,78 @@ fn wrong_plans_are_refused_by_name() {
     let existence = "name = \"existence-validation\"";
     for (text, expected) in [
         (
-            plan(demo, "name = \"existence-validation\"\ncontxt_length = 3", ""),
-            &["[[experiment]] 1 (existence-validation)", "no setting `contxt_length`", "did you mean `context_length`?"][..],
+            plan(
+                demo,
+                "name = \"existence-validation\"\ncontxt_length = 3",
+                "",
+            ),
+            &[
+                "[[experiment]] 1 (existence-validation)",
+                "no setting `contxt_length`",
+                "did you mean `context_length`?",
+            ][..],
         ),
         (
             plan(demo, existence, "[defaults]\nnsample = 3"),
-            &["[defaults]", "no setting `nsample`", "did you mean `nsamples`?"],
+            &[
+                "[defaults]",
+                "no setting `nsample`",
+                "did you mean `nsamples`?",
+            ],
         ),
         (
             plan("pretrained = \"demo\"\nrevision = \"x\"", existence, ""),
-            &["[[model]] 1 (demo)", "no setting `revision`", "did you mean `revisions`?"],
+            &[
+                "[[model]] 1 (demo)",
+                "no setting `revision`",
+                "did you mean `revisions`?",
+            ],
         ),
         (
             plan("pretraned = \"demo\"", existence, ""),
-            &["[[model]] 1", "no setting `pretraned`", "did you mean `pretrained`?"],
+            &[
+                "[[model]] 1",
+                "no setting `pretraned`",
+                "did you mean `pretrained`?",
+            ],
         ),
         (
             plan(demo, "name = \"existance-validation\"", ""),
-            &["no experiment `existance-validation`", "did you mean `existence-validation`?"],
+            &[
+                "no experiment `existance-validation`",
+                "did you mean `existence-validation`?",
+            ],
         ),
         (
             plan(demo, existence, "[default]\nseed = 1"),
             &["no setting `default`", "did you mean `defaults`?"],
         ),
         (
-            plan(demo, "name = \"existence-validation\"\nnsamples = \"many\"", ""),
-            &["[[experiment]] 1 (existence-validation)", "'many'", "--nsamples"],
+            plan(
+                demo,
+                "name = \"existence-validation\"\nnsamples = \"many\"",
+                "",
+            ),
+            &[
+                "[[experiment]] 1 (existence-validation)",
+                "'many'",
+                "--nsamples",
+            ],
         ),
         (
-            plan(demo, "name = \"existence-validation\"\nsave_dir = \"x\"", ""),
+            plan(
+                demo,
+                "name = \"existence-validation\"\nsave_dir = \"x\"",
+                "",
+            ),
             &["no setting `save_dir`"],
         ),
         (
-            plan(demo, "name = \"existence-validation\"\ntext_file = \"../secret.txt\"", ""),
+            plan(
+                demo,
+                "name = \"existence-validation\"\ntext_file = \"../secret.txt\"",
+                "",
+            ),
             &["`../secret.txt`", "the path leaves the plan's folder"],
         ),
         (
@@ -269,14 +337,24 @@ fn wrong_plans_are_refused_by_name() {
             &["`seed`", "the list is empty"],
         ),
         (
-            plan("pretrained = \"demo\"\nrevisions = [\"a\", \"b\"]\nsteps = [1]", existence, ""),
+            plan(
+                "pretrained = \"demo\"\nrevisions = [\"a\", \"b\"]\nsteps = [1]",
+                existence,
+                "",
+            ),
             &["`steps` needs one number a revision"],
         ),
-        ("[[model]]\npretrained = \"demo\"\n".to_owned(), &["no [[experiment]]"]),
+        (
+            "[[model]]\npretrained = \"demo\"\n".to_owned(),
+            &["no [[experiment]]"],
+        ),
         ("[[model]".to_owned(), &["not TOML"]),
     ] {
         let error = Place::new(&text).refused();
-        assert!(error.starts_with("massact: ") && error.lines().count() == 1, "{error}");
+        assert!(
+            error.starts_with("massact: ") && error.lines().count() == 1,
+            "{error}"
+        );
         for part in expected {
             assert!(error.contains(part), "{error}\nhas no {part}");
         }
@@ -289,7 +367,12 @@ fn a_sweep_has_what_single_runs_have_and_does_nothing_twice() {
     let tasks = place.planned("sweep");
     let done = run(&mut place.sweep("run", "sweep")).succeeded();
     assert_eq!(done.stdout, "");
-    assert!(done.stderr.contains("8 done, 0 running, 0 failed, 0 waiting"), "{}", done.stderr);
+    assert!(
+        done.stderr
+            .contains("8 done, 0 running, 0 failed, 0 waiting"),
+        "{}",
+        done.stderr
+    );
     place.all_done_once("sweep");
     let results = place.path("sweep/results");
     let before = files(&results);
@@ -329,7 +412,12 @@ fn failures_are_named_and_harm_nobody() {
     fs::write(&path, lines.join("\n")).expect("written");
     let done = run(&mut place.sweep("run", "sweep"));
     assert_eq!(done.code, Some(1), "{}", done.stderr);
-    assert!(done.stderr.contains("3 done, 0 running, 6 failed, 0 waiting"), "{}", done.stderr);
+    assert!(
+        done.stderr
+            .contains("3 done, 0 running, 6 failed, 0 waiting"),
+        "{}",
+        done.stderr
+    );
     assert!(done.stderr.contains("sweep retry"), "{}", done.stderr);
     let status = place.status("sweep");
     let failed = status["failed"].as_array().expect("a list");
@@ -350,9 +438,18 @@ fn failures_are_named_and_harm_nobody() {
     copy(&checkpoint("planted-llama"), &place.path("gone"));
     assert_eq!(run(&mut place.sweep("run", "sweep")).code, Some(1));
     let retried = run(place.sweep("retry", "sweep").arg("--failed")).succeeded();
-    assert!(retried.stdout.contains("6 tasks wait again"), "{}", retried.stdout);
+    assert!(
+        retried.stdout.contains("6 tasks wait again"),
+        "{}",
+        retried.stdout
+    );
     let done = run(&mut place.sweep("run", "sweep"));
-    assert!(done.stderr.contains("7 done, 0 running, 2 failed, 0 waiting"), "{}", done.stderr);
+    assert!(
+        done.stderr
+            .contains("7 done, 0 running, 2 failed, 0 waiting"),
+        "{}",
+        done.stderr
+    );
 }
 
 #[test]
@@ -361,9 +458,17 @@ fn one_task_by_its_line() {
     place.planned("sweep");
     run(place.sweep("run", "sweep").args(["--index", "2"])).succeeded();
     let status = place.status("sweep");
-    assert_eq!((status["done"].as_u64(), status["waiting"].as_u64()), (Some(1), Some(7)));
+    assert_eq!(
+        (status["done"].as_u64(), status["waiting"].as_u64()),
+        (Some(1), Some(7))
+    );
     let tokens = files(&place.path("sweep/results"));
-    assert!(tokens.iter().any(|name| name.ends_with("tokens_analysis.json")), "{tokens:?}");
+    assert!(
+        tokens
+            .iter()
+            .any(|name| name.ends_with("tokens_analysis.json")),
+        "{tokens:?}"
+    );
     let outside = run(place.sweep("run", "sweep").args(["--index", "8"]));
     assert_eq!(outside.code, Some(2), "{}", outside.stderr);
     assert!(outside.stderr.contains("has 8 tasks"), "{}", outside.stderr);
@@ -404,7 +509,10 @@ struct Noise(u64);
 
 impl Noise {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (self.0 >> 33) % limit
     }
 }
@@ -445,10 +553,16 @@ fn several_at_once_share_the_work() {
         }
         place.all_done_once(&name);
         let attempts = place.attempts(&name);
-        assert!(attempts.values().all(|ends| ends.len() == 1), "{attempts:?}");
+        assert!(
+            attempts.values().all(|ends| ends.len() == 1),
+            "{attempts:?}"
+        );
         tables.push(place.merged(&name));
     }
-    assert!(tables.windows(2).all(|pair| pair[0] == pair[1]), "the tables differ");
+    assert!(
+        tables.windows(2).all(|pair| pair[0] == pair[1]),
+        "the tables differ"
+    );
 }
 
 /// Waits until somebody works on a task; returns the process.
@@ -476,7 +590,10 @@ fn ctrl_c_gives_the_task_back() {
     let status = place.status("sweep");
     assert_eq!(status["running"], json!([]), "{status}");
     let results = files(&place.path("sweep/results"));
-    assert!(results.iter().all(|name| !name.contains(".massact-")), "{results:?}");
+    assert!(
+        results.iter().all(|name| !name.contains(".massact-")),
+        "{results:?}"
+    );
     run(&mut place.sweep("run", "sweep")).succeeded();
     place.all_done_once("sweep");
 }
@@ -520,7 +637,10 @@ fn a_task_that_takes_its_process_with_it_is_named() {
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     assert!(done.stderr.contains("died 3 times"), "{}", done.stderr);
     let status = place.status("sweep");
-    assert_eq!((status["done"].as_u64(), &status["failed"][0]["index"]), (Some(1), &json!(0)));
+    assert_eq!(
+        (status["done"].as_u64(), &status["failed"][0]["index"]),
+        (Some(1), &json!(0))
+    );
     assert_eq!(status["failed"][0]["id"], tasks[0]["id"]);
     let folder = Path::new("sweep/tasks").join(tasks[0]["id"].as_str().expect("a text"));
     assert_eq!(files(&place.path(folder.to_str().expect("UTF-8"))).len(), 4);

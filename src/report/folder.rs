@@ -234,7 +234,7 @@ pub fn model_folder_name(model_name: &str) -> String {
 }
 
 /// The JSON text of a value, with sorted keys.
-pub(super) fn canonical(value: &Value) -> String {
+pub(crate) fn canonical(value: &Value) -> String {
     let mut text = String::new();
     write_canonical(value, &mut text);
     text
@@ -273,7 +273,7 @@ fn write_canonical(value: &Value, out: &mut String) {
 }
 
 /// `None` if nothing usable remains. Hidden and relative names ("..", ".cache") lose their dots.
-pub(super) fn safe_name(name: &str) -> Option<String> {
+pub(crate) fn safe_name(name: &str) -> Option<String> {
     let mut safe = String::new();
     for c in name.trim().trim_start_matches('.').chars() {
         let c = match c {

@@ -2,6 +2,7 @@
 
 mod estimate;
 mod flags;
+mod merge;
 mod plan;
 mod retry;
 mod run;
@@ -29,6 +30,7 @@ enum SweepCommand {
     Run(run::RunArgs),
     Status(status::StatusArgs),
     Retry(retry::RetryArgs),
+    Merge(merge::MergeArgs),
 }
 
 pub(super) fn run(args: &SweepArgs) -> Result<()> {
@@ -37,5 +39,6 @@ pub(super) fn run(args: &SweepArgs) -> Result<()> {
         SweepCommand::Run(args) => run::run(args),
         SweepCommand::Status(args) => status::run(args),
         SweepCommand::Retry(args) => retry::run(args),
+        SweepCommand::Merge(args) => merge::run(args),
     }
 }

@@ -4,6 +4,7 @@
 //! from the font that also renders the PNG) let labels be placed so that none overlap.
 
 mod colour;
+mod curves;
 mod font;
 mod heatmap;
 mod intervals;
@@ -16,6 +17,7 @@ mod spread;
 mod svg;
 mod ticks;
 
+pub use curves::{Curve, CurveChart};
 pub use heatmap::{Heatmap, HeatmapGrid};
 pub use intervals::{Band, Interval, IntervalChart, IntervalGroup};
 pub use layers::{LayerMap, LayerMaps};
