@@ -96,6 +96,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The command line behind the program's name, for the record.
+fn arguments() -> Vec<String> {
+    let words = std::env::args_os().skip(1);
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
+
 /// Flags in the reference program's spelling, `--add_bos_token`, as ours: `--add-bos-token`.
 fn hyphenated(line: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let command = Cli::command();

@@ -26,8 +26,8 @@ use crate::{
     report::{
         Identity, RunFolder, RunRecord, folder,
         run::{
-            Build, Checksum, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339,
-            peak_memory,
+            Build, Checksum, Host, InputRecord, Origin, RUN_SCHEMA, Timings, memory_parts,
+            now_rfc3339, peak_memory,
         },
     },
 };
@@ -210,6 +210,7 @@ impl Run {
             computed_in: self.computed_in.clone(),
             notices: self.model().notices(),
             settings,
+            origin: origin(self.command, &self.started_at, None, &[]),
         }
     }
 
@@ -232,7 +233,16 @@ impl Run {
         let identity = self.identity(settings, &texts)?;
         let folder = self.folder(&identity)?;
         let Finding { result, timings } = experiment(&folder)?;
-        let artifacts = present(result, &self.context(settings))?;
+        let context = Context {
+            origin: origin(
+                self.command,
+                &self.started_at,
+                texts.corpus,
+                texts.evaluation,
+            ),
+            ..self.context(settings)
+        };
+        let artifacts = present(result, &context)?;
         artifacts.write(&folder)?;
         let record = self.record(identity, settings.clone(), texts, loaded, timings)?;
         folder.write_json("run.json", &record)?;
@@ -283,12 +293,9 @@ impl Run {
         }
         Ok(RunRecord {
             schema: RUN_SCHEMA.to_owned(),
-            massact: Build::new(
-                option_env!("MASSACT_GIT_COMMIT"),
-                option_env!("MASSACT_RUSTC"),
-                option_env!("MASSACT_TARGET"),
-            ),
+            massact: build(),
             command: self.command.to_owned(),
+            arguments: super::arguments(),
             settings,
             seed: self.seed,
             model: self.checkpoint.record.clone(),
@@ -308,6 +315,35 @@ impl Run {
             started_at: self.started_at.clone(),
             host: Host::current(),
         })
+    }
+}
+
+fn build() -> Build {
+    Build::new(
+        option_env!("MASSACT_GIT_COMMIT"),
+        option_env!("MASSACT_RUSTC"),
+        option_env!("MASSACT_TARGET"),
+    )
+}
+
+/// How this run came about.
+pub(super) fn origin(
+    command: &str,
+    started_at: &str,
+    corpus: Option<&Provenance>,
+    evaluation: &[Provenance],
+) -> Origin {
+    let corpus = corpus.into_iter().map(|text| ("Text", text));
+    let evaluation = evaluation.iter().map(|text| ("Evaluation text", text));
+    let texts = corpus.chain(evaluation);
+    Origin {
+        command: command.to_owned(),
+        arguments: super::arguments(),
+        texts: texts
+            .map(|(role, text)| (role.to_owned(), text.to_string()))
+            .collect(),
+        started_at: started_at.to_owned(),
+        massact: build().to_string(),
     }
 }
 

@@ -16,7 +16,7 @@ mod spread;
 mod svg;
 mod ticks;
 
-pub use heatmap::{Heatmap, HeatmapGrid};
+pub use heatmap::{Heatmap, HeatmapGrid, Pooled};
 pub use intervals::{Band, Interval, IntervalChart, IntervalGroup};
 pub use layers::{LayerMap, LayerMaps};
 pub use line::{Highlight, LineChart, Marker, Scale, Series};
