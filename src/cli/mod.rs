@@ -79,7 +79,9 @@ pub fn main() -> ExitCode {
 impl Command {
     /// Runs it, and prints what it found.
     fn run(&self) -> Result<()> {
-        let shared = Shared::default();
+        let words = std::env::args_os().skip(1);
+        let words = words.map(|word| word.to_string_lossy().into_owned());
+        let shared = Shared::of(words.collect());
         match self {
             Self::Experiment(experiment) => {
                 let json = experiment.output().json;

@@ -25,6 +25,8 @@ use crate::{
 /// What is kept between runs.
 #[derive(Default)]
 pub(super) struct Shared {
+    /// The command line of the run that is next, behind the program's name, for the record.
+    arguments: RefCell<Vec<String>>,
     devices: RefCell<Vec<(DeviceKey, Device)>>,
     model: RefCell<Option<(ModelKey, Rc<Opened>)>>,
     expected: RefCell<Vec<CorpusRequest>>,
@@ -94,6 +96,23 @@ struct Walked {
 }
 
 impl Shared {
+    /// Of runs that this command line asks for.
+    pub(super) fn of(arguments: Vec<String>) -> Self {
+        let shared = Self::default();
+        shared.next(arguments);
+        shared
+    }
+
+    /// The next run is what this command line asks for.
+    pub(super) fn next(&self, arguments: Vec<String>) {
+        self.arguments.replace(arguments);
+    }
+
+    /// The command line of the run.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        self.arguments.borrow().clone()
+    }
+
     /// Says what the runs to come want of corpora, so that the first walk serves them all.
     pub(super) fn expect(&self, requests: Vec<CorpusRequest>) {
         self.expected.replace(requests);

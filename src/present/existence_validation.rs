@@ -40,7 +40,18 @@ pub(crate) fn artifacts(
         .collect();
     let verdict = verdict(context.name(), result);
     let table = table(result, published);
-    magnitudes::add(&mut artifacts, context, &verdict, &means, &massive, &table)?;
+    let places = layers()
+        .map(|layer| magnitudes::place(layer.top.first()))
+        .collect();
+    magnitudes::add(
+        &mut artifacts,
+        context,
+        &verdict,
+        &means,
+        &massive,
+        &table,
+        places,
+    )?;
     artifacts.table(table);
     artifacts.line(format!("\n{verdict}"));
     Ok(artifacts)

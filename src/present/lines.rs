@@ -54,16 +54,15 @@ impl Lines {
         self.0.is_empty()
     }
 
-    /// The SVG of the figure.
-    pub(super) fn chart(self, title: &str, y_label: &str, y_scale: Scale) -> String {
-        let chart = LineChart {
+    /// The figure.
+    pub(super) fn chart(self, title: &str, y_label: &str, y_scale: Scale) -> LineChart {
+        LineChart {
             title: title.to_owned(),
             x_label: "Layer (first is 0)".to_owned(),
             y_label: y_label.to_owned(),
             series: self.0,
             y_scale,
             highlight: None,
-        };
-        chart.to_svg()
+        }
     }
 }

@@ -3,9 +3,16 @@
 use super::{Artifacts, Context, page, page::Verdict};
 use crate::{
     error::Result,
+    experiments::TokenEntry,
     report::{
+        html::{
+            Chart,
+            chart::{Lines, Notes},
+        },
+        number::significant,
         plot::{Highlight, LineChart, Marker, Scale, Series, palette},
         table::Table,
+        visible::token_label,
     },
 };
 
@@ -13,7 +20,7 @@ use crate::{
 pub(super) type Means = (f64, f64);
 
 /// Files and page of a result that is magnitudes by layer: the figure, and the table whose emphasised
-/// rows are the layers in `massive`.
+/// rows are the layers in `massive`. `places` says of each layer where its largest value is.
 pub(super) fn add(
     artifacts: &mut Artifacts,
     context: &Context<'_>,
@@ -21,23 +28,28 @@ pub(super) fn add(
     layers: &[Means],
     massive: &[usize],
     table: &Table,
+    places: Vec<Notes>,
 ) -> Result<()> {
-    let svg = chart(context.name(), layers, massive);
-    let svg = artifacts.figure("top_activation_magnitude", svg)?;
+    let chart = chart(context.name(), layers, massive);
+    let svg = artifacts.figure("top_activation_magnitude", chart.to_svg())?;
+    let lines = Lines::from(&chart).noted(&chart.series[TOP1].label, places);
     let verdict = Verdict {
         text: verdict.to_owned(),
         highlight: !massive.is_empty(),
     };
     let sections = vec![
-        page::figure("Magnitudes by layer", svg),
+        page::figure("Magnitudes by layer", svg).explored([Chart::Lines(lines)]),
         page::table("Layers", table),
     ];
     artifacts.page(context, verdict, sections);
     Ok(())
 }
 
-/// Mean top-1 and mean median by layer, the layers in `massive` marked, as SVG.
-pub(super) fn chart(model: &str, layers: &[Means], massive: &[usize]) -> String {
+/// The place of the largest magnitudes among the chart's lines.
+const TOP1: usize = 1;
+
+/// Mean top-1 and mean median by layer, the layers in `massive` marked.
+pub(super) fn chart(model: &str, layers: &[Means], massive: &[usize]) -> LineChart {
     let points = |part: fn(&Means) -> f64| -> Vec<(f64, f64)> {
         layers
             .iter()
@@ -45,7 +57,7 @@ pub(super) fn chart(model: &str, layers: &[Means], massive: &[usize]) -> String 
             .map(|(layer, means)| (layer as f64, part(means)))
             .collect()
     };
-    let chart = LineChart {
+    LineChart {
         title: model.to_owned(),
         x_label: "Layer (first is 0)".to_owned(),
         y_label: "Activation magnitude".to_owned(),
@@ -68,6 +80,20 @@ pub(super) fn chart(model: &str, layers: &[Means], massive: &[usize]) -> String 
             label: "massive activations".to_owned(),
             xs: massive.iter().map(|layer| *layer as f64).collect(),
         }),
+    }
+}
+
+/// Where the largest value of a layer is, for the page.
+pub(super) fn place(top: Option<&TokenEntry>) -> Notes {
+    let Some(top) = top else {
+        return Notes::new();
     };
-    chart.to_svg()
+    let note = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        note("largest", significant(f64::from(top.value))),
+        note("token", token_label(&top.token)),
+        note("position", top.position.to_string()),
+        note("dimension", top.dimension.to_string()),
+        note("sequence", top.sequence.to_string()),
+    ]
 }

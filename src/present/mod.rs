@@ -27,7 +27,13 @@ use serde_json::{Value, json};
 
 use crate::{
     error::{Error, Result},
-    report::{RunFolder, folder::json_bytes, plot::svg_to_png, run::ModelRecord, table::Table},
+    report::{
+        RunFolder,
+        folder::json_bytes,
+        plot::svg_to_png,
+        run::{ModelRecord, Origin},
+        table::Table,
+    },
 };
 
 /// Pixels per SVG unit: sharp on a dense screen and in print.
@@ -54,6 +60,8 @@ pub(crate) struct Context<'a> {
     pub(crate) notices: Vec<String>,
     /// What was asked for.
     pub(crate) settings: &'a Value,
+    /// How the run came about.
+    pub(crate) origin: Origin,
 }
 
 impl Context<'_> {
@@ -176,6 +184,7 @@ mod tests {
             computed_in: String::new(),
             notices: Vec::new(),
             settings: &settings,
+            origin: Origin::default(),
         };
         assert_eq!(context.name(), "a");
         // The text may have fewer sequences than were asked for.

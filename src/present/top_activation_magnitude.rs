@@ -24,7 +24,19 @@ pub(crate) fn artifacts(
         .collect();
     let verdict = format!("{}: magnitudes of {}", context.name(), result.site.name());
     let table = table(result);
-    magnitudes::add(&mut artifacts, context, &verdict, &means, &[], &table)?;
+    let layers = result.layers.iter();
+    let places = layers
+        .map(|layer| magnitudes::place(layer.top.first()))
+        .collect();
+    magnitudes::add(
+        &mut artifacts,
+        context,
+        &verdict,
+        &means,
+        &[],
+        &table,
+        places,
+    )?;
     artifacts.table(table);
     Ok(artifacts)
 }

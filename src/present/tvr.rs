@@ -10,8 +10,9 @@ use super::{
 use crate::{
     error::Result,
     report::{
+        html::Chart,
         number::significant,
-        plot::Scale,
+        plot::{LineChart, Scale},
         table::{Align, Row, Table},
     },
     tvr::{SCHEMA, TvrReport},
@@ -25,10 +26,11 @@ pub(crate) fn artifacts(
 ) -> Result<Artifacts> {
     let name = context.name();
     let mut artifacts = Artifacts::new("tvr.json", context.document(SCHEMA, report)?)?;
-    let figure = artifacts.figure("weight_std", figure(name, report))?;
+    let chart = figure(name, report);
+    let figure = artifacts.figure("weight_std", chart.to_svg())?;
     let table = table(report);
     let mut sections = vec![
-        page::figure("Weights by layer", figure),
+        page::figure("Weights by layer", figure).explored([Chart::from(&chart)]),
         page::table("Weights", &table),
     ];
     artifacts.table(table);
@@ -111,7 +113,7 @@ fn skipped(report: &TvrReport) -> Table {
 
 /// The standard deviation of every projection's weight by layer, with the target. Experts share a
 /// line, their mean.
-fn figure(model: &str, report: &TvrReport) -> String {
+fn figure(model: &str, report: &TvrReport) -> LineChart {
     let layers = report.weights.iter().map(|weight| weight.layer + 1);
     let layers = layers.max().unwrap_or(0);
     // Sum and count by layer.

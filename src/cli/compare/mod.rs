@@ -11,7 +11,7 @@ use serde_json::Value;
 use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
     args::{DeviceArgs, ModelArgs, OutputArgs, SourceArgs, TextArgs, ThresholdArgs, positive},
-    run::Done,
+    run::{Done, origin},
     settings,
     shared::Shared,
 };
@@ -24,6 +24,7 @@ use crate::{
     report::{
         Identity, RunFolder,
         folder::{check_writable, model_folder_name},
+        run::now_rfc3339,
     },
 };
 
@@ -99,6 +100,7 @@ impl CompareArgs {
 }
 
 pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
+    let started_at = now_rfc3339();
     let targets = targets::parse(&args.checkpoints)?;
     check_writable(&args.output.save_dir)?;
     let progress = Progress::new(args.output.quiet);
@@ -138,7 +140,14 @@ pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
     for (label, error) in failed {
         progress.notice(&format!("{label}: {error}"));
     }
-    let artifacts = compare::artifacts(&entries, &settings)?;
+    let origin = origin(
+        "compare",
+        shared.arguments(),
+        &started_at,
+        Some(text.source()),
+        &[],
+    );
+    let artifacts = compare::artifacts(&entries, &settings, &origin)?;
     if !compare::same_tokens(&entries) {
         progress.notice(compare::OTHER_TOKENS);
     }

@@ -258,7 +258,11 @@ impl Worker<'_> {
 
     /// Runs a task. Returns the folder of its results.
     fn attempt(&self, place: usize) -> Result<std::path::PathBuf> {
-        let mut experiment = flags::experiment(self.tasks[place].task)?;
+        let task = self.tasks[place].task;
+        let mut experiment = flags::experiment(task)?;
+        let command = [task.command.clone()].into_iter();
+        let arguments = command.chain(task.arguments.iter().cloned());
+        self.shared.next(arguments.collect());
         if let Some(device) = &self.args.device {
             experiment.model_mut().device.device.clone_from(device);
         }

@@ -16,14 +16,17 @@ use super::{
 use crate::{
     error::Result,
     experiments::compare::{Profile, SCHEMA},
-    report::html::{Body, Page, Section},
+    report::{
+        html::{Body, Chart, Page, Section},
+        run::Origin,
+    },
 };
 
 /// What a comparison over different tokens must say.
 pub(crate) const OTHER_TOKENS: &str = "the checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not";
 
 /// All files, those of the checkpoints included, and the table.
-pub(crate) fn artifacts(entries: &[Entry], settings: &Value) -> Result<Artifacts> {
+pub(crate) fn artifacts(entries: &[Entry], settings: &Value, origin: &Origin) -> Result<Artifacts> {
     let mut artifacts = Artifacts::new("compare.json", document(entries, settings)?)?;
     for (entry, measured) in measured(entries) {
         let place = &entry.place;
@@ -44,26 +47,28 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value) -> Result<Artifacts
             }
         }
         if !lines.is_empty() {
-            let svg = artifacts.figure(name, lines.chart(heading, heading, scale))?;
-            sections.push(page::figure(heading, svg));
+            let chart = lines.chart(heading, heading, scale);
+            let svg = artifacts.figure(name, chart.to_svg())?;
+            sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
         }
     }
     let ratios = figures::perplexity_ratios(entries);
     if !ratios.is_empty() {
         let heading = "Perplexity with massive activations overwritten";
-        let svg = artifacts.figure("perplexity_ratio", ratio_chart(heading, ratios).to_svg())?;
-        sections.push(page::figure(heading, svg));
+        let chart = ratio_chart(heading, ratios);
+        let svg = artifacts.figure("perplexity_ratio", chart.to_svg())?;
+        sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
     }
     for (entry, measured) in measured(entries) {
         if let Some(found) = &measured.profile.existence {
             let layers = found.layers.iter();
             let means: Vec<magnitudes::Means> =
                 layers.map(|l| (l.top1_mean, l.median_mean)).collect();
-            let svg = magnitudes::chart(&entry.label, &means, &found.massive_layers);
+            let chart = magnitudes::chart(&entry.label, &means, &found.massive_layers);
             let name = format!("{}/top_activation_magnitude", entry.place);
-            let svg = artifacts.figure(&name, svg)?;
+            let svg = artifacts.figure(&name, chart.to_svg())?;
             let heading = format!("Magnitudes by layer: {}", entry.label);
-            sections.push(page::figure(heading, svg));
+            sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
         }
     }
     if !same_tokens(entries) {
@@ -72,21 +77,32 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value) -> Result<Artifacts
     }
     sections.push(page::settings(settings));
     let complete = measured(entries).count();
+    let mut facts = page::provenance(origin);
+    facts.extend(measured(entries).flat_map(|(entry, found)| {
+        let notices = found.record.notices.iter();
+        notices.map(|notice| (entry.label.clone(), notice.clone()))
+    }));
     let page = Page {
-        title: "Comparison".to_owned(),
+        title: title(entries),
+        experiment: origin.command.clone(),
         verdict: format!("{complete} of {} checkpoints measured", entries.len()),
         highlight: complete < entries.len(),
-        facts: measured(entries)
-            .flat_map(|(entry, found)| {
-                let notices = found.record.notices.iter();
-                notices.map(|notice| (entry.label.clone(), notice.clone()))
-            })
-            .collect(),
+        facts,
         sections,
     };
     artifacts.file("report.html", page.render());
     artifacts.table(table);
     Ok(artifacts)
+}
+
+/// The checkpoints' names as long as they are a title.
+fn title(entries: &[Entry]) -> String {
+    const MOST: usize = 4;
+    if entries.len() > MOST {
+        return format!("{} checkpoints", entries.len());
+    }
+    let labels = entries.iter().map(|entry| entry.label.as_str());
+    labels.collect::<Vec<_>>().join(", ")
 }
 
 /// compare.json.

@@ -33,18 +33,21 @@ pub(crate) fn artifacts(
     let mut artifacts = Artifacts::new("figures.json", context.document(SCHEMA, result)?)?;
     let mut sections = Vec::new();
     for figure in which {
+        let panels = charts::panels(*figure, result);
         let svg = match figure {
             Figure::OutputFeatureTokenwise => {
                 artifacts.file(FEATURES_FILE, features(result));
                 charts::tokenwise(name, result, ridges)
             }
-            _ => charts::magnitudes(*figure, name, result),
+            _ => charts::magnitudes(*figure, name, result, &panels),
         };
         let svg = artifacts.figure(figure.file(), svg)?;
-        sections.push(page::figure(figure.heading(), svg));
+        let explored = charts::explored(*figure, &panels, result);
+        sections.push(page::figure(figure.heading(), svg).explored(explored));
     }
     let table = table(result);
     sections.push(page::table("Layers", &table));
+    sections.push(page::sequence(&result.tokens));
     let verdict = Verdict {
         text: verdict(name, result),
         highlight: !result.massive_positions.is_empty(),

@@ -20,7 +20,10 @@ use crate::{
         intervention_analysis::{Impact, InterventionAnalysis, SCHEMA, SetReport},
         published::PublishedRun,
     },
-    report::number::{listed, significant},
+    report::{
+        html::Chart,
+        number::{listed, significant},
+    },
 };
 
 /// Files, table and verdict, with what was published for the same model and whose dimensions were
@@ -38,9 +41,10 @@ pub(crate) fn artifacts(
     let table = tables::perplexities(result, published);
     let mut sections = Vec::new();
     if !result.ratios.is_empty() {
-        let svg = ratios::chart(name, ratios::by_intervention(result)).to_svg();
-        let svg = artifacts.figure("perplexity_ratio", svg)?;
-        sections.push(page::figure("Change of perplexity", svg));
+        let chart = ratios::chart(name, ratios::by_intervention(result));
+        let svg = artifacts.figure("perplexity_ratio", chart.to_svg())?;
+        let section = page::figure("Change of perplexity", svg);
+        sections.push(section.explored([Chart::from(&chart)]));
     }
     sections.push(page::table("Perplexity", &table));
     sections.push(page::table(

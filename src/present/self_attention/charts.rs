@@ -3,6 +3,7 @@
 use crate::{
     experiments::self_attention::{LayerAttention, Reason, SelfAttention},
     report::{
+        html::Chart,
         plot::{Highlight, LineChart, Marker, Scale, Series, palette},
         visible::token_label,
     },
@@ -11,8 +12,25 @@ use crate::{
 /// Followed tokens that have a line of their own.
 const MOST_LINES: usize = 3;
 
-/// Attention and logits of the followed tokens by layer, as SVG.
-pub(super) fn trajectory(model: &str, result: &SelfAttention) -> String {
+/// Charts under one title.
+pub(super) struct Panels {
+    title: String,
+    charts: [LineChart; 2],
+}
+
+impl Panels {
+    pub(super) fn to_svg(&self) -> String {
+        LineChart::column(&self.title, &self.charts)
+    }
+
+    /// For the page.
+    pub(super) fn explored(&self) -> Vec<Chart> {
+        self.charts.iter().map(Chart::from).collect()
+    }
+}
+
+/// Attention and logits of the followed tokens by layer.
+pub(super) fn trajectory(model: &str, result: &SelfAttention) -> Panels {
     let mut shares = vec![
         line(
             "if attended evenly",
@@ -57,11 +75,11 @@ pub(super) fn trajectory(model: &str, result: &SelfAttention) -> String {
         chart("Mean attention logit", logits, result),
     ];
     let title = format!("Attention to {} in {model}", subject(result));
-    LineChart::column(&title, &charts)
+    Panels { title, charts }
 }
 
-/// Norms and cosines of the two parts of the attention output by layer, as SVG.
-pub(super) fn decomposition(model: &str, result: &SelfAttention) -> String {
+/// Norms and cosines of the two parts of the attention output by layer.
+pub(super) fn decomposition(model: &str, result: &SelfAttention) -> Panels {
     let part = format!("from {}", subject(result));
     let norms = vec![
         line(
@@ -110,7 +128,7 @@ pub(super) fn decomposition(model: &str, result: &SelfAttention) -> String {
         chart("Mean cosine", cosines, result),
     ];
     let title = format!("Attention output of {model} in two parts");
-    LineChart::column(&title, &charts)
+    Panels { title, charts }
 }
 
 /// A token with its position.

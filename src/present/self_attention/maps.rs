@@ -7,7 +7,10 @@ use crate::{
     engine::{Observer, Site},
     error::Result,
     present::FileRecorder,
-    report::plot::{Heatmap, HeatmapGrid},
+    report::{
+        html::{Chart, MapLabels, MapSet},
+        plot::{Heatmap, HeatmapGrid},
+    },
 };
 
 /// Maps at the resolution of pictures.
@@ -93,6 +96,29 @@ impl Observer for MapRecorder {
     }
 }
 
+impl Maps {
+    /// The maps for the page, at a resolution that suits it.
+    pub(super) fn explored(&self, labels: &Labels) -> Option<Chart> {
+        let keys = self.means.values().next().map_or(0, Heatmap::columns);
+        let unit = if self.show_logits {
+            "logit"
+        } else {
+            "probability"
+        };
+        let beside = MapLabels {
+            unit: unit.to_owned(),
+            rows: labels.tokens.clone(),
+            columns: labels.columns(keys),
+            emphasised: labels.emphasised_columns(keys).into_iter().collect(),
+        };
+        let layers = self.means.iter().map(|(layer, mean)| {
+            let heads = self.heads.get(layer).map_or(&[][..], Vec::as_slice);
+            (*layer, mean, heads)
+        });
+        MapSet::new(beside, layers).map(Chart::Maps)
+    }
+}
+
 /// What is written on the maps.
 pub(super) struct Labels {
     pub(super) tokens: Vec<String>,
@@ -101,6 +127,25 @@ pub(super) struct Labels {
     pub(super) show_logits: bool,
     /// Whether the caller named the emphasised tokens.
     pub(super) given: bool,
+}
+
+impl Labels {
+    /// Keys in front that are no tokens.
+    fn extra(&self, keys: usize) -> usize {
+        keys.saturating_sub(self.tokens.len())
+    }
+
+    /// What stands under the keys.
+    fn columns(&self, keys: usize) -> Vec<String> {
+        let mut columns = vec!["extra_kv".to_owned(); self.extra(keys)];
+        columns.extend(self.tokens.iter().cloned());
+        columns
+    }
+
+    fn emphasised_columns(&self, keys: usize) -> BTreeSet<usize> {
+        let extra = self.extra(keys);
+        self.emphasised.iter().map(|key| key + extra).collect()
+    }
 }
 
 /// A grid of maps as SVG.
@@ -119,16 +164,13 @@ pub(super) fn grid(title: String, labels: &Labels, maps: Vec<Heatmap>) -> Result
         });
     }
     let keys = maps.first().map_or(0, Heatmap::columns);
-    let extra = keys.saturating_sub(labels.tokens.len());
-    let mut column_labels = vec!["extra_kv".to_owned(); extra];
-    column_labels.extend(labels.tokens.iter().cloned());
     let grid = HeatmapGrid {
         title,
         note,
         maps,
         row_labels: labels.tokens.clone(),
-        column_labels,
-        emphasised: labels.emphasised.iter().map(|key| key + extra).collect(),
+        column_labels: labels.columns(keys),
+        emphasised: labels.emphasised_columns(keys),
     };
     grid.to_svg()
 }

@@ -2,6 +2,7 @@
 
 mod charts;
 mod maps;
+mod sinks;
 
 pub(crate) use maps::{MapRecorder, Maps};
 
@@ -44,13 +45,19 @@ pub(crate) fn artifacts(
         show_logits: maps.show_logits,
         given: result.followed_because == Reason::Given,
     };
+    let explored = maps.explored(&labels);
     let title = format!("Self-attention of {name}, mean over heads");
     let means = maps::grid(title, &labels, maps.means.into_values().collect())?;
     let trajectory = charts::trajectory(name, result);
     let decomposition = charts::decomposition(name, result);
     let mut sections = Vec::new();
-    for (heading, file, svg) in [
-        ("Attention, mean over heads", "self_attention", means),
+    let heading = match maps.heads.is_empty() {
+        true => "Attention, mean over heads",
+        false => "Attention",
+    };
+    let means = artifacts.figure("self_attention", means)?;
+    sections.push(page::figure(heading, means).explored(explored));
+    for (heading, file, panels) in [
         (
             "Attention to the followed tokens",
             "attention_trajec",
@@ -62,8 +69,10 @@ pub(crate) fn artifacts(
             decomposition,
         ),
     ] {
-        sections.push(page::figure(heading, artifacts.figure(file, svg)?));
+        let svg = artifacts.figure(file, panels.to_svg())?;
+        sections.push(page::figure(heading, svg).explored(panels.explored()));
     }
+    sections.extend(sinks::section(result, &labels.tokens));
     for (layer, heads) in maps.heads {
         // Written beside the page: the maps of all heads of all layers would make it unwieldy.
         let title = format!("Self-attention of {name}, heads of layer {layer}");
@@ -72,6 +81,7 @@ pub(crate) fn artifacts(
     }
     let table = table(result);
     sections.push(page::table("Layers", &table));
+    sections.push(page::sequence(&result.tokens));
     let verdict = Verdict {
         text: verdict(name, result),
         highlight: result.followed_because == Reason::Massive,

@@ -1,5 +1,6 @@
 //! What tokens-analysis shows.
 
+mod listing;
 mod picture;
 mod tables;
 mod text;
@@ -14,6 +15,7 @@ use crate::{
     error::Result,
     experiments::tokens_analysis::{DIMENSIONS_SCHEMA, SCHEMA, TokensAnalysis, massive_dimensions},
     report::{
+        html::Chart,
         number::listed,
         text::{TOKENS_FILE, tokens_text},
     },
@@ -40,17 +42,18 @@ pub(crate) fn artifacts(
     artifacts.json("massive_dimensions.json", &export)?;
     let (data, summary) = text::of(result, compat);
     artifacts.file(TOKENS_FILE, tokens_text(&data, &summary));
-    let picture = picture::svg(name, result, &dimensions, layers)?;
-    let picture = artifacts.figure("massive_activations_by_layer", picture)?;
+    let maps = picture::maps(name, result, &dimensions, layers);
+    let picture = artifacts.figure("massive_activations_by_layer", maps.to_svg()?)?;
     let magnitudes = tables::magnitudes(result, compat);
-    let sections = vec![
-        page::figure("Dimensions and tokens by layer", picture),
+    let mut sections = vec![
+        page::figure("Dimensions and tokens by layer", picture).explored(Chart::grids(&maps)),
         page::table("Magnitudes in the first massive layer", &magnitudes),
         page::table(
             "Massive dimensions by layer",
             &tables::dimensions(&dimensions),
         ),
     ];
+    sections.extend(listing::sections(result));
     let verdict = Verdict {
         text: verdict(name, result, compat),
         highlight: result.summary.first_layer.is_some(),

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    error::Result,
     experiments::tokens_analysis::{MassiveDimension, TokensAnalysis},
     report::{
         plot::{LayerMap, LayerMaps, Scale},
@@ -17,13 +16,13 @@ const MOST_ROWS: usize = 20;
 /// A label and one value a layer, NaN where nothing is massive.
 type LayerRow = (String, Vec<f64>);
 
-/// The picture as SVG.
-pub(super) fn svg(
+/// The picture.
+pub(super) fn maps(
     model: &str,
     result: &TokensAnalysis,
     dimensions: &[MassiveDimension],
     layers: usize,
-) -> Result<String> {
+) -> LayerMaps {
     let mut by_dimension: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for found in dimensions {
         let row = by_dimension.entry(found.dimension);
@@ -39,7 +38,7 @@ pub(super) fn svg(
         tokens(result, layers),
         "Share of sequences by token".to_owned(),
     );
-    let maps = LayerMaps {
+    LayerMaps {
         title: model.to_owned(),
         layers,
         maps: vec![
@@ -54,8 +53,7 @@ pub(super) fn svg(
                 scale: Scale::Linear,
             },
         ],
-    };
-    maps.to_svg()
+    }
 }
 
 /// The share of sequences with a massive activation at the first position, and on each token

@@ -70,6 +70,40 @@ impl Heatmap {
     pub fn columns(&self) -> usize {
         self.columns
     }
+
+    /// The map with `factor` cells along a side in one, the largest of them.
+    pub fn pooled(&self, factor: usize) -> Pooled {
+        let bin = bin(self.rows, self.columns);
+        let across = self.columns.div_ceil(bin);
+        let rows = self.rows.div_ceil(bin).div_ceil(factor);
+        let columns = across.div_ceil(factor);
+        let mut values = vec![f32::NAN; rows * columns];
+        for (row, cells) in self.cells.chunks(across.max(1)).enumerate() {
+            for (column, value) in cells.iter().enumerate() {
+                let cell = &mut values[row / factor * columns + column / factor];
+                *cell = cell.max(*value);
+            }
+        }
+        Pooled {
+            bin: bin * factor,
+            rows,
+            columns,
+            values,
+        }
+    }
+}
+
+/// A map of fewer cells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pooled {
+    /// Values along a side of a cell.
+    pub bin: usize,
+    /// Cells down.
+    pub rows: usize,
+    /// Cells across.
+    pub columns: usize,
+    /// `[rows, columns]`; NaN where a cell stays blank.
+    pub values: Vec<f32>,
 }
 
 /// Values along either side that share a cell.

@@ -18,7 +18,7 @@ mod svg;
 mod ticks;
 
 pub use curves::{Curve, CurveChart};
-pub use heatmap::{Heatmap, HeatmapGrid};
+pub use heatmap::{Heatmap, HeatmapGrid, Pooled};
 pub use intervals::{Band, Interval, IntervalChart, IntervalGroup};
 pub use layers::{LayerMap, LayerMaps};
 pub use line::{Highlight, LineChart, Marker, Scale, Series};

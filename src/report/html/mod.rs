@@ -1,14 +1,28 @@
-//! report.html: one file that needs no other and no network.
+//! Pages: one file that needs no other and no network.
+//!
+//! A page is readable as it is: verdict, facts, tables and static figures. Where scripts run,
+//! `assets/page/` draws the [`Chart`]s of a section in the place of its figure, and makes tables sort.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+pub mod chart;
+mod document;
+pub mod maps;
+pub mod overview;
+
+pub use chart::Chart;
+pub use maps::{MapLabels, MapSet};
+
+use maud::{Markup, PreEscaped, html};
+use serde_json::json;
 
 use super::visible::visible;
 
 /// A page about one run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Page {
-    /// What was run on which model.
+    /// What it is about: the model.
     pub title: String,
+    /// What was run.
+    pub experiment: String,
     /// The answer in one sentence.
     pub verdict: String,
     /// Whether the verdict deserves attention; sets its colour.
@@ -20,12 +34,14 @@ pub struct Page {
 }
 
 /// A heading and what follows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Section {
     /// The heading.
     pub heading: String,
     /// The content.
     pub body: Body,
+    /// What takes the place of the content where scripts run.
+    pub charts: Vec<Chart>,
 }
 
 /// Content of a section.
@@ -52,46 +68,65 @@ impl Section {
         Self {
             heading: heading.into(),
             body,
+            charts: Vec::new(),
         }
+    }
+
+    /// With charts that the reader can explore.
+    #[must_use]
+    pub fn explored(mut self, charts: impl IntoIterator<Item = Chart>) -> Self {
+        self.charts.extend(charts);
+        self
     }
 }
 
 impl Page {
     /// The page as HTML.
     pub fn render(&self) -> String {
+        let charts: Vec<&Chart> = self.sections.iter().flat_map(|it| &it.charts).collect();
+        let content = html! {
+            (document::opening(&self.experiment, &self.title, &self.verdict, self.highlight))
+            (self.contents())
+            (document::facts(&self.facts))
+            (self.body())
+        };
+        let title = match self.experiment.as_str() {
+            "" => self.title.clone(),
+            experiment => format!("{} – {experiment} – massact", self.title),
+        };
+        let data = json!({ "charts": charts });
+        document::document(&title, &content, (!charts.is_empty()).then_some(&data))
+    }
+
+    /// Links to the sections.
+    fn contents(&self) -> Markup {
         html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    title { (visible(&self.title)) }
-                    style { (PreEscaped(STYLE)) }
-                }
-                body {
-                    main {
-                        h1 { (visible(&self.title)) }
-                        @if !self.verdict.is_empty() {
-                            p.verdict.highlight[self.highlight] { (visible(&self.verdict)) }
-                        }
-                        @if !self.facts.is_empty() {
-                            dl { @for (name, value) in &self.facts {
-                                div { dt { (visible(name)) } dd { (visible(value)) } }
-                            } }
-                        }
-                        @for section in &self.sections {
-                            section {
-                                h2 { (visible(&section.heading)) }
-                                (body(&section.body))
-                            }
-                        }
-                        footer { "massact " (env!("CARGO_PKG_VERSION")) }
+            @if self.sections.len() > 2 {
+                nav aria-label="Sections" { ul { @for (index, section) in self.sections.iter().enumerate() {
+                    li { a href={ "#section-" (index) } { (visible(&section.heading)) } }
+                } } }
+            }
+        }
+    }
+
+    fn body(&self) -> Markup {
+        // Charts are numbered through the page.
+        let mut numbers = 0..;
+        html! {
+            @for (index, section) in self.sections.iter().enumerate() {
+                section id={ "section-" (index) } {
+                    h2 { (visible(&section.heading)) }
+                    @for (_, number) in section.charts.iter().zip(numbers.by_ref()) {
+                        div.chart data-chart=(number) {}
+                    }
+                    @if section.charts.is_empty() {
+                        (body(&section.body))
+                    } @else {
+                        div.still { (body(&section.body)) }
                     }
                 }
             }
         }
-        .into_string()
     }
 }
 
@@ -109,7 +144,7 @@ fn body(body: &Body) -> Markup {
                 number.then_some("number")
             };
             html! {
-                div.table { table {
+                div.table tabindex="0" { table {
                     thead { tr { @for (column, title) in header.iter().enumerate() {
                         th class=[number(column)] { (visible(title)) }
                     } } }
@@ -139,36 +174,6 @@ fn is_numeric(rows: &[(Vec<String>, bool)], column: usize) -> bool {
         })
 }
 
-/// Colours follow the reader's preference; figures keep their white ground. On paper everything is
-/// black on white and neither rows nor figures are torn apart.
-const STYLE: &str = "
-:root{--ground:#fff;--ink:#1a1a1a;--muted:#5c5c5c;--line:#dcdcdc;--soft:#f5f6f8;--accent:#0072b2;--mark:#fdf3dc;--warn:#a34700}
-@media (prefers-color-scheme:dark){:root{--ground:#16181c;--ink:#e8e8e8;--muted:#a5a9b0;--line:#363a42;--soft:#20232a;--accent:#6cbcec;--mark:#3a3016;--warn:#ffb067}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}
-main{max-width:72rem;margin:0 auto;padding:2rem 1.25rem}
-h1{font-size:1.7rem;line-height:1.2;margin:0 0 .75rem;overflow-wrap:anywhere}
-h2{font-size:1.2rem;margin:2.25rem 0 .75rem;padding-bottom:.25rem;border-bottom:1px solid var(--line)}
-.verdict{font-size:1.1rem;margin:0 0 1.25rem;padding:.75rem 1rem;background:var(--soft);border-left:4px solid var(--accent);border-radius:0 4px 4px 0}
-.verdict.highlight{border-left-color:var(--warn);background:var(--mark)}
-dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.5rem 1.5rem;margin:0}
-dt{color:var(--muted);font-size:.85rem}
-dd{margin:0;overflow-wrap:anywhere}
-figure{margin:0;overflow-x:auto}
-figure svg{display:block;max-width:100%;height:auto;border:1px solid var(--line);border-radius:4px}
-.table{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .7rem;text-align:left;border-bottom:1px solid var(--line);white-space:pre-wrap}
-th{color:var(--muted);font-weight:600;vertical-align:bottom}
-.number{text-align:right}
-tr.emphasis td{background:var(--mark);font-weight:600}
-pre{margin:0;padding:.9rem 1rem;background:var(--soft);border-radius:4px;overflow-x:auto;font:.85rem/1.45 ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace}
-footer{margin-top:3rem;color:var(--muted);font-size:.85rem}
-@media print{:root{--ground:#fff;--ink:#000;--muted:#444;--line:#bbb;--soft:#fff;--accent:#000;--mark:#eee;--warn:#000}
-main{max-width:none;padding:0}body{font-size:10.5pt}figure,tr,.verdict,dl{break-inside:avoid}h2{break-after:avoid}thead{display:table-header-group}
-pre{white-space:pre-wrap;overflow-wrap:anywhere}.table,figure{overflow:visible}*{print-color-adjust:exact}}
-";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +181,7 @@ mod tests {
     fn page() -> Page {
         Page {
             title: "existence-validation <b>&\"".into(),
+            experiment: String::new(),
             verdict: "yes".into(),
             highlight: true,
             facts: vec![("model".into(), "</style><script>alert(1)</script>".into())],
@@ -200,7 +206,7 @@ mod tests {
     fn escapes_everything_but_figures() {
         let html = page().render();
         assert!(html.starts_with("<!DOCTYPE html>"));
-        assert!(!html.contains("<script>"));
+        assert!(!html.contains("<script>alert"));
         assert!(html.contains("&lt;script&gt;"));
         assert!(
             html.contains("<h1>existence-validation &lt;b&gt;&amp;&quot;</h1>"),
@@ -217,6 +223,25 @@ mod tests {
         for outside in ["http:", "https:", "src=", "<link", "@import", "url("] {
             assert!(!html.contains(outside), "{outside}");
         }
+        assert!(html.contains("default-src 'none'"));
+    }
+
+    #[test]
+    fn charts_stand_before_their_figure() {
+        let mut page = page();
+        let html = page.render();
+        assert!(!html.contains("data-chart") && !html.contains("Observable"));
+        let maps = MapSet {
+            unit: "</script>".to_owned(),
+            ..MapSet::default()
+        };
+        page.experiment = "self-attention".to_owned();
+        page.sections[0].charts.push(Chart::Maps(maps));
+        let html = page.render();
+        let place = "<div class=\"chart\" data-chart=\"0\"></div><div class=\"still\"><figure><svg";
+        assert!(html.contains(place));
+        assert!(html.contains("\"unit\":\"\\u003c/script>\""));
+        assert!(html.contains("&quot; – self-attention – massact</title>"));
     }
 
     #[test]
