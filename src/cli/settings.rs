@@ -181,6 +181,7 @@ mod tests {
             Command::Tvr(args) => value(&args.settings()),
             Command::Compare(args) => value(&args.settings(&args.text)),
             Command::Sweep(_)
+            | Command::Reproduce(_)
             | Command::Selftest(_)
             | Command::Bench(_)
             | Command::Models(_)

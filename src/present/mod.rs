@@ -15,6 +15,7 @@ mod magnitudes;
 mod page;
 mod recorder;
 pub(crate) mod self_attention;
+pub(crate) mod sweep;
 pub(crate) mod tokens_analysis;
 pub(crate) mod top_activation_magnitude;
 pub(crate) mod tvr;

@@ -38,7 +38,7 @@ const DEATHS: usize = 3;
 /// Exit code of an interrupted process.
 const INTERRUPTED: i32 = 3;
 
-pub(super) fn run(args: &RunArgs) -> Result<()> {
+pub(in super::super) fn run(args: &RunArgs) -> Result<()> {
     let folder = Folder::at(&args.dir);
     let manifest = folder.manifest()?;
     let tasks = selected(args, manifest.tasks.len())?;
