@@ -45,14 +45,17 @@ pub(in super::super) fn downloads(manifest: &Manifest, progress: Progress) -> Re
             Err(error) => unknown.push((&model.repo, error)),
         }
     }
-    let mut text = format!(
-        "to download: {:.1} GB in {missing} models",
-        bytes as f64 / 1e9
-    );
+    let mut text = match missing {
+        0 => "no model to download".to_owned(),
+        _ => format!(
+            "to download: {:.1} GB in {missing} models",
+            bytes as f64 / 1e9
+        ),
+    };
     if let Some((_, error)) = unknown.first() {
         let names: Vec<&str> = unknown.iter().map(|(repo, _)| repo.as_str()).collect();
         text.push_str(&format!(
-            "; and of unknown size: {} ({error})",
+            "; of unknown size: {} ({error})",
             names.join(", ")
         ));
     }
