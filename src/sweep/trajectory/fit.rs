@@ -386,7 +386,7 @@ mod tests {
     fn says_why_there_is_none() {
         let all = points(PUBLISHED, &pythia());
         assert_eq!(fit(&all[..5]), Err(NoFit::FewSteps(5)));
-        let same = vec![(7.0, 1.0), (7.0, 2.0)].repeat(9);
+        let same = [(7.0, 1.0), (7.0, 2.0)].repeat(9);
         assert_eq!(fit(&same), Err(NoFit::FewSteps(1)));
         let flat: Vec<(f64, f64)> = all.iter().map(|(step, _)| (*step, 0.1)).collect();
         assert_eq!(fit(&flat), Err(NoFit::Constant));
