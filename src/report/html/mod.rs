@@ -29,6 +29,8 @@ pub struct Page {
     pub highlight: bool,
     /// Name and value pairs: model, device, dtype, timings.
     pub facts: Vec<(String, String)>,
+    /// How to run it again; may be empty.
+    pub command_line: String,
     /// Figures, tables and text in order.
     pub sections: Vec<Section>,
 }
@@ -86,8 +88,8 @@ impl Page {
         let charts: Vec<&Chart> = self.sections.iter().flat_map(|it| &it.charts).collect();
         let content = html! {
             (document::opening(&self.experiment, &self.title, &self.verdict, self.highlight))
+            (document::facts(&self.facts, &self.command_line))
             (self.contents())
-            (document::facts(&self.facts))
             (self.body())
         };
         let title = match self.experiment.as_str() {
@@ -184,6 +186,7 @@ mod tests {
             experiment: String::new(),
             verdict: "yes".into(),
             highlight: true,
+            command_line: "massact existence-validation".into(),
             facts: vec![("model".into(), "</style><script>alert(1)</script>".into())],
             sections: vec![
                 Section::new("Figure", Body::Figure("<svg id='figure'></svg>".into())),
