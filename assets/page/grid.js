@@ -31,7 +31,8 @@
     const low = log ? Math.min(...values) : Math.min(0, ...values);
     const high = Math.max(...values);
     const longest = Math.max(...chart.rows.map((row) => row.label.length), 4);
-    const marginLeft = Math.min(longest * 7 + 16, width * 0.36);
+    // As wide as most labels need, so that grids below each other are in line.
+    const marginLeft = Math.min(Math.max(longest * 7 + 16, 110), width * 0.36);
     const letters = Math.floor((marginLeft - 12) / 6.6);
     const cut = (label) => (label.length > letters ? `${label.slice(0, Math.max(letters - 1, 1))}…` : label);
     const rowHeight = chart.rows.length > 24 ? 14 : 22;
@@ -52,6 +53,9 @@
         scheme: "viridis",
         domain: low < high ? [low, high] : [low * 0.9, low * 1.1 || 1],
         legend: cells.length > 0,
+        marginLeft: 18,
+        marginRight: 18,
+        width: 260,
         tickFormat: massact.tick,
         ticks: 4,
         label: null,
@@ -68,6 +72,7 @@
         Plot.frame({ stroke: "var(--line)" }),
         Plot.axisX({
           ticks: massact.wholeTicks(0, chart.layers - 1, inner, 34),
+          tickFormat: massact.tick,
           label: "Layer (first is 0)",
           labelArrow: "none",
           labelAnchor: "center",

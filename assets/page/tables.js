@@ -13,7 +13,7 @@
     const rows = [...body.rows];
     const state = { rows, text: "", also: () => true, changed: () => {} };
     const titles = [...table.tHead.rows[0].cells];
-    titles.forEach((title, column) => sortable(title, column, titles, rows, body));
+    if (rows.length > 1) titles.forEach((title, column) => sortable(title, column, titles, rows, body));
     const count = element("span", { class: "count", role: "status" });
     state.apply = () => {
       const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);

@@ -55,19 +55,19 @@ impl Artifacts {
             verdict: verdict.text,
             highlight: verdict.highlight,
             facts,
+            command_line: context.origin.command_line(),
             sections,
         };
         self.file("report.html", page.render());
     }
 }
 
-/// What texts, when, by which version and by which command line.
+/// What texts, when, and by which version.
 pub(super) fn provenance(origin: &Origin) -> Vec<(String, String)> {
     let mut facts = origin.texts.clone();
     let more = [
         ("Date", origin.started_at.clone()),
         ("massact", origin.massact.clone()),
-        ("Command line", origin.command_line()),
     ];
     facts.extend(more.map(|(name, value)| (name.to_owned(), value)));
     facts
@@ -161,7 +161,10 @@ mod tests {
             ("Text", "wikitext"),
             ("Date", "2026-01-02T03:04:05Z"),
             ("massact", "0.1.0"),
-            ("Command line", "massact existence-validation 'a b'"),
+            (
+                "Command line",
+                "<code>massact existence-validation 'a b'</code>",
+            ),
         ] {
             assert!(
                 page.contains(&format!("<dt>{name}</dt><dd>{value}</dd>")),

@@ -88,6 +88,7 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value, origin: &Origin) ->
         verdict: format!("{complete} of {} checkpoints measured", entries.len()),
         highlight: complete < entries.len(),
         facts,
+        command_line: origin.command_line(),
         sections,
     };
     artifacts.file("report.html", page.render());

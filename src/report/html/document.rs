@@ -88,15 +88,18 @@ pub(super) fn opening(kicker: &str, title: &str, verdict: &str, highlight: bool)
     }
 }
 
-/// Name and value pairs.
-pub(super) fn facts(facts: &[(String, String)]) -> Markup {
+/// Name and value pairs, and the command line, if known.
+pub(super) fn facts(facts: &[(String, String)], command_line: &str) -> Markup {
     /// Values longer than this take a line of their own.
     const WIDE: usize = 60;
     html! {
-        @if !facts.is_empty() {
-            dl { @for (name, value) in facts {
+        dl {
+            @for (name, value) in facts {
                 div.wide[value.chars().count() > WIDE] { dt { (visible(name)) } dd { (visible(value)) } }
-            } }
+            }
+            @if !command_line.is_empty() {
+                div.wide { dt { "Command line" } dd { code { (visible(command_line)) } } }
+            }
         }
     }
 }

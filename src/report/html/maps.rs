@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::report::plot::Heatmap;
 
 /// Most cells that a page has of all its maps together; two bytes each, a third more in base64.
-const MOST_CELLS: usize = 280_000;
+const MOST_CELLS: usize = 220_000;
 /// The code of an entry that the mask hides.
 const BLANK: u16 = u16::MAX;
 

@@ -29,6 +29,8 @@ pub struct Page {
     pub highlight: bool,
     /// Name and value pairs: model, device, dtype, timings.
     pub facts: Vec<(String, String)>,
+    /// How to run it again; may be empty.
+    pub command_line: String,
     /// Figures, tables and text in order.
     pub sections: Vec<Section>,
 }
@@ -86,8 +88,8 @@ impl Page {
         let charts: Vec<&Chart> = self.sections.iter().flat_map(|it| &it.charts).collect();
         let content = html! {
             (document::opening(&self.experiment, &self.title, &self.verdict, self.highlight))
+            (document::facts(&self.facts, &self.command_line))
             (self.contents())
-            (document::facts(&self.facts))
             (self.body())
         };
         let title = match self.experiment.as_str() {
@@ -112,6 +114,7 @@ impl Page {
     fn body(&self) -> Markup {
         // Charts are numbered through the page.
         let mut numbers = 0..;
+        let mut room = Room::default();
         html! {
             @for (index, section) in self.sections.iter().enumerate() {
                 section id={ "section-" (index) } {
@@ -120,9 +123,9 @@ impl Page {
                         div.chart data-chart=(number) {}
                     }
                     @if section.charts.is_empty() {
-                        (body(&section.body))
+                        (body(&section.body, &mut room.figures))
                     } @else {
-                        div.still { (body(&section.body)) }
+                        div.still { (body(&section.body, &mut room.stills)) }
                     }
                 }
             }
@@ -130,9 +133,37 @@ impl Page {
     }
 }
 
-fn body(body: &Body) -> Markup {
+/// Bytes that static figures may still take: a page should open at once, and a sweep has many.
+struct Room {
+    /// For figures that are nowhere else on the page.
+    figures: usize,
+    /// For those in whose place a chart is drawn.
+    stills: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            figures: 980_000,
+            stills: 450_000,
+        }
+    }
+}
+
+fn body(body: &Body, room: &mut usize) -> Markup {
     match body {
-        Body::Figure(svg) => html! { figure { (PreEscaped(svg)) } },
+        Body::Figure(svg) => match room.checked_sub(svg.len()) {
+            Some(left) => {
+                *room = left;
+                html! { figure { (PreEscaped(svg)) } }
+            }
+            None => html! {
+                p {
+                    (format!("This figure has {:.1} MB, too much for a page", svg.len() as f64 / 1e6))
+                    "; it is among the files beside this one."
+                }
+            },
+        },
         Body::Text(text) => html! { p { (visible(text)) } },
         Body::Code(text) => html! {
             pre { @for line in text.lines() { (visible(line)) "\n" } }
@@ -184,6 +215,7 @@ mod tests {
             experiment: String::new(),
             verdict: "yes".into(),
             highlight: true,
+            command_line: "massact existence-validation".into(),
             facts: vec![("model".into(), "</style><script>alert(1)</script>".into())],
             sections: vec![
                 Section::new("Figure", Body::Figure("<svg id='figure'></svg>".into())),
@@ -242,6 +274,16 @@ mod tests {
         assert!(html.contains(place));
         assert!(html.contains("\"unit\":\"\\u003c/script>\""));
         assert!(html.contains("&quot; – self-attention – massact</title>"));
+    }
+
+    #[test]
+    fn figures_too_large_for_a_page_are_beside_it() {
+        let mut page = page();
+        let svg = format!("<svg>{}</svg>", "x".repeat(2_000_000));
+        page.sections[0].body = Body::Figure(svg);
+        let html = page.render();
+        assert!(html.len() < 200_000);
+        assert!(html.contains("This figure has 2.0 MB"), "{html}");
     }
 
     #[test]

@@ -17,8 +17,10 @@ pub struct Overview {
     pub verdict: String,
     /// Whether the verdict deserves attention; sets its colour.
     pub highlight: bool,
-    /// Name and value pairs: plan, date, device, tasks done and failed, command line.
+    /// Name and value pairs: plan, date, device, tasks done and failed.
     pub facts: Vec<(String, String)>,
+    /// How to run it again; may be empty.
+    pub command_line: String,
     /// In the order of the plan.
     pub rows: Vec<OverviewRow>,
     /// Models with revisions.

@@ -19,7 +19,7 @@ pub fn page(overview: &Overview) -> String {
     let layers = overview.rows.iter().any(|row| !row.top1.is_empty());
     let content = html! {
         (document::opening("sweep", &overview.title, &overview.verdict, overview.highlight))
-        (document::facts(&overview.facts))
+        (document::facts(&overview.facts, &overview.command_line))
         @if runs { section {
             h2 { "Runs" }
             div #overview { (table(&overview.rows)) }

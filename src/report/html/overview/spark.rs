@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-const WIDTH: f64 = 108.0;
+const WIDTH: f64 = 88.0;
 const HEIGHT: f64 = 24.0;
 const ROOM: f64 = 3.0;
 
@@ -60,10 +60,10 @@ mod tests {
         let text = sparkline(&[1.0, 0.0, 10.0, 100.0]).into_string();
         // A gap at zero; the largest value at the upper right.
         assert!(
-            text.contains("d=\"M3.0 21.0M71.0 12.0L105.0 3.0\""),
+            text.contains("d=\"M3.0 21.0M57.7 12.0L85.0 3.0\""),
             "{text}"
         );
-        assert!(text.contains("cx=\"105.0\" cy=\"3.0\""), "{text}");
+        assert!(text.contains("cx=\"85.0\" cy=\"3.0\""), "{text}");
         assert_eq!(sparkline(&[]).into_string(), "");
         assert_eq!(sparkline(&[0.0, f64::NAN]).into_string(), "");
         assert!(sparkline(&[5.0]).into_string().contains("M3.0 21.0"));
