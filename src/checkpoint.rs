@@ -126,6 +126,7 @@ fn record(
 ) -> Result<ModelRecord> {
     Ok(ModelRecord {
         name: name.to_owned(),
+        label: None,
         source,
         revision,
         commit,

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, ThresholdArgs, positive},
     run::Run,
     settings::{self, CorpusSettings, TextSettings},
 };
@@ -26,6 +26,8 @@ pub(super) struct ExistenceArgs {
     nsamples: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
+    #[command(flatten)]
+    draw: ScaleArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -58,7 +60,8 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
         |_| existence_validation::run(&run.session, &sequences.ids, args.thresholds.into()),
         |result, context| {
             let published = published::find(&context.model.name, sequences.add_bos_token);
-            present::existence_validation::artifacts(&result, published.as_ref(), context)
+            let (published, scale) = (published.as_ref(), args.draw.scale);
+            present::existence_validation::artifacts(&result, published, scale, context)
         },
     )
 }

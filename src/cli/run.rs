@@ -77,7 +77,8 @@ impl Run {
         output: &OutputArgs,
         seed: u64,
     ) -> Result<Self> {
-        Self::start(command, output, seed, |progress| {
+        let progress = Progress::new(output.quiet);
+        Self::start(command, output, progress, seed, |progress| {
             // First the device: a model may be a download of hours.
             let types = args.device.types();
             let device = Device::open(&args.device.device, types, progress)?;
@@ -91,10 +92,11 @@ impl Run {
         command: &'static str,
         args: &ModelArgs,
         output: &OutputArgs,
+        progress: Progress,
         seed: u64,
     ) -> Result<Self> {
         let load = |progress| Self::load(args, device, progress);
-        Self::start(command, output, seed, load)
+        Self::start(command, output, progress, seed, load)
     }
 
     fn load(
@@ -104,7 +106,9 @@ impl Run {
     ) -> Result<(Session, Checkpoint)> {
         let source = &args.source;
         let revision = source.revision.as_deref();
-        let (model, checkpoint) = checkpoint::find(source.name(), revision, progress)?;
+        let (model, mut checkpoint) = checkpoint::find(source.name(), revision, progress)?;
+        checkpoint.record.label.clone_from(&source.label);
+        let progress = progress.about(checkpoint.record.shown());
         model.weights.take_checksums();
         let (types, budget) = (args.device.types(), args.device.budget());
         let session = Session::open(model, device, types, budget, progress)?;
@@ -118,11 +122,13 @@ impl Run {
         device: &str,
         output: &OutputArgs,
     ) -> Result<Self> {
-        let run = Self::start(command, output, 0, |progress| {
+        let progress = Progress::new(output.quiet);
+        let run = Self::start(command, output, progress, 0, |progress| {
             let types = Types::default();
             let device = Device::open(device, types, progress)?;
             let revision = source.revision.as_deref();
-            let (model, checkpoint) = checkpoint::find(source.name(), revision, progress)?;
+            let (model, mut checkpoint) = checkpoint::find(source.name(), revision, progress)?;
+            checkpoint.record.label.clone_from(&source.label);
             let session = Session::open(model, &device, types, None, progress)?;
             Ok((session, checkpoint))
         })?;
@@ -136,20 +142,20 @@ impl Run {
     fn start(
         command: &'static str,
         output: &OutputArgs,
+        progress: Progress,
         seed: u64,
         open: impl FnOnce(Progress) -> Result<(Session, Checkpoint)>,
     ) -> Result<Self> {
         let (started, started_at) = (Instant::now(), now_rfc3339());
         folder::check_writable(&output.save_dir)?;
-        let progress = Progress::new(output.quiet);
         let (session, checkpoint) = open(progress)?;
         Ok(Self {
             command,
             arithmetic: session.arithmetic(),
             computed_in: session.computed_in(),
             session,
+            progress: progress.about(checkpoint.record.shown()),
             checkpoint,
-            progress,
             started,
             started_at,
             output: output.clone(),
@@ -233,7 +239,7 @@ impl Run {
         let folder = self.folder(&identity)?;
         let Finding { result, timings } = experiment(&folder)?;
         let artifacts = present(result, &self.context(settings))?;
-        artifacts.write(&folder)?;
+        artifacts.write(&folder, &self.output.formats)?;
         let record = self.record(identity, settings.clone(), texts, loaded, timings)?;
         folder.write_json("run.json", &record)?;
         if let Some(earlier) = record.of_other_contents(folder.path()) {

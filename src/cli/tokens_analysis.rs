@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, ThresholdArgs, positive},
     run::Run,
     settings::{self, CorpusSettings, TextSettings, TokensSettings},
 };
@@ -30,6 +30,8 @@ pub(super) struct TokensArgs {
     /// summary depends on the order of the sequences. The JSON holds both.
     #[arg(long, value_enum, default_value_t = Compat::None)]
     compat: Compat,
+    #[command(flatten)]
+    draw: ScaleArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -58,6 +60,9 @@ pub(super) fn run(args: &TokensArgs) -> Result<()> {
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
         |_| tokens_analysis::run(&run.session, &sequences.ids, args.thresholds.into()),
-        |result, context| present::tokens_analysis::artifacts(&result, args.compat, context),
+        |result, context| {
+            let (compat, scale) = (args.compat, args.draw.scale);
+            present::tokens_analysis::artifacts(&result, compat, scale, context)
+        },
     )
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    args::{OutputArgs, SourceArgs, threshold},
+    args::{OutputArgs, ScaleArgs, SourceArgs, threshold},
     run::{Run, Texts},
     settings,
 };
@@ -62,6 +62,8 @@ pub(super) struct TvrArgs {
     /// same, bit for bit.
     #[arg(long, default_value = "auto")]
     device: String,
+    #[command(flatten)]
+    draw: ScaleArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -119,7 +121,9 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
         Texts::default(),
         &settings,
         |_| rescale(args, &run, &settings),
-        |(report, new), context| present::tvr::artifacts(&report, new.as_deref(), context),
+        |(report, new), context| {
+            present::tvr::artifacts(&report, new.as_deref(), args.draw.scale, context)
+        },
     )
 }
 

@@ -4,7 +4,7 @@ use super::{Artifacts, Context, page, page::Verdict};
 use crate::{
     error::Result,
     report::{
-        plot::{Highlight, LineChart, Marker, Scale, Series, palette},
+        plot::{Highlight, LineChart, Marker, ScaleChoice, Series, palette},
         table::Table,
     },
 };
@@ -12,21 +12,32 @@ use crate::{
 /// Mean top-1 and mean median of a layer.
 pub(super) type Means = (f64, f64);
 
+/// The figure.
+pub(super) struct Magnitudes<'a> {
+    pub(super) title: String,
+    /// Whose magnitudes: "hidden states".
+    pub(super) tensors: &'a str,
+    pub(super) layers: &'a [Means],
+    /// Layers that are marked.
+    pub(super) massive: &'a [usize],
+    /// Of the largest magnitudes.
+    pub(super) color: &'static str,
+    pub(super) scale: ScaleChoice,
+}
+
 /// Files and page of a result that is magnitudes by layer: the figure, and the table whose emphasised
-/// rows are the layers in `massive`.
+/// rows are the marked layers.
 pub(super) fn add(
     artifacts: &mut Artifacts,
     context: &Context<'_>,
     verdict: &str,
-    layers: &[Means],
-    massive: &[usize],
+    magnitudes: &Magnitudes<'_>,
     table: &Table,
 ) -> Result<()> {
-    let svg = chart(context.name(), layers, massive);
-    let svg = artifacts.figure("top_activation_magnitude", svg)?;
+    let svg = artifacts.figure("top_activation_magnitude", magnitudes.svg())?;
     let verdict = Verdict {
         text: verdict.to_owned(),
-        highlight: !massive.is_empty(),
+        highlight: !magnitudes.massive.is_empty(),
     };
     let sections = vec![
         page::figure("Magnitudes by layer", svg),
@@ -36,38 +47,40 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Mean top-1 and mean median by layer, the layers in `massive` marked, as SVG.
-pub(super) fn chart(model: &str, layers: &[Means], massive: &[usize]) -> String {
-    let points = |part: fn(&Means) -> f64| -> Vec<(f64, f64)> {
-        layers
-            .iter()
-            .enumerate()
-            .map(|(layer, means)| (layer as f64, part(means)))
-            .collect()
-    };
-    let chart = LineChart {
-        title: model.to_owned(),
-        x_label: "Layer (first is 0)".to_owned(),
-        y_label: "Activation magnitude".to_owned(),
-        series: vec![
-            Series {
-                label: "median hidden states".to_owned(),
-                color: palette::GRAY,
-                marker: Marker::Square,
-                points: points(|means| means.1),
-            },
-            Series {
-                label: "top-1 hidden states".to_owned(),
-                color: palette::BLUE,
-                marker: Marker::Circle,
-                points: points(|means| means.0),
-            },
-        ],
-        y_scale: Scale::Linear,
-        highlight: (!massive.is_empty()).then(|| Highlight {
-            label: "massive activations".to_owned(),
-            xs: massive.iter().map(|layer| *layer as f64).collect(),
-        }),
-    };
-    chart.to_svg()
+impl Magnitudes<'_> {
+    /// Mean top-1 and mean median by layer.
+    pub(super) fn svg(&self) -> String {
+        let points = |part: fn(&Means) -> f64| -> Vec<(f64, f64)> {
+            let means = self.layers.iter().enumerate();
+            means
+                .map(|(layer, means)| (layer as f64, part(means)))
+                .collect()
+        };
+        let values = self.layers.iter().flat_map(|(top, median)| [*top, *median]);
+        let chart = LineChart {
+            title: self.title.clone(),
+            x_label: "Layer (first is 0)".to_owned(),
+            y_label: "Activation magnitude".to_owned(),
+            series: vec![
+                Series {
+                    label: format!("median {}", self.tensors),
+                    color: palette::GRAY,
+                    marker: Marker::Square,
+                    points: points(|means| means.1),
+                },
+                Series {
+                    label: format!("top-1 {}", self.tensors),
+                    color: self.color,
+                    marker: Marker::Circle,
+                    points: points(|means| means.0),
+                },
+            ],
+            y_scale: self.scale.of(values),
+            highlight: (!self.massive.is_empty()).then(|| Highlight {
+                label: "massive activations".to_owned(),
+                xs: self.massive.iter().map(|layer| *layer as f64).collect(),
+            }),
+        };
+        chart.to_svg()
+    }
 }

@@ -10,6 +10,7 @@ pub mod html;
 pub mod identity;
 pub mod number;
 pub mod plot;
+pub mod records;
 pub mod run;
 pub mod table;
 pub mod tensors;

@@ -27,6 +27,7 @@ use crate::{
         compare::Measured,
         intervention_analysis::{document, notices},
     },
+    progress::Progress,
     tvr,
 };
 
@@ -41,12 +42,14 @@ pub(super) fn measure(
     device: &Device,
     target: &Target,
     text: &CommonText,
+    progress: Progress,
 ) -> Result<Measured> {
     let run = Run::open_on(
         device,
         "compare",
         &model_args(args, target),
         &args.output,
+        progress,
         args.text.seed,
     )?;
     let windows = text.windows(run.model(), args.nsamples)?;
@@ -65,7 +68,7 @@ pub(super) fn measure(
         timings: Timings::default(),
     };
     let loaded = run.elapsed();
-    run.session.expect_more_walks();
+    run.session.expect_walks(walks(&args.experiments));
     measurement.experiments()?;
     let Measurement {
         settings,
@@ -206,6 +209,18 @@ impl Measurement<'_> {
         self.documents.push((name, document));
         self.timings += timings;
     }
+}
+
+/// How often the model will be walked through, unless its windows ask for more.
+fn walks(experiments: &[Experiment]) -> usize {
+    let wanted = |experiment| usize::from(experiments.contains(&experiment));
+    let interventions = wanted(Experiment::Interventions);
+    wanted(Experiment::Existence)
+        + wanted(Experiment::Tokens)
+        + 2 * interventions
+        // The interventions measure the original, too.
+        + wanted(Experiment::Perplexity) * (1 - interventions)
+        + wanted(Experiment::Attention)
 }
 
 /// What the checkpoint's own files say was asked for.

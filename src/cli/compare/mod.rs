@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
-    args::{DeviceArgs, ModelArgs, OutputArgs, SourceArgs, TextArgs, ThresholdArgs, positive},
+    args::{
+        DeviceArgs, ModelArgs, OutputArgs, ScaleArgs, SourceArgs, TextArgs, ThresholdArgs, positive,
+    },
     run::show,
     settings,
 };
@@ -50,6 +52,8 @@ pub(super) struct CompareArgs {
     nsamples: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
+    #[command(flatten)]
+    draw: ScaleArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -111,9 +115,11 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     }
     let text = CommonText::load(text, default, progress)?;
     let settings = settings::value(&args.settings(&text.args))?;
-    let mut entries = Vec::with_capacity(targets.len());
+    let count = targets.len();
+    let mut entries = Vec::with_capacity(count);
     for (index, (target, found)) in targets.into_iter().zip(openable).enumerate() {
-        let outcome = found.and_then(|()| measure(args, &device, &target, &text));
+        let progress = progress.within(&format!("[{}/{count}] {}", index + 1, target.label));
+        let outcome = found.and_then(|()| measure(args, &device, &target, &text, progress));
         if let Err(error) = &outcome
             && error.kind() == Kind::Interrupted
         {
@@ -138,13 +144,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     for (label, error) in failed {
         progress.notice(&format!("{label}: {error}"));
     }
-    let artifacts = compare::artifacts(&entries, &settings)?;
+    let artifacts = compare::artifacts(&entries, args.draw.scale, &settings)?;
     if !compare::same_tokens(&entries) {
         progress.notice(compare::OTHER_TOKENS);
     }
     let digest = identity(&entries, &settings).digest();
     let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &digest)?;
-    artifacts.write(&folder)?;
+    artifacts.write(&folder, &args.output.formats)?;
     show(&artifacts, &args.output, folder, progress)?;
     failures(&entries)
 }
@@ -216,6 +222,7 @@ fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
             checkpoint: None,
             pretrained: Some(target.name.clone()),
             revision: target.revision.clone(),
+            label: Some(target.label.clone()),
         },
         device: args.device.clone(),
     }

@@ -209,7 +209,7 @@ pub fn run(
     setup: &Setup,
 ) -> Result<Finding<InterventionAnalysis>> {
     setup.layers.check(&session.model().spec)?;
-    session.expect_more_walks();
+    session.expect_walks(2);
     let mut walks = Walks::default();
     let corpus = calibration::run(session, corpus, setup.thresholds, &mut walks)?;
     let plan = Preparation::of(corpus, setup);

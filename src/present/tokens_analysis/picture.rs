@@ -6,7 +6,7 @@ use crate::{
     error::Result,
     experiments::tokens_analysis::{MassiveDimension, TokensAnalysis},
     report::{
-        plot::{LayerMap, LayerMaps, Scale},
+        plot::{LayerMap, LayerMaps, Scale, ScaleChoice},
         visible::token_label,
     },
 };
@@ -23,6 +23,7 @@ pub(super) fn svg(
     result: &TokensAnalysis,
     dimensions: &[MassiveDimension],
     layers: usize,
+    scale: ScaleChoice,
 ) -> Result<String> {
     let mut by_dimension: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for found in dimensions {
@@ -39,17 +40,21 @@ pub(super) fn svg(
         tokens(result, layers),
         "Share of sequences by token".to_owned(),
     );
+    let magnitudes = dimension_rows.iter().flat_map(|(_, values)| values);
+    let magnitudes = scale.of(magnitudes.copied());
     let maps = LayerMaps {
         title: model.to_owned(),
         layers,
         maps: vec![
             LayerMap {
                 title: dimension_title,
+                bar_label: "mean |h|".to_owned(),
                 rows: dimension_rows,
-                scale: Scale::Log,
+                scale: magnitudes,
             },
             LayerMap {
                 title: token_title,
+                bar_label: "share".to_owned(),
                 rows: token_rows,
                 scale: Scale::Linear,
             },

@@ -105,6 +105,11 @@ impl RidgePlot {
         }
     }
 
+    fn highest(&self) -> f32 {
+        let finite = self.heights.iter().copied().filter(|v| v.is_finite());
+        finite.fold(0.0, f32::max)
+    }
+
     /// Labels these dimensions, the most important first, and emphasises these rows.
     #[must_use]
     pub fn marked(mut self, dimensions: Vec<usize>, rows: BTreeSet<usize>) -> Self {
@@ -127,6 +132,8 @@ pub struct RidgeGrid {
     pub plots: Vec<RidgePlot>,
     /// Tokens, front to right.
     pub row_labels: Vec<String>,
+    /// Whether all plots have one height for one value.
+    pub shared: bool,
 }
 
 impl RidgeGrid {
@@ -182,8 +189,15 @@ impl RidgeGrid {
     }
 
     fn draw(&self, svg: &mut Svg, plot: &RidgePlot, left: f64, top: f64) {
-        let highest = plot.heights.iter().copied().filter(|v| v.is_finite());
-        let axis = ticks::linear(0.0, f64::from(highest.fold(0.0, f32::max)), 3);
+        let highest = if self.shared {
+            self.plots
+                .iter()
+                .map(RidgePlot::highest)
+                .fold(0.0, f32::max)
+        } else {
+            plot.highest()
+        };
+        let axis = ticks::linear(0.0, f64::from(highest), 3);
         let scene = Scene {
             corner: (left + CORNER.0, top + CORNER.1),
             high: axis.high,
@@ -234,10 +248,15 @@ impl RidgeGrid {
             unit,
             pitch: LABEL_SIZE,
         };
-        for row in spread.choose(&plot.emphasised) {
-            let emphasised = plot.emphasised.contains(&row);
-            let (x, y) = scene.place((row as f64 + 0.5) / count as f64, 0.0, 0.0);
-            let label = fit(&self.row_labels[row], LABEL_SIZE, emphasised, LABEL_WIDTH);
+        for place in spread.choose(&plot.emphasised) {
+            let emphasised = plot.emphasised.contains(&place.label);
+            let along = |at: f64| scene.place(at / (unit * count as f64), 0.0, 0.0);
+            let (x, y) = along(place.shown);
+            if place.shown != place.at {
+                svg.line(along(place.at), (x, y + 5.0), MUTED, 0.7);
+            }
+            let text = &self.row_labels[place.label];
+            let label = fit(text, LABEL_SIZE, emphasised, LABEL_WIDTH);
             svg.text(Text {
                 anchor: Anchor::End,
                 bold: emphasised,
