@@ -191,5 +191,5 @@ fn figure(model: &str, report: &TvrReport, scale: ScaleChoice) -> String {
             sums.into_iter().map(|(sum, count)| sum / count),
         );
     }
-    lines.chart(model, "Standard deviation of the weight", scale)
+    lines.chart(model, "Std of the weight", scale)
 }

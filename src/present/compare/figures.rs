@@ -61,11 +61,12 @@ impl Kind {
     }
 }
 
-/// File name, heading, kind and values of the figures.
-pub(super) const BY_LAYER: [(&str, &str, Kind, ByLayer); 7] = [
+/// File name, heading, label of the values, their kind and the values of the figures.
+pub(super) const BY_LAYER: [(&str, &str, &str, Kind, ByLayer); 7] = [
     (
         "top1_by_layer",
         "Largest magnitude (mean top-1)",
+        "Mean top-1",
         Kind::Magnitude,
         |profile| {
             let layers = profile.existence.iter().flat_map(|found| &found.layers);
@@ -75,6 +76,7 @@ pub(super) const BY_LAYER: [(&str, &str, Kind, ByLayer); 7] = [
     (
         "median_by_layer",
         "Median magnitude (mean median)",
+        "Mean median",
         Kind::Magnitude,
         |profile| {
             let layers = profile.existence.iter().flat_map(|found| &found.layers);
@@ -84,6 +86,7 @@ pub(super) const BY_LAYER: [(&str, &str, Kind, ByLayer); 7] = [
     (
         "ratio_by_layer",
         "Largest magnitude over the median",
+        "Top-1 over median",
         Kind::Magnitude,
         |profile| {
             let layers = profile.existence.iter().flat_map(|found| &found.layers);
@@ -95,6 +98,7 @@ pub(super) const BY_LAYER: [(&str, &str, Kind, ByLayer); 7] = [
     (
         "attention_to_first_token",
         "Share of attention to the first token",
+        "Share of attention",
         Kind::Share,
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
@@ -104,6 +108,7 @@ pub(super) const BY_LAYER: [(&str, &str, Kind, ByLayer); 7] = [
     (
         "attention_to_massive_tokens",
         "Share of attention to massive tokens",
+        "Share of attention",
         Kind::Share,
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
@@ -113,6 +118,7 @@ pub(super) const BY_LAYER: [(&str, &str, Kind, ByLayer); 7] = [
     (
         "attention_to_kv_bias",
         "Share of attention to the learned key",
+        "Share of attention",
         Kind::Share,
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
@@ -123,6 +129,7 @@ pub(super) const BY_LAYER: [(&str, &str, Kind, ByLayer); 7] = [
     (
         "weight_std_by_layer",
         "Standard deviation of the weights",
+        "Mean std of the weights",
         Kind::Magnitude,
         |profile| {
             profile

@@ -52,7 +52,7 @@ pub(crate) fn artifacts(
     artifacts.sheet("compare", table.clone(), records);
     artifacts.sheet("layers", layers::table(entries), layers);
     let mut sections = vec![page::table("Checkpoints", &table)];
-    for (name, heading, kind, values) in figures::BY_LAYER {
+    for (name, heading, y_label, kind, values) in figures::BY_LAYER {
         let mut lines = Lines::default();
         for (index, entry) in entries.iter().enumerate() {
             if let Ok(measured) = &entry.outcome {
@@ -60,7 +60,7 @@ pub(crate) fn artifacts(
             }
         }
         if !lines.is_empty() {
-            let svg = lines.chart(heading, heading, kind.scale(scale));
+            let svg = lines.chart(heading, y_label, kind.scale(scale));
             let svg = artifacts.figure(name, svg)?;
             sections.push(page::figure(heading, svg));
         }

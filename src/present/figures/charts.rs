@@ -101,7 +101,7 @@ pub(super) fn magnitudes(
         true => "MLP output",
         false => figure.heading(),
     };
-    let title = format!("{what} of {model}: largest and median magnitude");
+    let title = format!("{what} of {model}");
     LineChart::column(&title, &charts)
 }
 

@@ -54,7 +54,7 @@ pub(in crate::present) fn chart(title: &str, groups: Groups) -> IntervalChart {
     };
     IntervalChart {
         title: title.to_owned(),
-        x_label: "Perplexity over the original's, with 95 % interval".to_owned(),
+        x_label: "Perplexity over the original's (95 %)".to_owned(),
         groups: groups
             .into_iter()
             .map(|(label, members)| IntervalGroup {

@@ -3,7 +3,7 @@
 use image::ExtendedColorType;
 
 use super::colour::viridis;
-use super::font::fit;
+use super::font::{fit, text_width};
 use super::palette::INK;
 use super::raster::encode_png;
 use super::svg::{Anchor, Svg, Text};
@@ -16,7 +16,7 @@ const TICK_ROOM: f64 = 46.0;
 const LABEL_SIZE: f64 = 13.0;
 
 /// A bar with its ticks and its label.
-pub(super) const WIDTH: f64 = BAR_WIDTH + TICK_ROOM + LABEL_SIZE + 10.0;
+pub(super) const WIDTH: f64 = BAR_WIDTH + TICK_ROOM + LABEL_SIZE + 12.0;
 
 /// Draws a bar from its upper left corner downwards, with the label beside the ticks.
 pub(super) fn draw_bar(
@@ -34,11 +34,13 @@ pub(super) fn draw_bar(
     let png = encode_png(&pixels, 1, STEPS as u32, ExtendedColorType::Rgb8)?;
     svg.pixels(x, y, BAR_WIDTH, height, &png);
     svg.frame(x, y, BAR_WIDTH, height, INK);
+    let mut widest = 0.0f64;
     for tick in &axis.ticks {
         let at = y + height * (axis.high - tick.value) / (axis.high - axis.low);
         let right = x + BAR_WIDTH;
         svg.line((right, at), (right + 3.0, at), INK, 1.0);
         let label = fit(&tick.label, TICK_SIZE, false, TICK_ROOM);
+        widest = widest.max(text_width(&label, TICK_SIZE, false));
         svg.text(Text::new(
             &label,
             right + 5.0,
@@ -51,7 +53,7 @@ pub(super) fn draw_bar(
         upwards: true,
         ..Text::new(
             &fit(label, LABEL_SIZE, false, height.max(60.0)),
-            x + WIDTH - 2.0,
+            x + BAR_WIDTH + 5.0 + widest + 4.0 + LABEL_SIZE,
             y + height / 2.0,
             LABEL_SIZE,
         )

@@ -14,21 +14,20 @@ use super::svg::{Anchor, Svg, Text};
 use super::ticks;
 use crate::error::Result;
 
-const COLUMNS: usize = 4;
 const MARGIN: f64 = 20.0;
 const TITLE_SIZE: f64 = 22.0;
 const NOTE_SIZE: f64 = 14.0;
-const MAP_TITLE_SIZE: f64 = 15.0;
+const MAP_TITLE_SIZE: f64 = 17.0;
 const NO_VALUES_SIZE: f64 = 12.0;
 /// Most cells along a side; more tokens than this share cells.
 const MAX_CELLS: usize = 256;
 /// Side of a map with few or many tokens.
 const MAP_SIDES: (f64, f64) = (250.0, 440.0);
-/// Least distance between the baselines of labels, and the size of the labels.
-const LABEL_PITCH: f64 = 12.0;
-const LABEL_SIZE: f64 = 12.0;
-/// Longest token label.
-const LABEL_WIDTH: f64 = 84.0;
+/// Size of the labels, which is the least distance between their baselines, where tokens are many and
+/// where they are few.
+const LABEL_SIZES: (f64, f64) = (12.0, 16.0);
+/// Longest token label, in its size.
+const LABEL_EMS: f64 = 7.0;
 const BAR_GAP: f64 = 8.0;
 /// A line from a label that was moved to its key.
 const LEADER: f64 = 10.0;
@@ -74,6 +73,12 @@ impl Heatmap {
     }
 }
 
+/// Columns and rows of a sheet of so many panels: at most four in a row, and rows of about one length.
+pub(super) fn sheet(panels: usize) -> (usize, usize) {
+    let rows = panels.div_ceil(4);
+    (panels.div_ceil(rows.max(1)).max(1), rows)
+}
+
 /// Values along either side that share a cell.
 fn bin(rows: usize, columns: usize) -> usize {
     rows.max(columns).div_ceil(MAX_CELLS).max(1)
@@ -106,8 +111,7 @@ impl HeatmapGrid {
     /// The grid as an SVG document.
     pub fn to_svg(&self) -> Result<String> {
         let layout = Layout::new(self);
-        let columns = self.maps.len().clamp(1, COLUMNS);
-        let rows = self.maps.len().div_ceil(COLUMNS);
+        let (columns, rows) = sheet(self.maps.len());
         let note = self.full_note(&layout);
         let shared = self.shared_axis();
         let bar_width = shared.as_ref().map_or(0.0, |_| BAR_GAP + bar::WIDTH);
@@ -131,8 +135,8 @@ impl HeatmapGrid {
             ..Text::new(&fit(&note, NOTE_SIZE, false, room), MARGIN, base, NOTE_SIZE)
         });
         for (number, map) in self.maps.iter().enumerate() {
-            let left = MARGIN + (number % COLUMNS) as f64 * layout.panel_width;
-            let top = head + (number / COLUMNS) as f64 * layout.panel_height;
+            let left = MARGIN + (number % columns) as f64 * layout.panel_width;
+            let top = head + (number / columns) as f64 * layout.panel_height;
             self.draw_map(&mut svg, &layout, map, (left, top), shared.as_ref())?;
         }
         if let Some(axis) = &shared {
@@ -230,7 +234,7 @@ impl HeatmapGrid {
     }
 
     fn draw_labels(&self, svg: &mut Svg, layout: &Layout, x: f64, y: f64) {
-        let size = LABEL_SIZE;
+        let size = layout.label_size;
         for (place, label) in &layout.row_labels {
             svg.text(Text {
                 anchor: Anchor::End,
@@ -270,6 +274,7 @@ struct Layout {
     bin: usize,
     map_width: f64,
     map_height: f64,
+    label_size: f64,
     /// The rows that have room for a label, and the shortened labels.
     row_labels: Vec<(Place, String)>,
     column_labels: Vec<(Place, String)>,
@@ -284,21 +289,22 @@ impl Layout {
     fn new(grid: &HeatmapGrid) -> Self {
         let (rows, columns) = (grid.row_labels.len(), grid.column_labels.len());
         let most = rows.max(columns).max(1);
-        let side = (most as f64 * LABEL_PITCH).clamp(MAP_SIDES.0, MAP_SIDES.1);
+        let side = (most as f64 * LABEL_SIZES.0).clamp(MAP_SIDES.0, MAP_SIDES.1);
         let unit = side / most as f64;
+        let label_size = (unit * 0.7).clamp(LABEL_SIZES.0, LABEL_SIZES.1);
         let (map_width, map_height) = ((columns.max(1)) as f64 * unit, (rows.max(1)) as f64 * unit);
         let choose = |labels: &[String], always: &BTreeSet<usize>| -> Vec<(Place, String)> {
             let spread = Spread {
                 count: labels.len(),
                 unit,
-                pitch: LABEL_PITCH,
+                pitch: label_size,
             };
             let places = spread.choose(always).into_iter();
             places
                 .map(|place| {
                     let bold = always.contains(&place.label);
                     let text = &labels[place.label];
-                    (place, fit(text, LABEL_SIZE, bold, LABEL_WIDTH))
+                    (place, fit(text, label_size, bold, LABEL_EMS * label_size))
                 })
                 .collect()
         };
@@ -307,7 +313,7 @@ impl Layout {
         let widest = |labels: &[(Place, String)]| {
             labels
                 .iter()
-                .map(|(_, label)| text_width(label, LABEL_SIZE, true))
+                .map(|(_, label)| text_width(label, label_size, true))
                 .fold(0.0, f64::max)
         };
         let row_label_width = widest(&row_labels) + 8.0;
@@ -320,6 +326,7 @@ impl Layout {
             bin: bin(rows, columns),
             map_width,
             map_height,
+            label_size,
             row_label_width,
             label_gap,
             panel_width: row_label_width + map_width + BAR_GAP + bar_width + 14.0,
@@ -395,6 +402,19 @@ mod tests {
         };
         let note = grid.full_note(&Layout::new(&grid));
         assert!(note.contains("largest of 3 x 3"), "{note}");
+    }
+
+    #[test]
+    fn sheets_have_even_rows() {
+        for (panels, expected) in [
+            (0, (1, 0)),
+            (1, (1, 1)),
+            (4, (4, 1)),
+            (5, (3, 2)),
+            (30, (4, 8)),
+        ] {
+            assert_eq!(sheet(panels), expected, "{panels}");
+        }
     }
 
     #[test]

@@ -206,32 +206,33 @@ impl IntervalChart {
                     y + ROW_HEIGHT * 0.7,
                     TICK_SIZE,
                 ));
-                draw_value(svg, plot, row, y + ROW_HEIGHT / 2.0);
+                self.draw_value(svg, plot, row, y + ROW_HEIGHT / 2.0);
                 y += ROW_HEIGHT;
             }
         }
     }
-}
 
-fn draw_value(svg: &mut Svg, plot: &Plot, row: &Interval, y: f64) {
-    if !(row.value.is_finite() && row.value > 0.0) {
-        svg.text(Text {
-            fill: MUTED,
-            ..Text::new(row.note, plot.left + 8.0, y + TICK_SIZE * 0.36, TICK_SIZE)
-        });
-        return;
-    }
-    if let Some((low, high)) = row.ends
-        && low > 0.0
-        && high.is_finite()
-    {
-        let (low, high) = (plot.x_at(low), plot.x_at(high));
-        svg.line((low, y), (high, y), row.color, 2.0);
-        for end in [low, high] {
-            svg.line((end, y - RADIUS), (end, y + RADIUS), row.color, 2.0);
+    fn draw_value(&self, svg: &mut Svg, plot: &Plot, row: &Interval, y: f64) {
+        if !(row.value.is_finite() && row.value > 0.0) {
+            let x = plot.x_at(self.reference) + 8.0;
+            svg.text(Text {
+                fill: MUTED,
+                ..Text::new(row.note, x, y + TICK_SIZE * 0.36, TICK_SIZE)
+            });
+            return;
         }
+        if let Some((low, high)) = row.ends
+            && low > 0.0
+            && high.is_finite()
+        {
+            let (low, high) = (plot.x_at(low), plot.x_at(high));
+            svg.line((low, y), (high, y), row.color, 2.0);
+            for end in [low, high] {
+                svg.line((end, y - RADIUS), (end, y + RADIUS), row.color, 2.0);
+            }
+        }
+        svg.circle(plot.x_at(row.value), y, RADIUS, row.color, row.color);
     }
-    svg.circle(plot.x_at(row.value), y, RADIUS, row.color, row.color);
 }
 
 #[cfg(test)]

@@ -19,9 +19,9 @@ const LABEL_SIZE: f64 = 13.0;
 const TICK_SIZE: f64 = 12.0;
 const ROW_HEIGHT: f64 = 22.0;
 /// Longest row label.
-const LABEL_WIDTH: f64 = 180.0;
+const LABEL_WIDTH: f64 = 150.0;
 /// Width of the cells of all layers together, and of one at most.
-const MAP_WIDTH: f64 = 560.0;
+const MAP_WIDTH: f64 = 400.0;
 const MOST_CELL: f64 = 48.0;
 /// Room for a colour bar's labels.
 const BAR_HEIGHT: f64 = 100.0;

@@ -13,7 +13,8 @@ const TITLE_SIZE: f64 = 17.0;
 const LABEL_SIZE: f64 = 16.0;
 const TICK_SIZE: f64 = 15.0;
 const MARGIN: f64 = 12.0;
-const LEGEND_ROW: f64 = 22.0;
+const LEGEND_SIZE: f64 = 15.0;
+const LEGEND_ROW: f64 = 21.0;
 /// Rows of a legend that the height of a chart includes.
 const USUAL_ROWS: usize = 2;
 /// Room for the x axis' labels below the frame.
@@ -115,7 +116,7 @@ impl LineChart {
         } else {
             MARGIN + TITLE_SIZE
         };
-        let legend_rows = self.legend_rows(WIDTH - left - MARGIN);
+        let legend_rows = self.legend_rows(WIDTH - 2.0 * MARGIN);
         let top = title_base + 12.0 + legend_rows.len() as f64 * LEGEND_ROW + 6.0;
         // A long legend takes nothing from the lines.
         let more = legend_rows.len().saturating_sub(USUAL_ROWS);
@@ -140,7 +141,7 @@ impl LineChart {
             bold: true,
             ..Text::new(&title, WIDTH / 2.0, title_base, TITLE_SIZE)
         });
-        self.draw_legend(&mut svg, &legend_rows, &plot, title_base + 12.0);
+        self.draw_legend(&mut svg, &legend_rows, title_base + 12.0);
         self.draw_highlight(&mut svg, &plot);
         self.draw_axes(&mut svg, &plot, &y_axis);
         for series in &self.series {
@@ -197,7 +198,7 @@ impl LineChart {
         let mut rows: Vec<Vec<(String, usize)>> = Vec::new();
         let mut left = 0.0;
         for (number, label) in labels.into_iter().enumerate() {
-            let label = fit(label, LABEL_SIZE, false, width - KEY_WIDTH);
+            let label = fit(label, LEGEND_SIZE, false, width - KEY_WIDTH - ENTRY_GAP);
             let needed = entry_width(&label);
             match rows.last_mut() {
                 Some(row) if needed <= left => row.push((label, number)),
@@ -211,10 +212,10 @@ impl LineChart {
         rows
     }
 
-    fn draw_legend(&self, svg: &mut Svg, rows: &[Vec<(String, usize)>], plot: &Plot, top: f64) {
+    fn draw_legend(&self, svg: &mut Svg, rows: &[Vec<(String, usize)>], top: f64) {
         for (number, row) in rows.iter().enumerate() {
             let total: f64 = row.iter().map(|(label, _)| entry_width(label)).sum();
-            let mut x = (plot.left + plot.right - total + ENTRY_GAP) / 2.0;
+            let mut x = (WIDTH - total + ENTRY_GAP) / 2.0;
             let middle = top + (number as f64 + 0.5) * LEGEND_ROW;
             for (label, entry) in row {
                 match self.series.get(*entry) {
@@ -225,15 +226,15 @@ impl LineChart {
                         });
                     }
                     Some(series) => {
-                        svg.polyline(&[(x, middle), (x + 30.0, middle)], series.color, 2.0);
-                        draw_marker(svg, (x + 15.0, middle), 4.5, series, false);
+                        svg.polyline(&[(x, middle), (x + KEY, middle)], series.color, 2.0);
+                        draw_marker(svg, (x + KEY / 2.0, middle), 4.5, series, false);
                     }
                     None => {
-                        svg.rect(x, middle - 7.0, 30.0, 14.0, HIGHLIGHT);
-                        svg.frame(x, middle - 7.0, 30.0, 14.0, "#d8b45f");
+                        svg.rect(x, middle - 7.0, KEY, 14.0, HIGHLIGHT);
+                        svg.frame(x, middle - 7.0, KEY, 14.0, "#d8b45f");
                     }
                 }
-                svg.text(Text::new(label, x + KEY_WIDTH, middle + 5.0, LABEL_SIZE));
+                svg.text(Text::new(label, x + KEY_WIDTH, middle + 5.0, LEGEND_SIZE));
                 x += entry_width(label);
             }
         }
@@ -335,14 +336,16 @@ impl LineChart {
 }
 
 /// Width of the line and marker before a legend's label.
-const KEY_WIDTH: f64 = 38.0;
-const ENTRY_GAP: f64 = 20.0;
+const KEY_WIDTH: f64 = 33.0;
+/// The line itself.
+const KEY: f64 = 26.0;
+const ENTRY_GAP: f64 = 14.0;
 /// In the place of a line's key: it has no value in this chart.
 const NO_VALUES: &str = "none";
-const NO_VALUES_SIZE: f64 = 13.0;
+const NO_VALUES_SIZE: f64 = 12.0;
 
 fn entry_width(label: &str) -> f64 {
-    KEY_WIDTH + text_width(label, LABEL_SIZE, false) + ENTRY_GAP
+    KEY_WIDTH + text_width(label, LEGEND_SIZE, false) + ENTRY_GAP
 }
 
 /// The rectangle of the lines and what its sides mean.

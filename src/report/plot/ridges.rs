@@ -4,21 +4,21 @@
 use std::collections::BTreeSet;
 
 use super::font::{fit, text_width};
+use super::heatmap::sheet;
 use super::palette::{BLUE, INK, MUTED, RED};
 use super::scene::{DIMENSIONS, Scene, TOKENS, without_flat};
 use super::spread::{Spread, apart};
 use super::svg::{Anchor, Svg, Text};
 use super::ticks;
 
-const COLUMNS: usize = 4;
 const MARGIN: f64 = 20.0;
 const TITLE_SIZE: f64 = 22.0;
 const NOTE_SIZE: f64 = 14.0;
-const PLOT_TITLE_SIZE: f64 = 15.0;
+const PLOT_TITLE_SIZE: f64 = 17.0;
 /// Of tokens and dimensions.
-const LABEL_SIZE: f64 = 10.0;
+const LABEL_SIZE: f64 = 12.0;
 /// Longest token label.
-const LABEL_WIDTH: f64 = 66.0;
+const LABEL_WIDTH: f64 = 78.0;
 /// Most lines; more tokens than this share lines.
 const MAX_LINES: usize = 64;
 /// Fewest and most points of a line; more dimensions than points share them.
@@ -31,7 +31,7 @@ const PANEL: (f64, f64) = (436.0, 362.0);
 /// Token labels lean by this many degrees.
 const LEAN: f64 = -45.0;
 /// Least distance between dimension labels.
-const PITCH: f64 = 12.0;
+const PITCH: f64 = 13.0;
 /// Most dimension labels of a plot.
 const MAX_DIMENSIONS: usize = 6;
 
@@ -139,8 +139,7 @@ pub struct RidgeGrid {
 impl RidgeGrid {
     /// The grid as an SVG document.
     pub fn to_svg(&self) -> String {
-        let columns = self.plots.len().clamp(1, COLUMNS);
-        let rows = self.plots.len().div_ceil(COLUMNS);
+        let (columns, rows) = sheet(self.plots.len());
         let note = self.full_note();
         let head_width = text_width(&self.title, TITLE_SIZE, true)
             .max(text_width(&note, NOTE_SIZE, false))
@@ -164,8 +163,8 @@ impl RidgeGrid {
             ..Text::new(&fit(&note, NOTE_SIZE, false, room), MARGIN, base, NOTE_SIZE)
         });
         for (number, plot) in self.plots.iter().enumerate() {
-            let left = MARGIN + (number % COLUMNS) as f64 * PANEL.0;
-            let top = head + (number / COLUMNS) as f64 * PANEL.1;
+            let left = MARGIN + (number % columns) as f64 * PANEL.0;
+            let top = head + (number / columns) as f64 * PANEL.1;
             self.draw(&mut svg, plot, left, top);
         }
         svg.finish()

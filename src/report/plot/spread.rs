@@ -68,15 +68,15 @@ impl Spread {
     }
 }
 
-/// Moves places that are `pitch` apart back onto an axis of this length, as far as it has room.
+/// Moves places that are `pitch` apart back onto an axis of this length, which has room for them.
 fn inside(places: &mut [f64], pitch: f64, length: f64) {
     let count = places.len();
     for (index, place) in places.iter_mut().enumerate() {
         let behind = (count - 1 - index) as f64;
-        *place = place.min(length - pitch * (behind + 0.5));
+        *place = place.min(length - pitch * behind);
     }
     for (index, place) in places.iter_mut().enumerate() {
-        *place = place.max(pitch * (index as f64 + 0.5).min(length / pitch / 2.0));
+        *place = place.max(pitch * index as f64);
     }
 }
 

@@ -209,9 +209,11 @@ impl Page {
             .media_box(Rect::new(0.0, 0.0, width, height))
             .contents(content_id);
         let mut resources = page.resources();
+        let mut faces = resources.fonts();
         for (name, id) in &fonts {
-            resources.fonts().pair(Name(name.as_bytes()), *id);
+            faces.pair(Name(name.as_bytes()), *id);
         }
+        faces.finish();
         let mut objects = resources.x_objects();
         for (name, id) in &images {
             objects.pair(Name(name.as_bytes()), *id);
@@ -303,6 +305,9 @@ mod tests {
             assert!(text.contains(part), "{part}");
         }
         assert!(!text.contains("Date"), "equal figures are equal bytes");
+        // All in one dictionary: of two, readers see one.
+        assert_eq!(text.matches("/Font <<").count(), 1);
+        assert!(text.contains("/F0 ") && text.contains("/F1 "));
         // Its letters can be found and copied: é is U+00E9.
         let maps = streams(&pdf);
         let maps = maps.iter().filter_map(|s| std::str::from_utf8(s).ok());
