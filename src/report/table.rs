@@ -217,7 +217,7 @@ layer   top-1  token
         assert_eq!(lines[12], "column 11      0.11     1.11     2.11");
         assert_eq!(wide().render_within(Some(200), false), whole);
         let styled = wide().render_within(Some(80), true);
-        assert_eq!(styled.matches("\x1b[1m").count(), 12, "{styled}");
+        assert_eq!(styled.matches("\x1b[1m").count(), 13, "{styled}");
     }
 
     #[test]

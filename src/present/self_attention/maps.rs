@@ -112,7 +112,7 @@ pub(super) struct Labels {
     pub(super) show_logits: bool,
     /// Whether the caller named the emphasised tokens.
     pub(super) given: bool,
-    /// Positions in bold: the keys that most heads attend to.
+    /// Positions in bold: the keys that many heads attend to most.
     pub(super) bright: BTreeSet<usize>,
     /// Whether all maps of a picture have one scale.
     pub(super) shared_scale: bool,
@@ -153,7 +153,7 @@ pub(super) fn grid(
         .next()
         .is_some()
     {
-        note.push_str("; bold: keys that most heads attend to");
+        note.push_str("; bold: keys that many heads attend to");
     }
     let keys = maps.first().map_or(0, Heatmap::columns);
     let extra = keys.saturating_sub(labels.tokens.len());

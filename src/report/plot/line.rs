@@ -135,12 +135,14 @@ impl LineChart {
             y: (y_axis.low, y_axis.high),
             scale: self.y_scale,
         };
-        let title = fit(&self.title, TITLE_SIZE, true, WIDTH - 2.0 * MARGIN);
-        svg.text(Text {
-            anchor: Anchor::Middle,
-            bold: true,
-            ..Text::new(&title, WIDTH / 2.0, title_base, TITLE_SIZE)
-        });
+        if !self.title.is_empty() {
+            let title = fit(&self.title, TITLE_SIZE, true, WIDTH - 2.0 * MARGIN);
+            svg.text(Text {
+                anchor: Anchor::Middle,
+                bold: true,
+                ..Text::new(&title, WIDTH / 2.0, title_base, TITLE_SIZE)
+            });
+        }
         self.draw_legend(&mut svg, &legend_rows, title_base + 12.0);
         self.draw_highlight(&mut svg, &plot);
         self.draw_axes(&mut svg, &plot, &y_axis);
