@@ -85,7 +85,7 @@ pub(super) fn run(args: &ReproduceArgs) -> Result<()> {
         device: args.device.clone(),
         max_cache_gb: args.max_cache_gb,
         quiet: args.quiet,
-        worker: false,
+        worker: None,
     });
     // What is done is shown, also where some of it failed.
     let finished = folder.finished(&manifest)?;

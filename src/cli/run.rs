@@ -116,8 +116,10 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let (started, started_at) = (Instant::now(), now_rfc3339());
         folder::check_writable(&output.save_dir)?;
-        let progress = Progress::new(output.quiet);
+        let progress = shared.progress(output.quiet);
         let opened = open(progress)?;
+        let progress = progress.about(opened.checkpoint.record.shown());
+        opened.session.show_in(progress);
         Ok(Self {
             command,
             shared,
@@ -238,7 +240,7 @@ impl<'a> Run<'a> {
             ..self.context(settings)
         };
         let artifacts = present(result, &context)?;
-        artifacts.write(&folder)?;
+        artifacts.write(&folder, &self.output.formats)?;
         let record = self.record(identity, settings.clone(), texts, loaded, timings)?;
         folder.write_json("run.json", &record)?;
         if let Some(earlier) = record.of_other_contents(folder.path()) {

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod long_table;
 pub mod number;
 pub mod plot;
+pub mod records;
 pub mod run;
 pub mod table;
 pub mod tensors;

@@ -44,6 +44,7 @@ pub(in super::super) fn write(dir: &Path) -> Result<PathBuf> {
     let title = root
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
-    let page = sweep::report(&title.unwrap_or_default(), root, &items);
+    let command_line = format!("massact sweep run {}", dir.display());
+    let page = sweep::report(&title.unwrap_or_default(), root, &items, command_line);
     write_atomic(&root.join("report.html"), page.as_bytes())
 }

@@ -33,8 +33,9 @@ pub(in super::super) struct RunArgs {
     #[arg(long)]
     pub(in super::super) quiet: bool,
     /// One of the processes that `sweep run` starts; ends when its standard input does.
+    /// The number is that of all of them.
     #[arg(long, hide = true)]
-    pub(in super::super) worker: bool,
+    pub(in super::super) worker: Option<usize>,
 }
 
 pub(in super::super) fn gigabytes(text: &str) -> Result<f64, String> {
@@ -45,7 +46,7 @@ pub(in super::super) fn gigabytes(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
-    if args.worker {
+    if args.worker.is_some() {
         return worker::run(args);
     }
     supervisor::run(args)

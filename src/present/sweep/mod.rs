@@ -19,7 +19,7 @@ pub(crate) struct Item {
 }
 
 /// The page of the sweep in `root`, whose tasks these are, in the order of the manifest.
-pub(crate) fn report(title: &str, root: &Path, items: &[Item]) -> String {
+pub(crate) fn report(title: &str, root: &Path, items: &[Item], command_line: String) -> String {
     let runs: Vec<MeasuredRun> = items.iter().filter_map(|item| item.run.clone()).collect();
     let rows = rows::rows(root, items);
     let judged = rows.iter().filter(|row| row.massive.is_some()).count();
@@ -55,6 +55,7 @@ pub(crate) fn report(title: &str, root: &Path, items: &[Item]) -> String {
         .filter(|(_, value)| value != "0")
         .map(|(name, value)| (name.to_owned(), value))
         .collect(),
+        command_line,
         trajectories: trajectories::of(&trajectory::of(&runs)),
         rows,
         tables,

@@ -1,9 +1,9 @@
 //! Measured points with curves through them, over an axis that may span decades; the colour tells the
 //! number of a curve, such as its layer.
 
+use super::bar::draw_bar;
 use super::colour::viridis;
 use super::font::{fit, text_width};
-use super::heatmap::draw_bar;
 use super::palette::{GRID, INK};
 use super::svg::{Anchor, Svg, Text};
 use super::ticks::{self, Axis, Tick};
@@ -181,7 +181,7 @@ impl CurveChart {
             bar.ticks.retain(|tick| tick.value == low);
         }
         let top = frame.top + TICK_SIZE + 10.0;
-        draw_bar(svg, &bar, x, top, frame.bottom - top)
+        draw_bar(svg, &bar, "", (x, top), frame.bottom - top)
     }
 }
 

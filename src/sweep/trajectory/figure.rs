@@ -8,7 +8,7 @@ use crate::{
     report::{
         atomic::write_into,
         folder::model_folder_name,
-        plot::{Curve, CurveChart, svg_to_png},
+        plot::{Curve, CurveChart, svg_to_pdf, svg_to_png},
     },
 };
 
@@ -19,7 +19,7 @@ const SAMPLES: usize = 200;
 /// Pixels per SVG unit.
 const PNG_SCALE: f64 = 2.0;
 
-/// Writes `trajectories-<model>.svg` and `.png` of every trajectory into a folder that the argument
+/// Writes `trajectories-<model>.svg`, `.png` and `.pdf` of every trajectory into a folder that the argument
 /// `flag` names; of a model with several, numbers are added from the second on.
 pub fn write_figures(
     folder: &Path,
@@ -44,6 +44,8 @@ pub fn write_figures(
             flag,
         )?);
         written.push(write_into(&folder.join(format!("{name}.png")), &png, flag)?);
+        let pdf = svg_to_pdf(&svg, &name)?;
+        written.push(write_into(&folder.join(format!("{name}.pdf")), &pdf, flag)?);
         names.push(name);
     }
     Ok(written)
