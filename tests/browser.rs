@@ -138,7 +138,8 @@ fn existence() {
     assert_eq!(browser.number(lines), 2.0);
 
     // The pointer tells value, token, position and dimension.
-    browser.hover(".point + .point circle:last-child, .point:last-of-type circle");
+    browser.hover(".point + .point circle:last-child, .point circle:last-child");
+    photograph(&mut browser, &report.page, "hover");
     let tip = browser.text("document.querySelector('[aria-label=tip]').textContent");
     for what in [
         "top-1 hidden states",
@@ -526,4 +527,32 @@ fn sweep() {
     );
     assert_eq!(browser.complaints(), Vec::<String>::new());
     assert_nothing_fetched(&browser, &path);
+}
+
+#[test]
+#[ignore = "needs chromium: .ci/browser runs it"]
+fn other_commands() {
+    let mut browser = Browser::start();
+    for arguments in [
+        &["figures"][..],
+        &["top-activation-magnitude", "--nsamples", "2"],
+        &["tvr", "--dry-run"],
+    ] {
+        let report = report(arguments);
+        let path = &report.page;
+        browser.prefers("light", "screen");
+        browser.window(390, 844);
+        browser.open(path);
+        let wide = browser.number("document.documentElement.scrollWidth");
+        assert!(
+            wide <= 390.0,
+            "{arguments:?}: {wide} pixels wide on a phone"
+        );
+        browser.window(1200, 900);
+        browser.open(path);
+        photograph(&mut browser, path, "light");
+        assert!(browser.number("document.querySelectorAll('.series path').length") >= 2.0);
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+        assert_nothing_fetched(&browser, path);
+    }
 }

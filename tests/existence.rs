@@ -68,6 +68,9 @@ fn planted(known: &reference::Checkpoint) {
         let record = read_json(&folder.join("run.json"));
         assert_valid("run", &record);
         assert_eq!(record["command"], "existence-validation");
+        let arguments = record["arguments"].as_array().expect("a list");
+        assert_eq!(arguments[0], "existence-validation");
+        assert!(arguments.contains(&json!("--json")), "{arguments:?}");
         assert_eq!(
             record["model"]["name"],
             known.folder.to_str().expect("UTF-8")

@@ -26,7 +26,10 @@
         redraw();
       },
     );
-    box.replaceChildren(element("div", { class: "tools" }, legend, scale), frame, remark);
+    // A logarithm of cosines or logits says nothing.
+    const negative = chart.series.some((series) => series.points.some(([, y]) => y < 0));
+    const tools = element("div", { class: "tools" }, legend, negative ? null : scale);
+    box.replaceChildren(tools, frame, remark);
 
     const key = (series) => {
       const swatch = element("span", { class: `swatch ${series.marker}` });

@@ -262,7 +262,7 @@ mod tests {
     fn charts_stand_before_their_figure() {
         let mut page = page();
         let html = page.render();
-        assert!(!html.contains("data-chart") && !html.contains("Observable"));
+        assert!(!html.contains("data-chart=\"") && !html.contains("Observable"));
         let maps = MapSet {
             unit: "</script>".to_owned(),
             ..MapSet::default()
