@@ -462,7 +462,10 @@ fn sweep() {
     assert_eq!(column(&mut browser, table, 1).len(), 5);
     browser.click(".filter input");
     browser.write("gpt2 false");
-    assert_eq!(column(&mut browser, table, 1), ["gpt2, no BOSowner/model"]);
+    assert_eq!(
+        column(&mut browser, table, 1),
+        ["gpt2, no BOSowner/modelexistence"]
+    );
     let failed = "document.querySelector('.error').textContent";
     assert!(browser.text(failed).contains("not found on the hub"));
 

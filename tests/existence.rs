@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::picture::assert_pictures;
 use support::program::{Done, checkpoint, files, massact, only_run, read_json, run};
 use support::reference::{self, ExperimentRun, assert_near};

@@ -15,13 +15,14 @@
     return element;
   };
 
-  /** Four significant digits, as in the tables. */
+  /** Four significant digits and all before the point, as in the tables. */
   massact.number = (value) => {
     if (value === null || value === undefined || !Number.isFinite(value)) return "–";
     if (value === 0) return "0";
     const size = Math.abs(value);
     if (size < 1e-4 || size >= 1e7) return value.toExponential(3);
-    return value.toLocaleString("en", { maximumSignificantDigits: 4 });
+    const exponent = Number(value.toExponential(3).split("e")[1]);
+    return value.toFixed(Math.max(3 - exponent, 0));
   };
 
   /** Buttons of which one is pressed; `choose` gets its value. */
