@@ -57,7 +57,7 @@
         marginRight: 18,
         width: 260,
         tickFormat: massact.tick,
-        ticks: log && high / low >= 10 ? massact.logTicks(low, high) : 4,
+        ticks: log && high / low >= 10 ? massact.logTicks(low, high, 4) : 4,
         label: null,
       },
       marks: [

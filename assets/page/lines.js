@@ -84,7 +84,7 @@
       ? [least / 1.3, most * 1.3]
       : [Math.min(0, least), Math.max(0, most) * 1.04 || 1];
     const room = Math.max((last - first) * 0.02, 0.5);
-    const marginLeft = width < 480 ? 46 : 58;
+    const marginLeft = width < 480 ? 52 : 58;
     const marked = !chart.marked ? [] : chart.marked.xs;
     return Plot.plot({
       width,
