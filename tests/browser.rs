@@ -342,6 +342,7 @@ fn overview() -> Overview {
         ratio: Some(peak / 0.4),
         top1: layers(peak),
         median: vec![0.4; 12],
+        places: vec![format!("{HOSTILE} at 0, dimension 447"); 12],
         original: Some(12.0),
         zeroed: (peak > 100.0).then(|| changed(peak)),
         mean: (peak > 100.0).then(|| changed(1.001)),

@@ -32,21 +32,26 @@ pub(super) fn add(
 ) -> Result<()> {
     let chart = chart(context.name(), layers, massive);
     let svg = artifacts.figure("top_activation_magnitude", chart.to_svg())?;
-    let lines = Lines::from(&chart).noted(&chart.series[TOP1].label, places);
+    let explored = explored(&chart, places);
     let verdict = Verdict {
         text: verdict.to_owned(),
         highlight: !massive.is_empty(),
     };
     let sections = vec![
-        page::figure("Magnitudes by layer", svg).explored([Chart::Lines(lines)]),
+        page::figure("Magnitudes by layer", svg).explored([explored]),
         page::table("Layers", table),
     ];
     artifacts.page(context, verdict, sections);
     Ok(())
 }
 
-/// The place of the largest magnitudes among the chart's lines.
-const TOP1: usize = 1;
+/// The chart for the page; `places` says of each layer where its largest value is.
+pub(super) fn explored(chart: &LineChart, places: Vec<Notes>) -> Chart {
+    Chart::Lines(Lines::from(chart).noted(TOP1, places))
+}
+
+/// The line of the largest magnitudes.
+const TOP1: &str = "top-1 hidden states";
 
 /// Mean top-1 and mean median by layer, the layers in `massive` marked.
 pub(super) fn chart(model: &str, layers: &[Means], massive: &[usize]) -> LineChart {
@@ -69,7 +74,7 @@ pub(super) fn chart(model: &str, layers: &[Means], massive: &[usize]) -> LineCha
                 points: points(|means| means.1),
             },
             Series {
-                label: "top-1 hidden states".to_owned(),
+                label: TOP1.to_owned(),
                 color: palette::BLUE,
                 marker: Marker::Circle,
                 points: points(|means| means.0),

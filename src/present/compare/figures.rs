@@ -32,6 +32,9 @@ pub(super) type OfIntervention = fn(&InterventionsProfile) -> Option<Intervened>
 
 type ByLayer = fn(&Profile) -> Vec<f64>;
 
+/// The figures of a layer's largest value, which has a place.
+pub(super) const OF_LARGEST: [&str; 2] = ["top1_by_layer", "ratio_by_layer"];
+
 /// File name, heading, scale and values of the figures.
 pub(super) const BY_LAYER: [(&str, &str, Scale, ByLayer); 7] = [
     (

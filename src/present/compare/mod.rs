@@ -3,6 +3,7 @@
 mod columns;
 mod entries;
 mod figures;
+mod places;
 
 pub(crate) use entries::{Entry, Measured, same_tokens};
 
@@ -17,7 +18,7 @@ use crate::{
     error::Result,
     experiments::compare::{Profile, SCHEMA},
     report::{
-        html::{Body, Chart, Page, Section},
+        html::{Body, Chart, Page, Section, chart},
         run::Origin,
     },
 };
@@ -49,7 +50,13 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value, origin: &Origin) ->
         if !lines.is_empty() {
             let chart = lines.chart(heading, heading, scale);
             let svg = artifacts.figure(name, chart.to_svg())?;
-            sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
+            let mut explored = chart::Lines::from(&chart);
+            if figures::OF_LARGEST.contains(&name) {
+                explored = measured(entries).fold(explored, |lines, (entry, found)| {
+                    lines.noted(&entry.label, places::of(found))
+                });
+            }
+            sections.push(page::figure(heading, svg).explored([Chart::Lines(explored)]));
         }
     }
     let ratios = figures::perplexity_ratios(entries);
@@ -68,7 +75,8 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value, origin: &Origin) ->
             let name = format!("{}/top_activation_magnitude", entry.place);
             let svg = artifacts.figure(&name, chart.to_svg())?;
             let heading = format!("Magnitudes by layer: {}", entry.label);
-            sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
+            let explored = magnitudes::explored(&chart, places::of(measured));
+            sections.push(page::figure(heading, svg).explored([explored]));
         }
     }
     if !same_tokens(entries) {

@@ -120,7 +120,7 @@ impl Page {
                 section id={ "section-" (index) } {
                     h2 { (visible(&section.heading)) }
                     @for (_, number) in section.charts.iter().zip(numbers.by_ref()) {
-                        div.chart data-chart=(number) {}
+                        div.chart data-chart=(number) role="group" aria-label=(visible(&section.heading)) {}
                     }
                     @if section.charts.is_empty() {
                         (body(&section.body, &mut room.figures))
@@ -270,7 +270,7 @@ mod tests {
         page.experiment = "self-attention".to_owned();
         page.sections[0].charts.push(Chart::Maps(maps));
         let html = page.render();
-        let place = "<div class=\"chart\" data-chart=\"0\"></div><div class=\"still\"><figure><svg";
+        let place = "data-chart=\"0\" role=\"group\" aria-label=\"Figure\"></div><div class=\"still\"><figure><svg";
         assert!(html.contains(place));
         assert!(html.contains("\"unit\":\"\\u003c/script>\""));
         assert!(html.contains("&quot; – self-attention – massact</title>"));

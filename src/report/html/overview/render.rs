@@ -43,7 +43,14 @@ fn data(overview: &Overview) -> Value {
     let rows: Vec<Value> = overview
         .rows
         .iter()
-        .map(|row| json!({ "label": visible(&row.label), "top1": row.top1, "median": row.median }))
+        .map(|row| {
+            json!({
+                "label": visible(&row.label),
+                "top1": row.top1,
+                "median": row.median,
+                "places": row.places.iter().map(|place| visible(place)).collect::<Vec<_>>(),
+            })
+        })
         .collect();
     json!({ "charts": [], "sweep": { "rows": rows, "trajectories": overview.trajectories } })
 }
