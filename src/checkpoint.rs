@@ -93,6 +93,11 @@ pub(crate) fn open(
     )
 }
 
+/// Whether the name is the hub's, rather than a folder's or a built-in checkpoint's.
+pub(crate) fn is_on_hub(name: &str) -> bool {
+    !demo::NAMES.contains(&name) && !Path::new(name).exists() && !looks_like_path(name)
+}
+
 fn built_in(name: &str) -> Result<(Model, Checkpoint)> {
     let model = demo::open(name)?;
     let checkpoint = Checkpoint {
@@ -126,6 +131,7 @@ fn record(
 ) -> Result<ModelRecord> {
     Ok(ModelRecord {
         name: name.to_owned(),
+        label: None,
         source,
         revision,
         commit,

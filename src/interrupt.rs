@@ -19,6 +19,11 @@ pub fn install() {
     });
 }
 
+/// Asks this process to stop, as Ctrl-C does.
+pub(crate) fn request() {
+    REQUESTED.store(true, Ordering::SeqCst);
+}
+
 /// An `Interrupted` error once the user has asked to stop. Poll it at least twice a second.
 pub fn check() -> Result<()> {
     if REQUESTED.load(Ordering::Relaxed) {

@@ -17,6 +17,7 @@ mod present;
 pub mod progress;
 pub mod report;
 pub mod selftest;
+pub mod sweep;
 pub mod tvr;
 
 pub use error::{Error, Result};

@@ -28,6 +28,11 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     result
 }
 
+/// As [`caught`], of work that should not panic: what it says of it stays on stderr.
+pub(crate) fn reported<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::caught;

@@ -24,6 +24,7 @@ fn record() -> RunRecord {
         settings: json!({"nsamples": 10}),
         seed: 42,
         model: ModelRecord {
+            label: None,
             name: "org/model".into(),
             source: "built-in".into(),
             model_type: "llama".into(),

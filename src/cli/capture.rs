@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, TokenIds, positive, token_ids},
-    run::Run,
+    run::{Done, Run},
     settings::{self, ids_hash},
+    shared::Shared,
 };
 use crate::{
     backend::{AttentionCapture, StatisticsRequest},
@@ -25,7 +26,7 @@ use crate::{
 #[command(group = ArgGroup::new("input").args(["text", "text_file", "token_ids", "dataset"]))]
 pub(super) struct CaptureArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
     /// One sequence: this text.
     #[arg(long, value_name = "S")]
     text: Option<String>,
@@ -77,7 +78,7 @@ pub(super) struct CaptureArgs {
     #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(super) output: OutputArgs,
 }
 
 /// Which attention maps.
@@ -174,9 +175,9 @@ pub(super) struct Settings<'a> {
     revision: Option<&'a str>,
 }
 
-pub(super) fn run(args: &CaptureArgs) -> Result<()> {
+pub(super) fn run(args: &CaptureArgs, shared: &Shared) -> Result<Done> {
     let plan = args.plan()?;
-    let run = Run::open("capture", &args.model, &args.output, args.seed)?;
+    let run = Run::open(shared, "capture", &args.model, &args.output, args.seed)?;
     let model = run.model();
     let text = args.text();
     let sequences = if !args.token_ids.is_empty() {
@@ -188,8 +189,8 @@ pub(super) fn run(args: &CaptureArgs) -> Result<()> {
     };
     let settings = settings::value(&args.settings(&plan.sites, &sequences))?;
     let experiment = |folder: &RunFolder| {
-        let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids)?;
-        let finding = capture::run(&run.session, &sequences.ids, &plan, &mut recorder)?;
+        let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids, None)?;
+        let finding = capture::run(run.session(), &sequences.ids, &plan, &mut recorder)?;
         recorder.commit()?;
         Ok(finding)
     };

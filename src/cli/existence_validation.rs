@@ -3,14 +3,15 @@
 use clap::Args;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    run::Run,
+    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, ThresholdArgs, positive},
+    run::{Done, Run},
     settings::{self, CorpusSettings, TextSettings},
+    shared::{Corpus, CorpusRequest, Shared},
 };
 use crate::{
     data::Sequences,
     error::Result,
-    experiments::{existence_validation, published},
+    experiments::{Finding, existence_validation, published},
     present,
 };
 
@@ -18,7 +19,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct ExistenceArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
     /// Sequences to average over.
@@ -27,10 +28,22 @@ pub(super) struct ExistenceArgs {
     #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
-    output: OutputArgs,
+    draw: ScaleArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
 impl ExistenceArgs {
+    /// What it wants of the corpus.
+    pub(super) fn corpus(&self) -> CorpusRequest {
+        CorpusRequest {
+            text: self.text.clone(),
+            nsamples: self.nsamples,
+            thresholds: self.thresholds,
+            values: false,
+        }
+    }
+
     pub(super) fn settings(&self, sequences: &Sequences) -> CorpusSettings {
         CorpusSettings {
             text: TextSettings::of(
@@ -44,8 +57,9 @@ impl ExistenceArgs {
     }
 }
 
-pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
+pub(super) fn run(args: &ExistenceArgs, shared: &Shared) -> Result<Done> {
     let run = Run::open(
+        shared,
         "existence-validation",
         &args.model,
         &args.output,
@@ -55,10 +69,16 @@ pub(super) fn run(args: &ExistenceArgs) -> Result<()> {
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
-        |_| existence_validation::run(&run.session, &sequences.ids, args.thresholds.into()),
+        |_| {
+            let Corpus { walk, timings } = run.corpus(&args.corpus())?;
+            let (ids, thresholds) = (&sequences.ids, args.thresholds.into());
+            let result = existence_validation::summarise(run.session(), ids, &walk, thresholds);
+            Ok(Finding { result, timings })
+        },
         |result, context| {
             let published = published::find(&context.model.name, sequences.add_bos_token);
-            present::existence_validation::artifacts(&result, published.as_ref(), context)
+            let (published, scale) = (published.as_ref(), args.draw.scale);
+            present::existence_validation::artifacts(&result, published, scale, context)
         },
     )
 }

@@ -9,14 +9,18 @@ mod capture;
 mod compare;
 mod devices;
 mod existence_validation;
+mod experiment;
 mod figures;
 mod intervention_analysis;
 mod models;
+mod reproduce;
 mod run;
 mod self_attention;
 mod selftest;
 mod sentence;
 mod settings;
+mod shared;
+mod sweep;
 mod tokens_analysis;
 mod top_activation_magnitude;
 mod tvr;
@@ -31,6 +35,7 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 
+use self::{experiment::Experiment, shared::Shared};
 use crate::{
     error::{Error, Result},
     interrupt, panics,
@@ -44,23 +49,14 @@ struct Cli {
     command: Command,
 }
 
-// The underscored names are the reference program's.
 #[derive(Debug, Subcommand)]
 enum Command {
-    #[command(alias = "existence_validation")]
-    ExistenceValidation(existence_validation::ExistenceArgs),
-    #[command(alias = "tokens_analysis")]
-    TokensAnalysis(tokens_analysis::TokensArgs),
-    #[command(alias = "top_activation_magnitude")]
-    TopActivationMagnitude(top_activation_magnitude::MagnitudeArgs),
-    #[command(alias = "self_attention")]
-    SelfAttention(self_attention::SelfAttentionArgs),
-    Figures(figures::FiguresArgs),
-    #[command(alias = "intervention_analysis")]
-    InterventionAnalysis(intervention_analysis::InterventionArgs),
-    Capture(capture::CaptureArgs),
+    #[command(flatten)]
+    Experiment(Experiment),
     Tvr(tvr::TvrArgs),
     Compare(compare::CompareArgs),
+    Sweep(sweep::SweepArgs),
+    Reproduce(reproduce::ReproduceArgs),
     Selftest(selftest::SelftestArgs),
     Bench(bench::BenchArgs),
     Models(models::ModelsArgs),
@@ -72,21 +68,7 @@ pub fn main() -> ExitCode {
     interrupt::install();
     panics::install();
     let line = hyphenated(std::env::args_os());
-    let result = match Cli::parse_from(line).command {
-        Command::ExistenceValidation(args) => existence_validation::run(&args),
-        Command::TokensAnalysis(args) => tokens_analysis::run(&args),
-        Command::TopActivationMagnitude(args) => top_activation_magnitude::run(&args),
-        Command::SelfAttention(args) => self_attention::run(&args),
-        Command::Figures(args) => figures::run(&args),
-        Command::InterventionAnalysis(args) => intervention_analysis::run(&args),
-        Command::Capture(args) => capture::run(&args),
-        Command::Tvr(args) => tvr::run(&args),
-        Command::Compare(args) => compare::run(&args),
-        Command::Selftest(args) => selftest::run(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::Models(args) => models::run(&args),
-        Command::Devices(args) => devices::run(&args),
-    };
+    let result = Cli::parse_from(line).command.run();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -96,12 +78,27 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The command line behind the program's name, for the record.
-fn arguments() -> Vec<String> {
-    let words = std::env::args_os().skip(1);
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect()
+impl Command {
+    /// Runs it, and prints what it found.
+    fn run(&self) -> Result<()> {
+        let words = std::env::args_os().skip(1);
+        let words = words.map(|word| word.to_string_lossy().into_owned());
+        let shared = Shared::of(words.collect());
+        match self {
+            Self::Experiment(experiment) => {
+                let json = experiment.output().json;
+                experiment.run(&shared)?.show(json)
+            }
+            Self::Tvr(args) => tvr::run(args, &shared)?.show(args.output.json),
+            Self::Compare(args) => compare::run(args, &shared),
+            Self::Sweep(args) => sweep::run(args),
+            Self::Reproduce(args) => reproduce::run(args),
+            Self::Selftest(args) => selftest::run(args),
+            Self::Bench(args) => bench::run(args),
+            Self::Models(args) => models::run(args),
+            Self::Devices(args) => devices::run(args),
+        }
+    }
 }
 
 /// Flags in the reference program's spelling, `--add_bos_token`, as ours: `--add-bos-token`.
@@ -179,7 +176,7 @@ mod tests {
     fn a_model_by_any_name() {
         let name = |line: &[&str]| {
             let Ok(Cli {
-                command: Command::Capture(args),
+                command: Command::Experiment(Experiment::Capture(args)),
             }) = parsed(&[&["massact", "capture"], line].concat())
             else {
                 return None;

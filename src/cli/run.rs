@@ -1,23 +1,22 @@
 //! What every run shares: its clock, its folder and its run.json.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
 use super::{
-    args::{ModelArgs, OutputArgs, SourceArgs, TextArgs},
+    args::{ModelArgs, OutputArgs, TextArgs},
     settings::ids_hash,
+    shared::{Corpus, CorpusRequest, Opened, Shared},
 };
 use crate::{
-    checkpoint::{self, Checkpoint},
-    data::{
-        Provenance,
-        sequences::{self, Sequences},
-    },
-    engine::{self, Device, Session, Types},
+    checkpoint::Checkpoint,
+    data::{Provenance, sequences::Sequences},
+    engine::{self, Session},
     error::Result,
     experiments::Finding,
     model::Model,
@@ -55,10 +54,10 @@ impl<'a> From<&'a Sequences> for Texts<'a> {
 }
 
 /// A run between its start and its run.json.
-pub(super) struct Run {
+pub(super) struct Run<'a> {
     command: &'static str,
-    pub(super) session: Session,
-    pub(super) checkpoint: Checkpoint,
+    shared: &'a Shared,
+    opened: Rc<Opened>,
     pub(super) progress: Progress,
     /// The types of the arithmetic, and where: `float32`, `float32 on the CPU`.
     arithmetic: String,
@@ -69,86 +68,64 @@ pub(super) struct Run {
     seed: u64,
 }
 
-impl Run {
+/// What a command leaves: its folder is in place, and nothing is printed yet.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) folder: PathBuf,
+    artifacts: Artifacts,
+    progress: Progress,
+}
+
+impl<'a> Run<'a> {
     /// Checks the output folder, then opens the device and the model.
     pub(super) fn open(
+        shared: &'a Shared,
         command: &'static str,
         args: &ModelArgs,
         output: &OutputArgs,
         seed: u64,
     ) -> Result<Self> {
-        Self::start(command, output, seed, |progress| {
-            // First the device: a model may be a download of hours.
-            let types = args.device.types();
-            let device = Device::open(&args.device.device, types, progress)?;
-            Self::load(args, &device, progress)
+        Self::start(shared, command, output, seed, |progress| {
+            shared.open(args, true, progress)
         })
-    }
-
-    /// As [`Run::open`], on a device that is open.
-    pub(super) fn open_on(
-        device: &Device,
-        command: &'static str,
-        args: &ModelArgs,
-        output: &OutputArgs,
-        seed: u64,
-    ) -> Result<Self> {
-        let load = |progress| Self::load(args, device, progress);
-        Self::start(command, output, seed, load)
-    }
-
-    fn load(
-        args: &ModelArgs,
-        device: &Device,
-        progress: Progress,
-    ) -> Result<(Session, Checkpoint)> {
-        let source = &args.source;
-        let revision = source.revision.as_deref();
-        let (model, checkpoint) = checkpoint::find(source.name(), revision, progress)?;
-        model.weights.take_checksums();
-        let (types, budget) = (args.device.types(), args.device.budget());
-        let session = Session::open(model, device, types, budget, progress)?;
-        Ok((session, checkpoint))
     }
 
     /// As [`Run::open`], for work on stored tensors, in float64, that draws nothing at random.
     pub(super) fn open_files(
+        shared: &'a Shared,
         command: &'static str,
-        source: &SourceArgs,
-        device: &str,
+        args: &ModelArgs,
         output: &OutputArgs,
     ) -> Result<Self> {
-        let run = Self::start(command, output, 0, |progress| {
-            let types = Types::default();
-            let device = Device::open(device, types, progress)?;
-            let revision = source.revision.as_deref();
-            let (model, checkpoint) = checkpoint::find(source.name(), revision, progress)?;
-            let session = Session::open(model, &device, types, None, progress)?;
-            Ok((session, checkpoint))
+        let run = Self::start(shared, command, output, 0, |progress| {
+            shared.open(args, false, progress)
         })?;
         Ok(Self {
             arithmetic: "float64".to_owned(),
-            computed_in: format!("float64 on {}", run.session.place().name()),
+            computed_in: format!("float64 on {}", run.session().place().name()),
             ..run
         })
     }
 
     fn start(
+        shared: &'a Shared,
         command: &'static str,
         output: &OutputArgs,
         seed: u64,
-        open: impl FnOnce(Progress) -> Result<(Session, Checkpoint)>,
+        open: impl FnOnce(Progress) -> Result<Rc<Opened>>,
     ) -> Result<Self> {
         let (started, started_at) = (Instant::now(), now_rfc3339());
         folder::check_writable(&output.save_dir)?;
-        let progress = Progress::new(output.quiet);
-        let (session, checkpoint) = open(progress)?;
+        let progress = shared.progress(output.quiet);
+        let opened = open(progress)?;
+        let progress = progress.about(opened.checkpoint.record.shown());
+        opened.session.show_in(progress);
         Ok(Self {
             command,
-            arithmetic: session.arithmetic(),
-            computed_in: session.computed_in(),
-            session,
-            checkpoint,
+            shared,
+            arithmetic: opened.session.arithmetic(),
+            computed_in: opened.session.computed_in(),
+            opened,
             progress,
             started,
             started_at,
@@ -157,14 +134,24 @@ impl Run {
         })
     }
 
+    /// What computes.
+    pub(super) fn session(&self) -> &Session {
+        &self.opened.session
+    }
+
+    /// Who the model is.
+    pub(super) fn checkpoint(&self) -> &Checkpoint {
+        &self.opened.checkpoint
+    }
+
     /// The decoder.
     pub(super) fn model(&self) -> &Model {
-        self.session.model()
+        self.session().model()
     }
 
     /// Whether the model is part of the binary.
     pub(super) fn built_in_model(&self) -> bool {
-        self.checkpoint.record.source == "built-in"
+        self.opened.built_in_model()
     }
 
     /// Time since the start.
@@ -175,7 +162,7 @@ impl Run {
     /// Who the run is: the checkpoint, the content of its texts, and the settings.
     pub(super) fn identity(&self, settings: &Value, texts: &Texts<'_>) -> Result<Identity> {
         let mut settings = settings.clone();
-        let on_card = self.session.place().card.is_some();
+        let on_card = self.session().place().card.is_some();
         if let (true, Value::Object(settings)) = (on_card, &mut settings) {
             // Other numbers than the CPU's, so another folder.
             settings.insert("arithmetic".into(), json!(self.arithmetic));
@@ -186,8 +173,8 @@ impl Run {
             .chain([texts.ids.clone()])
             .collect();
         Ok(Identity::new(
-            self.checkpoint.identity(),
-            self.checkpoint.fingerprint(self.model())?,
+            self.checkpoint().identity(),
+            self.checkpoint().fingerprint(self.model())?,
             &contents,
             &settings,
         ))
@@ -197,53 +184,63 @@ impl Run {
     fn folder(&self, identity: &Identity) -> Result<RunFolder> {
         RunFolder::create(
             &self.output.save_dir,
-            &self.checkpoint.folder_name(),
+            &self.checkpoint().folder_name(),
             self.command,
             &identity.digest(),
         )
     }
 
     /// What the experiment's result does not know.
-    pub(super) fn context<'a>(&'a self, settings: &'a Value) -> Context<'a> {
+    pub(super) fn context<'c>(&'c self, settings: &'c Value) -> Context<'c> {
         Context {
-            model: &self.checkpoint.record,
+            model: &self.checkpoint().record,
             computed_in: self.computed_in.clone(),
             notices: self.model().notices(),
             settings,
-            origin: origin(self.command, &self.started_at, None, &[]),
+            origin: self.origin(None, &[]),
         }
+    }
+
+    fn origin(&self, corpus: Option<&Provenance>, evaluation: &[Provenance]) -> Origin {
+        let arguments = self.shared.arguments();
+        origin(
+            self.command,
+            arguments,
+            &self.started_at,
+            corpus,
+            evaluation,
+        )
     }
 
     /// Up to `nsamples` windows from the start of the text that the arguments name.
     pub(super) fn windows(&self, args: &TextArgs, nsamples: usize) -> Result<Sequences> {
-        let spec = args.spec(self.built_in_model());
-        sequences::load(&spec, self.model(), nsamples, self.progress)
+        let (shared, progress) = (self.shared, self.progress);
+        shared.windows(&self.opened, args, nsamples, progress)
     }
 
-    /// Everything behind the loaded texts: the experiment, its artifacts, run.json, and what is
-    /// printed.
+    /// What the request's windows show.
+    pub(super) fn corpus(&self, request: &CorpusRequest) -> Result<Corpus> {
+        self.shared.corpus(&self.opened, request)
+    }
+
+    /// Everything behind the loaded texts: the experiment, its artifacts, run.json.
     pub(super) fn conduct<R>(
         &self,
         texts: Texts<'_>,
         settings: &Value,
         experiment: impl FnOnce(&RunFolder) -> Result<Finding<R>>,
         present: impl FnOnce(R, &Context<'_>) -> Result<Artifacts>,
-    ) -> Result<()> {
+    ) -> Result<Done> {
         let loaded = self.elapsed();
         let identity = self.identity(settings, &texts)?;
         let folder = self.folder(&identity)?;
         let Finding { result, timings } = experiment(&folder)?;
         let context = Context {
-            origin: origin(
-                self.command,
-                &self.started_at,
-                texts.corpus,
-                texts.evaluation,
-            ),
+            origin: self.origin(texts.corpus, texts.evaluation),
             ..self.context(settings)
         };
         let artifacts = present(result, &context)?;
-        artifacts.write(&folder)?;
+        artifacts.write(&folder, &self.output.formats)?;
         let record = self.record(identity, settings.clone(), texts, loaded, timings)?;
         folder.write_json("run.json", &record)?;
         if let Some(earlier) = record.of_other_contents(folder.path()) {
@@ -257,7 +254,7 @@ impl Run {
                 }
             ));
         }
-        show(&artifacts, &self.output, folder, self.progress)
+        Done::commit(folder, artifacts, self.progress)
     }
 
     /// What run.json says.
@@ -269,7 +266,7 @@ impl Run {
         loaded: Duration,
         timings: engine::Timings,
     ) -> Result<RunRecord> {
-        let mut inputs = self.checkpoint.inputs(self.model())?;
+        let mut inputs = self.checkpoint().inputs(self.model())?;
         for source in texts.corpus.into_iter().chain(texts.evaluation) {
             inputs.extend(source.files.iter().map(|file| InputRecord {
                 path: file.path.clone(),
@@ -295,13 +292,13 @@ impl Run {
             schema: RUN_SCHEMA.to_owned(),
             massact: build(),
             command: self.command.to_owned(),
-            arguments: super::arguments(),
+            arguments: self.shared.arguments(),
             settings,
             seed: self.seed,
-            model: self.checkpoint.record.clone(),
+            model: self.checkpoint().record.clone(),
             identity,
-            device: self.session.place().device.clone(),
-            card: self.session.place().card.clone(),
+            device: self.session().place().device.clone(),
+            card: self.session().place().card.clone(),
             compute_dtype: self.arithmetic.clone(),
             config: self.model().config_record().clone(),
             weights: self.model().weights_record().clone(),
@@ -329,6 +326,7 @@ fn build() -> Build {
 /// How this run came about.
 pub(super) fn origin(
     command: &str,
+    arguments: Vec<String>,
     started_at: &str,
     corpus: Option<&Provenance>,
     evaluation: &[Provenance],
@@ -338,7 +336,7 @@ pub(super) fn origin(
     let texts = corpus.chain(evaluation);
     Origin {
         command: command.to_owned(),
-        arguments: super::arguments(),
+        arguments,
         texts: texts
             .map(|(role, text)| (role.to_owned(), text.to_string()))
             .collect(),
@@ -347,28 +345,37 @@ pub(super) fn origin(
     }
 }
 
-/// Puts the folder in its place, prints the document with `--json`, else the tables, and says where
-/// the files are.
-pub(super) fn show(
-    artifacts: &Artifacts,
-    output: &OutputArgs,
-    folder: RunFolder,
-    progress: Progress,
-) -> Result<()> {
-    let path = folder.commit()?;
-    for notice in &artifacts.notices {
-        progress.notice(notice);
+impl Done {
+    /// Puts the folder in its place.
+    pub(super) fn commit(
+        folder: RunFolder,
+        artifacts: Artifacts,
+        progress: Progress,
+    ) -> Result<Self> {
+        Ok(Self {
+            folder: folder.commit()?,
+            artifacts,
+            progress,
+        })
     }
-    if output.json {
-        super::print_json(&artifacts.document)?;
-    } else {
-        for block in &artifacts.terminal {
-            match block {
-                Block::Table(table) => table.print()?,
-                Block::Line(text) => super::print_line(text)?,
+
+    /// Prints the document with `--json`, else the tables, and says where the files are.
+    pub(super) fn show(&self, json: bool) -> Result<()> {
+        for notice in &self.artifacts.notices {
+            self.progress.notice(notice);
+        }
+        if json {
+            super::print_json(&self.artifacts.document)?;
+        } else {
+            for block in &self.artifacts.terminal {
+                match block {
+                    Block::Table(table) => table.print()?,
+                    Block::Line(text) => super::print_line(text)?,
+                }
             }
         }
+        let folder = self.folder.display();
+        self.progress.notice(&format!("results in {folder}"));
+        Ok(())
     }
-    progress.notice(&format!("results in {}", path.display()));
-    Ok(())
 }

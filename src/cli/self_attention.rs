@@ -1,14 +1,17 @@
 //! `massact self-attention`
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::{ModelArgs, OutputArgs, ThresholdArgs},
-    run::Run,
+    args::{LayerArgs, ModelArgs, OutputArgs, ScaleArgs, ThresholdArgs},
+    run::{Done, Run},
     sentence::{SentenceArgs, SentenceSettings},
     settings,
+    shared::Shared,
 };
 use crate::{
     data::Sequences,
@@ -19,7 +22,7 @@ use crate::{
     },
     present::{
         FileRecorder,
-        self_attention::{MapRecorder, artifacts},
+        self_attention::{Look, MapRecorder, artifacts},
     },
     report::RunFolder,
 };
@@ -31,7 +34,7 @@ const MOST_HEAD_BYTES: usize = 1 << 29;
 #[derive(Debug, Args)]
 pub(super) struct SelfAttentionArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
     #[command(flatten)]
     sentence: SentenceArgs,
     /// Show logits in the picture; false: probabilities. The files hold both.
@@ -47,9 +50,16 @@ pub(super) struct SelfAttentionArgs {
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
+    drawn: LayerArgs,
+    /// One colour scale for all maps of a picture.
+    #[arg(long)]
+    shared_scale: bool,
+    #[command(flatten)]
+    draw: ScaleArgs,
+    #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(super) output: OutputArgs,
 }
 
 fn layers(text: &str) -> Result<HeadLayers, String> {
@@ -73,6 +83,7 @@ pub(super) struct Settings<'a> {
     heads: Value,
     positions: Option<&'a [usize]>,
     raw: bool,
+    layers: Option<&'a BTreeSet<usize>>,
     #[serde(flatten)]
     thresholds: ThresholdArgs,
 }
@@ -90,6 +101,7 @@ impl SelfAttentionArgs {
             },
             positions: self.positions.as_deref(),
             raw: self.raw,
+            layers: self.drawn.listed(),
             thresholds: self.thresholds,
         }
     }
@@ -104,8 +116,9 @@ impl SelfAttentionArgs {
     }
 }
 
-pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
+pub(super) fn run(args: &SelfAttentionArgs, shared: &Shared) -> Result<Done> {
     let run = Run::open(
+        shared,
         "self-attention",
         &args.model,
         &args.output,
@@ -114,17 +127,18 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
     let model = run.model();
     let sequences = args.sentence.load(&run)?;
     let request = args.request();
+    let drawn = args.drawn.of(model.spec.layers.len())?;
     let settings = settings::value(&args.settings(&sequences))?;
     let experiment = |folder: &RunFolder| {
-        self_attention::check(&run.session, &sequences.ids, &request)?;
+        self_attention::check(run.session(), &sequences.ids, &request)?;
         check_heads(args, &run, sequences.context_length)?;
         let plan = self_attention::plan(&request);
-        let mut files = FileRecorder::create(folder, &plan, model, &sequences.ids)?;
+        let mut files = FileRecorder::create(folder, &plan, model, &sequences.ids, drawn.as_ref())?;
         if args.raw {
             files.take_parts(folder, model, &sequences.ids)?;
         }
-        let mut recorder = MapRecorder::new(files, args.show_logits);
-        let finding = self_attention::run(&run.session, &sequences.ids, &request, &mut recorder)?;
+        let mut recorder = MapRecorder::new(files, args.show_logits, drawn.clone());
+        let finding = self_attention::run(run.session(), &sequences.ids, &request, &mut recorder)?;
         Ok(Finding {
             result: (finding.result, recorder.finish()?),
             timings: finding.timings,
@@ -134,12 +148,18 @@ pub(super) fn run(args: &SelfAttentionArgs) -> Result<()> {
         (&sequences).into(),
         &settings,
         experiment,
-        |(result, maps), context| artifacts(&result, maps, context),
+        |(result, maps), context| {
+            let look = Look {
+                scale: args.draw.scale,
+                shared_scale: args.shared_scale,
+            };
+            artifacts(&result, maps, look, context)
+        },
     )
 }
 
 /// Every head has a map of T x T; that of long sequences is refused before the work.
-fn check_heads(args: &SelfAttentionArgs, run: &Run, tokens: usize) -> Result<()> {
+fn check_heads(args: &SelfAttentionArgs, run: &Run<'_>, tokens: usize) -> Result<()> {
     let layers = &run.model().spec.layers;
     let heads = layers.iter().map(|layer| layer.attention.heads).max();
     let bytes = 2 * 4 * heads.unwrap_or(0) * tokens * tokens;

@@ -40,7 +40,7 @@ pub(super) struct SentenceSettings {
 
 impl SentenceArgs {
     /// The sequence: ids, a sentence, or the first window of a text.
-    pub(super) fn load(&self, run: &Run) -> Result<Sequences> {
+    pub(super) fn load(&self, run: &Run<'_>) -> Result<Sequences> {
         let model = run.model();
         if let Some(ids) = &self.token_ids {
             return Ok(Sequences::of_ids(vec![ids.0.clone()]));

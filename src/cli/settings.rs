@@ -114,13 +114,24 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        super::{Cli, Command},
+        super::{Cli, Command, experiment::Experiment},
         *,
     };
     use crate::engine::Site;
 
     /// Flags that change no number, whatever the command.
-    const NO_NUMBERS: [&str; 5] = ["save_dir", "quiet", "json", "memory_budget", "dry_run"];
+    const NO_NUMBERS: [&str; 10] = [
+        "save_dir",
+        "quiet",
+        "json",
+        "memory_budget",
+        "dry_run",
+        "label",
+        "scale",
+        "shared_scale",
+        "figure_format",
+        "tables",
+    ];
 
     /// Flags that decide numbers and are in the folder's name by other ways: the checkpoint is, and on
     /// a card the arithmetic is added to the settings.
@@ -159,18 +170,33 @@ mod tests {
     fn settings(command: &Command) -> Option<Value> {
         let sequences = Sequences::of_ids(vec![vec![1, 2], vec![3]]);
         let found = match command {
-            Command::ExistenceValidation(args) => value(&args.settings(&sequences)),
-            Command::TokensAnalysis(args) => value(&args.settings(&sequences)),
-            Command::TopActivationMagnitude(args) => {
+            Command::Experiment(Experiment::ExistenceValidation(args)) => {
+                value(&args.settings(&sequences))
+            }
+            Command::Experiment(Experiment::TokensAnalysis(args)) => {
+                value(&args.settings(&sequences))
+            }
+            Command::Experiment(Experiment::TopActivationMagnitude(args)) => {
                 value(&args.settings(Site::LayerOutput, &sequences))
             }
-            Command::SelfAttention(args) => value(&args.settings(&sequences)),
-            Command::Figures(args) => value(&args.settings(&sequences)),
-            Command::InterventionAnalysis(args) => value(&args.settings(&sequences, &[])),
-            Command::Capture(args) => value(&args.settings(&[Site::Q], &sequences)),
+            Command::Experiment(Experiment::SelfAttention(args)) => {
+                value(&args.settings(&sequences))
+            }
+            Command::Experiment(Experiment::Figures(args)) => value(&args.settings(&sequences)),
+            Command::Experiment(Experiment::InterventionAnalysis(args)) => {
+                value(&args.settings(&sequences, &[]))
+            }
+            Command::Experiment(Experiment::Capture(args)) => {
+                value(&args.settings(&[Site::Q], &sequences))
+            }
             Command::Tvr(args) => value(&args.settings()),
             Command::Compare(args) => value(&args.settings(&args.text)),
-            Command::Selftest(_) | Command::Bench(_) | Command::Models(_) | Command::Devices(_) => {
+            Command::Sweep(_)
+            | Command::Reproduce(_)
+            | Command::Selftest(_)
+            | Command::Bench(_)
+            | Command::Models(_)
+            | Command::Devices(_) => {
                 return None;
             }
         };
@@ -222,7 +248,7 @@ mod tests {
     #[test]
     fn keys_and_values() {
         let args = ["massact", "capture", "--nll"];
-        let Command::Capture(args) = Cli::parse_from(args).command else {
+        let Command::Experiment(Experiment::Capture(args)) = Cli::parse_from(args).command else {
             panic!("another command");
         };
         let of = |ids: &[&[u32]]| {

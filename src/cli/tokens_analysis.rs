@@ -3,14 +3,15 @@
 use clap::Args;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    run::Run,
+    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, ThresholdArgs, positive},
+    run::{Done, Run},
     settings::{self, CorpusSettings, TextSettings, TokensSettings},
+    shared::{Corpus, CorpusRequest, Shared},
 };
 use crate::{
     data::Sequences,
     error::Result,
-    experiments::tokens_analysis,
+    experiments::{Finding, tokens_analysis},
     present::{self, Compat},
 };
 
@@ -18,7 +19,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct TokensArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
     /// Sequences to look at.
@@ -31,10 +32,22 @@ pub(super) struct TokensArgs {
     #[arg(long, value_enum, default_value_t = Compat::None)]
     compat: Compat,
     #[command(flatten)]
-    output: OutputArgs,
+    draw: ScaleArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
 impl TokensArgs {
+    /// What it wants of the corpus.
+    pub(super) fn corpus(&self) -> CorpusRequest {
+        CorpusRequest {
+            text: self.text.clone(),
+            nsamples: self.nsamples,
+            thresholds: self.thresholds,
+            values: false,
+        }
+    }
+
     pub(super) fn settings(&self, sequences: &Sequences) -> TokensSettings {
         TokensSettings {
             corpus: CorpusSettings {
@@ -51,13 +64,27 @@ impl TokensArgs {
     }
 }
 
-pub(super) fn run(args: &TokensArgs) -> Result<()> {
-    let run = Run::open("tokens-analysis", &args.model, &args.output, args.text.seed)?;
+pub(super) fn run(args: &TokensArgs, shared: &Shared) -> Result<Done> {
+    let run = Run::open(
+        shared,
+        "tokens-analysis",
+        &args.model,
+        &args.output,
+        args.text.seed,
+    )?;
     let sequences = run.windows(&args.text, args.nsamples)?;
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
-        |_| tokens_analysis::run(&run.session, &sequences.ids, args.thresholds.into()),
-        |result, context| present::tokens_analysis::artifacts(&result, args.compat, context),
+        |_| {
+            let Corpus { walk, timings } = run.corpus(&args.corpus())?;
+            let (ids, thresholds) = (&sequences.ids, args.thresholds.into());
+            let result = tokens_analysis::summarise(run.session(), ids, &walk, thresholds);
+            Ok(Finding { result, timings })
+        },
+        |result, context| {
+            let (compat, scale) = (args.compat, args.draw.scale);
+            present::tokens_analysis::artifacts(&result, compat, scale, context)
+        },
     )
 }

@@ -4,9 +4,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, positive},
-    run::Run,
+    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, positive},
+    run::{Done, Run},
     settings::{self, TextSettings},
+    shared::Shared,
 };
 use crate::{
     data::Sequences,
@@ -20,7 +21,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct MagnitudeArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
     /// Measure this sentence instead of a dataset.
@@ -36,7 +37,9 @@ pub(super) struct MagnitudeArgs {
     #[arg(long, value_name = "SITE", default_value = "layer_output")]
     module_name: String,
     #[command(flatten)]
-    output: OutputArgs,
+    draw: ScaleArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
 #[derive(Serialize)]
@@ -77,9 +80,10 @@ impl MagnitudeArgs {
     }
 }
 
-pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
+pub(super) fn run(args: &MagnitudeArgs, shared: &Shared) -> Result<Done> {
     let site = args.site()?;
     let run = Run::open(
+        shared,
         "top-activation-magnitude",
         &args.model,
         &args.output,
@@ -95,7 +99,9 @@ pub(super) fn run(args: &MagnitudeArgs) -> Result<()> {
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(site, &sequences))?,
-        |_| top_activation_magnitude::run(&run.session, &sequences.ids, site, args.top_k),
-        |result, context| present::top_activation_magnitude::artifacts(&result, context),
+        |_| top_activation_magnitude::run(run.session(), &sequences.ids, site, args.top_k),
+        |result, context| {
+            present::top_activation_magnitude::artifacts(&result, args.draw.scale, context)
+        },
     )
 }

@@ -10,9 +10,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    args::{OutputArgs, SourceArgs, threshold},
-    run::{Run, Texts},
+    args::{DeviceArgs, ModelArgs, OutputArgs, ScaleArgs, SourceArgs, threshold},
+    run::{Done, Run, Texts},
     settings,
+    shared::Shared,
 };
 use crate::{
     engine::Timings,
@@ -63,7 +64,9 @@ pub(super) struct TvrArgs {
     #[arg(long, default_value = "auto")]
     device: String,
     #[command(flatten)]
-    output: OutputArgs,
+    draw: ScaleArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
 #[derive(Serialize)]
@@ -98,7 +101,7 @@ impl TvrArgs {
     }
 }
 
-pub(super) fn run(args: &TvrArgs) -> Result<()> {
+pub(super) fn run(args: &TvrArgs, shared: &Shared) -> Result<Done> {
     if args.out.is_none() && !args.dry_run {
         return Err(Error::usage("--out", "the new checkpoint needs a folder")
             .remedy("give --out DIR, or --dry-run to measure only"));
@@ -110,8 +113,12 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
         }
         check_unused(out, "--out")?;
     }
-    let run = Run::open_files("tvr", &args.source, &args.device, &args.output)?;
-    if let (Some(out), Some(folder)) = (&args.out, run.checkpoint.folder()) {
+    let model = ModelArgs {
+        source: args.source.clone(),
+        device: DeviceArgs::named(&args.device),
+    };
+    let run = Run::open_files(shared, "tvr", &model, &args.output)?;
+    if let (Some(out), Some(folder)) = (&args.out, run.checkpoint().folder()) {
         refuse_inside(out, folder)?;
     }
     let settings = settings::value(&args.settings())?;
@@ -119,18 +126,20 @@ pub(super) fn run(args: &TvrArgs) -> Result<()> {
         Texts::default(),
         &settings,
         |_| rescale(args, &run, &settings),
-        |(report, new), context| present::tvr::artifacts(&report, new.as_deref(), context),
+        |(report, new), context| {
+            present::tvr::artifacts(&report, new.as_deref(), args.draw.scale, context)
+        },
     )
 }
 
 /// Measures, and writes the new checkpoint, whose folder is returned.
 fn rescale(
     args: &TvrArgs,
-    run: &Run,
+    run: &Run<'_>,
     settings: &Value,
 ) -> Result<Finding<(TvrReport, Option<PathBuf>)>> {
-    let mut tvr = Tvr::new(run.model(), args.rescaling(), run.session.weights())?;
-    let source = match run.checkpoint.folder() {
+    let mut tvr = Tvr::new(run.model(), args.rescaling(), run.session().weights())?;
+    let source = match run.checkpoint().folder() {
         Some(folder) => Source::Folder(folder),
         None => Source::Embedded(&demo::DESCRIPTIONS),
     };

@@ -1,7 +1,7 @@
 //! The text inside the program: what runs without network and without files.
 
 /// Its name as a source.
-pub(super) const NAME: &str = "builtin";
+pub(crate) const NAME: &str = "builtin";
 
 /// The text itself.
 pub(super) fn text() -> &'static str {

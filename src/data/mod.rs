@@ -1,7 +1,7 @@
 //! Texts for the experiments: named datasets from the hub, local files and the built-in text, each
 //! joined to one string, and the sequences of tokens cut from it.
 
-mod builtin;
+pub(crate) mod builtin;
 pub mod datasets;
 mod jsonl;
 pub(crate) mod mt19937;

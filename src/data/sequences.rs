@@ -69,10 +69,7 @@ pub fn load(
         _ => text(spec, progress)?,
     };
     let ids = tokenizer.encode_start(&joined.text, cut.tokens(nsamples))?;
-    let sequences = cut.sequences(&ids, joined.source, nsamples)?;
-    sequences.tell_if_fewer_than(nsamples, progress);
-    tell_if_bos_twice(&sequences.ids, sequences.add_bos_token, progress);
-    Ok(sequences)
+    cut.sequences(&ids, joined.source, nsamples)
 }
 
 /// The text of a specification that names one.
@@ -118,6 +115,11 @@ impl DefaultText {
             nsamples,
             context_length,
         }
+    }
+
+    /// Whether it is the built-in one.
+    pub fn is_built_in(&self) -> bool {
+        self.choice == Choice::BuiltIn
     }
 
     /// Its name as a source.
@@ -223,6 +225,22 @@ impl Sequences {
             add_bos_token: bos.is_some(),
             provenance: None,
         })
+    }
+
+    /// The first `count` of them.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        Self {
+            ids: self.ids[..count.min(self.ids.len())].to_vec(),
+            provenance: self.provenance.clone(),
+            ..*self
+        }
+    }
+
+    /// What there is to know of them, where `nsamples` were wanted.
+    pub fn tell(&self, nsamples: usize, progress: Progress) {
+        self.tell_if_fewer_than(nsamples, progress);
+        tell_if_bos_twice(&self.ids, self.add_bos_token, progress);
     }
 
     /// Says so if the text was too short.

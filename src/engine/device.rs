@@ -96,10 +96,16 @@ impl Device {
             Wanted::Auto => automatic(options, progress),
         };
         let device = device.map_or(Self::Cpu, |driver| Self::Cuda(Rc::new(driver)));
-        if matches!(device, Self::Cpu) {
-            refuse_on_cpu(types)?;
-        }
+        device.check(types)?;
         Ok(device)
+    }
+
+    /// Refuses types that it does not compute in.
+    pub fn check(&self, types: Types) -> Result<()> {
+        match self {
+            Self::Cpu => refuse_on_cpu(types),
+            Self::Cuda(_) => Ok(()),
+        }
     }
 
     /// The card that `--device` names; `auto` is the first that can be used, and `cpu` is none.
@@ -110,6 +116,19 @@ impl Device {
             Wanted::Cpu => return Ok(None),
         };
         Ok(Some(card))
+    }
+
+    /// The indices of the cards that can be used; there is at least one.
+    pub fn cards() -> Result<Vec<usize>> {
+        let found = Requirements::look();
+        let usable = found
+            .cards
+            .iter()
+            .filter(|card| card.unsupported().is_none());
+        let usable: Vec<usize> = usable.map(|card| card.index).collect();
+        // Which also says why there is none.
+        found.first()?;
+        Ok(usable)
     }
 
     /// What it is.

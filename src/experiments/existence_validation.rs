@@ -9,20 +9,14 @@
 use serde::Serialize;
 
 use super::{
-    Finding, Thresholds, TokenEntry,
-    summary::{mean, top_over_sequences},
+    Thresholds, TokenEntry,
+    corpus::CorpusWalk,
+    summary::{TOP_K, mean, top_over_sequences},
 };
-use crate::{
-    backend::Statistics,
-    engine::{Discard, Plan, Session, Site},
-    error::Result,
-};
+use crate::{backend::Statistics, engine::Session};
 
 /// Value of the JSON's `schema` field.
 pub const SCHEMA: &str = "massact/existence-validation/1";
-
-/// Entries listed per layer.
-const TOP_K: usize = 5;
 
 /// The verdict and the evidence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -67,29 +61,26 @@ pub struct SequenceReport {
     pub median: f32,
 }
 
-/// Runs the experiment.
-pub fn run(
+/// Summarises the corpus's first sequences, which these are.
+pub fn summarise(
     session: &Session,
     sequences: &[Vec<u32>],
+    walk: &CorpusWalk,
     thresholds: Thresholds,
-) -> Result<Finding<ExistenceValidation>> {
-    let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(TOP_K));
-    let outcome = session.run(sequences, &plan, &mut Discard)?;
-    let layers: Vec<LayerReport> = outcome.statistics[&Site::LayerOutput]
-        .iter()
+) -> ExistenceValidation {
+    let layers: Vec<LayerReport> = walk
+        .layers(sequences.len())
+        .into_iter()
         .enumerate()
         .map(|(layer, found)| report(session, sequences, layer, found, thresholds))
         .collect();
-    Ok(Finding {
-        result: ExistenceValidation {
-            has_massive_activations: layers.iter().any(|layer| layer.massive),
-            abs_threshold: thresholds.abs,
-            rel_threshold: thresholds.rel,
-            nsamples: sequences.len(),
-            layers,
-        },
-        timings: outcome.timings,
-    })
+    ExistenceValidation {
+        has_massive_activations: layers.iter().any(|layer| layer.massive),
+        abs_threshold: thresholds.abs,
+        rel_threshold: thresholds.rel,
+        nsamples: sequences.len(),
+        layers,
+    }
 }
 
 fn report(

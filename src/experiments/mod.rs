@@ -8,6 +8,7 @@ pub mod activation_figures;
 pub mod attention_share;
 pub mod capture;
 pub mod compare;
+mod corpus;
 pub mod existence_validation;
 pub mod intervention_analysis;
 pub mod published;
@@ -16,6 +17,7 @@ mod summary;
 pub mod tokens_analysis;
 pub mod top_activation_magnitude;
 
+pub use corpus::CorpusWalk;
 pub use summary::TokenEntry;
 
 use crate::{backend::StatisticsRequest, engine::Timings};

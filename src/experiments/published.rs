@@ -22,6 +22,16 @@ pub struct PublishedRun {
     /// Perplexity by intervention and dataset.
     #[serde(skip_serializing)]
     pub perplexity: BTreeMap<String, BTreeMap<String, f64>>,
+    /// First layer in which any sequence has a massive activation; read it where `dimensions` is there.
+    #[serde(default, skip_serializing)]
+    pub first_layer: Option<usize>,
+    /// Massive dimensions over all sequences, as that program gathers them; none where its log is not
+    /// among what was published, as for Gemma 3.
+    #[serde(default, skip_serializing)]
+    pub dimensions: Option<Vec<usize>>,
+    /// Token positions in the first layer.
+    #[serde(default, skip_serializing)]
+    pub token_positions_first_layer: Vec<usize>,
 }
 
 #[derive(Deserialize)]
@@ -41,7 +51,8 @@ pub fn find(name: &str, bos_token: bool) -> Option<PublishedRun> {
         .find(|run| run.bos_token == bos_token && last(&run.hub_id) == last(name))
 }
 
-fn all() -> Vec<PublishedRun> {
+/// Every published run, a checkpoint's two after each other.
+pub fn all() -> Vec<PublishedRun> {
     // The file is part of the binary and a test parses it; a damaged one would only hide a column.
     serde_json::from_str(include_str!("../../assets/published_results.json"))
         .map_or_else(|_| Vec::new(), |results: Results| results.runs)
@@ -59,7 +70,16 @@ mod tests {
             assert_eq!(run.context_length, 4096);
             assert_eq!(run.existence_top1_mean_by_layer[&1], 2400.0);
             assert_eq!(run.perplexity["set_to_mean_1"]["c4"].round(), 8.0);
+            assert_eq!(run.first_layer, Some(1));
+            assert_eq!(run.dimensions.as_deref(), Some(&[1415, 1512, 2533][..]));
+            assert_eq!(run.token_positions_first_layer.len(), 33);
         }
+        let without = all().into_iter().filter(|run| run.dimensions.is_none());
+        assert!(
+            without
+                .map(|run| run.hub_id)
+                .all(|id| id.contains("gemma-3"))
+        );
         assert_eq!(find("some/other-model", true), None);
     }
 }

@@ -10,6 +10,9 @@ use crate::{
     engine::Session,
 };
 
+/// Entries listed per layer, and asked for of every sequence.
+pub(super) const TOP_K: usize = 5;
+
 /// A large value with its place in the run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TokenEntry {

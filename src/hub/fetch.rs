@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hf_hub::{Repo, RepoType};
 
@@ -12,6 +13,9 @@ use super::client::{Client, accepted, text};
 use super::failure::{Failure, copying};
 use super::names;
 use super::worker::Line;
+
+/// How often a lock that another process has is tried again.
+const LOCK_PERIOD: Duration = Duration::from_millis(200);
 
 /// Which file.
 #[derive(Debug, Clone)]
@@ -71,7 +75,14 @@ pub(super) fn fetch(
     if let Some(folder) = blob.parent() {
         std::fs::create_dir_all(folder).map_err(local)?;
     }
-    let _lock = lock(&blob.with_extension("lock"))?;
+    let _lock = lock(&blob.with_extension("lock"), line)?;
+    // Whoever had the lock before may have brought it.
+    if cache
+        .reuse(&tag, size, &wanted.commit, &wanted.path)
+        .map_err(local)?
+    {
+        return Ok(file);
+    }
     let part = blob.with_extension("part");
     let arrived = transfer(client, &url, &part, size, line);
     let checked = arrived.and_then(|()| verify(&part, size, &tag, line));
@@ -93,22 +104,29 @@ pub(super) fn fetch(
     }
 }
 
-/// Held for as long as the file is open; the empty file stays, as it is no one's to remove.
+/// Held for as long as the file is open; the empty file stays, as it is no one's to remove. Waits for
+/// another process that downloads the same file.
 #[cfg(unix)]
-fn lock(path: &Path) -> Result<File, Failure> {
+fn lock(path: &Path, line: &Line<PathBuf>) -> Result<File, Failure> {
     use rustix::fs::{FlockOperation, flock};
 
     let file = File::create(path).map_err(local)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::Locked),
-        // File systems without locks: then there is nobody to wait for.
-        Err(_) => Ok(file),
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            // File systems without locks: then there is nobody to wait for.
+            Err(_) => return Ok(file),
+        }
+        if !line.bytes(0) {
+            return Err(Failure::Locked);
+        }
+        std::thread::sleep(LOCK_PERIOD);
     }
 }
 
 #[cfg(not(unix))]
-fn lock(path: &Path) -> Result<File, Failure> {
+fn lock(path: &Path, _: &Line<PathBuf>) -> Result<File, Failure> {
     File::create(path).map_err(local)
 }
 

@@ -10,6 +10,7 @@ mod fetch;
 mod model;
 mod names;
 mod settings;
+mod size;
 mod worker;
 
 use std::collections::HashMap;

@@ -36,12 +36,25 @@ pub struct AtomicFile {
     target: PathBuf,
     /// What errors call it.
     shown: PathBuf,
+    /// The argument that named its folder.
+    flag: &'static str,
 }
 
 impl AtomicFile {
     /// Opens a temporary file beside `target`, whose folder must exist.
     pub fn create(target: &Path) -> Result<Self> {
         Self::create_shown(target, target)
+    }
+
+    /// As [`AtomicFile::create`], in a folder that the argument `flag` names.
+    pub fn create_of(target: &Path, flag: &'static str) -> Result<Self> {
+        let temp = open_temp(target).map_err(|error| io_error_of(target, &error, flag))?;
+        Ok(Self {
+            writer: BufWriter::with_capacity(BUFFER_BYTES, temp),
+            target: target.to_owned(),
+            shown: target.to_owned(),
+            flag,
+        })
     }
 
     /// As [`AtomicFile::create`], where errors name `shown`: the place that the file's folder will
@@ -52,6 +65,7 @@ impl AtomicFile {
             writer: BufWriter::with_capacity(BUFFER_BYTES, temp),
             target: target.to_owned(),
             shown: shown.to_owned(),
+            flag: SAVE_DIR,
         })
     }
 
@@ -62,7 +76,7 @@ impl AtomicFile {
 
     /// Explains an error of this writer in terms of the final file, not of the temporary one.
     pub fn error(&self, error: &io::Error) -> Error {
-        io_error(&self.shown, error)
+        io_error_of(&self.shown, error, self.flag)
     }
 
     /// Syncs the data to disk and gives it its name, replacing an earlier file of that name.
@@ -71,8 +85,9 @@ impl AtomicFile {
             writer,
             target,
             shown,
+            flag,
         } = self;
-        let fail = |error: &io::Error| io_error(&shown, error);
+        let fail = |error: &io::Error| io_error_of(&shown, error, flag);
         let temp = writer
             .into_inner()
             .map_err(|error| fail(&error.into_error()))?;
@@ -104,6 +119,15 @@ impl Seek for AtomicFile {
 /// Writes the whole of `bytes` to `target` at once.
 pub fn write_atomic(target: &Path, bytes: &[u8]) -> Result<PathBuf> {
     write_whole(AtomicFile::create(target)?, bytes)
+}
+
+/// As [`write_atomic`], into a folder that the argument `flag` names and that is made where it is
+/// missing.
+pub fn write_into(target: &Path, bytes: &[u8], flag: &'static str) -> Result<PathBuf> {
+    if let Some(folder) = target.parent() {
+        create_folder_of(folder, flag)?;
+    }
+    write_whole(AtomicFile::create_of(target, flag)?, bytes)
 }
 
 /// Writes all of a file and gives it its name.

@@ -162,6 +162,9 @@ impl std::fmt::Display for Build {
 pub struct ModelRecord {
     /// Id or path as given.
     pub name: String,
+    /// What titles and tables call it instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Where the files came from: a folder, a hub or `built-in`.
     pub source: String,
     /// Branch, tag or commit that was asked for.
@@ -176,6 +179,15 @@ pub struct ModelRecord {
     pub hidden_size: usize,
     /// Type the weights are stored in.
     pub dtype: String,
+}
+
+impl ModelRecord {
+    /// What titles and tables call it: the label, or the last part of the name.
+    pub fn shown(&self) -> &str {
+        let name = self.name.trim_end_matches('/');
+        let last = name.rsplit('/').next().unwrap_or(name);
+        self.label.as_deref().unwrap_or(last)
+    }
 }
 
 /// A file that determined the result.

@@ -1,11 +1,14 @@
 //! The chosen experiments on one checkpoint.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use super::{
     super::{
         run::Run,
         settings::{self, CorpusSettings, InterventionSettings, TextSettings, TokensSettings},
+        shared::Shared,
     },
     CompareArgs, Experiment, model_args,
     targets::Target,
@@ -13,10 +16,10 @@ use super::{
 };
 use crate::{
     data::Sequences,
-    engine::{Device, Timings},
+    engine::Timings,
     error::Result,
     experiments::{
-        Thresholds, attention_share,
+        CorpusWalk, Thresholds, attention_share,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
         intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
@@ -27,6 +30,7 @@ use crate::{
         compare::Measured,
         intervention_analysis::{document, notices},
     },
+    progress::Progress,
     tvr,
 };
 
@@ -38,12 +42,14 @@ const LEAST_VARIANTS: usize = 2;
 /// Runs the chosen experiments on one checkpoint, which is closed again at the end.
 pub(super) fn measure(
     args: &CompareArgs,
-    device: &Device,
+    shared: &Shared,
     target: &Target,
     text: &CommonText,
+    progress: Progress,
 ) -> Result<Measured> {
-    let run = Run::open_on(
-        device,
+    shared.show_in(progress);
+    let run = Run::open(
+        shared,
         "compare",
         &model_args(args, target),
         &args.output,
@@ -63,9 +69,10 @@ pub(super) fn measure(
         profile: Profile::default(),
         documents: Vec::new(),
         timings: Timings::default(),
+        walk: None,
     };
     let loaded = run.elapsed();
-    run.session.expect_more_walks();
+    run.session().expect_walks(walks(&args.experiments));
     measurement.experiments()?;
     let Measurement {
         settings,
@@ -77,7 +84,7 @@ pub(super) fn measure(
     let texts = sequences.into();
     let identity = run.identity(&settings, &texts)?;
     Ok(Measured {
-        model: run.checkpoint.record.clone(),
+        model: run.checkpoint().record.clone(),
         nsamples: sequences.ids.len(),
         tokens: tokens_hash(&sequences.ids),
         profile,
@@ -90,12 +97,13 @@ pub(super) fn measure(
 struct Measurement<'a> {
     args: &'a CompareArgs,
     target: &'a Target,
-    run: &'a Run,
+    run: &'a Run<'a>,
     windows: &'a Windows,
     settings: Value,
     profile: Profile,
     documents: Vec<(&'static str, Value)>,
     timings: Timings,
+    walk: Option<Rc<CorpusWalk>>,
 }
 
 impl Measurement<'_> {
@@ -105,27 +113,28 @@ impl Measurement<'_> {
         let wanted = |experiment| self.args.experiments.contains(&experiment);
         let run = self.run;
         if wanted(Experiment::Existence) {
-            let found = existence_validation::run(&run.session, &sequences.ids, thresholds)?;
-            self.profile.existence = ExistenceProfile::of(&found.result);
-            let published = published::find(&run.checkpoint.record.name, sequences.add_bos_token);
+            let walk = self.walk(thresholds)?;
+            let ids = &sequences.ids;
+            let found = existence_validation::summarise(run.session(), ids, &walk, thresholds);
+            self.profile.existence = ExistenceProfile::of(&found);
+            let published = published::find(&run.checkpoint().record.name, sequences.add_bos_token);
             let context = run.context(&self.settings);
-            let document = present::existence_validation::document(
-                &found.result,
-                published.as_ref(),
-                &context,
-            )?;
-            self.add("existence_validation.json", document, found.timings);
+            let document =
+                present::existence_validation::document(&found, published.as_ref(), &context)?;
+            self.add("existence_validation.json", document);
         }
         if wanted(Experiment::Tokens) {
-            let found = tokens_analysis::run(&run.session, &sequences.ids, thresholds)?;
-            self.profile.tokens = Some((&found.result).into());
+            let walk = self.walk(thresholds)?;
+            let ids = &sequences.ids;
+            let found = tokens_analysis::summarise(run.session(), ids, &walk, thresholds);
+            self.profile.tokens = Some((&found).into());
             let settings = settings::value(&TokensSettings {
                 corpus: corpus_settings(self.args, self.target, sequences),
                 compat: Compat::None,
             })?;
             let context = run.context(&settings);
-            let document = context.document(tokens_analysis::SCHEMA, &found.result)?;
-            self.add("tokens_analysis.json", document, found.timings);
+            let document = context.document(tokens_analysis::SCHEMA, &found)?;
+            self.add("tokens_analysis.json", document);
         }
         // A window of one token predicts nothing.
         if wanted(Experiment::Interventions) && sequences.context_length > 1 {
@@ -135,19 +144,19 @@ impl Measurement<'_> {
             self.profile.perplexity = match &self.profile.interventions {
                 Some(found) => found.original,
                 None => {
-                    let found = compare::perplexity(&run.session, &sequences.ids)?;
+                    let found = compare::perplexity(run.session(), &sequences.ids)?;
                     self.timings += found.timings;
                     found.result
                 }
             };
         }
         if wanted(Experiment::Attention) {
-            let found = attention_share::run(&run.session, &sequences.ids, thresholds)?;
+            let found = attention_share::run(run.session(), &sequences.ids, thresholds)?;
             self.profile.attention = Some(found.result);
             self.timings += found.timings;
         }
         if wanted(Experiment::Weights) {
-            let spread = tvr::std_by_layer(run.model(), run.session.weights(), run.progress)?;
+            let spread = tvr::std_by_layer(run.model(), run.session().weights(), run.progress)?;
             self.profile.weights = Some(WeightProfile::of(spread));
         }
         Ok(())
@@ -174,12 +183,20 @@ impl Measurement<'_> {
             seed: self.args.text.seed,
         };
         let tokens = corpus.context_length;
-        run.session.check_memory(tokens, LEAST_VARIANTS)?;
+        run.session().check_memory(tokens, LEAST_VARIANTS)?;
         let evaluation = [EvaluationSet {
             name: SET.to_owned(),
             windows: self.windows.measured.ids.clone(),
         }];
-        let found = intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup)?;
+        let walk = if self.windows.apart {
+            let walk = CorpusWalk::run(run.session(), &corpus.ids, thresholds, true)?;
+            self.timings += walk.timings;
+            Rc::new(walk)
+        } else {
+            self.walk(thresholds)?
+        };
+        let found = intervention_analysis::run(run.session(), &walk, &evaluation, &setup)?;
+        self.timings += found.timings;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
         for notice in notices(&found.result) {
             run.progress
@@ -195,17 +212,41 @@ impl Measurement<'_> {
             compat: Compat::None,
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
         })?;
-        let published = published::find(&run.checkpoint.record.name, corpus.add_bos_token);
+        let published = published::find(&run.checkpoint().record.name, corpus.add_bos_token);
         let context = run.context(&settings);
         let document = document(&found.result, published.as_ref(), &context)?;
-        self.add("intervention_analysis.json", document, found.timings);
+        self.add("intervention_analysis.json", document);
         Ok(())
     }
 
-    fn add(&mut self, name: &'static str, document: Value, timings: Timings) {
-        self.documents.push((name, document));
-        self.timings += timings;
+    /// The walk over the measured windows that several experiments summarise.
+    fn walk(&mut self, thresholds: Thresholds) -> Result<Rc<CorpusWalk>> {
+        if let Some(walk) = &self.walk {
+            return Ok(Rc::clone(walk));
+        }
+        // Where no windows lie behind these, the means come from these.
+        let values = !self.windows.apart;
+        let ids = &self.windows.measured.ids;
+        let walk = CorpusWalk::run(self.run.session(), ids, thresholds, values)?;
+        self.timings += walk.timings;
+        Ok(Rc::clone(self.walk.insert(Rc::new(walk))))
     }
+
+    fn add(&mut self, name: &'static str, document: Value) {
+        self.documents.push((name, document));
+    }
+}
+
+/// How often the model will be walked through, unless its windows ask for more.
+fn walks(experiments: &[Experiment]) -> usize {
+    let wanted = |experiment| usize::from(experiments.contains(&experiment));
+    let interventions = wanted(Experiment::Interventions);
+    wanted(Experiment::Existence)
+        + wanted(Experiment::Tokens)
+        + 2 * interventions
+        // The interventions measure the original, too.
+        + wanted(Experiment::Perplexity) * (1 - interventions)
+        + wanted(Experiment::Attention)
 }
 
 /// What the checkpoint's own files say was asked for.

@@ -9,8 +9,9 @@ use clap::Args;
 use self::sets::SetArg;
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
-    run::{Run, Texts},
+    run::{Done, Run, Texts},
     settings::{self, CorpusSettings, InterventionSettings, TextSettings},
+    shared::{Corpus, CorpusRequest, Shared},
 };
 use crate::{
     data::sequences::{self, Sequences},
@@ -26,7 +27,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct InterventionArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
     /// Corpus sequences that the first massive layer and the dimensions come from.
@@ -63,7 +64,7 @@ pub(super) struct InterventionArgs {
     #[arg(long, value_enum, default_value_t = Compat::None)]
     compat: Compat,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(super) output: OutputArgs,
 }
 
 fn layers(text: &str) -> Result<WrittenLayers, String> {
@@ -94,6 +95,16 @@ fn finite(text: &str) -> Result<f32, String> {
 }
 
 impl InterventionArgs {
+    /// What it wants of the corpus.
+    pub(super) fn corpus(&self) -> CorpusRequest {
+        CorpusRequest {
+            text: self.text.clone(),
+            nsamples: self.nsamples.max(self.calibration_nsamples),
+            thresholds: self.thresholds,
+            values: true,
+        }
+    }
+
     pub(super) fn settings(
         &self,
         corpus: &Sequences,
@@ -131,8 +142,9 @@ impl InterventionArgs {
     }
 }
 
-pub(super) fn run(args: &InterventionArgs) -> Result<()> {
+pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
     let run = Run::open(
+        shared,
         "intervention-analysis",
         &args.model,
         &args.output,
@@ -144,8 +156,8 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     // Before gigabytes of text are read. How many means there will be is not known yet.
     let context_length = sequences::context_length(args.text.context_length, model)?;
     let variants = 2 + args.set_to.len() + args.noise.len();
-    run.session.check_memory(context_length, variants)?;
-    let corpus = run.windows(&args.text, args.nsamples.max(args.calibration_nsamples))?;
+    run.session().check_memory(context_length, variants)?;
+    let corpus = run.windows(&args.text, args.corpus().nsamples)?;
     let mut evaluation = Vec::new();
     let mut sources = Vec::new();
     for set in &wanted {
@@ -162,7 +174,13 @@ pub(super) fn run(args: &InterventionArgs) -> Result<()> {
     run.conduct(
         texts,
         &settings::value(&args.settings(&corpus, &evaluation))?,
-        |_| intervention_analysis::run(&run.session, &corpus.ids, &evaluation, &setup),
+        |_| {
+            run.session().expect_walks(2);
+            let Corpus { walk, timings } = run.corpus(&args.corpus())?;
+            let mut found = intervention_analysis::run(run.session(), &walk, &evaluation, &setup)?;
+            found.timings += timings;
+            Ok(found)
+        },
         |result, context| {
             let published = published::find(&context.model.name, corpus.add_bos_token);
             present::intervention_analysis::artifacts(

@@ -9,16 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    PositionsFrom, Walks, calibration::FirstMassive, interventions::Intervention, noise::Noise,
-};
+use super::{PositionsFrom, Walks, interventions::Intervention, noise::Noise};
 use crate::{
     backend::Statistics,
     engine::{
         Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Session, Site, Timings,
     },
     error::{Error, Result},
-    experiments::Thresholds,
+    experiments::{Thresholds, corpus::FirstMassive},
 };
 
 /// What is done at which layers' outputs.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{calibration::FirstMassive, noise::Noise};
+use super::{super::corpus::FirstMassive, noise::Noise};
 use crate::{backend::Change, engine::Overwrite};
 
 /// What is written, by dimension; the starting position and the others have their own.

@@ -17,7 +17,6 @@
 //! Perplexity is `exp` of the mean over windows of their mean next-token NLL.
 #![forbid(unsafe_code)]
 
-mod calibration;
 mod evaluation;
 mod interventions;
 mod noise;
@@ -33,7 +32,6 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use self::{
-    calibration::{Corpus, FirstMassive},
     evaluation::{Evaluated, Experiment, Window},
     interventions::{Intervention, Rule},
     noise::Noise,
@@ -43,7 +41,11 @@ pub use self::{
     perplexity::{Impact, Ratio},
     windows::{SetReport, WindowReport},
 };
-use super::{Finding, Thresholds, tokens_analysis::Summary};
+use super::{
+    Finding, Thresholds,
+    corpus::{CorpusWalk, FirstMassive},
+    tokens_analysis::{Detections, Summary},
+};
 use crate::{
     engine::Session,
     error::{Error, Result},
@@ -201,17 +203,18 @@ pub struct LogEntry {
 }
 
 /// Runs the experiment. The first `nsamples` sequences of the corpus give the summary, the first
-/// `calibration_nsamples` the means.
+/// `calibration_nsamples` the means; it was walked with its values.
 pub fn run(
     session: &Session,
-    corpus: &[Vec<u32>],
+    corpus: &CorpusWalk,
     sets: &[EvaluationSet],
     setup: &Setup,
 ) -> Result<Finding<InterventionAnalysis>> {
     setup.layers.check(&session.model().spec)?;
-    session.expect_more_walks();
-    let mut walks = Walks::default();
-    let corpus = calibration::run(session, corpus, setup.thresholds, &mut walks)?;
+    let mut walks = Walks {
+        corpus: corpus.walks,
+        ..Walks::default()
+    };
     let plan = Preparation::of(corpus, setup);
     let windows: Vec<Vec<u32>> = sets.iter().flat_map(|set| set.windows.clone()).collect();
     let evaluated = evaluation::run(
@@ -226,11 +229,12 @@ pub fn run(
         },
         &mut walks,
     )?;
-    let mut timings = plan.timings;
-    timings += evaluated.timings;
     let mut result = plan.result(setup, walks);
     report(&mut result, &plan.interventions, sets, &evaluated, setup)?;
-    Ok(Finding { result, timings })
+    Ok(Finding {
+        result,
+        timings: evaluated.timings,
+    })
 }
 
 /// What the corpus leads to.
@@ -241,13 +245,12 @@ struct Preparation {
     layers: Vec<usize>,
     means: Vec<Mean>,
     interventions: Vec<Intervention>,
-    timings: crate::engine::Timings,
 }
 
 impl Preparation {
-    fn of(corpus: Corpus, setup: &Setup) -> Self {
-        let samples = &corpus.detections[..setup.nsamples.min(corpus.detections.len())];
-        let (summary, reference) = (Summary::clean(samples), Summary::reference(samples));
+    fn of(corpus: &CorpusWalk, setup: &Setup) -> Self {
+        let samples = Detections::collect(&corpus.layers(setup.nsamples));
+        let (summary, reference) = (Summary::clean(&samples), Summary::reference(&samples));
         let dimensions = if setup.reference {
             reference.dimensions.clone()
         } else {
@@ -258,7 +261,6 @@ impl Preparation {
             layers: Vec::new(),
             means: Vec::new(),
             interventions: Vec::new(),
-            timings: corpus.timings,
             summary,
             reference,
         };
@@ -274,8 +276,7 @@ impl Preparation {
             }
             WrittenLayers::Listed(layers) => layers.iter().copied().collect(),
         };
-        let calibration = &corpus.first[..setup.calibration_nsamples.min(corpus.first.len())];
-        plan.interventions(calibration, setup);
+        plan.interventions(corpus.first(setup.calibration_nsamples), setup);
         plan
     }
 

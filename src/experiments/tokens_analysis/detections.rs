@@ -25,8 +25,8 @@ pub struct LayerDetections {
 
 impl Detections {
     /// One a sequence, from the statistics of a site, `[layer][sequence]`.
-    pub fn collect(statistics: &[Vec<Statistics>]) -> Vec<Self> {
-        let sequences = statistics.first().map_or(0, Vec::len);
+    pub fn collect(statistics: &[&[Statistics]]) -> Vec<Self> {
+        let sequences = statistics.first().map_or(0, |found| found.len());
         (0..sequences)
             .map(|sequence| Self {
                 layers: statistics

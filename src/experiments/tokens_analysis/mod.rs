@@ -18,11 +18,8 @@ pub use detections::{Detections, LayerDetections};
 pub use dimensions::{DIMENSIONS_SCHEMA, MassiveDimension, Sign, massive_dimensions};
 pub use summary::{Magnitude, Summary};
 
-use super::{Finding, Thresholds};
-use crate::{
-    engine::{Discard, Plan, Session, Site},
-    error::Result,
-};
+use super::{Thresholds, corpus::CorpusWalk};
+use crate::engine::Session;
 
 /// Value of the JSON's `schema` field.
 pub const SCHEMA: &str = "massact/tokens-analysis/1";
@@ -67,22 +64,18 @@ pub struct SequenceTokens {
     pub detections: Detections,
 }
 
-/// Runs the experiment.
-pub fn run(
+/// Summarises the corpus's first sequences, which these are.
+pub fn summarise(
     session: &Session,
     sequences: &[Vec<u32>],
+    walk: &CorpusWalk,
     thresholds: Thresholds,
-) -> Result<Finding<TokensAnalysis>> {
-    let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(1));
-    let outcome = session.run(sequences, &plan, &mut Discard)?;
-    let detections = Detections::collect(&outcome.statistics[&Site::LayerOutput]);
+) -> TokensAnalysis {
+    let detections = Detections::collect(&walk.layers(sequences.len()));
     let token = |sequence: usize, position: usize| -> String {
         session.token(sequences[sequence][position])
     };
-    Ok(Finding {
-        result: TokensAnalysis::of(detections, thresholds, token),
-        timings: outcome.timings,
-    })
+    TokensAnalysis::of(detections, thresholds, token)
 }
 
 impl TokensAnalysis {

@@ -10,7 +10,7 @@
 use std::{
     ops::Range,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
@@ -41,6 +41,7 @@ pub(super) type Part = (usize, Range<usize>);
 pub(super) struct Checksums {
     tables: Arc<Tables>,
     worker: Mutex<Option<Worker>>,
+    finished: OnceLock<Vec<blake3::Hash>>,
 }
 
 #[derive(Debug)]
@@ -77,6 +78,7 @@ impl Checksums {
         Self {
             tables,
             worker: Mutex::new(thread.ok().map(|thread| Worker { parts, thread })),
+            finished: OnceLock::new(),
         }
     }
 
@@ -98,11 +100,15 @@ impl Checksums {
 
     /// The hash of every file; what is missing is computed now.
     pub(super) fn finish(&self) -> Result<Vec<blake3::Hash>> {
+        if let Some(found) = self.finished.get() {
+            return Ok(found.clone());
+        }
         self.stop();
         let tables = &self.tables;
-        (0..tables.shards.len())
+        let found = (0..tables.shards.len())
             .map(|shard| tables.finish(shard))
-            .collect()
+            .collect::<Result<Vec<_>>>()?;
+        Ok(self.finished.get_or_init(|| found).clone())
     }
 
     fn stop(&self) {

@@ -3,6 +3,7 @@
 mod columns;
 mod entries;
 mod figures;
+mod layers;
 mod places;
 
 pub(crate) use entries::{Entry, Measured, same_tokens};
@@ -11,14 +12,20 @@ use serde_json::{Value, json};
 
 use self::entries::measured;
 use super::{
-    Artifacts, intervention_analysis::ratio_chart, json_value, lines::Lines, magnitudes, merged,
-    page,
+    Artifacts,
+    intervention_analysis::ratio_chart,
+    json_value,
+    lines::{Lines, color},
+    magnitudes::{self, Magnitudes, Means},
+    merged, page, sites,
 };
 use crate::{
+    engine::Site,
     error::Result,
     experiments::compare::{Profile, SCHEMA},
     report::{
         html::{Body, Chart, Page, Section, chart},
+        plot::ScaleChoice,
         run::Origin,
     },
 };
@@ -27,7 +34,12 @@ use crate::{
 pub(crate) const OTHER_TOKENS: &str = "the checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not";
 
 /// All files, those of the checkpoints included, and the table.
-pub(crate) fn artifacts(entries: &[Entry], settings: &Value, origin: &Origin) -> Result<Artifacts> {
+pub(crate) fn artifacts(
+    entries: &[Entry],
+    scale: ScaleChoice,
+    settings: &Value,
+    origin: &Origin,
+) -> Result<Artifacts> {
     let mut artifacts = Artifacts::new("compare.json", document(entries, settings)?)?;
     for (entry, measured) in measured(entries) {
         let place = &entry.place;
@@ -36,19 +48,22 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value, origin: &Origin) ->
             artifacts.json(&format!("{place}/{name}"), document)?;
         }
     }
-    artifacts.file("compare.csv", columns::csv(entries));
+    let (records, layers) = (columns::records(entries), layers::records(entries));
+    artifacts.file("compare.csv", records.csv());
+    artifacts.file("layers.csv", layers.csv());
     let table = columns::table(entries);
+    artifacts.sheet("compare", table.clone(), records);
+    artifacts.sheet("layers", layers::table(entries), layers);
     let mut sections = vec![page::table("Checkpoints", &table)];
-    for (name, heading, scale, values) in figures::BY_LAYER {
+    for (name, heading, y_label, kind, values) in figures::BY_LAYER {
         let mut lines = Lines::default();
-        for (entry, measured) in measured(entries) {
-            let values = values(&measured.profile);
-            if !values.is_empty() {
-                lines.push(&entry.label, values);
+        for (index, entry) in entries.iter().enumerate() {
+            if let Ok(measured) = &entry.outcome {
+                lines.push(index, &entry.label, values(&measured.profile));
             }
         }
         if !lines.is_empty() {
-            let chart = lines.chart(heading, heading, scale);
+            let chart = lines.chart(heading, y_label, kind.scale(scale));
             let svg = artifacts.figure(name, chart.to_svg())?;
             let mut explored = chart::Lines::from(&chart);
             if figures::OF_LARGEST.contains(&name) {
@@ -66,13 +81,23 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value, origin: &Origin) ->
         let svg = artifacts.figure("perplexity_ratio", chart.to_svg())?;
         sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
     }
-    for (entry, measured) in measured(entries) {
+    for (index, entry) in entries.iter().enumerate() {
+        let Ok(measured) = &entry.outcome else {
+            continue;
+        };
         if let Some(found) = &measured.profile.existence {
             let layers = found.layers.iter();
-            let means: Vec<magnitudes::Means> =
-                layers.map(|l| (l.top1_mean, l.median_mean)).collect();
-            let chart = magnitudes::chart(&entry.label, &means, &found.massive_layers);
+            let means: Vec<Means> = layers.map(|l| (l.top1_mean, l.median_mean)).collect();
+            let figure = Magnitudes {
+                title: entry.label.clone(),
+                tensors: sites::tensors(Site::LayerOutput),
+                layers: &means,
+                massive: &found.massive_layers,
+                color: color(index),
+                scale,
+            };
             let name = format!("{}/top_activation_magnitude", entry.place);
+            let chart = figure.chart();
             let svg = artifacts.figure(&name, chart.to_svg())?;
             let heading = format!("Magnitudes by layer: {}", entry.label);
             let explored = magnitudes::explored(&chart, places::of(measured));

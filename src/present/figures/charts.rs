@@ -14,7 +14,7 @@ use crate::{
             chart::{Lines, Notes},
         },
         number::significant,
-        plot::{LineChart, Marker, RidgeGrid, RidgePlot, RidgeShape, Scale, Series, palette},
+        plot::{LineChart, Marker, RidgeGrid, RidgePlot, RidgeShape, ScaleChoice, Series, palette},
         visible::token_label,
     },
 };
@@ -47,12 +47,16 @@ impl Observer for Ridges {
 }
 
 /// The 3-D plots of all layers, as SVG.
-pub(super) fn tokenwise(model: &str, result: &ActivationFigures, ridges: &Ridges) -> String {
-    let plots = ridges
-        .plots
-        .values()
-        .zip(&result.layers)
-        .map(|(plot, layer)| plot.clone().marked(layer.dimensions(), layer.positions()));
+pub(super) fn tokenwise(
+    model: &str,
+    result: &ActivationFigures,
+    ridges: &Ridges,
+    shared: bool,
+) -> String {
+    let plots = ridges.plots.iter().map(|(layer, plot)| {
+        let layer = &result.layers[*layer];
+        plot.clone().marked(layer.dimensions(), layer.positions())
+    });
     let grid = RidgeGrid {
         title: format!("Output features of {model}"),
         note:
@@ -66,22 +70,31 @@ pub(super) fn tokenwise(model: &str, result: &ActivationFigures, ridges: &Ridges
             .iter()
             .map(|token| token_label(token))
             .collect(),
+        shared,
     };
     grid.to_svg()
 }
 
 /// Largest and median magnitude at a figure's sites, a chart a panel.
-pub(super) fn panels(figure: Figure, result: &ActivationFigures) -> Vec<LineChart> {
+pub(super) fn panels(
+    figure: Figure,
+    result: &ActivationFigures,
+    scale: ScaleChoice,
+) -> Vec<LineChart> {
     figure
         .panels()
         .iter()
-        .map(|(y_label, sites)| LineChart {
-            title: String::new(),
-            x_label: "Layer (first is 0)".to_owned(),
-            y_label: (*y_label).to_owned(),
-            series: series(result, sites),
-            y_scale: Scale::Log,
-            highlight: None,
+        .map(|(y_label, sites)| {
+            let series = series(result, sites);
+            let values = series.iter().flat_map(|series| &series.points);
+            LineChart {
+                title: String::new(),
+                x_label: "Layer (first is 0)".to_owned(),
+                y_label: (*y_label).to_owned(),
+                y_scale: scale.of(values.map(|point| point.1)),
+                series,
+                highlight: None,
+            }
         })
         .collect()
 }
@@ -142,7 +155,7 @@ pub(super) fn magnitudes(
         true => "MLP output",
         false => figure.heading(),
     };
-    let title = format!("{what} of {model}: largest and median magnitude");
+    let title = format!("{what} of {model}");
     LineChart::column(&title, charts)
 }
 

@@ -2,9 +2,10 @@
 
 mod files;
 mod ratios;
+mod records;
 mod tables;
 
-pub(super) use ratios::{Groups, chart as ratio_chart};
+pub(super) use ratios::{Groups, RatioRow, chart as ratio_chart};
 
 use std::collections::BTreeMap;
 
@@ -47,13 +48,19 @@ pub(crate) fn artifacts(
         sections.push(section.explored([Chart::from(&chart)]));
     }
     sections.push(page::table("Perplexity", &table));
+    let evaluation = tables::evaluation(result);
     sections.push(page::table(
         "Massive activations in the evaluation windows",
-        &tables::evaluation(result),
+        &evaluation,
     ));
+    artifacts.sheet("evaluation", evaluation, records::evaluation(result));
     if !result.means.is_empty() {
-        sections.push(page::table("Mean values", &tables::means(result)));
+        let means = tables::means(result);
+        sections.push(page::table("Mean values", &means));
+        artifacts.sheet("means", means, records::means(result));
     }
+    let records = records::perplexities(result, published);
+    artifacts.sheet("perplexity", table.clone(), records);
     let verdict = Verdict {
         text: verdict(name, result, compat),
         highlight: table.rows.iter().any(|row| row.emphasis),

@@ -22,6 +22,8 @@ pub(crate) struct Maps {
     pub(super) means: BTreeMap<usize, Heatmap>,
     /// Layers with their heads.
     pub(super) heads: BTreeMap<usize, Vec<Heatmap>>,
+    /// The layers that are drawn; none for all of them.
+    layers: Option<BTreeSet<usize>>,
 }
 
 /// Keeps what the pictures show of the maps on their way to the files.
@@ -31,14 +33,19 @@ pub(crate) struct MapRecorder {
 }
 
 impl MapRecorder {
-    /// Pictures of logits or probabilities.
-    pub(crate) fn new(files: FileRecorder, show_logits: bool) -> Self {
+    /// Pictures of logits or probabilities, of these layers or of all.
+    pub(crate) fn new(
+        files: FileRecorder,
+        show_logits: bool,
+        layers: Option<BTreeSet<usize>>,
+    ) -> Self {
         Self {
             files,
             maps: Maps {
                 show_logits,
                 means: BTreeMap::new(),
                 heads: BTreeMap::new(),
+                layers,
             },
         }
     }
@@ -63,6 +70,10 @@ impl Observer for MapRecorder {
     }
 
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
+        let chosen = self.maps.layers.as_ref();
+        if chosen.is_some_and(|layers| !layers.contains(&layer)) {
+            return self.files.attention(layer, sequence, maps);
+        }
         let (mean, each) = match self.maps.show_logits {
             true => (&maps.logits_mean, &maps.logits),
             false => (&maps.probs_mean, &maps.probs),
@@ -127,6 +138,19 @@ pub(super) struct Labels {
     pub(super) show_logits: bool,
     /// Whether the caller named the emphasised tokens.
     pub(super) given: bool,
+    /// Positions in bold: the keys that many heads attend to most.
+    pub(super) bright: BTreeSet<usize>,
+    /// Whether all maps of a picture have one scale.
+    pub(super) shared_scale: bool,
+}
+
+/// What a picture shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum MapsOf {
+    /// Layers, means over their heads.
+    Means,
+    /// Heads of a layer.
+    Heads,
 }
 
 impl Labels {
@@ -149,7 +173,12 @@ impl Labels {
 }
 
 /// A grid of maps as SVG.
-pub(super) fn grid(title: String, labels: &Labels, maps: Vec<Heatmap>) -> Result<String> {
+pub(super) fn grid(
+    title: String,
+    labels: &Labels,
+    of: MapsOf,
+    maps: Vec<Heatmap>,
+) -> Result<String> {
     let kind = if labels.show_logits {
         "logits (before the softmax)"
     } else {
@@ -163,6 +192,14 @@ pub(super) fn grid(title: String, labels: &Labels, maps: Vec<Heatmap>) -> Result
             "; red: tokens with massive activations"
         });
     }
+    if labels
+        .bright
+        .difference(&labels.emphasised)
+        .next()
+        .is_some()
+    {
+        note.push_str("; bold: keys that many heads attend to");
+    }
     let keys = maps.first().map_or(0, Heatmap::columns);
     let grid = HeatmapGrid {
         title,
@@ -171,6 +208,19 @@ pub(super) fn grid(title: String, labels: &Labels, maps: Vec<Heatmap>) -> Result
         row_labels: labels.tokens.clone(),
         column_labels: labels.columns(keys),
         emphasised: labels.emphasised_columns(keys),
+        bright: labels
+            .bright
+            .iter()
+            .map(|key| key + labels.extra(keys))
+            .collect(),
+        bar_label: match (of, labels.show_logits) {
+            (MapsOf::Means, true) => "mean logit",
+            (MapsOf::Means, false) => "mean probability",
+            (MapsOf::Heads, true) => "logit",
+            (MapsOf::Heads, false) => "probability",
+        }
+        .to_owned(),
+        shared: labels.shared_scale,
     };
     grid.to_svg()
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     experiments::tokens_analysis::{MassiveDimension, TokensAnalysis},
     report::{
-        plot::{LayerMap, LayerMaps, Scale},
+        plot::{LayerMap, LayerMaps, Scale, ScaleChoice},
         visible::token_label,
     },
 };
@@ -22,6 +22,7 @@ pub(super) fn maps(
     result: &TokensAnalysis,
     dimensions: &[MassiveDimension],
     layers: usize,
+    scale: ScaleChoice,
 ) -> LayerMaps {
     let mut by_dimension: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for found in dimensions {
@@ -38,17 +39,21 @@ pub(super) fn maps(
         tokens(result, layers),
         "Share of sequences by token".to_owned(),
     );
+    let magnitudes = dimension_rows.iter().flat_map(|(_, values)| values);
+    let magnitudes = scale.of(magnitudes.copied());
     LayerMaps {
         title: model.to_owned(),
         layers,
         maps: vec![
             LayerMap {
                 title: dimension_title,
+                bar_label: "mean |h|".to_owned(),
                 rows: dimension_rows,
-                scale: Scale::Log,
+                scale: magnitudes,
             },
             LayerMap {
                 title: token_title,
+                bar_label: "share".to_owned(),
                 rows: token_rows,
                 scale: Scale::Linear,
             },

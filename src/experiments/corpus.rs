@@ -1,14 +1,17 @@
-//! The corpus sequences: their massive activations, and the values that means are taken over.
+//! The corpus: one walk over its sequences, which existence-validation and tokens-analysis summarise and
+//! intervention-analysis begins with.
+//!
+//! What is found of a sequence does not depend on the others, so that a walk over many sequences
+//! serves an experiment that wants the first few of them.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 
-use super::Walks;
+use super::{Thresholds, summary::TOP_K};
 use crate::{
     backend::Statistics,
     engine::{Actions, Observer, Plan, Session, Site, Timings},
     error::Result,
-    experiments::{Thresholds, tokens_analysis::Detections},
 };
 
 /// A sequence's first massive layer.
@@ -45,34 +48,54 @@ impl FirstMassive {
     }
 }
 
-/// What the corpus shows.
-#[derive(Debug, Default)]
-pub(super) struct Corpus {
-    /// The massive activations of each sequence.
-    pub(super) detections: Vec<Detections>,
-    /// The first massive layer of each sequence that has one.
-    pub(super) first: Vec<Option<FirstMassive>>,
-    pub(super) timings: Timings,
+/// What the layers' outputs of the corpus show.
+#[derive(Debug)]
+pub struct CorpusWalk {
+    /// By layer and sequence.
+    statistics: Vec<Vec<Statistics>>,
+    /// By sequence: its first massive layer with the values there; empty if they were not asked for.
+    first: Vec<Option<FirstMassive>>,
+    /// Walks through the model.
+    pub walks: usize,
+    /// Where the time went.
+    pub timings: Timings,
 }
 
-/// Walks the corpus through the layers.
-pub(super) fn run(
-    session: &Session,
-    sequences: &[Vec<u32>],
-    thresholds: Thresholds,
-    walks: &mut Walks,
-) -> Result<Corpus> {
-    let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(0));
-    let mut reader = Reader {
-        first: vec![None; sequences.len()],
-    };
-    let outcome = session.run(sequences, &plan, &mut reader)?;
-    walks.corpus += outcome.walks;
-    Ok(Corpus {
-        detections: Detections::collect(&outcome.statistics[&Site::LayerOutput]),
-        first: reader.first,
-        timings: outcome.timings,
-    })
+impl CorpusWalk {
+    /// Walks the sequences through the layers. `values`: reads those of each sequence's first massive
+    /// layer, which interventions need.
+    pub fn run(
+        session: &Session,
+        sequences: &[Vec<u32>],
+        thresholds: Thresholds,
+        values: bool,
+    ) -> Result<Self> {
+        let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(TOP_K));
+        let mut reader = Reader {
+            first: vec![None; if values { sequences.len() } else { 0 }],
+        };
+        let mut outcome = session.run(sequences, &plan, &mut reader)?;
+        let statistics = outcome.statistics.remove(&Site::LayerOutput);
+        Ok(Self {
+            statistics: statistics.unwrap_or_default(),
+            first: reader.first,
+            walks: outcome.walks,
+            timings: outcome.timings,
+        })
+    }
+
+    /// The statistics of the first `count` sequences, layer by layer.
+    pub(super) fn layers(&self, count: usize) -> Vec<&[Statistics]> {
+        let layers = self.statistics.iter();
+        layers
+            .map(|found| &found[..count.min(found.len())])
+            .collect()
+    }
+
+    /// The first massive layers of the first `count` sequences.
+    pub(super) fn first(&self, count: usize) -> &[Option<FirstMassive>] {
+        &self.first[..count.min(self.first.len())]
+    }
 }
 
 /// Reads the values of each sequence's first massive layer as the walk passes it.
@@ -91,7 +114,7 @@ impl Reader {
 
 impl Observer for Reader {
     fn acts_at(&self, _: usize, sequences: &[usize]) -> bool {
-        sequences.iter().any(|sequence| !self.knows(*sequence))
+        !self.first.is_empty() && sequences.iter().any(|sequence| !self.knows(*sequence))
     }
 
     fn actions(&mut self, layer: usize, sequence: usize, found: &Statistics) -> Result<Actions> {

@@ -1,0 +1,63 @@
+//! What a sweep is going to download.
+
+use std::collections::BTreeSet;
+
+use super::flags;
+use crate::{
+    checkpoint,
+    error::{Kind, Result},
+    hub::{Hub, Settings},
+    progress::Progress,
+    sweep::{HubModel, Manifest, Task},
+};
+
+/// The model of a task, if the hub has it.
+pub(super) fn hub_model(task: &Task) -> Option<HubModel> {
+    let experiment = flags::experiment(task).ok()?;
+    let source = &experiment.model().source;
+    let repo = source.name().filter(|name| checkpoint::is_on_hub(name))?;
+    Some(HubModel {
+        repo: repo.to_owned(),
+        revision: source.revision.clone(),
+    })
+}
+
+/// `to download: 12.3 GB in 4 models; unknown: gpt2 (why)`
+pub(in super::super) fn downloads(manifest: &Manifest, progress: Progress) -> Result<String> {
+    let models: BTreeSet<HubModel> = manifest.tasks.iter().filter_map(hub_model).collect();
+    if models.is_empty() {
+        return Ok("no model to download".to_owned());
+    }
+    // Sizes are not worth waiting for.
+    let hub = Hub::with(Settings {
+        retries: 0,
+        ..Settings::from_env(progress)?
+    })?;
+    let (mut bytes, mut missing, mut unknown) = (0, 0, Vec::new());
+    for model in &models {
+        match hub.bytes_to_download(&model.repo, model.revision.as_deref()) {
+            Ok(0) => {}
+            Ok(size) => {
+                bytes += size;
+                missing += 1;
+            }
+            Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+            Err(error) => unknown.push((&model.repo, error)),
+        }
+    }
+    let mut text = match missing {
+        0 => "no model to download".to_owned(),
+        _ => format!(
+            "to download: {:.1} GB in {missing} models",
+            bytes as f64 / 1e9
+        ),
+    };
+    if let Some((_, error)) = unknown.first() {
+        let names: Vec<&str> = unknown.iter().map(|(repo, _)| repo.as_str()).collect();
+        text.push_str(&format!(
+            "; of unknown size: {} ({error})",
+            names.join(", ")
+        ));
+    }
+    Ok(text)
+}

@@ -1,0 +1,217 @@
+//! Starts the processes that work on a sweep, and outlives their deaths.
+//!
+//! A task may take its process with it: out of memory, the system kills. So the work is done by child
+//! processes, and this one sees how they end. Children end when this process does, because their standard
+//! input then closes.
+
+use std::{
+    collections::HashMap,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    run::{RunArgs, selected},
+    status::Status,
+};
+use crate::{
+    engine::Device,
+    error::{Error, Result},
+    interrupt,
+    progress::Progress,
+    sweep::{Folder, Manifest},
+};
+
+/// How often the children are looked at.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// After the death of a child: who kills it may kill this process next, and then it was no task's fault.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// How long children may take to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A task that has taken so many processes with it is not tried again.
+const DEATHS: usize = 3;
+
+/// Exit code of an interrupted process.
+const INTERRUPTED: i32 = 3;
+
+pub(in super::super) fn run(args: &RunArgs) -> Result<()> {
+    let folder = Folder::at(&args.dir);
+    let manifest = folder.manifest()?;
+    let tasks = selected(args, manifest.tasks.len())?;
+    let progress = Progress::new(args.quiet);
+    let devices = devices(args.device.as_deref())?;
+    let mut supervisor = Supervisor {
+        args,
+        folder: &folder,
+        manifest: &manifest,
+        workers: devices.len() * args.jobs,
+        threads: threads(devices.len() * args.jobs),
+        deaths: HashMap::new(),
+        children: Vec::new(),
+    };
+    for device in &devices {
+        for _ in 0..args.jobs {
+            supervisor.start(device.clone())?;
+        }
+    }
+    supervisor.wait()?;
+    let chosen = tasks.iter().map(|index| (*index, &manifest.tasks[*index]));
+    let status = Status::of(&folder, chosen)?;
+    for line in status.failures() {
+        progress.notice(&line);
+    }
+    progress.notice(&status.counts());
+    if !status.running.is_empty() {
+        progress.notice("what runs is run by other processes");
+    }
+    if status.failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        format!("{} of {} tasks", status.failed.len(), tasks.len()),
+        "failed",
+    )
+    .remedy(format!(
+        "`massact sweep status {0}` says why, `massact sweep retry {0} --failed` lets them be run again",
+        args.dir.display()
+    )))
+}
+
+/// One `--device` a group of workers; none where the tasks say it.
+fn devices(device: Option<&str>) -> Result<Vec<Option<String>>> {
+    match device {
+        Some("cuda:all") => {
+            let cards = Device::cards()?;
+            Ok(cards
+                .into_iter()
+                .map(|card| Some(format!("cuda:{card}")))
+                .collect())
+        }
+        device => Ok(vec![device.map(str::to_owned)]),
+    }
+}
+
+/// Threads of each of several workers.
+fn threads(workers: usize) -> Option<usize> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (workers > 1 && std::env::var_os("RAYON_NUM_THREADS").is_none())
+        .then(|| (cores / workers).max(1))
+}
+
+struct Supervisor<'a> {
+    args: &'a RunArgs,
+    folder: &'a Folder,
+    manifest: &'a Manifest,
+    workers: usize,
+    threads: Option<usize>,
+    /// By task: the processes it took with it.
+    deaths: HashMap<String, usize>,
+    children: Vec<(Child, Option<String>)>,
+}
+
+impl Supervisor<'_> {
+    fn start(&mut self, device: Option<String>) -> Result<()> {
+        let fail = |error: std::io::Error| Error::new("a process of the sweep", error);
+        let program = std::env::current_exe().map_err(fail)?;
+        let mut command = Command::new(program);
+        command
+            .args(["sweep", "run", "--worker", &self.workers.to_string()])
+            .arg(&self.args.dir);
+        if let Some(index) = self.args.index {
+            command.args(["--index", &index.to_string()]);
+        }
+        if let Some(device) = &device {
+            command.args(["--device", device]);
+        }
+        if let Some(size) = self.args.max_cache_gb {
+            command.args(["--max-cache-gb", &size.to_string()]);
+        }
+        if self.args.quiet {
+            command.arg("--quiet");
+        }
+        if let Some(threads) = self.threads {
+            command.env("RAYON_NUM_THREADS", threads.to_string());
+        }
+        let child = command.stdin(Stdio::piped()).spawn().map_err(fail)?;
+        self.children.push((child, device));
+        Ok(())
+    }
+
+    /// Until no child is left.
+    fn wait(&mut self) -> Result<()> {
+        while !self.children.is_empty() {
+            if interrupt::requested() {
+                self.stop();
+                return Err(Error::interrupted());
+            }
+            for index in (0..self.children.len()).rev() {
+                let ended = self.children[index].0.try_wait();
+                let ended = ended.map_err(|error| Error::new("a process of the sweep", error))?;
+                if let Some(status) = ended {
+                    let (child, device) = self.children.swap_remove(index);
+                    self.ended(&child, device, status)?;
+                }
+            }
+            thread::sleep(PERIOD);
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, child: &Child, device: Option<String>, status: ExitStatus) -> Result<()> {
+        match status.code() {
+            Some(0) => return Ok(()),
+            Some(INTERRUPTED) => {
+                self.stop();
+                return Err(Error::interrupted());
+            }
+            // It has said why.
+            Some(_) => {
+                self.stop();
+                return Err(Error::new("a process of the sweep", "it could not go on"));
+            }
+            None => {}
+        }
+        thread::sleep(PAUSE);
+        interrupt::check()?;
+        if let Some(task) = self.folder.left_by(self.manifest, child.id()) {
+            let deaths = self.deaths.entry(task.id.clone()).or_default();
+            *deaths += 1;
+            if *deaths >= DEATHS {
+                let error = Error::new(
+                    task.title(),
+                    format!(
+                        "its process died {DEATHS} times ({status}); the system kills so when memory runs out"
+                    ),
+                );
+                let error = error.remedy("give it more memory, or a smaller context_length");
+                self.folder.died(task, &error)?;
+            }
+        }
+        self.start(device)
+    }
+
+    /// Asks the children to stop, and waits for it.
+    fn stop(&mut self) {
+        for (child, _) in &mut self.children {
+            drop(child.stdin.take());
+        }
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            self.children
+                .retain_mut(|(child, _)| matches!(child.try_wait(), Ok(None)));
+            if self.children.is_empty() {
+                return;
+            }
+            thread::sleep(PERIOD);
+        }
+        for (child, _) in &mut self.children {
+            // It may have ended in this moment.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

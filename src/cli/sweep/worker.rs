@@ -1,0 +1,279 @@
+//! Works on a sweep: takes tasks one after the other, those of one model together.
+
+use std::{
+    collections::HashSet,
+    io::Read,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{experiment::Experiment, shared::Shared},
+    estimate::hub_model,
+    flags,
+    run::{RunArgs, selected},
+};
+use crate::{
+    error::{Error, Kind, Result},
+    interrupt, panics,
+    progress::Progress,
+    sweep::{Claim, Claimed, Downloads, Folder, HubModel, Manifest, State, Task},
+};
+
+/// How often the tasks of others are looked at while there is nothing else to do.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// How long this process may take to stop once its parent is gone.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(super) fn run(args: &RunArgs) -> Result<()> {
+    end_with_parent();
+    let folder = Folder::at(&args.dir);
+    let manifest = folder.manifest()?;
+    let selected = selected(args, manifest.tasks.len())?;
+    let tasks = selected
+        .iter()
+        .map(|index| {
+            let task = &manifest.tasks[*index];
+            let experiment = flags::experiment(task);
+            Item {
+                index: *index,
+                model: experiment.as_ref().map(model).unwrap_or_default(),
+                hub: hub_model(task),
+                task,
+                experiment,
+                ended: false,
+            }
+        })
+        .collect();
+    let progress = Progress::new(args.quiet);
+    let worker = Worker {
+        args,
+        folder: &folder,
+        manifest: &manifest,
+        shared: Shared::default(),
+        progress,
+        tasks,
+        model: None,
+        downloads: Downloads::of(&folder, progress),
+    };
+    worker.work()
+}
+
+/// Stops this process when its parent dies, which closes this one's standard input.
+fn end_with_parent() {
+    thread::spawn(|| {
+        let mut nothing = [0; 64];
+        while std::io::stdin()
+            .read(&mut nothing)
+            .is_ok_and(|read| read > 0)
+        {}
+        interrupt::request();
+        thread::sleep(PATIENCE);
+        std::process::exit(i32::from(Error::interrupted().exit_code()));
+    });
+}
+
+/// Name and revision of an experiment's model.
+type Model = (Option<String>, Option<String>);
+
+fn model(experiment: &Experiment) -> Model {
+    let source = &experiment.model().source;
+    (source.name().map(str::to_owned), source.revision.clone())
+}
+
+/// A task that may be run.
+struct Item<'a> {
+    index: usize,
+    task: &'a Task,
+    experiment: Result<Experiment>,
+    model: Model,
+    /// The model, if the hub has it.
+    hub: Option<HubModel>,
+    /// Whether it is known to be done or failed.
+    ended: bool,
+}
+
+struct Worker<'a> {
+    args: &'a RunArgs,
+    folder: &'a Folder,
+    manifest: &'a Manifest,
+    shared: Shared,
+    progress: Progress,
+    tasks: Vec<Item<'a>>,
+    /// The one that is open.
+    model: Option<Model>,
+    downloads: Downloads<'a>,
+}
+
+/// What there is to do.
+enum Next {
+    Run(usize, Claim),
+    Wait,
+    Nothing,
+}
+
+impl Worker<'_> {
+    fn work(mut self) -> Result<()> {
+        loop {
+            interrupt::check()?;
+            match self.next()? {
+                Next::Run(place, claim) => self.run(place, claim)?,
+                Next::Wait => thread::sleep(PERIOD),
+                Next::Nothing => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes a task: of the model that is open, else of one that nobody has open, else any.
+    fn next(&mut self) -> Result<Next> {
+        let mut waiting = Vec::new();
+        let mut running = Vec::new();
+        let mut wait = false;
+        for (place, item) in self.tasks.iter_mut().enumerate() {
+            if item.ended {
+                continue;
+            }
+            match self.folder.state(item.task)? {
+                State::Waiting { .. } => waiting.push(place),
+                State::Running { near, .. } => {
+                    running.push(item.model.clone());
+                    // The one that it is all about is worth waiting for.
+                    wait |= near || self.args.index.is_some();
+                }
+                State::Done(_) | State::Failed(_) => item.ended = true,
+            }
+        }
+        let rank = |place: &usize| {
+            let model = &self.tasks[*place].model;
+            match &self.model {
+                Some(open) if open == model => 0,
+                _ if running.contains(model) => 2,
+                _ => 1,
+            }
+        };
+        waiting.sort_by_key(rank);
+        for place in &waiting {
+            if let Claimed::Ours(claim) = self.folder.claim(self.tasks[*place].task)? {
+                return Ok(Next::Run(*place, claim));
+            }
+            // Somebody was faster; the order may be another now.
+            wait = true;
+        }
+        Ok(if wait { Next::Wait } else { Next::Nothing })
+    }
+
+    fn run(&mut self, place: usize, claim: Claim) -> Result<()> {
+        self.fetch(place);
+        let item = &self.tasks[place];
+        let (index, task) = (item.index, item.task);
+        let count = self.manifest.tasks.len();
+        let title = format!("[{}/{count}] {}", index + 1, task.title());
+        self.model = Some(item.model.clone());
+        // Of several processes bars would be in each other's way.
+        let alone = self.args.worker == Some(1) && !self.args.quiet;
+        let shown = self.progress.within(&title).without_notices();
+        self.shared
+            .show_in(if alone { shown } else { Progress::silent() });
+        self.expect(place)?;
+        let started = Instant::now();
+        let outcome = panics::reported(|| self.attempt(place)).unwrap_or_else(|| {
+            Err(Error::new(task.title(), "an error in massact itself")
+                .remedy("please report it with what stands above on stderr"))
+        });
+        match outcome {
+            Ok(folder) => {
+                let seconds = started.elapsed().as_secs_f64();
+                self.folder.done(claim, &folder, seconds)?;
+                self.progress
+                    .notice(&format!("{title}: done in {seconds:.1} s"));
+            }
+            Err(error) if error.kind() == Kind::Interrupted => {
+                self.folder.release(claim)?;
+                return Err(error);
+            }
+            Err(error) => {
+                self.folder.failed(claim, &error)?;
+                self.progress.notice(&format!("{title}: {error}"));
+            }
+        }
+        self.tasks[place].ended = true;
+        self.evict()
+    }
+
+    /// Makes sure that a task's model is there, and begins to fetch the next one.
+    fn fetch(&mut self, place: usize) {
+        let item = &self.tasks[place];
+        if self.model.as_ref() == Some(&item.model) {
+            return;
+        }
+        if let Some(model) = &item.hub {
+            // What goes wrong is said by the task itself.
+            let _ = self.downloads.finish(model);
+        }
+        let mut later = self.tasks[place..].iter();
+        let next =
+            later.find(|other| !other.ended && other.hub.is_some() && other.model != item.model);
+        if let Some(next) = next.and_then(|next| next.hub.as_ref()) {
+            self.downloads.begin(next);
+        }
+    }
+
+    /// Removes models that no task wants any more.
+    fn evict(&self) -> Result<()> {
+        let Some(most) = self.args.max_cache_gb else {
+            return Ok(());
+        };
+        let open = self.manifest.tasks.iter().filter_map(|task| {
+            let ended = matches!(
+                self.folder.state(task),
+                Ok(State::Done(_) | State::Failed(_))
+            );
+            hub_model(task).filter(|_| !ended)
+        });
+        let open: HashSet<HubModel> = open.collect();
+        let removed = self
+            .downloads
+            .evict((most * 1e9) as u64, |model| !open.contains(model))?;
+        for repo in removed {
+            self.progress
+                .notice(&format!("{repo}: removed from the cache"));
+        }
+        Ok(())
+    }
+
+    /// Says what the tasks of this model that are still to come want, so that a walk serves them all.
+    fn expect(&self, place: usize) -> Result<()> {
+        let model = &self.tasks[place].model;
+        let mut requests = Vec::new();
+        for (other, item) in self.tasks.iter().enumerate() {
+            let Ok(experiment) = &item.experiment else {
+                continue;
+            };
+            if item.ended || item.model != *model {
+                continue;
+            }
+            let ours =
+                other == place || !matches!(self.folder.state(item.task)?, State::Running { .. });
+            requests.extend(experiment.corpus().filter(|_| ours));
+        }
+        self.shared.expect(requests);
+        Ok(())
+    }
+
+    /// Runs a task. Returns the folder of its results.
+    fn attempt(&self, place: usize) -> Result<std::path::PathBuf> {
+        let task = self.tasks[place].task;
+        let mut experiment = flags::experiment(task)?;
+        let command = [task.command.clone()].into_iter();
+        let arguments = command.chain(task.arguments.iter().cloned());
+        self.shared.next(arguments.collect());
+        if let Some(device) = &self.args.device {
+            experiment.model_mut().device.device.clone_from(device);
+        }
+        let output = experiment.output_mut();
+        output.save_dir = self.folder.results();
+        output.json = false;
+        Ok(experiment.run(&self.shared)?.folder)
+    }
+}

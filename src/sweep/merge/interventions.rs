@@ -1,0 +1,52 @@
+//! A row an intervention and evaluation set of an intervention-analysis.
+
+use super::{MODEL, REVISION, SETTINGS, start};
+use crate::{
+    report::{
+        LongTable,
+        long_table::{Column, Kind},
+    },
+    sweep::runs::{Found, MeasuredRun},
+};
+
+const COLUMNS: &[Column] = &[
+    MODEL,
+    REVISION,
+    SETTINGS,
+    Column::full("intervention", Kind::Text),
+    Column::full("dataset", Kind::Text),
+    // None beyond the range of double precision.
+    Column::nullable("perplexity", Kind::Number),
+    // Over the original's, which itself has none.
+    Column::nullable("ratio", Kind::Number),
+    Column::nullable("low", Kind::Number),
+    Column::nullable("high", Kind::Number),
+    Column::nullable("class", Kind::Text),
+];
+
+pub(super) fn table(runs: &[MeasuredRun]) -> LongTable {
+    let mut table = LongTable::new("interventions", COLUMNS);
+    for run in runs {
+        let Found::Interventions(found) = &run.found else {
+            continue;
+        };
+        for intervention in &found.interventions {
+            for set in &found.evaluation {
+                let perplexity = found.perplexity.get(intervention);
+                let perplexity = perplexity.and_then(|sets| sets.get(&set.name));
+                let ratio = found.ratios.get(intervention);
+                let ratio = ratio.and_then(|sets| sets.get(&set.name));
+                table.push(start(run).into_iter().chain([
+                    intervention.into(),
+                    (&set.name).into(),
+                    perplexity.copied().flatten().into(),
+                    ratio.and_then(|ratio| ratio.ratio).into(),
+                    ratio.and_then(|ratio| ratio.low).into(),
+                    ratio.and_then(|ratio| ratio.high).into(),
+                    ratio.map(|ratio| &ratio.class).into(),
+                ]));
+            }
+        }
+    }
+    table
+}
