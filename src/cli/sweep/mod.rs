@@ -7,6 +7,7 @@ mod plan;
 mod retry;
 mod run;
 mod status;
+mod submit;
 mod supervisor;
 mod worker;
 
@@ -28,6 +29,7 @@ pub(super) struct SweepArgs {
 enum SweepCommand {
     Plan(plan::PlanArgs),
     Run(run::RunArgs),
+    Submit(submit::SubmitArgs),
     Status(status::StatusArgs),
     Retry(retry::RetryArgs),
     Merge(merge::MergeArgs),
@@ -37,6 +39,7 @@ pub(super) fn run(args: &SweepArgs) -> Result<()> {
     match &args.command {
         SweepCommand::Plan(args) => plan::run(args),
         SweepCommand::Run(args) => run::run(args),
+        SweepCommand::Submit(args) => submit::run(args),
         SweepCommand::Status(args) => status::run(args),
         SweepCommand::Retry(args) => retry::run(args),
         SweepCommand::Merge(args) => merge::run(args),
