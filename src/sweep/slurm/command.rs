@@ -99,10 +99,14 @@ pub(super) fn output(command: &mut Command) -> Result<String> {
     if status.success() {
         return Ok(stdout);
     }
+    // They begin with their own name, which the error has already.
     let said = stderr.trim();
-    Err(match said.is_empty() {
-        true => Error::new(name, status),
-        false => Error::new(name, said),
+    let said = said.strip_prefix(&format!("{name}: ")).unwrap_or(said);
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    Err(if said.is_empty() {
+        Error::new(name, status)
+    } else {
+        Error::new(name, said)
     })
 }
 
@@ -132,7 +136,7 @@ mod tests {
     fn what_a_command_says_when_it_fails() {
         let sh = |script: &str| output(Command::new("sh").args(["-c", script]));
         assert_eq!(sh("echo 12; echo no >&2").as_deref(), Ok("12\n"));
-        let error = sh("echo '  not\n today' >&2; exit 1").expect_err("failed");
+        let error = sh("echo 'sh: error: not\n today' >&2; exit 1").expect_err("failed");
         assert_eq!(error.to_string(), "sh: not today");
         let error = output(&mut Command::new("no-such-command-of-slurm"));
         assert!(error.expect_err("missing").to_string().contains("PATH"));

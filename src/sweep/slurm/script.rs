@@ -261,7 +261,7 @@ while signals="$asked"; wait "$run"; code=$?; [ "$signals" -ne "$asked" ]; do :;
 # Back into the queue, if that helps: a round that has ended no task would end none again, except that a
 # download goes on where it was.
 after="$(left)" || exit
-[ "$after" -gt 0 ] || exit 0
+[ "$after" -gt 0 ] || exit "$code"
 if [ "$after" -lt "$before" ] || [ "${SLURM_RESTART_COUNT:-0}" -lt 2 ]; then
     echo "massact: $after of the element's tasks are left; back into the queue" >&2
     scontrol requeue "$job"
