@@ -18,6 +18,9 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// Nothing that is waited for takes so long.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Tokens of a sequence, at most: what the model has positions for.
+const LENGTH: usize = 48;
+
 /// Repetitions of the text: more than any task here reads.
 const TIMES: usize = 400;
 
@@ -55,7 +58,8 @@ fn sequences(seconds: f64) -> usize {
     let sweep = Sweep::planned(&plan(&[TRIED]), TIMES);
     let start = Instant::now();
     let results = sweep.path("results");
-    let mut command = massact(["existence-validation", "--context-length=48", "--quiet"]);
+    let mut command = massact(["existence-validation", "--quiet"]);
+    command.arg(format!("--context-length={LENGTH}"));
     command.arg(sweep.path("planted"));
     command.arg("--text-file").arg(sweep.path("text.txt"));
     command.arg("--nsamples").arg(TRIED.to_string());
@@ -66,22 +70,16 @@ fn sequences(seconds: f64) -> usize {
     ((rate * seconds) as usize).clamp(TRIED, 50_000)
 }
 
-/// A task for each number of sequences, which therefore share no walk.
+/// A task for each number of sequences. Their lengths differ, so that they share no walk.
 fn plan(sequences: &[usize]) -> String {
-    format!(
-        r#"
-[defaults]
-context_length = 48
-text_file = "text.txt"
-
-[[model]]
-pretrained = "planted"
-
-[[experiment]]
-name = "existence-validation"
-nsamples = {sequences:?}
-"#
-    )
+    let mut plan = String::from("[defaults]\ntext_file = \"text.txt\"\n");
+    plan.push_str("[[model]]\npretrained = \"planted\"\n");
+    for (index, count) in sequences.iter().enumerate() {
+        let length = LENGTH - index;
+        plan.push_str("[[experiment]]\nname = \"existence-validation\"\n");
+        plan.push_str(&format!("nsamples = {count}\ncontext_length = {length}\n"));
+    }
+    plan
 }
 
 /// The job of the task that runs, as `status` has it.
