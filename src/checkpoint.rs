@@ -131,6 +131,7 @@ fn record(
 ) -> Result<ModelRecord> {
     Ok(ModelRecord {
         name: name.to_owned(),
+        label: None,
         source,
         revision,
         commit,

@@ -290,9 +290,10 @@ fn numbers_are_those_of_the_experiments() {
         );
     }
 
-    let mut expected: BTreeSet<String> = ["compare.csv", "compare.json", "report.html"]
-        .map(String::from)
-        .into();
+    let mut expected: BTreeSet<String> =
+        ["compare.csv", "compare.json", "layers.csv", "report.html"]
+            .map(String::from)
+            .into();
     for figure in [
         "attention_to_first_token",
         "attention_to_massive_tokens",
@@ -302,7 +303,7 @@ fn numbers_are_those_of_the_experiments() {
         "top1_by_layer",
         "weight_std_by_layer",
     ] {
-        expected.extend([format!("{figure}.png"), format!("{figure}.svg")]);
+        expected.extend(["pdf", "png", "svg"].map(|kind| format!("{figure}.{kind}")));
         let svg = std::fs::read_to_string(folder.join(format!("{figure}.svg"))).expect("written");
         assert!(labels.iter().all(|label| svg.contains(label)), "{figure}");
     }
@@ -314,6 +315,7 @@ fn numbers_are_those_of_the_experiments() {
                 "intervention_analysis.json",
                 "run.json",
                 "tokens_analysis.json",
+                "top_activation_magnitude.pdf",
                 "top_activation_magnitude.png",
                 "top_activation_magnitude.svg",
             ]
@@ -337,6 +339,23 @@ fn numbers_are_those_of_the_experiments() {
     let csv = std::fs::read_to_string(folder.join("compare.csv")).expect("written");
     let lines: Vec<&str> = csv.split("\r\n").collect();
     assert_eq!(lines.len(), 4, "{csv}");
+    for column in ["ratio_set_to_zero_low", "class_set_to_mean"] {
+        assert!(lines[0].split(',').any(|name| name == column), "{csv}");
+    }
+    // Every layer of every checkpoint, in full digits.
+    let layers = std::fs::read_to_string(folder.join("layers.csv")).expect("written");
+    let wanted: usize = ["base, line", "other"]
+        .iter()
+        .enumerate()
+        .map(|(index, label)| {
+            let row = &document["checkpoints"][index];
+            assert_eq!(row["label"], *label);
+            let top1 = &row["existence"]["layers"][1]["top1_mean"];
+            assert!(layers.contains(&format!(",{top1},")), "{layers}");
+            row["existence"]["layers"].as_array().map_or(0, Vec::len)
+        })
+        .sum();
+    assert_eq!(layers.split_terminator("\r\n").count(), wanted + 1);
     assert!(
         lines[0].starts_with("label,name,revision,commit,error,top1,"),
         "{csv}"
@@ -501,7 +520,9 @@ fn the_learned_key_has_a_figure() {
     .succeeded();
     let figure = only_run(&out).join("attention_to_kv_bias.svg");
     let svg = std::fs::read_to_string(figure).expect("written");
-    assert!(svg.contains("with key") && !svg.contains("without"));
+    assert!(svg.contains(">with key<"));
+    // The other keeps its place in the legend, so that colours mean the same in all figures.
+    assert!(svg.contains(">without<") && svg.contains(">none<"));
 }
 
 #[test]

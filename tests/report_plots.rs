@@ -93,7 +93,7 @@ fn line_charts_of_all_sizes() {
             &magnitudes("Llama-2-7b-hf", &top, &median, scale).to_svg(),
             2.0,
         );
-        assert_eq!(picture.dimensions(), (1600, 1000));
+        assert_eq!(picture.dimensions(), (1040, 720));
         assert!(count(&picture, BLUE) > 1000, "{name}");
         assert!(count(&picture, GRAY) > 1000, "{name}");
         assert!(count(&picture, MASSIVE) > 10_000, "{name}");
@@ -170,6 +170,9 @@ fn attention(layers: usize, tokens: &[String], extra_key: bool) -> HeatmapGrid {
         row_labels: tokens.to_vec(),
         column_labels,
         emphasised: BTreeSet::from([0, 11, 500]),
+        bright: BTreeSet::new(),
+        bar_label: "mean logit".into(),
+        shared: false,
     }
 }
 
@@ -356,6 +359,7 @@ fn features(layers: usize, tokens: usize, width: usize) -> RidgeGrid {
         shape,
         plots,
         row_labels: words(tokens),
+        shared: false,
     }
 }
 
@@ -412,5 +416,5 @@ fn labels_do_not_overlap() {
     let chart = magnitudes("", &top, &median, Scale::Log);
     let svg = LineChart::column("Two panels", &[chart.clone(), chart]);
     nothing_overlaps("column", &svg);
-    assert_eq!(keep("column", &svg, 1.0).dimensions().0, 800);
+    assert_eq!(keep("column", &svg, 1.0).dimensions().0, 520);
 }

@@ -16,9 +16,15 @@ fn record() -> RunRecord {
         schema: RUN_SCHEMA.into(),
         massact: Build::new(Some("abc"), None, Some("")),
         command: "existence-validation".into(),
+        arguments: vec![
+            "existence-validation".into(),
+            "--nsamples".into(),
+            "10".into(),
+        ],
         settings: json!({"nsamples": 10}),
         seed: 42,
         model: ModelRecord {
+            label: None,
             name: "org/model".into(),
             source: "built-in".into(),
             model_type: "llama".into(),

@@ -13,28 +13,35 @@ use support::reference::{self, Checkpoint};
 use support::schema::assert_valid;
 use support::tensors::{self, Tensor, rms};
 
-const ATTENTION_FILES: [&str; 10] = [
+const ATTENTION_FILES: [&str; 13] = [
     "attention.safetensors",
+    "attention_output_decomposition.pdf",
     "attention_output_decomposition.png",
     "attention_output_decomposition.svg",
+    "attention_trajec.pdf",
     "attention_trajec.png",
     "attention_trajec.svg",
     "report.html",
     "run.json",
     "self_attention.json",
+    "self_attention.pdf",
     "self_attention.png",
     "self_attention.svg",
 ];
 
-const FIGURES_FILES: [&str; 12] = [
+const FIGURES_FILES: [&str; 16] = [
     "figures.json",
+    "layernorm.pdf",
     "layernorm.png",
     "layernorm.svg",
+    "mlp.pdf",
     "mlp.png",
     "mlp.svg",
+    "output_feature_tokenwise.pdf",
     "output_feature_tokenwise.png",
     "output_feature_tokenwise.svg",
     "output_feature_tokenwise.txt",
+    "qkv.pdf",
     "qkv.png",
     "qkv.svg",
     "report.html",
@@ -332,6 +339,7 @@ fn figures_show_what_was_planted() {
         files(&only.folder),
         [
             "figures.json",
+            "qkv.pdf",
             "qkv.png",
             "qkv.svg",
             "report.html",

@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use massact::sweep::{Finished, Task, merge, trajectory};
+use massact::sweep::{Finished, Task, merge, published, trajectory};
 use serde::Deserialize;
 use serde_json::Value;
 use support::program::{massact, only_run, read_json, run};
@@ -172,6 +172,36 @@ fn the_same_bytes_wherever_and_whenever() {
     let moved = [finished(EXPERIMENTS[0], moved)];
     assert_eq!(merged(&moved, other.path()), expected);
     assert_ne!(merged(&[], other.path()), expected);
+}
+
+/// The documented columns of a table are its columns, in order.
+#[test]
+fn columns_are_documented() {
+    let place = tempfile::tempdir().expect("a folder");
+    merge::write(place.path(), &[]).expect("written");
+    let comparison = published::Comparison::default();
+    let merged = place.path().join(merge::FOLDER);
+    let more = published::long_table(&comparison).write(&merged, "folder");
+    more.expect("written");
+    let mut tables = 0;
+    for section in include_str!("../docs/tables.md").split("\n## ").skip(1) {
+        let name = section.lines().next().unwrap_or_default();
+        let Ok(csv) = fs::read_to_string(merged.join(format!("{name}.csv"))) else {
+            continue;
+        };
+        tables += 1;
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let cells = rows.filter_map(|line| line.split('|').nth(1));
+        let names: Vec<&str> = cells
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+            .collect();
+        assert_eq!(
+            names.join(","),
+            csv.lines().next().unwrap_or_default(),
+            "{name}"
+        );
+    }
+    assert_eq!(tables, fs::read_dir(&merged).expect("there").count() / 2);
 }
 
 #[derive(Deserialize)]

@@ -17,7 +17,8 @@ use support::schema::assert_valid;
 use support::words::{with_word_tokenizer, words};
 
 /// What tokens-analysis leaves.
-const TOKENS_FILES: [&str; 7] = [
+const TOKENS_FILES: [&str; 8] = [
+    "massive_activations_by_layer.pdf",
     "massive_activations_by_layer.png",
     "massive_activations_by_layer.svg",
     "massive_dimensions.json",

@@ -281,6 +281,7 @@ fn a_dry_run_measures_and_writes_no_checkpoint() {
             "report.html",
             "run.json",
             "tvr.json",
+            "weight_std.pdf",
             "weight_std.png",
             "weight_std.svg"
         ]

@@ -1,6 +1,6 @@
 //! Arguments that several commands share. Their help is the documentation.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -9,8 +9,11 @@ use super::bytes::Bytes;
 use crate::{
     data::{TextSource, TextSpec},
     engine::Types,
+    error::{Error, Result},
     experiments::Thresholds,
     model::dtype::DType,
+    present::Formats,
+    report::plot::ScaleChoice,
 };
 
 /// Which checkpoint, and where it runs.
@@ -84,6 +87,9 @@ pub(super) struct SourceArgs {
     /// Branch, tag or commit of the hub repository.
     #[arg(long, requires = "model_name")]
     pub(super) revision: Option<String>,
+    /// What titles, tables and texts call the model. Default: the last part of its name.
+    #[arg(long, value_name = "NAME", value_parser = label)]
+    pub(super) label: Option<String>,
 }
 
 impl SourceArgs {
@@ -165,6 +171,77 @@ pub(super) struct OutputArgs {
     /// Print the experiment's JSON on stdout instead of the table.
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) formats: Formats,
+}
+
+/// How values by layer are drawn.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct ScaleArgs {
+    /// Scale of the magnitudes in the figures; shares, logits and cosines are linear in any case.
+    #[arg(long, value_enum, default_value_t = ScaleChoice::Auto)]
+    pub(super) scale: ScaleChoice,
+}
+
+/// Which layers have a sheet of their own in a figure.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LayerArgs {
+    /// Draw these layers only, such as 0-3,7. The numbers of all layers are in the JSON anyway.
+    #[arg(long, value_name = "LAYERS", value_parser = layer_list)]
+    layers: Option<LayerList>,
+}
+
+impl LayerArgs {
+    /// The layers, all of which the model has; none for all.
+    pub(super) fn of(&self, count: usize) -> Result<Option<BTreeSet<usize>>> {
+        let Some(LayerList(layers)) = &self.layers else {
+            return Ok(None);
+        };
+        match layers.last() {
+            Some(last) if *last >= count => Err(Error::usage(
+                format!("--layers {last}"),
+                format!("the model has {count} layers"),
+            )
+            .remedy(format!("use layers from 0 to {}", count.saturating_sub(1)))),
+            _ => Ok(Some(layers.clone())),
+        }
+    }
+
+    /// As a setting.
+    pub(super) fn listed(&self) -> Option<&BTreeSet<usize>> {
+        self.layers.as_ref().map(|LayerList(layers)| layers)
+    }
+}
+
+/// Numbers of layers.
+#[derive(Debug, Clone)]
+struct LayerList(BTreeSet<usize>);
+
+/// More layers than any model has; a longer list is a slip.
+const MOST_LAYERS: usize = 100_000;
+
+/// Reads `0-3,7`.
+fn layer_list(text: &str) -> Result<LayerList, String> {
+    let refused = || "expected layer numbers and ranges of them, such as 0-3,7".to_owned();
+    let mut layers = BTreeSet::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.trim().parse::<usize>().map_err(|_| refused());
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last > MOST_LAYERS {
+            return Err(refused());
+        }
+        layers.extend(first..=last);
+    }
+    Ok(LayerList(layers))
+}
+
+/// A label that can be seen, on one line.
+fn label(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        return Err("expected a name on one line".into());
+    }
+    Ok(text.to_owned())
 }
 
 /// What counts as massive.
@@ -212,5 +289,33 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(value) if value > 0 => Ok(value),
         _ => Err("expected a positive integer".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_layers() {
+        let of = |text| layer_list(text).map(|LayerList(layers)| Vec::from_iter(layers));
+        assert_eq!(of("0-3,7"), Ok(vec![0, 1, 2, 3, 7]));
+        assert_eq!(of("7, 2-2,2"), Ok(vec![2, 7]));
+        for wrong in ["", "a", "3-1", "1-", "-1", "0-99999999999", "1,,2"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+        let args = |text| LayerArgs {
+            layers: layer_list(text).ok(),
+        };
+        assert!(args("0,5").of(6).is_ok());
+        let error = args("0,6").of(6).expect_err("six layers");
+        let told = "--layers 6: the model has 6 layers; use layers from 0 to 5";
+        assert_eq!(error.to_string(), told);
+    }
+
+    #[test]
+    fn labels_can_be_seen() {
+        assert!(label("Llama 2 (7B)").is_ok());
+        assert!(label(" ").is_err() && label("a\nb").is_err());
     }
 }

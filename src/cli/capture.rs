@@ -189,7 +189,7 @@ pub(super) fn run(args: &CaptureArgs, shared: &Shared) -> Result<Done> {
     };
     let settings = settings::value(&args.settings(&plan.sites, &sequences))?;
     let experiment = |folder: &RunFolder| {
-        let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids)?;
+        let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids, None)?;
         let finding = capture::run(run.session(), &sequences.ids, &plan, &mut recorder)?;
         recorder.commit()?;
         Ok(finding)

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, ThresholdArgs, positive},
     run::{Done, Run},
     settings::{self, CorpusSettings, TextSettings},
     shared::{Corpus, CorpusRequest, Shared},
@@ -27,6 +27,8 @@ pub(super) struct ExistenceArgs {
     nsamples: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
+    #[command(flatten)]
+    draw: ScaleArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -75,7 +77,8 @@ pub(super) fn run(args: &ExistenceArgs, shared: &Shared) -> Result<Done> {
         },
         |result, context| {
             let published = published::find(&context.model.name, sequences.add_bos_token);
-            present::existence_validation::artifacts(&result, published.as_ref(), context)
+            let (published, scale) = (published.as_ref(), args.draw.scale);
+            present::existence_validation::artifacts(&result, published, scale, context)
         },
     )
 }

@@ -1,10 +1,12 @@
 //! `massact figures`
 
+use std::collections::BTreeSet;
+
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
-    args::{ModelArgs, OutputArgs, ThresholdArgs},
+    args::{LayerArgs, ModelArgs, OutputArgs, ScaleArgs, ThresholdArgs},
     run::{Done, Run},
     sentence::{SentenceArgs, SentenceSettings},
     settings,
@@ -17,7 +19,7 @@ use crate::{
         Finding,
         activation_figures::{self, Request},
     },
-    present::figures::{self, Figure, Ridges},
+    present::figures::{self, Figure, Look, Ridges},
 };
 
 /// Output features in 3-D, and magnitudes in attention, MLP and norms, as pictures.
@@ -31,16 +33,24 @@ pub(super) struct FiguresArgs {
     #[arg(long, value_name = "A,B", value_enum, value_delimiter = ',')]
     which: Vec<Figure>,
     #[command(flatten)]
+    drawn: LayerArgs,
+    /// One height for one value in all 3-D plots.
+    #[arg(long)]
+    shared_scale: bool,
+    #[command(flatten)]
+    draw: ScaleArgs,
+    #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
 
 #[derive(Serialize)]
-pub(super) struct Settings {
+pub(super) struct Settings<'a> {
     #[serde(flatten)]
     sentence: SentenceSettings,
     which: Vec<&'static str>,
+    layers: Option<&'a BTreeSet<usize>>,
     #[serde(flatten)]
     thresholds: ThresholdArgs,
 }
@@ -53,11 +63,12 @@ impl FiguresArgs {
         }
     }
 
-    pub(super) fn settings(&self, sequences: &Sequences) -> Settings {
+    pub(super) fn settings(&self, sequences: &Sequences) -> Settings<'_> {
         let revision = self.model.source.revision.as_deref();
         Settings {
             sentence: self.sentence.settings(sequences, revision),
             which: self.which().iter().map(|figure| figure.file()).collect(),
+            layers: self.drawn.listed(),
             thresholds: self.thresholds,
         }
     }
@@ -74,11 +85,15 @@ pub(super) fn run(args: &FiguresArgs, shared: &Shared) -> Result<Done> {
     let model = run.model();
     let sequences = args.sentence.load(&run)?;
     let which = args.which();
+    let drawn = args.drawn.of(model.spec.layers.len())?;
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
         |_| {
-            let (layers, width) = (model.spec.layers.len(), model.spec.hidden_size);
+            let width = model.spec.hidden_size;
+            let layers = drawn
+                .as_ref()
+                .map_or(model.spec.layers.len(), BTreeSet::len);
             let mut ridges = Ridges::new(layers, sequences.context_length, width);
             let finding = activation_figures::run(
                 run.session(),
@@ -88,6 +103,9 @@ pub(super) fn run(args: &FiguresArgs, shared: &Shared) -> Result<Done> {
                     rel_threshold: args.thresholds.rel_threshold as f32,
                     sites: Figure::sites(which),
                     outputs: which.contains(&Figure::OutputFeatureTokenwise),
+                    output_layers: drawn
+                        .as_ref()
+                        .map(|layers| layers.iter().copied().collect()),
                 },
                 &mut ridges,
             )?;
@@ -96,6 +114,12 @@ pub(super) fn run(args: &FiguresArgs, shared: &Shared) -> Result<Done> {
                 timings: finding.timings,
             })
         },
-        |(result, ridges), context| figures::artifacts(&result, &ridges, which, context),
+        |(result, ridges), context| {
+            let look = Look {
+                scale: args.draw.scale,
+                shared_scale: args.shared_scale,
+            };
+            figures::artifacts(&result, &ridges, which, look, context)
+        },
     )
 }

@@ -13,6 +13,7 @@ mod experiment;
 mod figures;
 mod intervention_analysis;
 mod models;
+mod reproduce;
 mod run;
 mod self_attention;
 mod selftest;
@@ -55,6 +56,7 @@ enum Command {
     Tvr(tvr::TvrArgs),
     Compare(compare::CompareArgs),
     Sweep(sweep::SweepArgs),
+    Reproduce(reproduce::ReproduceArgs),
     Selftest(selftest::SelftestArgs),
     Bench(bench::BenchArgs),
     Models(models::ModelsArgs),
@@ -79,7 +81,9 @@ pub fn main() -> ExitCode {
 impl Command {
     /// Runs it, and prints what it found.
     fn run(&self) -> Result<()> {
-        let shared = Shared::default();
+        let words = std::env::args_os().skip(1);
+        let words = words.map(|word| word.to_string_lossy().into_owned());
+        let shared = Shared::of(words.collect());
         match self {
             Self::Experiment(experiment) => {
                 let json = experiment.output().json;
@@ -88,6 +92,7 @@ impl Command {
             Self::Tvr(args) => tvr::run(args, &shared)?.show(args.output.json),
             Self::Compare(args) => compare::run(args, &shared),
             Self::Sweep(args) => sweep::run(args),
+            Self::Reproduce(args) => reproduce::run(args),
             Self::Selftest(args) => selftest::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Models(args) => models::run(args),

@@ -25,8 +25,8 @@ use crate::{
     report::{
         Identity, RunFolder, RunRecord, folder,
         run::{
-            Build, Checksum, Host, InputRecord, RUN_SCHEMA, Timings, memory_parts, now_rfc3339,
-            peak_memory,
+            Build, Checksum, Host, InputRecord, Origin, RUN_SCHEMA, Timings, memory_parts,
+            now_rfc3339, peak_memory,
         },
     },
 };
@@ -116,8 +116,10 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let (started, started_at) = (Instant::now(), now_rfc3339());
         folder::check_writable(&output.save_dir)?;
-        let progress = Progress::new(output.quiet);
+        let progress = shared.progress(output.quiet);
         let opened = open(progress)?;
+        let progress = progress.about(opened.checkpoint.record.shown());
+        opened.session.show_in(progress);
         Ok(Self {
             command,
             shared,
@@ -195,7 +197,19 @@ impl<'a> Run<'a> {
             computed_in: self.computed_in.clone(),
             notices: self.model().notices(),
             settings,
+            origin: self.origin(None, &[]),
         }
+    }
+
+    fn origin(&self, corpus: Option<&Provenance>, evaluation: &[Provenance]) -> Origin {
+        let arguments = self.shared.arguments();
+        origin(
+            self.command,
+            arguments,
+            &self.started_at,
+            corpus,
+            evaluation,
+        )
     }
 
     /// Up to `nsamples` windows from the start of the text that the arguments name.
@@ -221,8 +235,12 @@ impl<'a> Run<'a> {
         let identity = self.identity(settings, &texts)?;
         let folder = self.folder(&identity)?;
         let Finding { result, timings } = experiment(&folder)?;
-        let artifacts = present(result, &self.context(settings))?;
-        artifacts.write(&folder)?;
+        let context = Context {
+            origin: self.origin(texts.corpus, texts.evaluation),
+            ..self.context(settings)
+        };
+        let artifacts = present(result, &context)?;
+        artifacts.write(&folder, &self.output.formats)?;
         let record = self.record(identity, settings.clone(), texts, loaded, timings)?;
         folder.write_json("run.json", &record)?;
         if let Some(earlier) = record.of_other_contents(folder.path()) {
@@ -272,12 +290,9 @@ impl<'a> Run<'a> {
         }
         Ok(RunRecord {
             schema: RUN_SCHEMA.to_owned(),
-            massact: Build::new(
-                option_env!("MASSACT_GIT_COMMIT"),
-                option_env!("MASSACT_RUSTC"),
-                option_env!("MASSACT_TARGET"),
-            ),
+            massact: build(),
             command: self.command.to_owned(),
+            arguments: self.shared.arguments(),
             settings,
             seed: self.seed,
             model: self.checkpoint().record.clone(),
@@ -297,6 +312,36 @@ impl<'a> Run<'a> {
             started_at: self.started_at.clone(),
             host: Host::current(),
         })
+    }
+}
+
+fn build() -> Build {
+    Build::new(
+        option_env!("MASSACT_GIT_COMMIT"),
+        option_env!("MASSACT_RUSTC"),
+        option_env!("MASSACT_TARGET"),
+    )
+}
+
+/// How this run came about.
+pub(super) fn origin(
+    command: &str,
+    arguments: Vec<String>,
+    started_at: &str,
+    corpus: Option<&Provenance>,
+    evaluation: &[Provenance],
+) -> Origin {
+    let corpus = corpus.into_iter().map(|text| ("Text", text));
+    let evaluation = evaluation.iter().map(|text| ("Evaluation text", text));
+    let texts = corpus.chain(evaluation);
+    Origin {
+        command: command.to_owned(),
+        arguments,
+        texts: texts
+            .map(|(role, text)| (role.to_owned(), text.to_string()))
+            .collect(),
+        started_at: started_at.to_owned(),
+        massact: build().to_string(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! `massact self-attention`
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::{ModelArgs, OutputArgs, ThresholdArgs},
+    args::{LayerArgs, ModelArgs, OutputArgs, ScaleArgs, ThresholdArgs},
     run::{Done, Run},
     sentence::{SentenceArgs, SentenceSettings},
     settings,
@@ -20,7 +22,7 @@ use crate::{
     },
     present::{
         FileRecorder,
-        self_attention::{MapRecorder, artifacts},
+        self_attention::{Look, MapRecorder, artifacts},
     },
     report::RunFolder,
 };
@@ -48,6 +50,13 @@ pub(super) struct SelfAttentionArgs {
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
+    drawn: LayerArgs,
+    /// One colour scale for all maps of a picture.
+    #[arg(long)]
+    shared_scale: bool,
+    #[command(flatten)]
+    draw: ScaleArgs,
+    #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
@@ -74,6 +83,7 @@ pub(super) struct Settings<'a> {
     heads: Value,
     positions: Option<&'a [usize]>,
     raw: bool,
+    layers: Option<&'a BTreeSet<usize>>,
     #[serde(flatten)]
     thresholds: ThresholdArgs,
 }
@@ -91,6 +101,7 @@ impl SelfAttentionArgs {
             },
             positions: self.positions.as_deref(),
             raw: self.raw,
+            layers: self.drawn.listed(),
             thresholds: self.thresholds,
         }
     }
@@ -116,16 +127,17 @@ pub(super) fn run(args: &SelfAttentionArgs, shared: &Shared) -> Result<Done> {
     let model = run.model();
     let sequences = args.sentence.load(&run)?;
     let request = args.request();
+    let drawn = args.drawn.of(model.spec.layers.len())?;
     let settings = settings::value(&args.settings(&sequences))?;
     let experiment = |folder: &RunFolder| {
         self_attention::check(run.session(), &sequences.ids, &request)?;
         check_heads(args, &run, sequences.context_length)?;
         let plan = self_attention::plan(&request);
-        let mut files = FileRecorder::create(folder, &plan, model, &sequences.ids)?;
+        let mut files = FileRecorder::create(folder, &plan, model, &sequences.ids, drawn.as_ref())?;
         if args.raw {
             files.take_parts(folder, model, &sequences.ids)?;
         }
-        let mut recorder = MapRecorder::new(files, args.show_logits);
+        let mut recorder = MapRecorder::new(files, args.show_logits, drawn.clone());
         let finding = self_attention::run(run.session(), &sequences.ids, &request, &mut recorder)?;
         Ok(Finding {
             result: (finding.result, recorder.finish()?),
@@ -136,7 +148,13 @@ pub(super) fn run(args: &SelfAttentionArgs, shared: &Shared) -> Result<Done> {
         (&sequences).into(),
         &settings,
         experiment,
-        |(result, maps), context| artifacts(&result, maps, context),
+        |(result, maps), context| {
+            let look = Look {
+                scale: args.draw.scale,
+                shared_scale: args.shared_scale,
+            };
+            artifacts(&result, maps, look, context)
+        },
     )
 }
 

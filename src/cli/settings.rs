@@ -120,7 +120,18 @@ mod tests {
     use crate::engine::Site;
 
     /// Flags that change no number, whatever the command.
-    const NO_NUMBERS: [&str; 5] = ["save_dir", "quiet", "json", "memory_budget", "dry_run"];
+    const NO_NUMBERS: [&str; 10] = [
+        "save_dir",
+        "quiet",
+        "json",
+        "memory_budget",
+        "dry_run",
+        "label",
+        "scale",
+        "shared_scale",
+        "figure_format",
+        "tables",
+    ];
 
     /// Flags that decide numbers and are in the folder's name by other ways: the checkpoint is, and on
     /// a card the arithmetic is added to the settings.
@@ -181,6 +192,7 @@ mod tests {
             Command::Tvr(args) => value(&args.settings()),
             Command::Compare(args) => value(&args.settings(&args.text)),
             Command::Sweep(_)
+            | Command::Reproduce(_)
             | Command::Selftest(_)
             | Command::Bench(_)
             | Command::Models(_)

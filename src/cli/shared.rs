@@ -5,7 +5,7 @@
 //! first of them is a walk for all that are expected.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
 };
 
@@ -25,6 +25,10 @@ use crate::{
 /// What is kept between runs.
 #[derive(Default)]
 pub(super) struct Shared {
+    /// The command line of the run that is next, behind the program's name, for the record.
+    arguments: RefCell<Vec<String>>,
+    /// Where it shows its progress, unless its own arguments say so.
+    progress: Cell<Option<Progress>>,
     devices: RefCell<Vec<(DeviceKey, Device)>>,
     model: RefCell<Option<(ModelKey, Rc<Opened>)>>,
     expected: RefCell<Vec<CorpusRequest>>,
@@ -40,6 +44,7 @@ type DeviceKey = (String, bool);
 struct ModelKey {
     name: Option<String>,
     revision: Option<String>,
+    label: Option<String>,
     device: DeviceArgs,
 }
 
@@ -94,6 +99,34 @@ struct Walked {
 }
 
 impl Shared {
+    /// Of runs that this command line asks for.
+    pub(super) fn of(arguments: Vec<String>) -> Self {
+        let shared = Self::default();
+        shared.next(arguments);
+        shared
+    }
+
+    /// The next run is what this command line asks for.
+    pub(super) fn next(&self, arguments: Vec<String>) {
+        self.arguments.replace(arguments);
+    }
+
+    /// The command line of the run.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        self.arguments.borrow().clone()
+    }
+
+    /// The runs to come show their progress there.
+    pub(super) fn show_in(&self, progress: Progress) {
+        self.progress.set(Some(progress));
+    }
+
+    /// Where the run shows its progress.
+    pub(super) fn progress(&self, quiet: bool) -> Progress {
+        let given = self.progress.get();
+        given.unwrap_or_else(|| Progress::new(quiet))
+    }
+
     /// Says what the runs to come want of corpora, so that the first walk serves them all.
     pub(super) fn expect(&self, requests: Vec<CorpusRequest>) {
         self.expected.replace(requests);
@@ -127,6 +160,7 @@ impl Shared {
         let key = ModelKey {
             name: args.source.name().map(str::to_owned),
             revision: args.source.revision.clone(),
+            label: args.source.label.clone(),
             device: args.device.clone(),
         };
         if let Some((other, opened)) = &*self.model.borrow()
@@ -145,11 +179,12 @@ impl Shared {
         self.model.replace(None);
         let revision = key.revision.as_deref();
         let found = checkpoint::find(key.name.as_deref(), revision, progress);
-        let (model, checkpoint) = found.inspect_err(|error| {
+        let (model, mut checkpoint) = found.inspect_err(|error| {
             if error.kind() != Kind::Interrupted {
                 self.refused.replace(Some((key.clone(), error.clone())));
             }
         })?;
+        checkpoint.record.label.clone_from(&key.label);
         if checksums {
             model.weights.take_checksums();
         }
@@ -195,7 +230,7 @@ impl Shared {
         let values = request.values || expected.iter().any(|other| alike(other) && other.values);
         let all = opened.text(&key, &request.text, asked, progress)?;
         if !expected.is_empty() {
-            opened.session.expect_more_walks();
+            opened.session.expect_walks(2);
         }
         let walk = |asked: usize, values: bool| {
             let ids = &all.ids[..asked.min(all.ids.len())];

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
+    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, ThresholdArgs, positive},
     run::{Done, Run},
     settings::{self, CorpusSettings, TextSettings, TokensSettings},
     shared::{Corpus, CorpusRequest, Shared},
@@ -31,6 +31,8 @@ pub(super) struct TokensArgs {
     /// summary depends on the order of the sequences. The JSON holds both.
     #[arg(long, value_enum, default_value_t = Compat::None)]
     compat: Compat,
+    #[command(flatten)]
+    draw: ScaleArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -80,6 +82,9 @@ pub(super) fn run(args: &TokensArgs, shared: &Shared) -> Result<Done> {
             let result = tokens_analysis::summarise(run.session(), ids, &walk, thresholds);
             Ok(Finding { result, timings })
         },
-        |result, context| present::tokens_analysis::artifacts(&result, args.compat, context),
+        |result, context| {
+            let (compat, scale) = (args.compat, args.draw.scale);
+            present::tokens_analysis::artifacts(&result, compat, scale, context)
+        },
     )
 }

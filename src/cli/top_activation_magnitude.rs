@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, positive},
+    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, positive},
     run::{Done, Run},
     settings::{self, TextSettings},
     shared::Shared,
@@ -36,6 +36,8 @@ pub(super) struct MagnitudeArgs {
     /// Which tensor of every layer.
     #[arg(long, value_name = "SITE", default_value = "layer_output")]
     module_name: String,
+    #[command(flatten)]
+    draw: ScaleArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -98,6 +100,8 @@ pub(super) fn run(args: &MagnitudeArgs, shared: &Shared) -> Result<Done> {
         (&sequences).into(),
         &settings::value(&args.settings(site, &sequences))?,
         |_| top_activation_magnitude::run(run.session(), &sequences.ids, site, args.top_k),
-        |result, context| present::top_activation_magnitude::artifacts(&result, context),
+        |result, context| {
+            present::top_activation_magnitude::artifacts(&result, args.draw.scale, context)
+        },
     )
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    args::{DeviceArgs, ModelArgs, OutputArgs, SourceArgs, threshold},
+    args::{DeviceArgs, ModelArgs, OutputArgs, ScaleArgs, SourceArgs, threshold},
     run::{Done, Run, Texts},
     settings,
     shared::Shared,
@@ -63,6 +63,8 @@ pub(super) struct TvrArgs {
     /// same, bit for bit.
     #[arg(long, default_value = "auto")]
     device: String,
+    #[command(flatten)]
+    draw: ScaleArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -124,7 +126,9 @@ pub(super) fn run(args: &TvrArgs, shared: &Shared) -> Result<Done> {
         Texts::default(),
         &settings,
         |_| rescale(args, &run, &settings),
-        |(report, new), context| present::tvr::artifacts(&report, new.as_deref(), context),
+        |(report, new), context| {
+            present::tvr::artifacts(&report, new.as_deref(), args.draw.scale, context)
+        },
     )
 }
 

@@ -55,6 +55,22 @@ pub struct Provenance {
     pub note: Option<String>,
 }
 
+/// The name, the files if they have others, and the note.
+impl std::fmt::Display for Provenance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)?;
+        match self.files.as_slice() {
+            [file] if file.path != self.name => write!(f, ", {}", file.path)?,
+            [first, _, ..] => write!(f, ", {} files from {} on", self.files.len(), first.path)?,
+            _ => {}
+        }
+        match &self.note {
+            Some(note) => write!(f, " ({note})"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A file and its checksum.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct SourceFile {

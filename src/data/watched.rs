@@ -4,11 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use indicatif::ProgressBar;
-
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::progress::Progress;
+use crate::progress::{Bar, Progress};
 
 /// Bytes read at a time; small enough that the user's wish to stop is seen at once.
 pub(crate) const CHUNK: usize = 1 << 20;
@@ -30,7 +28,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 /// The file with its bar.
 pub(crate) struct Watched {
     file: File,
-    bar: ProgressBar,
+    bar: Bar,
 }
 
 impl Watched {

@@ -15,6 +15,8 @@ pub struct Plan {
     pub sites: Vec<Site>,
     /// Sites whose tensors go to the observer.
     pub raw: Vec<Site>,
+    /// Layers whose tensors do; none for all of them.
+    pub raw_layers: Option<Vec<usize>>,
     /// Attention maps that go to the observer.
     pub attention: AttentionCapture,
     /// Layers whose maps are captured for every head; none for all of them.
@@ -43,6 +45,7 @@ impl Default for Plan {
             },
             sites: Vec::new(),
             raw: Vec::new(),
+            raw_layers: None,
             attention: AttentionCapture::default(),
             head_layers: None,
             keys: None,
@@ -62,6 +65,12 @@ impl Plan {
             sites: vec![site],
             ..Self::default()
         }
+    }
+
+    /// Whether the tensor of a site in a layer goes to the observer.
+    pub(super) fn records(&self, site: Site, layer: usize) -> bool {
+        let every = self.raw_layers.as_ref();
+        self.raw.contains(&site) && every.is_none_or(|layers| layers.contains(&layer))
     }
 
     /// The maps to capture in a layer.

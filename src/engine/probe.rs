@@ -70,7 +70,7 @@ impl<'r, B: Backend> Probe<'r, B> {
             measured.push(Measured::Pending(pending));
             self.time += started.elapsed();
         }
-        if self.plan.raw.contains(&site) {
+        if self.plan.records(site, layer) {
             let values = self.backend.download(tensor)?;
             let columns = self.backend.columns(tensor);
             for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {

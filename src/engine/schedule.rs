@@ -3,8 +3,6 @@
 
 use std::{collections::BTreeMap, ops::Range, time::Instant};
 
-use indicatif::ProgressBar;
-
 use super::{
     batch::{Batch, batches},
     branch::BranchStream,
@@ -22,7 +20,7 @@ use crate::{
     error::Result,
     interrupt,
     model::Model,
-    progress::Progress,
+    progress::{Bar, Progress},
 };
 
 /// What walks through the layers together.
@@ -118,9 +116,7 @@ impl<'r, B: Backend> Walk<'r, B> {
             0
         };
         let last_original = self.probe.observer().last_original_layer();
-        let bar = self
-            .progress
-            .steps("layers", (layers * self.streams.len()) as u64);
+        let bar = self.progress.walk((layers * self.streams.len()) as u64);
         let mut ahead = None;
         for index in 0..layers {
             if index + 1 < layers {
@@ -160,12 +156,7 @@ impl<'r, B: Backend> Walk<'r, B> {
     }
 
     /// One layer over all streams, and what the observer does after it.
-    fn layer(
-        &mut self,
-        index: usize,
-        weights: &LayerWeights<'r, B>,
-        bar: &ProgressBar,
-    ) -> Result<()> {
+    fn layer(&mut self, index: usize, weights: &LayerWeights<'r, B>, bar: &Bar) -> Result<()> {
         // First the branches that are there already: new ones have passed this layer.
         for branch in &mut self.branches {
             interrupt::check()?;

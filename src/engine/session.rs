@@ -9,6 +9,7 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     ops::Range,
+    time::Instant,
 };
 
 use super::{
@@ -23,7 +24,7 @@ use crate::{
     backend::{Backend, Precision, StoredTensors, Tensors, cpu::Cpu, cuda::Cuda},
     error::{Error, Result},
     model::Model,
-    progress::Progress,
+    progress::{self, Progress},
 };
 
 /// A model that is ready to run. Every walk through its layers is one call of [`Session::run`].
@@ -35,13 +36,22 @@ pub struct Session {
     free: Option<u64>,
     /// Bytes that streams and activations may take.
     budget: u64,
-    /// Whether more walks through the model are to come.
-    again: Cell<bool>,
-    progress: Progress,
+    /// Walks through the model that are done, and how many there will be.
+    walks: Cell<Walks>,
+    progress: Cell<Progress>,
     /// Rows of a micro-batch, and sequences at once, that the device was found to have memory for.
     most: Cell<(usize, usize)>,
     /// The estimate that was told last.
     told: RefCell<String>,
+}
+
+/// How far the walks through a model are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Walks {
+    done: usize,
+    expected: usize,
+    /// When the first began.
+    since: Option<Instant>,
 }
 
 /// A backend, whichever it is.
@@ -146,9 +156,9 @@ impl Session {
             place,
             free,
             budget: memory::budget(budget, free),
-            again: Cell::new(false),
+            walks: Cell::default(),
             most: Cell::new((usize::MAX, usize::MAX)),
-            progress,
+            progress: Cell::new(progress),
             told: RefCell::default(),
         }
     }
@@ -165,7 +175,12 @@ impl Session {
 
     /// Where progress is shown.
     pub fn progress(&self) -> Progress {
-        self.progress
+        self.progress.get()
+    }
+
+    /// From now on shows progress there.
+    pub fn show_in(&self, progress: Progress) {
+        self.progress.set(progress);
     }
 
     /// The type of the arithmetic, as run.json says it.
@@ -196,10 +211,12 @@ impl Session {
         self.fit(1, tokens, variants).map(drop)
     }
 
-    /// Says that the model is to walk more than once: a card then keeps as much of the weights as the
-    /// streams leave room for.
-    pub fn expect_more_walks(&self) {
-        self.again.set(true);
+    /// Says that so many walks are to come, as far as is known: if more than one, a card keeps as much of
+    /// the weights as the streams leave room for.
+    pub fn expect_walks(&self, count: usize) {
+        let mut walks = self.walks.get();
+        walks.expected = walks.expected.max(walks.done + count);
+        self.walks.set(walks);
     }
 
     /// Runs the model over the sequences and returns what the plan asks for. What is too large to
@@ -214,9 +231,13 @@ impl Session {
         let tokens = sequences.iter().map(Vec::len).max().unwrap_or(0);
         let mut fit = self.fit(sequences.len(), tokens, plan.variants)?;
         self.tell(&fit, sequences.len(), tokens, plan.variants);
+        // Each part is a walk of its own.
+        let parts = sequences.len().div_ceil(fit.part.max(1));
         self.keep_weights(&fit, sequences.len());
         let mut outcome = Outcome::default();
         let mut next = 0;
+        self.expect_walks(1);
+        self.expect_parts(parts);
         while next < sequences.len() {
             let range = next..(next + fit.part).min(sequences.len());
             match self.walk(sequences, range.clone(), &fit, plan, observer) {
@@ -234,9 +255,17 @@ impl Session {
         Ok(outcome)
     }
 
+    /// Says that the next run is of so many parts.
+    fn expect_parts(&self, parts: usize) {
+        let mut walks = self.walks.get();
+        walks.expected += parts.saturating_sub(1);
+        self.walks.set(walks);
+    }
+
     /// Where the model walks again, keeps the weights that there is room for beside the streams.
     fn keep_weights(&self, fit: &Fit, sequences: usize) {
-        let again = self.again.get() || fit.part < sequences;
+        let walks = self.walks.get();
+        let again = walks.expected > 1 || fit.part < sequences;
         let left = self.free.unwrap_or(0);
         let left = left.saturating_sub(fit.footprint.total(fit.part));
         let bytes = if again { left } else { 0 };
@@ -257,9 +286,18 @@ impl Session {
             range,
             batch_rows: fit.rows,
         };
-        let (model, progress) = (&self.model, self.progress);
+        let mut walks = self.walks.get();
+        let since = *walks.since.get_or_insert_with(Instant::now);
+        let progress = self.progress.get().of_walk(progress::Part {
+            done: walks.done,
+            of: walks.expected,
+            since,
+        });
+        let model = &self.model;
         let mut outcome = self.runner.walk(model, &part, plan, observer, progress)?;
         outcome.walks = 1;
+        walks.done += 1;
+        self.walks.set(walks);
         Ok(outcome)
     }
 
@@ -311,7 +349,7 @@ impl Session {
                  --context-length, a 16-bit --dtype, or --device cpu"
             )));
         };
-        self.progress.notice(&format!(
+        self.progress.get().notice(&format!(
             "out of memory on {}: going on with micro-batches of {}, {} at once",
             self.place.name(),
             memory::count(smaller.footprint.batch, "sequence"),
@@ -328,7 +366,7 @@ impl Session {
     fn tell(&self, fit: &Fit, sequences: usize, tokens: usize, variants: usize) {
         let text = fit.text(sequences, tokens, variants);
         if *self.told.borrow() != text {
-            self.progress.notice(&text);
+            self.progress.get().notice(&text);
             self.told.replace(text);
         }
     }

@@ -31,6 +31,8 @@ pub struct Request {
     pub sites: Vec<Site>,
     /// Whether the layers' outputs go to the recorder.
     pub outputs: bool,
+    /// Of these layers; none for all of them.
+    pub output_layers: Option<Vec<usize>>,
 }
 
 /// Magnitudes of one sequence.
@@ -123,6 +125,7 @@ pub fn run(
         } else {
             Vec::new()
         },
+        raw_layers: request.output_layers.clone(),
         ..Plan::default()
     };
     let outcome = session.run(sequences, &plan, observer)?;

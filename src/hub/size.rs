@@ -61,13 +61,22 @@ impl Hub {
             shard || plan.files.contains(&name)
         };
         let cache = self.cache(place);
-        let missing = sizes
-            .iter()
-            .filter(|(name, _)| wanted(name) && cache.file(&listing.commit, name).is_none());
-        Ok(missing.map(|(_, size)| size).sum())
+        let mut bytes = 0;
+        for (name, size) in &sizes {
+            if !wanted(name) || cache.file(&listing.commit, name).is_some() {
+                continue;
+            }
+            bytes += size.ok_or_else(|| {
+                Error::new(
+                    place.title(),
+                    format!("the hub does not say how large {name} is"),
+                )
+            })?;
+        }
+        Ok(bytes)
     }
 
-    fn sizes(&self, place: Place<'_>) -> Result<BTreeMap<String, u64>> {
+    fn sizes(&self, place: Place<'_>) -> Result<BTreeMap<String, Option<u64>>> {
         if self.settings.offline {
             return Err(
                 Error::new(place.title(), "not in the cache, and HF_HUB_OFFLINE is set")
@@ -91,7 +100,7 @@ impl Hub {
             Ok(sizes) => Ok(sizes
                 .siblings
                 .into_iter()
-                .filter_map(|file| Some((file.rfilename, file.size?)))
+                .map(|file| (file.rfilename, file.size))
                 .collect()),
             Err(failure) => Err(self.explain(place, "", &failure)),
         }

@@ -4,12 +4,10 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
-
 use super::failure::Failure;
 use crate::error::Result;
 use crate::interrupt;
-use crate::progress::Progress;
+use crate::progress::{Bar, Progress};
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -73,7 +71,7 @@ fn wait<T>(
     progress: Progress,
     patience: Duration,
 ) -> Result<Result<T, Failure>> {
-    let mut bar: Option<ProgressBar> = None;
+    let mut bar: Option<Bar> = None;
     let mut heard = Instant::now();
     let outcome = loop {
         if let Err(stop) = interrupt::check() {

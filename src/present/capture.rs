@@ -1,11 +1,14 @@
 //! What capture shows. Tensors and maps are in files that were written as they came.
 
+use serde_json::json;
+
 use super::{Artifacts, Context};
 use crate::{
     error::Result,
-    experiments::capture::{Capture, SCHEMA},
+    experiments::capture::{Capture, LayerCapture, SCHEMA, SequenceCapture},
     report::{
         number::significant,
+        records::Records,
         table::{Align, Row, Table},
     },
 };
@@ -13,8 +16,50 @@ use crate::{
 /// The document and a table.
 pub(crate) fn artifacts(result: &Capture, context: &Context<'_>) -> Result<Artifacts> {
     let mut artifacts = Artifacts::new("capture.json", context.document(SCHEMA, result)?)?;
-    artifacts.table(table(result));
+    let table = table(result);
+    artifacts.sheet("layers", table.clone(), records(result));
+    artifacts.table(table);
     Ok(artifacts)
+}
+
+/// Every layer of every site.
+fn sites(sequence: &SequenceCapture) -> impl Iterator<Item = (&'static str, &LayerCapture)> {
+    let layers = sequence.layers.iter().map(|layer| ("layer_output", layer));
+    let others = sequence.sites.iter();
+    layers.chain(others.flat_map(|(site, layers)| layers.iter().map(move |layer| (*site, layer))))
+}
+
+/// The table in full.
+fn records(capture: &Capture) -> Records {
+    let mut records = Records::new([
+        "sequence",
+        "site",
+        "layer",
+        "max",
+        "median",
+        "mean",
+        "std",
+        "massive",
+        "nll",
+        "perplexity",
+    ]);
+    for (index, sequence) in capture.sequences.iter().enumerate() {
+        for (site, layer) in sites(sequence) {
+            records.push(json!([
+                index,
+                site,
+                layer.layer,
+                layer.max,
+                layer.median,
+                layer.mean,
+                layer.std,
+                layer.massive.len(),
+                sequence.nll,
+                sequence.perplexity,
+            ]));
+        }
+    }
+    records
 }
 
 fn table(capture: &Capture) -> Table {
@@ -29,12 +74,7 @@ fn table(capture: &Capture) -> Table {
     ]);
     for (index, sequence) in capture.sequences.iter().enumerate() {
         let nll = sequence.nll.map_or_else(String::new, significant);
-        let layers = sequence.layers.iter().map(|layer| ("layer_output", layer));
-        let others = sequence
-            .sites
-            .iter()
-            .flat_map(|(site, layers)| layers.iter().map(move |layer| (*site, layer)));
-        for (site, layer) in layers.chain(others) {
+        for (site, layer) in sites(sequence) {
             table.push(Row::new([
                 index.to_string(),
                 site.to_owned(),

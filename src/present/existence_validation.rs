@@ -2,8 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Artifacts, Context, magnitudes};
+use super::{
+    Artifacts, Context,
+    magnitudes::{self, Magnitudes},
+    sites,
+};
 use crate::{
+    engine::Site,
     error::Result,
     experiments::{
         existence_validation::{ExistenceValidation, LayerReport, SCHEMA},
@@ -11,6 +16,8 @@ use crate::{
     },
     report::{
         number::significant,
+        plot::{ScaleChoice, palette},
+        records::Records,
         table::{Align, Row, Table},
         text::{EXISTENCE_FILE, TextDtype, existence_text},
         visible::token_label,
@@ -21,6 +28,7 @@ use crate::{
 pub(crate) fn artifacts(
     result: &ExistenceValidation,
     published: Option<&PublishedRun>,
+    scale: ScaleChoice,
     context: &Context<'_>,
 ) -> Result<Artifacts> {
     let document = document(result, published, context)?;
@@ -40,7 +48,19 @@ pub(crate) fn artifacts(
         .collect();
     let verdict = verdict(context.name(), result);
     let table = table(result, published);
-    magnitudes::add(&mut artifacts, context, &verdict, &means, &massive, &table)?;
+    let places = layers()
+        .map(|layer| magnitudes::place(layer.top.first()))
+        .collect();
+    let figure = Magnitudes {
+        title: context.name().to_owned(),
+        tensors: sites::tensors(Site::LayerOutput),
+        layers: &means,
+        massive: &massive,
+        color: palette::BLUE,
+        scale,
+    };
+    magnitudes::add(&mut artifacts, context, &verdict, &figure, &table, places)?;
+    artifacts.sheet("layers", table.clone(), records(result, published));
     artifacts.table(table);
     artifacts.line(format!("\n{verdict}"));
     Ok(artifacts)
@@ -114,4 +134,37 @@ fn table(result: &ExistenceValidation, published: Option<&PublishedRun>) -> Tabl
         table.push(Row::new(cells).emphasised(layer.massive));
     }
     table
+}
+
+/// The table in full.
+fn records(result: &ExistenceValidation, published: Option<&PublishedRun>) -> Records {
+    let mut records = Records::new([
+        "layer",
+        "top1_mean",
+        "median_mean",
+        "ratio",
+        "massive",
+        "published_top1_mean",
+        "token",
+        "position",
+        "dimension",
+        "value",
+    ]);
+    for layer in &result.layers {
+        let known = published.map(|run| &run.existence_top1_mean_by_layer);
+        let top = layer.top.first();
+        records.push(json!([
+            layer.layer,
+            layer.top1_mean,
+            layer.median_mean,
+            layer.ratio,
+            layer.massive,
+            known.and_then(|known| known.get(&layer.layer)),
+            top.map(|entry| &entry.token),
+            top.map(|entry| entry.position),
+            top.map(|entry| entry.dimension),
+            top.map(|entry| entry.value),
+        ]));
+    }
+    records
 }

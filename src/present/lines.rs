@@ -1,14 +1,7 @@
 //! Figures of several lines over the layers.
 
-use crate::report::plot::{LineChart, Marker, Scale, Series, palette};
+use crate::report::plot::{LineChart, Marker, ScaleChoice, Series, palette};
 
-const COLORS: [&str; 5] = [
-    palette::BLUE,
-    palette::VERMILION,
-    palette::GREEN,
-    palette::PURPLE,
-    palette::SKY,
-];
 const MARKERS: [Marker; 4] = [
     Marker::Circle,
     Marker::Square,
@@ -20,13 +13,23 @@ const MARKERS: [Marker; 4] = [
 #[derive(Debug, Default)]
 pub(super) struct Lines(Vec<Series>);
 
+/// The colour of the n-th of several things, the same in every figure.
+pub(super) fn color(index: usize) -> &'static str {
+    palette::SERIES[index % palette::SERIES.len()]
+}
+
 impl Lines {
-    /// Adds a line with a value a layer; layers without one (NaN) interrupt it.
-    pub(super) fn push(&mut self, label: &str, values: impl IntoIterator<Item = f64>) {
-        // Five colours and four markers: twenty pairs before one comes again.
-        let index = self.0.len();
-        let color = COLORS[index % COLORS.len()];
-        self.add(label, color, MARKERS[index % MARKERS.len()], values);
+    /// Adds the line of the `index`-th thing, with a value a layer; layers without one (NaN) interrupt
+    /// it, and a line without any value is still named.
+    pub(super) fn push(
+        &mut self,
+        index: usize,
+        label: &str,
+        values: impl IntoIterator<Item = f64>,
+    ) {
+        // Nine colours and four markers: 36 pairs before one comes again.
+        let marker = MARKERS[index % MARKERS.len()];
+        self.add(label, color(index), marker, values);
     }
 
     /// Adds a line behind those that count.
@@ -50,20 +53,49 @@ impl Lines {
         });
     }
 
+    /// Whether no line has a value.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.iter().all(|series| series.points.is_empty())
     }
 
-    /// The SVG of the figure.
-    pub(super) fn chart(self, title: &str, y_label: &str, y_scale: Scale) -> String {
-        let chart = LineChart {
+    /// The figure.
+    pub(super) fn chart(self, title: &str, y_label: &str, scale: ScaleChoice) -> LineChart {
+        let values = self.0.iter().flat_map(|series| &series.points);
+        LineChart {
             title: title.to_owned(),
             x_label: "Layer (first is 0)".to_owned(),
             y_label: y_label.to_owned(),
+            y_scale: scale.of(values.map(|point| point.1)),
             series: self.0,
-            y_scale,
             highlight: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thing_keeps_its_colour_where_others_have_no_value() {
+        let chart = |first: &[f64]| {
+            let mut lines = Lines::default();
+            lines.push(0, "first", first.iter().copied());
+            lines.push(1, "second", [1.0, 2.0]);
+            lines.chart("title", "y", ScaleChoice::Auto).to_svg()
         };
-        chart.to_svg()
+        for svg in [chart(&[3.0, 4.0]), chart(&[])] {
+            assert!(svg.contains(">first<"), "{svg}");
+            assert!(svg.contains(&format!("stroke=\"{}\"", palette::VERMILION)));
+        }
+        assert!(chart(&[]).contains(">none<"));
+        assert!(!chart(&[3.0, 4.0]).contains(">none<"));
+        assert!(!chart(&[]).contains(palette::BLUE));
+    }
+
+    #[test]
+    fn seven_projections_have_seven_colours() {
+        let colors: std::collections::BTreeSet<_> = (0..9).map(color).collect();
+        assert_eq!(colors.len(), 9);
     }
 }

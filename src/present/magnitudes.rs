@@ -3,71 +3,111 @@
 use super::{Artifacts, Context, page, page::Verdict};
 use crate::{
     error::Result,
+    experiments::TokenEntry,
     report::{
-        plot::{Highlight, LineChart, Marker, Scale, Series, palette},
+        html::{
+            Chart,
+            chart::{Lines, Notes},
+        },
+        number::significant,
+        plot::{Highlight, LineChart, Marker, ScaleChoice, Series, palette},
         table::Table,
+        visible::token_label,
     },
 };
 
 /// Mean top-1 and mean median of a layer.
 pub(super) type Means = (f64, f64);
 
+/// The figure.
+pub(super) struct Magnitudes<'a> {
+    pub(super) title: String,
+    /// Whose magnitudes: "hidden states".
+    pub(super) tensors: &'a str,
+    pub(super) layers: &'a [Means],
+    /// Layers that are marked.
+    pub(super) massive: &'a [usize],
+    /// Of the largest magnitudes.
+    pub(super) color: &'static str,
+    pub(super) scale: ScaleChoice,
+}
+
 /// Files and page of a result that is magnitudes by layer: the figure, and the table whose emphasised
-/// rows are the layers in `massive`.
+/// rows are the marked layers. `places` says of each layer where its largest value is.
 pub(super) fn add(
     artifacts: &mut Artifacts,
     context: &Context<'_>,
     verdict: &str,
-    layers: &[Means],
-    massive: &[usize],
+    magnitudes: &Magnitudes<'_>,
     table: &Table,
+    places: Vec<Notes>,
 ) -> Result<()> {
-    let svg = chart(context.name(), layers, massive);
-    let svg = artifacts.figure("top_activation_magnitude", svg)?;
+    let chart = magnitudes.chart();
+    let svg = artifacts.figure("top_activation_magnitude", chart.to_svg())?;
+    let lines = Lines::from(&chart).noted(&chart.series[TOP1].label, places);
     let verdict = Verdict {
         text: verdict.to_owned(),
-        highlight: !massive.is_empty(),
+        highlight: !magnitudes.massive.is_empty(),
     };
     let sections = vec![
-        page::figure("Magnitudes by layer", svg),
+        page::figure("Magnitudes by layer", svg).explored([Chart::Lines(lines)]),
         page::table("Layers", table),
     ];
     artifacts.page(context, verdict, sections);
     Ok(())
 }
 
-/// Mean top-1 and mean median by layer, the layers in `massive` marked, as SVG.
-pub(super) fn chart(model: &str, layers: &[Means], massive: &[usize]) -> String {
-    let points = |part: fn(&Means) -> f64| -> Vec<(f64, f64)> {
-        layers
-            .iter()
-            .enumerate()
-            .map(|(layer, means)| (layer as f64, part(means)))
-            .collect()
+/// The place of the largest magnitudes among the chart's lines.
+const TOP1: usize = 1;
+
+impl Magnitudes<'_> {
+    /// Mean top-1 and mean median by layer, the layers in `massive` marked.
+    pub(super) fn chart(&self) -> LineChart {
+        let points = |part: fn(&Means) -> f64| -> Vec<(f64, f64)> {
+            let means = self.layers.iter().enumerate();
+            means
+                .map(|(layer, means)| (layer as f64, part(means)))
+                .collect()
+        };
+        let values = self.layers.iter().flat_map(|(top, median)| [*top, *median]);
+        LineChart {
+            title: self.title.clone(),
+            x_label: "Layer (first is 0)".to_owned(),
+            y_label: "Activation magnitude".to_owned(),
+            series: vec![
+                Series {
+                    label: format!("median {}", self.tensors),
+                    color: palette::GRAY,
+                    marker: Marker::Square,
+                    points: points(|means| means.1),
+                },
+                Series {
+                    label: format!("top-1 {}", self.tensors),
+                    color: self.color,
+                    marker: Marker::Circle,
+                    points: points(|means| means.0),
+                },
+            ],
+            y_scale: self.scale.of(values),
+            highlight: (!self.massive.is_empty()).then(|| Highlight {
+                label: "massive activations".to_owned(),
+                xs: self.massive.iter().map(|layer| *layer as f64).collect(),
+            }),
+        }
+    }
+}
+
+/// Where the largest value of a layer is, for the page.
+pub(super) fn place(top: Option<&TokenEntry>) -> Notes {
+    let Some(top) = top else {
+        return Notes::new();
     };
-    let chart = LineChart {
-        title: model.to_owned(),
-        x_label: "Layer (first is 0)".to_owned(),
-        y_label: "Activation magnitude".to_owned(),
-        series: vec![
-            Series {
-                label: "median hidden states".to_owned(),
-                color: palette::GRAY,
-                marker: Marker::Square,
-                points: points(|means| means.1),
-            },
-            Series {
-                label: "top-1 hidden states".to_owned(),
-                color: palette::BLUE,
-                marker: Marker::Circle,
-                points: points(|means| means.0),
-            },
-        ],
-        y_scale: Scale::Linear,
-        highlight: (!massive.is_empty()).then(|| Highlight {
-            label: "massive activations".to_owned(),
-            xs: massive.iter().map(|layer| *layer as f64).collect(),
-        }),
-    };
-    chart.to_svg()
+    let note = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        note("largest", significant(f64::from(top.value))),
+        note("token", token_label(&top.token)),
+        note("position", top.position.to_string()),
+        note("dimension", top.dimension.to_string()),
+        note("sequence", top.sequence.to_string()),
+    ]
 }

@@ -9,29 +9,37 @@ pub(crate) mod capture;
 pub(crate) mod compare;
 pub(crate) mod existence_validation;
 pub(crate) mod figures;
+mod formats;
 pub(crate) mod intervention_analysis;
 mod lines;
 mod magnitudes;
 mod page;
 mod recorder;
 pub(crate) mod self_attention;
+mod sites;
+pub(crate) mod sweep;
 pub(crate) mod tokens_analysis;
 pub(crate) mod top_activation_magnitude;
 pub(crate) mod tvr;
 
+pub(crate) use formats::Formats;
 pub(crate) use recorder::FileRecorder;
 
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::formats::{Figure, Sheet};
 use crate::{
     error::{Error, Result},
-    report::{RunFolder, folder::json_bytes, plot::svg_to_png, run::ModelRecord, table::Table},
+    report::{
+        RunFolder,
+        folder::json_bytes,
+        records::Records,
+        run::{ModelRecord, Origin},
+        table::Table,
+    },
 };
-
-/// Pixels per SVG unit: sharp on a dense screen and in print.
-const PNG_SCALE: f64 = 2.0;
 
 /// Whose summary of several sequences is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -54,13 +62,14 @@ pub(crate) struct Context<'a> {
     pub(crate) notices: Vec<String>,
     /// What was asked for.
     pub(crate) settings: &'a Value,
+    /// How the run came about.
+    pub(crate) origin: Origin,
 }
 
 impl Context<'_> {
     /// What titles and sentences call the model.
     pub(crate) fn name(&self) -> &str {
-        let name = self.model.name.trim_end_matches('/');
-        name.rsplit('/').next().unwrap_or(name)
+        self.model.shown()
     }
 
     /// The experiment's JSON: schema, model and settings, then the result's own fields.
@@ -75,6 +84,8 @@ impl Context<'_> {
 pub(crate) struct Artifacts {
     /// Names, with folders, and contents.
     files: Vec<(String, Vec<u8>)>,
+    figures: Vec<Figure>,
+    sheets: Vec<Sheet>,
     /// The experiment's JSON.
     pub(crate) document: Value,
     /// What a terminal shows of it.
@@ -97,6 +108,8 @@ impl Artifacts {
     fn new(name: &str, document: Value) -> Result<Self> {
         let mut artifacts = Self {
             files: Vec::new(),
+            figures: Vec::new(),
+            sheets: Vec::new(),
             document: Value::Null,
             terminal: Vec::new(),
             notices: Vec::new(),
@@ -115,11 +128,22 @@ impl Artifacts {
         Ok(())
     }
 
-    /// A figure as `<name>.svg` and `<name>.png`. Returns the SVG.
+    /// A figure, whose files are `<name>.svg` and so on. Returns the SVG.
     fn figure(&mut self, name: &str, svg: String) -> Result<String> {
-        self.file(format!("{name}.svg"), svg.clone());
-        self.file(format!("{name}.png"), svg_to_png(&svg, PNG_SCALE)?);
+        self.figures.push(Figure {
+            name: name.to_owned(),
+            svg: svg.clone(),
+        });
         Ok(svg)
+    }
+
+    /// A table that is written on request, as `<name>.csv` and so on.
+    fn sheet(&mut self, name: &'static str, table: Table, records: Records) {
+        self.sheets.push(Sheet {
+            name,
+            table,
+            records,
+        });
     }
 
     fn table(&mut self, table: Table) {
@@ -134,13 +158,39 @@ impl Artifacts {
         self.terminal.push(Block::Line(text.into()));
     }
 
-    /// Writes every file.
-    pub(crate) fn write(&self, folder: &RunFolder) -> Result<()> {
+    /// Writes every file, figures and tables in these formats.
+    pub(crate) fn write(&self, folder: &RunFolder, formats: &Formats) -> Result<()> {
         for (name, bytes) in &self.files {
             folder.write(name, bytes)?;
         }
+        for figure in &self.figures {
+            for format in distinct(&formats.figure_format) {
+                let (name, bytes) = figure.file(format)?;
+                folder.write(&name, &bytes)?;
+            }
+        }
+        for sheet in &self.sheets {
+            for format in distinct(&formats.tables) {
+                let (name, bytes) = sheet.file(format);
+                // A comparison has its CSV in any case.
+                if !self.files.iter().any(|(known, _)| *known == name) {
+                    folder.write(&name, &bytes)?;
+                }
+            }
+        }
         Ok(())
     }
+}
+
+/// Each of them once.
+fn distinct<T: Copy + PartialEq>(asked: &[T]) -> Vec<T> {
+    let mut once = Vec::new();
+    for one in asked {
+        if !once.contains(one) {
+            once.push(*one);
+        }
+    }
+    once
 }
 
 fn json_value(value: &impl Serialize) -> Result<Value> {
@@ -176,8 +226,21 @@ mod tests {
             computed_in: String::new(),
             notices: Vec::new(),
             settings: &settings,
+            origin: Origin::default(),
         };
         assert_eq!(context.name(), "a");
+        let labelled = ModelRecord {
+            label: Some("a better name".to_owned()),
+            ..model.clone()
+        };
+        let known = Context {
+            model: &labelled,
+            computed_in: String::new(),
+            notices: Vec::new(),
+            settings: &settings,
+            origin: Origin::default(),
+        };
+        assert_eq!(known.name(), "a better name");
         // The text may have fewer sequences than were asked for.
         let result = json!({ "nsamples": 3, "layers": [] });
         let document = context.document("some/1", &result).expect("JSON");

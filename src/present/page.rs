@@ -5,7 +5,9 @@ use serde_json::Value;
 use super::{Artifacts, Context};
 use crate::report::{
     html::{Body, Page, Section},
+    run::Origin,
     table::Table,
+    visible::token_label,
 };
 
 /// The answer in a sentence.
@@ -25,9 +27,12 @@ impl Artifacts {
         mut sections: Vec<Section>,
     ) {
         let model = context.model;
+        let revision = [&model.revision, &model.commit];
+        let revision: Vec<&str> = revision.into_iter().flatten().map(String::as_str).collect();
         let facts = [
             ("Model", model.name.clone()),
             ("Source", model.source.clone()),
+            ("Revision", revision.join(", ")),
             ("Family", model.model_type.clone()),
             ("Layers", model.layers.to_string()),
             ("Hidden size", model.hidden_size.to_string()),
@@ -37,19 +42,35 @@ impl Artifacts {
         let notices = context.notices.iter();
         let notices = notices.map(|notice| ("Notice", notice.clone()));
         sections.push(settings(context.settings));
+        let mut facts: Vec<(String, String)> = facts
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        facts.extend(provenance(&context.origin));
+        facts.extend(notices.map(|(name, value)| (name.to_owned(), value)));
         let page = Page {
             title: context.name().to_owned(),
+            experiment: context.origin.command.clone(),
             verdict: verdict.text,
             highlight: verdict.highlight,
-            facts: facts
-                .into_iter()
-                .chain(notices)
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
+            facts,
+            command_line: context.origin.command_line(),
             sections,
         };
         self.file("report.html", page.render());
     }
+}
+
+/// What texts, when, and by which version.
+pub(super) fn provenance(origin: &Origin) -> Vec<(String, String)> {
+    let mut facts = origin.texts.clone();
+    let more = [
+        ("Date", origin.started_at.clone()),
+        ("massact", origin.massact.clone()),
+    ];
+    facts.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    facts
 }
 
 /// A figure, as SVG, as a section.
@@ -68,6 +89,22 @@ pub(super) fn table(heading: &str, table: &Table) -> Section {
             rows: rows.map(|row| (row.cells.clone(), row.emphasis)).collect(),
         },
     )
+}
+
+/// The tokens of the one sequence that was run as a section.
+pub(super) fn sequence(tokens: &[String]) -> Section {
+    const MOST: usize = 400;
+    let shown: Vec<String> = tokens
+        .iter()
+        .take(MOST)
+        .map(|token| token_label(token))
+        .collect();
+    let mut text = shown.join(" ");
+    if tokens.len() > MOST {
+        text.push_str(&format!(" … and {} more", tokens.len() - MOST));
+    }
+    let heading = format!("The sequence, {} tokens", tokens.len());
+    Section::new(heading, Body::Text(text))
 }
 
 /// The settings as a section.
@@ -95,6 +132,13 @@ mod tests {
             computed_in: "bfloat16 on NVIDIA H100, float32 stream".to_owned(),
             notices: Vec::new(),
             settings: &settings,
+            origin: Origin {
+                command: "existence-validation".to_owned(),
+                arguments: vec!["existence-validation".to_owned(), "a b".to_owned()],
+                texts: vec![("Text".to_owned(), "wikitext".to_owned())],
+                started_at: "2026-01-02T03:04:05Z".to_owned(),
+                massact: "0.1.0".to_owned(),
+            },
         };
         let mut artifacts = Artifacts::new("x.json", json!({})).expect("JSON");
         let verdict = Verdict {
@@ -111,6 +155,22 @@ mod tests {
         );
         assert!(!page.contains("CPU"), "{page}");
         assert!(page.contains("<h1>some-model</h1>"), "{page}");
+        let title = "<title>some-model – existence-validation – massact</title>";
+        assert!(page.contains(title), "{page}");
+        for (name, value) in [
+            ("Text", "wikitext"),
+            ("Date", "2026-01-02T03:04:05Z"),
+            ("massact", "0.1.0"),
+            (
+                "Command line",
+                "<code>massact existence-validation 'a b'</code>",
+            ),
+        ] {
+            assert!(
+                page.contains(&format!("<dt>{name}</dt><dd>{value}</dd>")),
+                "{name}: {page}"
+            );
+        }
         assert!(page.contains("&quot;nsamples&quot;: 3"), "{page}");
     }
 }

@@ -1,5 +1,7 @@
 //! Writes captured tensors to safetensors files while the model runs.
 
+use std::collections::BTreeSet;
+
 use crate::{
     backend::AttentionMaps,
     engine::{Observer, Plan, Site},
@@ -12,16 +14,20 @@ use crate::{
 pub(crate) struct FileRecorder {
     raw: Option<TensorFile>,
     attention: Option<TensorFile>,
+    /// The layers whose maps are written; none for all of them.
+    layers: Option<BTreeSet<usize>>,
     parts: Option<TensorFile>,
 }
 
 impl FileRecorder {
-    /// Lays the files out; every shape follows from the model and the sequences.
+    /// Lays the files out; every shape follows from the model and the sequences. With `only` the maps
+    /// of other layers are left out.
     pub(crate) fn create(
         folder: &RunFolder,
         plan: &Plan,
         model: &Model,
         sequences: &[Vec<u32>],
+        only: Option<&BTreeSet<usize>>,
     ) -> Result<Self> {
         let layers = model.spec.layers.len();
         let mut raw = Vec::new();
@@ -34,7 +40,7 @@ impl FileRecorder {
             }
         }
         let mut attention = Vec::new();
-        for layer in 0..layers {
+        for layer in (0..layers).filter(|layer| wanted(only, *layer)) {
             let spec = &model.spec.layers[layer].attention;
             let heads = spec.heads;
             for (sequence, ids) in sequences.iter().enumerate() {
@@ -66,6 +72,7 @@ impl FileRecorder {
         Ok(Self {
             raw: file("capture.safetensors", raw)?,
             attention: file("attention.safetensors", attention)?,
+            layers: only.cloned(),
             parts: None,
         })
     }
@@ -124,6 +131,9 @@ impl Observer for FileRecorder {
         let Some(file) = &mut self.attention else {
             return Ok(());
         };
+        if !wanted(self.layers.as_ref(), layer) {
+            return Ok(());
+        }
         for (kind, map) in [
             ("probs_mean", maps.probs_mean),
             ("logits_mean", maps.logits_mean),
@@ -158,6 +168,10 @@ impl Observer for FileRecorder {
 
 /// What attention makes, and what the followed tokens give to it.
 const PARTS: [&str; 2] = ["output", "followed"];
+
+fn wanted(layers: Option<&BTreeSet<usize>>, layer: usize) -> bool {
+    layers.is_none_or(|layers| layers.contains(&layer))
+}
 
 fn raw_name(site: Site, layer: usize, sequence: usize) -> String {
     format!("{}.{layer}.{sequence}", site.name())

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use super::{
     Artifacts, Context,
     lines::Lines,
@@ -10,8 +12,10 @@ use super::{
 use crate::{
     error::Result,
     report::{
+        html::Chart,
         number::significant,
-        plot::Scale,
+        plot::{LineChart, ScaleChoice},
+        records::Records,
         table::{Align, Row, Table},
     },
     tvr::{SCHEMA, TvrReport},
@@ -21,20 +25,24 @@ use crate::{
 pub(crate) fn artifacts(
     report: &TvrReport,
     new: Option<&Path>,
+    scale: ScaleChoice,
     context: &Context<'_>,
 ) -> Result<Artifacts> {
     let name = context.name();
     let mut artifacts = Artifacts::new("tvr.json", context.document(SCHEMA, report)?)?;
-    let figure = artifacts.figure("weight_std", figure(name, report))?;
+    let chart = figure(name, report, scale);
+    let figure = artifacts.figure("weight_std", chart.to_svg())?;
     let table = table(report);
     let mut sections = vec![
-        page::figure("Weights by layer", figure),
+        page::figure("Weights by layer", figure).explored([Chart::from(&chart)]),
         page::table("Weights", &table),
     ];
+    artifacts.sheet("weights", table.clone(), records(report));
     artifacts.table(table);
     if !report.skipped.is_empty() {
         let skipped = skipped(report);
         sections.push(page::table("Left alone", &skipped));
+        artifacts.sheet("skipped", skipped.clone(), skipped_records(report));
         artifacts.line("\nleft alone:");
         artifacts.table(skipped);
     }
@@ -93,6 +101,52 @@ fn table(report: &TvrReport) -> Table {
     table
 }
 
+/// The table of weights in full.
+fn records(report: &TvrReport) -> Records {
+    let mut records = Records::new([
+        "name",
+        "layer",
+        "projection",
+        "mean",
+        "std",
+        "target",
+        "ratio",
+        "excluded",
+        "changed",
+        "std_after",
+        "bias_zeroed",
+    ]);
+    for weight in &report.weights {
+        records.push(json!([
+            weight.name,
+            weight.layer,
+            weight.projection,
+            weight.mean,
+            weight.std,
+            weight.target,
+            weight.ratio,
+            weight.excluded,
+            weight.changed,
+            weight.std_after,
+            weight.bias_zeroed,
+        ]));
+    }
+    records
+}
+
+fn skipped_records(report: &TvrReport) -> Records {
+    let mut records = Records::new(["name", "layer", "shape", "reason"]);
+    for tensor in &report.skipped {
+        records.push(json!([
+            tensor.name,
+            tensor.layer,
+            tensor.shape,
+            tensor.reason
+        ]));
+    }
+    records
+}
+
 fn skipped(report: &TvrReport) -> Table {
     let mut table = Table::new([
         ("tensor", Align::Left),
@@ -111,7 +165,7 @@ fn skipped(report: &TvrReport) -> Table {
 
 /// The standard deviation of every projection's weight by layer, with the target. Experts share a
 /// line, their mean.
-fn figure(model: &str, report: &TvrReport) -> String {
+fn figure(model: &str, report: &TvrReport, scale: ScaleChoice) -> LineChart {
     let layers = report.weights.iter().map(|weight| weight.layer + 1);
     let layers = layers.max().unwrap_or(0);
     // Sum and count by layer.
@@ -131,10 +185,13 @@ fn figure(model: &str, report: &TvrReport) -> String {
     }
     let mut lines = Lines::default();
     lines.push_gray("target", targets);
-    for (name, sums) in projections {
+    for (index, (name, sums)) in projections.into_iter().enumerate() {
         // Layers without this projection are 0 / 0.
-        lines.push(name, sums.into_iter().map(|(sum, count)| sum / count));
+        lines.push(
+            index,
+            name,
+            sums.into_iter().map(|(sum, count)| sum / count),
+        );
     }
-    // Ratios are what counts, and one layer may stand out by orders of magnitude.
-    lines.chart(model, "Standard deviation of the weight", Scale::Log)
+    lines.chart(model, "Std of the weight", scale)
 }

@@ -8,15 +8,14 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use serde::Serialize;
-use serde_json::Value;
-use tempfile::TempDir;
-
 use super::{
     atomic::{AtomicFile, NewFolders, SAVE_DIR, create_folder_shown, io_error, write_whole},
-    whole_folder::{hidden_folder, sync_folder},
+    hidden::HiddenFolder,
+    whole_folder::sync_folder,
 };
 use crate::error::{Error, Result};
+use serde::Serialize;
+use serde_json::Value;
 
 /// Hex digits of the settings' hash in a folder's name.
 const HASH_DIGITS: usize = 8;
@@ -32,7 +31,7 @@ const NAME_BYTES: usize = 128;
 #[derive(Debug)]
 pub struct RunFolder {
     // Dropped in this order: the temporary folder goes before the folders around it.
-    temp: TempDir,
+    temp: HiddenFolder,
     parents: NewFolders,
     target: PathBuf,
 }
@@ -49,7 +48,7 @@ impl RunFolder {
         refuse_foreign(&target)?;
         let parent = target.parent().unwrap_or(&target).to_owned();
         let parents = NewFolders::create(&parent, SAVE_DIR)?;
-        let temp = hidden_folder(&parent).map_err(|error| io_error(&target, &error))?;
+        let temp = HiddenFolder::create(&parent).map_err(|error| io_error(&target, &error))?;
         Ok(Self {
             temp,
             parents,
@@ -77,8 +76,10 @@ impl RunFolder {
     }
 
     /// Puts the run in its place, instead of an earlier run that may be there.
-    pub fn commit(self) -> Result<PathBuf> {
-        let fail = |error: std::io::Error| io_error(&self.target, &error);
+    pub fn commit(mut self) -> Result<PathBuf> {
+        let target = self.target.clone();
+        let fail = |error: std::io::Error| io_error(&target, &error);
+        self.temp.complete().map_err(fail)?;
         sync_folder(self.temp.path()).map_err(fail)?;
         replace_folder(self.temp.path(), &self.target).map_err(fail)?;
         let Self {
@@ -204,7 +205,7 @@ fn replace_folder(from: &Path, to: &Path) -> io::Result<()> {
 fn replace_in_steps(from: &Path, to: &Path) -> io::Result<()> {
     let mut result = Ok(());
     for _ in 0..TRIES {
-        let aside = hidden_folder(from.parent().unwrap_or(from))?;
+        let aside = HiddenFolder::create(from.parent().unwrap_or(from))?;
         match fs::rename(to, aside.path().join("earlier")) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

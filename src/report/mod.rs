@@ -6,11 +6,13 @@
 pub mod atomic;
 pub mod csv;
 pub mod folder;
+mod hidden;
 pub mod html;
 pub mod identity;
 pub mod long_table;
 pub mod number;
 pub mod plot;
+pub mod records;
 pub mod run;
 pub mod table;
 pub mod tensors;

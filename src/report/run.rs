@@ -25,6 +25,9 @@ pub struct RunRecord {
     pub massact: Build,
     /// Which command ran: `existence-validation`, `capture`, ...
     pub command: String,
+    /// The command line behind the program's name, as it was given.
+    #[serde(default)]
+    pub arguments: Vec<String>,
     /// The command line's settings with defaults filled in.
     pub settings: Value,
     /// Seed of every random choice.
@@ -87,6 +90,38 @@ impl RunRecord {
     }
 }
 
+/// How a run came about, as its page says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Which command ran.
+    pub command: String,
+    /// The command line behind the program's name.
+    pub arguments: Vec<String>,
+    /// Role and name of each text.
+    pub texts: Vec<(String, String)>,
+    /// Start of the run, RFC 3339 in UTC.
+    pub started_at: String,
+    /// Version, and commit if known.
+    pub massact: String,
+}
+
+impl Origin {
+    /// The command line, quoted so that a shell reads it as it was given.
+    pub fn command_line(&self) -> String {
+        let words = std::iter::once("massact").chain(self.arguments.iter().map(String::as_str));
+        words.map(quoted).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A word of a command line.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// The program's version and build, as known at compile time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
@@ -113,11 +148,23 @@ impl Build {
     }
 }
 
+impl std::fmt::Display for Build {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.git_commit {
+            Some(commit) => write!(f, "{} (commit {commit:.12})", self.version),
+            None => f.write_str(&self.version),
+        }
+    }
+}
+
 /// The checkpoint as loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRecord {
     /// Id or path as given.
     pub name: String,
+    /// What titles and tables call it instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Where the files came from: a folder, a hub or `built-in`.
     pub source: String,
     /// Branch, tag or commit that was asked for.
@@ -132,6 +179,15 @@ pub struct ModelRecord {
     pub hidden_size: usize,
     /// Type the weights are stored in.
     pub dtype: String,
+}
+
+impl ModelRecord {
+    /// What titles and tables call it: the label, or the last part of the name.
+    pub fn shown(&self) -> &str {
+        let name = self.name.trim_end_matches('/');
+        let last = name.rsplit('/').next().unwrap_or(name);
+        self.label.as_deref().unwrap_or(last)
+    }
 }
 
 /// A file that determined the result.
@@ -298,6 +354,20 @@ fn cpu_model(cpuinfo: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn command_lines_are_quoted_where_a_shell_needs_it() {
+        let origin = Origin {
+            arguments: ["capture", "--text", "it's a $HOME", "--eval=a=b.txt", ""]
+                .map(str::to_owned)
+                .to_vec(),
+            ..Origin::default()
+        };
+        assert_eq!(
+            origin.command_line(),
+            r"massact capture --text 'it'\''s a $HOME' --eval=a=b.txt ''"
+        );
+    }
 
     #[test]
     fn reads_proc_status() {

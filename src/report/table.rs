@@ -1,9 +1,11 @@
-//! Aligned text tables for the terminal.
+//! Tables: aligned text for the terminal, and other forms for files.
+
+mod export;
+mod fit;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use unicode_width::UnicodeWidthStr;
-
+use self::fit::{Grid, Style};
 use super::visible::visible;
 use crate::error::{Error, Result};
 
@@ -71,52 +73,61 @@ impl Table {
     /// The table as lines. `styled` marks the header and emphasised rows with ANSI codes, which take
     /// no width, so that both forms have the same layout.
     pub fn render(&self, styled: bool) -> String {
-        let header: Vec<String> = self
+        self.render_within(None, styled)
+    }
+
+    /// As [`Table::render`], in lines of at most `width`, as far as that is possible: a table that is
+    /// too wide is turned, so that its rows stand side by side, or split into blocks of columns.
+    pub fn render_within(&self, width: Option<usize>, styled: bool) -> String {
+        let grid = self.grid();
+        let Some(width) = width.filter(|width| grid.width() > *width) else {
+            return grid.text(styled);
+        };
+        let turned = grid.turned();
+        if self.rows.len() < self.columns.len() && turned.width() <= width {
+            return turned.text(styled);
+        }
+        let blocks = grid.blocks(width).into_iter();
+        let blocks: Vec<String> = blocks.map(|block| block.text(styled)).collect();
+        blocks.join("\n")
+    }
+
+    /// The header and the rows as they are shown.
+    fn grid(&self) -> Grid {
+        let shown = |cells: &[String], style| {
+            let cells = cells.iter().map(|cell| (visible(cell).into_owned(), style));
+            cells.collect()
+        };
+        let titles: Vec<String> = self
             .columns
             .iter()
             .map(|(title, _)| title.clone())
             .collect();
-        let lines: Vec<Vec<String>> = std::iter::once(&header)
-            .chain(self.rows.iter().map(|row| &row.cells))
-            .map(|cells| {
-                cells
-                    .iter()
-                    .map(|cell| visible(cell).into_owned())
-                    .collect()
-            })
-            .collect();
-        let count = lines.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..count)
-            .map(|column| {
-                let cells = lines.iter().filter_map(|cells| cells.get(column));
-                cells.map(|cell| cell.width()).max().unwrap_or(0)
-            })
-            .collect();
-        let mut text = String::new();
-        for (number, cells) in lines.iter().enumerate() {
-            let line = self.line(cells, &widths);
-            let code = match number.checked_sub(1).and_then(|row| self.rows.get(row)) {
-                None => "\x1b[2m",
-                Some(row) if row.emphasis => "\x1b[1m",
-                Some(_) => "",
-            };
-            if styled && !code.is_empty() {
-                text.extend([code, &line, "\x1b[0m"]);
+        let header = shown(&titles, Style::Header);
+        let rows = self.rows.iter().map(|row| {
+            let style = if row.emphasis {
+                Style::Bold
             } else {
-                text.push_str(&line);
-            }
-            text.push('\n');
+                Style::Plain
+            };
+            shown(&row.cells, style)
+        });
+        Grid {
+            aligns: self.columns.iter().map(|(_, align)| *align).collect(),
+            lines: std::iter::once(header).chain(rows).collect(),
         }
-        text
     }
 
-    /// Prints to stdout; styled only on a terminal that is not dumb, without `NO_COLOR`. A reader that has gone away
-    /// (`massact ... | head`) is no error.
+    /// Prints to stdout; fitted to a terminal, and styled only on one that is not dumb, without
+    /// `NO_COLOR`. A reader that has gone away (`massact ... | head`) is no error.
     pub fn print(&self) -> Result<()> {
         let mut stdout = io::stdout().lock();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|kind| kind == "dumb");
-        let text = self.render(stdout.is_terminal() && !no_color && !dumb);
+        let terminal = stdout.is_terminal();
+        // What reads a pipe or a file gets whole lines.
+        let width = terminal.then(terminal_width).flatten();
+        let text = self.render_within(width, terminal && !no_color && !dumb);
         match stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush())
@@ -127,22 +138,12 @@ impl Table {
             _ => Ok(()),
         }
     }
+}
 
-    fn line(&self, cells: &[String], widths: &[usize]) -> String {
-        let mut line = String::new();
-        for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            if column > 0 {
-                line.push_str("  ");
-            }
-            let padding = " ".repeat(width - cell.width().min(*width));
-            match self.columns.get(column) {
-                Some((_, Align::Right)) => line.extend([&padding, cell.as_str()]),
-                _ => line.extend([cell.as_str(), &padding]),
-            }
-        }
-        line.truncate(line.trim_end().len());
-        line
-    }
+/// Columns of the terminal that stdout is, if it says.
+fn terminal_width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(usize::from(width.0)).filter(|width| *width > 0)
 }
 
 #[cfg(test)]
@@ -182,6 +183,68 @@ layer   top-1  token
             .fold(styled.clone(), |text, code| text.replace(code, ""));
         assert_eq!(plain, sample().render(false));
         assert_eq!(styled.matches("\x1b[1m").count(), 1);
+    }
+
+    /// Three checkpoints, and more columns than a terminal is wide.
+    fn wide() -> Table {
+        let titles = (0..12).map(|i| (format!("column {i}"), Align::Right));
+        let titles = std::iter::once(("checkpoint".to_owned(), Align::Left)).chain(titles);
+        let mut table = Table::new(titles);
+        for row in 0..3 {
+            let values = (0..12).map(|i| format!("{row}.{i}"));
+            let cells = std::iter::once(format!("model-{row}")).chain(values);
+            table.push(Row::new(cells).emphasised(row == 1));
+        }
+        table
+    }
+
+    fn widest(text: &str) -> usize {
+        text.lines()
+            .map(|line| line.chars().count())
+            .max()
+            .unwrap_or(0)
+    }
+
+    #[test]
+    fn a_wide_table_with_few_rows_is_turned() {
+        let whole = wide().render(false);
+        assert!(widest(&whole) > 100);
+        let text = wide().render_within(Some(80), false);
+        assert!(widest(&text) <= 80, "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 13);
+        assert_eq!(lines[0], "checkpoint  model-0  model-1  model-2");
+        assert_eq!(lines[12], "column 11      0.11     1.11     2.11");
+        assert_eq!(wide().render_within(Some(200), false), whole);
+        let styled = wide().render_within(Some(80), true);
+        assert_eq!(styled.matches("\x1b[1m").count(), 13, "{styled}");
+    }
+
+    #[test]
+    fn a_wide_table_with_many_rows_is_split() {
+        let mut table = wide();
+        for row in 3..20 {
+            table.push(Row::new([format!("model-{row}"), "7".into()]));
+        }
+        let text = table.render_within(Some(60), false);
+        assert!(widest(&text) <= 60, "{text}");
+        let blocks: Vec<&str> = text.split("\n\n").collect();
+        assert!(blocks.len() > 1, "{text}");
+        for block in &blocks {
+            assert_eq!(block.lines().count(), 21, "{block}");
+            assert!(block.starts_with("checkpoint"), "{block}");
+            assert!(block.contains("\nmodel-19"), "{block}");
+        }
+        for column in 0..12 {
+            assert_eq!(
+                text.matches(&format!("column {column}\n")).count()
+                    + text.matches(&format!("column {column} ")).count(),
+                1,
+                "{column}"
+            );
+        }
+        // Not even two columns fit: nothing is lost.
+        assert!(table.render_within(Some(5), false).contains("2.11"));
     }
 
     #[test]

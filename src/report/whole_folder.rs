@@ -7,9 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
 
-use tempfile::TempDir;
-
 use super::atomic::{NewFolders, io_error_of};
+use super::hidden::HiddenFolder;
 use crate::error::{Error, Result};
 
 /// Bytes after which the system has to put them on the disk. Left to itself it collects gigabytes,
@@ -20,7 +19,7 @@ const BYTES_BETWEEN_SYNCS: usize = 128 << 20;
 #[derive(Debug)]
 pub struct WholeFolder {
     // Dropped in this order: the temporary folder goes before the folders around it.
-    temp: TempDir,
+    temp: HiddenFolder,
     parents: NewFolders,
     target: PathBuf,
     flag: &'static str,
@@ -34,7 +33,8 @@ impl WholeFolder {
         refuse_used(&target, flag)?;
         let parent = target.parent().unwrap_or(&target).to_owned();
         let parents = NewFolders::create(&parent, flag)?;
-        let temp = hidden_folder(&parent).map_err(|error| io_error_of(&target, &error, flag))?;
+        let temp =
+            HiddenFolder::create(&parent).map_err(|error| io_error_of(&target, &error, flag))?;
         Ok(Self {
             temp,
             parents,
@@ -69,8 +69,10 @@ impl WholeFolder {
     }
 
     /// Gives the folder its name.
-    pub fn commit(self) -> Result<PathBuf> {
-        let fail = |error: io::Error| io_error_of(&self.target, &error, self.flag);
+    pub fn commit(mut self) -> Result<PathBuf> {
+        let (target, flag) = (self.target.clone(), self.flag);
+        let fail = |error: io::Error| io_error_of(&target, &error, flag);
+        self.temp.complete().map_err(fail)?;
         sync_folder(self.temp.path()).map_err(fail)?;
         // Somebody may have put something there in the meantime.
         refuse_used(&self.target, self.flag)?;
@@ -82,7 +84,7 @@ impl WholeFolder {
             flag,
         } = self;
         // There is nothing left under the temporary name to remove.
-        let _ = temp.keep();
+        temp.keep();
         parents.keep();
         if let Some(parent) = target.parent() {
             sync_folder(parent).map_err(|error| io_error_of(&target, &error, flag))?;
@@ -171,16 +173,6 @@ fn refuse_used(target: &Path, flag: &str) -> Result<()> {
         }
         Err(error) => Err(io_error_of(target, &error, flag)),
     }
-}
-
-/// A new hidden folder in `parent`, removed on drop.
-pub(super) fn hidden_folder(parent: &Path) -> io::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".massact-").suffix(".tmp");
-    // tempfile makes private folders; a result should be as readable as any other new folder.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    builder.tempdir_in(parent)
 }
 
 /// Puts a folder's entries on the disk; elsewhere than on Unix folders cannot be synced.

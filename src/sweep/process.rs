@@ -13,9 +13,9 @@ pub struct Process {
     /// Its process id there.
     pub pid: u32,
     /// When the system started it, in its own ticks: process ids come again.
-    started: Option<u64>,
+    pub(super) started: Option<u64>,
     /// The machine's start and the process's namespace: pids of others say nothing here.
-    place: Option<String>,
+    pub(super) place: Option<String>,
     /// The job of a cluster that it is part of, and how often that was started again.
     pub job: Option<Job>,
 }

@@ -4,7 +4,6 @@
 //! memory needed does not depend on the model.
 #![forbid(unsafe_code)]
 
-use indicatif::ProgressBar;
 use safetensors::SafeTensors;
 
 use super::{Rescaling, Source, Tvr, plan::Role};
@@ -13,7 +12,7 @@ use crate::{
     error::{Error, Result},
     interrupt,
     model::weights::{Elements, Shard},
-    progress::Progress,
+    progress::{Bar, Progress},
     report::{WholeFile, WholeFolder},
 };
 
@@ -52,7 +51,7 @@ impl Tvr<'_> {
         index: usize,
         shard: &Shard,
         folder: &WholeFolder,
-        bar: &ProgressBar,
+        bar: &Bar,
     ) -> Result<()> {
         let (length, metadata) = SafeTensors::read_metadata(shard.bytes()).map_err(|error| {
             Error::new(

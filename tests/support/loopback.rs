@@ -97,9 +97,11 @@ impl Content {
         let path = request.path.trim_start_matches('/');
         if let Some(rest) = path.strip_prefix("api/") {
             let rest = rest.strip_prefix("models/").unwrap_or(rest);
+            let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+            let blobs = query.contains("blobs=true");
             return match rest.split_once("/revision/") {
-                Some((repo, "main")) if self.repos.contains_key(repo) => self.info(repo),
-                Some((repo, COMMIT)) if self.repos.contains_key(repo) => self.info(repo),
+                Some((repo, "main")) if self.repos.contains_key(repo) => self.info(repo, blobs),
+                Some((repo, COMMIT)) if self.repos.contains_key(repo) => self.info(repo, blobs),
                 _ => Reply::new(404, "{\"error\":\"not found\"}"),
             };
         }
@@ -131,10 +133,14 @@ impl Content {
         }
     }
 
-    fn info(&self, repo: &str) -> Reply {
+    /// With sizes if the request asks for blobs.
+    fn info(&self, repo: &str, blobs: bool) -> Reply {
         let files: Vec<_> = self.repos[repo]
-            .keys()
-            .map(|name| serde_json::json!({ "rfilename": name }))
+            .iter()
+            .map(|(name, body)| match blobs {
+                true => serde_json::json!({ "rfilename": name, "size": body.len() }),
+                false => serde_json::json!({ "rfilename": name }),
+            })
             .collect();
         Reply::new(
             200,

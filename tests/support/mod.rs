@@ -3,6 +3,7 @@
 // Each test program uses only part of this.
 #![allow(dead_code)]
 
+pub(crate) mod browser;
 pub(crate) mod damage;
 pub(crate) mod picture;
 pub(crate) mod program;

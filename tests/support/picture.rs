@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The PNG decodes, the SVG parses, both are of one shape and are not blank.
+/// The PNG decodes, the SVG parses, the PDF is one, all are of one shape and are not blank.
 #[track_caller]
 pub(crate) fn assert_pictures(folder: &Path, name: &str) {
     let png = std::fs::read(folder.join(format!("{name}.png"))).expect("the PNG");
@@ -23,4 +23,18 @@ pub(crate) fn assert_pictures(folder: &Path, name: &str) {
         (shape - f64::from(width) / f64::from(height)).abs() < 0.01,
         "{shape}"
     );
+
+    let pdf = std::fs::read(folder.join(format!("{name}.pdf"))).expect("the PDF");
+    assert!(
+        pdf.starts_with(b"%PDF-") && pdf.ends_with(b"%%EOF"),
+        "{name}"
+    );
+    let text = String::from_utf8_lossy(&pdf);
+    let page = text.split("/MediaBox [0 0 ").nth(1).expect("a page");
+    let page = page.split(']').next().expect("closed");
+    let sides: Vec<f64> = page
+        .split(' ')
+        .map(|side| side.parse().expect(page))
+        .collect();
+    assert!((shape - sides[0] / sides[1]).abs() < 0.01, "{page}");
 }

@@ -30,6 +30,7 @@ use crate::{
         compare::Measured,
         intervention_analysis::{document, notices},
     },
+    progress::Progress,
     tvr,
 };
 
@@ -44,7 +45,9 @@ pub(super) fn measure(
     shared: &Shared,
     target: &Target,
     text: &CommonText,
+    progress: Progress,
 ) -> Result<Measured> {
+    shared.show_in(progress);
     let run = Run::open(
         shared,
         "compare",
@@ -69,7 +72,7 @@ pub(super) fn measure(
         walk: None,
     };
     let loaded = run.elapsed();
-    run.session().expect_more_walks();
+    run.session().expect_walks(walks(&args.experiments));
     measurement.experiments()?;
     let Measurement {
         settings,
@@ -232,6 +235,18 @@ impl Measurement<'_> {
     fn add(&mut self, name: &'static str, document: Value) {
         self.documents.push((name, document));
     }
+}
+
+/// How often the model will be walked through, unless its windows ask for more.
+fn walks(experiments: &[Experiment]) -> usize {
+    let wanted = |experiment| usize::from(experiments.contains(&experiment));
+    let interventions = wanted(Experiment::Interventions);
+    wanted(Experiment::Existence)
+        + wanted(Experiment::Tokens)
+        + 2 * interventions
+        // The interventions measure the original, too.
+        + wanted(Experiment::Perplexity) * (1 - interventions)
+        + wanted(Experiment::Attention)
 }
 
 /// What the checkpoint's own files say was asked for.

@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use self::{measure::measure, targets::Target, text::CommonText};
 use super::{
-    args::{DeviceArgs, ModelArgs, OutputArgs, SourceArgs, TextArgs, ThresholdArgs, positive},
-    run::Done,
+    args::{
+        DeviceArgs, ModelArgs, OutputArgs, ScaleArgs, SourceArgs, TextArgs, ThresholdArgs, positive,
+    },
+    run::{Done, origin},
     settings,
     shared::Shared,
 };
@@ -24,6 +26,7 @@ use crate::{
     report::{
         Identity, RunFolder,
         folder::{check_writable, model_folder_name},
+        run::now_rfc3339,
     },
 };
 
@@ -50,6 +53,8 @@ pub(super) struct CompareArgs {
     nsamples: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
+    #[command(flatten)]
+    draw: ScaleArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -99,6 +104,7 @@ impl CompareArgs {
 }
 
 pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
+    let started_at = now_rfc3339();
     let targets = targets::parse(&args.checkpoints)?;
     check_writable(&args.output.save_dir)?;
     let progress = Progress::new(args.output.quiet);
@@ -111,9 +117,11 @@ pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
     }
     let text = CommonText::load(text, default, progress)?;
     let settings = settings::value(&args.settings(&text.args))?;
-    let mut entries = Vec::with_capacity(targets.len());
+    let count = targets.len();
+    let mut entries = Vec::with_capacity(count);
     for (index, (target, found)) in targets.into_iter().zip(openable).enumerate() {
-        let outcome = found.and_then(|()| measure(args, shared, &target, &text));
+        let progress = progress.within(&format!("[{}/{count}] {}", index + 1, target.label));
+        let outcome = found.and_then(|()| measure(args, shared, &target, &text, progress));
         if let Err(error) = &outcome
             && error.kind() == Kind::Interrupted
         {
@@ -138,13 +146,20 @@ pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
     for (label, error) in failed {
         progress.notice(&format!("{label}: {error}"));
     }
-    let artifacts = compare::artifacts(&entries, &settings)?;
+    let origin = origin(
+        "compare",
+        shared.arguments(),
+        &started_at,
+        Some(text.source()),
+        &[],
+    );
+    let artifacts = compare::artifacts(&entries, args.draw.scale, &settings, &origin)?;
     if !compare::same_tokens(&entries) {
         progress.notice(compare::OTHER_TOKENS);
     }
     let digest = identity(&entries, &settings).digest();
     let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &digest)?;
-    artifacts.write(&folder)?;
+    artifacts.write(&folder, &args.output.formats)?;
     Done::commit(folder, artifacts, progress)?.show(args.output.json)?;
     failures(&entries)
 }
@@ -216,6 +231,7 @@ fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
             checkpoint: None,
             pretrained: Some(target.name.clone()),
             revision: target.revision.clone(),
+            label: Some(target.label.clone()),
         },
         device: args.device.clone(),
     }

@@ -9,7 +9,7 @@ use std::{
 use super::super::args::TextArgs;
 use crate::{
     data::{
-        JoinedText,
+        JoinedText, Provenance,
         sequences::{self, Cut, DefaultText, Sequences},
     },
     error::Result,
@@ -55,6 +55,11 @@ impl CommonText {
             args,
             encoded: RefCell::default(),
         })
+    }
+
+    /// Where it comes from.
+    pub(super) fn source(&self) -> &Provenance {
+        &self.joined.source
     }
 
     /// Up to `nsamples` windows to measure and as many to calibrate on.

@@ -175,7 +175,7 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
         texts,
         &settings::value(&args.settings(&corpus, &evaluation))?,
         |_| {
-            run.session().expect_more_walks();
+            run.session().expect_walks(2);
             let Corpus { walk, timings } = run.corpus(&args.corpus())?;
             let mut found = intervention_analysis::run(run.session(), &walk, &evaluation, &setup)?;
             found.timings += timings;

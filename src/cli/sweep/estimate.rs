@@ -6,7 +6,7 @@ use super::flags;
 use crate::{
     checkpoint,
     error::{Kind, Result},
-    hub::Hub,
+    hub::{Hub, Settings},
     progress::Progress,
     sweep::{HubModel, Manifest, Task},
 };
@@ -23,12 +23,16 @@ pub(super) fn hub_model(task: &Task) -> Option<HubModel> {
 }
 
 /// `to download: 12.3 GB in 4 models; unknown: gpt2 (why)`
-pub(super) fn downloads(manifest: &Manifest, progress: Progress) -> Result<String> {
+pub(in super::super) fn downloads(manifest: &Manifest, progress: Progress) -> Result<String> {
     let models: BTreeSet<HubModel> = manifest.tasks.iter().filter_map(hub_model).collect();
     if models.is_empty() {
         return Ok("no model to download".to_owned());
     }
-    let hub = Hub::from_env(progress)?;
+    // Sizes are not worth waiting for.
+    let hub = Hub::with(Settings {
+        retries: 0,
+        ..Settings::from_env(progress)?
+    })?;
     let (mut bytes, mut missing, mut unknown) = (0, 0, Vec::new());
     for model in &models {
         match hub.bytes_to_download(&model.repo, model.revision.as_deref()) {
@@ -41,14 +45,17 @@ pub(super) fn downloads(manifest: &Manifest, progress: Progress) -> Result<Strin
             Err(error) => unknown.push((&model.repo, error)),
         }
     }
-    let mut text = format!(
-        "to download: {:.1} GB in {missing} models",
-        bytes as f64 / 1e9
-    );
+    let mut text = match missing {
+        0 => "no model to download".to_owned(),
+        _ => format!(
+            "to download: {:.1} GB in {missing} models",
+            bytes as f64 / 1e9
+        ),
+    };
     if let Some((_, error)) = unknown.first() {
         let names: Vec<&str> = unknown.iter().map(|(repo, _)| repo.as_str()).collect();
         text.push_str(&format!(
-            "; and of unknown size: {} ({error})",
+            "; of unknown size: {} ({error})",
             names.join(", ")
         ));
     }

@@ -31,7 +31,7 @@ const NOT_SETTINGS: [&str; 7] = [
 ];
 
 /// What a plan may set, command by command.
-pub(super) fn commands() -> Vec<Flags> {
+pub(in super::super) fn commands() -> Vec<Flags> {
     let cli = Cli::command();
     EXPERIMENTS
         .iter()
@@ -59,7 +59,7 @@ fn flag(argument: &Arg) -> Option<Flag> {
 }
 
 /// The command that a task is.
-pub(super) fn experiment(task: &Task) -> Result<Experiment> {
+pub(in super::super) fn experiment(task: &Task) -> Result<Experiment> {
     if task.command.is_empty() {
         let why = task.settings.get("error").and_then(|why| why.as_str());
         return Err(

@@ -4,6 +4,7 @@ mod estimate;
 mod flags;
 mod merge;
 mod plan;
+mod report;
 mod retry;
 mod run;
 mod status;
@@ -12,6 +13,14 @@ mod supervisor;
 mod worker;
 
 use clap::{Args, Subcommand};
+
+pub(super) use self::{
+    estimate::downloads,
+    flags::{commands, experiment},
+    report::write as write_report,
+    run::{RunArgs, gigabytes},
+    supervisor::run as run_all,
+};
 
 use crate::error::Result;
 
@@ -33,6 +42,7 @@ enum SweepCommand {
     Status(status::StatusArgs),
     Retry(retry::RetryArgs),
     Merge(merge::MergeArgs),
+    Report(report::ReportArgs),
 }
 
 pub(super) fn run(args: &SweepArgs) -> Result<()> {
@@ -43,5 +53,6 @@ pub(super) fn run(args: &SweepArgs) -> Result<()> {
         SweepCommand::Status(args) => status::run(args),
         SweepCommand::Retry(args) => retry::run(args),
         SweepCommand::Merge(args) => merge::run(args),
+        SweepCommand::Report(args) => report::run(args),
     }
 }

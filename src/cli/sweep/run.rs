@@ -12,32 +12,33 @@ use crate::{error::Result, sweep::Indices};
 /// A task that fails is recorded, and the others go on. What was interrupted or died is run again by
 /// the next `sweep run`.
 #[derive(Debug, Clone, Args)]
-pub(super) struct RunArgs {
+pub(in super::super) struct RunArgs {
     /// The sweep's folder.
-    pub(super) dir: PathBuf,
+    pub(in super::super) dir: PathBuf,
     /// Only the tasks in these lines of the manifest, counted from 0: `3`, or `0-2,7`.
     #[arg(long, value_name = "N")]
-    pub(super) index: Option<Indices>,
+    pub(in super::super) index: Option<Indices>,
     /// Tasks at once on this machine, which share its cores.
     #[arg(long, value_name = "J", default_value_t = 1, value_parser = super::super::args::positive)]
-    pub(super) jobs: usize,
+    pub(in super::super) jobs: usize,
     /// Where to compute, instead of what the plan says: as --device of a command, or `cuda:all` for every
     /// card at once.
     #[arg(long)]
-    pub(super) device: Option<String>,
+    pub(in super::super) device: Option<String>,
     /// Remove models that this sweep has downloaded, and is done with, from the cache when together they
     /// take more than this.
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
-    pub(super) max_cache_gb: Option<f64>,
+    pub(in super::super) max_cache_gb: Option<f64>,
     /// No progress and no notices.
     #[arg(long)]
-    pub(super) quiet: bool,
+    pub(in super::super) quiet: bool,
     /// One of the processes that `sweep run` starts; ends when its standard input does.
+    /// The number is that of all of them.
     #[arg(long, hide = true)]
-    pub(super) worker: bool,
+    pub(in super::super) worker: Option<usize>,
 }
 
-fn gigabytes(text: &str) -> Result<f64, String> {
+pub(in super::super) fn gigabytes(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
         _ => Err("expected a number of at least 0".into()),
@@ -45,7 +46,7 @@ fn gigabytes(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
-    if args.worker {
+    if args.worker.is_some() {
         return worker::run(args);
     }
     supervisor::run(args)

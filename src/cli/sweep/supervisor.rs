@@ -38,7 +38,7 @@ const DEATHS: usize = 3;
 /// Exit code of an interrupted process.
 const INTERRUPTED: i32 = 3;
 
-pub(super) fn run(args: &RunArgs) -> Result<()> {
+pub(in super::super) fn run(args: &RunArgs) -> Result<()> {
     let folder = Folder::at(&args.dir);
     let manifest = folder.manifest()?;
     let tasks = selected(args.index.as_ref(), manifest.tasks.len())?;
@@ -48,6 +48,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         args,
         folder: &folder,
         manifest: &manifest,
+        workers: devices.len() * args.jobs,
         threads: threads(devices.len() * args.jobs),
         deaths: HashMap::new(),
         children: Vec::new(),
@@ -105,6 +106,7 @@ struct Supervisor<'a> {
     args: &'a RunArgs,
     folder: &'a Folder,
     manifest: &'a Manifest,
+    workers: usize,
     threads: Option<usize>,
     /// By task: the processes it took with it.
     deaths: HashMap<String, usize>,
@@ -117,7 +119,7 @@ impl Supervisor<'_> {
         let program = std::env::current_exe().map_err(fail)?;
         let mut command = Command::new(program);
         command
-            .args(["sweep", "run", "--worker"])
+            .args(["sweep", "run", "--worker", &self.workers.to_string()])
             .arg(&self.args.dir);
         if let Some(index) = &self.args.index {
             command.args(["--index", &index.to_string()]);

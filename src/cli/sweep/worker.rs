@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    super::{args::OutputArgs, experiment::Experiment, shared::Shared},
+    super::{experiment::Experiment, shared::Shared},
     estimate::hub_model,
     flags,
     run::{RunArgs, selected},
@@ -170,6 +170,11 @@ impl Worker<'_> {
         let count = self.manifest.tasks.len();
         let title = format!("[{}/{count}] {}", index + 1, task.title());
         self.model = Some(item.model.clone());
+        // Of several processes bars would be in each other's way.
+        let alone = self.args.worker == Some(1) && !self.args.quiet;
+        let shown = self.progress.within(&title).without_notices();
+        self.shared
+            .show_in(if alone { shown } else { Progress::silent() });
         self.expect(place)?;
         let started = Instant::now();
         let outcome = panics::reported(|| self.attempt(place)).unwrap_or_else(|| {
@@ -258,15 +263,17 @@ impl Worker<'_> {
 
     /// Runs a task. Returns the folder of its results.
     fn attempt(&self, place: usize) -> Result<std::path::PathBuf> {
-        let mut experiment = flags::experiment(self.tasks[place].task)?;
+        let task = self.tasks[place].task;
+        let mut experiment = flags::experiment(task)?;
+        let command = [task.command.clone()].into_iter();
+        let arguments = command.chain(task.arguments.iter().cloned());
+        self.shared.next(arguments.collect());
         if let Some(device) = &self.args.device {
             experiment.model_mut().device.device.clone_from(device);
         }
-        *experiment.output_mut() = OutputArgs {
-            save_dir: self.folder.results(),
-            quiet: true,
-            json: false,
-        };
+        let output = experiment.output_mut();
+        output.save_dir = self.folder.results();
+        output.json = false;
         Ok(experiment.run(&self.shared)?.folder)
     }
 }

@@ -135,7 +135,7 @@ pub fn run(
     let mut timings = Timings::default();
     let mut massive = vec![Vec::new(); layers];
     if request.positions.is_none() {
-        session.expect_more_walks();
+        session.expect_walks(2);
         let statistics = StatisticsRequest {
             top_k: 0,
             abs_threshold: request.abs_threshold,

@@ -1,4 +1,6 @@
-//! The table of a comparison, and the same in full as CSV.
+//! The table of a comparison, and the same in full.
+
+use serde_json::json;
 
 use super::{
     entries::{Entry, measured},
@@ -7,16 +9,17 @@ use super::{
 use crate::{
     experiments::compare::{Intervened, Profile},
     report::{
-        csv::line,
         number::{ranges, significant},
+        records::Records,
         table::{Align, Row, Table},
     },
 };
 
-/// A column: title, and a profile's value in full and as the table shows it.
+/// A column: titles, and a profile's value in full and as the table shows it.
 struct Column {
-    title: &'static str,
-    /// Name in the CSV.
+    /// In the table; none of what only the records have.
+    title: Option<&'static str>,
+    /// In the records.
     name: &'static str,
     value: fn(&Profile) -> Option<Cell>,
 }
@@ -24,6 +27,7 @@ struct Column {
 enum Cell {
     Number(f64),
     Indices(Vec<usize>),
+    Name(&'static str),
 }
 
 impl Cell {
@@ -36,10 +40,15 @@ impl Cell {
         Self::Number(found.ratio.ratio.unwrap_or(f64::INFINITY))
     }
 
+    fn class(found: Intervened) -> Self {
+        Self::Name(found.ratio.class.name())
+    }
+
     fn shown(&self) -> String {
         match self {
             Self::Number(value) => significant(*value),
             Self::Indices(indices) => ranges(indices),
+            Self::Name(name) => (*name).to_owned(),
         }
     }
 
@@ -51,103 +60,95 @@ impl Cell {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join(" "),
+            Self::Name(name) => (*name).to_owned(),
         }
     }
 }
 
-const COLUMNS: [Column; 16] = [
-    Column {
-        title: "top-1",
-        name: "top1",
-        value: |profile| Some(Cell::Number(profile.existence.as_ref()?.top1)),
-    },
-    Column {
-        title: "in layer",
-        name: "top1_layer",
-        value: |profile| Some(Cell::Indices(vec![profile.existence.as_ref()?.layer])),
-    },
-    Column {
-        title: "median",
-        name: "median",
-        value: |profile| Some(Cell::Number(profile.existence.as_ref()?.median)),
-    },
-    Column {
-        title: "ratio",
-        name: "ratio",
-        value: |profile| profile.existence.as_ref()?.ratio.map(Cell::Number),
-    },
-    Column {
-        title: "massive layers",
-        name: "massive_layers",
-        value: |profile| {
-            Some(Cell::Indices(
-                profile.existence.as_ref()?.massive_layers.clone(),
-            ))
-        },
-    },
-    Column {
-        title: "first layer",
-        name: "first_layer",
-        value: |profile| {
-            Some(Cell::Indices(
-                profile.tokens.as_ref()?.first_layer.into_iter().collect(),
-            ))
-        },
-    },
-    Column {
-        title: "dimensions",
-        name: "dimensions",
-        value: |profile| Some(Cell::Indices(profile.tokens.as_ref()?.dimensions.clone())),
-    },
-    Column {
-        title: "perplexity",
-        name: "perplexity",
-        value: |profile| {
-            let original = || profile.interventions.as_ref()?.original;
-            profile.perplexity.or_else(original).map(Cell::Number)
-        },
-    },
-    Column {
-        title: "with zeros",
-        name: "perplexity_set_to_zero",
-        value: |profile| intervened(profile, |found| found.set_to_zero).map(Cell::perplexity),
-    },
-    Column {
-        title: "/ original",
-        name: "ratio_set_to_zero",
-        value: |profile| intervened(profile, |found| found.set_to_zero).map(Cell::ratio),
-    },
-    Column {
-        title: "with means",
-        name: "perplexity_set_to_mean",
-        value: |profile| intervened(profile, |found| found.set_to_mean).map(Cell::perplexity),
-    },
-    Column {
-        title: "/ original",
-        name: "ratio_set_to_mean",
-        value: |profile| intervened(profile, |found| found.set_to_mean).map(Cell::ratio),
-    },
-    Column {
-        title: "attention to first",
-        name: "attention_first_token",
-        value: |profile| Some(Cell::Number(profile.attention.as_ref()?.first_token)),
-    },
-    Column {
-        title: "to massive",
-        name: "attention_massive_tokens",
-        value: |profile| Some(Cell::Number(profile.attention.as_ref()?.massive_tokens)),
-    },
-    Column {
-        title: "to KV bias",
-        name: "attention_kv_bias",
-        value: |profile| profile.attention.as_ref()?.kv_bias.map(Cell::Number),
-    },
-    Column {
-        title: "weight std",
-        name: "weight_std",
-        value: |profile| Some(Cell::Number(profile.weights.as_ref()?.std)),
-    },
+const COLUMNS: [Column; 22] = [
+    column(Some("top-1"), "top1", |profile| {
+        Some(Cell::Number(profile.existence.as_ref()?.top1))
+    }),
+    column(Some("in layer"), "top1_layer", |profile| {
+        Some(Cell::Indices(vec![profile.existence.as_ref()?.layer]))
+    }),
+    column(Some("median"), "median", |profile| {
+        Some(Cell::Number(profile.existence.as_ref()?.median))
+    }),
+    column(Some("ratio"), "ratio", |profile| {
+        profile.existence.as_ref()?.ratio.map(Cell::Number)
+    }),
+    column(Some("massive layers"), "massive_layers", |profile| {
+        let found = profile.existence.as_ref()?;
+        Some(Cell::Indices(found.massive_layers.clone()))
+    }),
+    column(Some("first layer"), "first_layer", |profile| {
+        let first = profile.tokens.as_ref()?.first_layer;
+        Some(Cell::Indices(first.into_iter().collect()))
+    }),
+    column(Some("dimensions"), "dimensions", |profile| {
+        Some(Cell::Indices(profile.tokens.as_ref()?.dimensions.clone()))
+    }),
+    column(Some("perplexity"), "perplexity", |profile| {
+        let original = || profile.interventions.as_ref()?.original;
+        profile.perplexity.or_else(original).map(Cell::Number)
+    }),
+    column(Some("with zeros"), "perplexity_set_to_zero", |profile| {
+        intervened(profile, ZERO).map(Cell::perplexity)
+    }),
+    column(Some("zeros / original"), "ratio_set_to_zero", |profile| {
+        intervened(profile, ZERO).map(Cell::ratio)
+    }),
+    column(None, "ratio_set_to_zero_low", |profile| {
+        intervened(profile, ZERO)?.ratio.low.map(Cell::Number)
+    }),
+    column(None, "ratio_set_to_zero_high", |profile| {
+        intervened(profile, ZERO)?.ratio.high.map(Cell::Number)
+    }),
+    column(None, "class_set_to_zero", |profile| {
+        intervened(profile, ZERO).map(Cell::class)
+    }),
+    column(Some("with means"), "perplexity_set_to_mean", |profile| {
+        intervened(profile, MEAN).map(Cell::perplexity)
+    }),
+    column(Some("means / original"), "ratio_set_to_mean", |profile| {
+        intervened(profile, MEAN).map(Cell::ratio)
+    }),
+    column(None, "ratio_set_to_mean_low", |profile| {
+        intervened(profile, MEAN)?.ratio.low.map(Cell::Number)
+    }),
+    column(None, "ratio_set_to_mean_high", |profile| {
+        intervened(profile, MEAN)?.ratio.high.map(Cell::Number)
+    }),
+    column(None, "class_set_to_mean", |profile| {
+        intervened(profile, MEAN).map(Cell::class)
+    }),
+    column(
+        Some("attention to first"),
+        "attention_first_token",
+        |profile| Some(Cell::Number(profile.attention.as_ref()?.first_token)),
+    ),
+    column(Some("to massive"), "attention_massive_tokens", |profile| {
+        Some(Cell::Number(profile.attention.as_ref()?.massive_tokens))
+    }),
+    column(Some("to KV bias"), "attention_kv_bias", |profile| {
+        profile.attention.as_ref()?.kv_bias.map(Cell::Number)
+    }),
+    column(Some("weight std"), "weight_std", |profile| {
+        Some(Cell::Number(profile.weights.as_ref()?.std))
+    }),
 ];
+
+const ZERO: OfIntervention = |found| found.set_to_zero;
+const MEAN: OfIntervention = |found| found.set_to_mean;
+
+const fn column(
+    title: Option<&'static str>,
+    name: &'static str,
+    value: fn(&Profile) -> Option<Cell>,
+) -> Column {
+    Column { title, name, value }
+}
 
 fn intervened(profile: &Profile, of: OfIntervention) -> Option<Intervened> {
     profile.interventions.as_ref().and_then(of)
@@ -155,14 +156,17 @@ fn intervened(profile: &Profile, of: OfIntervention) -> Option<Intervened> {
 
 /// A row a checkpoint; columns that no checkpoint has a value for are left out.
 pub(super) fn table(entries: &[Entry]) -> Table {
+    let measured = |column: &&Column| {
+        measured(entries).any(|(_, found)| (column.value)(&found.profile).is_some())
+    };
     let columns: Vec<&Column> = COLUMNS
         .iter()
-        .filter(|column| {
-            measured(entries).any(|(_, found)| (column.value)(&found.profile).is_some())
-        })
+        .filter(|column| column.title.is_some())
+        .filter(measured)
         .collect();
     let mut titles = vec![("checkpoint", Align::Left)];
-    titles.extend(columns.iter().map(|column| (column.title, Align::Right)));
+    let shown = columns.iter().filter_map(|column| column.title);
+    titles.extend(shown.map(|title| (title, Align::Right)));
     if entries.iter().any(|entry| entry.outcome.is_err()) {
         titles.push(("error", Align::Left));
     }
@@ -187,33 +191,24 @@ pub(super) fn table(entries: &[Entry]) -> Table {
 }
 
 /// The table in full digits and with every column.
-pub(super) fn csv(entries: &[Entry]) -> String {
+pub(super) fn records(entries: &[Entry]) -> Records {
     let names = COLUMNS.iter().map(|column| column.name);
-    let mut text = line(
-        ["label", "name", "revision", "commit", "error"]
-            .into_iter()
-            .chain(names),
-    );
+    let own = ["label", "name", "revision", "commit", "error"];
+    let mut records = Records::new(own.into_iter().chain(names));
     for entry in entries {
         let measured = entry.outcome.as_ref().ok();
-        let commit = measured.and_then(|measured| measured.model.commit.clone());
-        let mut cells = vec![
-            entry.label.clone(),
-            entry.name.clone(),
-            entry.revision.clone().unwrap_or_default(),
-            commit.unwrap_or_default(),
-            entry
-                .outcome
-                .as_ref()
-                .err()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+        let mut record = vec![
+            json!(entry.label),
+            json!(entry.name),
+            json!(entry.revision),
+            json!(measured.and_then(|measured| measured.model.commit.as_ref())),
+            json!(entry.outcome.as_ref().err().map(ToString::to_string)),
         ];
-        cells.extend(COLUMNS.iter().map(|column| {
+        record.extend(COLUMNS.iter().map(|column| {
             let cell = measured.and_then(|measured| (column.value)(&measured.profile));
-            cell.map_or_else(String::new, |cell| cell.in_full())
+            json!(cell.map(|cell| cell.in_full()))
         }));
-        text.push_str(&line(cells));
+        records.push(record.into());
     }
-    text
+    records
 }

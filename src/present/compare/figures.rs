@@ -1,25 +1,36 @@
 //! The figures of a comparison.
 
-use super::entries::{Entry, measured};
+use super::entries::Entry;
 use crate::{
-    experiments::compare::{Intervened, InterventionsProfile, Profile},
-    present::intervention_analysis::Groups,
-    report::plot::Scale,
+    experiments::{
+        compare::{Intervened, InterventionsProfile, Profile},
+        intervention_analysis::Ratio,
+    },
+    present::intervention_analysis::{Groups, RatioRow},
+    report::plot::ScaleChoice,
 };
 
-/// By intervention, the checkpoints' ratios; those without massive activations have none.
+/// By intervention, the checkpoints' ratios, if any has one. A checkpoint without keeps its row.
 pub(super) fn perplexity_ratios(entries: &[Entry]) -> Groups {
-    INTERVENTIONS
-        .into_iter()
-        .map(|(name, of)| {
-            let rows = measured(entries).filter_map(|(entry, found)| {
-                let profile = found.profile.interventions.as_ref()?;
-                Some((entry.label.clone(), of(profile)?.ratio))
-            });
-            (name.to_owned(), rows.collect::<Vec<_>>())
-        })
-        .filter(|(_, rows)| !rows.is_empty())
+    let groups = INTERVENTIONS.into_iter().map(|(name, of)| {
+        let rows = entries.iter().enumerate().map(|(index, entry)| RatioRow {
+            label: entry.label.clone(),
+            index,
+            ratio: ratio(entry, of),
+        });
+        (name.to_owned(), rows.collect::<Vec<_>>())
+    });
+    groups
+        .filter(|(_, rows)| rows.iter().any(|row| row.ratio.is_ok()))
         .collect()
+}
+
+fn ratio(entry: &Entry, of: OfIntervention) -> Result<Ratio, &'static str> {
+    let found = entry.outcome.as_ref().map_err(|_| "failed")?;
+    let profile = found.profile.interventions.as_ref();
+    let profile = profile.ok_or("not measured")?;
+    let found = of(profile).ok_or("nothing massive to overwrite")?;
+    Ok(found.ratio)
 }
 
 /// Names and results of the interventions that are shown.
@@ -32,12 +43,31 @@ pub(super) type OfIntervention = fn(&InterventionsProfile) -> Option<Intervened>
 
 type ByLayer = fn(&Profile) -> Vec<f64>;
 
-/// File name, heading, scale and values of the figures.
-pub(super) const BY_LAYER: [(&str, &str, Scale, ByLayer); 7] = [
+/// What the values of a figure are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Magnitude,
+    /// Read from zero, whatever they are.
+    Share,
+}
+
+impl Kind {
+    /// The scale, of the one that is asked for.
+    pub(super) fn scale(self, asked: ScaleChoice) -> ScaleChoice {
+        match self {
+            Self::Magnitude => asked,
+            Self::Share => ScaleChoice::Linear,
+        }
+    }
+}
+
+/// File name, heading, label of the values, their kind and the values of the figures.
+pub(super) const BY_LAYER: [(&str, &str, &str, Kind, ByLayer); 7] = [
     (
         "top1_by_layer",
         "Largest magnitude (mean top-1)",
-        Scale::Log,
+        "Mean top-1",
+        Kind::Magnitude,
         |profile| {
             let layers = profile.existence.iter().flat_map(|found| &found.layers);
             layers.map(|layer| layer.top1_mean).collect()
@@ -46,7 +76,8 @@ pub(super) const BY_LAYER: [(&str, &str, Scale, ByLayer); 7] = [
     (
         "median_by_layer",
         "Median magnitude (mean median)",
-        Scale::Log,
+        "Mean median",
+        Kind::Magnitude,
         |profile| {
             let layers = profile.existence.iter().flat_map(|found| &found.layers);
             layers.map(|layer| layer.median_mean).collect()
@@ -55,7 +86,8 @@ pub(super) const BY_LAYER: [(&str, &str, Scale, ByLayer); 7] = [
     (
         "ratio_by_layer",
         "Largest magnitude over the median",
-        Scale::Log,
+        "Top-1 over median",
+        Kind::Magnitude,
         |profile| {
             let layers = profile.existence.iter().flat_map(|found| &found.layers);
             layers
@@ -66,7 +98,8 @@ pub(super) const BY_LAYER: [(&str, &str, Scale, ByLayer); 7] = [
     (
         "attention_to_first_token",
         "Share of attention to the first token",
-        Scale::Linear,
+        "Share of attention",
+        Kind::Share,
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
             layers.map(|layer| layer.first_token).collect()
@@ -75,7 +108,8 @@ pub(super) const BY_LAYER: [(&str, &str, Scale, ByLayer); 7] = [
     (
         "attention_to_massive_tokens",
         "Share of attention to massive tokens",
-        Scale::Linear,
+        "Share of attention",
+        Kind::Share,
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
             layers.map(|layer| layer.massive_tokens).collect()
@@ -84,7 +118,8 @@ pub(super) const BY_LAYER: [(&str, &str, Scale, ByLayer); 7] = [
     (
         "attention_to_kv_bias",
         "Share of attention to the learned key",
-        Scale::Linear,
+        "Share of attention",
+        Kind::Share,
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
             let shares: Option<Vec<f64>> = layers.map(|layer| layer.kv_bias).collect();
@@ -94,7 +129,8 @@ pub(super) const BY_LAYER: [(&str, &str, Scale, ByLayer); 7] = [
     (
         "weight_std_by_layer",
         "Standard deviation of the weights",
-        Scale::Log,
+        "Mean std of the weights",
+        Kind::Magnitude,
         |profile| {
             profile
                 .weights

@@ -3,6 +3,7 @@
 mod columns;
 mod entries;
 mod figures;
+mod layers;
 
 pub(crate) use entries::{Entry, Measured, same_tokens};
 
@@ -10,20 +11,34 @@ use serde_json::{Value, json};
 
 use self::entries::measured;
 use super::{
-    Artifacts, intervention_analysis::ratio_chart, json_value, lines::Lines, magnitudes, merged,
-    page,
+    Artifacts,
+    intervention_analysis::ratio_chart,
+    json_value,
+    lines::{Lines, color},
+    magnitudes::{Magnitudes, Means},
+    merged, page, sites,
 };
 use crate::{
+    engine::Site,
     error::Result,
     experiments::compare::{Profile, SCHEMA},
-    report::html::{Body, Page, Section},
+    report::{
+        html::{Body, Chart, Page, Section},
+        plot::ScaleChoice,
+        run::Origin,
+    },
 };
 
 /// What a comparison over different tokens must say.
 pub(crate) const OTHER_TOKENS: &str = "the checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not";
 
 /// All files, those of the checkpoints included, and the table.
-pub(crate) fn artifacts(entries: &[Entry], settings: &Value) -> Result<Artifacts> {
+pub(crate) fn artifacts(
+    entries: &[Entry],
+    scale: ScaleChoice,
+    settings: &Value,
+    origin: &Origin,
+) -> Result<Artifacts> {
     let mut artifacts = Artifacts::new("compare.json", document(entries, settings)?)?;
     for (entry, measured) in measured(entries) {
         let place = &entry.place;
@@ -32,38 +47,51 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value) -> Result<Artifacts
             artifacts.json(&format!("{place}/{name}"), document)?;
         }
     }
-    artifacts.file("compare.csv", columns::csv(entries));
+    let (records, layers) = (columns::records(entries), layers::records(entries));
+    artifacts.file("compare.csv", records.csv());
+    artifacts.file("layers.csv", layers.csv());
     let table = columns::table(entries);
+    artifacts.sheet("compare", table.clone(), records);
+    artifacts.sheet("layers", layers::table(entries), layers);
     let mut sections = vec![page::table("Checkpoints", &table)];
-    for (name, heading, scale, values) in figures::BY_LAYER {
+    for (name, heading, y_label, kind, values) in figures::BY_LAYER {
         let mut lines = Lines::default();
-        for (entry, measured) in measured(entries) {
-            let values = values(&measured.profile);
-            if !values.is_empty() {
-                lines.push(&entry.label, values);
+        for (index, entry) in entries.iter().enumerate() {
+            if let Ok(measured) = &entry.outcome {
+                lines.push(index, &entry.label, values(&measured.profile));
             }
         }
         if !lines.is_empty() {
-            let svg = artifacts.figure(name, lines.chart(heading, heading, scale))?;
-            sections.push(page::figure(heading, svg));
+            let chart = lines.chart(heading, y_label, kind.scale(scale));
+            let svg = artifacts.figure(name, chart.to_svg())?;
+            sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
         }
     }
     let ratios = figures::perplexity_ratios(entries);
     if !ratios.is_empty() {
         let heading = "Perplexity with massive activations overwritten";
-        let svg = artifacts.figure("perplexity_ratio", ratio_chart(heading, ratios).to_svg())?;
-        sections.push(page::figure(heading, svg));
+        let chart = ratio_chart(heading, ratios);
+        let svg = artifacts.figure("perplexity_ratio", chart.to_svg())?;
+        sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
     }
-    for (entry, measured) in measured(entries) {
-        if let Some(found) = &measured.profile.existence {
+    for (index, entry) in entries.iter().enumerate() {
+        let profile = entry.outcome.as_ref().ok().map(|found| &found.profile);
+        if let Some(found) = profile.and_then(|profile| profile.existence.as_ref()) {
             let layers = found.layers.iter();
-            let means: Vec<magnitudes::Means> =
-                layers.map(|l| (l.top1_mean, l.median_mean)).collect();
-            let svg = magnitudes::chart(&entry.label, &means, &found.massive_layers);
+            let means: Vec<Means> = layers.map(|l| (l.top1_mean, l.median_mean)).collect();
+            let figure = Magnitudes {
+                title: entry.label.clone(),
+                tensors: sites::tensors(Site::LayerOutput),
+                layers: &means,
+                massive: &found.massive_layers,
+                color: color(index),
+                scale,
+            };
             let name = format!("{}/top_activation_magnitude", entry.place);
-            let svg = artifacts.figure(&name, svg)?;
+            let chart = figure.chart();
+            let svg = artifacts.figure(&name, chart.to_svg())?;
             let heading = format!("Magnitudes by layer: {}", entry.label);
-            sections.push(page::figure(heading, svg));
+            sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
         }
     }
     if !same_tokens(entries) {
@@ -72,21 +100,33 @@ pub(crate) fn artifacts(entries: &[Entry], settings: &Value) -> Result<Artifacts
     }
     sections.push(page::settings(settings));
     let complete = measured(entries).count();
+    let mut facts = page::provenance(origin);
+    facts.extend(measured(entries).flat_map(|(entry, found)| {
+        let notices = found.record.notices.iter();
+        notices.map(|notice| (entry.label.clone(), notice.clone()))
+    }));
     let page = Page {
-        title: "Comparison".to_owned(),
+        title: title(entries),
+        experiment: origin.command.clone(),
         verdict: format!("{complete} of {} checkpoints measured", entries.len()),
         highlight: complete < entries.len(),
-        facts: measured(entries)
-            .flat_map(|(entry, found)| {
-                let notices = found.record.notices.iter();
-                notices.map(|notice| (entry.label.clone(), notice.clone()))
-            })
-            .collect(),
+        facts,
+        command_line: origin.command_line(),
         sections,
     };
     artifacts.file("report.html", page.render());
     artifacts.table(table);
     Ok(artifacts)
+}
+
+/// The checkpoints' names as long as they are a title.
+fn title(entries: &[Entry]) -> String {
+    const MOST: usize = 4;
+    if entries.len() > MOST {
+        return format!("{} checkpoints", entries.len());
+    }
+    let labels = entries.iter().map(|entry| entry.label.as_str());
+    labels.collect::<Vec<_>>().join(", ")
 }
 
 /// compare.json.

@@ -4,11 +4,17 @@ use std::collections::BTreeMap;
 
 use super::Figure;
 use crate::{
+    backend::Entry,
     engine::{Observer, Site},
     error::Result,
     experiments::activation_figures::{ActivationFigures, SiteMagnitudes},
     report::{
-        plot::{LineChart, Marker, RidgeGrid, RidgePlot, RidgeShape, Scale, Series, palette},
+        html::{
+            Chart,
+            chart::{Lines, Notes},
+        },
+        number::significant,
+        plot::{LineChart, Marker, RidgeGrid, RidgePlot, RidgeShape, ScaleChoice, Series, palette},
         visible::token_label,
     },
 };
@@ -41,12 +47,16 @@ impl Observer for Ridges {
 }
 
 /// The 3-D plots of all layers, as SVG.
-pub(super) fn tokenwise(model: &str, result: &ActivationFigures, ridges: &Ridges) -> String {
-    let plots = ridges
-        .plots
-        .values()
-        .zip(&result.layers)
-        .map(|(plot, layer)| plot.clone().marked(layer.dimensions(), layer.positions()));
+pub(super) fn tokenwise(
+    model: &str,
+    result: &ActivationFigures,
+    ridges: &Ridges,
+    shared: bool,
+) -> String {
+    let plots = ridges.plots.iter().map(|(layer, plot)| {
+        let layer = &result.layers[*layer];
+        plot.clone().marked(layer.dimensions(), layer.positions())
+    });
     let grid = RidgeGrid {
         title: format!("Output features of {model}"),
         note:
@@ -60,24 +70,82 @@ pub(super) fn tokenwise(model: &str, result: &ActivationFigures, ridges: &Ridges
             .iter()
             .map(|token| token_label(token))
             .collect(),
+        shared,
     };
     grid.to_svg()
 }
 
-/// Largest and median magnitude at a figure's sites, as SVG.
-pub(super) fn magnitudes(figure: Figure, model: &str, result: &ActivationFigures) -> String {
-    let charts: Vec<LineChart> = figure
+/// Largest and median magnitude at a figure's sites, a chart a panel.
+pub(super) fn panels(
+    figure: Figure,
+    result: &ActivationFigures,
+    scale: ScaleChoice,
+) -> Vec<LineChart> {
+    figure
         .panels()
         .iter()
-        .map(|(y_label, sites)| LineChart {
-            title: String::new(),
-            x_label: "Layer (first is 0)".to_owned(),
-            y_label: (*y_label).to_owned(),
-            series: series(result, sites),
-            y_scale: Scale::Log,
-            highlight: None,
+        .map(|(y_label, sites)| {
+            let series = series(result, sites);
+            let values = series.iter().flat_map(|series| &series.points);
+            LineChart {
+                title: String::new(),
+                x_label: "Layer (first is 0)".to_owned(),
+                y_label: (*y_label).to_owned(),
+                y_scale: scale.of(values.map(|point| point.1)),
+                series,
+                highlight: None,
+            }
         })
-        .collect();
+        .collect()
+}
+
+/// The panels for the page, with the places of the largest magnitudes.
+pub(super) fn explored(
+    figure: Figure,
+    charts: &[LineChart],
+    result: &ActivationFigures,
+) -> Vec<Chart> {
+    let panels = charts.iter().zip(figure.panels());
+    let noted = panels.map(|(chart, (_, sites))| {
+        sites
+            .iter()
+            .fold(Lines::from(chart), |lines, (site, label)| {
+                let layers = result.sites.get(site.name()).into_iter().flatten();
+                let places = layers.map(|layer| place(result, layer.top.first()));
+                lines.noted(&top1(label), places.collect())
+            })
+    });
+    noted.map(Chart::Lines).collect()
+}
+
+fn place(result: &ActivationFigures, top: Option<&Entry>) -> Notes {
+    let Some(top) = top else {
+        return Notes::new();
+    };
+    let token = result.tokens.get(top.position);
+    let note = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        note("largest", significant(f64::from(top.value))),
+        note(
+            "token",
+            token.map_or_else(String::new, |token| token_label(token)),
+        ),
+        note("position", top.position.to_string()),
+        note("dimension", top.dimension.to_string()),
+    ]
+}
+
+fn top1(label: &str) -> String {
+    format!("top-1, {label}")
+}
+
+/// The panels as SVG.
+pub(super) fn magnitudes(
+    figure: Figure,
+    model: &str,
+    result: &ActivationFigures,
+    charts: &[LineChart],
+) -> String {
     let inner = figure.panels().iter().flat_map(|panel| panel.1);
     let absent = inner
         .clone()
@@ -87,8 +155,8 @@ pub(super) fn magnitudes(figure: Figure, model: &str, result: &ActivationFigures
         true => "MLP output",
         false => figure.heading(),
     };
-    let title = format!("{what} of {model}: largest and median magnitude");
-    LineChart::column(&title, &charts)
+    let title = format!("{what} of {model}");
+    LineChart::column(&title, charts)
 }
 
 fn series(result: &ActivationFigures, sites: &[(Site, &str)]) -> Vec<Series> {
@@ -117,7 +185,7 @@ fn series(result: &ActivationFigures, sites: &[(Site, &str)]) -> Vec<Series> {
             points: points(layers, |layer| layer.median),
         });
         largest.push(Series {
-            label: format!("top-1, {label}"),
+            label: top1(label),
             color,
             marker,
             points: points(layers, |layer| layer.max),

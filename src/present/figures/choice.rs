@@ -52,8 +52,8 @@ impl Figure {
             Self::Mlp => &[(
                 "Magnitude",
                 &[
-                    (Site::Gate, "activation function"),
-                    (Site::MlpInner, "down projection's input"),
+                    (Site::Gate, "activation"),
+                    (Site::MlpInner, "down input"),
                     (Site::MlpOutput, "output"),
                 ],
             )],

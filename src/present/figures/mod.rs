@@ -6,6 +6,8 @@ mod choice;
 pub(crate) use charts::Ridges;
 pub(crate) use choice::Figure;
 
+use serde_json::json;
+
 use super::{
     Artifacts, Context,
     page::{self, Verdict},
@@ -13,42 +15,58 @@ use super::{
 use crate::{
     engine::Site,
     error::Result,
-    experiments::activation_figures::{ActivationFigures, SCHEMA},
+    experiments::activation_figures::{ActivationFigures, SCHEMA, SiteMagnitudes},
     report::{
         number::{listed, significant},
+        plot::ScaleChoice,
+        records::Records,
         table::{Align, Row, Table},
         text::{FEATURES_FILE, LayerFeatures, TextDtype, features_text},
         visible::token_label,
     },
 };
 
+/// How the figures look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// Of the magnitudes by layer.
+    pub(crate) scale: ScaleChoice,
+    /// Whether all 3-D plots have one height for one value.
+    pub(crate) shared_scale: bool,
+}
+
 /// Files, table and verdict of the chosen figures.
 pub(crate) fn artifacts(
     result: &ActivationFigures,
     ridges: &Ridges,
     which: &[Figure],
+    look: Look,
     context: &Context<'_>,
 ) -> Result<Artifacts> {
     let name = context.name();
     let mut artifacts = Artifacts::new("figures.json", context.document(SCHEMA, result)?)?;
     let mut sections = Vec::new();
     for figure in which {
+        let panels = charts::panels(*figure, result, look.scale);
         let svg = match figure {
             Figure::OutputFeatureTokenwise => {
                 artifacts.file(FEATURES_FILE, features(result));
-                charts::tokenwise(name, result, ridges)
+                charts::tokenwise(name, result, ridges, look.shared_scale)
             }
-            _ => charts::magnitudes(*figure, name, result),
+            _ => charts::magnitudes(*figure, name, result, &panels),
         };
         let svg = artifacts.figure(figure.file(), svg)?;
-        sections.push(page::figure(figure.heading(), svg));
+        let explored = charts::explored(*figure, &panels, result);
+        sections.push(page::figure(figure.heading(), svg).explored(explored));
     }
     let table = table(result);
     sections.push(page::table("Layers", &table));
+    sections.push(page::sequence(&result.tokens));
     let verdict = Verdict {
         text: verdict(name, result),
         highlight: !result.massive_positions.is_empty(),
     };
+    artifacts.sheet("layers", table.clone(), records(result));
     artifacts.table(table);
     artifacts.line(format!("\n{}", verdict.text));
     artifacts.page(context, verdict, sections);
@@ -70,6 +88,39 @@ fn features(result: &ActivationFigures) -> String {
     features_text(&layers, TextDtype::Float32)
 }
 
+/// The measured sites, in the order of the forward pass.
+fn sites(result: &ActivationFigures) -> Vec<(&'static str, &[SiteMagnitudes])> {
+    let sites = Site::ALL.iter().map(|site| site.name());
+    sites
+        .filter_map(|name| Some((name, result.sites.get(name)?.as_slice())))
+        .collect()
+}
+
+/// The table in full, with the medians.
+fn records(result: &ActivationFigures) -> Records {
+    let sites = sites(result);
+    let names = sites
+        .iter()
+        .flat_map(|(site, _)| [format!("{site}_max"), format!("{site}_median")]);
+    let own = ["layer", "max", "median", "massive"].map(str::to_owned);
+    let mut records = Records::new(own.into_iter().chain(names));
+    for layer in &result.layers {
+        let mut record = vec![
+            json!(layer.layer),
+            json!(layer.max),
+            json!(layer.median),
+            json!(!layer.massive.is_empty()),
+        ];
+        for (_, layers) in &sites {
+            let found = layers.get(layer.layer);
+            record.push(json!(found.map(|found| found.max)));
+            record.push(json!(found.map(|found| found.median)));
+        }
+        records.push(record.into());
+    }
+    records
+}
+
 fn table(result: &ActivationFigures) -> Table {
     let mut columns = vec![
         ("layer".to_owned(), Align::Right),
@@ -77,11 +128,7 @@ fn table(result: &ActivationFigures) -> Table {
         ("median".to_owned(), Align::Right),
         ("massive".to_owned(), Align::Left),
     ];
-    // In the order of the forward pass.
-    let sites: Vec<_> = Site::ALL
-        .iter()
-        .filter_map(|site| Some((site.name(), result.sites.get(site.name())?)))
-        .collect();
+    let sites = sites(result);
     columns.extend(
         sites
             .iter()

@@ -2,9 +2,10 @@
 
 mod files;
 mod ratios;
+mod records;
 mod tables;
 
-pub(super) use ratios::{Groups, chart as ratio_chart};
+pub(super) use ratios::{Groups, RatioRow, chart as ratio_chart};
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,10 @@ use crate::{
         intervention_analysis::{Impact, InterventionAnalysis, SCHEMA, SetReport},
         published::PublishedRun,
     },
-    report::number::{listed, significant},
+    report::{
+        html::Chart,
+        number::{listed, significant},
+    },
 };
 
 /// Files, table and verdict, with what was published for the same model and whose dimensions were
@@ -38,18 +42,25 @@ pub(crate) fn artifacts(
     let table = tables::perplexities(result, published);
     let mut sections = Vec::new();
     if !result.ratios.is_empty() {
-        let svg = ratios::chart(name, ratios::by_intervention(result)).to_svg();
-        let svg = artifacts.figure("perplexity_ratio", svg)?;
-        sections.push(page::figure("Change of perplexity", svg));
+        let chart = ratios::chart(name, ratios::by_intervention(result));
+        let svg = artifacts.figure("perplexity_ratio", chart.to_svg())?;
+        let section = page::figure("Change of perplexity", svg);
+        sections.push(section.explored([Chart::from(&chart)]));
     }
     sections.push(page::table("Perplexity", &table));
+    let evaluation = tables::evaluation(result);
     sections.push(page::table(
         "Massive activations in the evaluation windows",
-        &tables::evaluation(result),
+        &evaluation,
     ));
+    artifacts.sheet("evaluation", evaluation, records::evaluation(result));
     if !result.means.is_empty() {
-        sections.push(page::table("Mean values", &tables::means(result)));
+        let means = tables::means(result);
+        sections.push(page::table("Mean values", &means));
+        artifacts.sheet("means", means, records::means(result));
     }
+    let records = records::perplexities(result, published);
+    artifacts.sheet("perplexity", table.clone(), records);
     let verdict = Verdict {
         text: verdict(name, result, compat),
         highlight: table.rows.iter().any(|row| row.emphasis),

@@ -2,43 +2,50 @@
 
 use crate::{
     experiments::intervention_analysis::{Impact, InterventionAnalysis, Ratio},
-    report::plot::{Band, Interval, IntervalChart, IntervalGroup, palette},
+    present::lines::color,
+    report::plot::{Band, Interval, IntervalChart, IntervalGroup},
 };
 
-/// Named groups of named rows.
-pub(in crate::present) type Groups = Vec<(String, Vec<(String, Ratio)>)>;
+/// Named groups of rows.
+pub(in crate::present) type Groups = Vec<(String, Vec<RatioRow>)>;
+
+/// A row of a group.
+#[derive(Debug)]
+pub(in crate::present) struct RatioRow {
+    pub(in crate::present) label: String,
+    /// Its place among the things that all groups are about, which gives it its colour.
+    pub(in crate::present) index: usize,
+    /// The ratio, or why there is none.
+    pub(in crate::present) ratio: Result<Ratio, &'static str>,
+}
 
 /// Ratios of every intervention, a row an evaluation set.
 pub(super) fn by_intervention(result: &InterventionAnalysis) -> Groups {
     let changed = result.interventions.iter();
     let changed = changed.filter(|intervention| result.ratios.contains_key(*intervention));
     let groups = changed.map(|intervention| {
-        let sets = result.evaluation.iter();
-        let row = |name: &String| (name.clone(), result.ratios[intervention][name]);
-        let rows = sets.map(|set| row(&set.name)).collect();
-        (intervention.clone(), rows)
+        let sets = result.evaluation.iter().enumerate();
+        let rows = sets.map(|(index, set)| RatioRow {
+            label: set.name.clone(),
+            index,
+            ratio: Ok(result.ratios[intervention][&set.name]),
+        });
+        (intervention.clone(), rows.collect())
     });
     groups.collect()
 }
 
 /// Ratios of perplexity with their intervals, and the classes of impact behind them.
 pub(in crate::present) fn chart(title: &str, groups: Groups) -> IntervalChart {
-    let colors = [
-        palette::BLUE,
-        palette::VERMILION,
-        palette::GREEN,
-        palette::PURPLE,
-        palette::SKY,
-    ];
-    let rows = |rows: Vec<(String, Ratio)>| {
-        let rows = rows.into_iter().zip(colors.iter().cycle());
-        rows.map(|((label, ratio), color)| Interval {
-            label,
-            value: ratio.ratio.unwrap_or(f64::INFINITY),
-            ends: ratio.low.zip(ratio.high),
-            color,
-        })
-        .collect()
+    let row = |row: RatioRow| {
+        let ratio = row.ratio.ok();
+        Interval {
+            label: row.label,
+            value: ratio.and_then(|ratio| ratio.ratio).unwrap_or(f64::INFINITY),
+            note: row.ratio.err().unwrap_or("beyond double precision"),
+            ends: ratio.and_then(|ratio| ratio.low.zip(ratio.high)),
+            color: color(row.index),
+        }
     };
     let band = |label: &str, from, to| Band {
         label: label.to_owned(),
@@ -47,12 +54,12 @@ pub(in crate::present) fn chart(title: &str, groups: Groups) -> IntervalChart {
     };
     IntervalChart {
         title: title.to_owned(),
-        x_label: "Perplexity over the original's, with 95 % interval".to_owned(),
+        x_label: "Perplexity over the original's (95 %)".to_owned(),
         groups: groups
             .into_iter()
             .map(|(label, members)| IntervalGroup {
                 label,
-                rows: rows(members),
+                rows: members.into_iter().map(row).collect(),
             })
             .collect(),
         reference: 1.0,

@@ -3,7 +3,8 @@
 use crate::{
     experiments::self_attention::{LayerAttention, Reason, SelfAttention},
     report::{
-        plot::{Highlight, LineChart, Marker, Scale, Series, palette},
+        html::Chart,
+        plot::{Highlight, LineChart, Marker, ScaleChoice, Series, palette},
         visible::token_label,
     },
 };
@@ -11,8 +12,25 @@ use crate::{
 /// Followed tokens that have a line of their own.
 const MOST_LINES: usize = 3;
 
-/// Attention and logits of the followed tokens by layer, as SVG.
-pub(super) fn trajectory(model: &str, result: &SelfAttention) -> String {
+/// Charts under one title.
+pub(super) struct Panels {
+    title: String,
+    charts: [LineChart; 2],
+}
+
+impl Panels {
+    pub(super) fn to_svg(&self) -> String {
+        LineChart::column(&self.title, &self.charts)
+    }
+
+    /// For the page.
+    pub(super) fn explored(&self) -> Vec<Chart> {
+        self.charts.iter().map(Chart::from).collect()
+    }
+}
+
+/// Attention and logits of the followed tokens by layer.
+pub(super) fn trajectory(model: &str, result: &SelfAttention) -> Panels {
     let mut shares = vec![
         line(
             "if attended evenly",
@@ -53,15 +71,21 @@ pub(super) fn trajectory(model: &str, result: &SelfAttention) -> String {
         logits.push(line(&label, color, marker, result, logit));
     }
     let charts = [
-        chart("Share of the other tokens' attention", shares, result),
-        chart("Mean attention logit", logits, result),
+        // A share is read from zero, and logits have any sign.
+        chart(
+            "Share of others' attention",
+            shares,
+            ScaleChoice::Linear,
+            result,
+        ),
+        chart("Mean attention logit", logits, ScaleChoice::Linear, result),
     ];
     let title = format!("Attention to {} in {model}", subject(result));
-    LineChart::column(&title, &charts)
+    Panels { title, charts }
 }
 
-/// Norms and cosines of the two parts of the attention output by layer, as SVG.
-pub(super) fn decomposition(model: &str, result: &SelfAttention) -> String {
+/// Norms and cosines of the two parts of the attention output by layer.
+pub(super) fn decomposition(model: &str, result: &SelfAttention, scale: ScaleChoice) -> Panels {
     let part = format!("from {}", subject(result));
     let norms = vec![
         line(
@@ -106,11 +130,11 @@ pub(super) fn decomposition(model: &str, result: &SelfAttention) -> String {
         ),
     ];
     let charts = [
-        chart("Mean norm over queries", norms, result),
-        chart("Mean cosine", cosines, result),
+        chart("Mean norm over queries", norms, scale, result),
+        chart("Mean cosine", cosines, ScaleChoice::Linear, result),
     ];
     let title = format!("Attention output of {model} in two parts");
-    LineChart::column(&title, &charts)
+    Panels { title, charts }
 }
 
 /// A token with its position.
@@ -155,7 +179,14 @@ fn line(
     }
 }
 
-fn chart(y_label: &str, series: Vec<Series>, result: &SelfAttention) -> LineChart {
+fn chart(
+    y_label: &str,
+    series: Vec<Series>,
+    scale: ScaleChoice,
+    result: &SelfAttention,
+) -> LineChart {
+    let values = series.iter().flat_map(|series| &series.points);
+    let y_scale = scale.of(values.map(|point| point.1));
     // What attention reads is the output of the layer before.
     let massive: Vec<f64> = result
         .layers
@@ -169,7 +200,7 @@ fn chart(y_label: &str, series: Vec<Series>, result: &SelfAttention) -> LineChar
         x_label: "Layer (first is 0)".to_owned(),
         y_label: y_label.to_owned(),
         series,
-        y_scale: Scale::Linear,
+        y_scale,
         highlight: (!massive.is_empty()).then(|| Highlight {
             label: "massive activations in the input".to_owned(),
             xs: massive,

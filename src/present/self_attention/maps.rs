@@ -7,7 +7,10 @@ use crate::{
     engine::{Observer, Site},
     error::Result,
     present::FileRecorder,
-    report::plot::{Heatmap, HeatmapGrid},
+    report::{
+        html::{Chart, MapLabels, MapSet},
+        plot::{Heatmap, HeatmapGrid},
+    },
 };
 
 /// Maps at the resolution of pictures.
@@ -19,6 +22,8 @@ pub(crate) struct Maps {
     pub(super) means: BTreeMap<usize, Heatmap>,
     /// Layers with their heads.
     pub(super) heads: BTreeMap<usize, Vec<Heatmap>>,
+    /// The layers that are drawn; none for all of them.
+    layers: Option<BTreeSet<usize>>,
 }
 
 /// Keeps what the pictures show of the maps on their way to the files.
@@ -28,14 +33,19 @@ pub(crate) struct MapRecorder {
 }
 
 impl MapRecorder {
-    /// Pictures of logits or probabilities.
-    pub(crate) fn new(files: FileRecorder, show_logits: bool) -> Self {
+    /// Pictures of logits or probabilities, of these layers or of all.
+    pub(crate) fn new(
+        files: FileRecorder,
+        show_logits: bool,
+        layers: Option<BTreeSet<usize>>,
+    ) -> Self {
         Self {
             files,
             maps: Maps {
                 show_logits,
                 means: BTreeMap::new(),
                 heads: BTreeMap::new(),
+                layers,
             },
         }
     }
@@ -60,6 +70,10 @@ impl Observer for MapRecorder {
     }
 
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
+        let chosen = self.maps.layers.as_ref();
+        if chosen.is_some_and(|layers| !layers.contains(&layer)) {
+            return self.files.attention(layer, sequence, maps);
+        }
         let (mean, each) = match self.maps.show_logits {
             true => (&maps.logits_mean, &maps.logits),
             false => (&maps.probs_mean, &maps.probs),
@@ -93,6 +107,29 @@ impl Observer for MapRecorder {
     }
 }
 
+impl Maps {
+    /// The maps for the page, at a resolution that suits it.
+    pub(super) fn explored(&self, labels: &Labels) -> Option<Chart> {
+        let keys = self.means.values().next().map_or(0, Heatmap::columns);
+        let unit = if self.show_logits {
+            "logit"
+        } else {
+            "probability"
+        };
+        let beside = MapLabels {
+            unit: unit.to_owned(),
+            rows: labels.tokens.clone(),
+            columns: labels.columns(keys),
+            emphasised: labels.emphasised_columns(keys).into_iter().collect(),
+        };
+        let layers = self.means.iter().map(|(layer, mean)| {
+            let heads = self.heads.get(layer).map_or(&[][..], Vec::as_slice);
+            (*layer, mean, heads)
+        });
+        MapSet::new(beside, layers).map(Chart::Maps)
+    }
+}
+
 /// What is written on the maps.
 pub(super) struct Labels {
     pub(super) tokens: Vec<String>,
@@ -101,10 +138,47 @@ pub(super) struct Labels {
     pub(super) show_logits: bool,
     /// Whether the caller named the emphasised tokens.
     pub(super) given: bool,
+    /// Positions in bold: the keys that many heads attend to most.
+    pub(super) bright: BTreeSet<usize>,
+    /// Whether all maps of a picture have one scale.
+    pub(super) shared_scale: bool,
+}
+
+/// What a picture shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum MapsOf {
+    /// Layers, means over their heads.
+    Means,
+    /// Heads of a layer.
+    Heads,
+}
+
+impl Labels {
+    /// Keys in front that are no tokens.
+    fn extra(&self, keys: usize) -> usize {
+        keys.saturating_sub(self.tokens.len())
+    }
+
+    /// What stands under the keys.
+    fn columns(&self, keys: usize) -> Vec<String> {
+        let mut columns = vec!["extra_kv".to_owned(); self.extra(keys)];
+        columns.extend(self.tokens.iter().cloned());
+        columns
+    }
+
+    fn emphasised_columns(&self, keys: usize) -> BTreeSet<usize> {
+        let extra = self.extra(keys);
+        self.emphasised.iter().map(|key| key + extra).collect()
+    }
 }
 
 /// A grid of maps as SVG.
-pub(super) fn grid(title: String, labels: &Labels, maps: Vec<Heatmap>) -> Result<String> {
+pub(super) fn grid(
+    title: String,
+    labels: &Labels,
+    of: MapsOf,
+    maps: Vec<Heatmap>,
+) -> Result<String> {
     let kind = if labels.show_logits {
         "logits (before the softmax)"
     } else {
@@ -118,17 +192,35 @@ pub(super) fn grid(title: String, labels: &Labels, maps: Vec<Heatmap>) -> Result
             "; red: tokens with massive activations"
         });
     }
+    if labels
+        .bright
+        .difference(&labels.emphasised)
+        .next()
+        .is_some()
+    {
+        note.push_str("; bold: keys that many heads attend to");
+    }
     let keys = maps.first().map_or(0, Heatmap::columns);
-    let extra = keys.saturating_sub(labels.tokens.len());
-    let mut column_labels = vec!["extra_kv".to_owned(); extra];
-    column_labels.extend(labels.tokens.iter().cloned());
     let grid = HeatmapGrid {
         title,
         note,
         maps,
         row_labels: labels.tokens.clone(),
-        column_labels,
-        emphasised: labels.emphasised.iter().map(|key| key + extra).collect(),
+        column_labels: labels.columns(keys),
+        emphasised: labels.emphasised_columns(keys),
+        bright: labels
+            .bright
+            .iter()
+            .map(|key| key + labels.extra(keys))
+            .collect(),
+        bar_label: match (of, labels.show_logits) {
+            (MapsOf::Means, true) => "mean logit",
+            (MapsOf::Means, false) => "mean probability",
+            (MapsOf::Heads, true) => "logit",
+            (MapsOf::Heads, false) => "probability",
+        }
+        .to_owned(),
+        shared: labels.shared_scale,
     };
     grid.to_svg()
 }

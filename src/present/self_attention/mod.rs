@@ -2,12 +2,18 @@
 
 mod charts;
 mod maps;
+mod sinks;
 
 pub(crate) use maps::{MapRecorder, Maps};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use self::{charts::token, maps::Labels};
+use serde_json::json;
+
+use self::{
+    charts::token,
+    maps::{Labels, MapsOf},
+};
 use super::{
     Artifacts, Context,
     page::{self, Verdict},
@@ -17,15 +23,30 @@ use crate::{
     experiments::self_attention::{Reason, SCHEMA, SelfAttention},
     report::{
         number::significant,
+        plot::ScaleChoice,
+        records::Records,
         table::{Align, Row, Table},
         visible::token_label,
     },
 };
 
+/// Keys that are labelled because heads attend to them, at most.
+const MOST_BRIGHT: usize = 6;
+
+/// How the pictures look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// Of the norms.
+    pub(crate) scale: ScaleChoice,
+    /// Whether all maps of a picture have one scale.
+    pub(crate) shared_scale: bool,
+}
+
 /// Files, table and verdict. The maps themselves are in files that were written as they came.
 pub(crate) fn artifacts(
     result: &SelfAttention,
     maps: Maps,
+    look: Look,
     context: &Context<'_>,
 ) -> Result<Artifacts> {
     let name = context.name();
@@ -43,14 +64,27 @@ pub(crate) fn artifacts(
         },
         show_logits: maps.show_logits,
         given: result.followed_because == Reason::Given,
+        bright: bright(result),
+        shared_scale: look.shared_scale,
     };
+    let explored = maps.explored(&labels);
     let title = format!("Self-attention of {name}, mean over heads");
-    let means = maps::grid(title, &labels, maps.means.into_values().collect())?;
+    let means = maps::grid(
+        title,
+        &labels,
+        MapsOf::Means,
+        maps.means.into_values().collect(),
+    )?;
     let trajectory = charts::trajectory(name, result);
-    let decomposition = charts::decomposition(name, result);
+    let decomposition = charts::decomposition(name, result, look.scale);
     let mut sections = Vec::new();
-    for (heading, file, svg) in [
-        ("Attention, mean over heads", "self_attention", means),
+    let heading = match maps.heads.is_empty() {
+        true => "Attention, mean over heads",
+        false => "Attention",
+    };
+    let means = artifacts.figure("self_attention", means)?;
+    sections.push(page::figure(heading, means).explored(explored));
+    for (heading, file, panels) in [
         (
             "Attention to the followed tokens",
             "attention_trajec",
@@ -62,24 +96,80 @@ pub(crate) fn artifacts(
             decomposition,
         ),
     ] {
-        sections.push(page::figure(heading, artifacts.figure(file, svg)?));
+        let svg = artifacts.figure(file, panels.to_svg())?;
+        sections.push(page::figure(heading, svg).explored(panels.explored()));
     }
+    sections.extend(sinks::section(result, &labels.tokens));
     for (layer, heads) in maps.heads {
         // Written beside the page: the maps of all heads of all layers would make it unwieldy.
         let title = format!("Self-attention of {name}, heads of layer {layer}");
-        let svg = maps::grid(title, &labels, heads)?;
+        let svg = maps::grid(title, &labels, MapsOf::Heads, heads)?;
         artifacts.figure(&format!("self_attention_layer_{layer}_heads"), svg)?;
     }
     let table = table(result);
     sections.push(page::table("Layers", &table));
+    sections.push(page::sequence(&result.tokens));
     let verdict = Verdict {
         text: verdict(name, result),
         highlight: result.followed_because == Reason::Massive,
     };
+    artifacts.sheet("layers", table.clone(), records(result));
     artifacts.table(table);
     artifacts.line(format!("\n{}", verdict.text));
     artifacts.page(context, verdict, sections);
     Ok(artifacts)
+}
+
+/// The keys with the largest sink mass in most heads of all layers.
+fn bright(result: &SelfAttention) -> BTreeSet<usize> {
+    let mut heads: BTreeMap<usize, usize> = BTreeMap::new();
+    let sinks = result.layers.iter().flat_map(|layer| &layer.sinks);
+    for position in sinks.filter_map(|sink| sink.position) {
+        *heads.entry(position).or_default() += 1;
+    }
+    let mut keys: Vec<(usize, usize)> = heads.into_iter().collect();
+    // A single head's favourite is no bright key of the mean.
+    let layers = result.layers.len();
+    keys.retain(|(_, heads)| *heads > layers / 2);
+    keys.sort_by_key(|(position, heads)| (usize::MAX - heads, *position));
+    let keys = keys.into_iter().take(MOST_BRIGHT);
+    keys.map(|(position, _)| position).collect()
+}
+
+/// The table in full, and what it leaves out.
+fn records(result: &SelfAttention) -> Records {
+    let mut records = Records::new([
+        "layer",
+        "massive",
+        "attention_to_followed",
+        "share_of_followed",
+        "even_share",
+        "logit_of_others",
+        "norm_attention",
+        "norm_followed",
+        "norm_rest",
+        "cosine",
+        "similarity_followed",
+        "similarity_rest",
+    ]);
+    for layer in &result.layers {
+        let parts = &layer.decomposition;
+        records.push(json!([
+            layer.layer,
+            !layer.massive.is_empty(),
+            layer.attention_to_followed,
+            layer.share_of_followed,
+            layer.even_share,
+            layer.logit_of_others,
+            parts.norm_attention,
+            parts.norm_followed,
+            parts.norm_rest,
+            parts.cosine,
+            parts.similarity_followed,
+            parts.similarity_rest,
+        ]));
+    }
+    records
 }
 
 fn verdict(name: &str, result: &SelfAttention) -> String {

@@ -1,6 +1,8 @@
 //! What tokens-analysis shows.
 
+mod listing;
 mod picture;
+mod records;
 mod tables;
 mod text;
 
@@ -14,7 +16,9 @@ use crate::{
     error::Result,
     experiments::tokens_analysis::{DIMENSIONS_SCHEMA, SCHEMA, TokensAnalysis, massive_dimensions},
     report::{
+        html::Chart,
         number::listed,
+        plot::ScaleChoice,
         text::{TOKENS_FILE, tokens_text},
     },
 };
@@ -23,6 +27,7 @@ use crate::{
 pub(crate) fn artifacts(
     result: &TokensAnalysis,
     compat: Compat,
+    scale: ScaleChoice,
     context: &Context<'_>,
 ) -> Result<Artifacts> {
     let (name, layers) = (context.name(), context.model.layers);
@@ -40,17 +45,23 @@ pub(crate) fn artifacts(
     artifacts.json("massive_dimensions.json", &export)?;
     let (data, summary) = text::of(result, compat);
     artifacts.file(TOKENS_FILE, tokens_text(&data, &summary));
-    let picture = picture::svg(name, result, &dimensions, layers)?;
-    let picture = artifacts.figure("massive_activations_by_layer", picture)?;
+    let maps = picture::maps(name, result, &dimensions, layers, scale);
+    let picture = artifacts.figure("massive_activations_by_layer", maps.to_svg()?)?;
     let magnitudes = tables::magnitudes(result, compat);
-    let sections = vec![
-        page::figure("Dimensions and tokens by layer", picture),
+    let by_layer = tables::dimensions(&dimensions);
+    let mut sections = vec![
+        page::figure("Dimensions and tokens by layer", picture).explored(Chart::grids(&maps)),
         page::table("Magnitudes in the first massive layer", &magnitudes),
-        page::table(
-            "Massive dimensions by layer",
-            &tables::dimensions(&dimensions),
-        ),
+        page::table("Massive dimensions by layer", &by_layer),
     ];
+    sections.extend(listing::sections(result));
+    let records = records::magnitudes(result, compat);
+    artifacts.sheet("magnitudes", magnitudes.clone(), records);
+    artifacts.sheet(
+        "massive_dimensions",
+        by_layer,
+        records::dimensions(&dimensions),
+    );
     let verdict = Verdict {
         text: verdict(name, result, compat),
         highlight: result.summary.first_layer.is_some(),

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    error::Result,
     experiments::tokens_analysis::{MassiveDimension, TokensAnalysis},
     report::{
-        plot::{LayerMap, LayerMaps, Scale},
+        plot::{LayerMap, LayerMaps, Scale, ScaleChoice},
         visible::token_label,
     },
 };
@@ -17,13 +16,14 @@ const MOST_ROWS: usize = 20;
 /// A label and one value a layer, NaN where nothing is massive.
 type LayerRow = (String, Vec<f64>);
 
-/// The picture as SVG.
-pub(super) fn svg(
+/// The picture.
+pub(super) fn maps(
     model: &str,
     result: &TokensAnalysis,
     dimensions: &[MassiveDimension],
     layers: usize,
-) -> Result<String> {
+    scale: ScaleChoice,
+) -> LayerMaps {
     let mut by_dimension: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for found in dimensions {
         let row = by_dimension.entry(found.dimension);
@@ -39,23 +39,26 @@ pub(super) fn svg(
         tokens(result, layers),
         "Share of sequences by token".to_owned(),
     );
-    let maps = LayerMaps {
+    let magnitudes = dimension_rows.iter().flat_map(|(_, values)| values);
+    let magnitudes = scale.of(magnitudes.copied());
+    LayerMaps {
         title: model.to_owned(),
         layers,
         maps: vec![
             LayerMap {
                 title: dimension_title,
+                bar_label: "mean |h|".to_owned(),
                 rows: dimension_rows,
-                scale: Scale::Log,
+                scale: magnitudes,
             },
             LayerMap {
                 title: token_title,
+                bar_label: "share".to_owned(),
                 rows: token_rows,
                 scale: Scale::Linear,
             },
         ],
-    };
-    maps.to_svg()
+    }
 }
 
 /// The share of sequences with a massive activation at the first position, and on each token

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    experiments::tokens_analysis::{MassiveDimension, SequenceTokens, TokensAnalysis},
+    experiments::tokens_analysis::{Magnitude, MassiveDimension, SequenceTokens, TokensAnalysis},
     present::{Artifacts, Compat},
     report::{
         number::significant,
@@ -29,11 +29,7 @@ pub(super) fn magnitudes(result: &TokensAnalysis, compat: Compat) -> Table {
         ("count", Align::Right),
         ("tokens there", Align::Left),
     ]);
-    let magnitudes = match compat {
-        Compat::None => &result.summary.magnitudes,
-        Compat::Reference => &result.magnitudes_reference,
-    };
-    for found in magnitudes {
+    for found in reported(result, compat) {
         table.push(Row::new([
             found.position.to_string(),
             found.dimension.to_string(),
@@ -46,8 +42,20 @@ pub(super) fn magnitudes(result: &TokensAnalysis, compat: Compat) -> Table {
     table
 }
 
+/// Whose magnitudes are shown.
+pub(super) fn reported(result: &TokensAnalysis, compat: Compat) -> &[Magnitude] {
+    match compat {
+        Compat::None => &result.summary.magnitudes,
+        Compat::Reference => &result.magnitudes_reference,
+    }
+}
+
 /// The tokens that are massive at this place, in any layer.
-fn tokens_at(result: &TokensAnalysis, position: usize, dimension: usize) -> BTreeSet<&String> {
+pub(super) fn tokens_at(
+    result: &TokensAnalysis,
+    position: usize,
+    dimension: usize,
+) -> BTreeSet<&String> {
     let is_massive = |sequence: &&SequenceTokens| {
         let mut layers = sequence.detections.layers.iter();
         layers.any(|layer| layer.holds(position, dimension))

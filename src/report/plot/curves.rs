@@ -1,9 +1,9 @@
 //! Measured points with curves through them, over an axis that may span decades; the colour tells the
 //! number of a curve, such as its layer.
 
+use super::bar::draw_bar;
 use super::colour::viridis;
 use super::font::{fit, text_width};
-use super::heatmap::draw_bar;
 use super::palette::{GRID, INK};
 use super::svg::{Anchor, Svg, Text};
 use super::ticks::{self, Axis, Tick};
@@ -23,6 +23,9 @@ const INSET: f64 = 9.0;
 const DECADES: f64 = 2.0;
 /// How far left of the least positive value 0 is shown on a logarithmic axis, in powers of ten.
 const ZERO_ROOM: f64 = 0.5;
+
+/// Points of a curve from which on they are drawn smaller.
+const MANY: usize = 60;
 
 /// Points and the curve through them.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,8 +87,20 @@ impl CurveChart {
         self.draw_axes(&mut svg, &frame);
         let (first, last) = self.numbers();
         for curve in &self.curves {
-            let [r, g, b] = viridis(share(curve.number, first, last));
-            draw_curve(&mut svg, &frame, curve, &format!("#{r:02x}{g:02x}{b:02x}"));
+            draw_points(
+                &mut svg,
+                &frame,
+                curve,
+                viridis(share(curve.number, first, last)),
+            );
+        }
+        for curve in &self.curves {
+            draw_line(
+                &mut svg,
+                &frame,
+                curve,
+                viridis(share(curve.number, first, last)),
+            );
         }
         self.draw_numbers(&mut svg, &frame, (first, last))?;
         Ok(svg)
@@ -166,7 +181,7 @@ impl CurveChart {
             bar.ticks.retain(|tick| tick.value == low);
         }
         let top = frame.top + TICK_SIZE + 10.0;
-        draw_bar(svg, &bar, x, top, frame.bottom - top)
+        draw_bar(svg, &bar, "", (x, top), frame.bottom - top)
     }
 }
 
@@ -264,30 +279,40 @@ impl Frame {
     }
 }
 
-fn draw_curve(svg: &mut Svg, frame: &Frame, curve: &Curve, color: &str) {
-    // On a logarithmic axis 0 lies apart, and no line leads there.
-    let apart = |x: f64| frame.x.log && x <= 0.0;
-    let place = |(x, y): &(f64, f64)| (frame.x_at(*x), frame.y_at(*y));
+/// On a logarithmic axis 0 lies apart, and no line leads there.
+fn apart(frame: &Frame, x: f64) -> bool {
+    frame.x.log && x <= 0.0
+}
+
+fn finite(points: &[(f64, f64)]) -> impl Iterator<Item = &(f64, f64)> {
     let finite = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
-    let least = frame.x.axis.low;
-    let line = curve.line.iter().filter(finite);
-    let line: Vec<(f64, f64)> = line
-        .filter(|(x, _)| !apart(*x) && (!frame.x.log || *x >= least))
-        .map(place)
+    points.iter().filter(finite)
+}
+
+/// What was measured, in a tint, so that the line above it is seen.
+fn draw_points(svg: &mut Svg, frame: &Frame, curve: &Curve, color: [u8; 3]) {
+    let tint = hex(color.map(|part| part / 2 + 127));
+    let radius = if curve.points.len() > MANY { 1.6 } else { 2.6 };
+    for (x, y) in finite(&curve.points) {
+        let fill = if apart(frame, *x) { "#ffffff" } else { &tint };
+        svg.circle(frame.x_at(*x), frame.y_at(*y), radius, fill, &tint);
+    }
+}
+
+fn draw_line(svg: &mut Svg, frame: &Frame, curve: &Curve, color: [u8; 3]) {
+    let low = frame.x.axis.low;
+    let shown = |(x, _): &&(f64, f64)| !apart(frame, *x) && (!frame.x.log || *x >= low);
+    let line: Vec<(f64, f64)> = finite(&curve.line)
+        .filter(shown)
+        .map(|(x, y)| (frame.x_at(*x), frame.y_at(*y)))
         .collect();
     if line.len() > 1 {
-        svg.polyline(&line, color, 1.6);
+        svg.polyline(&line, &hex(color), 1.8);
     }
-    for point in curve.points.iter().filter(finite) {
-        let (x, y) = place(point);
-        svg.circle(
-            x,
-            y,
-            2.4,
-            if apart(point.0) { "#ffffff" } else { color },
-            color,
-        );
-    }
+}
+
+fn hex([r, g, b]: [u8; 3]) -> String {
+    format!("#{r:02x}{g:02x}{b:02x}")
 }
 
 #[cfg(test)]

@@ -51,6 +51,16 @@ pub(super) fn fit(text: &str, size: f64, bold: bool, width: f64) -> String {
     short
 }
 
+/// Units of the em square, which both faces share.
+pub(super) fn units_per_em() -> f32 {
+    static UNITS: OnceLock<f32> = OnceLock::new();
+    *UNITS.get_or_init(|| {
+        let font = FontRef::new(REGULAR).ok();
+        let metrics = font.map(|font| font.metrics(Size::unscaled(), LocationRef::default()));
+        metrics.map_or(1000.0, |metrics| f32::from(metrics.units_per_em))
+    })
+}
+
 fn char_em(c: char, bold: bool) -> f64 {
     static TABLES: OnceLock<[Option<FontRef<'static>>; 2]> = OnceLock::new();
     let tables = TABLES.get_or_init(|| [FontRef::new(REGULAR).ok(), FontRef::new(BOLD).ok()]);

@@ -4,32 +4,33 @@ use std::collections::BTreeSet;
 
 use image::ExtendedColorType;
 
+use super::bar::{self, draw_bar};
 use super::colour::viridis;
 use super::font::{fit, text_width};
 use super::palette::{INK, MUTED, RED};
 use super::raster::encode_png;
-use super::spread::Spread;
+use super::spread::{Place, Spread};
 use super::svg::{Anchor, Svg, Text};
 use super::ticks;
 use crate::error::Result;
 
-const COLUMNS: usize = 4;
 const MARGIN: f64 = 20.0;
 const TITLE_SIZE: f64 = 22.0;
 const NOTE_SIZE: f64 = 14.0;
-const MAP_TITLE_SIZE: f64 = 15.0;
-const TICK_SIZE: f64 = 10.0;
+const MAP_TITLE_SIZE: f64 = 17.0;
+const NO_VALUES_SIZE: f64 = 12.0;
 /// Most cells along a side; more tokens than this share cells.
 const MAX_CELLS: usize = 256;
 /// Side of a map with few or many tokens.
-const MAP_SIDES: (f64, f64) = (260.0, 512.0);
-/// Least distance between the baselines of labels.
-const LABEL_PITCH: f64 = 9.0;
-/// Longest token label.
-const LABEL_WIDTH: f64 = 64.0;
-const BAR_WIDTH: f64 = 10.0;
+const MAP_SIDES: (f64, f64) = (250.0, 440.0);
+/// Size of the labels, which is the least distance between their baselines, where tokens are many and
+/// where they are few.
+const LABEL_SIZES: (f64, f64) = (12.0, 16.0);
+/// Longest token label, in its size.
+const LABEL_EMS: f64 = 7.0;
 const BAR_GAP: f64 = 8.0;
-const BAR_TICKS: f64 = 44.0;
+/// A line from a label that was moved to its key.
+const LEADER: f64 = 10.0;
 
 /// One map.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +71,46 @@ impl Heatmap {
     pub fn columns(&self) -> usize {
         self.columns
     }
+
+    /// The map with `factor` cells along a side in one, the largest of them.
+    pub fn pooled(&self, factor: usize) -> Pooled {
+        let bin = bin(self.rows, self.columns);
+        let across = self.columns.div_ceil(bin);
+        let rows = self.rows.div_ceil(bin).div_ceil(factor);
+        let columns = across.div_ceil(factor);
+        let mut values = vec![f32::NAN; rows * columns];
+        for (row, cells) in self.cells.chunks(across.max(1)).enumerate() {
+            for (column, value) in cells.iter().enumerate() {
+                let cell = &mut values[row / factor * columns + column / factor];
+                *cell = cell.max(*value);
+            }
+        }
+        Pooled {
+            bin: bin * factor,
+            rows,
+            columns,
+            values,
+        }
+    }
+}
+
+/// A map of fewer cells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pooled {
+    /// Values along a side of a cell.
+    pub bin: usize,
+    /// Cells down.
+    pub rows: usize,
+    /// Cells across.
+    pub columns: usize,
+    /// `[rows, columns]`; NaN where a cell stays blank.
+    pub values: Vec<f32>,
+}
+
+/// Columns and rows of a sheet of so many panels: at most four in a row, and rows of about one length.
+pub(super) fn sheet(panels: usize) -> (usize, usize) {
+    let rows = panels.div_ceil(4);
+    (panels.div_ceil(rows.max(1)).max(1), rows)
 }
 
 /// Values along either side that share a cell.
@@ -90,18 +131,25 @@ pub struct HeatmapGrid {
     pub row_labels: Vec<String>,
     /// Tokens of the keys, left to right.
     pub column_labels: Vec<String>,
-    /// Columns whose label is bold and red.
+    /// Columns whose label is bold and red, and always there.
     pub emphasised: BTreeSet<usize>,
+    /// Further columns whose label is bold, and always there.
+    pub bright: BTreeSet<usize>,
+    /// Beside the colour bars: what the colours mean.
+    pub bar_label: String,
+    /// Whether all maps have one scale, and one bar.
+    pub shared: bool,
 }
 
 impl HeatmapGrid {
     /// The grid as an SVG document.
     pub fn to_svg(&self) -> Result<String> {
         let layout = Layout::new(self);
-        let columns = self.maps.len().clamp(1, COLUMNS);
-        let rows = self.maps.len().div_ceil(COLUMNS);
+        let (columns, rows) = sheet(self.maps.len());
         let note = self.full_note(&layout);
-        let grid_width = columns as f64 * layout.panel_width;
+        let shared = self.shared_axis();
+        let bar_width = shared.as_ref().map_or(0.0, |_| BAR_GAP + bar::WIDTH);
+        let grid_width = columns as f64 * layout.panel_width + bar_width;
         let head_width = text_width(&self.title, TITLE_SIZE, true)
             .max(text_width(&note, NOTE_SIZE, false))
             .min(1200.0);
@@ -121,11 +169,28 @@ impl HeatmapGrid {
             ..Text::new(&fit(&note, NOTE_SIZE, false, room), MARGIN, base, NOTE_SIZE)
         });
         for (number, map) in self.maps.iter().enumerate() {
-            let left = MARGIN + (number % COLUMNS) as f64 * layout.panel_width;
-            let top = head + (number / COLUMNS) as f64 * layout.panel_height;
-            self.draw_map(&mut svg, &layout, map, left, top)?;
+            let left = MARGIN + (number % columns) as f64 * layout.panel_width;
+            let top = head + (number / columns) as f64 * layout.panel_height;
+            self.draw_map(&mut svg, &layout, map, (left, top), shared.as_ref())?;
+        }
+        if let Some(axis) = &shared {
+            let x = MARGIN + columns as f64 * layout.panel_width + BAR_GAP;
+            let y = head + MAP_TITLE_SIZE + 10.0;
+            draw_bar(&mut svg, axis, &self.bar_label, (x, y), layout.map_height)?;
         }
         Ok(svg.finish())
+    }
+
+    /// The scale of all maps together, where that is wanted and there is a value.
+    fn shared_axis(&self) -> Option<ticks::Axis> {
+        if !self.shared {
+            return None;
+        }
+        let ranges = self.maps.iter().map(|map| range(&map.cells));
+        let (low, high) = ranges.fold((f64::INFINITY, f64::NEG_INFINITY), |all, one| {
+            (all.0.min(one.0), all.1.max(one.1))
+        });
+        (low <= high).then(|| ticks::linear_inside(low, high, 7))
     }
 
     fn full_note(&self, layout: &Layout) -> String {
@@ -155,8 +220,8 @@ impl HeatmapGrid {
         svg: &mut Svg,
         layout: &Layout,
         map: &Heatmap,
-        left: f64,
-        top: f64,
+        (left, top): (f64, f64),
+        shared: Option<&ticks::Axis>,
     ) -> Result<()> {
         let (x, y) = (left + layout.row_label_width, top + MAP_TITLE_SIZE + 10.0);
         let (width, height) = (layout.map_width, layout.map_height);
@@ -175,17 +240,26 @@ impl HeatmapGrid {
         let (low, high) = range(cells);
         if low <= high {
             // A map of one value is drawn in the middle colour of a scale around it.
-            let bar = ticks::linear_inside(low, high, 7);
+            let own = ticks::linear_inside(low, high, 7);
+            let axis = shared.unwrap_or(&own);
             let bin = bin(map.rows, map.columns);
             let (rows, columns) = (map.rows.div_ceil(bin), map.columns.div_ceil(bin));
-            let png = colour_cells(cells, columns, rows, &bar)?;
+            let png = colour_cells(cells, columns, rows, axis)?;
             svg.pixels(x, y, width, height, &png);
-            draw_bar(svg, &bar, x + width + BAR_GAP, y, height)?;
+            if shared.is_none() {
+                let corner = (x + width + BAR_GAP, y);
+                draw_bar(svg, axis, &self.bar_label, corner, height)?;
+            }
         } else {
             svg.text(Text {
                 anchor: Anchor::Middle,
                 fill: MUTED,
-                ..Text::new("no values", x + width / 2.0, y + height / 2.0, TICK_SIZE)
+                ..Text::new(
+                    "no values",
+                    x + width / 2.0,
+                    y + height / 2.0,
+                    NO_VALUES_SIZE,
+                )
             });
         }
         svg.frame(x, y, width, height, INK);
@@ -195,29 +269,37 @@ impl HeatmapGrid {
 
     fn draw_labels(&self, svg: &mut Svg, layout: &Layout, x: f64, y: f64) {
         let size = layout.label_size;
-        for (row, label) in &layout.row_labels {
-            let at = (*row as f64 + 0.5) / self.row_labels.len() as f64 * layout.map_height;
+        for (place, label) in &layout.row_labels {
             svg.text(Text {
                 anchor: Anchor::End,
-                ..Text::new(label, x - 4.0, y + at + size * 0.36, size)
+                ..Text::new(label, x - 4.0, y + place.shown + size * 0.36, size)
             });
         }
-        for (column, label) in &layout.column_labels {
-            let at = (*column as f64 + 0.5) / self.column_labels.len() as f64 * layout.map_width;
-            let emphasised = self.emphasised.contains(column);
+        let bottom = y + layout.map_height;
+        for (place, label) in &layout.column_labels {
+            if place.shown != place.at {
+                let (from, to) = (x + place.at, x + place.shown);
+                svg.line((from, bottom), (to, bottom + LEADER), MUTED, 0.7);
+            }
+            let emphasised = self.emphasised.contains(&place.label);
             svg.text(Text {
                 anchor: Anchor::End,
                 upwards: true,
-                bold: emphasised,
+                bold: emphasised || self.bright.contains(&place.label),
                 fill: if emphasised { RED } else { INK },
                 ..Text::new(
                     label,
-                    x + at + size * 0.36,
-                    y + layout.map_height + 4.0,
+                    x + place.shown + size * 0.36,
+                    bottom + layout.label_gap,
                     size,
                 )
             });
         }
+    }
+
+    /// Columns whose labels are never left out.
+    fn always(&self) -> BTreeSet<usize> {
+        self.emphasised.union(&self.bright).copied().collect()
     }
 }
 
@@ -227,10 +309,12 @@ struct Layout {
     map_width: f64,
     map_height: f64,
     label_size: f64,
-    /// (row, shortened label) of the rows that have room for one.
-    row_labels: Vec<(usize, String)>,
-    column_labels: Vec<(usize, String)>,
+    /// The rows that have room for a label, and the shortened labels.
+    row_labels: Vec<(Place, String)>,
+    column_labels: Vec<(Place, String)>,
     row_label_width: f64,
+    /// Between a map and the labels below it.
+    label_gap: f64,
     panel_width: f64,
     panel_height: f64,
 }
@@ -239,44 +323,53 @@ impl Layout {
     fn new(grid: &HeatmapGrid) -> Self {
         let (rows, columns) = (grid.row_labels.len(), grid.column_labels.len());
         let most = rows.max(columns).max(1);
-        let side = (most as f64 * LABEL_PITCH).clamp(MAP_SIDES.0, MAP_SIDES.1);
+        let side = (most as f64 * LABEL_SIZES.0).clamp(MAP_SIDES.0, MAP_SIDES.1);
         let unit = side / most as f64;
-        let label_size = (unit * 0.9).clamp(8.0, 11.0);
+        let label_size = (unit * 0.7).clamp(LABEL_SIZES.0, LABEL_SIZES.1);
         let (map_width, map_height) = ((columns.max(1)) as f64 * unit, (rows.max(1)) as f64 * unit);
-        let label = |text: &String, bold: bool| fit(text, label_size, bold, LABEL_WIDTH);
-        let spread = |count| Spread {
-            count,
-            unit,
-            pitch: LABEL_PITCH,
+        let choose = |labels: &[String], always: &BTreeSet<usize>| -> Vec<(Place, String)> {
+            let spread = Spread {
+                count: labels.len(),
+                unit,
+                pitch: label_size,
+            };
+            let places = spread.choose(always).into_iter();
+            places
+                .map(|place| {
+                    let bold = always.contains(&place.label);
+                    let text = &labels[place.label];
+                    (place, fit(text, label_size, bold, LABEL_EMS * label_size))
+                })
+                .collect()
         };
-        let row_labels: Vec<_> = spread(rows)
-            .choose(&BTreeSet::new())
-            .into_iter()
-            .map(|row| (row, label(&grid.row_labels[row], false)))
-            .collect();
-        let column_labels: Vec<_> = spread(columns)
-            .choose(&grid.emphasised)
-            .into_iter()
-            .map(|column| {
-                let bold = grid.emphasised.contains(&column);
-                (column, label(&grid.column_labels[column], bold))
-            })
-            .collect();
-        let widest = |labels: &[(usize, String)]| {
+        let row_labels = choose(&grid.row_labels, &BTreeSet::new());
+        let column_labels = choose(&grid.column_labels, &grid.always());
+        let widest = |labels: &[(Place, String)]| {
             labels
                 .iter()
                 .map(|(_, label)| text_width(label, label_size, true))
                 .fold(0.0, f64::max)
         };
         let row_label_width = widest(&row_labels) + 8.0;
+        let moved = column_labels
+            .iter()
+            .any(|(place, _)| place.shown != place.at);
+        let label_gap = if moved { LEADER + 3.0 } else { 4.0 };
+        let bar_width = if grid.shared { 0.0 } else { bar::WIDTH };
         Self {
             bin: bin(rows, columns),
             map_width,
             map_height,
             label_size,
             row_label_width,
-            panel_width: row_label_width + map_width + BAR_GAP + BAR_WIDTH + BAR_TICKS + 14.0,
-            panel_height: MAP_TITLE_SIZE + 10.0 + map_height + widest(&column_labels) + 34.0,
+            label_gap,
+            panel_width: row_label_width + map_width + BAR_GAP + bar_width + 14.0,
+            panel_height: MAP_TITLE_SIZE
+                + 10.0
+                + map_height
+                + label_gap
+                + widest(&column_labels)
+                + 30.0,
             row_labels,
             column_labels,
         }
@@ -317,36 +410,6 @@ fn colour_cells(cells: &[f32], columns: usize, rows: usize, bar: &ticks::Axis) -
     )
 }
 
-pub(super) fn draw_bar(
-    svg: &mut Svg,
-    bar: &ticks::Axis,
-    x: f64,
-    y: f64,
-    height: f64,
-) -> Result<()> {
-    const STEPS: usize = 128;
-    let pixels: Vec<u8> = (0..STEPS)
-        .rev()
-        .flat_map(|step| viridis(step as f64 / (STEPS - 1) as f64))
-        .collect();
-    let png = encode_png(&pixels, 1, STEPS as u32, ExtendedColorType::Rgb8)?;
-    svg.pixels(x, y, BAR_WIDTH, height, &png);
-    svg.frame(x, y, BAR_WIDTH, height, INK);
-    for tick in &bar.ticks {
-        let at = y + height * (bar.high - tick.value) / (bar.high - bar.low);
-        let right = x + BAR_WIDTH;
-        svg.line((right, at), (right + 3.0, at), INK, 1.0);
-        let label = fit(&tick.label, TICK_SIZE, false, BAR_TICKS);
-        svg.text(Text::new(
-            &label,
-            right + 5.0,
-            at + TICK_SIZE * 0.36,
-            TICK_SIZE,
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,9 +430,25 @@ mod tests {
             row_labels: vec!["t".into(); 600],
             column_labels: vec!["t".into(); 600],
             emphasised: BTreeSet::new(),
+            bright: BTreeSet::new(),
+            bar_label: "logit".into(),
+            shared: false,
         };
         let note = grid.full_note(&Layout::new(&grid));
         assert!(note.contains("largest of 3 x 3"), "{note}");
+    }
+
+    #[test]
+    fn sheets_have_even_rows() {
+        for (panels, expected) in [
+            (0, (1, 0)),
+            (1, (1, 1)),
+            (4, (4, 1)),
+            (5, (3, 2)),
+            (30, (4, 8)),
+        ] {
+            assert_eq!(sheet(panels), expected, "{panels}");
+        }
     }
 
     #[test]

@@ -5,11 +5,11 @@ use super::palette::{GRID, HIGHLIGHT, INK, MUTED};
 use super::svg::{Anchor, Svg, Text};
 use super::ticks::{self, Axis, Tick};
 
-const WIDTH: f64 = 800.0;
-const TITLE_SIZE: f64 = 19.0;
-const LABEL_SIZE: f64 = 15.0;
-const TICK_SIZE: f64 = 13.0;
-const MARGIN: f64 = 18.0;
+const WIDTH: f64 = 560.0;
+const TITLE_SIZE: f64 = 17.0;
+const LABEL_SIZE: f64 = 16.0;
+const TICK_SIZE: f64 = 15.0;
+const MARGIN: f64 = 12.0;
 const ROW_HEIGHT: f64 = 26.0;
 /// Between groups.
 const GROUP_GAP: f64 = 12.0;
@@ -27,8 +27,10 @@ const FEW_DECADES: f64 = 4.0;
 pub struct Interval {
     /// Beside the row.
     pub label: String,
-    /// The value; rows whose value is not finite and positive show none.
+    /// The value; rows whose value is not finite and positive show the note instead.
     pub value: f64,
+    /// Why there is no value.
+    pub note: &'static str,
     /// Ends of the interval.
     pub ends: Option<(f64, f64)>,
     /// CSS colour, from [`super::palette`].
@@ -135,7 +137,7 @@ impl IntervalChart {
         let room = (high / low).powf(ROOM).max(LEAST_ROOM);
         let (low, high) = (low / room, high * room);
         let ticks = if high / low < FEW_DECADES {
-            ticks::linear_inside(low, high, 6).ticks
+            ticks::linear_inside(low, high, 4).ticks
         } else {
             let inside = |tick: &Tick| (low..=high).contains(&tick.value);
             ticks::log(low, high)
@@ -204,28 +206,33 @@ impl IntervalChart {
                     y + ROW_HEIGHT * 0.7,
                     TICK_SIZE,
                 ));
-                draw_value(svg, plot, row, y + ROW_HEIGHT / 2.0);
+                self.draw_value(svg, plot, row, y + ROW_HEIGHT / 2.0);
                 y += ROW_HEIGHT;
             }
         }
     }
-}
 
-fn draw_value(svg: &mut Svg, plot: &Plot, row: &Interval, y: f64) {
-    if !(row.value.is_finite() && row.value > 0.0) {
-        return;
-    }
-    if let Some((low, high)) = row.ends
-        && low > 0.0
-        && high.is_finite()
-    {
-        let (low, high) = (plot.x_at(low), plot.x_at(high));
-        svg.line((low, y), (high, y), row.color, 2.0);
-        for end in [low, high] {
-            svg.line((end, y - RADIUS), (end, y + RADIUS), row.color, 2.0);
+    fn draw_value(&self, svg: &mut Svg, plot: &Plot, row: &Interval, y: f64) {
+        if !(row.value.is_finite() && row.value > 0.0) {
+            let x = plot.x_at(self.reference) + 8.0;
+            svg.text(Text {
+                fill: MUTED,
+                ..Text::new(row.note, x, y + TICK_SIZE * 0.36, TICK_SIZE)
+            });
+            return;
         }
+        if let Some((low, high)) = row.ends
+            && low > 0.0
+            && high.is_finite()
+        {
+            let (low, high) = (plot.x_at(low), plot.x_at(high));
+            svg.line((low, y), (high, y), row.color, 2.0);
+            for end in [low, high] {
+                svg.line((end, y - RADIUS), (end, y + RADIUS), row.color, 2.0);
+            }
+        }
+        svg.circle(plot.x_at(row.value), y, RADIUS, row.color, row.color);
     }
-    svg.circle(plot.x_at(row.value), y, RADIUS, row.color, row.color);
 }
 
 #[cfg(test)]
@@ -236,6 +243,7 @@ mod tests {
         let rows = values.iter().map(|&(value, ends)| Interval {
             label: "wikitext <2>".into(),
             value,
+            note: "no value",
             ends,
             color: super::super::palette::BLUE,
         });
@@ -298,6 +306,7 @@ mod tests {
         ])
         .to_svg();
         assert_eq!(svg.matches("<circle").count(), 0);
+        assert_eq!(svg.matches(">no value<").count(), 2);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 }

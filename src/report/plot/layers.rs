@@ -2,12 +2,12 @@
 
 use image::ExtendedColorType;
 
+use super::bar::{self, draw_bar};
 use super::colour::viridis;
 use super::font::{fit, text_width};
-use super::heatmap::draw_bar;
-use super::line::Scale;
 use super::palette::{GRID, INK, MUTED};
 use super::raster::encode_png;
+use super::scale::Scale;
 use super::svg::{Anchor, Svg, Text};
 use super::ticks::{self, Axis, Tick};
 use crate::error::Result;
@@ -19,13 +19,13 @@ const LABEL_SIZE: f64 = 13.0;
 const TICK_SIZE: f64 = 12.0;
 const ROW_HEIGHT: f64 = 22.0;
 /// Longest row label.
-const LABEL_WIDTH: f64 = 180.0;
+const LABEL_WIDTH: f64 = 150.0;
 /// Width of the cells of all layers together, and of one at most.
-const MAP_WIDTH: f64 = 560.0;
+const MAP_WIDTH: f64 = 400.0;
 const MOST_CELL: f64 = 48.0;
 /// Room for a colour bar's labels.
-const BAR_HEIGHT: f64 = 88.0;
-const BAR_ROOM: f64 = 90.0;
+const BAR_HEIGHT: f64 = 100.0;
+const BAR_ROOM: f64 = 14.0 + bar::WIDTH;
 
 /// Maps of the same layers.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +41,10 @@ pub struct LayerMaps {
 /// One map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerMap {
-    /// Above the map: what the colours mean.
+    /// Above the map.
     pub title: String,
+    /// Beside the colour bar: what the colours mean.
+    pub bar_label: String,
     /// Label and one value a layer; values that are not finite stay blank.
     pub rows: Vec<(String, Vec<f64>)>,
     /// Scale of the colours. Logarithmic needs values above zero; others stay blank.
@@ -122,7 +124,13 @@ impl LayerMap {
             Some(axis) => {
                 let png = self.colours(columns.layers, &axis)?;
                 svg.pixels(x, y, width, height, &png);
-                draw_bar(svg, &axis, columns.right() + 14.0, y, BAR_HEIGHT)?;
+                draw_bar(
+                    svg,
+                    &axis,
+                    &self.bar_label,
+                    (columns.right() + 14.0, y),
+                    BAR_HEIGHT,
+                )?;
             }
             None => svg.text(Text {
                 anchor: Anchor::Middle,
@@ -230,6 +238,7 @@ mod tests {
     fn map(scale: Scale, values: &[f64]) -> LayerMap {
         LayerMap {
             title: "values".into(),
+            bar_label: "mean".into(),
             rows: vec![("row".into(), values.to_vec())],
             scale,
         }

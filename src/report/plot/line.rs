@@ -2,15 +2,25 @@
 
 use super::font::{fit, text_width};
 use super::palette::{GRID, HIGHLIGHT, INK, MUTED};
+use super::scale::Scale;
 use super::svg::{Anchor, Svg, Text};
 use super::ticks::{self, Axis};
 
-const WIDTH: f64 = 800.0;
-const HEIGHT: f64 = 500.0;
-const TITLE_SIZE: f64 = 19.0;
-const LABEL_SIZE: f64 = 15.0;
-const TICK_SIZE: f64 = 13.0;
-const MARGIN: f64 = 18.0;
+// The text is 7 points high where the chart is as wide as a column of a paper, 84 mm.
+const WIDTH: f64 = 520.0;
+const HEIGHT: f64 = 360.0;
+const TITLE_SIZE: f64 = 17.0;
+const LABEL_SIZE: f64 = 16.0;
+const TICK_SIZE: f64 = 15.0;
+const MARGIN: f64 = 12.0;
+const LEGEND_SIZE: f64 = 15.0;
+const LEGEND_ROW: f64 = 21.0;
+/// Rows of a legend that the height of a chart includes.
+const USUAL_ROWS: usize = 2;
+/// Room for the x axis' labels below the frame.
+const X_LABELS: f64 = MARGIN + LABEL_SIZE + TICK_SIZE + 20.0;
+/// Distance between labels of the x axis, at least.
+const X_PITCH: f64 = 34.0;
 /// Room between the frame and the ends of the y axis, so that markers at zero show whole.
 const INSET: f64 = 9.0;
 
@@ -40,13 +50,12 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-/// How values map to height.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
-    /// From zero (or the least value, if negative).
-    Linear,
-    /// Logarithmic; values of zero or less are drawn hollow at the bottom.
-    Log,
+impl Series {
+    /// Whether there is nothing to draw.
+    fn is_empty(&self) -> bool {
+        let mut points = self.points.iter();
+        !points.any(|(x, y)| x.is_finite() && y.is_finite())
+    }
 }
 
 /// Layers that are marked behind the lines.
@@ -95,7 +104,6 @@ impl LineChart {
     }
 
     fn draw(&self) -> Svg {
-        let mut svg = Svg::new(WIDTH, HEIGHT, &self.title);
         let y_axis = self.y_axis();
         let tick_width = y_axis
             .ticks
@@ -108,28 +116,34 @@ impl LineChart {
         } else {
             MARGIN + TITLE_SIZE
         };
-        let legend_rows = self.legend_rows(WIDTH - left - MARGIN);
-        let top = title_base + 12.0 + legend_rows.len() as f64 * 24.0 + 6.0;
+        let legend_rows = self.legend_rows(WIDTH - 2.0 * MARGIN);
+        let top = title_base + 12.0 + legend_rows.len() as f64 * LEGEND_ROW + 6.0;
+        // A long legend takes nothing from the lines.
+        let more = legend_rows.len().saturating_sub(USUAL_ROWS);
+        let height = HEIGHT + more as f64 * LEGEND_ROW;
+        let mut svg = Svg::new(WIDTH, height, &self.title);
         let x_data = self.x_data();
         let x_room = ((x_data.1 - x_data.0) * 0.02).max(0.5);
         let plot = Plot {
             left,
             right: WIDTH - MARGIN,
             top,
-            bottom: HEIGHT - MARGIN - LABEL_SIZE - 14.0 - TICK_SIZE - 8.0,
+            bottom: height - X_LABELS,
             x_data,
             // Markers of the first and last layer stay clear of the frame.
             x: (x_data.0 - x_room, x_data.1 + x_room),
             y: (y_axis.low, y_axis.high),
             scale: self.y_scale,
         };
-        let title = fit(&self.title, TITLE_SIZE, true, WIDTH - 2.0 * MARGIN);
-        svg.text(Text {
-            anchor: Anchor::Middle,
-            bold: true,
-            ..Text::new(&title, WIDTH / 2.0, title_base, TITLE_SIZE)
-        });
-        self.draw_legend(&mut svg, &legend_rows, &plot, title_base + 12.0);
+        if !self.title.is_empty() {
+            let title = fit(&self.title, TITLE_SIZE, true, WIDTH - 2.0 * MARGIN);
+            svg.text(Text {
+                anchor: Anchor::Middle,
+                bold: true,
+                ..Text::new(&title, WIDTH / 2.0, title_base, TITLE_SIZE)
+            });
+        }
+        self.draw_legend(&mut svg, &legend_rows, title_base + 12.0);
         self.draw_highlight(&mut svg, &plot);
         self.draw_axes(&mut svg, &plot, &y_axis);
         for series in &self.series {
@@ -186,7 +200,7 @@ impl LineChart {
         let mut rows: Vec<Vec<(String, usize)>> = Vec::new();
         let mut left = 0.0;
         for (number, label) in labels.into_iter().enumerate() {
-            let label = fit(label, LABEL_SIZE, false, width - KEY_WIDTH);
+            let label = fit(label, LEGEND_SIZE, false, width - KEY_WIDTH - ENTRY_GAP);
             let needed = entry_width(&label);
             match rows.last_mut() {
                 Some(row) if needed <= left => row.push((label, number)),
@@ -200,23 +214,29 @@ impl LineChart {
         rows
     }
 
-    fn draw_legend(&self, svg: &mut Svg, rows: &[Vec<(String, usize)>], plot: &Plot, top: f64) {
+    fn draw_legend(&self, svg: &mut Svg, rows: &[Vec<(String, usize)>], top: f64) {
         for (number, row) in rows.iter().enumerate() {
             let total: f64 = row.iter().map(|(label, _)| entry_width(label)).sum();
-            let mut x = (plot.left + plot.right - total + ENTRY_GAP) / 2.0;
-            let middle = top + number as f64 * 24.0 + 12.0;
+            let mut x = (WIDTH - total + ENTRY_GAP) / 2.0;
+            let middle = top + (number as f64 + 0.5) * LEGEND_ROW;
             for (label, entry) in row {
                 match self.series.get(*entry) {
+                    Some(series) if series.is_empty() => {
+                        svg.text(Text {
+                            fill: MUTED,
+                            ..Text::new(NO_VALUES, x, middle + 5.0, NO_VALUES_SIZE)
+                        });
+                    }
                     Some(series) => {
-                        svg.polyline(&[(x, middle), (x + 30.0, middle)], series.color, 2.0);
-                        draw_marker(svg, (x + 15.0, middle), 4.5, series, false);
+                        svg.polyline(&[(x, middle), (x + KEY, middle)], series.color, 2.0);
+                        draw_marker(svg, (x + KEY / 2.0, middle), 4.5, series, false);
                     }
                     None => {
-                        svg.rect(x, middle - 7.0, 30.0, 14.0, HIGHLIGHT);
-                        svg.frame(x, middle - 7.0, 30.0, 14.0, "#d8b45f");
+                        svg.rect(x, middle - 7.0, KEY, 14.0, HIGHLIGHT);
+                        svg.frame(x, middle - 7.0, KEY, 14.0, "#d8b45f");
                     }
                 }
-                svg.text(Text::new(label, x + KEY_WIDTH, middle + 5.0, LABEL_SIZE));
+                svg.text(Text::new(label, x + KEY_WIDTH, middle + 5.0, LEGEND_SIZE));
                 x += entry_width(label);
             }
         }
@@ -271,7 +291,7 @@ impl LineChart {
                 )
             });
         }
-        for tick in ticks::integers(plot.x_data.0, plot.x_data.1, 16) {
+        for tick in ticks::integers(plot.x_data.0, plot.x_data.1, plot.most_ticks()) {
             let x = plot.x_at(tick.value);
             svg.line((x, plot.bottom), (x, plot.bottom + 5.0), INK, 1.0);
             svg.text(Text {
@@ -287,7 +307,7 @@ impl LineChart {
             ..Text::new(
                 &x_label,
                 plot.left + width / 2.0,
-                HEIGHT - MARGIN,
+                plot.bottom + X_LABELS - MARGIN,
                 LABEL_SIZE,
             )
         });
@@ -306,18 +326,28 @@ impl LineChart {
             svg.text(Text {
                 anchor: Anchor::End,
                 fill: MUTED,
-                ..Text::new("hollow: 0", plot.right, HEIGHT - MARGIN, TICK_SIZE)
+                ..Text::new(
+                    "hollow: 0",
+                    plot.right,
+                    plot.bottom + X_LABELS - MARGIN,
+                    TICK_SIZE,
+                )
             });
         }
     }
 }
 
 /// Width of the line and marker before a legend's label.
-const KEY_WIDTH: f64 = 38.0;
-const ENTRY_GAP: f64 = 28.0;
+const KEY_WIDTH: f64 = 33.0;
+/// The line itself.
+const KEY: f64 = 26.0;
+const ENTRY_GAP: f64 = 14.0;
+/// In the place of a line's key: it has no value in this chart.
+const NO_VALUES: &str = "none";
+const NO_VALUES_SIZE: f64 = 12.0;
 
 fn entry_width(label: &str) -> f64 {
-    KEY_WIDTH + text_width(label, LABEL_SIZE, false) + ENTRY_GAP
+    KEY_WIDTH + text_width(label, LEGEND_SIZE, false) + ENTRY_GAP
 }
 
 /// The rectangle of the lines and what its sides mean.
@@ -334,6 +364,11 @@ struct Plot {
 }
 
 impl Plot {
+    /// As many labels as the x axis has room for.
+    fn most_ticks(&self) -> usize {
+        ((self.right - self.left) / X_PITCH) as usize
+    }
+
     fn x_at(&self, x: f64) -> f64 {
         self.left + (x - self.x.0) / (self.x.1 - self.x.0) * (self.right - self.left)
     }

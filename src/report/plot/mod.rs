@@ -1,8 +1,9 @@
-//! Figures: data -> SVG text -> PNG of the very same SVG, with fonts of our own.
+//! Figures: data -> SVG text -> PNG and PDF of the very same SVG, with fonts of our own.
 //!
 //! The SVG is written here rather than by a plotting crate because only exact text widths (taken
 //! from the font that also renders the PNG) let labels be placed so that none overlap.
 
+mod bar;
 mod colour;
 mod curves;
 mod font;
@@ -10,20 +11,24 @@ mod heatmap;
 mod intervals;
 mod layers;
 mod line;
+mod pdf;
 mod raster;
 mod ridges;
+mod scale;
 mod scene;
 mod spread;
 mod svg;
 mod ticks;
 
 pub use curves::{Curve, CurveChart};
-pub use heatmap::{Heatmap, HeatmapGrid};
+pub use heatmap::{Heatmap, HeatmapGrid, Pooled};
 pub use intervals::{Band, Interval, IntervalChart, IntervalGroup};
 pub use layers::{LayerMap, LayerMaps};
-pub use line::{Highlight, LineChart, Marker, Scale, Series};
-pub use raster::{encode_png, svg_to_png};
+pub use line::{Highlight, LineChart, Marker, Series};
+pub use pdf::svg_to_pdf;
+pub use raster::{encode_png, figure_png, svg_to_png};
 pub use ridges::{RidgeGrid, RidgePlot, RidgeShape};
+pub use scale::{Scale, ScaleChoice};
 
 /// Colours of the Okabe-Ito palette, told apart by readers with any colour vision.
 pub mod palette {
@@ -39,6 +44,18 @@ pub mod palette {
     pub const PURPLE: &str = "#cc79a7";
     /// Fifth series.
     pub const SKY: &str = "#56b4e9";
+    /// Sixth series.
+    pub const ORANGE: &str = "#e69f00";
+    /// Seventh series; of Paul Tol's muted palette, as the next one.
+    pub const WINE: &str = "#882255";
+    /// Eighth series.
+    pub const OLIVE: &str = "#999933";
+    /// Ninth series.
+    pub const BLACK: &str = "#1a1a1a";
+    /// Of series whose number is not known: the n-th is the n-th's, everywhere.
+    pub const SERIES: [&str; 9] = [
+        BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, WINE, OLIVE, BLACK,
+    ];
     /// [`BLUE`] in the background: the median beside the maximum.
     pub const BLUE_TINT: &str = "#9cc8e4";
     /// [`VERMILION`] in the background.

@@ -8,29 +8,48 @@ use resvg::usvg::{Options, Tree};
 use super::font;
 use crate::error::{Error, Result};
 
+/// Pixels across a figure that is not so wide anyway: sharp on a dense screen and in print.
+const WIDTH: f64 = 1600.0;
+/// Least and most pixels per unit of a figure.
+const SCALES: (f64, f64) = (2.0, 3.0);
+
 /// Larger pictures are rendered at a smaller scale: viewers and web pages choke on more.
 const MAX_PIXELS: f64 = 36e6;
 
-/// Renders `svg` at `scale` pixels per unit, on white. 2.5 gives print quality.
-pub fn svg_to_png(svg: &str, scale: f64) -> Result<Vec<u8>> {
-    let fail = |reason: &dyn std::fmt::Display| Error::new("figure", reason);
+/// `svg` as shapes and glyphs of the embedded fonts.
+pub(super) fn parse(svg: &str) -> Result<Tree> {
     let options = Options {
         fontdb: font::database(),
         font_family: font::FAMILY.into(),
         ..Options::default()
     };
-    let tree = Tree::from_str(svg, &options).map_err(|error| fail(&error))?;
+    Tree::from_str(svg, &options).map_err(|error| Error::new("figure", error))
+}
+
+/// Renders a figure in print quality.
+pub fn figure_png(svg: &str) -> Result<Vec<u8>> {
+    let tree = parse(svg)?;
+    let width = f64::from(tree.size().width());
+    render(&tree, (WIDTH / width).clamp(SCALES.0, SCALES.1))
+}
+
+/// Renders `svg` at `scale` pixels per unit, on white.
+pub fn svg_to_png(svg: &str, scale: f64) -> Result<Vec<u8>> {
+    render(&parse(svg)?, scale)
+}
+
+fn render(tree: &Tree, scale: f64) -> Result<Vec<u8>> {
     let (width, height) = (
         f64::from(tree.size().width()),
         f64::from(tree.size().height()),
     );
     let scale = scale.min((MAX_PIXELS / (width * height)).sqrt());
     let pixels = |length: f64| ((length * scale).round().max(1.0)) as u32;
-    let mut pixmap =
-        Pixmap::new(pixels(width), pixels(height)).ok_or_else(|| fail(&"too large to be drawn"))?;
+    let mut pixmap = Pixmap::new(pixels(width), pixels(height))
+        .ok_or_else(|| Error::new("figure", "too large to be drawn"))?;
     pixmap.fill(resvg::tiny_skia::Color::WHITE);
     resvg::render(
-        &tree,
+        tree,
         Transform::from_scale(scale as f32, scale as f32),
         &mut pixmap.as_mut(),
     );

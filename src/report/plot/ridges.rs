@@ -4,21 +4,21 @@
 use std::collections::BTreeSet;
 
 use super::font::{fit, text_width};
+use super::heatmap::sheet;
 use super::palette::{BLUE, INK, MUTED, RED};
 use super::scene::{DIMENSIONS, Scene, TOKENS, without_flat};
 use super::spread::{Spread, apart};
 use super::svg::{Anchor, Svg, Text};
 use super::ticks;
 
-const COLUMNS: usize = 4;
 const MARGIN: f64 = 20.0;
 const TITLE_SIZE: f64 = 22.0;
 const NOTE_SIZE: f64 = 14.0;
-const PLOT_TITLE_SIZE: f64 = 15.0;
+const PLOT_TITLE_SIZE: f64 = 17.0;
 /// Of tokens and dimensions.
-const LABEL_SIZE: f64 = 10.0;
+const LABEL_SIZE: f64 = 12.0;
 /// Longest token label.
-const LABEL_WIDTH: f64 = 66.0;
+const LABEL_WIDTH: f64 = 78.0;
 /// Most lines; more tokens than this share lines.
 const MAX_LINES: usize = 64;
 /// Fewest and most points of a line; more dimensions than points share them.
@@ -31,7 +31,7 @@ const PANEL: (f64, f64) = (436.0, 362.0);
 /// Token labels lean by this many degrees.
 const LEAN: f64 = -45.0;
 /// Least distance between dimension labels.
-const PITCH: f64 = 12.0;
+const PITCH: f64 = 13.0;
 /// Most dimension labels of a plot.
 const MAX_DIMENSIONS: usize = 6;
 
@@ -105,6 +105,11 @@ impl RidgePlot {
         }
     }
 
+    fn highest(&self) -> f32 {
+        let finite = self.heights.iter().copied().filter(|v| v.is_finite());
+        finite.fold(0.0, f32::max)
+    }
+
     /// Labels these dimensions, the most important first, and emphasises these rows.
     #[must_use]
     pub fn marked(mut self, dimensions: Vec<usize>, rows: BTreeSet<usize>) -> Self {
@@ -127,13 +132,14 @@ pub struct RidgeGrid {
     pub plots: Vec<RidgePlot>,
     /// Tokens, front to right.
     pub row_labels: Vec<String>,
+    /// Whether all plots have one height for one value.
+    pub shared: bool,
 }
 
 impl RidgeGrid {
     /// The grid as an SVG document.
     pub fn to_svg(&self) -> String {
-        let columns = self.plots.len().clamp(1, COLUMNS);
-        let rows = self.plots.len().div_ceil(COLUMNS);
+        let (columns, rows) = sheet(self.plots.len());
         let note = self.full_note();
         let head_width = text_width(&self.title, TITLE_SIZE, true)
             .max(text_width(&note, NOTE_SIZE, false))
@@ -157,8 +163,8 @@ impl RidgeGrid {
             ..Text::new(&fit(&note, NOTE_SIZE, false, room), MARGIN, base, NOTE_SIZE)
         });
         for (number, plot) in self.plots.iter().enumerate() {
-            let left = MARGIN + (number % COLUMNS) as f64 * PANEL.0;
-            let top = head + (number / COLUMNS) as f64 * PANEL.1;
+            let left = MARGIN + (number % columns) as f64 * PANEL.0;
+            let top = head + (number / columns) as f64 * PANEL.1;
             self.draw(&mut svg, plot, left, top);
         }
         svg.finish()
@@ -182,8 +188,15 @@ impl RidgeGrid {
     }
 
     fn draw(&self, svg: &mut Svg, plot: &RidgePlot, left: f64, top: f64) {
-        let highest = plot.heights.iter().copied().filter(|v| v.is_finite());
-        let axis = ticks::linear(0.0, f64::from(highest.fold(0.0, f32::max)), 3);
+        let highest = if self.shared {
+            self.plots
+                .iter()
+                .map(RidgePlot::highest)
+                .fold(0.0, f32::max)
+        } else {
+            plot.highest()
+        };
+        let axis = ticks::linear(0.0, f64::from(highest), 3);
         let scene = Scene {
             corner: (left + CORNER.0, top + CORNER.1),
             high: axis.high,
@@ -234,10 +247,15 @@ impl RidgeGrid {
             unit,
             pitch: LABEL_SIZE,
         };
-        for row in spread.choose(&plot.emphasised) {
-            let emphasised = plot.emphasised.contains(&row);
-            let (x, y) = scene.place((row as f64 + 0.5) / count as f64, 0.0, 0.0);
-            let label = fit(&self.row_labels[row], LABEL_SIZE, emphasised, LABEL_WIDTH);
+        for place in spread.choose(&plot.emphasised) {
+            let emphasised = plot.emphasised.contains(&place.label);
+            let along = |at: f64| scene.place(at / (unit * count as f64), 0.0, 0.0);
+            let (x, y) = along(place.shown);
+            if place.shown != place.at {
+                svg.line(along(place.at), (x, y + 5.0), MUTED, 0.7);
+            }
+            let text = &self.row_labels[place.label];
+            let label = fit(text, LABEL_SIZE, emphasised, LABEL_WIDTH);
             svg.text(Text {
                 anchor: Anchor::End,
                 bold: emphasised,

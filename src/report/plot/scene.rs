@@ -11,7 +11,7 @@ pub(super) const DIMENSIONS: (f64, f64) = (96.0, -88.0);
 /// Step of the largest value.
 const UP: f64 = -118.0;
 /// Of the values.
-const LABEL_SIZE: f64 = 10.0;
+const LABEL_SIZE: f64 = 12.0;
 
 /// Where things of one plot are on the page.
 pub(super) struct Scene {

@@ -48,28 +48,28 @@ pub(super) fn log(low: f64, high: f64) -> Axis {
         last += 1;
     }
     let every = ((last - first) as usize).div_ceil(8).max(1);
-    let mut ticks: Vec<Tick> = (first..=last)
-        .step_by(every)
-        .map(|decade| Tick {
-            value: power(decade),
-            label: decade_label(decade),
+    let mantissas: &[f64] = if last - first <= 2 {
+        &[1.0, 2.0, 5.0]
+    } else {
+        &[1.0]
+    };
+    // One form for all labels of an axis: powers of ten, or plain numbers where steps lie between.
+    let plain = mantissas.len() > 1 && first >= -3 && last <= 5;
+    let ticks = (first..=last).step_by(every).flat_map(|decade| {
+        let inside = mantissas
+            .iter()
+            .filter(move |m| **m == 1.0 || decade < last);
+        inside.map(move |mantissa| {
+            let value = mantissa * power(decade);
+            let label = match *mantissa {
+                _ if plain => format_steps(value, power(decade.min(0)), false),
+                1.0 => decade_label(decade),
+                mantissa => format!("{mantissa}×{}", decade_label(decade)),
+            };
+            Tick { value, label }
         })
-        .collect();
-    if last - first <= 2 {
-        for decade in first..last {
-            for mantissa in [2.0, 5.0] {
-                let value = mantissa * power(decade);
-                ticks.push(Tick {
-                    value,
-                    label: if (-3..6).contains(&decade) {
-                        format_steps(value, power(decade))
-                    } else {
-                        format!("{mantissa}×{}", decade_label(decade))
-                    },
-                });
-            }
-        }
-    }
+    });
+    let ticks = ticks.collect();
     Axis {
         low: power(first),
         high: power(last),
@@ -107,6 +107,7 @@ fn axis_of_steps(first: f64, last: f64, step: f64) -> Axis {
     // Steps come from a nice division of the range, so there are few of them.
     let count = ((last - first).max(0.0) as usize).min(1000);
     let ticks = if last < first { 0 } else { count + 1 };
+    let scientific = first.abs().max(last.abs()) * step >= 1e6 || step < 1e-4;
     Axis {
         low: first * step,
         high: last * step,
@@ -115,36 +116,34 @@ fn axis_of_steps(first: f64, last: f64, step: f64) -> Axis {
                 let value = (first + i as f64) * step;
                 Tick {
                     value,
-                    label: format_steps(value, step),
+                    label: format_steps(value, step, scientific),
                 }
             })
             .collect(),
     }
 }
 
-/// `value`, a multiple of `step`, with the decimals that `step` needs.
-fn format_steps(value: f64, step: f64) -> String {
-    if value.abs() < step * 1e-6 {
+/// `value`, a multiple of `step`, with the decimals that `step` needs: all labels of an axis have the
+/// same.
+fn format_steps(value: f64, step: f64, scientific: bool) -> String {
+    let zero = value.abs() < step * 1e-6;
+    // The minus sign of the font is as wide as its plus.
+    let signed = |text: String| text.replace('-', "−");
+    if scientific {
+        let text = format!("{value:.3e}");
+        if let (false, Some((mantissa, exponent))) = (zero, text.split_once('e')) {
+            let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.');
+            return signed(format!("{mantissa}×10{}", superscript(exponent)));
+        }
         return "0".into();
     }
-    if value.abs() >= 1e6 || step < 1e-4 {
-        let text = format!("{value:.3e}");
-        if let Some((mantissa, exponent)) = text.split_once('e') {
-            let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.');
-            return format!("{mantissa}×10{}", superscript(exponent)).replace('-', "−");
-        }
-    }
     let decimals = (-step.log10().floor()).max(0.0) as usize;
-    // The minus sign of the font is as wide as its plus.
-    format!("{value:.decimals$}").replace('-', "−")
+    let value = if zero { 0.0 } else { value };
+    signed(format!("{value:.decimals$}"))
 }
 
 fn decade_label(decade: i32) -> String {
-    match decade {
-        0 => "1".into(),
-        1 => "10".into(),
-        decade => format!("10{}", superscript(&decade.to_string())),
-    }
+    format!("10{}", superscript(&decade.to_string()))
 }
 
 fn superscript(number: &str) -> String {
@@ -187,10 +186,10 @@ mod tests {
         assert_eq!((axis.low, axis.high), (0.0, 3000.0));
         assert_eq!(
             labels(&linear(0.0, 0.3, 3).ticks),
-            ["0", "0.1", "0.2", "0.3"]
+            ["0.0", "0.1", "0.2", "0.3"]
         );
         assert_eq!(labels(&linear(-1.0, 1.0, 2).ticks), ["−1", "0", "1"]);
-        assert_eq!(labels(&linear(0.0, 0.0, 2).ticks), ["0", "0.5", "1.0"]);
+        assert_eq!(labels(&linear(0.0, 0.0, 2).ticks), ["0.0", "0.5", "1.0"]);
         assert_eq!(labels(&linear(0.0, 2e6, 2).ticks), ["0", "1×10⁶", "2×10⁶"]);
     }
 
@@ -208,12 +207,48 @@ mod tests {
     fn log_axes() {
         assert_eq!(
             labels(&log(0.02, 3e4).ticks),
-            ["10⁻²", "10⁻¹", "1", "10", "10²", "10³", "10⁴", "10⁵"]
+            ["10⁻²", "10⁻¹", "10⁰", "10¹", "10²", "10³", "10⁴", "10⁵"]
         );
         assert_eq!(
             labels(&log(10.0, 10.0).ticks),
-            ["1", "10", "10²", "2", "5", "20", "50"]
+            ["1", "2", "5", "10", "20", "50", "100"]
         );
+        assert_eq!(
+            labels(&log(0.02, 0.5).ticks),
+            ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]
+        );
+        assert_eq!(
+            labels(&log(2e7, 3e7).ticks),
+            ["10⁷", "2×10⁷", "5×10⁷", "10⁸"]
+        );
+    }
+
+    /// A label in another form than its neighbours reads as another quantity.
+    #[test]
+    fn labels_of_an_axis_have_one_form() {
+        for axis in [
+            linear(0.0, 1.5e6, 4),
+            linear(4e5, 2e6, 6),
+            linear(0.0, 4e-5, 4),
+        ] {
+            let shown = labels(&axis.ticks);
+            let plain = shown
+                .iter()
+                .filter(|label| !label.contains('×') && **label != "0");
+            assert_eq!(plain.count(), 0, "{shown:?}");
+        }
+        for axis in [
+            linear(-0.5, 1.0, 5),
+            linear(0.0, 2.5, 5),
+            linear(0.0, 0.07, 4),
+        ] {
+            let shown = labels(&axis.ticks);
+            let decimals = |label: &&str| label.split_once('.').map_or(0, |parts| parts.1.len());
+            assert!(
+                shown.iter().all(|l| decimals(l) == decimals(&shown[0])),
+                "{shown:?}"
+            );
+        }
     }
 
     proptest! {

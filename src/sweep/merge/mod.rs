@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{
     runs::{self, MeasuredRun},
     task::Finished,
-    trajectory,
+    trajectory::{self, Trajectory},
 };
 use crate::{
     error::Result,
@@ -30,14 +30,15 @@ const MODEL: Column = Column::full("model", Kind::Text);
 const REVISION: Column = Column::nullable("revision", Kind::Text);
 const SETTINGS: Column = Column::full("settings", Kind::Text);
 
-/// The tables of runs that are in the order of the manifest. Each is there, with rows or without.
-pub fn tables(runs: &[MeasuredRun]) -> Vec<LongTable> {
+/// The tables of runs that are in the order of the manifest, and of their trajectories. Each is there,
+/// with rows or without.
+pub fn tables(runs: &[MeasuredRun], trajectories: &[Trajectory]) -> Vec<LongTable> {
     let mut tables = vec![
         layers::table(runs),
         interventions::table(runs),
         dimensions::table(runs),
     ];
-    tables.extend(trajectory::tables(&trajectory::of(runs)));
+    tables.extend(trajectory::tables(trajectories));
     tables
 }
 
@@ -45,16 +46,13 @@ pub fn tables(runs: &[MeasuredRun]) -> Vec<LongTable> {
 /// all. `finished` is in the order of the manifest. Returns what was written.
 pub fn write(dir: &Path, finished: &[Finished]) -> Result<Vec<PathBuf>> {
     let runs = runs::read(finished)?;
+    let trajectories = trajectory::of(&runs);
     let folder = dir.join(FOLDER);
     let mut written = Vec::new();
-    for table in tables(&runs) {
+    for table in tables(&runs, &trajectories) {
         written.extend(table.write(&folder, FLAG)?);
     }
-    written.extend(trajectory::write_figures(
-        &folder,
-        &trajectory::of(&runs),
-        FLAG,
-    )?);
+    written.extend(trajectory::write_figures(&folder, &trajectories, FLAG)?);
     Ok(written)
 }
 

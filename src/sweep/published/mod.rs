@@ -1,6 +1,7 @@
 //! The paper's 18 checkpoints: what to run, and what one has measured beside what was published.
 
 mod compare;
+mod effort;
 mod plan;
 mod tables;
 mod tolerance;

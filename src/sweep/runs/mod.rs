@@ -52,7 +52,8 @@ pub fn read(finished: &[Finished]) -> Result<Vec<MeasuredRun>> {
 }
 
 impl MeasuredRun {
-    fn read(finished: &Finished) -> Result<Option<Self>> {
+    /// Of one task; none of experiments that tables have nothing of.
+    pub fn read(finished: &Finished) -> Result<Option<Self>> {
         let Finished { task, folder } = finished;
         let found = match task.command.replace('_', "-").as_str() {
             "existence-validation" => Found::Existence(json(folder, "existence_validation.json")?),

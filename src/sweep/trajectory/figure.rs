@@ -8,7 +8,7 @@ use crate::{
     report::{
         atomic::write_into,
         folder::model_folder_name,
-        plot::{Curve, CurveChart, svg_to_png},
+        plot::{Curve, CurveChart, svg_to_pdf, svg_to_png},
     },
 };
 
@@ -19,7 +19,7 @@ const SAMPLES: usize = 200;
 /// Pixels per SVG unit.
 const PNG_SCALE: f64 = 2.0;
 
-/// Writes `trajectories-<model>.svg` and `.png` of every trajectory into a folder that the argument
+/// Writes `trajectories-<model>.svg`, `.png` and `.pdf` of every trajectory into a folder that the argument
 /// `flag` names; of a model with several, numbers are added from the second on.
 pub fn write_figures(
     folder: &Path,
@@ -44,6 +44,8 @@ pub fn write_figures(
             flag,
         )?);
         written.push(write_into(&folder.join(format!("{name}.png")), &png, flag)?);
+        let pdf = svg_to_pdf(&svg, &name)?;
+        written.push(write_into(&folder.join(format!("{name}.pdf")), &pdf, flag)?);
         names.push(name);
     }
     Ok(written)
@@ -58,21 +60,29 @@ fn svg(trajectory: &Trajectory) -> Result<String> {
             Quantity::Median => "Mean median |h|",
             Quantity::Ratio => "Ratio",
         };
-        let own = trajectory
-            .series
-            .iter()
-            .filter(|series| series.quantity == quantity);
+        let series = trajectory.series.iter();
+        let series = series.filter(|series| series.quantity == quantity);
+        let own = series.filter(|series| shown.contains(&series.layer));
         CurveChart {
-            x_label: "Training step".to_owned(),
+            x_label: format!("Training step{}", quality(own.clone())),
             y_label: label.to_owned(),
             number_label: "Layer".to_owned(),
-            curves: own
-                .filter(|series| shown.contains(&series.layer))
-                .map(curve)
-                .collect(),
+            curves: own.map(curve).collect(),
         }
     });
-    CurveChart::column(&format!("{}: over training", trajectory.model), &charts)
+    CurveChart::column(&format!("{} over training", trajectory.model), &charts)
+}
+
+/// How well the fits of some series do.
+fn quality<'a>(series: impl Iterator<Item = &'a Series>) -> String {
+    let fits = series.filter_map(|series| series.fit.as_ref().ok());
+    let mut found: Vec<f64> = fits.map(|fit| fit.r2).collect();
+    found.sort_by(f64::total_cmp);
+    match found[..] {
+        [] => String::new(),
+        [only] => format!(" (curve: fit with R² {only:.3})"),
+        [least, .., best] => format!(" (curves: fits with R² {least:.3} to {best:.3})"),
+    }
 }
 
 /// Layers at even distances, the first, the last and the largest among them.
@@ -157,7 +167,7 @@ mod tests {
         );
         let svg = std::fs::read_to_string(&written[0]).expect("there");
         for label in [
-            "pythia: over training",
+            "pythia over training",
             "Training step",
             "Mean top-1 |h|",
             "Ratio",
@@ -165,6 +175,7 @@ mod tests {
         ] {
             assert!(svg.contains(label), "{label}");
         }
+        assert!(svg.contains("Training step (curve: fit with R² 1.000)"));
         assert!(!svg.contains("NaN"));
     }
 

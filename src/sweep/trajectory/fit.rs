@@ -66,7 +66,7 @@ impl fmt::Display for NoFit {
                     "{steps} different steps, of which a fit needs {LEAST_STEPS}"
                 )
             }
-            Self::NotFinite => f.write_str("a value is not finite"),
+            Self::NotFinite => f.write_str("a value is not a finite number"),
             Self::Constant => f.write_str("the values are equal at all steps"),
         }
     }
@@ -105,11 +105,17 @@ pub fn fit(points: &[(f64, f64)]) -> Result<Fit, NoFit> {
     if steps.len() < LEAST_STEPS {
         return Err(NoFit::FewSteps(steps.len()));
     }
-    let data = Data::new(points).ok_or(NoFit::Constant)?;
+    let data = Data::new(points)?;
     let best = data.starts().into_iter().map(|start| data.descend(start));
     let best = best.min_by(|a, b| a.rss.total_cmp(&b.rss));
-    // There is always a start.
-    best.map(|best| data.fit(&best)).ok_or(NoFit::Constant)
+    // There is always a start. Only values at the end of double precision overflow.
+    let best = best.map(|best| data.fit(&best)).ok_or(NoFit::Constant)?;
+    let Curve { a, k, .. } = best.curve;
+    if a.is_finite() && k.is_finite() {
+        Ok(best)
+    } else {
+        Err(NoFit::NotFinite)
+    }
 }
 
 /// The points with steps over the last one, and values around zero over the largest deviation.
@@ -133,8 +139,7 @@ struct Projected {
 }
 
 impl Data {
-    /// None if all values are equal.
-    fn new(points: &[(f64, f64)]) -> Option<Self> {
+    fn new(points: &[(f64, f64)]) -> Result<Self, NoFit> {
         let last = points.iter().map(|(step, _)| *step).fold(0.0, f64::max);
         let mean = points
             .iter()
@@ -146,12 +151,15 @@ impl Data {
             .iter()
             .map(|(_, value)| value.abs())
             .fold(0.0, f64::max);
+        if !size.is_finite() {
+            return Err(NoFit::NotFinite);
+        }
         // What rounding leaves of equal values is no deviation.
-        if size <= 1e-13 * largest || !size.is_finite() {
-            return None;
+        if size <= 1e-13 * largest {
+            return Err(NoFit::Constant);
         }
         let values: Vec<f64> = deviations().map(|value| value / size).collect();
-        Some(Self {
+        Ok(Self {
             times: points.iter().map(|(step, _)| step / last).collect(),
             total: values.iter().map(|value| value * value).sum(),
             values,
@@ -378,7 +386,7 @@ mod tests {
     fn says_why_there_is_none() {
         let all = points(PUBLISHED, &pythia());
         assert_eq!(fit(&all[..5]), Err(NoFit::FewSteps(5)));
-        let same = vec![(7.0, 1.0), (7.0, 2.0)].repeat(9);
+        let same = [(7.0, 1.0), (7.0, 2.0)].repeat(9);
         assert_eq!(fit(&same), Err(NoFit::FewSteps(1)));
         let flat: Vec<(f64, f64)> = all.iter().map(|(step, _)| (*step, 0.1)).collect();
         assert_eq!(fit(&flat), Err(NoFit::Constant));
@@ -415,6 +423,23 @@ mod tests {
             prop_assert!(found.r2 > 1.0 - 1e-6, "{:?} of {:?}", found, curve);
             prop_assert!(found.curve.gamma > 0.0 && found.curve.t0 > 0.0);
             prop_assert_eq!(fit(&all), Ok(found));
+        }
+
+        /// Whatever the points: numbers, and x above zero, or a reason.
+        #[test]
+        fn any_points(
+            steps in proptest::collection::vec(0u64..1 << 50, 6..30),
+            (size, exponent) in (proptest::collection::vec(-1f64..1.0, 30), -300i32..308),
+        ) {
+            let value = |size: &f64| size * 10f64.powi(exponent);
+            let all: Vec<(f64, f64)> =
+                steps.iter().map(|step| *step as f64).zip(size.iter().map(value)).collect();
+            if let Ok(found) = fit(&all) {
+                let Curve { a, lambda, gamma, t0, k } = found.curve;
+                prop_assert!([a, lambda, gamma, t0, k].iter().all(|value| value.is_finite()));
+                prop_assert!(lambda > 0.0 && gamma > 0.0 && t0 > 0.0);
+                prop_assert!((0.0..=1.0).contains(&found.r2), "{}", found.r2);
+            }
         }
     }
 }

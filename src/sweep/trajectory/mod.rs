@@ -9,8 +9,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rayon::prelude::*;
 
-use self::fit::{Fit, NoFit, fit};
-pub use self::{figure::write_figures, step::of_name, tables::tables};
+use self::fit::fit;
+pub use self::{
+    figure::write_figures,
+    fit::{Fit, NoFit},
+    step::of_name,
+    tables::tables,
+};
 use super::runs::{Found, Layer, MeasuredRun};
 
 /// What is followed over the steps.
