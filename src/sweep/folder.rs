@@ -134,6 +134,22 @@ impl Folder {
         }
     }
 
+    /// Gives back a task whose job, as its cluster says, no longer runs, and so neither does its process.
+    pub fn release_lost(&self, task: &Task, job: &str) -> Result<()> {
+        let folder = self.attempts(task);
+        let last = Last::read(&folder).map_err(|error| Error::new(folder.display(), error))?;
+        let Some(last) = last.filter(|last| last.end.is_none()) else {
+            return Ok(());
+        };
+        let its = last.record.and_then(|record| record.process.job);
+        // Somebody else may have it by now.
+        if its.is_some_and(|its| its.id == job) {
+            let ended_at = now_rfc3339();
+            attempt::end_of_dead(&folder, last.number, &End::Released { ended_at })?;
+        }
+        Ok(())
+    }
+
     /// Lets failed tasks be tried again. Returns how many there were.
     pub fn retry(&self, manifest: &Manifest) -> Result<usize> {
         let mut count = 0;

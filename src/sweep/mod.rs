@@ -1,13 +1,15 @@
 //! Many runs from one plan: what the tasks are, who has taken which, and what became of them.
 //!
 //! A sweep is a folder. `manifest.jsonl` has a line a task, `tasks/<id>/` the attempts at it,
-//! `results/` the folders of the runs, and `merged/` the tables made of them. Any number of processes may
-//! work on one folder, also from several machines on a shared file system.
+//! `results/` the folders of the runs, `merged/` the tables made of them, and `slurm/` what was submitted to a
+//! cluster. Any number of processes may work on one folder, also from several machines on a shared file
+//! system.
 #![forbid(unsafe_code)]
 
 mod attempt;
 mod downloads;
 mod folder;
+mod indices;
 mod manifest;
 pub mod merge;
 mod paths;
@@ -15,6 +17,7 @@ mod plan;
 mod process;
 pub mod published;
 pub mod runs;
+pub mod slurm;
 mod state;
 mod task;
 pub mod trajectory;
@@ -22,6 +25,7 @@ pub mod trajectory;
 pub use attempt::{Claim, Claimed};
 pub use downloads::{Downloads, HubModel};
 pub use folder::Folder;
+pub use indices::Indices;
 pub use manifest::Manifest;
 pub use plan::{Flag, Flags, Kind, Plan};
 pub use runs::MeasuredRun;

@@ -9,5 +9,6 @@ pub(crate) mod picture;
 pub(crate) mod program;
 pub(crate) mod reference;
 pub(crate) mod schema;
+pub(crate) mod sweeps;
 pub(crate) mod tensors;
 pub(crate) mod words;

@@ -8,6 +8,7 @@ mod report;
 mod retry;
 mod run;
 mod status;
+mod submit;
 mod supervisor;
 mod worker;
 
@@ -37,6 +38,7 @@ pub(super) struct SweepArgs {
 enum SweepCommand {
     Plan(plan::PlanArgs),
     Run(run::RunArgs),
+    Submit(submit::SubmitArgs),
     Status(status::StatusArgs),
     Retry(retry::RetryArgs),
     Merge(merge::MergeArgs),
@@ -47,6 +49,7 @@ pub(super) fn run(args: &SweepArgs) -> Result<()> {
     match &args.command {
         SweepCommand::Plan(args) => plan::run(args),
         SweepCommand::Run(args) => run::run(args),
+        SweepCommand::Submit(args) => submit::run(args),
         SweepCommand::Status(args) => status::run(args),
         SweepCommand::Retry(args) => retry::run(args),
         SweepCommand::Merge(args) => merge::run(args),

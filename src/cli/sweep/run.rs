@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{supervisor, worker};
-use crate::error::{Error, Result};
+use crate::{error::Result, sweep::Indices};
 
 /// Run the tasks that are not done; any number of processes may do so at once.
 ///
@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 pub(in super::super) struct RunArgs {
     /// The sweep's folder.
     pub(in super::super) dir: PathBuf,
-    /// Only the task in this line of the manifest, counted from 0.
+    /// Only the tasks in these lines of the manifest, counted from 0: `3`, or `0-2,7`.
     #[arg(long, value_name = "N")]
-    pub(in super::super) index: Option<usize>,
+    pub(in super::super) index: Option<Indices>,
     /// Tasks at once on this machine, which share its cores.
     #[arg(long, value_name = "J", default_value_t = 1, value_parser = super::super::args::positive)]
     pub(in super::super) jobs: usize,
@@ -53,14 +53,9 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
 }
 
 /// The tasks that are to be run, by their places in the manifest.
-pub(super) fn selected(args: &RunArgs, count: usize) -> Result<Vec<usize>> {
-    match args.index {
+pub(super) fn selected(index: Option<&Indices>, count: usize) -> Result<Vec<usize>> {
+    match index {
         None => Ok((0..count).collect()),
-        Some(index) if index < count => Ok(vec![index]),
-        Some(index) => Err(Error::usage(
-            format!("--index {index}"),
-            format!("the manifest has {count} tasks"),
-        )
-        .remedy("counting begins with 0")),
+        Some(indices) => indices.below(count),
     }
 }

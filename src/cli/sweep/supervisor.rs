@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     interrupt,
     progress::Progress,
-    sweep::{Folder, Manifest},
+    sweep::{Folder, Manifest, slurm::Queue},
 };
 
 /// How often the children are looked at.
@@ -41,7 +41,7 @@ const INTERRUPTED: i32 = 3;
 pub(in super::super) fn run(args: &RunArgs) -> Result<()> {
     let folder = Folder::at(&args.dir);
     let manifest = folder.manifest()?;
-    let tasks = selected(args, manifest.tasks.len())?;
+    let tasks = selected(args.index.as_ref(), manifest.tasks.len())?;
     let progress = Progress::new(args.quiet);
     let devices = devices(args.device.as_deref())?;
     let mut supervisor = Supervisor {
@@ -61,7 +61,7 @@ pub(in super::super) fn run(args: &RunArgs) -> Result<()> {
     }
     supervisor.wait()?;
     let chosen = tasks.iter().map(|index| (*index, &manifest.tasks[*index]));
-    let status = Status::of(&folder, chosen)?;
+    let status = Status::of(&folder, chosen, &Queue::default())?;
     for line in status.failures() {
         progress.notice(&line);
     }
@@ -124,7 +124,7 @@ impl Supervisor<'_> {
         command
             .args(["sweep", "run", "--worker", &self.workers.to_string()])
             .arg(&self.args.dir);
-        if let Some(index) = self.args.index {
+        if let Some(index) = &self.args.index {
             command.args(["--index", &index.to_string()]);
         }
         if let Some(device) = &device {

@@ -30,7 +30,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     end_with_parent();
     let folder = Folder::at(&args.dir);
     let manifest = folder.manifest()?;
-    let selected = selected(args, manifest.tasks.len())?;
+    let selected = selected(args.index.as_ref(), manifest.tasks.len())?;
     let tasks = selected
         .iter()
         .map(|index| {
