@@ -6,6 +6,7 @@
 mod bar;
 mod colour;
 mod font;
+mod head;
 mod heatmap;
 mod intervals;
 mod layers;
