@@ -237,7 +237,7 @@ fn a_session_keeps_weights_for_the_walks_to_come() {
     };
     let walk = copies();
     assert_eq!(copies(), walk);
-    session.expect_more_walks();
+    session.expect_walks(2);
     assert_eq!(copies(), walk);
     assert_eq!(copies(), 0);
 }
