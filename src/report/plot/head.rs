@@ -76,7 +76,7 @@ mod tests {
     fn a_long_note_takes_more_lines() {
         let note = "queries down, keys across; red: massive; some token labels are left out";
         assert_eq!(wrap(note, 2000.0), [note]);
-        let lines = wrap(note, 300.0);
+        let lines = wrap(note, 360.0);
         assert_eq!(
             lines,
             [
