@@ -25,15 +25,11 @@ pub(super) fn rows(root: &Path, items: &[Item]) -> Vec<OverviewRow> {
             .iter()
             .filter_map(|key| Some((key.clone(), setting(item, key)?)))
             .collect();
-        let same = |row: &OverviewRow| {
-            row.model == item.task.model
-                && row.revision == item.task.revision
-                && row.settings == settings
-        };
-        let index = rows.iter().position(same).unwrap_or_else(|| {
+        let label = label(item, &settings);
+        let known = rows.iter().position(|row| row.label == label);
+        let index = known.unwrap_or_else(|| {
             rows.push(OverviewRow {
-                label: label(item, &settings),
-                model: item.task.model.clone(),
+                label,
                 revision: item.task.revision.clone(),
                 settings,
                 state: overview::State::Done,
@@ -92,6 +88,10 @@ fn label(item: &Item, settings: &[(String, String)]) -> String {
 }
 
 fn add(row: &mut OverviewRow, root: &Path, item: &Item) {
+    // Id or path, where the plan has another name for it.
+    if let Some(run) = item.run.as_ref().filter(|run| run.name != item.task.model) {
+        row.model.clone_from(&run.name);
+    }
     match &item.state {
         State::Done(folder) => {
             let inside = folder.strip_prefix(root).unwrap_or(folder);
