@@ -255,8 +255,8 @@ mod tests {
         let part = |done, of| Part { done, of, since };
         let minute = since + Duration::from_secs(60);
         let seconds = |part: Part, share| part.left(share, minute).map(|left| left.as_secs());
-        // One walk and a half of three took a minute.
-        assert_eq!(seconds(part(1, 3), 0.5), Some(60));
+        // One walk and a half of four took a minute.
+        assert_eq!(seconds(part(1, 4), 0.5), Some(100));
         assert_eq!(seconds(part(0, 1), 0.25), Some(180));
         assert_eq!(seconds(part(0, 2), 0.0), None);
         // A walk more than was known of.

@@ -138,7 +138,8 @@ fn existence() {
     assert_eq!(browser.number(lines), 2.0);
 
     // The pointer tells value, token, position and dimension.
-    browser.hover(".point + .point circle:last-child, .point:last-of-type circle");
+    browser.hover(".point + .point circle:last-child, .point circle:last-child");
+    photograph(&mut browser, &report.page, "hover");
     let tip = browser.text("document.querySelector('[aria-label=tip]').textContent");
     for what in [
         "top-1 hidden states",
@@ -341,6 +342,7 @@ fn overview() -> Overview {
         ratio: Some(peak / 0.4),
         top1: layers(peak),
         median: vec![0.4; 12],
+        places: vec![format!("{HOSTILE} at 0, dimension 447"); 12],
         original: Some(12.0),
         zeroed: (peak > 100.0).then(|| changed(peak)),
         mean: (peak > 100.0).then(|| changed(1.001)),
@@ -461,7 +463,10 @@ fn sweep() {
     assert_eq!(column(&mut browser, table, 1).len(), 5);
     browser.click(".filter input");
     browser.write("gpt2 false");
-    assert_eq!(column(&mut browser, table, 1), ["gpt2, no BOSowner/model"]);
+    assert_eq!(
+        column(&mut browser, table, 1),
+        ["gpt2, no BOSowner/modelexistence"]
+    );
     let failed = "document.querySelector('.error').textContent";
     assert!(browser.text(failed).contains("not found on the hub"));
 
@@ -526,4 +531,32 @@ fn sweep() {
     );
     assert_eq!(browser.complaints(), Vec::<String>::new());
     assert_nothing_fetched(&browser, &path);
+}
+
+#[test]
+#[ignore = "needs chromium: .ci/browser runs it"]
+fn other_commands() {
+    let mut browser = Browser::start();
+    for arguments in [
+        &["figures"][..],
+        &["top-activation-magnitude", "--nsamples", "2"],
+        &["tvr", "--dry-run"],
+    ] {
+        let report = report(arguments);
+        let path = &report.page;
+        browser.prefers("light", "screen");
+        browser.window(390, 844);
+        browser.open(path);
+        let wide = browser.number("document.documentElement.scrollWidth");
+        assert!(
+            wide <= 390.0,
+            "{arguments:?}: {wide} pixels wide on a phone"
+        );
+        browser.window(1200, 900);
+        browser.open(path);
+        photograph(&mut browser, path, "light");
+        assert!(browser.number("document.querySelectorAll('.series path').length") >= 2.0);
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+        assert_nothing_fetched(&browser, path);
+    }
 }

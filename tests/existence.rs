@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::picture::assert_pictures;
 use support::program::{Done, checkpoint, files, massact, only_run, read_json, run};
 use support::reference::{self, ExperimentRun, assert_near};
@@ -69,6 +69,9 @@ fn planted(known: &reference::Checkpoint) {
         let record = read_json(&folder.join("run.json"));
         assert_valid("run", &record);
         assert_eq!(record["command"], "existence-validation");
+        let arguments = record["arguments"].as_array().expect("a list");
+        assert_eq!(arguments[0], "existence-validation");
+        assert!(arguments.contains(&json!("--json")), "{arguments:?}");
         assert_eq!(
             record["model"]["name"],
             known.folder.to_str().expect("UTF-8")

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::damage::copy;
 use support::program::{Done, checkpoint, files, massact, read_json, run, signal};
+use support::schema::assert_valid;
 use tempfile::TempDir;
 
 const PLAN: &str = r#"
@@ -88,9 +89,11 @@ impl Place {
     }
 
     fn status(&self, name: &str) -> Value {
-        run(self.sweep("status", name).arg("--json"))
+        let status = run(self.sweep("status", name).arg("--json"))
             .succeeded()
-            .json()
+            .json();
+        assert_valid("sweep_status", &status);
+        status
     }
 
     /// Outcomes of the attempts at each task, in their order; an attempt without an end is `none`.
@@ -644,4 +647,100 @@ fn a_task_that_takes_its_process_with_it_is_named() {
     assert_eq!(status["failed"][0]["id"], tasks[0]["id"]);
     let folder = Path::new("sweep/tasks").join(tasks[0]["id"].as_str().expect("a text"));
     assert_eq!(files(&place.path(folder.to_str().expect("UTF-8"))).len(), 4);
+}
+
+#[test]
+fn one_page_about_all_of_it() {
+    let place = Place::new(&PLAN.replace("\"demo\"", "\"./gone\""));
+    place.planned("sweep");
+    assert_eq!(run(&mut place.sweep("run", "sweep")).code, Some(1));
+    let done = run(&mut place.sweep("report", "sweep")).succeeded();
+    let path = place.path("sweep/report.html");
+    assert_eq!(done.stdout.trim(), path.display().to_string());
+    let page = fs::read_to_string(&path).expect("there");
+    // A row for each choice of the settings that differ, with links to the runs' own pages.
+    for part in ["Planted", "add_bos_token", "./gone", "set_to_zero"] {
+        assert!(page.contains(part), "no {part}");
+    }
+    let links = page.matches("/report.html\"").count();
+    assert_eq!(links, 4, "a link a run that is done");
+    let start = page.find("href=\"results/").expect("a link") + "href=\"".len();
+    let end = start + page[start..].find('"').expect("its end");
+    assert!(place.path("sweep").join(&page[start..end]).is_file());
+}
+
+#[test]
+fn folders_of_a_training_run_are_revisions() {
+    let place = Place::new(
+        r#"
+        [[model]]
+        pretrained = "runs"
+        revisions = ["step1000", "checkpoint-2000"]
+        [[experiment]]
+        name = "existence-validation"
+        text_file = "text.txt"
+        context_length = 32
+        nsamples = 2
+        "#,
+    );
+    for revision in ["step1000", "checkpoint-2000"] {
+        copy("planted-llama", &place.path("runs").join(revision));
+    }
+    place.planned("sweep");
+    run(&mut place.sweep("run", "sweep")).succeeded();
+    let merged = place.merged("sweep");
+    let trajectories = String::from_utf8(merged["trajectories.csv"].clone()).expect("UTF-8");
+    let mut steps: Vec<&str> = trajectories.lines().skip(1).collect();
+    steps.dedup_by_key(|line| line.contains(",1000,"));
+    assert_eq!(steps.len(), 2, "{trajectories}");
+    assert!(
+        trajectories.contains(",2000,checkpoint-2000,0,"),
+        "{trajectories}"
+    );
+    // Two steps are too few for a curve.
+    let fits = String::from_utf8(merged["fits.csv"].clone()).expect("UTF-8");
+    assert!(fits.contains("of which a fit needs 6"), "{fits}");
+    assert!(
+        merged.contains_key("trajectories-runs.svg"),
+        "{:?}",
+        merged.keys()
+    );
+}
+
+#[test]
+fn the_papers_plan_and_what_it_would_take() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = massact([
+        "reproduce",
+        "--dry-run",
+        "--models",
+        "gpt2,google/gemma-3-1b-pt",
+    ]);
+    let done = run(command.current_dir(folder.path())).succeeded();
+    for part in [
+        "context_length = 1024",
+        "calibration_nsamples = 100",
+        "openai-community/gpt2",
+        "12 tasks on 2 models",
+        "hours on the CPU",
+    ] {
+        assert!(done.stdout.contains(part), "{}\nhas no {part}", done.stdout);
+    }
+    assert_eq!(files(folder.path()), [""; 0]);
+    let unknown = run(&mut massact(["reproduce", "--dry-run", "--models", "gpt5"]));
+    assert_eq!(unknown.code, Some(2), "{}", unknown.stderr);
+    // Without the network: everything is planned, and everything has failed, by name.
+    let mut command = massact(["reproduce", "--models", "gpt2", "--dir", "out"]);
+    let done = run(command.current_dir(folder.path()));
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.stderr.contains("6 of 6 tasks"), "{}", done.stderr);
+    let out = folder.path().join("out");
+    for name in [
+        "manifest.jsonl",
+        "plan.toml",
+        "report.html",
+        "merged/published.csv",
+    ] {
+        assert!(out.join(name).is_file(), "no {name}");
+    }
 }

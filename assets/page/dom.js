@@ -15,13 +15,14 @@
     return element;
   };
 
-  /** Four significant digits, as in the tables. */
+  /** Four significant digits and all before the point, as in the tables. */
   massact.number = (value) => {
     if (value === null || value === undefined || !Number.isFinite(value)) return "–";
     if (value === 0) return "0";
     const size = Math.abs(value);
     if (size < 1e-4 || size >= 1e7) return value.toExponential(3);
-    return value.toLocaleString("en", { maximumSignificantDigits: 4 });
+    const exponent = Number(value.toExponential(3).split("e")[1]);
+    return value.toFixed(Math.max(3 - exponent, 0));
   };
 
   /** Buttons of which one is pressed; `choose` gets its value. */
@@ -70,21 +71,24 @@
     return () => width > 0 && draw(width);
   };
 
-  /** Ticks at whole numbers, about `room` pixels apart. */
-  massact.wholeTicks = (low, high, width, room = 48) => {
-    const least = Math.max(1, ((high - low) * room) / Math.max(width, 1));
+  /** Ticks at multiples of 1, 2 or 5 times a power of ten, at least `least` apart. */
+  const evenTicks = (low, high, least) => {
     const power = 10 ** Math.floor(Math.log10(least));
-    const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= least);
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= least * 0.999);
     const ticks = [];
-    for (let at = Math.ceil(low / step) * step; at <= high; at += step) ticks.push(at);
+    for (let at = Math.ceil(low / step); at * step <= high; at += 1) ticks.push(at * step);
     return ticks;
   };
 
-  /** Ticks of a logarithmic axis: powers of ten, with 2 and 5 where there are few. */
-  massact.logTicks = (low, high) => {
+  /** Ticks at whole numbers, about `room` pixels apart. */
+  massact.wholeTicks = (low, high, width, room = 48) =>
+    evenTicks(low, high, Math.max(1, ((high - low) * room) / Math.max(width, 1)));
+
+  /** Ticks of a logarithmic axis: powers of ten, with 2 and 5 or even steps where these are few. */
+  massact.logTicks = (low, high, most = 8) => {
     const [from, to] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
-    const step = Math.max(1, Math.ceil((to - from) / 8));
-    const factors = to - from <= 2 ? [1, 2, 5] : [1];
+    const step = Math.max(1, Math.ceil((to - from) / most));
+    const factors = 3 * (to - from) <= most ? [1, 2, 5] : [1];
     const ticks = [];
     for (let power = from; power <= to; power += step) {
       for (const factor of factors) {
@@ -92,7 +96,7 @@
         if (tick >= low * 0.999 && tick <= high * 1.001) ticks.push(tick);
       }
     }
-    return ticks;
+    return ticks.length < 3 && high > low ? evenTicks(low, high, (high - low) / Math.min(most, 5)) : ticks;
   };
 
   /** A tick's label: 1,000 or 10⁵. */

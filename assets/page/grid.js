@@ -32,7 +32,7 @@
     const high = Math.max(...values);
     const longest = Math.max(...chart.rows.map((row) => row.label.length), 4);
     // As wide as most labels need, so that grids below each other are in line.
-    const marginLeft = Math.min(Math.max(longest * 7 + 16, 110), width * 0.36);
+    const marginLeft = Math.min(Math.max(longest * 7 + 16, width < 600 ? 60 : 170), width * 0.36);
     const letters = Math.floor((marginLeft - 12) / 6.6);
     const cut = (label) => (label.length > letters ? `${label.slice(0, Math.max(letters - 1, 1))}…` : label);
     const rowHeight = chart.rows.length > 24 ? 14 : 22;
@@ -57,7 +57,7 @@
         marginRight: 18,
         width: 260,
         tickFormat: massact.tick,
-        ticks: 4,
+        ticks: log && high / low >= 10 ? massact.logTicks(low, high, 4) : 4,
         label: null,
       },
       marks: [

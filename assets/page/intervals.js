@@ -17,7 +17,7 @@
         redraw();
       },
     );
-    box.replaceChildren(element("div", { class: "tools" }, element("div", { class: "legend" }), scale), frame);
+    box.replaceChildren(element("div", { class: "tools" }, element("p", { class: "title" }, chart.x), scale), frame);
     const redraw = massact.fitted(frame, (width) => frame.replaceChildren(plot(chart, log, width)));
   };
 
@@ -40,8 +40,8 @@
     const [low, high] = log ? [least / room, most * room] : [least - room, most + room];
     const longest = Math.max(...lines.map((line) => line.label.length), 6);
     const marginLeft = Math.min(longest * 7 + 24, width * 0.4);
-    const fewDecades = high / low < 4;
-    const ticks = log && !fewDecades ? massact.logTicks(low, high) : 5;
+    const fit = Math.max(2, Math.min(Math.floor((width - marginLeft) / 64), 8));
+    const ticks = log && high / low >= 4 ? massact.logTicks(low, high, fit) : fit;
     const bands = chart.bands
       .map((band, index) => ({ label: band.label, from: band.from ?? low, to: band.to ?? high, index }))
       .map((band) => ({ ...band, from: Math.max(band.from, low), to: Math.min(band.to, high) }))
@@ -52,10 +52,10 @@
     const cut = (label) => (label.length > letters ? `${label.slice(0, Math.max(letters - 1, 1))}…` : label);
     return Plot.plot({
       width,
-      height: lines.length * 25 + 80,
+      height: lines.length * 25 + 66,
       marginLeft,
       marginTop: 30,
-      marginBottom: 44,
+      marginBottom: 30,
       marginRight: 16,
       ariaLabel: chart.x,
       style: { fontSize: "12px" },
@@ -71,7 +71,7 @@
         }),
         Plot.gridX({ ticks, stroke: "var(--line)", strokeOpacity: 1 }),
         Plot.axisX({
-          ticks, tickFormat: massact.tick, label: chart.x, labelArrow: "none", labelAnchor: "center",
+          ticks, tickFormat: massact.tick, label: null,
         }),
         Plot.ruleX([chart.reference], { stroke: "var(--muted)" }),
         Plot.text(lines.filter((line) => line.heading), {

@@ -8,7 +8,8 @@
 
   /**
    * Fills `box`. `chart` has `x`, `y` (labels), `log` (whether to begin so), `series` (`label`, `color`,
-   * `marker`, `points` as [x, y], `notes` by point), `marked` (`label`, `xs`); `logX` for an x of decades.
+   * `marker`, `points` as [x, y], `notes` by point), `marked` (`label`, `xs`); `logX` for an x of decades,
+   * `fractions` for one that is no whole number.
    * Returns a function that shows another chart in its place.
    */
   massact.lines = (box, chart) => {
@@ -26,7 +27,10 @@
         redraw();
       },
     );
-    box.replaceChildren(element("div", { class: "tools" }, legend, scale), frame, remark);
+    // A logarithm of cosines or logits says nothing.
+    const negative = chart.series.some((series) => series.points.some(([, y]) => y < 0));
+    const tools = element("div", { class: "tools" }, legend, negative ? null : scale);
+    box.replaceChildren(tools, frame, remark);
 
     const key = (series) => {
       const swatch = element("span", { class: `swatch ${series.marker}` });
@@ -80,8 +84,8 @@
     const [low, high] = log
       ? [least / 1.3, most * 1.3]
       : [Math.min(0, least), Math.max(0, most) * 1.04 || 1];
-    const room = Math.max((last - first) * 0.02, 0.5);
-    const marginLeft = width < 480 ? 46 : 58;
+    const room = Math.max((last - first) * 0.02, chart.fractions ? 0.02 : 0.5);
+    const marginLeft = width < 480 ? 52 : 58;
     const marked = !chart.marked ? [] : chart.marked.xs;
     return Plot.plot({
       width,
@@ -112,7 +116,7 @@
           labelAnchor: "top",
         }),
         Plot.axisX({
-          ticks: chart.logX || empty ? undefined : massact.wholeTicks(first, last, width - marginLeft),
+          ticks: chart.logX || chart.fractions || empty ? undefined : massact.wholeTicks(first, last, width - marginLeft),
           tickFormat: massact.tick,
           label: chart.x,
           labelArrow: "none",

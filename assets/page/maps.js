@@ -7,9 +7,8 @@
   const BLANK = 0xffff;
 
   /**
-   * Fills `box`. `chart` has `unit`, `rows`, `columns` (cells), `extra` (columns that are no tokens),
-   * `bin` (values along a cell's side), `row_labels`, `column_labels`, `emphasised` and `layers`: each
-   * with `layer`, `mean` and `heads`, which are packed maps.
+   * Fills `box`. `chart` has `unit`, `extra` (columns that are no tokens), `row_labels`, `column_labels`,
+   * `emphasised` and `layers`: each with `layer`, `mean` and `heads`, which are packed maps.
    */
   massact.maps = (box, chart) => {
     let layer = chart.layers[Math.floor(chart.layers.length / 2)];
@@ -60,7 +59,7 @@
     const redraw = massact.fitted(frame, (width) => {
       const packed = head === "mean" ? layer.mean : layer.heads[head];
       const name = `layer ${layer.layer}, ${head === "mean" ? "mean over heads" : `head ${head}`}`;
-      frame.replaceChildren(plot(chart, unpack(chart, packed), range(), name, width));
+      frame.replaceChildren(plot(chart, unpack(chart, packed), packed.bin, range(), name, width));
       remark.textContent = remarks(chart, packed);
     });
     /** Shows a layer and a head, for charts that lead here. */
@@ -75,18 +74,22 @@
 
   function remarks(chart, packed) {
     const parts = [`Queries down, keys across. Values are kept in steps of ${number(packed.step)}`];
-    if (chart.bin > 1) parts.push(`a cell is the largest of ${chart.bin} × ${chart.bin} values`);
+    if (packed.bin > 1) parts.push(`a cell is the largest of ${packed.bin} × ${packed.bin} values`);
     return `${parts.join("; ")}. The files beside the page have every value in full.`;
   }
+
+  /** Cells down and across. */
+  const shape = (chart, bin) => [chart.row_labels, chart.column_labels].map((labels) => Math.ceil(labels.length / bin));
 
   /** The cells of a map: its rows hold what lies on or left of the diagonal, two bytes a cell. */
   function unpack(chart, packed) {
     const bytes = Uint8Array.from(atob(packed.data), (c) => c.charCodeAt(0));
     const codes = new DataView(bytes.buffer);
+    const [rows, columns] = shape(chart, packed.bin);
     const cells = [];
     let at = 0;
-    for (let row = 0; row < chart.rows; row += 1) {
-      for (let column = 0; column < Math.min(chart.columns, row + 1 + chart.extra); column += 1) {
+    for (let row = 0; row < rows; row += 1) {
+      for (let column = 0; column < Math.min(columns, row + 1 + chart.extra); column += 1) {
         const code = codes.getUint16(2 * at, true);
         at += 1;
         if (code !== BLANK) cells.push({ row, column, value: packed.low + code * packed.step });
@@ -117,31 +120,32 @@
     return kept;
   }
 
-  function plot(chart, cells, shared, name, width) {
-    const token = (labels, cell) => labels[Math.min(cell * chart.bin, labels.length - 1)] ?? "";
+  function plot(chart, cells, bin, shared, name, width) {
+    const [down, across] = shape(chart, bin);
+    const token = (labels, cell) => labels[Math.min(cell * bin, labels.length - 1)] ?? "";
     const cut = (label) => (label.length > 11 ? `${label.slice(0, 10)}…` : label);
     const longest = (labels) => Math.min(11, Math.max(...labels.map((label) => label.length), 2)) * 7 + 12;
     const [marginLeft, marginBottom] = [longest(chart.row_labels), longest(chart.column_labels)];
-    const inner = Math.min(width - marginLeft - 8, Math.max(260, Math.min(chart.columns * 40, 620)));
-    const cell = inner / chart.columns;
+    const inner = Math.min(width - marginLeft - 8, Math.max(260, Math.min(across * 40, 620)));
+    const cell = inner / across;
     const values = cells.map((each) => each.value);
     const [low, high] = shared ?? [Math.min(...values), Math.max(...values)];
-    const bright = chart.emphasised.map((key) => Math.floor(key / chart.bin));
-    const columns = spread(chart.columns, cell, 12, bright);
-    const rows = spread(chart.rows, cell, 12, []);
-    const pixels = new Float64Array(chart.rows * chart.columns).fill(NaN);
-    for (const { row, column, value } of cells) pixels[row * chart.columns + column] = value;
+    const bright = chart.emphasised.map((key) => Math.floor(key / bin));
+    const columns = spread(across, cell, 12, bright);
+    const rows = spread(down, cell, 12, []);
+    const pixels = new Float64Array(down * across).fill(NaN);
+    for (const { row, column, value } of cells) pixels[row * across + column] = value;
     return Plot.plot({
       width: marginLeft + inner + 8,
-      height: chart.rows * cell + 8 + marginBottom,
+      height: down * cell + 8 + marginBottom,
       marginLeft,
       marginTop: 8,
       marginRight: 8,
       marginBottom,
       ariaLabel: `Attention ${chart.unit}, ${name}`,
       style: { fontSize: "11px" },
-      x: { type: "linear", domain: [0, chart.columns], axis: null },
-      y: { type: "linear", domain: [chart.rows, 0], axis: null },
+      x: { type: "linear", domain: [0, across], axis: null },
+      y: { type: "linear", domain: [down, 0], axis: null },
       color: {
         type: "linear",
         scheme: "viridis",
@@ -156,12 +160,12 @@
       },
       marks: [
         Plot.raster(pixels, {
-          width: chart.columns,
-          height: chart.rows,
+          width: across,
+          height: down,
           x1: 0,
-          x2: chart.columns,
+          x2: across,
           y1: 0,
-          y2: chart.rows,
+          y2: down,
           fill: (value) => value,
           imageRendering: "pixelated",
         }),
@@ -185,8 +189,8 @@
           x: ({ column }) => column + 0.5,
           y: ({ row }) => row + 0.5,
           title: ({ row, column, value }) => [
-            `query  ${place(chart, chart.row_labels, row, 0)}`,
-            `key  ${place(chart, chart.column_labels, column, chart.extra)}`,
+            `query  ${place(bin, chart.row_labels, row, 0)}`,
+            `key  ${place(bin, chart.column_labels, column, chart.extra)}`,
             `${chart.unit}  ${number(value)}`,
           ].join("\n"),
         }),
@@ -195,9 +199,9 @@
   }
 
   /** A token with its position, or the first and last of those that share a cell. */
-  function place(chart, labels, cell, extra) {
-    const first = cell * chart.bin;
-    const last = Math.min(first + chart.bin, labels.length) - 1;
+  function place(bin, labels, cell, extra) {
+    const first = cell * bin;
+    const last = Math.min(first + bin, labels.length) - 1;
     const one = (at) => (at < extra ? labels[at] : `${labels[at]} at ${at - extra}`);
     return first >= last ? one(Math.min(first, labels.length - 1)) : `${one(first)} to ${one(last)}`;
   }

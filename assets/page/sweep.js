@@ -57,8 +57,11 @@
         series: [...chosen].sort((a, b) => a - b).map((index) => {
           const row = data.rows[index];
           const points = values(row).map((value, layer) => [across(layer, row.top1.length), value]);
-          const notes = points.map((_, layer) => [["layer", `${layer}`]]);
-          return { label: row.label, ...look(index), points, notes: depth ? notes : undefined };
+          const notes = points.map((_, layer) => [
+            ...(depth ? [["layer", `${layer}`]] : []),
+            ...(row.places[layer] ? [["largest", row.places[layer]]] : []),
+          ]);
+          return { label: row.label, ...look(index), points, notes };
         }),
       };
     };
@@ -132,10 +135,11 @@
       const fit = found.fits[quantity];
       if (fit) series.push({ label: "fitted curve", color: COLORS[1], marker: "none", points: fit.curve, dash: "6 4" });
       fact.textContent = fit ? `${fit.says}; R² ${massact.number(fit.r2)}` : "";
+      // Checkpoints are often saved at powers of two, and at step 0, which has no place there.
       const positive = steps.filter((step) => step > 0);
       return {
         x: "Training step", y: names[quantity], log: false, series,
-        logX: positive.length === steps.length && steps.at(-1) / steps[0] >= 100,
+        logX: positive.length > 1 && positive.at(-1) / positive[0] >= 100,
       };
     };
     const update = massact.lines(place, chart());

@@ -72,7 +72,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let types = args.model.device.types();
     let device = Device::open(&args.model.device.device, types, progress)?;
     let revision = args.model.source.revision.as_deref();
-    let (model, checkpoint) = checkpoint::find(args.model.source.name(), revision, progress)?;
+    let source = &args.model.source;
+    let (model, mut checkpoint) = checkpoint::find(source.name(), revision, progress)?;
+    checkpoint.record.label.clone_from(&source.label);
     let precision = device.precision(types, &model)?;
     let found = bench::run(
         &device,

@@ -120,10 +120,10 @@ fn plan(chosen: &[Checkpoint]) -> String {
     }
     for (name, settings) in [
         ("existence-validation", "nsamples = 10\n"),
-        ("tokens-analysis", "nsamples = 50\n"),
+        ("tokens-analysis", "nsamples = 50\ncompat = \"reference\"\n"),
         (
             "intervention-analysis",
-            "nsamples = 50\ncalibration_nsamples = 100\neval = [[\"wikitext\", \"c4\", \"pg19\"]]\n",
+            "nsamples = 50\ncalibration_nsamples = 100\ncompat = \"reference\"\neval = [[\"wikitext\", \"c4\", \"pg19\"]]\n",
         ),
     ] {
         text.push_str(&format!("\n[[experiment]]\nname = \"{name}\"\n{settings}"));

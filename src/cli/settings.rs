@@ -213,6 +213,7 @@ mod tests {
             let more: &[&str] = match name {
                 "compare" => &["a", "b"],
                 "tvr" => &["--dry-run"],
+                "sweep" => &["merge", "a"],
                 _ => &[],
             };
             let line = [&["massact", name][..], more].concat();

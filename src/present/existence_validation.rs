@@ -112,7 +112,7 @@ fn table(result: &ExistenceValidation, published: Option<&PublishedRun>) -> Tabl
     for layer in &result.layers {
         let place = layer.top.first().map_or_else(String::new, |entry| {
             format!(
-                "{} position {}, dimension {}",
+                "{} at {}, dimension {}",
                 token_label(&entry.token),
                 entry.position,
                 entry.dimension

@@ -44,17 +44,23 @@ pub(super) fn add(
 ) -> Result<()> {
     let chart = magnitudes.chart();
     let svg = artifacts.figure("top_activation_magnitude", chart.to_svg())?;
-    let lines = Lines::from(&chart).noted(&chart.series[TOP1].label, places);
+    let explored = explored(&chart, places);
     let verdict = Verdict {
         text: verdict.to_owned(),
         highlight: !magnitudes.massive.is_empty(),
     };
     let sections = vec![
-        page::figure("Magnitudes by layer", svg).explored([Chart::Lines(lines)]),
+        page::figure("Magnitudes by layer", svg).explored([explored]),
         page::table("Layers", table),
     ];
     artifacts.page(context, verdict, sections);
     Ok(())
+}
+
+/// The chart for the page; `places` says of each layer where its largest value is.
+pub(super) fn explored(chart: &LineChart, places: Vec<Notes>) -> Chart {
+    let label = chart.series.get(TOP1).map_or("", |series| &series.label);
+    Chart::Lines(Lines::from(chart).noted(label, places))
 }
 
 /// The place of the largest magnitudes among the chart's lines.

@@ -76,10 +76,8 @@ impl RunFolder {
     }
 
     /// Puts the run in its place, instead of an earlier run that may be there.
-    pub fn commit(mut self) -> Result<PathBuf> {
-        let target = self.target.clone();
-        let fail = |error: std::io::Error| io_error(&target, &error);
-        self.temp.complete().map_err(fail)?;
+    pub fn commit(self) -> Result<PathBuf> {
+        let fail = |error: std::io::Error| io_error(&self.target, &error);
         sync_folder(self.temp.path()).map_err(fail)?;
         replace_folder(self.temp.path(), &self.target).map_err(fail)?;
         let Self {

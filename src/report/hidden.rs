@@ -1,6 +1,6 @@
 //! Folders under a hidden name, until they are whole.
 //!
-//! A process that is killed leaves its folder behind. So whoever fills one holds a lock in it, and whoever
+//! A process that is killed leaves its folder behind. So whoever fills one holds a lock on it, and whoever
 //! begins another beside it removes those that nobody holds.
 
 use std::{
@@ -15,17 +15,15 @@ use tempfile::TempDir;
 const PREFIX: &str = ".massact-";
 const SUFFIX: &str = ".tmp";
 
-/// The file that is locked.
-const LOCK: &str = ".lock";
-
-/// A folder without the file is being made or taken away; not if it is as old as this.
-const OLD: Duration = Duration::from_secs(24 * 3600);
+/// A younger one may not have its lock yet, or no longer.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// A new folder, removed on drop.
 #[derive(Debug)]
 pub(super) struct HiddenFolder {
     temp: TempDir,
-    lock: Option<File>,
+    /// Where the system locks folders: held until the process ends.
+    _lock: Option<File>,
 }
 
 impl HiddenFolder {
@@ -38,23 +36,13 @@ impl HiddenFolder {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let temp = builder.tempdir_in(parent)?;
-        let file = File::create(temp.path().join(LOCK))?;
-        Ok(Self {
-            temp,
-            lock: locked(&file).then_some(file),
-        })
+        let lock = locked(temp.path());
+        Ok(Self { temp, _lock: lock })
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         self.temp.path()
-    }
-
-    /// It is complete, and about to get its name: only what belongs in it is left.
-    pub(super) fn complete(&mut self) -> io::Result<()> {
-        fs::remove_file(self.path().join(LOCK))?;
-        self.lock = None;
-        Ok(())
     }
 
     /// Does not remove it on drop.
@@ -78,27 +66,25 @@ fn remove_abandoned(parent: &Path) {
 }
 
 fn is_abandoned(folder: &Path) -> bool {
-    match File::open(folder.join(LOCK)) {
-        Ok(file) => locked(&file),
-        Err(_) => {
-            let age = fs::metadata(folder).and_then(|about| about.modified());
-            age.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > OLD))
-        }
-    }
+    let changed = fs::metadata(folder).and_then(|about| about.modified());
+    let age = changed.ok().and_then(|time| time.elapsed().ok());
+    age.is_some_and(|age| age > YOUNG) && locked(folder).is_some()
 }
 
-/// Takes the lock of a file, which is held as long as the file is open. False if somebody has it, or
-/// where the file system knows no locks.
+/// Locks a folder, for as long as the file is open. None if somebody else has, or where folders cannot be
+/// locked.
 #[cfg(unix)]
-fn locked(file: &File) -> bool {
+fn locked(folder: &Path) -> Option<File> {
     use rustix::fs::{FlockOperation, flock};
 
-    flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+    let file = File::open(folder).ok()?;
+    let lock = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    lock.is_ok().then_some(file)
 }
 
 #[cfg(not(unix))]
-fn locked(_: &File) -> bool {
-    false
+fn locked(_: &Path) -> Option<File> {
+    None
 }
 
 #[cfg(all(test, unix))]
@@ -108,18 +94,27 @@ mod tests {
     #[test]
     fn abandoned_ones_go_and_others_stay() {
         let place = tempfile::tempdir().expect("a folder");
+        let old = |folder: &Path| {
+            let file = File::open(folder).expect("there");
+            let time = std::time::SystemTime::now() - 2 * YOUNG;
+            file.set_modified(time).expect("set");
+        };
         let held = HiddenFolder::create(place.path()).expect("made");
-        let abandoned = place.path().join(".massact-gone.tmp");
-        fs::create_dir(&abandoned).expect("made");
-        fs::write(abandoned.join(LOCK), "").expect("written");
-        fs::write(abandoned.join("half.json"), "{").expect("written");
-        let new = place.path().join(".massact-new.tmp");
-        fs::create_dir(&new).expect("made");
-        let foreign = place.path().join("massact-x.tmp");
-        fs::create_dir(&foreign).expect("made");
+        let new = |name: &str| {
+            let folder = place.path().join(name);
+            fs::create_dir(&folder).expect("made");
+            fs::write(folder.join("half.json"), "{").expect("written");
+            folder
+        };
+        let abandoned = new(".massact-gone.tmp");
+        let young = new(".massact-young.tmp");
+        let foreign = new("massact-x.tmp");
+        for folder in [held.path(), &abandoned, &foreign] {
+            old(folder);
+        }
         let other = HiddenFolder::create(place.path()).expect("made");
         assert!(!abandoned.exists());
         assert!(held.path().exists() && other.path().exists());
-        assert!(new.exists() && foreign.exists());
+        assert!(young.exists() && foreign.exists());
     }
 }

@@ -126,7 +126,7 @@ impl Table {
         let dumb = std::env::var_os("TERM").is_some_and(|kind| kind == "dumb");
         let terminal = stdout.is_terminal();
         // What reads a pipe or a file gets whole lines.
-        let width = terminal.then(terminal_width).flatten();
+        let width = terminal.then(terminal_width);
         let text = self.render_within(width, terminal && !no_color && !dumb);
         match stdout
             .write_all(text.as_bytes())
@@ -140,10 +140,13 @@ impl Table {
     }
 }
 
-/// Columns of the terminal that stdout is, if it says.
-fn terminal_width() -> Option<usize> {
-    let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
-    Some(usize::from(width.0)).filter(|width| *width > 0)
+/// Columns of a terminal that does not say.
+const USUAL_WIDTH: usize = 80;
+
+/// Columns of the terminal that stdout is.
+fn terminal_width() -> usize {
+    let size = terminal_size::terminal_size_of(io::stdout());
+    size.map_or(USUAL_WIDTH, |(width, _)| usize::from(width.0))
 }
 
 #[cfg(test)]

@@ -69,10 +69,8 @@ impl WholeFolder {
     }
 
     /// Gives the folder its name.
-    pub fn commit(mut self) -> Result<PathBuf> {
-        let (target, flag) = (self.target.clone(), self.flag);
-        let fail = |error: io::Error| io_error_of(&target, &error, flag);
-        self.temp.complete().map_err(fail)?;
+    pub fn commit(self) -> Result<PathBuf> {
+        let fail = |error: io::Error| io_error_of(&self.target, &error, self.flag);
         sync_folder(self.temp.path()).map_err(fail)?;
         // Somebody may have put something there in the meantime.
         refuse_used(&self.target, self.flag)?;

@@ -51,6 +51,7 @@ pub(in super::super) fn run(args: &RunArgs) -> Result<()> {
         workers: devices.len() * args.jobs,
         threads: threads(devices.len() * args.jobs),
         deaths: HashMap::new(),
+        idle_deaths: 0,
         children: Vec::new(),
     };
     for device in &devices {
@@ -110,6 +111,8 @@ struct Supervisor<'a> {
     threads: Option<usize>,
     /// By task: the processes it took with it.
     deaths: HashMap<String, usize>,
+    /// Processes that died without a task.
+    idle_deaths: usize,
     children: Vec<(Child, Option<String>)>,
 }
 
@@ -189,6 +192,13 @@ impl Supervisor<'_> {
                 );
                 let error = error.remedy("give it more memory, or a smaller context_length");
                 self.folder.died(task, &error)?;
+            }
+        } else {
+            self.idle_deaths += 1;
+            if self.idle_deaths >= DEATHS {
+                self.stop();
+                let reason = format!("it dies before it has taken a task ({status})");
+                return Err(Error::new("a process of the sweep", reason));
             }
         }
         self.start(device)

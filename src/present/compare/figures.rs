@@ -43,6 +43,9 @@ pub(super) type OfIntervention = fn(&InterventionsProfile) -> Option<Intervened>
 
 type ByLayer = fn(&Profile) -> Vec<f64>;
 
+/// The figures of a layer's largest value, which has a place.
+pub(super) const OF_LARGEST: [&str; 2] = ["top1_by_layer", "ratio_by_layer"];
+
 /// What the values of a figure are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -4,6 +4,7 @@ mod columns;
 mod entries;
 mod figures;
 mod layers;
+mod places;
 
 pub(crate) use entries::{Entry, Measured, same_tokens};
 
@@ -15,7 +16,7 @@ use super::{
     intervention_analysis::ratio_chart,
     json_value,
     lines::{Lines, color},
-    magnitudes::{Magnitudes, Means},
+    magnitudes::{self, Magnitudes, Means},
     merged, page, sites,
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     error::Result,
     experiments::compare::{Profile, SCHEMA},
     report::{
-        html::{Body, Chart, Page, Section},
+        html::{Body, Chart, Page, Section, chart},
         plot::ScaleChoice,
         run::Origin,
     },
@@ -64,7 +65,13 @@ pub(crate) fn artifacts(
         if !lines.is_empty() {
             let chart = lines.chart(heading, y_label, kind.scale(scale));
             let svg = artifacts.figure(name, chart.to_svg())?;
-            sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
+            let mut explored = chart::Lines::from(&chart);
+            if figures::OF_LARGEST.contains(&name) {
+                explored = measured(entries).fold(explored, |lines, (entry, found)| {
+                    lines.noted(&entry.label, places::of(found))
+                });
+            }
+            sections.push(page::figure(heading, svg).explored([Chart::Lines(explored)]));
         }
     }
     let ratios = figures::perplexity_ratios(entries);
@@ -75,8 +82,10 @@ pub(crate) fn artifacts(
         sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
     }
     for (index, entry) in entries.iter().enumerate() {
-        let profile = entry.outcome.as_ref().ok().map(|found| &found.profile);
-        if let Some(found) = profile.and_then(|profile| profile.existence.as_ref()) {
+        let Ok(measured) = &entry.outcome else {
+            continue;
+        };
+        if let Some(found) = &measured.profile.existence {
             let layers = found.layers.iter();
             let means: Vec<Means> = layers.map(|l| (l.top1_mean, l.median_mean)).collect();
             let figure = Magnitudes {
@@ -91,7 +100,8 @@ pub(crate) fn artifacts(
             let chart = figure.chart();
             let svg = artifacts.figure(&name, chart.to_svg())?;
             let heading = format!("Magnitudes by layer: {}", entry.label);
-            sections.push(page::figure(heading, svg).explored([Chart::from(&chart)]));
+            let explored = magnitudes::explored(&chart, places::of(measured));
+            sections.push(page::figure(heading, svg).explored([explored]));
         }
     }
     if !same_tokens(entries) {

@@ -8,9 +8,6 @@ use crate::report::plot::{
     Interval, IntervalChart, LayerMap, LayerMaps, LineChart, Marker, Scale, Series,
 };
 
-/// A magnitude axis begins logarithmic where its values span this factor.
-const DECADES: f64 = 1000.0;
-
 /// Name and value pairs about one point, shown beside the pointer.
 pub type Notes = Vec<(String, String)>;
 
@@ -35,7 +32,7 @@ pub struct Lines {
     pub x: String,
     /// Beside the y axis.
     pub y: String,
-    /// Whether y begins logarithmic; the reader can switch.
+    /// Whether y begins logarithmic, as the figure's; the reader can switch.
     pub log: bool,
     /// The lines; later ones lie on top.
     pub series: Vec<Line>,
@@ -168,7 +165,7 @@ impl From<&LineChart> for Lines {
         Self {
             x: figure.x_label.clone(),
             y: figure.y_label.clone(),
-            log: figure.y_scale == Scale::Log || spans_decades(&figure.series),
+            log: figure.y_scale == Scale::Log,
             series: figure.series.iter().map(Line::from).collect(),
             marked: figure.highlight.as_ref().map(|marked| Marked {
                 label: marked.label.clone(),
@@ -205,17 +202,6 @@ impl Lines {
         }
         self
     }
-}
-
-/// Whether the values are magnitudes, all of them above zero and some above one, that a linear axis
-/// would press together at its bottom. Shares and cosines are not.
-fn spans_decades(series: &[Series]) -> bool {
-    let values = series.iter().flat_map(|series| &series.points);
-    let finite = values.map(|(_, y)| *y).filter(|y| y.is_finite());
-    let (low, high) = finite.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), y| {
-        (low.min(y), high.max(y))
-    });
-    low > 0.0 && high > 1.0 && high / low >= DECADES
 }
 
 impl From<&IntervalChart> for Intervals {
@@ -302,16 +288,5 @@ mod tests {
             }],
         });
         assert_eq!(json!(chart), expected);
-    }
-
-    #[test]
-    fn magnitudes_over_decades_begin_logarithmic() {
-        let log = |values: &[f64]| Lines::from(&figure(values)).log;
-        assert!(log(&[0.5, 2400.0]));
-        assert!(!log(&[0.5, 400.0]));
-        // Shares of attention, and what goes below zero.
-        assert!(!log(&[0.0001, 0.9]));
-        assert!(!log(&[-0.1, 2400.0]));
-        assert!(!log(&[]));
     }
 }

@@ -3,10 +3,11 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 
-use crate::report::plot::Heatmap;
+use crate::report::plot::{Heatmap, Pooled};
 
-/// Most cells that a page has of all its maps together; two bytes each, a third more in base64.
-const MOST_CELLS: usize = 220_000;
+/// Most cells that a page has of all means over heads together, and of all heads; two bytes each, a third
+/// more in base64.
+const MOST_CELLS: usize = 110_000;
 /// The code of an entry that the mask hides.
 const BLANK: u16 = u16::MAX;
 
@@ -15,14 +16,8 @@ const BLANK: u16 = u16::MAX;
 pub struct MapSet {
     /// What the values are: `logit` or `probability`.
     pub unit: String,
-    /// Cells down.
-    pub rows: usize,
-    /// Cells across.
-    pub columns: usize,
     /// Keys that are no tokens, in front.
     pub extra: usize,
-    /// Values along a side of a cell, which has the largest of them.
-    pub bin: usize,
     /// Tokens of the queries.
     pub row_labels: Vec<String>,
     /// Tokens of the keys.
@@ -52,6 +47,8 @@ pub struct PackedMap {
     pub low: f32,
     /// The value between two codes.
     pub step: f32,
+    /// Values along a side of a cell, which has the largest of them.
+    pub bin: usize,
     /// Little-endian codes in base64, row by row; 65535 is blank.
     pub data: String,
 }
@@ -76,28 +73,21 @@ impl MapSet {
         layers: impl Iterator<Item = (usize, &'a Heatmap, &'a [Heatmap])> + Clone,
     ) -> Option<Self> {
         let (_, first, _) = layers.clone().next()?;
-        let count: usize = layers.clone().map(|(_, _, heads)| 1 + heads.len()).sum();
         let extra = labels.columns.len().saturating_sub(labels.rows.len());
-        let (mut factor, mut cells) = (1, first.pooled(1));
-        while count * kept(cells.rows, cells.columns, extra) > MOST_CELLS && cells.rows > 1 {
-            factor += 1;
-            cells = first.pooled(factor);
-        }
-        let pack = |map: &Heatmap| {
-            let cells = map.pooled(factor);
-            PackedMap::new(&cells.values, cells.columns, extra)
-        };
+        let heads: usize = layers.clone().map(|(_, _, heads)| heads.len()).sum();
+        let coarse = factor(first, heads, extra);
+        let fine = factor(first, layers.clone().count(), extra);
         let layers = layers.map(|(layer, mean, heads)| LayerOfMaps {
             layer,
-            mean: pack(mean),
-            heads: heads.iter().map(pack).collect(),
+            mean: PackedMap::new(&mean.pooled(fine), extra),
+            heads: heads
+                .iter()
+                .map(|map| PackedMap::new(&map.pooled(coarse), extra))
+                .collect(),
         });
         Some(Self {
             unit: labels.unit,
-            rows: cells.rows,
-            columns: cells.columns,
             extra,
-            bin: cells.bin,
             layers: layers.collect(),
             row_labels: labels.rows,
             column_labels: labels.columns,
@@ -107,21 +97,27 @@ impl MapSet {
 }
 
 impl PackedMap {
-    /// Of `[rows, columns]` values; those that are not finite are blank.
-    fn new(values: &[f32], columns: usize, extra: usize) -> Self {
-        let finite = || values.iter().copied().filter(|value| value.is_finite());
+    /// Values that are not finite are blank.
+    fn new(cells: &Pooled, extra: usize) -> Self {
+        let finite = || {
+            cells
+                .values
+                .iter()
+                .copied()
+                .filter(|value| value.is_finite())
+        };
         let low = finite().fold(f32::INFINITY, f32::min);
         let high = finite().fold(f32::NEG_INFINITY, f32::max);
         if low > high {
             // Nothing but blanks.
-            return Self::coded(0.0, 0.0, values, columns, extra);
+            return Self::coded(0.0, 0.0, cells, extra);
         }
         // In double precision: the difference of two floats may be none.
         let step = (f64::from(high) - f64::from(low)) / f64::from(BLANK - 1);
-        Self::coded(low, step as f32, values, columns, extra)
+        Self::coded(low, step as f32, cells, extra)
     }
 
-    fn coded(low: f32, step: f32, values: &[f32], columns: usize, extra: usize) -> Self {
+    fn coded(low: f32, step: f32, cells: &Pooled, extra: usize) -> Self {
         let code = |value: &f32| {
             if !value.is_finite() {
                 return BLANK;
@@ -130,15 +126,26 @@ impl PackedMap {
             // A map of one value has no steps: 0 / 0 casts to 0.
             (steps.round() as u16).min(BLANK - 1)
         };
-        let rows = values.chunks(columns.max(1)).enumerate();
+        let rows = cells.values.chunks(cells.columns.max(1)).enumerate();
         let codes = rows.flat_map(|(row, values)| values.iter().take(row + 1 + extra).map(code));
         let bytes: Vec<u8> = codes.flat_map(u16::to_le_bytes).collect();
         Self {
             low,
             step,
+            bin: cells.bin,
             data: BASE64_STANDARD.encode(bytes),
         }
     }
+}
+
+/// How many cells along a side become one, so that `count` maps like `map` have few enough.
+fn factor(map: &Heatmap, count: usize, extra: usize) -> usize {
+    let (mut factor, mut cells) = (1, map.pooled(1));
+    while count * kept(cells.rows, cells.columns, extra) > MOST_CELLS && cells.rows > 1 {
+        factor += 1;
+        cells = map.pooled(factor);
+    }
+    factor
 }
 
 /// Cells of a map that are kept.
@@ -175,7 +182,7 @@ mod tests {
         };
         let mean = map(&values, 3, 3);
         let set = MapSet::new(labels, [(4, &mean, &[] as &[Heatmap])].into_iter()).expect("maps");
-        assert_eq!((set.rows, set.columns, set.bin, set.extra), (3, 3, 1, 0));
+        assert_eq!((set.layers[0].mean.bin, set.extra), (1, 0));
         let found = unpacked(&set.layers[0].mean);
         let expected = [Some(-3.0), Some(0.5), Some(2.0), None, Some(1.0), Some(5.0)];
         assert_eq!(found.len(), expected.len());
@@ -201,24 +208,24 @@ mod tests {
         };
         let layers = [(0, &heads[0], &heads[..])].into_iter();
         let set = MapSet::new(labels, layers).expect("maps");
+        let layer = &set.layers[0];
+        assert_eq!(layer.mean.bin, 1, "one map of 200 x 200 cells");
         assert_eq!(
-            set.bin, 2,
-            "31 maps of 100 x 100 cells, halves of them blank"
+            layer.heads[0].bin, 3,
+            "30 maps of 67 x 67, half of it blank"
         );
-        assert_eq!(set.rows, 100);
-        let bytes: usize = set.layers[0].heads.iter().map(|map| map.data.len()).sum();
+        assert_eq!(unpacked(&layer.heads[0]).len(), 67 * 68 / 2);
+        let bytes: usize = layer.heads.iter().map(|map| map.data.len()).sum();
         assert!(bytes < MOST_CELLS * 3, "{bytes}");
     }
 
     #[test]
     fn one_value_and_none() {
-        let one = PackedMap::new(&[2.5], 1, 0);
-        assert_eq!(unpacked(&one), [Some(2.5)]);
-        let none = PackedMap::new(&[f32::NAN], 1, 0);
-        assert_eq!(unpacked(&none), [None]);
+        let packed = |values: &[f32]| PackedMap::new(&map(values, 1, values.len()).pooled(1), 1);
+        assert_eq!(unpacked(&packed(&[2.5])), [Some(2.5)]);
+        assert_eq!(unpacked(&packed(&[f32::NAN])), [None]);
         assert_eq!(MapSet::new(MapLabels::default(), std::iter::empty()), None);
         // The largest difference of two floats.
-        let far = PackedMap::new(&[f32::MIN, f32::MAX], 1, 0);
-        assert!(far.step.is_finite());
+        assert!(packed(&[f32::MIN, f32::MAX]).step.is_finite());
     }
 }

@@ -120,7 +120,7 @@ impl Page {
                 section id={ "section-" (index) } {
                     h2 { (visible(&section.heading)) }
                     @for (_, number) in section.charts.iter().zip(numbers.by_ref()) {
-                        div.chart data-chart=(number) {}
+                        div.chart data-chart=(number) role="group" aria-label=(visible(&section.heading)) {}
                     }
                     @if section.charts.is_empty() {
                         (body(&section.body, &mut room.figures))
@@ -262,7 +262,7 @@ mod tests {
     fn charts_stand_before_their_figure() {
         let mut page = page();
         let html = page.render();
-        assert!(!html.contains("data-chart") && !html.contains("Observable"));
+        assert!(!html.contains("data-chart=\"") && !html.contains("Observable"));
         let maps = MapSet {
             unit: "</script>".to_owned(),
             ..MapSet::default()
@@ -270,7 +270,7 @@ mod tests {
         page.experiment = "self-attention".to_owned();
         page.sections[0].charts.push(Chart::Maps(maps));
         let html = page.render();
-        let place = "<div class=\"chart\" data-chart=\"0\"></div><div class=\"still\"><figure><svg";
+        let place = "data-chart=\"0\" role=\"group\" aria-label=\"Figure\"></div><div class=\"still\"><figure><svg";
         assert!(html.contains(place));
         assert!(html.contains("\"unit\":\"\\u003c/script>\""));
         assert!(html.contains("&quot; – self-attention – massact</title>"));

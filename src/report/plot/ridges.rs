@@ -245,7 +245,7 @@ impl RidgeGrid {
         let spread = Spread {
             count,
             unit,
-            pitch: LABEL_SIZE,
+            pitch: 1.15 * LABEL_SIZE,
         };
         for place in spread.choose(&plot.emphasised) {
             let emphasised = plot.emphasised.contains(&place.label);

@@ -161,8 +161,10 @@ mod tests {
             [
                 "trajectories-pythia.svg",
                 "trajectories-pythia.png",
+                "trajectories-pythia.pdf",
                 "trajectories-pythia-2.svg",
-                "trajectories-pythia-2.png"
+                "trajectories-pythia-2.png",
+                "trajectories-pythia-2.pdf"
             ]
         );
         let svg = std::fs::read_to_string(&written[0]).expect("there");

@@ -54,6 +54,9 @@ pub struct OverviewRow {
     pub top1: Vec<f64>,
     /// Mean median by layer; as long as `top1`.
     pub median: Vec<f64>,
+    /// Where each layer's largest value is, as the page says it: `<s> at 0, dimension 447`. As long as
+    /// `top1`, or empty.
+    pub places: Vec<String>,
     /// Perplexity with nothing overwritten.
     pub original: Option<f64>,
     /// Perplexity with massive activations set to zero.

@@ -43,7 +43,14 @@ fn data(overview: &Overview) -> Value {
     let rows: Vec<Value> = overview
         .rows
         .iter()
-        .map(|row| json!({ "label": visible(&row.label), "top1": row.top1, "median": row.median }))
+        .map(|row| {
+            json!({
+                "label": visible(&row.label),
+                "top1": row.top1,
+                "median": row.median,
+                "places": row.places.iter().map(|place| visible(place)).collect::<Vec<_>>(),
+            })
+        })
         .collect();
     json!({ "charts": [], "sweep": { "rows": rows, "trajectories": overview.trajectories } })
 }
@@ -54,7 +61,6 @@ struct Columns {
     revisions: bool,
     layers: bool,
     perplexity: bool,
-    links: bool,
 }
 
 impl Columns {
@@ -72,7 +78,6 @@ impl Columns {
             perplexity: rows
                 .iter()
                 .any(|row| row.original.is_some() || row.zeroed.is_some() || row.mean.is_some()),
-            links: rows.iter().any(|row| !row.links.is_empty()),
         }
     }
 }
@@ -80,7 +85,7 @@ impl Columns {
 fn table(rows: &[OverviewRow]) -> Markup {
     let columns = Columns::of(rows);
     html! {
-        div.table tabindex="0" { table {
+        div.table.runs tabindex="0" { table {
             thead { tr {
                 @if columns.layers { th { " " } }
                 th { "model" }
@@ -96,7 +101,6 @@ fn table(rows: &[OverviewRow]) -> Markup {
                     th.number { "set to zero" }
                     th.number { "set to mean" }
                 }
-                @if columns.links { th { "results" } }
             } }
             tbody { @for (index, row) in rows.iter().enumerate() { (line(index, row, &columns)) } }
         } }
@@ -110,11 +114,15 @@ fn line(index: usize, row: &OverviewRow, columns: &Columns) -> Markup {
     html! {
         tr data-row=(index) data-verdict=(verdict) {
             @if columns.layers { td.choose {} }
-            td {
+            td data-sort=(visible(&row.label)) {
                 (visible(&row.label))
                 @if !row.model.is_empty() && row.model != row.label {
                     br; span.muted { (visible(&row.model)) }
                 }
+                @if !row.links.is_empty() { div.links { @for (index, link) in row.links.iter().enumerate() {
+                    @if index > 0 { " · " }
+                    (anchor(link))
+                } } }
             }
             @if columns.revisions { td { (visible(row.revision.as_deref().unwrap_or("–"))) } }
             @for name in &columns.settings {
@@ -138,10 +146,6 @@ fn line(index: usize, row: &OverviewRow, columns: &Columns) -> Markup {
                 (changed(row.zeroed))
                 (changed(row.mean))
             }
-            @if columns.links { td { @for (index, link) in row.links.iter().enumerate() {
-                @if index > 0 { " " }
-                (anchor(link))
-            } } }
         }
     }
 }
