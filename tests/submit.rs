@@ -10,6 +10,7 @@ use std::process::Command;
 
 use serde_json::json;
 use support::program::{Done, run};
+use support::schema::assert_valid;
 use support::sweeps::{Sweep, program};
 use tempfile::TempDir;
 
@@ -321,6 +322,7 @@ fn status_says_what_the_queue_says() {
         .run(sweep.command("status", &["--json"]))
         .succeeded()
         .json();
+    assert_valid("sweep_status", &status);
     assert_eq!(status["running"][0]["job"], "12_0");
     assert_eq!(status["waiting"], 7);
     assert_eq!(status["queued"][1]["index"], 2);

@@ -169,11 +169,11 @@ mod tests {
     fn queue() -> Queue {
         let submissions = [
             submission("12", &[&["a", "b"], &["c"], &["d"], &["e"]]),
-            submission("15", &[&["c"]]),
+            submission("15", &[&["c"], &["a"]]),
         ];
         let listing = "12|0|RUNNING|None\n12|1|PENDING|Resources\n\
                        12|2|PENDING|Nodes required for job are DOWN, DRAINED|or so\n\
-                       15|0|CONFIGURING|None\n15|7|RUNNING|None\n99|0|RUNNING|None\n\
+                       15|0|CONFIGURING|None\n15|1|PENDING|Priority\n15|7|RUNNING|None\n99|0|RUNNING|None\n\
                        18|N/A|RUNNING|None\n\nnonsense\n";
         Queue::of(&submissions, listing)
     }
