@@ -83,9 +83,9 @@ pub(super) fn run(args: &FiguresArgs, shared: &Shared) -> Result<Done> {
         args.sentence.text.seed,
     )?;
     let model = run.model();
+    let drawn = args.drawn.of(model.spec.layers.len())?;
     let sequences = args.sentence.load(&run)?;
     let which = args.which();
-    let drawn = args.drawn.of(model.spec.layers.len())?;
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,

@@ -125,9 +125,9 @@ pub(super) fn run(args: &SelfAttentionArgs, shared: &Shared) -> Result<Done> {
         args.sentence.text.seed,
     )?;
     let model = run.model();
+    let drawn = args.drawn.of(model.spec.layers.len())?;
     let sequences = args.sentence.load(&run)?;
     let request = args.request();
-    let drawn = args.drawn.of(model.spec.layers.len())?;
     let settings = settings::value(&args.settings(&sequences))?;
     let experiment = |folder: &RunFolder| {
         self_attention::check(run.session(), &sequences.ids, &request)?;

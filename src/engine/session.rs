@@ -50,6 +50,8 @@ pub struct Session {
 struct Walks {
     done: usize,
     expected: usize,
+    /// Whether several were said to come.
+    again: bool,
     /// When the first began.
     since: Option<Instant>,
 }
@@ -216,6 +218,7 @@ impl Session {
     pub fn expect_walks(&self, count: usize) {
         let mut walks = self.walks.get();
         walks.expected = walks.expected.max(walks.done + count);
+        walks.again |= count > 1;
         self.walks.set(walks);
     }
 
@@ -264,8 +267,7 @@ impl Session {
 
     /// Where the model walks again, keeps the weights that there is room for beside the streams.
     fn keep_weights(&self, fit: &Fit, sequences: usize) {
-        let walks = self.walks.get();
-        let again = walks.expected > 1 || fit.part < sequences;
+        let again = self.walks.get().again || fit.part < sequences;
         let left = self.free.unwrap_or(0);
         let left = left.saturating_sub(fit.footprint.total(fit.part));
         let bytes = if again { left } else { 0 };

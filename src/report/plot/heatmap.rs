@@ -7,6 +7,7 @@ use image::ExtendedColorType;
 use super::bar::{self, draw_bar};
 use super::colour::viridis;
 use super::font::{fit, text_width};
+use super::head::Head;
 use super::palette::{INK, MUTED, RED};
 use super::raster::encode_png;
 use super::spread::{Place, Spread};
@@ -15,8 +16,6 @@ use super::ticks;
 use crate::error::Result;
 
 const MARGIN: f64 = 20.0;
-const TITLE_SIZE: f64 = 22.0;
-const NOTE_SIZE: f64 = 14.0;
 const MAP_TITLE_SIZE: f64 = 17.0;
 const NO_VALUES_SIZE: f64 = 12.0;
 /// Most cells along a side; more tokens than this share cells.
@@ -150,32 +149,19 @@ impl HeatmapGrid {
         let shared = self.shared_axis();
         let bar_width = shared.as_ref().map_or(0.0, |_| BAR_GAP + bar::WIDTH);
         let grid_width = columns as f64 * layout.panel_width + bar_width;
-        let head_width = text_width(&self.title, TITLE_SIZE, true)
-            .max(text_width(&note, NOTE_SIZE, false))
-            .min(1200.0);
-        let width = 2.0 * MARGIN + grid_width.max(head_width);
-        let head = MARGIN + TITLE_SIZE + 10.0 + NOTE_SIZE + 18.0;
-        let height = head + rows as f64 * layout.panel_height + MARGIN;
+        let head = Head::new(&self.title, &note, grid_width, MARGIN);
+        let width = 2.0 * MARGIN + head.width;
+        let height = head.height + rows as f64 * layout.panel_height + MARGIN;
         let mut svg = Svg::new(width, height, &self.title);
-        let room = width - 2.0 * MARGIN;
-        let title = fit(&self.title, TITLE_SIZE, true, room);
-        svg.text(Text {
-            bold: true,
-            ..Text::new(&title, MARGIN, MARGIN + TITLE_SIZE, TITLE_SIZE)
-        });
-        let base = MARGIN + TITLE_SIZE + 10.0 + NOTE_SIZE;
-        svg.text(Text {
-            fill: MUTED,
-            ..Text::new(&fit(&note, NOTE_SIZE, false, room), MARGIN, base, NOTE_SIZE)
-        });
+        head.draw(&mut svg);
         for (number, map) in self.maps.iter().enumerate() {
             let left = MARGIN + (number % columns) as f64 * layout.panel_width;
-            let top = head + (number / columns) as f64 * layout.panel_height;
+            let top = head.height + (number / columns) as f64 * layout.panel_height;
             self.draw_map(&mut svg, &layout, map, (left, top), shared.as_ref())?;
         }
         if let Some(axis) = &shared {
             let x = MARGIN + columns as f64 * layout.panel_width + BAR_GAP;
-            let y = head + MAP_TITLE_SIZE + 10.0;
+            let y = head.height + MAP_TITLE_SIZE + 10.0;
             draw_bar(&mut svg, axis, &self.bar_label, (x, y), layout.map_height)?;
         }
         Ok(svg.finish())

@@ -7,6 +7,7 @@ mod bar;
 mod colour;
 mod curves;
 mod font;
+mod head;
 mod heatmap;
 mod intervals;
 mod layers;

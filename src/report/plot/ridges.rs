@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::font::{fit, text_width};
+use super::font::fit;
+use super::head::Head;
 use super::heatmap::sheet;
 use super::palette::{BLUE, INK, MUTED, RED};
 use super::scene::{DIMENSIONS, Scene, TOKENS, without_flat};
@@ -12,8 +13,6 @@ use super::svg::{Anchor, Svg, Text};
 use super::ticks;
 
 const MARGIN: f64 = 20.0;
-const TITLE_SIZE: f64 = 22.0;
-const NOTE_SIZE: f64 = 14.0;
 const PLOT_TITLE_SIZE: f64 = 17.0;
 /// Of tokens and dimensions.
 const LABEL_SIZE: f64 = 12.0;
@@ -141,30 +140,13 @@ impl RidgeGrid {
     pub fn to_svg(&self) -> String {
         let (columns, rows) = sheet(self.plots.len());
         let note = self.full_note();
-        let head_width = text_width(&self.title, TITLE_SIZE, true)
-            .max(text_width(&note, NOTE_SIZE, false))
-            .min(1720.0);
-        let width = 2.0 * MARGIN + (columns as f64 * PANEL.0).max(head_width);
-        let head = MARGIN + TITLE_SIZE + 10.0 + NOTE_SIZE + 14.0;
-        let mut svg = Svg::new(width, head + rows as f64 * PANEL.1 + MARGIN, &self.title);
-        let room = width - 2.0 * MARGIN;
-        svg.text(Text {
-            bold: true,
-            ..Text::new(
-                &fit(&self.title, TITLE_SIZE, true, room),
-                MARGIN,
-                MARGIN + TITLE_SIZE,
-                TITLE_SIZE,
-            )
-        });
-        let base = MARGIN + TITLE_SIZE + 10.0 + NOTE_SIZE;
-        svg.text(Text {
-            fill: MUTED,
-            ..Text::new(&fit(&note, NOTE_SIZE, false, room), MARGIN, base, NOTE_SIZE)
-        });
+        let head = Head::new(&self.title, &note, columns as f64 * PANEL.0, MARGIN);
+        let (width, height) = (head.width, head.height + rows as f64 * PANEL.1);
+        let mut svg = Svg::new(width + 2.0 * MARGIN, height + MARGIN, &self.title);
+        head.draw(&mut svg);
         for (number, plot) in self.plots.iter().enumerate() {
             let left = MARGIN + (number % columns) as f64 * PANEL.0;
-            let top = head + (number / columns) as f64 * PANEL.1;
+            let top = head.height + (number / columns) as f64 * PANEL.1;
             self.draw(&mut svg, plot, left, top);
         }
         svg.finish()
