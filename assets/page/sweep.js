@@ -24,7 +24,7 @@
 
   /** The table's filters, and the chart of its chosen rows. */
   massact.overview = (box, chartBox, data) => {
-    const table = massact.table(box.querySelector(".table"));
+    const table = massact.table(box.querySelector(".table"), 2);
     const rows = [...box.querySelectorAll("tbody tr")];
     const withLayers = data.rows.map((row, index) => (row.top1.length > 0 ? index : -1)).filter((at) => at >= 0);
     const chosen = new Set(withLayers.slice(0, AT_FIRST));

@@ -6,8 +6,8 @@
   // Fewer rows are seen at a glance.
   const FILTER_FROM = 8;
 
-  /** Makes a table sort; returns its state, for filters besides the text's. */
-  massact.table = (box) => {
+  /** Makes a table sort, and filter from so many rows on; returns its state, for filters besides the text's. */
+  massact.table = (box, filterFrom = FILTER_FROM) => {
     const table = box.querySelector("table");
     const body = table.tBodies[0];
     const rows = [...body.rows];
@@ -27,7 +27,7 @@
       count.textContent = shown === rows.length ? `${rows.length} rows` : `${shown} of ${rows.length} rows`;
       state.changed();
     };
-    if (rows.length >= FILTER_FROM) {
+    if (rows.length >= filterFrom) {
       const input = element("input", { type: "search", placeholder: "Filter rows", "aria-label": "Filter rows" });
       input.addEventListener("input", () => {
         state.text = input.value;

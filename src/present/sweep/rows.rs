@@ -9,10 +9,13 @@ use serde_json::{Map, Value};
 
 use super::Item;
 use crate::{
-    report::html::overview::{self, Changed, Link, OverviewRow},
+    report::{
+        html::overview::{self, Changed, Link, OverviewRow},
+        visible::token_label,
+    },
     sweep::{
         State,
-        runs::{Existence, Found, Interventions},
+        runs::{Existence, Found, Interventions, Layer},
     },
 };
 
@@ -139,6 +142,15 @@ fn existence(row: &mut OverviewRow, found: &Existence) {
         .reduce(f64::max);
     row.top1 = found.layers.iter().map(|layer| layer.top1_mean).collect();
     row.median = found.layers.iter().map(|layer| layer.median_mean).collect();
+    row.places = found.layers.iter().map(place).collect();
+}
+
+/// Where a layer's largest value is.
+fn place(layer: &Layer) -> String {
+    layer.top.first().map_or_else(String::new, |top| {
+        let token = token_label(&top.token);
+        format!("{token} at {}, dimension {}", top.position, top.dimension)
+    })
 }
 
 /// Perplexities of the first evaluation set; the page has a table of all of them.
