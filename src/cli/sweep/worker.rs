@@ -125,8 +125,29 @@ impl Worker<'_> {
         }
     }
 
+    /// Takes a task of the model that is open: without a look at all the others, of which there may be
+    /// thousands on a slow file system.
+    fn next_of_model(&mut self) -> Result<Option<Next>> {
+        for place in 0..self.tasks.len() {
+            let item = &self.tasks[place];
+            if item.ended || self.model.as_ref() != Some(&item.model) {
+                continue;
+            }
+            if !matches!(self.folder.state(item.task)?, State::Waiting { .. }) {
+                continue;
+            }
+            if let Claimed::Ours(claim) = self.folder.claim(item.task)? {
+                return Ok(Some(Next::Run(place, claim)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Takes a task: of the model that is open, else of one that nobody has open, else any.
     fn next(&mut self) -> Result<Next> {
+        if let Some(next) = self.next_of_model()? {
+            return Ok(next);
+        }
         let mut waiting = Vec::new();
         let mut running = Vec::new();
         let mut wait = false;
@@ -144,15 +165,7 @@ impl Worker<'_> {
                 State::Done(_) | State::Failed(_) => item.ended = true,
             }
         }
-        let rank = |place: &usize| {
-            let model = &self.tasks[*place].model;
-            match &self.model {
-                Some(open) if open == model => 0,
-                _ if running.contains(model) => 2,
-                _ => 1,
-            }
-        };
-        waiting.sort_by_key(rank);
+        waiting.sort_by_key(|place| running.contains(&self.tasks[*place].model));
         for place in &waiting {
             if let Claimed::Ours(claim) = self.folder.claim(self.tasks[*place].task)? {
                 return Ok(Next::Run(*place, claim));
@@ -178,6 +191,8 @@ impl Worker<'_> {
         self.expect(place)?;
         let started = Instant::now();
         let outcome = panics::reported(|| self.attempt(place)).unwrap_or_else(|| {
+            // Nothing of what it has touched is used again.
+            self.shared = Shared::default();
             Err(Error::new(task.title(), "an error in massact itself")
                 .remedy("please report it with what stands above on stderr"))
         });
