@@ -197,6 +197,7 @@ fn a_plan_becomes_a_line_a_task() {
         ["--pretrained", planted.to_str().expect("UTF-8")]
     );
     assert!(first.contains(&text_file.as_str()), "{first:?}");
+    assert!(first.contains(&"--label=Planted"), "{first:?}");
     assert_eq!(
         tasks[1]["settings"],
         json!({ "add_bos_token": false, "context_length": 32, "text_file": "text.txt" })
@@ -234,6 +235,7 @@ fn lists_multiply_and_lists_in_them_are_one_value() {
     let runs = place.path("runs/step1000");
     let expected = format!("--pretrained {} ", runs.display());
     assert!(arguments.starts_with(&expected), "{arguments}");
+    assert!(arguments.contains("--label=runs step1000"), "{arguments}");
     assert!(
         arguments.contains("--set-to=1.5 --set-to=-2"),
         "{arguments}"

@@ -66,7 +66,8 @@
         draw(width);
       }
     };
-    new ResizeObserver(update).observe(box);
+    // Not within the observer: what is drawn may change the width again.
+    new ResizeObserver(() => requestAnimationFrame(update)).observe(box);
     update();
     return () => width > 0 && draw(width);
   };
@@ -88,14 +89,19 @@
   massact.logTicks = (low, high, most = 8) => {
     const [from, to] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
     const step = Math.max(1, Math.ceil((to - from) / most));
-    const factors = 3 * (to - from) <= most ? [1, 2, 5] : [1];
-    const ticks = [];
-    for (let power = from; power <= to; power += step) {
-      for (const factor of factors) {
-        const tick = factor * 10 ** power;
-        if (tick >= low * 0.999 && tick <= high * 1.001) ticks.push(tick);
+    const at = (factors) => {
+      const ticks = [];
+      for (let power = from; power <= to; power += step) {
+        for (const factor of factors) {
+          const tick = factor * 10 ** power;
+          if (tick >= low * 0.999 && tick <= high * 1.001) ticks.push(tick);
+        }
       }
-    }
+      return ticks;
+    };
+    let ticks = at(3 * (to - from) <= most ? [1, 2, 5] : [1]);
+    // Two powers of ten within three decades say little of what lies below them.
+    if (ticks.length < 3) ticks = at([1, 2, 5]);
     return ticks.length < 3 && high > low ? evenTicks(low, high, (high - low) / Math.min(most, 5)) : ticks;
   };
 

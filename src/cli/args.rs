@@ -13,7 +13,7 @@ use crate::{
     experiments::Thresholds,
     model::dtype::DType,
     present::Formats,
-    report::plot::ScaleChoice,
+    report::{plot::ScaleChoice, visible::visible},
 };
 
 /// Which checkpoint, and where it runs.
@@ -237,9 +237,9 @@ fn layer_list(text: &str) -> Result<LayerList, String> {
 }
 
 /// A label that can be seen, on one line.
-fn label(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.chars().any(char::is_control) {
-        return Err("expected a name on one line".into());
+pub(super) fn label(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || visible(text) != text {
+        return Err("expected a name on one line, without invisible characters".into());
     }
     Ok(text.to_owned())
 }
@@ -316,6 +316,6 @@ mod tests {
     #[test]
     fn labels_can_be_seen() {
         assert!(label("Llama 2 (7B)").is_ok());
-        assert!(label(" ").is_err() && label("a\nb").is_err());
+        assert!(label(" ").is_err() && label("a\nb").is_err() && label("a\u{202e}b").is_err());
     }
 }

@@ -268,6 +268,9 @@ impl Plan {
         if let Some(revision) = hub_revision {
             arguments.extend(["--revision".to_owned(), revision.to_owned()]);
         }
+        if let Some(label) = model.shown(revision) {
+            arguments.push(format!("--label={label}"));
+        }
         let mut settings = Map::new();
         for (flag, value) in chosen {
             settings.insert(flag.key.clone(), json_value(value));
@@ -323,6 +326,19 @@ impl Plan {
 }
 
 impl Model {
+    /// What figures and pages of a run call it, if that is not the last part of its name.
+    fn shown(&self, revision: Option<&str>) -> Option<String> {
+        let name = self.pretrained.trim_end_matches('/');
+        let last = name.rsplit('/').next().unwrap_or(name);
+        match (&self.label, revision) {
+            (None, None) => None,
+            (label, None) => label.clone(),
+            (label, Some(revision)) => {
+                Some(format!("{} {revision}", label.as_deref().unwrap_or(last)))
+            }
+        }
+    }
+
     /// Its revisions with their steps; one without a name if none are listed.
     fn states(&self) -> Vec<(Option<&str>, Option<u64>)> {
         if self.revisions.is_empty() {

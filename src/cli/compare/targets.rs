@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, path::Path};
 
-use crate::error::{Error, Result};
+use super::super::args;
+use crate::{
+    error::{Error, Result},
+    report::visible::visible,
+};
 
 /// A checkpoint to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +51,15 @@ fn target(argument: &str) -> Result<Target> {
                 .remedy("write [LABEL=]CHECKPOINT[@REVISION]"),
         );
     }
-    let label = label.map_or_else(
-        || {
+    let label = match label {
+        Some(label) => args::label(label)
+            .map_err(|why| Error::usage(format!("checkpoint `{argument}`"), why))?,
+        None => {
             let last = place.trim_end_matches('/');
-            last.rsplit('/').next().unwrap_or(last).to_owned()
-        },
-        str::to_owned,
-    );
+            let last = last.rsplit('/').next().unwrap_or(last);
+            visible(last).into_owned()
+        }
+    };
     Ok(Target {
         label,
         name: name.to_owned(),

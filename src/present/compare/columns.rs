@@ -90,7 +90,11 @@ const COLUMNS: [Column; 22] = [
         Some(Cell::Indices(profile.tokens.as_ref()?.dimensions.clone()))
     }),
     column(Some("perplexity"), "perplexity", |profile| {
-        let original = || profile.interventions.as_ref()?.original;
+        // Measured, and beyond double precision.
+        let original = || {
+            let found = profile.interventions.as_ref()?;
+            Some(found.original.unwrap_or(f64::INFINITY))
+        };
         profile.perplexity.or_else(original).map(Cell::Number)
     }),
     column(Some("with zeros"), "perplexity_set_to_zero", |profile| {

@@ -6,6 +6,8 @@ use resvg::usvg::fontdb;
 use skrifa::instance::{LocationRef, Size};
 use skrifa::{FontRef, MetadataProvider};
 
+use crate::report::visible::visible;
+
 /// First choice of figures; browsers without it fall back to a font that runs no wider.
 pub(super) const FAMILY: &str = "DejaVu Sans";
 
@@ -31,13 +33,15 @@ pub(super) fn database() -> Arc<fontdb::Database> {
 
 /// Width of `text` at `size`, without kerning.
 pub(super) fn text_width(text: &str, size: f64, bold: bool) -> f64 {
-    text.chars().map(|c| char_em(c, bold)).sum::<f64>() * size
+    // As it is drawn.
+    visible(text).chars().map(|c| char_em(c, bold)).sum::<f64>() * size
 }
 
 /// `text`, shortened with an ellipsis where it exceeds `width`.
 pub(super) fn fit(text: &str, size: f64, bold: bool, width: f64) -> String {
-    if text_width(text, size, bold) <= width {
-        return text.to_owned();
+    let text = visible(text);
+    if text_width(&text, size, bold) <= width {
+        return text.into_owned();
     }
     let mut left = width / size - char_em('…', bold);
     let mut short: String = text

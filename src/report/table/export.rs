@@ -3,6 +3,12 @@
 use super::{Align, Table};
 use crate::report::visible::visible;
 
+/// The last character that pdfLaTeX's usual fonts have.
+const LAST_LATIN: char = '\u{24f}';
+
+/// Those beyond it that have a command.
+const KNOWN: &str = "▁␣⏎→…";
+
 impl Table {
     /// A LaTeX `tabular` in the style of booktabs.
     pub fn latex(&self) -> String {
@@ -12,8 +18,17 @@ impl Table {
             .map(|(_, align)| latex_align(*align))
             .collect();
         let titles = self.columns.iter().map(|(title, _)| latex(title));
+        let cells = self.rows.iter().flat_map(|row| &row.cells);
+        let beyond = cells
+            .flat_map(|cell| cell.chars())
+            .any(|c| c > LAST_LATIN && !KNOWN.contains(c));
+        let engine = if beyond {
+            "% has characters beyond Latin: XeLaTeX or LuaLaTeX\n"
+        } else {
+            ""
+        };
         let mut text = format!(
-            "% needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{} \\\\\n\\midrule\n",
+            "% needs \\usepackage{{booktabs}}\n{engine}\\begin{{tabular}}{{{columns}}}\n\\toprule\n{} \\\\\n\\midrule\n",
             titles.collect::<Vec<_>>().join(" & ")
         );
         for cells in self.full_rows() {
@@ -77,6 +92,7 @@ fn latex(cell: &str) -> String {
             '<' => text.push_str("\\textless{}"),
             '>' => text.push_str("\\textgreater{}"),
             '|' => text.push_str("\\textbar{}"),
+            '▁' => text.push_str("\\textunderscore{}"),
             '␣' => text.push_str("\\textvisiblespace{}"),
             '⏎' => text.push_str("$\\hookleftarrow$"),
             '→' => text.push_str("$\\rightarrow$"),
