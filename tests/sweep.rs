@@ -205,12 +205,15 @@ fn a_plan_becomes_a_line_a_task() {
     // A model's setting counts before the defaults, an experiment's before both.
     assert_eq!(tasks[4]["settings"]["nsamples"], 4);
     assert_eq!(tasks[6]["settings"]["nsamples"], 3);
-    // What a task is does not depend on where the plan lies, or on the label.
-    let other = Place::new(&PLAN.replace("\"Planted\"", "\"another\""));
+    // What a task is does not depend on the label, but on the files that it reads.
     let ids = |tasks: &[Value]| -> Vec<String> {
         tasks.iter().map(|task| task["id"].to_string()).collect()
     };
-    assert_eq!(ids(&other.planned("sweep")), ids(&tasks));
+    let renamed = PLAN.replace("\"Planted\"", "\"another\"");
+    fs::write(place.path("plan.toml"), renamed).expect("written");
+    assert_eq!(ids(&place.planned("again")), ids(&tasks));
+    // A plan that says the same of other files says something else.
+    assert_ne!(ids(&Place::new(PLAN).planned("sweep"))[0], ids(&tasks)[0]);
     assert_eq!(ids(&tasks).into_iter().collect::<BTreeSet<_>>().len(), 8);
 }
 
@@ -327,7 +330,7 @@ fn wrong_plans_are_refused_by_name() {
                 "name = \"existence-validation\"\nsave_dir = \"x\"",
                 "",
             ),
-            &["no setting `save_dir`"],
+            &["`save_dir` is no setting of an experiment"],
         ),
         (
             plan(
@@ -354,6 +357,33 @@ fn wrong_plans_are_refused_by_name() {
             &["no [[experiment]]"],
         ),
         ("[[model]".to_owned(), &["not TOML"]),
+        (
+            plan("pretrained = \"\"", existence, ""),
+            &["[[model]] 1", "`pretrained` is empty"],
+        ),
+        (
+            plan("pretrained = \"demo\"\nlabel = \"a\\nb\"", existence, ""),
+            &["--label"],
+        ),
+        (
+            plan(
+                "pretrained = \"demo\"\nlabel = \"A\"\n[[model]]\npretrained = \"demo\"\nlabel = \"B\"",
+                existence,
+                "",
+            ),
+            &["A existence-validation and B existence-validation are the same run"],
+        ),
+        (
+            {
+                let many = (0..400)
+                    .map(|number| number.to_string())
+                    .collect::<Vec<_>>()
+                    .join(",");
+                let settings = format!("seed = [{many}]\nnsamples = [{many}]");
+                plan(demo, &format!("{existence}\n{settings}"), "")
+            },
+            &["more than 100000 tasks"],
+        ),
     ] {
         let error = Place::new(&text).refused();
         assert!(
@@ -454,6 +484,19 @@ fn failures_are_named_and_harm_nobody() {
             .contains("7 done, 0 running, 2 failed, 0 waiting"),
         "{}",
         done.stderr
+    );
+}
+
+#[test]
+fn what_is_wrong_for_every_task_is_nobodys_failure() {
+    let place = Place::new(PLAN);
+    place.planned("sweep");
+    let done = run(place.sweep("run", "sweep").args(["--device", "foo"]));
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    let status = place.status("sweep");
+    assert_eq!(
+        (&status["failed"], &status["waiting"]),
+        (&json!([]), &json!(8))
     );
 }
 

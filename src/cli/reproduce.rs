@@ -173,7 +173,7 @@ fn estimate(
     let bytes: u64 = chosen.iter().map(|own| own.bytes).sum();
     let total: f64 = chosen.iter().map(hours).sum();
     print_line(&format!(
-        "\n{} tasks on {} models of {:.0} GB; about {} hours on {} at {} TFLOP/s, without downloads",
+        "\n{} tasks on {} models of {:.1} GB; about {} hours on {} at {} TFLOP/s, without downloads",
         manifest.tasks.len(),
         chosen.len(),
         bytes as f64 / 1e9,

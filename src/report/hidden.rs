@@ -16,7 +16,7 @@ const PREFIX: &str = ".massact-";
 const SUFFIX: &str = ".tmp";
 
 /// A younger one may not have its lock yet, or no longer.
-const YOUNG: Duration = Duration::from_secs(60);
+const YOUNG: Duration = Duration::from_secs(10);
 
 /// A new folder, removed on drop.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl HiddenFolder {
 }
 
 /// Removes folders whose makers are gone. What cannot be removed stays.
-fn remove_abandoned(parent: &Path) {
+pub(crate) fn remove_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let ours = name

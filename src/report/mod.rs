@@ -6,7 +6,7 @@
 pub mod atomic;
 pub mod csv;
 pub mod folder;
-mod hidden;
+pub(crate) mod hidden;
 pub mod html;
 pub mod identity;
 pub mod long_table;

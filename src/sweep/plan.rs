@@ -19,7 +19,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, hash_map::Entry},
     fs,
     path::{Path, PathBuf},
 };
@@ -86,7 +86,21 @@ struct Experiment {
     settings: Table,
 }
 
+/// More than anybody means, and few enough for a manifest.
+const MOST_TASKS: usize = 100_000;
+
 const MODEL_KEYS: [&str; 4] = ["pretrained", "revisions", "steps", "label"];
+
+/// Flags of every command that a plan says elsewhere, or not at all.
+const NOT_SETTINGS: [&str; 7] = [
+    "pretrained",
+    "model",
+    "revision",
+    "label",
+    "save_dir",
+    "quiet",
+    "json",
+];
 
 /// Settings of a task with their values chosen, in the order of the command's flags.
 type Chosen<'a> = Vec<(&'a Flag, toml::Value)>;
@@ -151,8 +165,8 @@ impl Plan {
             .map(|(index, experiment)| self.flags(index, experiment, commands))
             .collect::<Result<Vec<_>>>()?;
         self.refuse_unused(&flags)?;
-        let mut tasks = Vec::new();
-        let mut ids = HashSet::new();
+        let mut tasks: Vec<Task> = Vec::new();
+        let mut ids = HashMap::new();
         for model in &self.models {
             for (revision, step) in model.states() {
                 for (index, (experiment, flags)) in self.experiments.iter().zip(&flags).enumerate()
@@ -162,9 +176,18 @@ impl Plan {
                         let task = self.task(model, revision, step, flags, &chosen)?;
                         check(&task)
                             .map_err(|error| error.within(format!("{}: {subject}", self.name)))?;
-                        // Two experiments may overlap.
-                        if ids.insert(task.id.clone()) {
-                            tasks.push(task);
+                        if tasks.len() == MOST_TASKS {
+                            return Err(self.too_many());
+                        }
+                        match ids.entry(task.id.clone()) {
+                            Entry::Vacant(place) => {
+                                place.insert(tasks.len());
+                                tasks.push(task);
+                            }
+                            // Two experiments may overlap.
+                            Entry::Occupied(known) => {
+                                self.refuse_other_names(&tasks[*known.get()], &task)?;
+                            }
                         }
                     }
                 }
@@ -196,6 +219,32 @@ impl Plan {
         let subject = place("experiment", index, &experiment.name);
         reader.known(&experiment.settings, &subject, &keys)?;
         Ok(flags)
+    }
+
+    fn too_many(&self) -> Error {
+        Error::usage(
+            &self.name,
+            format!("its lists multiply to more than {MOST_TASKS} tasks"),
+        )
+        .remedy("make shorter lists, or several plans")
+    }
+
+    /// Refuses a run that is to be known by two names: tables would have only one of them.
+    fn refuse_other_names(&self, known: &Task, task: &Task) -> Result<()> {
+        if (&known.model, &known.revision, known.step) == (&task.model, &task.revision, task.step) {
+            return Ok(());
+        }
+        let name = |task: &Task| {
+            let step = task
+                .step
+                .map_or_else(String::new, |step| format!(" (step {step})"));
+            format!("{}{step}", task.title())
+        };
+        Err(Error::usage(
+            &self.name,
+            format!("{} and {} are the same run", name(known), name(task)),
+        )
+        .remedy("name each model and revision once"))
     }
 
     /// Settings of models and defaults that no experiment of the plan has.
@@ -237,6 +286,9 @@ impl Plan {
                 toml::Value::Array(values) => values.as_slice(),
                 value => std::slice::from_ref(value),
             };
+            if all.len().saturating_mul(values.len()) > MOST_TASKS {
+                return Err(self.too_many());
+            }
             all = all
                 .into_iter()
                 .flat_map(|chosen| {
@@ -268,9 +320,6 @@ impl Plan {
         if let Some(revision) = hub_revision {
             arguments.extend(["--revision".to_owned(), revision.to_owned()]);
         }
-        if let Some(label) = model.shown(revision) {
-            arguments.push(format!("--label={label}"));
-        }
         let mut settings = Map::new();
         for (flag, value) in chosen {
             settings.insert(flag.key.clone(), json_value(value));
@@ -285,7 +334,9 @@ impl Plan {
                     let reader = Reader { name: &self.name };
                     return Err(reader.wrong(&flag.key, "it is true or false"));
                 }
-                (Kind::Repeated, toml::Value::Array(values)) => values.as_slice(),
+                (Kind::Repeated, toml::Value::Array(values)) if !values.is_empty() => {
+                    values.as_slice()
+                }
                 (_, value) => std::slice::from_ref(value),
             };
             for value in values {
@@ -294,8 +345,12 @@ impl Plan {
                 arguments.push(format!("{name}={text}"));
             }
         }
+        let id = Task::id_of(&flags.command, &arguments);
+        if let Some(label) = model.shown(revision) {
+            arguments.push(format!("--label={label}"));
+        }
         Ok(Task {
-            id: Task::id_of(&flags.command, &model.pretrained, revision, &settings),
+            id,
             command: flags.command.clone(),
             arguments,
             model: model
@@ -392,6 +447,13 @@ impl Reader<'_> {
     fn known(&self, table: &Table, subject: &str, keys: &[&str]) -> Result<()> {
         match table.keys().find(|key| !keys.contains(&key.as_str())) {
             None => Ok(()),
+            Some(key) if NOT_SETTINGS.contains(&key.as_str()) && !keys.contains(&"label") => {
+                Err(Error::usage(
+                    format!("{}: {subject}", self.name),
+                    format!("`{key}` is no setting of an experiment"),
+                )
+                .remedy("models are named in [[model]]; where results go is the sweep's to choose"))
+            }
             Some(key) => {
                 let mut keys = keys.to_vec();
                 keys.sort_unstable();
@@ -430,10 +492,16 @@ impl Reader<'_> {
             }
             return Err(wrong("it needs `pretrained`, a hub id or a folder"));
         };
+        if pretrained.trim().is_empty() {
+            return Err(wrong("`pretrained` is empty; it is a hub id or a folder"));
+        }
         let revisions = match table.remove("revisions") {
             None => Vec::new(),
             Some(list) => strings(&list).ok_or_else(|| wrong("`revisions` is a list of names"))?,
         };
+        if revisions.iter().any(|name| matches!(name.trim(), "" | ".")) {
+            return Err(wrong("a name in `revisions` is empty"));
+        }
         let steps = match table.remove("steps") {
             None => Vec::new(),
             Some(list) => {

@@ -41,17 +41,12 @@ pub struct Finished {
 const ID_DIGITS: usize = 16;
 
 impl Task {
-    /// The id of a task: of the command, the model's name as the plan has it, the revision, and the settings.
-    /// Neither the label nor the plan's folder is part of it.
-    pub(super) fn id_of(
-        command: &str,
-        pretrained: &str,
-        revision: Option<&str>,
-        settings: &Map<String, Value>,
-    ) -> String {
-        let mut sorted: Vec<(&String, &Value)> = settings.iter().collect();
-        sorted.sort_by_key(|(key, _)| *key);
-        let what = json!([command, pretrained, revision, sorted]);
+    /// The id of a task: of the command and its arguments in any order, with paths as they are resolved. The
+    /// label, which changes no number, is not to be among them.
+    pub(super) fn id_of(command: &str, arguments: &[String]) -> String {
+        let mut sorted = arguments.to_vec();
+        sorted.sort();
+        let what = json!([command, sorted]);
         let digest = blake3::hash(what.to_string().as_bytes()).to_hex();
         digest[..ID_DIGITS].to_owned()
     }

@@ -46,7 +46,8 @@ pub(in super::super) fn downloads(manifest: &Manifest, progress: Progress) -> Re
         }
     }
     let mut text = match missing {
-        0 => "no model to download".to_owned(),
+        0 if unknown.is_empty() => "no model to download".to_owned(),
+        0 => "to download".to_owned(),
         _ => format!(
             "to download: {:.1} GB in {missing} models",
             bytes as f64 / 1e9
@@ -55,7 +56,7 @@ pub(in super::super) fn downloads(manifest: &Manifest, progress: Progress) -> Re
     if let Some((_, error)) = unknown.first() {
         let names: Vec<&str> = unknown.iter().map(|(repo, _)| repo.as_str()).collect();
         text.push_str(&format!(
-            "; of unknown size: {} ({error})",
+            ": of unknown size: {} ({error})",
             names.join(", ")
         ));
     }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{supervisor, worker};
-use crate::{error::Result, sweep::Indices};
+use crate::{
+    error::{Kind, Result},
+    sweep::Indices,
+};
 
 /// Run the tasks that are not done; any number of processes may do so at once.
 ///
@@ -47,7 +50,14 @@ pub(in super::super) fn gigabytes(text: &str) -> Result<f64, String> {
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
     if args.worker.is_some() {
-        return worker::run(args);
+        let outcome = worker::run(args);
+        if let Err(error) = &outcome
+            && error.kind() == Kind::Interrupted
+        {
+            // Whoever started it says so.
+            std::process::exit(i32::from(error.exit_code()));
+        }
+        return outcome;
     }
     supervisor::run(args)
 }

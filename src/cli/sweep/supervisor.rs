@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -20,7 +21,11 @@ use crate::{
     error::{Error, Result},
     interrupt,
     progress::Progress,
-    sweep::{Folder, Manifest, slurm::Queue},
+    report::hidden,
+    sweep::{
+        Folder, Manifest,
+        slurm::{Queue, word},
+    },
 };
 
 /// How often the children are looked at.
@@ -44,22 +49,25 @@ pub(in super::super) fn run(args: &RunArgs) -> Result<()> {
     let tasks = selected(args.index.as_ref(), manifest.tasks.len())?;
     let progress = Progress::new(args.quiet);
     let devices = devices(args.device.as_deref())?;
+    let jobs = args.jobs.min(tasks.len().max(1));
+    remove_abandoned(&folder);
     let mut supervisor = Supervisor {
         args,
         folder: &folder,
         manifest: &manifest,
-        workers: devices.len() * args.jobs,
-        threads: threads(devices.len() * args.jobs),
+        workers: devices.len() * jobs,
+        threads: threads(devices.len() * jobs),
         deaths: HashMap::new(),
         idle_deaths: 0,
         children: Vec::new(),
     };
     for device in &devices {
-        for _ in 0..args.jobs {
+        for _ in 0..jobs {
             supervisor.start(device.clone())?;
         }
     }
     supervisor.wait()?;
+    remove_abandoned(&folder);
     let chosen = tasks.iter().map(|index| (*index, &manifest.tasks[*index]));
     let status = Status::of(&folder, chosen, &Queue::default())?;
     for line in status.failures() {
@@ -78,8 +86,19 @@ pub(in super::super) fn run(args: &RunArgs) -> Result<()> {
     )
     .remedy(format!(
         "`massact sweep status {0}` says why, `massact sweep retry {0} --failed` lets them be run again",
-        args.dir.display()
+        word(&args.dir.display().to_string())
     )))
+}
+
+/// Removes what runs that were killed have left among the results.
+fn remove_abandoned(folder: &Folder) {
+    for entry in fs::read_dir(folder.results())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        hidden::remove_abandoned(&entry.path());
+    }
 }
 
 /// One `--device` a group of workers; none where the tasks say it.
@@ -92,7 +111,13 @@ fn devices(device: Option<&str>) -> Result<Vec<Option<String>>> {
                 .map(|card| Some(format!("cuda:{card}")))
                 .collect())
         }
-        device => Ok(vec![device.map(str::to_owned)]),
+        device => {
+            // What is wrong for every task is nobody's failure.
+            if let Some(name) = device.filter(|name| *name != "auto") {
+                Device::card(name)?;
+            }
+            Ok(vec![device.map(str::to_owned)])
+        }
     }
 }
 

@@ -157,10 +157,10 @@ impl Worker<'_> {
             }
             match self.folder.state(item.task)? {
                 State::Waiting { .. } => waiting.push(place),
-                State::Running { near, .. } => {
+                State::Running { .. } => {
                     running.push(item.model.clone());
-                    // The one that it is all about is worth waiting for.
-                    wait |= near || self.args.index.is_some();
+                    // Who runs it may die.
+                    wait = true;
                 }
                 State::Done(_) | State::Failed(_) => item.ended = true,
             }
@@ -181,7 +181,7 @@ impl Worker<'_> {
         let item = &self.tasks[place];
         let (index, task) = (item.index, item.task);
         let count = self.manifest.tasks.len();
-        let title = format!("[{}/{count}] {}", index + 1, task.title());
+        let title = format!("task {index} ({}/{count}) {}", index + 1, task.title());
         self.model = Some(item.model.clone());
         // Of several processes bars would be in each other's way.
         let alone = self.args.worker == Some(1) && !self.args.quiet;

@@ -82,7 +82,7 @@ impl MeasuredRun {
 
 fn json<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T> {
     let path = folder.join(name);
-    let again = "remove the run's folder and run the task again";
+    let again = "remove the run's folder; then `massact sweep retry DIR --failed` and `massact sweep run DIR` make it again";
     let bytes = fs::read(&path).map_err(|error| Error::new(path.display(), error).remedy(again))?;
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::new(path.display(), format!("not what a run writes: {error}")).remedy(again)
