@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     print_line,
-    sweep::{RunArgs, commands, downloads, experiment, run_all, write_report},
+    sweep::{RunArgs, commands, counted, downloads, experiment, run_all, write_report},
 };
 use crate::{
     bench::{self, Effort, LEAST_TIME, Part, Request, SHAPES},
@@ -173,9 +173,9 @@ fn estimate(
     let bytes: u64 = chosen.iter().map(|own| own.bytes).sum();
     let total: f64 = chosen.iter().map(hours).sum();
     print_line(&format!(
-        "\n{} tasks on {} models of {:.1} GB; about {} hours on {} at {} TFLOP/s, without downloads",
-        manifest.tasks.len(),
-        chosen.len(),
+        "\n{} on {} of {:.1} GB; about {} hours on {} at {} TFLOP/s, without downloads",
+        counted(manifest.tasks.len(), "task"),
+        counted(chosen.len(), "model"),
         bytes as f64 / 1e9,
         significant(total),
         device.place().name(),

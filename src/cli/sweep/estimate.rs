@@ -49,8 +49,9 @@ pub(in super::super) fn downloads(manifest: &Manifest, progress: Progress) -> Re
         0 if unknown.is_empty() => "no model to download".to_owned(),
         0 => "to download".to_owned(),
         _ => format!(
-            "to download: {:.1} GB in {missing} models",
-            bytes as f64 / 1e9
+            "to download: {:.1} GB in {}",
+            bytes as f64 / 1e9,
+            super::counted(missing, "model")
         ),
     };
     if let Some((_, error)) = unknown.first() {

@@ -45,6 +45,12 @@ enum SweepCommand {
     Report(report::ReportArgs),
 }
 
+/// `1 task`, `2 tasks`
+pub(super) fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 pub(super) fn run(args: &SweepArgs) -> Result<()> {
     match &args.command {
         SweepCommand::Plan(args) => plan::run(args),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
 
-use super::{super::print_line, estimate, flags};
+use super::{super::print_line, counted, estimate, flags};
 use crate::{
     error::Result,
     progress::Progress,
@@ -32,9 +32,9 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let progress = Progress::new(args.quiet);
     let models = models(&manifest);
     print_line(&format!(
-        "{} tasks on {} models",
-        manifest.tasks.len(),
-        models.len()
+        "{} on {}",
+        counted(manifest.tasks.len(), "task"),
+        counted(models.len(), "model")
     ))?;
     print_line(&estimate::downloads(&manifest, progress)?)?;
     progress.notice(&format!("tasks in {}", path.display()));

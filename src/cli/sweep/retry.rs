@@ -20,5 +20,8 @@ pub(super) struct RetryArgs {
 pub(super) fn run(args: &RetryArgs) -> Result<()> {
     let folder = Folder::at(&args.dir);
     let count = folder.retry(&folder.manifest()?)?;
-    print_line(&format!("{count} tasks wait again"))
+    print_line(&match count {
+        1 => "1 task waits again".to_owned(),
+        _ => format!("{count} tasks wait again"),
+    })
 }
