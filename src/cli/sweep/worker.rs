@@ -208,6 +208,10 @@ impl Worker<'_> {
                 return Err(error);
             }
             Err(error) => {
+                // A task has no --save-dir: its results go into the sweep's folder.
+                let error = error.map_remedy(|remedy| {
+                    remedy.replace("another --save-dir", "another folder for the sweep")
+                });
                 self.folder.failed(claim, &error)?;
                 self.progress.notice(&format!("{title}: {error}"));
             }
