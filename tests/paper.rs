@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use massact::report::plot::palette;
 use serde_json::Value;
+use support::csv::cells;
 use support::program::{Done, files, massact, only_run, read_json, run};
 use support::tensors;
 
@@ -41,20 +42,7 @@ fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 /// The records of a CSV whose cells have no quotes in them.
 fn records(text: &str) -> Vec<Vec<String>> {
     let lines = text.split_terminator("\r\n");
-    lines
-        .map(|line| {
-            let mut cells = vec![String::new()];
-            let mut quoted = false;
-            for c in line.chars() {
-                match c {
-                    '"' => quoted = !quoted,
-                    ',' if !quoted => cells.push(String::new()),
-                    c => cells.last_mut().expect("one at least").push(c),
-                }
-            }
-            cells
-        })
-        .collect()
+    lines.map(cells).collect()
 }
 
 #[test]

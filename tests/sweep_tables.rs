@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use massact::sweep::{Finished, Task, merge, published, trajectory};
 use serde::Deserialize;
 use serde_json::Value;
+use support::csv::cells;
 use support::program::{massact, only_run, read_json, run};
 
 const EXPERIMENTS: [&str; 3] = [
@@ -52,18 +53,6 @@ fn finished(command: &str, folder: PathBuf) -> Finished {
 /// Cells of a table whose texts hold neither line breaks nor, but for settings, commas.
 fn rows(path: &Path) -> Vec<Vec<String>> {
     let text = fs::read_to_string(path).expect("there");
-    let cells = |line: &str| {
-        let mut cells = vec![String::new()];
-        let mut quoted = false;
-        for c in line.chars() {
-            match c {
-                '"' => quoted = !quoted,
-                ',' if !quoted => cells.push(String::new()),
-                c => cells.last_mut().expect("one").push(c),
-            }
-        }
-        cells
-    };
     text.lines().skip(1).map(cells).collect()
 }
 

@@ -94,8 +94,9 @@ pub(super) struct Last {
 
 impl Last {
     /// Of the task in `folder`; none if nobody has tried.
-    pub(super) fn read(folder: &Path) -> io::Result<Option<Self>> {
-        let Some(number) = last_number(folder)? else {
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>> {
+        let number = last_number(folder).map_err(|error| Error::new(folder.display(), error))?;
+        let Some(number) = number else {
             return Ok(None);
         };
         let claim = file(folder, number, "claim");
@@ -140,12 +141,30 @@ impl Last {
     }
 }
 
+impl End {
+    /// With this error, now.
+    pub(super) fn failed(error: &Error) -> Self {
+        Self::Failed {
+            error: error.to_string(),
+            exit_code: error.exit_code(),
+            ended_at: now_rfc3339(),
+        }
+    }
+
+    /// Given back, now.
+    pub(super) fn released() -> Self {
+        Self::Released {
+            ended_at: now_rfc3339(),
+        }
+    }
+}
+
 impl Claim {
     /// Takes the task of `folder`, unless somebody has it, or it has ended for good.
     pub(super) fn take(folder: &Path, here: &Process) -> Result<Claimed> {
         let fail = |error: io::Error| Error::new(folder.display(), error);
         fs::create_dir_all(folder).map_err(fail)?;
-        let last = Last::read(folder).map_err(fail)?;
+        let last = Last::read(folder)?;
         let number = match &last {
             None => 1,
             Some(last) => {
@@ -191,8 +210,7 @@ impl Claim {
             return Ok(());
         }
         let path = file(&self.folder, self.number, "end");
-        let fail = |error: serde_json::Error| Error::new(path.display(), error);
-        let bytes = serde_json::to_vec(end).map_err(fail)?;
+        let bytes = json(&path, end)?;
         let Err(error) = write_atomic(&path, &bytes) else {
             return Ok(());
         };
@@ -227,8 +245,7 @@ impl Drop for Claim {
 
 impl Record {
     fn bytes(&self, folder: &Path) -> Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec(self)
-            .map_err(|error| Error::new(folder.display(), format!("not valid JSON: {error}")))?;
+        let mut bytes = json(folder, self)?;
         let length = bytes.len().max(CLAIM_BYTES);
         bytes.resize(length, b' ');
         Ok(bytes)
@@ -238,9 +255,7 @@ impl Record {
 /// Ends an attempt whose process is dead: what the one who watched it knows of its death.
 pub(super) fn end_of_dead(folder: &Path, number: u32, end: &End) -> Result<()> {
     let path = file(folder, number, "end");
-    let bytes = serde_json::to_vec(end)
-        .map_err(|error| Error::new(path.display(), format!("not valid JSON: {error}")))?;
-    write_atomic(&path, &bytes).map(drop)
+    write_atomic(&path, &json(&path, end)?).map(drop)
 }
 
 fn heartbeat(path: PathBuf, bytes: Vec<u8>) -> Option<(Sender<()>, JoinHandle<()>)> {
@@ -266,6 +281,11 @@ fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn file(folder: &Path, number: u32, kind: &str) -> PathBuf {
     folder.join(format!("{number:04}.{kind}"))
+}
+
+fn json(place: &Path, value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value)
+        .map_err(|error| Error::new(place.display(), format!("not valid JSON: {error}")))
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {

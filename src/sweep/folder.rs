@@ -91,17 +91,12 @@ impl Folder {
 
     /// The run failed.
     pub fn failed(&self, claim: Claim, error: &Error) -> Result<()> {
-        claim.end(&End::Failed {
-            error: error.to_string(),
-            exit_code: error.exit_code(),
-            ended_at: now_rfc3339(),
-        })
+        claim.end(&End::failed(error))
     }
 
     /// Gives the task back: it was interrupted.
     pub fn release(&self, claim: Claim) -> Result<()> {
-        let ended_at = now_rfc3339();
-        claim.end(&End::Released { ended_at })
+        claim.end(&End::released())
     }
 
     /// The task that the process `pid` of this machine had when it died.
@@ -120,15 +115,9 @@ impl Folder {
     /// Records that a task's process died of it.
     pub fn died(&self, task: &Task, error: &Error) -> Result<()> {
         let folder = self.attempts(task);
-        let last = Last::read(&folder).map_err(|error| Error::new(folder.display(), error))?;
-        match last {
+        match Last::read(&folder)? {
             Some(last) if last.end.is_none() && !last.lives(&folder, &self.here) => {
-                let end = End::Failed {
-                    error: error.to_string(),
-                    exit_code: error.exit_code(),
-                    ended_at: now_rfc3339(),
-                };
-                attempt::end_of_dead(&folder, last.number, &end)
+                attempt::end_of_dead(&folder, last.number, &End::failed(error))
             }
             _ => Ok(()),
         }
@@ -137,15 +126,13 @@ impl Folder {
     /// Gives back a task whose job, as its cluster says, no longer runs, and so neither does its process.
     pub fn release_lost(&self, task: &Task, job: &str) -> Result<()> {
         let folder = self.attempts(task);
-        let last = Last::read(&folder).map_err(|error| Error::new(folder.display(), error))?;
-        let Some(last) = last.filter(|last| last.end.is_none()) else {
+        let Some(last) = Last::read(&folder)?.filter(|last| last.end.is_none()) else {
             return Ok(());
         };
         let its = last.record.and_then(|record| record.process.job);
         // Somebody else may have it by now.
         if its.is_some_and(|its| its.id == job) {
-            let ended_at = now_rfc3339();
-            attempt::end_of_dead(&folder, last.number, &End::Released { ended_at })?;
+            attempt::end_of_dead(&folder, last.number, &End::released())?;
         }
         Ok(())
     }
@@ -158,10 +145,8 @@ impl Folder {
             if !matches!(self.state(task)?, State::Failed(_)) {
                 continue;
             }
-            let last = Last::read(&folder).map_err(|error| Error::new(folder.display(), error))?;
-            if let Some(last) = last {
-                let ended_at = now_rfc3339();
-                attempt::end_of_dead(&folder, last.number, &End::Released { ended_at })?;
+            if let Some(last) = Last::read(&folder)? {
+                attempt::end_of_dead(&folder, last.number, &End::released())?;
                 count += 1;
             }
         }

@@ -27,7 +27,7 @@ pub use downloads::{Downloads, HubModel};
 pub use folder::Folder;
 pub use indices::Indices;
 pub use manifest::Manifest;
-pub use plan::{Flag, Flags, Kind, Plan};
+pub use plan::{Flag, Flags, Kind, NOT_SETTINGS, Plan};
 pub use runs::MeasuredRun;
 pub use state::{Failure, State};
 pub use task::{Finished, Task};

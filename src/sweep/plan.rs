@@ -92,7 +92,7 @@ const MOST_TASKS: usize = 100_000;
 const MODEL_KEYS: [&str; 4] = ["pretrained", "revisions", "steps", "label"];
 
 /// Flags of every command that a plan says elsewhere, or not at all.
-const NOT_SETTINGS: [&str; 7] = [
+pub const NOT_SETTINGS: [&str; 7] = [
     "pretrained",
     "model",
     "revision",

@@ -9,7 +9,7 @@ use super::{
     attempt::{End, Last},
     process::Process,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Where a task stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,8 +46,7 @@ pub struct Failure {
 impl State {
     /// Of the task whose attempts are in `folder`; the sweep is in `root`.
     pub(super) fn read(root: &Path, folder: &Path, here: &Process) -> Result<Self> {
-        let last = Last::read(folder).map_err(|error| Error::new(folder.display(), error))?;
-        let Some(last) = last else {
+        let Some(last) = Last::read(folder)? else {
             return Ok(Self::Waiting { attempts: 0 });
         };
         let waiting = Self::Waiting {

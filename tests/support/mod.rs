@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod browser;
+pub(crate) mod csv;
 pub(crate) mod damage;
 pub(crate) mod picture;
 pub(crate) mod program;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::flags;
+use super::{super::experiment::Experiment, flags};
 use crate::{
     checkpoint,
     error::{Kind, Result},
@@ -13,7 +13,11 @@ use crate::{
 
 /// The model of a task, if the hub has it.
 pub(super) fn hub_model(task: &Task) -> Option<HubModel> {
-    let experiment = flags::experiment(task).ok()?;
+    hub_model_of(&flags::experiment(task).ok()?)
+}
+
+/// The model of an experiment, if the hub has it.
+pub(super) fn hub_model_of(experiment: &Experiment) -> Option<HubModel> {
     let source = &experiment.model().source;
     let repo = source.name().filter(|name| checkpoint::is_on_hub(name))?;
     Some(HubModel {

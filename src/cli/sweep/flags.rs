@@ -1,41 +1,22 @@
 //! From the command line's own definition to what a plan may set, and from a task to a command.
 
-use clap::{Arg, ArgAction, CommandFactory, Parser};
+use clap::{Arg, ArgAction, Parser, Subcommand};
 
 use super::super::{Cli, Command, experiment::Experiment, hyphenated};
 use crate::{
     error::{Error, Result},
-    sweep::{Flag, Flags, Kind, Task},
+    sweep::{Flag, Flags, Kind, NOT_SETTINGS, Task},
 };
 
 /// The commands that a task can be.
-const EXPERIMENTS: [&str; 7] = [
-    "existence-validation",
-    "tokens-analysis",
-    "intervention-analysis",
-    "top-activation-magnitude",
-    "self-attention",
-    "figures",
-    "capture",
-];
-
-/// Flags that are the sweep's to set, or the model's in the plan.
-const NOT_SETTINGS: [&str; 7] = [
-    "pretrained",
-    "revision",
-    "label",
-    "save-dir",
-    "quiet",
-    "json",
-    "help",
-];
+fn experiments() -> clap::Command {
+    Experiment::augment_subcommands(clap::Command::new("massact"))
+}
 
 /// What a plan may set, command by command.
 pub(in super::super) fn commands() -> Vec<Flags> {
-    let cli = Cli::command();
-    EXPERIMENTS
-        .iter()
-        .filter_map(|name| cli.find_subcommand(name))
+    experiments()
+        .get_subcommands()
         .map(|command| Flags {
             command: command.get_name().to_owned(),
             flags: command.get_arguments().filter_map(flag).collect(),
@@ -44,12 +25,12 @@ pub(in super::super) fn commands() -> Vec<Flags> {
 }
 
 fn flag(argument: &Arg) -> Option<Flag> {
-    let name = argument.get_long()?;
-    if NOT_SETTINGS.contains(&name) {
+    let key = argument.get_long()?.replace('-', "_");
+    if NOT_SETTINGS.contains(&key.as_str()) {
         return None;
     }
     Some(Flag {
-        key: name.replace('-', "_"),
+        key,
         kind: match argument.get_action() {
             ArgAction::SetTrue => Kind::Switch,
             ArgAction::Append => Kind::Repeated,
@@ -75,10 +56,15 @@ pub(in super::super) fn experiment(task: &Task) -> Result<Experiment> {
         Ok(Cli {
             command: Command::Experiment(experiment),
         }) => Ok(experiment),
-        Ok(_) => Err(
-            Error::usage(&task.command, "it is no experiment that a sweep runs")
-                .remedy(format!("use one of {}", EXPERIMENTS.join(", "))),
-        ),
+        Ok(_) => {
+            let experiments = experiments();
+            let names = experiments.get_subcommands().map(clap::Command::get_name);
+            let names: Vec<&str> = names.collect();
+            Err(
+                Error::usage(&task.command, "it is no experiment that a sweep runs")
+                    .remedy(format!("use one of {}", names.join(", "))),
+            )
+        }
         Err(error) => {
             let text = error.render().to_string();
             // Behind the reason come usage and hints for one who types.

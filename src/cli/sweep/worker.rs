@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     super::{experiment::Experiment, shared::Shared},
-    estimate::hub_model,
+    estimate::{hub_model, hub_model_of},
     flags,
     run::{RunArgs, selected},
 };
@@ -35,11 +35,19 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         .iter()
         .map(|index| {
             let task = &manifest.tasks[*index];
-            let experiment = flags::experiment(task);
+            let experiment = flags::experiment(task).map(|mut experiment| {
+                if let Some(device) = &args.device {
+                    experiment.model_mut().device.device.clone_from(device);
+                }
+                let output = experiment.output_mut();
+                output.save_dir = folder.results();
+                output.json = false;
+                experiment
+            });
             Item {
                 index: *index,
                 model: experiment.as_ref().map(model).unwrap_or_default(),
-                hub: hub_model(task),
+                hub: experiment.as_ref().ok().and_then(hub_model_of),
                 task,
                 experiment,
                 ended: false,
@@ -56,6 +64,10 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         tasks,
         model: None,
         downloads: Downloads::of(&folder, progress),
+        hubs: match args.max_cache_gb {
+            Some(_) => manifest.tasks.iter().map(hub_model).collect(),
+            None => Vec::new(),
+        },
     };
     worker.work()
 }
@@ -104,6 +116,8 @@ struct Worker<'a> {
     /// The one that is open.
     model: Option<Model>,
     downloads: Downloads<'a>,
+    /// With a limit of the cache: the models of all tasks of the manifest.
+    hubs: Vec<Option<HubModel>>,
 }
 
 /// What there is to do.
@@ -243,14 +257,14 @@ impl Worker<'_> {
         let Some(most) = self.args.max_cache_gb else {
             return Ok(());
         };
-        let open = self.manifest.tasks.iter().filter_map(|task| {
-            let ended = matches!(
-                self.folder.state(task),
-                Ok(State::Done(_) | State::Failed(_))
-            );
-            hub_model(task).filter(|_| !ended)
+        let tasks = self.manifest.tasks.iter().zip(&self.hubs);
+        let open = tasks.filter_map(|(task, hub)| {
+            let hub = hub.as_ref()?;
+            let state = self.folder.state(task);
+            let ended = matches!(state, Ok(State::Done(_) | State::Failed(_)));
+            (!ended).then_some(hub)
         });
-        let open: HashSet<HubModel> = open.collect();
+        let open: HashSet<&HubModel> = open.collect();
         let removed = self
             .downloads
             .evict((most * 1e9) as u64, |model| !open.contains(model))?;
@@ -282,17 +296,13 @@ impl Worker<'_> {
 
     /// Runs a task. Returns the folder of its results.
     fn attempt(&self, place: usize) -> Result<std::path::PathBuf> {
-        let task = self.tasks[place].task;
-        let mut experiment = flags::experiment(task)?;
+        let Item {
+            task, experiment, ..
+        } = &self.tasks[place];
+        let experiment = experiment.as_ref().map_err(Clone::clone)?;
         let command = [task.command.clone()].into_iter();
         let arguments = command.chain(task.arguments.iter().cloned());
         self.shared.next(arguments.collect());
-        if let Some(device) = &self.args.device {
-            experiment.model_mut().device.device.clone_from(device);
-        }
-        let output = experiment.output_mut();
-        output.save_dir = self.folder.results();
-        output.json = false;
         Ok(experiment.run(&self.shared)?.folder)
     }
 }

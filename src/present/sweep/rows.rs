@@ -158,23 +158,15 @@ fn interventions(row: &mut OverviewRow, found: &Interventions) {
     let Some(set) = found.evaluation.first() else {
         return;
     };
-    let perplexity = |name: &str| {
-        found
-            .perplexity
-            .get(name)?
-            .get(&set.name)
-            .copied()
-            .flatten()
-    };
     let changed = |name: &str| {
-        let ratio = found.ratios.get(name)?.get(&set.name)?;
+        let ratio = found.ratio_of(name, set)?;
         Some(Changed {
-            perplexity: perplexity(name),
+            perplexity: found.perplexity_of(name, set),
             ratio: ratio.ratio,
             interval: ratio.low.zip(ratio.high),
         })
     };
-    row.original = perplexity("original");
+    row.original = found.perplexity_of("original", set);
     row.zeroed = changed("set_to_zero");
     let mean = found
         .interventions

@@ -81,11 +81,7 @@ pub(super) fn interventions(runs: &[MeasuredRun]) -> Option<OverviewTable> {
         };
         for name in &found.interventions {
             for set in &found.evaluation {
-                let perplexity = found
-                    .perplexity
-                    .get(name)
-                    .and_then(|sets| sets.get(&set.name));
-                let ratio = found.ratios.get(name).and_then(|sets| sets.get(&set.name));
+                let ratio = found.ratio_of(name, set);
                 let number = |value: Option<f64>| value.map_or_else(String::new, significant);
                 let interval = ratio.and_then(|ratio| ratio.low.zip(ratio.high));
                 let cells = [
@@ -96,7 +92,7 @@ pub(super) fn interventions(runs: &[MeasuredRun]) -> Option<OverviewTable> {
                         .to_owned(),
                     set.name.clone(),
                     name.clone(),
-                    number(perplexity.copied().flatten()),
+                    number(found.perplexity_of(name, set)),
                     number(ratio.and_then(|ratio| ratio.ratio)),
                     interval.map_or_else(String::new, |(low, high)| {
                         format!("{} to {}", significant(low), significant(high))

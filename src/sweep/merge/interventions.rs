@@ -32,14 +32,11 @@ pub(super) fn table(runs: &[MeasuredRun]) -> LongTable {
         };
         for intervention in &found.interventions {
             for set in &found.evaluation {
-                let perplexity = found.perplexity.get(intervention);
-                let perplexity = perplexity.and_then(|sets| sets.get(&set.name));
-                let ratio = found.ratios.get(intervention);
-                let ratio = ratio.and_then(|sets| sets.get(&set.name));
+                let ratio = found.ratio_of(intervention, set);
                 table.push(start(run).into_iter().chain([
                     intervention.into(),
                     (&set.name).into(),
-                    perplexity.copied().flatten().into(),
+                    found.perplexity_of(intervention, set).into(),
                     ratio.and_then(|ratio| ratio.ratio).into(),
                     ratio.and_then(|ratio| ratio.low).into(),
                     ratio.and_then(|ratio| ratio.high).into(),

@@ -123,6 +123,22 @@ pub struct Interventions {
     pub ratios: BTreeMap<String, BTreeMap<String, Ratio>>,
 }
 
+impl Interventions {
+    /// Of an intervention on a set; none where it was not measured, or is beyond double precision.
+    pub fn perplexity_of(&self, intervention: &str, set: &Set) -> Option<f64> {
+        self.perplexity
+            .get(intervention)?
+            .get(&set.name)
+            .copied()
+            .flatten()
+    }
+
+    /// Over the original's, of an intervention on a set; none of the original.
+    pub fn ratio_of(&self, intervention: &str, set: &Set) -> Option<&Ratio> {
+        self.ratios.get(intervention)?.get(&set.name)
+    }
+}
+
 /// An evaluation set.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Set {
