@@ -86,7 +86,7 @@ const STARTS: [f64; 14] = [
     1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 20.0,
 ];
 /// Places of the grid that are followed, beside the best of each gamma.
-const FOLLOWED: usize = 8;
+const FOLLOWED: usize = 32;
 const MOST_STEPS: usize = 300;
 /// For derivatives by central differences.
 const NUDGE: f64 = 1e-5;
