@@ -6,6 +6,7 @@ mod missing;
 mod mxfp4;
 mod storage;
 mod store;
+mod torch;
 mod view;
 
 pub use matrix::{AssembledMatrix, WeightMatrix};
