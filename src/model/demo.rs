@@ -8,7 +8,7 @@ use super::{
     Model,
     config::Config,
     tokenizer::{TokenizerFiles, Vocabulary},
-    weights::WeightStore,
+    weights,
 };
 use crate::error::Result;
 
@@ -54,5 +54,5 @@ pub fn open(name: &str) -> Result<Model> {
         config: Some(TOKENIZER_CONFIG.to_vec()),
         ..TokenizerFiles::default()
     };
-    Model::assemble(&config, WeightStore::in_memory(files)?, Some(tokenizer))
+    Model::assemble(&config, weights::in_memory(files)?, Some(tokenizer))
 }

@@ -27,7 +27,9 @@ pub(super) fn build(
     let mut tokenizer = Tokenizer::new(pipeline::bpe(builder)?);
     let space = settings.add_prefix_space.unwrap_or(false);
     if class != Class::Gpt2 {
-        tokenizer.with_normalizer(Some(NormalizerWrapper::NFC(NFC)));
+        tokenizer
+            .with_normalizer(Some(NormalizerWrapper::NFC(NFC)))
+            .map_err(|error| error.to_string())?;
     }
     tokenizer.with_pre_tokenizer(Some(if class == Class::Qwen2 {
         pipeline::words(QWEN2, space)?

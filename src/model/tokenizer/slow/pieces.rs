@@ -54,7 +54,9 @@ pub(super) fn build(
     }
     let mut tokenizer = Tokenizer::new(pipeline::bpe(builder)?);
     if class == Class::Gemma {
-        tokenizer.with_normalizer(Some(pipeline::replace(" ", pipeline::SPACE)?));
+        tokenizer
+            .with_normalizer(Some(pipeline::replace(" ", pipeline::SPACE)?))
+            .map_err(|error| error.to_string())?;
         let space = SplitPattern::String(" ".to_owned());
         let split = pipeline::split(space, SplitDelimiterBehavior::MergedWithPrevious)?;
         tokenizer.with_pre_tokenizer(Some(split));
@@ -126,7 +128,9 @@ fn generic(
         Tokenizer::new(pipeline::bpe(builder)?)
     };
     let legacy = settings.legacy.unwrap_or(true);
-    tokenizer.with_normalizer(Some(normalizer(model, legacy)?));
+    tokenizer
+        .with_normalizer(Some(normalizer(model, legacy)?))
+        .map_err(|error| error.to_string())?;
     let pre_tokenizer = pre_tokenizer(model, legacy, own)?;
     tokenizer.with_pre_tokenizer(pre_tokenizer);
     let decoder = pipeline::from_pieces(model.byte_fallback, model.add_dummy_prefix)?;

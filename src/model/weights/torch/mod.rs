@@ -9,22 +9,31 @@ mod pickle;
 mod state_dict;
 mod zip;
 
-use std::ops::Range;
+use std::{ops::Range, path::PathBuf};
 
 use safetensors::Dtype;
 
-use crate::error::{Error, Result};
+use super::{shard::Stored, storage::Storage, store::WeightStore};
+use crate::{
+    error::{Error, Result},
+    lfs,
+};
+
+/// How every zip archive begins.
+pub(super) const START: &[u8] = b"PK";
+/// Bytes at the end of a file in which its directory lies, of a state dict of ordinary size.
+pub(super) const DIRECTORY: usize = 1 << 20;
 
 /// Where one tensor lies in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TorchTensor {
-    pub(super) name: String,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
+struct TorchTensor {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
     /// Its bytes, from its first element to its last.
-    pub(super) range: Range<usize>,
+    range: Range<usize>,
     /// Distances in elements, one a dimension; none where it lies row after row without gaps.
-    pub(super) strides: Option<Vec<usize>>,
+    strides: Option<Vec<usize>>,
 }
 
 /// How the format before PyTorch 1.6 begins: a pickled number, in protocol 2.
@@ -37,8 +46,54 @@ const CONVERT: &str = "load it in Python and save it as safetensors: AutoModelFo
 /// What to do about a file that is not whole.
 const DAMAGED: &str = "it is truncated or corrupt; download it again";
 
+/// Adds the file's tensors, instead of those of the same names; returns how many.
+pub(super) fn add(
+    store: &mut WeightStore,
+    name: String,
+    path: Option<PathBuf>,
+    storage: Storage,
+) -> Result<usize> {
+    let subject = path
+        .as_ref()
+        .map_or_else(|| name.clone(), |path| path.display().to_string());
+    let shard = store.add_file(name, path, storage);
+    let bytes = shard.bytes();
+    lfs::refuse_pointer(&subject, bytes)?;
+    let tensors = read(&subject, bytes)?;
+    let count = tensors.len();
+    // Views of one storage may be many; together they are no larger than the file, or something is odd.
+    let mut left = bytes.len();
+    for tensor in tensors {
+        let TorchTensor {
+            name,
+            dtype,
+            shape,
+            range,
+            strides,
+        } = tensor;
+        let stored = match strides {
+            None => Stored::new(&shard, dtype, shape, range),
+            Some(strides) => {
+                let size = state_dict::bytes_of(dtype);
+                let needed = shape.iter().product::<usize>() * size;
+                left = left.checked_sub(needed).ok_or_else(|| {
+                    Error::new(
+                        &subject,
+                        format!("tensor `{name}` and others lie across each other in it"),
+                    )
+                    .remedy(CONVERT)
+                })?;
+                let ordered = state_dict::in_order(&bytes[range], &shape, &strides, size);
+                Stored::in_order(&shard, dtype, shape, ordered)
+            }
+        };
+        store.insert(name, stored);
+    }
+    Ok(count)
+}
+
 /// Finds the tensors of the file `bytes`, which messages call `subject`.
-pub(super) fn read(subject: &str, bytes: &[u8]) -> Result<Vec<TorchTensor>> {
+fn read(subject: &str, bytes: &[u8]) -> Result<Vec<TorchTensor>> {
     let refuse = |reason: &str, remedy: &str| Err(Error::new(subject, reason).remedy(remedy));
     let tar = bytes.get(TAR.0..).is_some_and(|end| end.starts_with(TAR.1));
     if bytes.starts_with(LEGACY) || tar {
@@ -47,7 +102,7 @@ pub(super) fn read(subject: &str, bytes: &[u8]) -> Result<Vec<TorchTensor>> {
             CONVERT,
         );
     }
-    if !bytes.starts_with(b"PK") {
+    if !bytes.starts_with(START) {
         return refuse("not a file that PyTorch has written", DAMAGED);
     }
     let archive = zip::Archive::open(bytes).map_err(|reason| damaged(subject, &reason))?;
@@ -121,23 +176,13 @@ mod tests {
 
     /// A tensor's values row after row, wherever they lie.
     fn values(tensor: &TorchTensor, bytes: &[u8]) -> Vec<f64> {
-        let size = tensor.dtype.bitsize() / 8;
-        let count: usize = tensor.shape.iter().product();
-        let value = |index: usize| {
-            let place = match &tensor.strides {
-                None => index,
-                Some(strides) => {
-                    let (mut rest, mut place) = (index, 0);
-                    for (count, stride) in tensor.shape.iter().zip(strides).rev() {
-                        place += rest % count * stride;
-                        rest /= count;
-                    }
-                    place
-                }
-            };
-            number(tensor.dtype, &bytes[tensor.range.clone()][place * size..])
-        };
-        (0..count).map(value).collect()
+        let size = state_dict::bytes_of(tensor.dtype);
+        let mut bytes = bytes[tensor.range.clone()].to_vec();
+        if let Some(strides) = &tensor.strides {
+            bytes = state_dict::in_order(&bytes, &tensor.shape, strides, size);
+        }
+        let values = bytes.chunks(size);
+        values.map(|value| number(tensor.dtype, value)).collect()
     }
 
     #[test]

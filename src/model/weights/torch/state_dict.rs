@@ -137,7 +137,30 @@ fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
     true
 }
 
-fn bytes_of(dtype: Dtype) -> usize {
+/// The elements of `size` bytes row after row; none of them lies beyond `bytes`.
+pub(super) fn in_order(bytes: &[u8], shape: &[usize], strides: &[usize], size: usize) -> Vec<u8> {
+    let count: usize = shape.iter().product();
+    let mut ordered = Vec::with_capacity(count * size);
+    let mut index = vec![0; shape.len()];
+    let mut place = 0;
+    for _ in 0..count {
+        ordered.extend_from_slice(&bytes[place * size..(place + 1) * size]);
+        // The last dimension first, as the digits of a number.
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            place += strides[axis];
+            if index[axis] < shape[axis] {
+                break;
+            }
+            place -= strides[axis] * shape[axis];
+            index[axis] = 0;
+        }
+    }
+    ordered
+}
+
+/// Bytes of an element.
+pub(super) fn bytes_of(dtype: Dtype) -> usize {
     match dtype {
         Dtype::F64 | Dtype::I64 => 8,
         Dtype::F32 | Dtype::I32 => 4,
