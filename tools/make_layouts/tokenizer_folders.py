@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import sentencepiece
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+# tiktoken keeps a copy of a file by its path, though the file has changed.
+os.environ["TIKTOKEN_CACHE_DIR"] = ""
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -53,6 +53,11 @@ impl Shard {
         self.storage.bytes()
     }
 
+    /// Whether it is in PyTorch's own format.
+    pub fn is_of_pytorch(&self) -> bool {
+        self.bytes().starts_with(torch::START)
+    }
+
     /// The SHA-256 that the hub's cache names the file by, if it lies there: a blob is stored under
     /// its hash, and what is wrong at the download is not stored.
     pub fn blob_sha256(&self) -> Option<String> {
