@@ -9,7 +9,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     hub::Hub,
-    model::{Model, demo},
+    model::{Model, demo, tokenizer::vocabulary_of},
     progress::Progress,
     report::{
         identity,
@@ -24,10 +24,9 @@ pub(crate) struct Checkpoint {
     folder: Option<PathBuf>,
 }
 
-/// Files that determine a result, beside the weights.
-const DESCRIPTIONS: [&str; 6] = [
+/// Files that determine a result, beside the weights and the tokens.
+const DESCRIPTIONS: [&str; 5] = [
     "config.json",
-    "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -189,9 +188,11 @@ impl Checkpoint {
         };
         // Beside a single file an index is not read.
         let single = folder.join("model.safetensors").is_file();
-        let read = DESCRIPTIONS
-            .into_iter()
-            .filter(|name| !(single && *name == INDEX));
+        let [config, beside @ ..] = DESCRIPTIONS;
+        let read = [config].into_iter();
+        let read = read.chain(vocabulary_of(folder).iter().copied());
+        let read = read.chain(beside);
+        let read = read.filter(|name| !(single && *name == INDEX));
         let paths = read.map(|name| folder.join(name));
         paths.filter(|path| path.is_file()).collect()
     }

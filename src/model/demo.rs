@@ -4,7 +4,12 @@
 //! amplification changed.
 #![forbid(unsafe_code)]
 
-use super::{Model, config::Config, tokenizer::TokenizerFiles, weights};
+use super::{
+    Model,
+    config::Config,
+    tokenizer::{TokenizerFiles, Vocabulary},
+    weights,
+};
 use crate::error::Result;
 
 /// Name of the checkpoint that runs without `--pretrained`.
@@ -45,7 +50,7 @@ pub fn open(name: &str) -> Result<Model> {
     }
     let config = Config::parse(CONFIG)?;
     let tokenizer = TokenizerFiles {
-        tokenizer: TOKENIZER.to_vec(),
+        vocabulary: Vocabulary::Fast(TOKENIZER.to_vec()),
         config: Some(TOKENIZER_CONFIG.to_vec()),
         ..TokenizerFiles::default()
     };
