@@ -1,6 +1,6 @@
 //! Weights: the files of a checkpoint, looked up by tensor name.
 //!
-//! `files.rs` finds the files, `safetensors.rs` reads what is in them, `quantisation/` sees which tensors
+//! `files.rs` finds the files, `safetensors.rs` and `torch/` read what is in them, `quantisation/` sees which tensors
 //! are parts of a packed one, `encodings/` decodes those. The rest of the program sees matrices only.
 
 mod checksum;
@@ -18,7 +18,7 @@ mod torch;
 mod view;
 
 pub use encodings::Encoding;
-pub use files::{in_memory, open};
+pub use files::{in_memory, index_of, open};
 pub use matrix::{AssembledMatrix, WeightMatrix};
 pub use packed::{PackedMatrix, PackedRows, PackedTensor};
 pub(super) use quantisation::Method;
