@@ -7,6 +7,7 @@
 pub mod activation_figures;
 pub mod attention_share;
 pub mod capture;
+pub mod changes;
 pub mod compare;
 mod corpus;
 pub mod existence_validation;
