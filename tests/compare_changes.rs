@@ -159,6 +159,35 @@ fn each_massive_activation_is_followed() {
     assert_eq!(found["perplexity"]["before"], rows[0]["perplexity"]);
     assert_eq!(found["perplexity"]["after"], rows[1]["perplexity"]);
 
+    // Where the text ends before windows to calibrate on, the interventions read values in the same walk.
+    let text = std::fs::read_to_string(checkpoint("planted-llama").join("text.txt"));
+    let short = temp.path().join("short.txt");
+    std::fs::write(&short, &text.expect("a text")[..500]).expect("written");
+    let mut command = massact([
+        "compare",
+        "--context-length",
+        "32",
+        "--nsamples",
+        "3",
+        "--json",
+    ]);
+    command
+        .arg("--text-file")
+        .arg(&short)
+        .arg("--save-dir")
+        .arg(temp.path().join("short"));
+    command.arg(format!("first={}", first.display()));
+    command.arg(format!("second={}", other.path().display()));
+    let done = run(&mut command).succeeded();
+    assert!(
+        done.stderr.contains("the means come from these"),
+        "{}",
+        done.stderr
+    );
+    let shorter = &done.json()["checkpoints"][1];
+    assert_eq!(shorter["changes"]["found"]["massive"], found["massive"]);
+    assert!(shorter["interventions"]["set_to_mean"]["ratio"].is_number());
+
     let folder = only_run(&out);
     assert_eq!(read_json(&folder.join("compare.json")), document);
     let text = std::fs::read_to_string(folder.join("massive_changes.csv")).expect("written");
