@@ -12,7 +12,7 @@ use massact::{
         cpu::{Cpu, Tensor},
     },
     engine::{self, Discard, Plan, Site},
-    model::{Model, config::Config, weights::WeightStore},
+    model::{Model, config::Config, weights},
     progress::Progress,
 };
 use safetensors::{Dtype, tensor::TensorView};
@@ -194,7 +194,7 @@ fn model(config: &str, tensors: &[(String, Vec<usize>)]) -> Model {
         (name.clone(), view.expect("shape fits its data"))
     });
     let file = safetensors::serialize(views, None).expect("serialises");
-    let weights = WeightStore::in_memory(vec![("random", file.into())]).expect("valid");
+    let weights = weights::in_memory(vec![("random", file.into())]).expect("valid");
     let config = Config::parse(config.as_bytes()).expect("valid");
     Model::assemble(&config, weights, None).expect("the tensors fit the config")
 }

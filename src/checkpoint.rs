@@ -138,7 +138,7 @@ fn record(
         model_type: model.spec.model_type.clone(),
         layers: model.spec.layers.len(),
         hidden_size: model.spec.hidden_size,
-        dtype: model.stored_dtype()?.to_string(),
+        dtype: model.weights_record().format.clone(),
     })
 }
 

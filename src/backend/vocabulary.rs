@@ -2,16 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::Tensors;
-use crate::{
-    error::Result,
-    model::weights::{Elements, MatrixView},
-};
+use crate::{error::Result, model::weights::WeightMatrix};
 
 /// A language-model head as far as it is on the device; the weight is read in pieces.
 #[derive(Debug)]
 pub struct HeadRequest<'w, V> {
     /// `[vocab_size, width]`.
-    pub weight: MatrixView<'w>,
+    pub weight: WeightMatrix<'w>,
     /// Added to the logits.
     pub bias: Option<V>,
     /// Factor on the logits.
@@ -22,17 +19,17 @@ pub struct HeadRequest<'w, V> {
 
 /// Tokens to residual streams, and back to likelihoods.
 pub trait Vocabulary: Tensors {
-    /// The rows `rows` of a stored table `[_, width]`, times a factor, as a residual stream.
+    /// The rows `rows` of a table `[_, width]`, times a factor, as a residual stream.
     fn embed(
         &self,
-        table: Elements<'_>,
+        table: &WeightMatrix<'_>,
         width: usize,
         rows: &[usize],
         factor: f32,
     ) -> Result<Self::Tensor> {
         let mut values = vec![0.0; rows.len() * width];
         for (row, out) in rows.iter().zip(values.chunks_exact_mut(width)) {
-            table.slice(row * width, (row + 1) * width).write_f32(out);
+            table.write_output(*row, out);
             for value in out {
                 *value *= factor;
             }

@@ -82,7 +82,7 @@ impl<'r, B: Backend> Forward<'r, B> {
         let spec = &self.model.spec.embedding;
         let tokens: Vec<usize> = batch.tokens(all).flatten().map(|id| *id as usize).collect();
         let (table, scale) = (self.model.token_embedding()?, self.model.embedding_scale()?);
-        let mut x = self.backend.embed(table, spec.width, &tokens, scale)?;
+        let mut x = self.backend.embed(&table, spec.width, &tokens, scale)?;
         if let Some(projection) = &spec.projection {
             x = Projection::load(self.backend, self.model, projection)?
                 .to_stream(self.backend, &x)?;
@@ -91,7 +91,7 @@ impl<'r, B: Backend> Forward<'r, B> {
             let width = self.model.spec.hidden_size;
             let positions = batch.rows.iter().flat_map(|rows| 0..rows.len());
             let positions: Vec<usize> = positions.collect();
-            let positions = self.backend.embed(table, width, &positions, 1.0)?;
+            let positions = self.backend.embed(&table, width, &positions, 1.0)?;
             self.backend.add(&mut x, &positions)?;
         }
         if let Some(norm) = &spec.norm {
@@ -170,8 +170,8 @@ impl<'r, B: Backend> Forward<'r, B> {
         let last: Vec<usize> = batch.rows.iter().map(|rows| rows.end - 1).collect();
         let last = self.backend.gather_rows(normed, &last)?;
         let count = self.plan.last_logits.min(spec.vocab_size);
-        let weight = self.model.head()?.outputs(0, count);
-        let weight = self.backend.matrix(weight.into())?;
+        let head = self.model.head()?;
+        let weight = self.backend.matrix(head.outputs(0, count))?;
         let logits = self.backend.linear(&last, &weight, None, Target::Part)?;
         let mut logits = self.backend.download(&logits)?;
         let bias = self.model.bias(&spec.head.linear)?;

@@ -12,12 +12,11 @@ use super::{
     ledger::WeightsRecord,
     names::Names,
     place, recognise,
-    spec::{DecoderSpec, Learned, Linear, Mlp, Norm, WeightLayout},
+    spec::{DecoderSpec, Learned, Linear, Mlp, Norm, RowGroups, WeightLayout},
     tied,
     tokenizer::{Tokenizer, TokenizerFiles},
     weights::{
-        AssembledMatrix, Elements, MXFP4_BLOCK, MXFP4_BLOCK_BYTES, MatrixView, WeightMatrix,
-        WeightStore, decode_mxfp4,
+        self, AssembledMatrix, MatrixView, Method, PackedMatrix, Values, WeightMatrix, WeightStore,
     },
 };
 use crate::error::{Error, Result};
@@ -54,10 +53,11 @@ impl Model {
         let config = Config::open(folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
+        Method::of(&config)?;
         place::check_named_weights(&config, folder)?;
         Self::assemble(
             &config,
-            WeightStore::open(folder)?,
+            weights::open(folder)?,
             TokenizerFiles::open(folder)?,
         )
     }
@@ -69,6 +69,8 @@ impl Model {
         tokenizer: Option<TokenizerFiles>,
     ) -> Result<Self> {
         let family = families::find(config)?;
+        let mut weights = weights;
+        weights::recognise(&mut weights, config)?;
         let names = Names::detect(&weights, family.embedding, family.prefixes)?;
         let mut spec = family.spec(config, &names)?;
         let head = tied::settle(&mut spec, &names, &weights)?;
@@ -116,123 +118,106 @@ impl Model {
         &self.record
     }
 
-    /// Element type of the embedding table, which stands for the checkpoint's.
+    /// Type that the weights are meant to be computed in, of those that the checkpoint has: the embedding
+    /// table's, or float32 if that is packed.
     pub fn stored_dtype(&self) -> Result<DType> {
-        Ok(self
-            .weights
-            .get(&self.spec.embedding.tokens)?
-            .elements
-            .dtype)
+        Ok(self.token_embedding()?.dtype())
     }
 
     /// The embedding table `[vocab_size, width]`.
-    pub fn token_embedding(&self) -> Result<Elements<'_>> {
+    pub fn token_embedding(&self) -> Result<WeightMatrix<'_>> {
         let embedding = &self.spec.embedding;
-        let shape = [self.spec.vocab_size, embedding.width];
-        Ok(self.weights.get_shaped(&embedding.tokens, &shape)?.elements)
+        self.table(&embedding.tokens, self.spec.vocab_size, embedding.width)
     }
 
     /// The learned positions `[max_positions, hidden_size]`, where the model has them.
-    pub fn position_embedding(&self) -> Result<Option<Elements<'_>>> {
+    pub fn position_embedding(&self) -> Result<Option<WeightMatrix<'_>>> {
         let (Some(learned), Some(positions)) =
             (&self.spec.embedding.positions, self.spec.max_positions)
         else {
             return Ok(None);
         };
-        let width = self.spec.hidden_size;
-        let shape = [positions + learned.offset, width];
-        let table = self.weights.get_shaped(&learned.table, &shape)?.elements;
-        Ok(Some(table.slice(learned.offset * width, table.len())))
+        let (rows, width) = (positions + learned.offset, self.spec.hidden_size);
+        let linear =
+            Linear::new(learned.table.clone(), width, positions).part_of(learned.offset, rows);
+        self.matrix(&linear).map(Some)
+    }
+
+    /// A stored matrix `[rows, width]`.
+    fn table(&self, name: &str, rows: usize, width: usize) -> Result<WeightMatrix<'_>> {
+        self.stored_matrix(&Linear::new(name.to_owned(), width, rows))
     }
 
     /// The weight of a projection.
     pub fn matrix(&self, linear: &Linear) -> Result<WeightMatrix<'_>> {
-        if linear.layout == WeightLayout::Mxfp4 {
-            return self.packed_matrix(linear).map(WeightMatrix::Assembled);
-        }
-        let whole = self.stored_matrix(linear)?;
-        let Some(groups) = linear.groups else {
-            let end = linear.first_output + linear.out_features;
-            return Ok(whole.outputs(linear.first_output, end).into());
-        };
         check::outputs(linear)?;
-        if groups.size == 1 {
+        let outputs = linear.out_features;
+        Ok(match (self.stored_matrix(linear)?, linear.groups) {
+            (WeightMatrix::Stored(whole), None) => {
+                let first = linear.first_output;
+                whole.outputs(first, first + outputs).into()
+            }
             // Evenly spaced outputs need no copy.
-            let end = linear.stored_output(linear.out_features - 1) + 1;
-            return Ok(MatrixView {
-                out_features: linear.out_features,
-                out_stride: whole.out_stride * groups.stride,
-                ..whole.outputs(linear.first_output, end)
+            (WeightMatrix::Stored(whole), Some(RowGroups { size: 1, stride })) => {
+                let end = linear.stored_output(outputs - 1) + 1;
+                MatrixView {
+                    out_features: outputs,
+                    out_stride: whole.out_stride * stride,
+                    ..whole.outputs(linear.first_output, end)
+                }
+                .into()
             }
-            .into());
-        }
-        let rows = (0..linear.out_features).map(|index| linear.stored_output(index));
-        Ok(WeightMatrix::Assembled(AssembledMatrix::gather(
-            whole, rows,
-        )))
-    }
-
-    /// The whole tensor that a projection is part of.
-    fn stored_matrix(&self, linear: &Linear) -> Result<MatrixView<'_>> {
-        let (stored, inputs) = (linear.stored_outputs, linear.in_features);
-        let (shape, out_stride, in_stride) = match linear.layout {
-            WeightLayout::InOut => ([inputs, stored], 1, stored),
-            WeightLayout::OutIn | WeightLayout::Mxfp4 => ([stored, inputs], inputs, 1),
-        };
-        let elements = match linear.stacked {
-            None => self.weights.get_shaped(&linear.weight, &shape)?.elements,
-            Some((index, count)) => {
-                let shape = [count, shape[0], shape[1]];
-                let all = self.weights.get_shaped(&linear.weight, &shape)?.elements;
-                all.slice(index * stored * inputs, (index + 1) * stored * inputs)
+            (WeightMatrix::Stored(whole), Some(_)) => {
+                let rows = (0..outputs).map(|index| linear.stored_output(index));
+                AssembledMatrix::gather(whole, rows).into()
             }
-        };
-        Ok(MatrixView {
-            elements,
-            out_features: stored,
-            in_features: inputs,
-            out_stride,
-            in_stride,
-            file: self.weights.file_of(&linear.weight),
+            (WeightMatrix::Packed(whole), groups) => {
+                let stored = linear.stored_outputs;
+                let RowGroups { size, stride } = groups.unwrap_or(RowGroups {
+                    size: stored,
+                    stride: stored,
+                });
+                whole
+                    .grouped(linear.first_output, size, stride, outputs)
+                    .into()
+            }
+            (assembled @ WeightMatrix::Assembled(_), _) => assembled,
         })
     }
 
-    /// Blocks and scales of a packed projection.
-    fn packed(&self, linear: &Linear) -> Result<(&[u8], &[u8])> {
+    /// The whole tensor that a projection is part of.
+    fn stored_matrix(&self, linear: &Linear) -> Result<WeightMatrix<'_>> {
+        let (stored, inputs) = (linear.stored_outputs, linear.in_features);
+        let name = &linear.weight;
         let (index, count) = linear.stacked.unwrap_or((0, 1));
-        let blocks = linear.in_features.div_ceil(MXFP4_BLOCK);
-        let stored = linear.stored_outputs;
-        let tensor = |part: &str, shape: &[usize], size: usize| {
-            let name = format!("{}_{part}", linear.weight);
-            let bytes = self.weights.get_bytes(&name, shape)?;
-            Ok::<_, Error>(&bytes[index * stored * size..(index + 1) * stored * size])
+        let check = |axes: [usize; 2]| {
+            let whole = [count, axes[0], axes[1]];
+            let from = usize::from(linear.stacked.is_none());
+            self.weights.check_shape(name, &whole[from..])
         };
-        let shape = [count, stored, blocks, MXFP4_BLOCK_BYTES];
-        Ok((
-            tensor("blocks", &shape, blocks * MXFP4_BLOCK_BYTES)?,
-            tensor("scales", &shape[..3], blocks)?,
-        ))
-    }
-
-    /// Unpacks four-bit blocks.
-    fn packed_matrix(&self, linear: &Linear) -> Result<AssembledMatrix> {
-        check::outputs(linear)?;
-        let (packed, scales) = self.packed(linear)?;
-        let blocks = linear.in_features.div_ceil(MXFP4_BLOCK);
-        let mut values = Vec::with_capacity(linear.out_features * blocks * MXFP4_BLOCK);
-        for output in 0..linear.out_features {
-            let first = linear.stored_output(output) * blocks;
-            let range = first..first + blocks;
-            let bytes = range.start * MXFP4_BLOCK_BYTES..range.end * MXFP4_BLOCK_BYTES;
-            decode_mxfp4(&packed[bytes], &scales[range], &mut values);
-            // The last block is padded.
-            values.truncate((output + 1) * linear.in_features);
+        match self.weights.values(name)? {
+            Values::Packed(tensor) => {
+                check([stored, inputs])?;
+                Ok(PackedMatrix::new(tensor, index, inputs).into())
+            }
+            Values::Plain(tensor, elements) => {
+                let (axes, out_stride, in_stride) = match linear.layout {
+                    WeightLayout::InOut => ([inputs, stored], 1, stored),
+                    WeightLayout::OutIn => ([stored, inputs], inputs, 1),
+                };
+                check(axes)?;
+                let size = stored * inputs;
+                Ok(MatrixView {
+                    elements: elements.slice(index * size, (index + 1) * size),
+                    out_features: stored,
+                    in_features: inputs,
+                    out_stride,
+                    in_stride,
+                    file: tensor.file(),
+                }
+                .into())
+            }
         }
-        Ok(AssembledMatrix::from_f32(
-            &values,
-            linear.out_features,
-            linear.in_features,
-        ))
     }
 
     /// The bias of a projection.
@@ -333,7 +318,7 @@ impl Model {
     }
 
     /// The head's weight `[vocab_size, width]`.
-    pub fn head(&self) -> Result<MatrixView<'_>> {
+    pub fn head(&self) -> Result<WeightMatrix<'_>> {
         let head = &self.spec.head;
         let name = &head.linear.weight;
         if !self.weights.contains(name) {
@@ -391,11 +376,7 @@ impl Model {
     /// Looks a projection's tensors up without unpacking them.
     fn check_linear(&self, linear: &Linear) -> Result<()> {
         check::outputs(linear)?;
-        if linear.layout == WeightLayout::Mxfp4 {
-            self.packed(linear)?;
-        } else {
-            self.stored_matrix(linear)?;
-        }
+        self.stored_matrix(linear)?;
         self.bias(linear)?;
         Ok(())
     }

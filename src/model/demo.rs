@@ -4,7 +4,7 @@
 //! amplification changed.
 #![forbid(unsafe_code)]
 
-use super::{Model, config::Config, tokenizer::TokenizerFiles, weights::WeightStore};
+use super::{Model, config::Config, tokenizer::TokenizerFiles, weights};
 use crate::error::Result;
 
 /// Name of the checkpoint that runs without `--pretrained`.
@@ -49,5 +49,5 @@ pub fn open(name: &str) -> Result<Model> {
         config: Some(TOKENIZER_CONFIG.to_vec()),
         ..TokenizerFiles::default()
     };
-    Model::assemble(&config, WeightStore::in_memory(files)?, Some(tokenizer))
+    Model::assemble(&config, weights::in_memory(files)?, Some(tokenizer))
 }

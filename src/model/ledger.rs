@@ -10,12 +10,24 @@ use serde::{Deserialize, Serialize};
 use super::{spec::DecoderSpec, tied::Head, weights::WeightStore};
 use crate::error::{Error, Result};
 
+/// What of a format is left out.
+const NOT_SIMULATED: &str = "not simulated";
+
 /// Names in a notice; the record has all.
 const NAMED: usize = 4;
 
 /// What became of a checkpoint's tensors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightsRecord {
+    /// How they are stored: a type, or how they are packed.
+    #[serde(default)]
+    pub format: String,
+    /// `not simulated`, where a model in this format is run with quantised activations elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations_quantised: Option<String>,
+    /// How many tensors that the forward pass reads are stored in which type or encoding.
+    #[serde(default)]
+    pub stored_as: BTreeMap<String, usize>,
     /// How many the forward pass reads.
     pub used: usize,
     /// How many it rightly does without, by what they are.
@@ -39,13 +51,22 @@ impl WeightsRecord {
     ) -> Result<Self> {
         let used: HashSet<String> = spec.tensors().into_iter().collect();
         let predicted = predicting_layers(spec, weights);
+        let packing = weights.packing();
+        let stored_as = |name: &str| weights.stored_as(name).unwrap_or_default();
+        let quantises = packing.is_some_and(|packing| packing.quantises_activations);
         let mut record = Self {
+            format: match packing {
+                Some(packing) => packing.format.clone(),
+                None => stored_as(&spec.embedding.tokens),
+            },
+            activations_quantised: quantises.then(|| NOT_SIMULATED.to_owned()),
             recognised,
             ..Self::default()
         };
         for name in weights.names() {
             if used.contains(name) {
                 record.used += 1;
+                *record.stored_as.entry(stored_as(name)).or_default() += 1;
                 continue;
             }
             let known = match head {
@@ -78,6 +99,12 @@ impl WeightsRecord {
             .iter()
             .map(|what| format!("its tensors show {what}"))
             .collect();
+        if self.activations_quantised.is_some() {
+            notices.push(format!(
+                "the weights ({}) are dequantised; that activations are quantised, too, where the model is run in this format, is not simulated",
+                self.format
+            ));
+        }
         if let Some(count @ 1..) = Some(self.unused.len()) {
             let are = if count == 1 {
                 "tensor is"

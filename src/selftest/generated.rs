@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    model::{Model, config::Config, dtype::DType, weights::WeightStore},
+    model::{Model, config::Config, dtype::DType, weights},
 };
 
 /// The families.
@@ -31,7 +31,7 @@ pub(super) fn open(name: &str, extent: Extent, dtype: DType) -> Result<Model> {
     };
     let config = Config::parse(config.to_string().as_bytes())?;
     let file = file(&tensors, dtype)?;
-    let weights = WeightStore::in_memory(vec![("generated", file.into())])?;
+    let weights = weights::in_memory(vec![("generated", file.into())])?;
     Model::assemble(&config, weights, None)
 }
 

@@ -338,7 +338,7 @@ impl Operation {
                 let values = noise(5 * 300, 1, stored);
                 let table = AssembledMatrix::stored_as(stored, &values, 5, 300);
                 let rows = [4, 0, 4, 4, 2, 1];
-                b.download(&b.embed(table.view().elements, 300, &rows, 2.5)?)
+                b.download(&b.embed(&table.view().into(), 300, &rows, 2.5)?)
             }
             Self::Experts => experts(b, dtype),
             Self::Cells => {
@@ -434,7 +434,7 @@ impl Operation {
                     width,
                 );
                 let head = HeadRequest {
-                    weight: stored.view(),
+                    weight: stored.view().into(),
                     bias: Some(b.vector(noise(vocabulary, 3, DType::Float32))?),
                     scale: 1.5,
                     soft_cap: Some(2.0),

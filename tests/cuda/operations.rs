@@ -246,7 +246,7 @@ fn embedding() {
                     AssembledMatrix::stored_as(stored, &noise(5 * width, 1, stored), 5, width);
                 let rows = [4, 0, 4, 4, 2, 1];
                 agree!(format!("rows of {width} in {stored}"), dtype, 1.0, b => {
-                    b.download(&b.embed(table.view().elements, width, &rows, 2.5)?)
+                    b.download(&b.embed(&table.view().into(), width, &rows, 2.5)?)
                 });
             }
         }
@@ -347,7 +347,7 @@ fn nll<B: Backend>(
     let stored = AssembledMatrix::from_f32(table, vocabulary, width);
     let bias = noise(vocabulary, 3, DType::Float32);
     let head = HeadRequest {
-        weight: stored.view(),
+        weight: stored.view().into(),
         bias: Some(b.vector(bias).expect("fits")),
         scale: 1.5,
         soft_cap,

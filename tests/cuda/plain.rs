@@ -142,6 +142,7 @@ impl Products for Plain {
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<cpu::Matrix<'w>> {
         let rounded = match &weight {
             WeightMatrix::Stored(view) => self.weight(*view),
+            WeightMatrix::Packed(packed) => self.weight(packed.assemble().view()),
             WeightMatrix::Assembled(copy) => self.weight(copy.view()),
         };
         self.cpu.matrix(rounded.into())
@@ -306,11 +307,16 @@ impl Vocabulary for Plain {
         targets: &[Option<u32>],
     ) -> Result<Vec<f32>> {
         let x = self.input(x)?;
-        let weight = self.weight(head.weight);
+        let weight = match &head.weight {
+            WeightMatrix::Stored(view) => self.weight(*view),
+            WeightMatrix::Packed(packed) => self.weight(packed.assemble().view()),
+            WeightMatrix::Assembled(copy) => self.weight(copy.view()),
+        };
         let head = HeadRequest {
-            weight: weight.view(),
+            weight: weight.into(),
             bias: head.bias.clone(),
-            ..*head
+            scale: head.scale,
+            soft_cap: head.soft_cap,
         };
         self.cpu.token_nll(&x.values, &head, targets)
     }

@@ -15,7 +15,7 @@ use crate::{
     interrupt,
     model::{
         dtype::DType,
-        weights::{Elements, MatrixView, WeightMatrix},
+        weights::{AssembledMatrix, Elements, MatrixView, WeightMatrix},
     },
 };
 
@@ -40,6 +40,19 @@ impl<'w> Matrix<'w> {
         }
     }
 
+    fn assembled(matrix: AssembledMatrix) -> Self {
+        let shape = Matrix::new(matrix.view(), Cow::Borrowed(&[]));
+        let (out_features, in_features) = (shape.out_features, shape.in_features);
+        let (out_stride, in_stride) = (shape.out_stride, shape.in_stride);
+        Self {
+            values: Cow::Owned(matrix.into_f32()),
+            out_features,
+            in_features,
+            out_stride,
+            in_stride,
+        }
+    }
+
     /// The weight as the right factor `[in, out]` of `x W^T`.
     fn transposed(&self) -> Operand<'_> {
         Operand {
@@ -54,10 +67,8 @@ impl Products for Cpu {
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<'w>> {
         Ok(match weight {
             WeightMatrix::Stored(view) => Matrix::new(view, to_f32(view.elements)),
-            WeightMatrix::Assembled(copy) => {
-                let view = copy.view();
-                Matrix::new(view, Cow::Owned(to_f32(view.elements).into_owned()))
-            }
+            WeightMatrix::Packed(packed) => Matrix::assembled(packed.assemble()),
+            WeightMatrix::Assembled(copy) => Matrix::assembled(copy),
         })
     }
 

@@ -49,10 +49,10 @@ fn token_nll(
         };
         x.rows
     ];
-    let vocabulary = head.weight.out_features;
+    let vocabulary = head.weight.out_features();
     for first in (0..vocabulary).step_by(PIECE) {
         let last = (first + PIECE).min(vocabulary);
-        let weight = cpu.matrix(head.weight.outputs(first, last).into())?;
+        let weight = cpu.matrix(head.weight.outputs(first, last))?;
         let bias = head.bias.as_ref().map(|bias| bias[first..last].to_vec());
         let mut logits = cpu.linear(x, &weight, bias.as_ref(), Target::Part)?;
         if head.scale != 1.0 {

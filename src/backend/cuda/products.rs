@@ -135,6 +135,7 @@ impl<D: Device> Products for Cuda<D> {
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<D>> {
         match weight {
             WeightMatrix::Stored(view) => self.resident_matrix(view),
+            WeightMatrix::Packed(packed) => self.bring(packed.assemble().view()),
             WeightMatrix::Assembled(copy) => self.bring(copy.view()),
         }
     }

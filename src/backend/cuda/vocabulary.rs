@@ -12,10 +12,13 @@ use super::{
     tensors::{int, suffix, threads},
 };
 use crate::{
-    backend::{HeadRequest, Vocabulary},
+    backend::{HeadRequest, Products, Vocabulary},
     error::Result,
     interrupt,
-    model::{dtype::DType, weights::Elements},
+    model::{
+        dtype::DType,
+        weights::{AssembledMatrix, WeightMatrix},
+    },
 };
 
 /// Logits on the device at a time: 256 MiB.
@@ -26,22 +29,33 @@ impl<D: Device> Vocabulary for Cuda<D> {
     /// different tokens than tokens.
     fn embed(
         &self,
-        table: Elements<'_>,
+        table: &WeightMatrix<'_>,
         width: usize,
         rows: &[usize],
         factor: f32,
     ) -> Result<Tensor<D>> {
         let mut listed: BTreeMap<usize, u32> = rows.iter().map(|row| (*row, 0)).collect();
-        let mut bytes = Vec::with_capacity(listed.len() * width * table.dtype.size());
+        let dtype = table.dtype();
+        let mut bytes = Vec::with_capacity(listed.len() * width * dtype.size());
+        let mut decoded = vec![0.0; width];
         for (place, (row, listed)) in listed.iter_mut().enumerate() {
             *listed = int(place)?.cast_unsigned();
-            bytes.extend_from_slice(table.slice(row * width, (row + 1) * width).bytes);
+            match table {
+                WeightMatrix::Stored(view) if view.in_stride == 1 => {
+                    bytes.extend_from_slice(view.outputs(*row, row + 1).elements.bytes);
+                }
+                _ => {
+                    table.write_output(*row, &mut decoded);
+                    let decoded = AssembledMatrix::stored_as(dtype, &decoded, 1, width);
+                    bytes.extend_from_slice(decoded.view().elements.bytes);
+                }
+            }
         }
         let indices: Vec<u32> = rows.iter().map(|row| listed[row]).collect();
         let (stored, indices) = (self.stored(&bytes)?, self.list(&indices)?);
         let out = self.tensor(rows.len(), width, self.precision.residual())?;
         self.launch(
-            &format!("embed_{}_{}", suffix(table.dtype), suffix(out.dtype)),
+            &format!("embed_{}_{}", suffix(dtype), suffix(out.dtype)),
             [int(rows.len())?.cast_unsigned(), 1],
             threads(width),
             &[
@@ -62,7 +76,7 @@ impl<D: Device> Vocabulary for Cuda<D> {
         head: &HeadRequest<'_, Buffer<D>>,
         targets: &[Option<u32>],
     ) -> Result<Vec<f32>> {
-        let vocabulary = head.weight.out_features;
+        let vocabulary = head.weight.out_features();
         let piece = (LOGITS / x.rows.max(1)).clamp(256, self.vocabulary_piece);
         let codes: Vec<i32> = targets
             .iter()
@@ -72,7 +86,7 @@ impl<D: Device> Vocabulary for Cuda<D> {
         let state = self.list(&vec![0f32; 3 * x.rows])?;
         let bring = |first: usize| {
             let last = (first + piece).min(vocabulary);
-            self.resident_matrix(head.weight.outputs(first, last))
+            self.matrix(head.weight.outputs(first, last))
         };
         let mut coming = Some(bring(0)?);
         for first in (0..vocabulary).step_by(piece) {

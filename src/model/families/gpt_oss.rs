@@ -46,7 +46,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     options.rope.theta = 1.5e5;
     let window = Some(required_window(config)?);
     let windows = windows(config, options.sizes.layers, window, |index| index % 2 == 0)?;
-    let packed = config.section("quantization_config")?.is_some();
     let experts = ExpertSizes {
         hidden: options.sizes.hidden,
         inner: options.sizes.inner,
@@ -54,7 +53,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         top_k: config.size_or("num_experts_per_tok", 4)?,
         alpha: config.number_or("swiglu_alpha", 1.702)? as f32,
         limit: config.number_or("swiglu_limit", 7.0)? as f32,
-        packed,
     };
     let mut spec = llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = windows[parts.index];
@@ -88,8 +86,6 @@ struct ExpertSizes {
     top_k: usize,
     alpha: f32,
     limit: f32,
-    /// Four-bit floats rather than one 16-bit tensor.
-    packed: bool,
 }
 
 impl ExpertSizes {
@@ -99,11 +95,7 @@ impl ExpertSizes {
             let name = parts.name(&format!("mlp.experts.{name}"));
             Linear::new(name.clone(), inputs, outputs)
                 .with_bias(Some(format!("{name}_bias")))
-                .with_layout(if self.packed {
-                    WeightLayout::Mxfp4
-                } else {
-                    WeightLayout::InOut
-                })
+                .with_layout(WeightLayout::InOut)
                 .stacked(self.count)
         };
         // Gate and up alternate.

@@ -134,7 +134,6 @@ pub const FAMILIES: &[Family] = &[
 
 /// The family of a config.
 pub fn find(config: &Config) -> Result<&'static Family> {
-    refuse_quantised(config)?;
     let model_type = config.model_type()?;
     FAMILIES
         .iter()
@@ -146,19 +145,4 @@ pub fn find(config: &Config) -> Result<&'static Family> {
             )
             .remedy("run `massact models` for the list")
         })
-}
-
-/// Refuses packed weights; MXFP4 is left to the family that has it.
-fn refuse_quantised(config: &Config) -> Result<()> {
-    let Some(section) = config.section("quantization_config")? else {
-        return Ok(());
-    };
-    match section.text_or("quant_method", "unknown")? {
-        "mxfp4" => Ok(()),
-        method => Err(Error::new(
-            "config.json",
-            format!("the weights are quantised with `{method}`, which massact does not read"),
-        )
-        .remedy("take the unquantised checkpoint, or dequantise it and save it in 16 bits")),
-    }
 }

@@ -91,14 +91,8 @@ impl Linear {
 
     /// The tensors it reads.
     pub fn tensors(&self) -> Vec<String> {
-        let mut names = match self.layout {
-            WeightLayout::OutIn | WeightLayout::InOut => vec![self.weight.clone()],
-            WeightLayout::Mxfp4 => ["blocks", "scales"]
-                .map(|part| format!("{}_{part}", self.weight))
-                .to_vec(),
-        };
-        names.extend(self.bias.clone());
-        names
+        let bias = self.bias.iter().cloned();
+        [self.weight.clone()].into_iter().chain(bias).collect()
     }
 
     /// Where output `index` lies in the stored tensor.
@@ -112,16 +106,13 @@ impl Linear {
     }
 }
 
-/// Order of the axes of a stored weight.
+/// Order of the axes of a stored weight. One that is packed is `[out, in]` whatever this says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightLayout {
     /// `[out, in]`: PyTorch's `nn.Linear`.
     OutIn,
     /// `[in, out]`: the `Conv1D` of GPT-2.
     InOut,
-    /// `[out, in]` in four-bit floats with a scale per 32 inputs (OCP MX): tensors
-    /// `{weight}_blocks` and `{weight}_scales`.
-    Mxfp4,
 }
 
 /// Outputs of a fused tensor that come in groups of `size`, `stride` apart.

@@ -22,7 +22,7 @@ use blake3::hazmat::{
 };
 use rayon::prelude::*;
 
-use super::store::Shard;
+use super::shard::Shard;
 use crate::{error::Result, interrupt};
 
 /// Bytes of a piece: a power of two, large enough for BLAKE3's widest instructions, small enough that
@@ -243,7 +243,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::storage::Storage, *};
 
     fn bytes(length: usize) -> Vec<u8> {
         let mut state = 1u32;
@@ -256,7 +256,8 @@ mod tests {
     }
 
     fn shard(length: usize) -> Arc<Shard> {
-        Arc::new(Shard::in_memory("file".to_owned(), bytes(length).into()))
+        let storage = Storage::Memory(bytes(length).into());
+        Arc::new(Shard::new(0, "file".to_owned(), None, storage))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::store::{INDEX, SINGLE};
+use super::files::{INDEX, SINGLE};
 use crate::error::Error;
 
 /// Tensors that are named in an error.

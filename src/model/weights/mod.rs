@@ -1,17 +1,28 @@
-//! Weights: safetensors files, one or sharded, looked up by tensor name.
+//! Weights: the files of a checkpoint, looked up by tensor name.
+//!
+//! `files.rs` finds the files, `safetensors.rs` reads what is in them, `quantisation/` sees which tensors
+//! are parts of a packed one, `encodings/` decodes those. The rest of the program sees matrices only.
 
 mod checksum;
+mod encodings;
+mod files;
 mod matrix;
 mod missing;
-mod mxfp4;
+mod packed;
+mod quantisation;
+mod safetensors;
+mod shard;
 mod storage;
 mod store;
 mod view;
 
+pub use encodings::Encoding;
+pub use files::{in_memory, open};
 pub use matrix::{AssembledMatrix, WeightMatrix};
-pub(super) use mxfp4::{
-    BLOCK as MXFP4_BLOCK, BLOCK_BYTES as MXFP4_BLOCK_BYTES, decode as decode_mxfp4,
-};
+pub use packed::{PackedMatrix, PackedTensor};
+pub(super) use quantisation::{Method, recognise};
+pub use shard::{Shard, Stored};
 pub use storage::MappedFile;
-pub use store::{Shard, StoredTensor, WeightStore};
+pub(super) use store::Values;
+pub use store::{Packing, StoredTensor, WeightStore};
 pub use view::{Elements, MatrixView};

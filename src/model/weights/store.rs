@@ -1,118 +1,55 @@
-//! Opens the safetensors files of a checkpoint and finds tensors by name.
+//! The tensors of a checkpoint by name: those that are stored as they are, and packed ones, of which
+//! only the whole is seen.
 #![forbid(unsafe_code)]
 
 use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    fmt,
+    collections::HashMap,
     ops::Range,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock},
-    time::UNIX_EPOCH,
-};
-
-use safetensors::{Dtype, SafeTensors};
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
 };
 
 use super::{
     checksum::Checksums,
     missing::{self, MISMATCH},
-    storage::{MappedFile, Storage},
+    packed::PackedTensor,
+    shard::{Shard, Stored},
+    storage::Storage,
     view::Elements,
 };
-use crate::{
-    error::{Error, Result},
-    lfs,
-    model::{dtype::DType, json},
-};
+use crate::error::{Error, Result};
 
-/// File that names the shard of every tensor.
-pub(super) const INDEX: &str = "model.safetensors.index.json";
-/// File of an unsharded checkpoint.
-pub(super) const SINGLE: &str = "model.safetensors";
-
-/// One safetensors file.
+/// A tensor, however it is stored.
 #[derive(Debug)]
-pub struct Shard {
-    name: String,
-    path: Option<PathBuf>,
-    storage: Storage,
+enum Entry {
+    Plain(Stored),
+    Packed(PackedTensor),
 }
 
-impl Shard {
-    /// A file that is not on disk.
-    #[cfg(test)]
-    pub(super) fn in_memory(name: String, bytes: Cow<'static, [u8]>) -> Self {
-        Self {
-            name,
-            path: None,
-            storage: Storage::Memory(bytes),
+impl Entry {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Plain(stored) => stored.shape(),
+            Self::Packed(tensor) => tensor.shape(),
         }
     }
 
-    /// File name, for messages and run.json.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Path on disk; none when the file is part of the binary.
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
-    }
-
-    /// The whole file.
-    pub fn bytes(&self) -> &[u8] {
-        self.storage.bytes()
-    }
-
-    /// The SHA-256 that the hub's cache names the file by, if it lies there: a blob is stored under
-    /// its hash, and what is wrong at the download is not stored.
-    pub fn blob_sha256(&self) -> Option<String> {
-        let path = self.path.as_ref()?.canonicalize().ok()?;
-        if path.parent()?.file_name()? != "blobs" {
-            return None;
+    /// What of the files it is read from.
+    fn parts(&self) -> Vec<&Stored> {
+        match self {
+            Self::Plain(stored) => vec![stored],
+            Self::Packed(tensor) => tensor.parts(),
         }
-        let name = path.file_name()?.to_str()?;
-        let is_hash = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_hash.then(|| name.to_owned())
-    }
-
-    /// What is cheap to know of the content: the hub's hash, or the header, the size and the time of
-    /// modification. A file in memory is hashed.
-    fn fingerprint(&self, hasher: &mut blake3::Hasher) {
-        let bytes = self.bytes();
-        hasher.update(self.name.as_bytes());
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        if let Some(known) = self.blob_sha256() {
-            hasher.update(known.as_bytes());
-            return;
-        }
-        let Some(path) = &self.path else {
-            hasher.update(bytes);
-            return;
-        };
-        hasher.update(header(bytes));
-        let modified = path.metadata().and_then(|found| found.modified()).ok();
-        let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        hasher.update(&since.unwrap_or_default().as_nanos().to_le_bytes());
-    }
-
-    /// Drops a part of the file from the resident set; reading it again is still correct.
-    pub(super) fn release(&self, range: Range<usize>) {
-        self.storage.release(range);
     }
 }
 
-/// Where one tensor lies.
-#[derive(Debug, Clone)]
-struct Entry {
-    shard: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    range: Range<usize>,
+/// A tensor that may be packed.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::model) enum Values<'w> {
+    /// As it is.
+    Plain(&'w Stored, Elements<'w>),
+    /// To be decoded.
+    Packed(&'w PackedTensor),
 }
 
 /// All tensors of a checkpoint.
@@ -120,9 +57,21 @@ struct Entry {
 pub struct WeightStore {
     shards: Vec<Arc<Shard>>,
     entries: HashMap<String, Entry>,
+    /// How it is packed, in words; none if nothing is.
+    packing: Option<Packing>,
     /// Taken beside the walks, once that is asked for.
     checksums: OnceLock<Checksums>,
     notice: Option<String>,
+}
+
+/// How the weights of a checkpoint are packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packing {
+    /// In words, as `GPTQ, 4 bits in groups of 128`.
+    pub format: String,
+    /// Whether whoever runs the model in this format quantises activations, too, which is not done here:
+    /// what is studied are the weights.
+    pub quantises_activations: bool,
 }
 
 /// One tensor as stored: shape and elements.
@@ -134,31 +83,14 @@ pub struct StoredTensor<'w> {
     pub elements: Elements<'w>,
 }
 
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
 impl WeightStore {
-    /// Opens `model.safetensors`, or else the shards named by its index, in `folder`: the order of
-    /// transformers.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let index = folder.join(INDEX);
-        let single = folder.join(SINGLE);
-        if single.is_file() {
-            let mut store = Self::empty();
-            let storage = Storage::map(&single)?;
-            store.add(SINGLE.to_owned(), Some(single), storage)?;
-            if index.is_file() || has_shards(folder) {
-                store.notice = Some(format!(
-                    "both {SINGLE} and shards or their index lie in the folder; {SINGLE} is read, as transformers does"
-                ));
-            }
-            Ok(store)
-        } else if index.is_file() {
-            Self::open_sharded(folder, &index)
-        } else {
-            Err(missing::weights(folder))
+    pub(super) fn empty() -> Self {
+        Self {
+            shards: Vec::new(),
+            entries: HashMap::new(),
+            packing: None,
+            checksums: OnceLock::new(),
+            notice: None,
         }
     }
 
@@ -167,123 +99,81 @@ impl WeightStore {
         self.notice.as_deref()
     }
 
-    /// A store over files that are in memory, as part of the binary or otherwise; a later file's
-    /// tensors replace those of the same name in an earlier one.
-    pub fn in_memory(files: Vec<(&str, Cow<'static, [u8]>)>) -> Result<Self> {
-        let mut store = Self::empty();
-        for (name, bytes) in files {
-            store.add(name.to_owned(), None, Storage::Memory(bytes))?;
-        }
-        Ok(store)
+    /// Says so.
+    pub(super) fn say(&mut self, notice: String) {
+        self.notice = Some(notice);
     }
 
-    fn empty() -> Self {
-        Self {
-            shards: Vec::new(),
-            entries: HashMap::new(),
-            checksums: OnceLock::new(),
-            notice: None,
+    /// Adds a file, after those that are there.
+    pub(super) fn add_file(
+        &mut self,
+        name: String,
+        path: Option<PathBuf>,
+        storage: Storage,
+    ) -> Arc<Shard> {
+        let shard = Arc::new(Shard::new(self.shards.len(), name, path, storage));
+        self.shards.push(Arc::clone(&shard));
+        shard
+    }
+
+    /// Adds a tensor, instead of one of the same name.
+    pub(super) fn insert(&mut self, name: String, stored: Stored) {
+        self.entries.insert(name, Entry::Plain(stored));
+    }
+
+    /// Adds a packed tensor, instead of one of the same name.
+    pub(super) fn pack(&mut self, name: String, tensor: PackedTensor) {
+        self.entries.insert(name, Entry::Packed(tensor));
+    }
+
+    /// Takes away a tensor that is part of a packed one; none if it is not stored as it is.
+    pub(super) fn take(&mut self, name: &str) -> Option<Stored> {
+        match self.entries.remove(name)? {
+            Entry::Plain(stored) => Some(stored),
+            packed @ Entry::Packed(_) => {
+                self.entries.insert(name.to_owned(), packed);
+                None
+            }
         }
     }
 
-    fn open_sharded(folder: &Path, index: &Path) -> Result<Self> {
-        let text = std::fs::read(index).map_err(|error| Error::new(index.display(), error))?;
-        lfs::refuse_pointer(index.display(), &text)?;
-        let parsed = json::parse(&text).and_then(serde_json::from_value::<Index>);
-        let parsed = parsed.map_err(|error| {
-            Error::new(index.display(), format!("not a safetensors index: {error}"))
-                .remedy("download it again")
-        })?;
-        let shards: BTreeSet<&str> = parsed.weight_map.values().map(String::as_str).collect();
-        let mut store = Self::empty();
-        for shard in shards {
-            // A shard lies beside its index; anything else is a mistake or an attack.
-            if Path::new(shard)
-                .file_name()
-                .is_none_or(|name| name != shard)
-            {
-                return Err(Error::new(
-                    index.display(),
-                    format!("shard name `{shard}` is not a plain file name"),
-                )
-                .remedy("download the index again from a source you trust"));
-            }
-            let path = folder.join(shard);
-            if !path.is_file() {
-                return Err(Error::new(
-                    index.display(),
-                    format!("it names the shard `{shard}`, which is not in the folder"),
-                )
-                .remedy("download the missing shard"));
-            }
-            // Of a tensor that lies in several shards the last counts, as in transformers.
-            let stored_before = store.entries.len();
-            let storage = Storage::map(&path)?;
-            let added = store.add(shard.to_owned(), Some(path.clone()), storage)?;
-            let twice = stored_before + added - store.entries.len();
-            if twice > 0 {
-                store.notice = Some(format!(
-                    "{twice} of the tensors in {shard} lie in an earlier shard, too; {shard} is read, as transformers does"
-                ));
-            }
+    /// A tensor that is stored as it is, whatever its elements; none if there is none.
+    pub(super) fn stored(&self, name: &str) -> Option<&Stored> {
+        match self.entries.get(name)? {
+            Entry::Plain(stored) => Some(stored),
+            Entry::Packed(_) => None,
         }
-        for (tensor, shard) in &parsed.weight_map {
-            if !store.entries.contains_key(tensor) {
-                return Err(Error::new(
-                    folder.join(shard).display(),
-                    format!("the index places tensor `{tensor}` here, but no shard has it"),
-                )
-                .remedy("take the index and its shards of one revision"));
-            }
-        }
-        if store.shards.is_empty() {
-            return Err(
-                Error::new(index.display(), "it names no tensor").remedy("download it again")
-            );
-        }
-        Ok(store)
     }
 
-    /// Adds the file's tensors, instead of those of the same names; returns how many.
-    fn add(&mut self, name: String, path: Option<PathBuf>, storage: Storage) -> Result<usize> {
-        let subject = path
-            .as_ref()
-            .map_or_else(|| name.clone(), |path| path.display().to_string());
-        let bytes = storage.bytes();
-        lfs::refuse_pointer(&subject, bytes)?;
-        // Checks the header's JSON, offsets, sizes and that they cover the file exactly.
-        let parsed = SafeTensors::deserialize(bytes).map_err(|error| {
-            Error::new(&subject, format!("not a valid safetensors file: {error}"))
-                .remedy("it is truncated or corrupt; download it again")
-        })?;
-        if let Some(twice) = repeated_name(bytes) {
-            return Err(Error::new(
-                &subject,
-                format!("not a valid safetensors file: tensor `{twice}` is described twice"),
-            )
-            .remedy("it is truncated or corrupt; download it again"));
-        }
-        let shard = self.shards.len();
-        let base = bytes.as_ptr().addr();
-        let added = parsed.len();
-        for (tensor, view) in parsed.iter() {
-            let start = view.data().as_ptr().addr() - base;
-            self.entries.insert(
-                tensor.to_owned(),
-                Entry {
-                    shard,
-                    dtype: view.dtype(),
-                    shape: view.shape().to_vec(),
-                    range: start..start + view.data().len(),
-                },
-            );
-        }
-        self.shards.push(Arc::new(Shard {
-            name,
-            path,
-            storage,
-        }));
-        Ok(added)
+    /// Number of tensors.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How the weights are packed; none if none is.
+    pub fn packing(&self) -> Option<&Packing> {
+        self.packing.as_ref()
+    }
+
+    /// Says how the weights are packed.
+    pub(super) fn set_packing(&mut self, packing: Packing) {
+        self.packing = Some(packing);
+    }
+
+    /// Whether the tensor `name` has to be decoded.
+    pub fn is_packed(&self, name: &str) -> bool {
+        matches!(self.entries.get(name), Some(Entry::Packed(_)))
+    }
+
+    /// How the values of the tensor `name` are stored: its type, or its encoding.
+    pub fn stored_as(&self, name: &str) -> Option<String> {
+        Some(match self.entries.get(name)? {
+            Entry::Plain(stored) => match stored.elements() {
+                Some(elements) => elements.dtype.to_string(),
+                None => format!("{:?}", stored.dtype()),
+            },
+            Entry::Packed(tensor) => tensor.encoding().name(),
+        })
     }
 
     /// The files, in reading order.
@@ -298,36 +188,47 @@ impl WeightStore {
 
     /// Dimensions of the tensor `name`, if it is stored.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.entries.get(name).map(|entry| entry.shape.as_slice())
+        self.entries.get(name).map(Entry::shape)
     }
 
-    /// Names of all stored tensors, in no order.
+    /// Names of all tensors, in no order. What a packed tensor is made of has none.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
+    /// The tensor `name`, which must exist and hold floats that compute, or be packed.
+    pub(in crate::model) fn values(&self, name: &str) -> Result<Values<'_>> {
+        match self.entry(name)? {
+            Entry::Packed(tensor) => Ok(Values::Packed(tensor)),
+            Entry::Plain(stored) => match stored.elements() {
+                Some(elements) => Ok(Values::Plain(stored, elements)),
+                None => Err(stored
+                    .error(format!("tensor `{name}` is stored as {:?}", stored.dtype()))
+                    .remedy(
+                        "config.json does not say how it is packed; take weights and config.json from one model, or convert the checkpoint to float32, bfloat16 or float16",
+                    )),
+            },
+        }
+    }
+
     /// The tensor `name`; it must exist and hold floats of a supported width.
     pub fn get(&self, name: &str) -> Result<StoredTensor<'_>> {
-        let entry = self.entry(name)?;
-        let dtype = match entry.dtype {
-            Dtype::F32 => DType::Float32,
-            Dtype::BF16 => DType::BFloat16,
-            Dtype::F16 => DType::Float16,
-            other => {
-                return Err(Error::new(
-                    &self.shards[entry.shard].name,
-                    format!("tensor `{name}` is stored as {other:?}"),
+        match self.values(name)? {
+            Values::Plain(stored, elements) => Ok(StoredTensor {
+                shape: stored.shape(),
+                elements,
+            }),
+            Values::Packed(tensor) => {
+                let encoding = tensor.encoding().name();
+                Err(Error::new(
+                    self.describe(),
+                    format!(
+                        "tensor `{name}` is packed ({encoding}) where plain numbers are needed"
+                    ),
                 )
-                .remedy("convert the checkpoint to float32, bfloat16 or float16"));
+                .remedy("take the checkpoint in 16 or 32 bits"))
             }
-        };
-        Ok(StoredTensor {
-            shape: &entry.shape,
-            elements: Elements {
-                dtype,
-                bytes: &self.shards[entry.shard].bytes()[entry.range.clone()],
-            },
-        })
+        }
     }
 
     /// The tensor `name`, which must have exactly this shape.
@@ -338,32 +239,17 @@ impl WeightStore {
         Ok(tensor)
     }
 
-    /// The bytes of the tensor `name`, which must have exactly this shape.
-    pub fn get_bytes(&self, name: &str, shape: &[usize]) -> Result<&[u8]> {
-        self.check_shape(name, shape)?;
-        let entry = self.entry(name)?;
-        if entry.dtype != Dtype::U8 {
-            return Err(Error::new(
-                &self.shards[entry.shard].name,
-                format!(
-                    "tensor `{name}` is stored as {:?}, not as bytes",
-                    entry.dtype
-                ),
-            )
-            .remedy(MISMATCH));
-        }
-        self.bytes(name)
-    }
-
-    /// The bytes of the tensor `name`, whatever its elements.
+    /// The bytes of the tensor `name`, whatever its elements; it must not be packed.
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
-        let entry = self.entry(name)?;
-        Ok(&self.shards[entry.shard].bytes()[entry.range.clone()])
+        match self.entry(name)? {
+            Entry::Plain(stored) => Ok(stored.bytes()),
+            Entry::Packed(_) => self.get(name).map(|tensor| tensor.elements.bytes),
+        }
     }
 
-    /// Index of the file that has the tensor `name`; of several, the one that counts.
+    /// Index of the file that has the tensor `name`, unless it is packed; of several, the one that counts.
     pub fn shard_of(&self, name: &str) -> Option<usize> {
-        self.entries.get(name).map(|entry| entry.shard)
+        Some(self.stored(name)?.part().0)
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {
@@ -373,11 +259,17 @@ impl WeightStore {
         })
     }
 
-    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
-        let stored = &self.entry(name)?.shape;
-        if stored == shape {
+    /// Refuses another shape than this one.
+    pub(in crate::model) fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let entry = self.entry(name)?;
+        let fits = match entry {
+            Entry::Plain(stored) => stored.shape() == shape,
+            Entry::Packed(tensor) => tensor.fits(shape),
+        };
+        if fits {
             return Ok(());
         }
+        let stored = entry.shape();
         Err(Error::new(
             self.describe(),
             format!("tensor `{name}` has shape {stored:?}, but config.json implies {shape:?}"),
@@ -385,33 +277,27 @@ impl WeightStore {
         .remedy(MISMATCH))
     }
 
-    /// Asks the kernel to read these tensors ahead of their use.
-    pub fn prefetch(&self, names: &[String]) {
-        for entry in names
+    /// What of the files these tensors are read from.
+    fn parts<'s>(&'s self, names: &'s [String]) -> impl Iterator<Item = &'s Stored> {
+        names
             .iter()
             .filter_map(|name| self.entries.get(name.as_str()))
-        {
-            self.shards[entry.shard]
-                .storage
-                .prefetch(entry.range.clone());
-        }
+            .flat_map(Entry::parts)
     }
 
-    /// The file that a tensor is mapped from.
-    pub fn file_of(&self, name: &str) -> Option<&MappedFile> {
-        let entry = self.entries.get(name)?;
-        self.shards[entry.shard].storage.file()
+    /// Asks the kernel to read these tensors ahead of their use.
+    pub fn prefetch(&self, names: &[String]) {
+        self.parts(names).for_each(Stored::prefetch);
     }
 
     /// Drops these tensors from the resident set; reading them again is still correct.
     pub fn release(&self, names: &[String]) {
-        let parts = names
-            .iter()
-            .filter_map(|name| self.entries.get(name.as_str()))
-            .map(|entry| (entry.shard, entry.range.clone()));
+        let parts = self.parts(names).map(Stored::part);
         match self.checksums.get() {
             Some(checksums) => checksums.take(parts.collect()),
-            None => parts.for_each(|(shard, range)| self.shards[shard].release(range)),
+            None => parts.for_each(|(shard, range): (usize, Range<usize>)| {
+                self.shards[shard].release(range);
+            }),
         }
     }
 
@@ -449,51 +335,8 @@ impl WeightStore {
 
     fn describe(&self) -> String {
         match self.shards.as_slice() {
-            [only] => only.name.clone(),
-            _ => format!("{} safetensors files", self.shards.len()),
+            [only] => only.name().to_owned(),
+            _ => format!("{} files of weights", self.shards.len()),
         }
     }
-}
-
-/// The header of a safetensors file: its length, and the JSON of that length.
-fn header(bytes: &[u8]) -> &[u8] {
-    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
-        return bytes;
-    };
-    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-    &bytes[..8 + length.min(rest.len())]
-}
-
-/// Whether parts of a model lie in the folder.
-fn has_shards(folder: &Path) -> bool {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names = entries.map(|entry| entry.file_name());
-    names.any(|name| name.to_str().is_some_and(missing::is_shard))
-}
-
-/// A name that a valid header has twice: the format forbids it, and the parser would keep either.
-fn repeated_name(bytes: &[u8]) -> Option<String> {
-    struct Names;
-    impl<'de> Visitor<'de> for Names {
-        type Value = Option<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a safetensors header")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut seen = HashSet::new();
-            let mut twice = None;
-            while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
-                if !seen.insert(name.clone()) {
-                    twice = Some(name);
-                }
-            }
-            Ok(twice)
-        }
-    }
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-    let mut header = serde_json::Deserializer::from_slice(rest.get(..length)?);
-    header.deserialize_map(Names).ok()?
 }

@@ -114,6 +114,20 @@ impl MatrixView<'_> {
             ..*self
         }
     }
+
+    /// Writes the row `[in_features]` of one output as float32.
+    pub fn write_output(&self, output: usize, out: &mut [f32]) {
+        let row = self.outputs(output, output + 1);
+        if row.in_stride == 1 {
+            row.elements.write_f32(out);
+            return;
+        }
+        for (input, value) in out.iter_mut().enumerate() {
+            let at = input * row.in_stride;
+            let one = row.elements.slice(at, at + 1);
+            one.write_f32(std::slice::from_mut(value));
+        }
+    }
 }
 
 #[cfg(test)]

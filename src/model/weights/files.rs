@@ -1,0 +1,122 @@
+//! Which files of a folder hold the weights.
+#![forbid(unsafe_code)]
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use serde::Deserialize;
+
+use super::{missing, safetensors, storage::Storage, store::WeightStore};
+use crate::{
+    error::{Error, Result},
+    lfs,
+    model::json,
+};
+
+/// File that names the shard of every tensor.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+/// File of an unsharded checkpoint.
+pub(super) const SINGLE: &str = "model.safetensors";
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Opens `model.safetensors`, or else the shards named by its index, in `folder`: the order of
+/// transformers.
+pub fn open(folder: &Path) -> Result<WeightStore> {
+    let index = folder.join(INDEX);
+    let single = folder.join(SINGLE);
+    if single.is_file() {
+        let mut store = WeightStore::empty();
+        let storage = Storage::map(&single)?;
+        safetensors::add(&mut store, SINGLE.to_owned(), Some(single), storage)?;
+        if index.is_file() || has_shards(folder) {
+            store.say(format!(
+                "both {SINGLE} and shards or their index lie in the folder; {SINGLE} is read, as transformers does"
+            ));
+        }
+        Ok(store)
+    } else if index.is_file() {
+        open_sharded(folder, &index)
+    } else {
+        Err(missing::weights(folder))
+    }
+}
+
+/// A store over files that are in memory, as part of the binary or otherwise; a later file's
+/// tensors replace those of the same name in an earlier one.
+pub fn in_memory(files: Vec<(&str, Cow<'static, [u8]>)>) -> Result<WeightStore> {
+    let mut store = WeightStore::empty();
+    for (name, bytes) in files {
+        safetensors::add(&mut store, name.to_owned(), None, Storage::Memory(bytes))?;
+    }
+    Ok(store)
+}
+
+fn open_sharded(folder: &Path, index: &Path) -> Result<WeightStore> {
+    let text = std::fs::read(index).map_err(|error| Error::new(index.display(), error))?;
+    lfs::refuse_pointer(index.display(), &text)?;
+    let parsed = json::parse(&text).and_then(serde_json::from_value::<Index>);
+    let parsed = parsed.map_err(|error| {
+        Error::new(index.display(), format!("not a safetensors index: {error}"))
+            .remedy("download it again")
+    })?;
+    let shards: BTreeSet<&str> = parsed.weight_map.values().map(String::as_str).collect();
+    let mut store = WeightStore::empty();
+    for shard in shards {
+        // A shard lies beside its index; anything else is a mistake or an attack.
+        if Path::new(shard)
+            .file_name()
+            .is_none_or(|name| name != shard)
+        {
+            return Err(Error::new(
+                index.display(),
+                format!("shard name `{shard}` is not a plain file name"),
+            )
+            .remedy("download the index again from a source you trust"));
+        }
+        let path = folder.join(shard);
+        if !path.is_file() {
+            return Err(Error::new(
+                index.display(),
+                format!("it names the shard `{shard}`, which is not in the folder"),
+            )
+            .remedy("download the missing shard"));
+        }
+        // Of a tensor that lies in several shards the last counts, as in transformers.
+        let stored_before = store.len();
+        let storage = Storage::map(&path)?;
+        let added = safetensors::add(&mut store, shard.to_owned(), Some(path.clone()), storage)?;
+        let twice = stored_before + added - store.len();
+        if twice > 0 {
+            store.say(format!(
+                "{twice} of the tensors in {shard} lie in an earlier shard, too; {shard} is read, as transformers does"
+            ));
+        }
+    }
+    for (tensor, shard) in &parsed.weight_map {
+        if !store.contains(tensor) {
+            return Err(Error::new(
+                folder.join(shard).display(),
+                format!("the index places tensor `{tensor}` here, but no shard has it"),
+            )
+            .remedy("take the index and its shards of one revision"));
+        }
+    }
+    if store.shards().is_empty() {
+        return Err(Error::new(index.display(), "it names no tensor").remedy("download it again"));
+    }
+    Ok(store)
+}
+
+/// Whether parts of a model lie in the folder.
+fn has_shards(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| name.to_str().is_some_and(missing::is_shard))
+}
