@@ -10,23 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{compare::Profile, tokens_analysis::TokensAnalysis};
-
-/// A value of some layer's output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
-    /// 0-based index.
-    pub layer: usize,
-    /// Index of the sequence.
-    pub sequence: usize,
-    /// Token position in the sequence.
-    pub position: usize,
-    /// Index in the hidden state.
-    pub dimension: usize,
-}
-
-/// Signed values.
-pub type Values = BTreeMap<Place, f32>;
+use super::{
+    compare::Profile,
+    places::{Place, Values},
+    tokens_analysis::TokensAnalysis,
+};
 
 /// A checkpoint's massive activations.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Thresholds,
-    changes::{Place, Values},
+    places::{Place, Values},
     summary::TOP_K,
 };
 use crate::{

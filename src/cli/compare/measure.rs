@@ -20,10 +20,11 @@ use crate::{
     error::Result,
     experiments::{
         CorpusWalk, Thresholds, attention_share,
-        changes::{Massive, Place, Values},
+        changes::Massive,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
         intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
+        places::{Place, Values},
         published, tokens_analysis,
     },
     present::{
@@ -151,7 +152,10 @@ impl Measurement<'_> {
             let ids = &sequences.ids;
             let found = existence_validation::summarise(run.session(), ids, &walk, thresholds);
             self.profile.existence = ExistenceProfile::of(&found);
-            let published = published::find(&run.checkpoint().record.name, sequences.add_bos_token);
+            let published = published::find(
+                run.checkpoint().record.published_name(),
+                sequences.add_bos_token,
+            );
             let context = run.context(&self.settings);
             let document =
                 present::existence_validation::document(&found, published.as_ref(), &context)?;
@@ -247,7 +251,10 @@ impl Measurement<'_> {
             compat: Compat::None,
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
         })?;
-        let published = published::find(&run.checkpoint().record.name, corpus.add_bos_token);
+        let published = published::find(
+            run.checkpoint().record.published_name(),
+            corpus.add_bos_token,
+        );
         let context = run.context(&settings);
         let document = document(&found.result, published.as_ref(), &context)?;
         self.add("intervention_analysis.json", document);

@@ -27,7 +27,7 @@ use crate::{
     checkpoint,
     data::sequences::{self, CONTEXT_LENGTH, DefaultText},
     error::{Error, Kind, Result},
-    experiments::changes::Place,
+    experiments::places::Place,
     present::compare::{self, Entry, Measured},
     progress::Progress,
     report::{
@@ -239,7 +239,7 @@ fn text_arguments(
     let mut openable = Vec::with_capacity(targets.len());
     for target in targets {
         let (name, revision) = (Some(target.name.as_str()), target.revision.as_deref());
-        let opened = checkpoint::open(name, revision, progress);
+        let opened = checkpoint::open(name, revision, None, progress);
         openable.push(match opened {
             Ok((model, checkpoint)) => {
                 built_in &= checkpoint.record.source == "built-in";
@@ -271,6 +271,7 @@ fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
             checkpoint: None,
             pretrained: Some(target.name.clone()),
             revision: target.revision.clone(),
+            adapter: None,
             label: Some(target.label.clone()),
         },
         device: args.device.clone(),

@@ -17,6 +17,8 @@ mod store;
 mod view;
 
 pub use encodings::Encoding;
+pub(super) use encodings::{Factor, LowRank};
+pub(super) use files::{add_adapter, add_adapter_in_memory};
 pub use files::{in_memory, open};
 pub use matrix::{AssembledMatrix, WeightMatrix};
 pub use packed::{PackedMatrix, PackedTensor};

@@ -5,8 +5,9 @@ use serde_json::Value;
 use crate::{
     error::Result,
     experiments::{
-        changes::{Changes, Massive, Side, Values},
+        changes::{Changes, Massive, Side},
         compare::Profile,
+        places::Values,
     },
     report::{RunRecord, run::ModelRecord},
 };
