@@ -13,7 +13,7 @@ use super::{
     checksum::Checksums,
     encodings::{Adapted, Base, Encoding, LowRank},
     missing::{self, MISMATCH},
-    packed::PackedTensor,
+    packed::{PackedMatrix, PackedTensor},
     shard::{Shard, Stored},
     storage::Storage,
     view::Elements,
@@ -287,6 +287,26 @@ impl WeightStore {
                 )
                 .remedy("take the checkpoint in 16 or 32 bits"))
             }
+        }
+    }
+
+    /// The last matrix of the packed tensor `name`.
+    pub fn last_packed(&self, name: &str) -> Result<PackedMatrix<'_>> {
+        match self.values(name)? {
+            Values::Packed(tensor) => {
+                let [stack @ .., _, inputs] = tensor.shape() else {
+                    return Err(Error::new(
+                        self.describe(),
+                        format!("tensor `{name}` is no matrix"),
+                    ));
+                };
+                let count: usize = stack.iter().product();
+                Ok(PackedMatrix::new(tensor, count.saturating_sub(1), *inputs))
+            }
+            Values::Plain(..) => Err(Error::new(
+                self.describe(),
+                format!("tensor `{name}` is not packed"),
+            )),
         }
     }
 
