@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Model,
+    Adapter, Model,
     config::Config,
     tokenizer::{TokenizerFiles, Vocabulary},
     weights,
@@ -41,6 +41,11 @@ pub fn notes(name: &str) -> &'static str {
 
 /// Opens a built-in checkpoint, one of [`NAMES`].
 pub fn open(name: &str) -> Result<Model> {
+    open_with(name, None)
+}
+
+/// The same, with an adapter on its weights.
+pub fn open_with(name: &str, adapter: Option<Adapter>) -> Result<Model> {
     let trained: &[u8] = include_bytes!("../../assets/demo/model.safetensors");
     let mut files = vec![("model.safetensors", trained.into())];
     if name == UNAMPLIFIED {
@@ -54,5 +59,6 @@ pub fn open(name: &str) -> Result<Model> {
         config: Some(TOKENIZER_CONFIG.to_vec()),
         ..TokenizerFiles::default()
     };
-    Model::assemble(&config, weights::in_memory(files)?, Some(tokenizer))
+    let weights = weights::in_memory(files)?;
+    Model::assemble_with(&config, weights, Some(tokenizer), adapter)
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{missing, safetensors, storage::Storage, store::WeightStore, torch};
+use super::{missing, safetensors, shard::Stored, storage::Storage, store::WeightStore, torch};
 use crate::{
     error::{Error, Result},
     lfs,
@@ -87,6 +87,28 @@ pub fn in_memory(files: Vec<(&str, Cow<'static, [u8]>)>) -> Result<WeightStore> 
         safetensors::add(&mut store, name.to_owned(), None, Storage::Memory(bytes))?;
     }
     Ok(store)
+}
+
+/// Adds the file of an adapter to the model's, and returns its tensors, which are not the model's.
+pub(in crate::model) fn add_adapter(
+    store: &mut WeightStore,
+    name: &str,
+    path: PathBuf,
+) -> Result<BTreeMap<String, Stored>> {
+    let storage = Storage::map(&path)?;
+    let tensors = safetensors::tensors(store, name.to_owned(), Some(path), storage)?;
+    Ok(tensors.into_iter().collect())
+}
+
+/// The same, of a file that is in memory.
+pub(in crate::model) fn add_adapter_in_memory(
+    store: &mut WeightStore,
+    name: &str,
+    bytes: Vec<u8>,
+) -> Result<BTreeMap<String, Stored>> {
+    let storage = Storage::Memory(bytes.into());
+    let tensors = safetensors::tensors(store, name.to_owned(), None, storage)?;
+    Ok(tensors.into_iter().collect())
 }
 
 fn open_sharded(folder: &Path, index: &Path, read: Reader) -> Result<WeightStore> {

@@ -18,6 +18,8 @@ mod torch;
 mod view;
 
 pub use encodings::Encoding;
+pub(super) use encodings::{Factor, LowRank};
+pub(super) use files::{add_adapter, add_adapter_in_memory};
 pub use files::{in_memory, index_of, open};
 pub use matrix::{AssembledMatrix, WeightMatrix};
 pub use packed::{PackedMatrix, PackedRows, PackedTensor};
