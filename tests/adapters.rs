@@ -336,7 +336,7 @@ fn what_is_not_computed_is_refused_by_name() {
         (
             "0.mlp.down_proj.lora_A.weight",
             "0.mlp.down_proj.weight",
-            "has shape",
+            "only one of its two",
         ),
     ] {
         let error = refusal("llama-list", renamed(from, to));
