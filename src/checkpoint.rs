@@ -9,7 +9,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     hub::Hub,
-    model::{ADAPTER_SETTINGS, Adapter, Model, demo},
+    model::{ADAPTER_SETTINGS, Adapter, Model, demo, tokenizer::vocabulary_of},
     progress::Progress,
     report::{
         identity,
@@ -26,10 +26,9 @@ pub(crate) struct Checkpoint {
     adapter: Option<PathBuf>,
 }
 
-/// Files that determine a result, beside the weights.
-const DESCRIPTIONS: [&str; 6] = [
+/// Files that determine a result, beside the weights and the tokens.
+const DESCRIPTIONS: [&str; 5] = [
     "config.json",
-    "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -244,9 +243,11 @@ impl Checkpoint {
         };
         // Beside a single file an index is not read.
         let single = folder.join("model.safetensors").is_file();
-        let read = DESCRIPTIONS
-            .into_iter()
-            .filter(|name| !(single && *name == INDEX));
+        let [config, beside @ ..] = DESCRIPTIONS;
+        let read = [config].into_iter();
+        let read = read.chain(vocabulary_of(folder).iter().copied());
+        let read = read.chain(beside);
+        let read = read.filter(|name| !(single && *name == INDEX));
         let paths = read.map(|name| folder.join(name)).chain(adapter);
         paths.filter(|path| path.is_file()).collect()
     }

@@ -99,7 +99,12 @@ impl Model {
         let head = tied::settle(&mut spec, &names, &weights)?;
         let recognised = recognise::variants(&mut spec, config, &names, &weights)?;
         check::spec(&spec)?;
+        let unread = match &tokenizer {
+            Some(files) => Tokenizer::unread(files, config)?,
+            None => None,
+        };
         let tokenizer = tokenizer
+            .filter(|_| unread.is_none())
             .map(|files| Tokenizer::parse(&files, config))
             .transpose()?;
         let record = WeightsRecord::new(&spec, family.prefixes, &weights, &head, recognised)?;
@@ -114,6 +119,9 @@ impl Model {
         notices.extend(config_record.notice());
         notices.extend(record.notices(&spec.model_type));
         notices.extend(tokenizer.iter().flat_map(Tokenizer::notices).cloned());
+        notices.extend(unread.map(|why| {
+            format!("{why}, so that no text can be read; ids of tokens can (`capture --token-ids`)")
+        }));
         let model = Self {
             spec,
             weights,

@@ -4,7 +4,12 @@
 //! amplification changed.
 #![forbid(unsafe_code)]
 
-use super::{Adapter, Model, config::Config, tokenizer::TokenizerFiles, weights};
+use super::{
+    Adapter, Model,
+    config::Config,
+    tokenizer::{TokenizerFiles, Vocabulary},
+    weights,
+};
 use crate::error::Result;
 
 /// Name of the checkpoint that runs without `--pretrained`.
@@ -50,7 +55,7 @@ pub fn open_with(name: &str, adapter: Option<Adapter>) -> Result<Model> {
     }
     let config = Config::parse(CONFIG)?;
     let tokenizer = TokenizerFiles {
-        tokenizer: TOKENIZER.to_vec(),
+        vocabulary: Vocabulary::Fast(TOKENIZER.to_vec()),
         config: Some(TOKENIZER_CONFIG.to_vec()),
         ..TokenizerFiles::default()
     };

@@ -56,7 +56,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// None where the host decodes.
+    /// The kernel of an encoding; none where the host decodes it.
     fn of(encoding: &Encoding) -> Result<Option<Self>> {
         let mut kernel = Self {
             name: "",
@@ -68,6 +68,7 @@ impl Kernel {
                 kernel.name = "mxfp4";
                 kernel.numbers[0] = int(own.blocks())?;
             }
+            // The host adds what an adapter adds.
             Encoding::Adapted(_) => return Ok(None),
         }
         Ok(Some(kernel))
@@ -153,16 +154,16 @@ fn share(part: &Stored, index: usize, count: usize) -> &[u8] {
 }
 
 impl<D: Device> Cuda<D> {
-    /// Starts copying the bytes of a packed weight to the device; none if no kernel decodes it there.
+    /// Starts copying the bytes of a packed weight to the device; none where the host has to decode it.
     pub(super) fn bring_packed(
         &self,
         matrix: &PackedMatrix<'_>,
     ) -> Result<Option<(Rc<Parts<D>>, Decoding)>> {
         let encoding = matrix.tensor().encoding();
+        let rows = matrix.rows();
         let Some(kernel) = Kernel::of(encoding)? else {
             return Ok(None);
         };
-        let rows = matrix.rows();
         let decoding = Decoding {
             kernel,
             by_input: encoding.by_input(),

@@ -14,6 +14,7 @@ mod safetensors;
 mod shard;
 mod storage;
 mod store;
+mod torch;
 mod view;
 
 pub use encodings::Encoding;
