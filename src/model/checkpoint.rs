@@ -185,6 +185,18 @@ impl Model {
         self.stored_matrix(&Linear::new(name.to_owned(), width, rows))
     }
 
+    /// The whole of a matrix that is stored packed; none of one that is stored as it is.
+    pub fn decoded(&self, name: &str) -> Result<Option<AssembledMatrix>> {
+        let shape = self.weights.shape(name).unwrap_or_default();
+        let &[rows, columns] = shape else {
+            return Ok(None);
+        };
+        Ok(match self.table(name, rows, columns)? {
+            WeightMatrix::Packed(matrix) => Some(matrix.assemble()),
+            _ => None,
+        })
+    }
+
     /// The weight of a projection.
     pub fn matrix(&self, linear: &Linear) -> Result<WeightMatrix<'_>> {
         check::outputs(linear)?;
