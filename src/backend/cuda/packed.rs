@@ -56,7 +56,8 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn of(encoding: &Encoding) -> Result<Self> {
+    /// The kernel of an encoding; none where the host decodes it.
+    fn of(encoding: &Encoding) -> Result<Option<Self>> {
         let mut kernel = Self {
             name: "",
             numbers: [0; PACKED_NUMBERS],
@@ -67,8 +68,10 @@ impl Kernel {
                 kernel.name = "mxfp4";
                 kernel.numbers[0] = int(own.blocks())?;
             }
+            // The host adds what an adapter adds.
+            Encoding::Adapted(_) => return Ok(None),
         }
-        Ok(kernel)
+        Ok(Some(kernel))
     }
 }
 
@@ -151,15 +154,18 @@ fn share(part: &Stored, index: usize, count: usize) -> &[u8] {
 }
 
 impl<D: Device> Cuda<D> {
-    /// Starts copying the bytes of a packed weight to the device.
+    /// Starts copying the bytes of a packed weight to the device; none where the host has to decode it.
     pub(super) fn bring_packed(
         &self,
         matrix: &PackedMatrix<'_>,
-    ) -> Result<(Rc<Parts<D>>, Decoding)> {
+    ) -> Result<Option<(Rc<Parts<D>>, Decoding)>> {
         let encoding = matrix.tensor().encoding();
         let rows = matrix.rows();
+        let Some(kernel) = Kernel::of(encoding)? else {
+            return Ok(None);
+        };
         let decoding = Decoding {
-            kernel: Kernel::of(encoding)?,
+            kernel,
             by_input: encoding.by_input(),
             outputs: matrix.out_features,
             inputs: matrix.in_features,
@@ -182,7 +188,7 @@ impl<D: Device> Cuda<D> {
             .collect();
         let key = parts.first().map_or(0, |(_, codes)| codes.as_ptr().addr());
         if let Some(known) = self.uploads.borrow().get(&key).and_then(Weak::upgrade) {
-            return Ok((known, decoding));
+            return Ok(Some((known, decoding)));
         }
         let mut coming = Vec::with_capacity(parts.len());
         for (part, bytes) in parts {
@@ -208,7 +214,7 @@ impl<D: Device> Cuda<D> {
         let mut uploads = self.uploads.borrow_mut();
         uploads.retain(|_, parts| parts.strong_count() > 0);
         uploads.insert(key, Rc::downgrade(&parts));
-        Ok((parts, decoding))
+        Ok(Some((parts, decoding)))
     }
 
     /// The values of a packed weight in this type: `[outputs, inputs]`, or the other way round where its

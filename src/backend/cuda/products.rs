@@ -213,7 +213,9 @@ impl<D: Device> Cuda<D> {
 
     /// Starts copying a packed weight to the device.
     pub(super) fn bring_decoded(&self, matrix: &PackedMatrix<'_>) -> Result<Matrix<D>> {
-        let (parts, decoding) = self.bring_packed(matrix)?;
+        let Some((parts, decoding)) = self.bring_packed(matrix)? else {
+            return self.bring(matrix.assemble().view());
+        };
         Ok(Matrix {
             out_features: matrix.out_features,
             in_features: matrix.in_features,

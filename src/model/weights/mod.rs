@@ -14,9 +14,12 @@ mod safetensors;
 mod shard;
 mod storage;
 mod store;
+mod torch;
 mod view;
 
 pub use encodings::Encoding;
+pub(super) use encodings::{Factor, LowRank};
+pub(super) use files::{add_adapter, add_adapter_in_memory};
 pub use files::{in_memory, open};
 pub use matrix::{AssembledMatrix, WeightMatrix};
 pub use packed::{PackedMatrix, PackedRows, PackedTensor};

@@ -3,8 +3,11 @@
 //! Stored codes and scales are widened and multiplied in float32, and nothing is rounded on the way to
 //! a type that the checkpoint or its library computes in.
 
+mod adapted;
 mod mxfp4;
 
+pub(super) use adapted::{Adapted, Base};
+pub(in crate::model) use adapted::{Factor, LowRank};
 pub(super) use mxfp4::Mxfp4;
 
 use super::shard::Stored;
@@ -21,6 +24,8 @@ const DAMAGED: &str = "the checkpoint is damaged, or of a layout that massact do
 pub enum Encoding {
     /// Four-bit floats, a power of two for 32 of them.
     Mxfp4(Mxfp4),
+    /// Another, or none, and what an adapter adds to it.
+    Adapted(Adapted),
 }
 
 impl Encoding {
@@ -28,6 +33,7 @@ impl Encoding {
     pub fn name(&self) -> String {
         match self {
             Self::Mxfp4(_) => "MXFP4".to_owned(),
+            Self::Adapted(own) => own.name(),
         }
     }
 
@@ -35,6 +41,7 @@ impl Encoding {
     pub fn parts(&self) -> Vec<&Stored> {
         match self {
             Self::Mxfp4(own) => own.parts(),
+            Self::Adapted(own) => own.parts(),
         }
     }
 
@@ -42,6 +49,7 @@ impl Encoding {
     pub fn by_input(&self) -> bool {
         match self {
             Self::Mxfp4(_) => false,
+            Self::Adapted(own) => own.by_input(),
         }
     }
 
@@ -50,6 +58,7 @@ impl Encoding {
     pub(super) fn padding(&self) -> usize {
         match self {
             Self::Mxfp4(_) => mxfp4::BLOCK,
+            Self::Adapted(own) => own.padding(),
         }
     }
 
@@ -57,6 +66,7 @@ impl Encoding {
     pub fn decode(&self, line: usize, first: usize, out: &mut [f32]) {
         match self {
             Self::Mxfp4(own) => own.decode(line, first, out),
+            Self::Adapted(own) => own.decode(line, first, out),
         }
     }
 }
