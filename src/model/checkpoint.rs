@@ -50,7 +50,7 @@ impl Model {
     /// Opens a Hugging Face folder.
     pub fn open(folder: &Path) -> Result<Self> {
         place::check(folder)?;
-        let config = Config::open(folder)?;
+        let config = weights::beside(Config::open(folder)?, folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
         Method::of(&config)?;

@@ -16,11 +16,14 @@ mod storage;
 mod store;
 mod view;
 
-pub use encodings::Encoding;
+pub use encodings::{
+    Absmax, Awq, Blockwise, Byte, EightBits, Encoding, Global, Gptq, Grid, GridNumber, IntRows,
+    Mxfp4, Nvfp4, RowZeros,
+};
 pub use files::{in_memory, open};
 pub use matrix::{AssembledMatrix, WeightMatrix};
 pub use packed::{PackedMatrix, PackedTensor};
-pub(super) use quantisation::{Method, recognise};
+pub(super) use quantisation::{Method, beside, recognise};
 pub use shard::{Shard, Stored};
 pub use storage::MappedFile;
 pub(super) use store::Values;
