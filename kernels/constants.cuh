@@ -47,9 +47,8 @@
 #define NUMBER_BFLOAT16 1
 #define NUMBER_FLOAT16 2
 #define NUMBER_E4M3 3
-#define NUMBER_E5M2 4
-#define NUMBER_E8M0 5
-#define NUMBER_INT8 6
+#define NUMBER_E8M0 4
+#define NUMBER_INT8 5
 #define ZEROS_MIDDLE 0
 #define ZEROS_PACKED 1
 #define ZEROS_INT8 2

@@ -2,9 +2,9 @@
 #pragma once
 #include "packed_numbers.cuh"
 
-// Parts: codes of a type; scales; int8 zero points, of int8 codes only. Numbers: the scales' grid; values
-// of a line. The factor is what scales are divided by.
-template <int type>
+// Parts: codes; scales; int8 zero points, if any. Numbers: the scales' grid; values of a line. The factor is
+// what scales are divided by.
+template <float decode(int)>
 struct Bytes {
     const unsigned char* codes;
     GridLine scales;
@@ -17,8 +17,8 @@ struct Bytes {
 
     __device__ __forceinline__ float operator()(int column) const {
         int block = scales.block(column);
-        float code = number<type>(codes, column);
-        if (type == NUMBER_INT8 && zeros) code -= number<NUMBER_INT8>(zeros, scales.first + block);
+        float code = decode(codes[column]);
+        if (zeros) code -= int8(zeros[scales.first + block]);
         return code * (scales(block) / divisor);
     }
 };

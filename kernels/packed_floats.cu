@@ -1,8 +1,8 @@
 // Weights packed as small floats with scales (packed.cuh).
 #include "packed_bytes.cuh"
 
-DEFINE_DECODES(e4m3, Bytes<NUMBER_E4M3>, decode_by_output)
-DEFINE_DECODES(e5m2, Bytes<NUMBER_E5M2>, decode_by_output)
+DEFINE_DECODES(e4m3, Bytes<e4m3>, decode_by_output)
+DEFINE_DECODES(e5m2, Bytes<e5m2>, decode_by_output)
 
 // Parts: codes, the low half of a byte first; E8M0 scales of 32. Numbers: blocks of a line.
 struct Mxfp4 {

@@ -3,7 +3,7 @@
 // Where lines are inputs', neighbouring threads read neighbouring words.
 #include "packed_bytes.cuh"
 
-DEFINE_DECODES(int8, Bytes<NUMBER_INT8>, decode_by_output)
+DEFINE_DECODES(int8, Bytes<int8>, decode_by_output)
 
 __device__ __forceinline__ const unsigned* words_of(const unsigned char* part) {
     return reinterpret_cast<const unsigned*>(part);
@@ -31,7 +31,7 @@ struct IntegerRow {
         }
         float middle = (float)(1 << (bits - 1));
         return kind == ZEROS_INT8
-                   ? middle + number<NUMBER_INT8>(zeros, scales.first + group)
+                   ? middle + int8(zeros[scales.first + group])
                    : middle;
     }
 

@@ -36,6 +36,8 @@ __device__ __forceinline__ float e8m0(int byte) {
     return __uint_as_float(byte == 0 ? 0x00400000u : (unsigned)byte << 23);
 }
 
+__device__ __forceinline__ float int8(int byte) { return (float)(signed char)byte; }
+
 // Number `index` of those of a type.
 template <int type>
 __device__ __forceinline__ float number(const unsigned char* numbers, size_t index) {
@@ -47,13 +49,11 @@ __device__ __forceinline__ float number(const unsigned char* numbers, size_t ind
         return float(reinterpret_cast<const __half*>(numbers)[index]);
     } else if constexpr (type == NUMBER_E4M3) {
         return e4m3(numbers[index]);
-    } else if constexpr (type == NUMBER_E5M2) {
-        return e5m2(numbers[index]);
     } else if constexpr (type == NUMBER_E8M0) {
         return numbers[index] == 255 ? NAN : e8m0(numbers[index]);
     } else {
         static_assert(type == NUMBER_INT8);
-        return (float)(signed char)numbers[index];
+        return int8(numbers[index]);
     }
 }
 
@@ -64,7 +64,6 @@ __device__ __forceinline__ float number(int type, const unsigned char* numbers, 
         case NUMBER_BFLOAT16: return number<NUMBER_BFLOAT16>(numbers, index);
         case NUMBER_FLOAT16: return number<NUMBER_FLOAT16>(numbers, index);
         case NUMBER_E4M3: return number<NUMBER_E4M3>(numbers, index);
-        case NUMBER_E5M2: return number<NUMBER_E5M2>(numbers, index);
         case NUMBER_E8M0: return number<NUMBER_E8M0>(numbers, index);
         default: return number<NUMBER_INT8>(numbers, index);
     }
