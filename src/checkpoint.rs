@@ -9,7 +9,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     hub::Hub,
-    model::{Model, demo},
+    model::{Model, demo, gguf_file},
     progress::Progress,
     report::{
         identity,
@@ -114,6 +114,8 @@ fn folder(
     revision: Option<String>,
     commit: Option<String>,
 ) -> Result<(Model, Checkpoint)> {
+    // One file is all of a GGUF model, whatever lies beside it.
+    let path = gguf_file(&path)?.unwrap_or(path);
     let model = Model::open(&path)?;
     let checkpoint = Checkpoint {
         record: record(&model, name, source, revision, commit)?,
@@ -225,7 +227,10 @@ impl Checkpoint {
 
 /// A relative or absolute path rather than `owner/name`.
 fn looks_like_path(name: &str) -> bool {
-    name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.matches('/').count() > 1
+    name.starts_with(['.', '/', '~'])
+        || name.ends_with('/')
+        || name.ends_with(".gguf")
+        || name.matches('/').count() > 1
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
     config::Config,
     config_keys::ConfigRecord,
     dtype::DType,
-    families,
+    families, gguf,
     ledger::WeightsRecord,
     names::Names,
     place, recognise,
@@ -47,8 +47,15 @@ pub struct NormVectors {
 }
 
 impl Model {
-    /// Opens a Hugging Face folder.
+    /// Opens a Hugging Face folder, or a GGUF file.
     pub fn open(folder: &Path) -> Result<Self> {
+        if let Some(file) = gguf::file_at(folder)? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let opened = gguf::open(&file).and_then(|(config, weights, tokenizer)| {
+                Self::assemble(&config, weights, tokenizer)
+            });
+            return opened.map_err(|error| error.within(name));
+        }
         place::check(folder)?;
         let config = Config::open(folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.

@@ -13,6 +13,7 @@ pub mod weights;
 mod check;
 mod checkpoint;
 mod config_keys;
+mod gguf;
 mod json;
 mod kv_bias;
 mod ledger;
@@ -23,4 +24,5 @@ mod tied;
 
 pub use checkpoint::{Model, NormVectors};
 pub use config_keys::ConfigRecord;
+pub(crate) use gguf::file_at as gguf_file;
 pub use ledger::WeightsRecord;

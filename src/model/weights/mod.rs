@@ -1,11 +1,12 @@
 //! Weights: the files of a checkpoint, looked up by tensor name.
 //!
 //! `files.rs` finds the files, `safetensors.rs` reads what is in them, `quantisation/` sees which tensors
-//! are parts of a packed one, `encodings/` decodes those. The rest of the program sees matrices only.
+//! are parts of a packed one, `encodings/` decodes those, `gguf/` reads that format. The rest of the program sees matrices only.
 
 mod checksum;
 mod encodings;
 mod files;
+pub(super) mod gguf;
 mod matrix;
 mod missing;
 mod packed;
@@ -16,7 +17,7 @@ mod storage;
 mod store;
 mod view;
 
-pub use encodings::Encoding;
+pub use encodings::{Encoding, Ggml, Kind, RowOrder};
 pub use files::{in_memory, open};
 pub use matrix::{AssembledMatrix, WeightMatrix};
 pub use packed::{PackedMatrix, PackedTensor};

@@ -130,6 +130,17 @@ impl Stored {
         }
     }
 
+    /// Part `index` of `count` equal ones, of another shape; elements must not be torn.
+    pub(super) fn part_of(&self, index: usize, count: usize, shape: Vec<usize>) -> Self {
+        let length = self.range.len() / count;
+        let start = self.range.start + index * length;
+        Self {
+            shape,
+            range: start..start + length,
+            ..self.clone()
+        }
+    }
+
     /// Dimensions, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
@@ -180,8 +191,12 @@ impl Stored {
     }
 }
 
-/// The header of a safetensors file: its length, and the JSON of that length.
+/// The header of a safetensors file: its length, and the JSON of that length. Of a GGUF file, which does
+/// not say where its header ends, the first bytes.
 fn header(bytes: &[u8]) -> &[u8] {
+    if bytes.starts_with(b"GGUF") {
+        return &bytes[..bytes.len().min(1 << 20)];
+    }
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return bytes;
     };

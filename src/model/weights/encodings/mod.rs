@@ -3,8 +3,10 @@
 //! Stored codes and scales are widened and multiplied in float32, and nothing is rounded on the way to
 //! a type that the checkpoint or its library computes in.
 
+mod ggml;
 mod mxfp4;
 
+pub use ggml::{Ggml, Kind, RowOrder};
 pub(super) use mxfp4::Mxfp4;
 
 use super::shard::Stored;
@@ -19,6 +21,8 @@ const DAMAGED: &str = "the checkpoint is damaged, or of a layout that massact do
 /// the format packs along the other axis it is one input's column, `[out]`.
 #[derive(Debug)]
 pub enum Encoding {
+    /// Blocks of a GGUF file.
+    Ggml(Ggml),
     /// Four-bit floats, a power of two for 32 of them.
     Mxfp4(Mxfp4),
 }
@@ -27,6 +31,7 @@ impl Encoding {
     /// Its name, as `MXFP4`.
     pub fn name(&self) -> String {
         match self {
+            Self::Ggml(own) => own.name(),
             Self::Mxfp4(_) => "MXFP4".to_owned(),
         }
     }
@@ -34,6 +39,7 @@ impl Encoding {
     /// The tensors that it reads, the codes first.
     pub fn parts(&self) -> Vec<&Stored> {
         match self {
+            Self::Ggml(own) => own.parts(),
             Self::Mxfp4(own) => own.parts(),
         }
     }
@@ -41,7 +47,7 @@ impl Encoding {
     /// Whether a line belongs to an input rather than to an output.
     pub fn by_input(&self) -> bool {
         match self {
-            Self::Mxfp4(_) => false,
+            Self::Ggml(_) | Self::Mxfp4(_) => false,
         }
     }
 
@@ -49,6 +55,7 @@ impl Encoding {
     /// nothing.
     pub(super) fn padding(&self) -> usize {
         match self {
+            Self::Ggml(_) => 1,
             Self::Mxfp4(_) => mxfp4::BLOCK,
         }
     }
@@ -56,6 +63,7 @@ impl Encoding {
     /// The values of a line from `first` on, as many as `out` takes.
     pub fn decode(&self, line: usize, first: usize, out: &mut [f32]) {
         match self {
+            Self::Ggml(own) => own.decode(line, first, out),
             Self::Mxfp4(own) => own.decode(line, first, out),
         }
     }
