@@ -246,6 +246,82 @@ fn amplification() {
     )));
 }
 
+/// Descriptions that are small and ask for much, in sound archives.
+#[test]
+fn pickles_that_grow() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let path = temp.path().join("pytorch_model.bin");
+    let open = |what: &str, bytes: &[u8]| {
+        std::fs::write(&path, bytes).expect("written");
+        judge(what, bytes.len(), || weights::open(temp.path()))
+    };
+    let many = |part: &[u8]| part.repeat((1 << 20) / part.len());
+    for (what, part) in [
+        ("nothing", &b"N"[..]),
+        ("marks", b"("),
+        ("lists", b"]a"),
+        ("dictionaries", b"}a"),
+        ("empty tuples", b")a"),
+        ("tuples in tuples", b"\x85"),
+        ("tuples of three", b"NNN\x87a"),
+        ("places", b"\x94"),
+        ("entries", b"NNs"),
+    ] {
+        let begin = b"\x80\x02}".to_vec();
+        let described = [begin, many(part), b".".to_vec()].concat();
+        assert!(!open(what, &archive(&[("data.pkl", &described)])), "{what}");
+    }
+    // One long name for tensors without number, of which the last counts.
+    let mut described = b"\x80\x02}q\x00X".to_vec();
+    described.extend(100_000u32.to_le_bytes());
+    described.extend([b'a'; 100_000]);
+    described.extend(b"q\x01ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage");
+    described.extend(b"ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ");
+    described.extend(b"K\x00K\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRq\x02aa");
+    described.extend(many(b"h\x01h\x02s"));
+    described.push(b'.');
+    assert!(open(
+        "names",
+        &archive(&[("data.pkl", &described), ("data/0", &[0; 4])])
+    ));
+    // The same numbers turned around by many names.
+    let crossed = std::fs::read(layouts().join("torch/crossed.bin")).expect("a file");
+    assert!(!open("crossed", &crossed));
+}
+
+/// A zip archive whose entries are stored as they are.
+fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut directory = Vec::new();
+    for (name, content) in entries {
+        let name = format!("x/{name}");
+        let sizes = [content.len() as u32; 2].map(u32::to_le_bytes).concat();
+        let names = (name.len() as u16).to_le_bytes();
+        let start = (out.len() as u32).to_le_bytes();
+        // Versions, flags, method, time, date, checksum.
+        let common = [&[0; 10][..], &[0; 4], &sizes, &names, &[0, 0]].concat();
+        out.extend([b"PK\x03\x04", &common[..], name.as_bytes(), content].concat());
+        directory.extend([b"PK\x01\x02\0\0", &common[..]].concat());
+        directory.extend([&[0; 10][..], &start, name.as_bytes()].concat());
+    }
+    let start = (out.len() as u32).to_le_bytes();
+    let size = (directory.len() as u32).to_le_bytes();
+    let count = (entries.len() as u16).to_le_bytes();
+    out.extend(directory);
+    out.extend(
+        [
+            b"PK\x05\x06\0\0\0\0",
+            &count[..],
+            &count,
+            &size,
+            &start,
+            &[0, 0],
+        ]
+        .concat(),
+    );
+    out
+}
+
 fn varint(out: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);

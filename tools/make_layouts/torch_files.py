@@ -85,6 +85,8 @@ def refused(out: Path) -> None:
     torch.save([1, 2], out / "list.bin")
     torch.save({"weight": torch.ones(2, 2).to_sparse()}, out / "sparse.bin")
     torch.jit.script(torch.nn.Linear(2, 2)).save(out / "program.bin")
+    base = torch.randn(60, 60)
+    torch.save({f"view{number}": base.t() for number in range(60)}, out / "crossed.bin")
     (out / "pickle.bin").write_bytes(pickle.dumps({"weight": [1.0]}))
 
 
