@@ -9,9 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{
-    missing, safetensors, shard::Stored, storage::Storage, store::WeightStore, torch,
-};
+use super::{missing, safetensors, shard::Stored, storage::Storage, store::WeightStore, torch};
 use crate::{
     error::{Error, Result},
     lfs,
