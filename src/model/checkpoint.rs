@@ -57,7 +57,7 @@ impl Model {
     /// The same, with an adapter on its weights.
     pub fn open_with(folder: &Path, adapter: Option<Adapter>) -> Result<Self> {
         place::check(folder, adapter.is_some())?;
-        let config = Config::open(folder)?;
+        let config = weights::beside(Config::open(folder)?, folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
         Method::of(&config)?;

@@ -54,6 +54,14 @@ pub fn open(folder: &Path) -> Result<WeightStore> {
     Ok(store)
 }
 
+/// The index that says where the weights of `folder` lie, if they are read by one: beside a single file
+/// it is not.
+pub fn index_of(folder: &Path) -> Option<&'static str> {
+    let names = [SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX];
+    let first = names.into_iter().find(|name| folder.join(name).is_file());
+    first.filter(|name| [INDEX, TORCH_INDEX].contains(name))
+}
+
 /// Opens the single file, or else the shards named by the index.
 fn open_format(folder: &Path, single: &str, index: &str, read: Reader) -> Result<WeightStore> {
     let path = folder.join(single);
