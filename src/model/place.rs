@@ -5,16 +5,15 @@ use std::{fs::File, io::Read, path::Path};
 
 use serde_json::Value;
 
-use super::{config::Config, json};
+use super::{adapter::SETTINGS as ADAPTER, config::Config, json};
 use crate::{
     error::{Error, Result},
     lfs,
 };
 
-const ADAPTER: &str = "adapter_config.json";
-
-/// Refuses a path that no whole checkpoint lies at, and an adapter beside one.
-pub(super) fn check(folder: &Path) -> Result<()> {
+/// Refuses a path that no whole checkpoint lies at, and an adapter beside one, unless it was said which
+/// adapter is meant.
+pub(super) fn check(folder: &Path, adapter_is_named: bool) -> Result<()> {
     let error = |reason: String| Error::new(folder.display(), reason);
     if !folder.is_dir() {
         return Err(if !folder.exists() {
@@ -29,7 +28,10 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     }
     let whole = folder.join("config.json").is_file();
     if folder.join(ADAPTER).is_file() {
-        return Err(adapter(folder, whole && has_weights(folder))?);
+        let whole = whole && has_weights(folder);
+        if !(whole && adapter_is_named) {
+            return Err(adapter(folder, whole)?);
+        }
     }
     if whole {
         return Ok(());
@@ -78,15 +80,14 @@ fn adapter(folder: &Path, whole: bool) -> Result<Error> {
     let text = |key: &str| settings.get(key).and_then(Value::as_str);
     let kind = text("peft_type").map_or_else(String::new, |kind| format!("{kind} "));
     let base = text("base_model_name_or_path").map(|base| format!("`{base}`"));
-    let merge =
-        "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)";
     Ok(if whole {
         Error::new(
             folder.display(),
-            format!("{ADAPTER} lies beside the model: transformers would put that {kind}adapter on the weights, which massact does not"),
+            format!("{ADAPTER} lies beside the model: transformers would put that {kind}adapter on the weights"),
         )
         .remedy(format!(
-            "merge it in Python ({merge}), or move {ADAPTER} away for the model without it"
+            "say so with --adapter {}, or move {ADAPTER} away for the model without it",
+            folder.display()
         ))
     } else {
         let base = base.unwrap_or_else(|| "a base model that it does not name".to_owned());
@@ -94,7 +95,10 @@ fn adapter(folder: &Path, whole: bool) -> Result<Error> {
             folder.display(),
             format!("holds a {kind}adapter of {base}, not a whole model"),
         )
-        .remedy(format!("merge it with its base model in Python: {merge}"))
+        .remedy(format!(
+            "give its base model, and --adapter {}",
+            folder.display()
+        ))
     })
 }
 

@@ -14,16 +14,20 @@ mod safetensors;
 mod shard;
 mod storage;
 mod store;
+mod torch;
 mod view;
 
 pub use encodings::{
     Absmax, Awq, Blockwise, Byte, EightBits, Encoding, Global, Gptq, Grid, GridNumber, IntRows,
     Mxfp4, Nvfp4, RowZeros,
 };
+pub(super) use encodings::{Factor, LowRank};
+pub(super) use files::{add_adapter, add_adapter_in_memory};
 pub use files::{in_memory, open};
 pub use matrix::{AssembledMatrix, WeightMatrix};
-pub use packed::{PackedMatrix, PackedTensor};
-pub(super) use quantisation::{Method, beside, recognise};
+pub use packed::{PackedMatrix, PackedRows, PackedTensor};
+pub use quantisation::recognise;
+pub(super) use quantisation::{Method, beside};
 pub use shard::{Shard, Stored};
 pub use storage::MappedFile;
 pub(super) use store::Values;

@@ -36,6 +36,8 @@ pub struct Gptq {
     pub zero_offset: u32,
     /// Outputs of a line.
     pub outputs: usize,
+    /// Lines.
+    pub inputs: usize,
 }
 
 /// The tensors of a GPTQ matrix.
@@ -97,12 +99,13 @@ impl Gptq {
             group,
             zero_offset,
             outputs,
+            inputs,
         };
         Ok((encoding, vec![outputs, inputs]))
     }
 
     pub(super) fn name(&self) -> String {
-        format!("GPTQ int{} in groups of {}", self.bits, self.group)
+        super::integers(self.bits, self.group, self.inputs)
     }
 
     pub(super) fn parts(&self) -> Vec<&Stored> {

@@ -3,6 +3,7 @@
 //! Stored codes and scales are widened and multiplied in float32, and nothing is rounded on the way to
 //! a type that the checkpoint or its library computes in.
 
+mod adapted;
 mod awq;
 mod blockwise;
 mod eight_bits;
@@ -24,6 +25,8 @@ pub use int_rows::{IntRows, RowZeros};
 pub use mxfp4::Mxfp4;
 pub use nvfp4::{Global, Nvfp4};
 
+pub(super) use adapted::{Adapted, Base};
+pub(in crate::model) use adapted::{Factor, LowRank};
 pub(super) use blockwise::Layout;
 pub(super) use gptq::GptqParts;
 pub(super) use grid::Blocks;
@@ -56,6 +59,8 @@ pub enum Encoding {
     Mxfp4(Mxfp4),
     /// Four-bit floats, an eight-bit float for 16 of them.
     Nvfp4(Nvfp4),
+    /// Another, or none, and what an adapter adds to it.
+    Adapted(Adapted),
 }
 
 impl Encoding {
@@ -69,6 +74,7 @@ impl Encoding {
             Self::IntRows(own) => own.name(),
             Self::Mxfp4(_) => "MXFP4".to_owned(),
             Self::Nvfp4(_) => "NVFP4".to_owned(),
+            Self::Adapted(own) => own.name(),
         }
     }
 
@@ -82,12 +88,17 @@ impl Encoding {
             Self::IntRows(own) => own.parts(),
             Self::Mxfp4(own) => own.parts(),
             Self::Nvfp4(own) => own.parts(),
+            Self::Adapted(own) => own.parts(),
         }
     }
 
     /// Whether a line belongs to an input rather than to an output.
     pub fn by_input(&self) -> bool {
-        matches!(self, Self::Awq(_) | Self::Gptq(_))
+        match self {
+            Self::Awq(_) | Self::Gptq(_) => true,
+            Self::Adapted(own) => own.by_input(),
+            _ => false,
+        }
     }
 
     /// Values that a line is padded to a multiple of, where the format allows the last ones to mean
@@ -95,6 +106,7 @@ impl Encoding {
     pub(super) fn padding(&self) -> usize {
         match self {
             Self::Mxfp4(_) => mxfp4::BLOCK,
+            Self::Adapted(own) => own.padding(),
             _ => 1,
         }
     }
@@ -109,8 +121,19 @@ impl Encoding {
             Self::IntRows(own) => own.decode(line, first, out),
             Self::Mxfp4(own) => own.decode(line, first, out),
             Self::Nvfp4(own) => own.decode(line, first, out),
+            Self::Adapted(own) => own.decode(line, first, out),
         }
     }
+}
+
+/// The name of integers of which so many of `inputs` share a scale.
+fn integers(bits: usize, group: usize, inputs: usize) -> String {
+    let blocks = if group == inputs {
+        Blocks::Outputs
+    } else {
+        Blocks::Of(1, group)
+    };
+    format!("int{bits} {blocks}")
 }
 
 /// Refuses groups that do not divide the inputs of the tensor `name`.

@@ -80,7 +80,7 @@ fn section(config: &Config) -> Result<Option<(Method, Config)>> {
 }
 
 /// Puts packed tensors in the place of their parts.
-pub(crate) fn recognise(weights: &mut WeightStore, config: &Config) -> Result<()> {
+pub fn recognise(weights: &mut WeightStore, config: &Config) -> Result<()> {
     let Some((method, section)) = section(config)? else {
         return Ok(());
     };
