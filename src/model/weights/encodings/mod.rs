@@ -134,6 +134,16 @@ impl Encoding {
     }
 }
 
+/// The name of integers of which so many of `inputs` share a scale.
+fn integers(bits: usize, group: usize, inputs: usize) -> String {
+    let blocks = if group == inputs {
+        Blocks::Outputs
+    } else {
+        Blocks::Of(1, group)
+    };
+    format!("int{bits} {blocks}")
+}
+
 /// Refuses groups that do not divide the inputs of the tensor `name`.
 fn refuse_uneven(name: &str, part: &Stored, inputs: usize, blocks: Blocks) -> Result<()> {
     match blocks {

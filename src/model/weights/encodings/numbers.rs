@@ -64,6 +64,47 @@ pub(super) fn code(bytes: &[u8], first: usize, stride: usize, index: usize, bits
     code & mask(bits)
 }
 
+/// Values of four bits from `first` on, two a byte: `table[code] * scale`.
+#[inline(always)]
+pub(super) fn halves(
+    bytes: &[u8],
+    first: usize,
+    order: Halves,
+    table: &[f32; 16],
+    scale: f32,
+    out: &mut [f32],
+) {
+    let both = |byte: u8| {
+        let [low, high] = [byte & 15, byte >> 4].map(|code| table[usize::from(code)] * scale);
+        match order {
+            Halves::LowFirst => [low, high],
+            Halves::HighFirst => [high, low],
+        }
+    };
+    let mut bytes = &bytes[first / 2..];
+    let mut rest = out;
+    if first % 2 == 1
+        && let [value, others @ ..] = rest
+    {
+        *value = both(bytes[0])[1];
+        (bytes, rest) = (&bytes[1..], others);
+    }
+    let (pairs, last) = rest.as_chunks_mut::<2>();
+    for (pair, &byte) in pairs.iter_mut().zip(bytes) {
+        *pair = both(byte);
+    }
+    if let [value] = last {
+        *value = both(bytes[pairs.len()])[0];
+    }
+}
+
+/// Which half of a byte is the earlier value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Halves {
+    LowFirst,
+    HighFirst,
+}
+
 /// As many ones as a code has bits.
 #[inline(always)]
 pub(super) fn mask(bits: usize) -> u32 {
@@ -109,6 +150,22 @@ mod tests {
         assert!(E5M2[0x7D].is_nan());
         assert_eq!((e8m0(0), e8m0(127), e8m0(130)), (2f32.powi(-127), 1.0, 8.0));
         assert!(e8m0(255).is_nan());
+    }
+
+    #[test]
+    fn halves_of_bytes_from_any_place() {
+        let table: [f32; 16] = std::array::from_fn(|code| code as f32);
+        let bytes = [0x21, 0x43, 0x65];
+        let of = |first, count, order| {
+            let mut out = vec![0.0; count];
+            halves(&bytes, first, order, &table, 2.0, &mut out);
+            out
+        };
+        assert_eq!(of(0, 5, Halves::LowFirst), [2.0, 4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(of(1, 4, Halves::LowFirst), [4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(of(1, 3, Halves::HighFirst), [2.0, 8.0, 6.0]);
+        assert_eq!(of(5, 1, Halves::HighFirst), [10.0]);
+        assert!(of(3, 0, Halves::LowFirst).is_empty());
     }
 
     #[test]
