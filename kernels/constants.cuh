@@ -36,6 +36,13 @@
 #define STATISTICS_ROUND 32
 #define STATISTICS_STATIC_BYTES 9216
 
+// Packed weights (packed.cuh): parts and numbers that an encoding may have, the size of what kernels are
+// told, and where its last member lies.
+#define PACKED_PARTS 5
+#define PACKED_NUMBERS 8
+#define PACKED_BYTES 112
+#define PACKED_FACTOR_OFFSET 104
+
 // Stored tensors: values whose moments a block takes, and its threads.
 #define MOMENTS_CHUNK 65536
 #define MOMENTS_THREADS 512

@@ -87,6 +87,9 @@ pub(super) struct SourceArgs {
     /// Branch, tag or commit of the hub repository.
     #[arg(long, requires = "model_name")]
     pub(super) revision: Option<String>,
+    /// A folder with a LoRA adapter, as peft saves it, to put on the weights while they are read.
+    #[arg(long, value_name = "DIR")]
+    pub(super) adapter: Option<PathBuf>,
     /// What titles, tables and texts call the model. Default: the last part of its name.
     #[arg(long, value_name = "NAME", value_parser = label)]
     pub(super) label: Option<String>,

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::{
+    adapter::{Adapter, AdapterRecord},
     check,
     config::Config,
     config_keys::ConfigRecord,
@@ -32,6 +33,7 @@ pub struct Model {
     pub tokenizer: Option<Tokenizer>,
     record: WeightsRecord,
     config: ConfigRecord,
+    adapter: Option<AdapterRecord>,
     notices: Vec<String>,
 }
 
@@ -49,23 +51,29 @@ pub struct NormVectors {
 impl Model {
     /// Opens a Hugging Face folder, or a GGUF file.
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_with(folder, None)
+    }
+
+    /// The same, with an adapter on its weights.
+    pub fn open_with(folder: &Path, adapter: Option<Adapter>) -> Result<Self> {
         if let Some(file) = gguf::file_at(folder)? {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let opened = gguf::open(&file).and_then(|(config, weights, tokenizer)| {
-                Self::assemble(&config, weights, tokenizer)
+                Self::assemble_with(&config, weights, tokenizer, adapter)
             });
             return opened.map_err(|error| error.within(name));
         }
-        place::check(folder)?;
+        place::check(folder, adapter.is_some())?;
         let config = Config::open(folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
         Method::of(&config)?;
         place::check_named_weights(&config, folder)?;
-        Self::assemble(
+        Self::assemble_with(
             &config,
             weights::open(folder)?,
             TokenizerFiles::open(folder)?,
+            adapter,
         )
     }
 
@@ -75,15 +83,35 @@ impl Model {
         weights: WeightStore,
         tokenizer: Option<TokenizerFiles>,
     ) -> Result<Self> {
+        Self::assemble_with(config, weights, tokenizer, None)
+    }
+
+    /// The same, with an adapter on the weights.
+    pub fn assemble_with(
+        config: &Config,
+        weights: WeightStore,
+        tokenizer: Option<TokenizerFiles>,
+        adapter: Option<Adapter>,
+    ) -> Result<Self> {
         let family = families::find(config)?;
         let mut weights = weights;
         weights::recognise(&mut weights, config)?;
         let names = Names::detect(&weights, family.embedding, family.prefixes)?;
         let mut spec = family.spec(config, &names)?;
+        let prefix = names.prefix();
+        let adapter = adapter
+            .map(|adapter| adapter.apply(&spec, prefix, family.prefixes, &mut weights))
+            .transpose()?;
+        let names = Names::with_prefix(&weights, prefix);
         let head = tied::settle(&mut spec, &names, &weights)?;
         let recognised = recognise::variants(&mut spec, config, &names, &weights)?;
         check::spec(&spec)?;
+        let unread = match &tokenizer {
+            Some(files) => Tokenizer::unread(files, config)?,
+            None => None,
+        };
         let tokenizer = tokenizer
+            .filter(|_| unread.is_none())
             .map(|files| Tokenizer::parse(&files, config))
             .transpose()?;
         let record = WeightsRecord::new(&spec, family.prefixes, &weights, &head, recognised)?;
@@ -98,12 +126,16 @@ impl Model {
         notices.extend(config_record.notice());
         notices.extend(record.notices(&spec.model_type));
         notices.extend(tokenizer.iter().flat_map(Tokenizer::notices).cloned());
+        notices.extend(unread.map(|why| {
+            format!("{why}, so that no text can be read; ids of tokens can (`capture --token-ids`)")
+        }));
         let model = Self {
             spec,
             weights,
             tokenizer,
             record,
             config: config_record,
+            adapter,
             notices,
         };
         model.check_tensors()?;
@@ -118,6 +150,11 @@ impl Model {
     /// What became of the keys of config.json.
     pub fn config_record(&self) -> &ConfigRecord {
         &self.config
+    }
+
+    /// The adapter on its weights, if there is one.
+    pub fn adapter(&self) -> Option<&AdapterRecord> {
+        self.adapter.as_ref()
     }
 
     /// What became of every stored tensor.

@@ -10,6 +10,7 @@ pub mod spec;
 pub mod tokenizer;
 pub mod weights;
 
+mod adapter;
 mod check;
 mod checkpoint;
 mod config_keys;
@@ -22,6 +23,8 @@ mod recognise;
 mod rope_config;
 mod tied;
 
+pub(crate) use adapter::SETTINGS as ADAPTER_SETTINGS;
+pub use adapter::{Adapter, AdapterFile, AdapterRecord};
 pub use checkpoint::{Model, NormVectors};
 pub use config_keys::ConfigRecord;
 pub(crate) use gguf::file_at as gguf_file;

@@ -15,6 +15,12 @@ pub(super) fn noise(count: usize, seed: u32, dtype: DType) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
+/// `count` bytes of any value.
+pub(super) fn bytes(count: usize, seed: u32) -> Vec<u8> {
+    let values = noise(count, seed, DType::Float32).into_iter();
+    values.map(|value| (value * 128.0 + 128.0) as u8).collect()
+}
+
 /// The value that is left of `x` in a type.
 pub(super) fn rounded(x: f32, dtype: DType) -> f32 {
     match dtype {

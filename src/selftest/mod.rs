@@ -9,6 +9,7 @@ mod generated;
 mod inputs;
 mod model;
 mod operations;
+mod packed;
 
 use std::fmt;
 

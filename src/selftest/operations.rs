@@ -5,6 +5,7 @@ use super::{
     attention::{self, Attention},
     difference,
     inputs::{noise, rounded, rounding},
+    packed::{self, Packed},
 };
 use crate::{
     backend::{
@@ -58,6 +59,8 @@ pub(super) enum Operation {
     Conv1D,
     /// A weight stored in another type than the arithmetic's.
     StoredAs(DType),
+    /// Weights that have to be decoded.
+    Packed(Packed),
     Attention(Attention),
     Statistics {
         rows: usize,
@@ -114,6 +117,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
     ];
     all.extend(DType::ALL.map(Operation::StoredAs));
     all.extend(DType::ALL.map(Operation::Embedding));
+    all.extend(packed::all().into_iter().map(Operation::Packed));
     all.extend(
         [
             Activation::Silu,
@@ -212,6 +216,7 @@ impl Operation {
             } => format!("product, {rows} x {width} x {outputs}"),
             Self::Conv1D => "product with a transposed weight".to_owned(),
             Self::StoredAs(dtype) => format!("product with a weight stored in {dtype}"),
+            Self::Packed(packed) => format!("weights packed as {}", packed.name),
             Self::Attention(attention) => attention.name(),
             Self::Statistics { rows, columns, .. } => format!("statistics of {rows} x {columns}"),
             Self::Rescaling => "target variance rescaling".to_owned(),
@@ -390,6 +395,7 @@ impl Operation {
                 let x = b.upload(17, 40, noise(17 * 40, 1, dtype))?;
                 b.download(&b.linear(&x, &b.matrix(weight.into())?, None, Target::Part)?)
             }
+            Self::Packed(packed) => decoded(b, packed),
             Self::Attention(attention) => attention.compute(b, dtype),
             &Self::Statistics {
                 rows,
@@ -474,6 +480,31 @@ fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
         }
     }
     b.download(&out)
+}
+
+/// The values of the last matrix of a packed weight, all of them, then those of some outputs: a product
+/// with unit vectors has them as they are.
+fn decoded<B: Backend>(b: &B, packed: &Packed) -> Result<Vec<f32>> {
+    let store = packed.open()?;
+    let whole = store.last_packed(packed::WEIGHT)?;
+    let (outputs, inputs) = (whole.out_features, whole.in_features);
+    let mut units = vec![0.0; inputs * inputs];
+    units
+        .iter_mut()
+        .step_by(inputs + 1)
+        .for_each(|one| *one = 1.0);
+    let units = b.upload(inputs, inputs, units)?;
+    let every_third = whole.grouped(1, 1, 3, (outputs - 1) / 3);
+    let mut out = Vec::new();
+    for matrix in [
+        whole,
+        whole.outputs(2, outputs - 1),
+        every_third.outputs(1, 3),
+    ] {
+        let weight = b.matrix(matrix.into())?;
+        out.extend(b.download(&b.linear(&units, &weight, None, Target::Part)?)?);
+    }
+    Ok(out)
 }
 
 fn arithmetic<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {

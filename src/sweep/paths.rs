@@ -40,7 +40,7 @@ impl<'a> Inside<'a> {
     /// A setting's value as the program takes it.
     pub(super) fn argument(&self, key: &str, value: &str) -> Result<String> {
         match key {
-            "text_file" => self.path(value),
+            "text_file" | "adapter" => self.path(value),
             "dataset" if is_path(value) || self.folder.join(value).is_file() => self.path(value),
             "eval" => match value.split_once('=') {
                 Some((name, file)) => Ok(format!("{name}={}", self.path(file)?)),

@@ -14,6 +14,7 @@ mod experts;
 mod magnitudes;
 mod memory;
 mod norms;
+mod packed;
 mod products;
 mod resident;
 mod rotations;
@@ -42,6 +43,7 @@ pub struct Cuda<D: Device> {
     precision: Precision,
     tables: RefCell<Vec<Rc<rotations::DeviceTable<D>>>>,
     resident: Resident<D>,
+    uploads: packed::Uploads<D>,
     /// Entries of the vocabulary that the head takes at a time, at most.
     vocabulary_piece: usize,
 }
@@ -59,6 +61,7 @@ impl<D: Device> Cuda<D> {
             precision: precision.into(),
             tables: RefCell::default(),
             resident: Resident::default(),
+            uploads: packed::Uploads::default(),
             vocabulary_piece: 16_384,
         }
     }

@@ -10,13 +10,14 @@ use super::{
     Cuda, Tensor,
     device::{Address, Device, Operand, Product, Source},
     memory::Buffer,
+    packed::{Decoding, Parts},
 };
 use crate::{
     backend::{Products, Target},
     error::{Error, Result},
     model::{
         dtype::DType,
-        weights::{MatrixView, WeightMatrix},
+        weights::{MatrixView, PackedMatrix, WeightMatrix},
     },
 };
 
@@ -46,16 +47,27 @@ impl<D: Device> Clone for Matrix<D> {
 #[derive(Debug)]
 struct Values<D: Device> {
     device: Rc<D>,
-    stored: DType,
+    form: Form,
     state: RefCell<State<D>>,
+}
+
+/// What is copied to the device.
+#[derive(Debug)]
+enum Form {
+    /// Values of this type.
+    Plain(DType),
+    /// Bytes to be decoded.
+    Packed(Decoding),
 }
 
 #[derive(Debug)]
 enum State<D: Device> {
-    /// On their way, in the type that they are stored in.
+    /// On their way, in the form that they are stored in.
     Coming(Buffer<D>, D::Copying),
-    /// There, in that type.
+    /// There, in that form.
     Stored(Buffer<D>),
+    /// There or on their way, shared with other parts of the same stored matrix.
+    Packed(Rc<Parts<D>>),
     /// There, in the arithmetic's.
     Ready(Buffer<D>),
     /// Their copy failed.
@@ -96,13 +108,32 @@ impl<D: Device> Matrix<D> {
                     cuda.device.await_copy(copying)?;
                     State::Stored(buffer)
                 }
-                State::Stored(buffer) if self.values.stored == self.dtype => State::Ready(buffer),
                 State::Stored(buffer) => {
-                    let (from, to) = (self.values.stored, self.dtype);
-                    match cuda.converted(&buffer, self.count(), from, to) {
+                    let converted = match self.values.form {
+                        Form::Plain(from) if from != self.dtype => {
+                            cuda.converted(&buffer, self.count(), from, self.dtype)
+                        }
+                        _ => {
+                            *state = State::Ready(buffer);
+                            continue;
+                        }
+                    };
+                    match converted {
                         Ok(converted) => State::Ready(converted),
                         Err(error) => {
                             *state = State::Stored(buffer);
+                            return Err(error);
+                        }
+                    }
+                }
+                State::Packed(parts) => {
+                    let Form::Packed(decoding) = &self.values.form else {
+                        continue;
+                    };
+                    match cuda.decoded(&parts, decoding, self.dtype) {
+                        Ok(decoded) => State::Ready(decoded),
+                        Err(error) => {
+                            *state = State::Packed(parts);
                             return Err(error);
                         }
                     }
@@ -135,7 +166,7 @@ impl<D: Device> Products for Cuda<D> {
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<D>> {
         match weight {
             WeightMatrix::Stored(view) => self.resident_matrix(view),
-            WeightMatrix::Packed(packed) => self.bring(packed.assemble().view()),
+            WeightMatrix::Packed(packed) => self.resident_packed(&packed),
             WeightMatrix::Assembled(copy) => self.bring(copy.view()),
         }
     }
@@ -174,8 +205,26 @@ impl<D: Device> Cuda<D> {
             dtype: self.precision.arithmetic(),
             values: Rc::new(Values {
                 device: Rc::clone(&self.device),
-                stored: view.elements.dtype,
+                form: Form::Plain(view.elements.dtype),
                 state: RefCell::new(State::Coming(buffer, copying)),
+            }),
+        })
+    }
+
+    /// Starts copying a packed weight to the device.
+    pub(super) fn bring_decoded(&self, matrix: &PackedMatrix<'_>) -> Result<Matrix<D>> {
+        let Some((parts, decoding)) = self.bring_packed(matrix)? else {
+            return self.bring(matrix.assemble().view());
+        };
+        Ok(Matrix {
+            out_features: matrix.out_features,
+            in_features: matrix.in_features,
+            transposed: matrix.tensor().encoding().by_input(),
+            dtype: self.precision.arithmetic(),
+            values: Rc::new(Values {
+                device: Rc::clone(&self.device),
+                form: Form::Packed(decoding),
+                state: RefCell::new(State::Packed(parts)),
             }),
         })
     }

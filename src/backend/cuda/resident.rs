@@ -12,11 +12,14 @@ use std::{
 };
 
 use super::{Cuda, Matrix, device::Device};
-use crate::{error::Result, model::weights::MatrixView};
+use crate::{
+    error::Result,
+    model::weights::{MatrixView, PackedMatrix},
+};
 
-/// Where a stored weight lies in memory, its sizes and strides. The checkpoint outlives the backend's
+/// Where a stored weight lies in memory, its sizes and strides, and which of its outputs. The checkpoint outlives the backend's
 /// use of it, so that no other weight comes to lie there.
-type Key = (usize, [usize; 4]);
+type Key = (usize, [usize; 7]);
 
 fn key(view: &MatrixView<'_>) -> Key {
     let sizes = [
@@ -24,8 +27,29 @@ fn key(view: &MatrixView<'_>) -> Key {
         view.in_features,
         view.out_stride,
         view.in_stride,
+        0,
+        0,
+        0,
     ];
     (view.elements.bytes.as_ptr().addr(), sizes)
+}
+
+fn packed_key(matrix: &PackedMatrix<'_>) -> Key {
+    let rows = matrix.rows();
+    let sizes = [
+        matrix.out_features,
+        matrix.in_features,
+        rows.first,
+        rows.size,
+        rows.stride,
+        rows.skipped,
+        matrix.index(),
+    ];
+    let codes = matrix.tensor().encoding().parts();
+    let place = codes
+        .first()
+        .map_or(0, |codes| codes.bytes().as_ptr().addr());
+    (place, sizes)
 }
 
 /// The weights that stay.
@@ -101,11 +125,19 @@ impl<D: Device> Resident<D> {
 impl<D: Device> Cuda<D> {
     /// A weight that is on the device already, or is brought there.
     pub(super) fn resident_matrix(&self, view: MatrixView<'_>) -> Result<Matrix<D>> {
-        let key = key(&view);
+        self.resident(key(&view), || self.bring(view))
+    }
+
+    /// The same for one that is packed.
+    pub(super) fn resident_packed(&self, matrix: &PackedMatrix<'_>) -> Result<Matrix<D>> {
+        self.resident(packed_key(matrix), || self.bring_decoded(matrix))
+    }
+
+    fn resident(&self, key: Key, bring: impl FnOnce() -> Result<Matrix<D>>) -> Result<Matrix<D>> {
         if let Some(matrix) = self.resident.find(&key) {
             return Ok(matrix);
         }
-        let matrix = self.bring(view)?;
+        let matrix = bring()?;
         self.resident.add(key, &matrix);
         Ok(matrix)
     }

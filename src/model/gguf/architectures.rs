@@ -66,6 +66,9 @@ const ARCHITECTURES: &[Architecture] = &[
         },
         ..like_llama("gpt2", &[], |keys, settings| {
             settings.set("model_type", "gpt2");
+            let inner = settings.take("intermediate_size");
+            settings.set("n_inner", inner);
+            settings.without(&["head_dim", "num_key_value_heads", "rope_theta"]);
             settings.set("layer_norm_epsilon", keys.number(LAYER_NORM)?);
             Ok(())
         })
@@ -79,6 +82,7 @@ const ARCHITECTURES: &[Architecture] = &[
         partial: Partial::Percent,
         ..like_llama("gptneox", &[], |keys, settings| {
             settings.set("model_type", "gpt_neox");
+            settings.without(&["num_key_value_heads"]);
             let parallel = keys.flag_opt("use_parallel_residual")?;
             settings.set("use_parallel_residual", parallel.unwrap_or(true));
             settings.set("layer_norm_eps", keys.number(LAYER_NORM)?);

@@ -1,6 +1,8 @@
 //! Tensors whose values have to be decoded.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::{encodings::Encoding, matrix::AssembledMatrix, shard::Stored};
@@ -8,17 +10,20 @@ use crate::interrupt;
 
 /// A packed tensor, under the name and with the shape that it has where nothing is packed: a matrix is
 /// `[out, in]`, a stack of them `[count, out, in]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PackedTensor {
     shape: Vec<usize>,
-    encoding: Encoding,
+    encoding: Arc<Encoding>,
 }
 
 impl PackedTensor {
     /// What `encoding` encodes, of at least two dimensions.
     pub(super) fn new(shape: Vec<usize>, encoding: Encoding) -> Self {
         debug_assert!(shape.len() >= 2);
-        Self { shape, encoding }
+        Self {
+            shape,
+            encoding: Arc::new(encoding),
+        }
     }
 
     /// Dimensions, outermost first.
@@ -27,7 +32,7 @@ impl PackedTensor {
     }
 
     /// How it is packed.
-    pub fn encoding(&self) -> &Encoding {
+    pub fn encoding(&self) -> &Arc<Encoding> {
         &self.encoding
     }
 
@@ -55,16 +60,25 @@ pub struct PackedMatrix<'w> {
     tensor: &'w PackedTensor,
     /// Which one of a stack.
     index: usize,
-    /// The first output of the tensor's that can be one of its own.
-    first_output: usize,
-    size: usize,
-    stride: usize,
-    /// Outputs that are left out at its start.
-    skipped: usize,
+    rows: PackedRows,
     /// Rows: the width of the result.
     pub out_features: usize,
     /// Columns: the width of the input.
     pub in_features: usize,
+}
+
+/// Output `o` of a [`PackedMatrix`] is output `first + i / size * stride + i % size` of the stored one, where
+/// `i = skipped + o`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedRows {
+    /// The first that can be one of its own.
+    pub first: usize,
+    /// Outputs that follow each other.
+    pub size: usize,
+    /// From the first of them to the first of the next.
+    pub stride: usize,
+    /// How many are left out at the start.
+    pub skipped: usize,
 }
 
 impl<'w> PackedMatrix<'w> {
@@ -79,10 +93,12 @@ impl<'w> PackedMatrix<'w> {
         Self {
             tensor,
             index,
-            first_output: 0,
-            size: outputs,
-            stride: outputs,
-            skipped: 0,
+            rows: PackedRows {
+                first: 0,
+                size: outputs,
+                stride: outputs,
+                skipped: 0,
+            },
             out_features: outputs,
             in_features,
         }
@@ -90,17 +106,14 @@ impl<'w> PackedMatrix<'w> {
 
     /// Of every `stride` outputs `size`, from `first` on, `count` in all; they must be there.
     #[must_use]
-    pub(in crate::model) fn grouped(
-        self,
-        first: usize,
-        size: usize,
-        stride: usize,
-        count: usize,
-    ) -> Self {
+    pub fn grouped(self, first: usize, size: usize, stride: usize, count: usize) -> Self {
         Self {
-            first_output: first,
-            size,
-            stride,
+            rows: PackedRows {
+                first,
+                size,
+                stride,
+                skipped: 0,
+            },
             out_features: count,
             ..self
         }
@@ -109,11 +122,20 @@ impl<'w> PackedMatrix<'w> {
     /// The outputs `start..end` only.
     #[must_use]
     pub fn outputs(self, start: usize, end: usize) -> Self {
+        let skipped = self.rows.skipped + start;
         Self {
-            skipped: self.skipped + start,
+            rows: PackedRows {
+                skipped,
+                ..self.rows
+            },
             out_features: end - start,
             ..self
         }
+    }
+
+    /// Which outputs of the stored matrix it has.
+    pub fn rows(&self) -> PackedRows {
+        self.rows
     }
 
     /// The tensor that it is part of.
@@ -128,8 +150,8 @@ impl<'w> PackedMatrix<'w> {
 
     /// Where output `output` lies among those of its matrix.
     pub fn stored_output(&self, output: usize) -> usize {
-        let index = self.skipped + output;
-        self.first_output + index / self.size * self.stride + index % self.size
+        let index = self.rows.skipped + output;
+        self.rows.first + index / self.rows.size * self.rows.stride + index % self.rows.size
     }
 
     /// The line of the tensor that has the first of its own outputs, or the first of its inputs.
@@ -185,7 +207,7 @@ impl<'w> PackedMatrix<'w> {
         let mut done = 0;
         while done < out.len() {
             // Up to the end of a group outputs follow each other.
-            let group = self.size - (self.skipped + done) % self.size;
+            let group = self.rows.size - (self.rows.skipped + done) % self.rows.size;
             let end = out.len().min(done + group);
             let first = self.stored_output(done);
             self.tensor

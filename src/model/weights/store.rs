@@ -9,12 +9,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use safetensors::Dtype;
-
 use super::{
     checksum::Checksums,
+    encodings::{Adapted, Base, Encoding, LowRank},
     missing::{self, MISMATCH},
-    packed::PackedTensor,
+    packed::{PackedMatrix, PackedTensor},
     shard::{Shard, Stored},
     storage::Storage,
     view::Elements,
@@ -22,18 +21,16 @@ use super::{
 use crate::error::{Error, Result};
 
 /// A tensor, however it is stored.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Entry {
     Plain(Stored),
     Packed(PackedTensor),
-    /// A small tensor of its own, in memory, and what of the files it was computed from.
-    Computed(Stored, Stored),
 }
 
 impl Entry {
     fn shape(&self) -> &[usize] {
         match self {
-            Self::Plain(stored) | Self::Computed(stored, _) => stored.shape(),
+            Self::Plain(stored) => stored.shape(),
             Self::Packed(tensor) => tensor.shape(),
         }
     }
@@ -41,7 +38,7 @@ impl Entry {
     /// What of the files it is read from.
     fn parts(&self) -> Vec<&Stored> {
         match self {
-            Self::Plain(stored) | Self::Computed(_, stored) => vec![stored],
+            Self::Plain(stored) => vec![stored],
             Self::Packed(tensor) => tensor.parts(),
         }
     }
@@ -130,26 +127,70 @@ impl WeightStore {
         self.entries.insert(name, Entry::Packed(tensor));
     }
 
-    /// Adds a vector that is computed from a stored one, instead of one of the same name.
-    pub(super) fn compute(&mut self, name: String, values: Vec<f32>, from: Stored) {
-        let bytes: Vec<u8> = bytemuck::cast_slice(&values).to_vec();
-        let (shape, range) = (vec![values.len()], 0..bytes.len());
-        let shard = Shard::new(
-            from.part().0,
-            name.clone(),
-            None,
-            Storage::Memory(bytes.into()),
-        );
-        let own = Stored::new(&Arc::new(shard), Dtype::F32, shape, range);
-        self.entries.insert(name, Entry::Computed(own, from));
+    /// The same tensor under another name, too.
+    pub(in crate::model) fn copy(&mut self, from: &str, to: String) {
+        if let Some(entry) = self.entries.get(from) {
+            self.entries.insert(to, entry.clone());
+        }
+    }
+
+    /// Puts another tensor in the place of one, or beside those that are there.
+    pub(in crate::model) fn replace(&mut self, name: String, stored: Stored) {
+        self.insert(name, stored);
+    }
+
+    /// Adds a product of two thin matrices to the matrix `name`, whose stored rows are its inputs' if
+    /// `by_input`, unless it is packed. Refuses one of another shape.
+    pub(in crate::model) fn adapt(
+        &mut self,
+        name: &str,
+        by_input: bool,
+        added: LowRank,
+    ) -> Result<()> {
+        let (outputs, inputs) = (added.outputs.length, added.inputs.length);
+        let shape = [outputs, inputs];
+        let fits = |fits: bool| match fits {
+            true => Ok(()),
+            false => {
+                let stored = self.shape(name);
+                Err(added
+                    .outputs
+                    .stored
+                    .error(format!(
+                        "its matrices for `{name}` make one of shape {shape:?}, but the tensor has {:?}",
+                        stored.unwrap_or_default()
+                    ))
+                    .remedy("give the model that the adapter was trained on"))
+            }
+        };
+        let (base, by_input, shape) = match self.values(name)? {
+            Values::Plain(stored, elements) => {
+                let axes = if by_input { [inputs, outputs] } else { shape };
+                fits(stored.shape() == axes)?;
+                let base = Base::Plain(stored.clone(), elements.dtype, axes[1]);
+                (base, by_input, shape.to_vec())
+            }
+            Values::Packed(tensor) => {
+                fits(tensor.fits(&shape))?;
+                let by_input = tensor.encoding().by_input();
+                (
+                    Base::Packed(Arc::clone(tensor.encoding())),
+                    by_input,
+                    tensor.shape().to_vec(),
+                )
+            }
+        };
+        let encoding = Encoding::Adapted(Adapted::new(base, by_input, added));
+        self.pack(name.to_owned(), PackedTensor::new(shape, encoding));
+        Ok(())
     }
 
     /// Takes away a tensor that is part of a packed one; none if it is not stored as it is.
     pub(super) fn take(&mut self, name: &str) -> Option<Stored> {
         match self.entries.remove(name)? {
             Entry::Plain(stored) => Some(stored),
-            other @ (Entry::Packed(_) | Entry::Computed(..)) => {
-                self.entries.insert(name.to_owned(), other);
+            packed @ Entry::Packed(_) => {
+                self.entries.insert(name.to_owned(), packed);
                 None
             }
         }
@@ -159,7 +200,7 @@ impl WeightStore {
     pub(super) fn stored(&self, name: &str) -> Option<&Stored> {
         match self.entries.get(name)? {
             Entry::Plain(stored) => Some(stored),
-            Entry::Packed(_) | Entry::Computed(..) => None,
+            Entry::Packed(_) => None,
         }
     }
 
@@ -186,7 +227,7 @@ impl WeightStore {
     /// How the values of the tensor `name` are stored: its type, or its encoding.
     pub fn stored_as(&self, name: &str) -> Option<String> {
         Some(match self.entries.get(name)? {
-            Entry::Plain(stored) | Entry::Computed(stored, _) => match stored.elements() {
+            Entry::Plain(stored) => match stored.elements() {
                 Some(elements) => elements.dtype.to_string(),
                 None => format!("{:?}", stored.dtype()),
             },
@@ -218,7 +259,7 @@ impl WeightStore {
     pub(in crate::model) fn values(&self, name: &str) -> Result<Values<'_>> {
         match self.entry(name)? {
             Entry::Packed(tensor) => Ok(Values::Packed(tensor)),
-            Entry::Plain(stored) | Entry::Computed(stored, _) => match stored.elements() {
+            Entry::Plain(stored) => match stored.elements() {
                 Some(elements) => Ok(Values::Plain(stored, elements)),
                 None => Err(stored
                     .error(format!("tensor `{name}` is stored as {:?}", stored.dtype()))
@@ -249,6 +290,26 @@ impl WeightStore {
         }
     }
 
+    /// The last matrix of the packed tensor `name`.
+    pub fn last_packed(&self, name: &str) -> Result<PackedMatrix<'_>> {
+        match self.values(name)? {
+            Values::Packed(tensor) => {
+                let [stack @ .., _, inputs] = tensor.shape() else {
+                    return Err(Error::new(
+                        self.describe(),
+                        format!("tensor `{name}` is no matrix"),
+                    ));
+                };
+                let count: usize = stack.iter().product();
+                Ok(PackedMatrix::new(tensor, count.saturating_sub(1), *inputs))
+            }
+            Values::Plain(..) => Err(Error::new(
+                self.describe(),
+                format!("tensor `{name}` is not packed"),
+            )),
+        }
+    }
+
     /// The tensor `name`, which must have exactly this shape.
     pub fn get_shaped(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
         // The dtype first: a tensor of a wrong one often has a wrong shape, too.
@@ -260,7 +321,7 @@ impl WeightStore {
     /// The bytes of the tensor `name`, whatever its elements; it must not be packed.
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
         match self.entry(name)? {
-            Entry::Plain(stored) | Entry::Computed(stored, _) => Ok(stored.bytes()),
+            Entry::Plain(stored) => Ok(stored.bytes()),
             Entry::Packed(_) => self.get(name).map(|tensor| tensor.elements.bytes),
         }
     }
@@ -281,7 +342,7 @@ impl WeightStore {
     pub(in crate::model) fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
         let entry = self.entry(name)?;
         let fits = match entry {
-            Entry::Plain(stored) | Entry::Computed(stored, _) => stored.shape() == shape,
+            Entry::Plain(stored) => stored.shape() == shape,
             Entry::Packed(tensor) => tensor.fits(shape),
         };
         if fits {

@@ -3,9 +3,12 @@
 //! Stored codes and scales are widened and multiplied in float32, and nothing is rounded on the way to
 //! a type that the checkpoint or its library computes in.
 
+mod adapted;
 mod ggml;
 mod mxfp4;
 
+pub(super) use adapted::{Adapted, Base};
+pub(in crate::model) use adapted::{Factor, LowRank};
 pub use ggml::{Ggml, Kind, RowOrder};
 pub(super) use mxfp4::Mxfp4;
 
@@ -25,6 +28,8 @@ pub enum Encoding {
     Ggml(Ggml),
     /// Four-bit floats, a power of two for 32 of them.
     Mxfp4(Mxfp4),
+    /// Another, or none, and what an adapter adds to it.
+    Adapted(Adapted),
 }
 
 impl Encoding {
@@ -33,6 +38,7 @@ impl Encoding {
         match self {
             Self::Ggml(own) => own.name(),
             Self::Mxfp4(_) => "MXFP4".to_owned(),
+            Self::Adapted(own) => own.name(),
         }
     }
 
@@ -41,6 +47,7 @@ impl Encoding {
         match self {
             Self::Ggml(own) => own.parts(),
             Self::Mxfp4(own) => own.parts(),
+            Self::Adapted(own) => own.parts(),
         }
     }
 
@@ -48,6 +55,7 @@ impl Encoding {
     pub fn by_input(&self) -> bool {
         match self {
             Self::Ggml(_) | Self::Mxfp4(_) => false,
+            Self::Adapted(own) => own.by_input(),
         }
     }
 
@@ -57,6 +65,7 @@ impl Encoding {
         match self {
             Self::Ggml(_) => 1,
             Self::Mxfp4(_) => mxfp4::BLOCK,
+            Self::Adapted(own) => own.padding(),
         }
     }
 
@@ -65,6 +74,7 @@ impl Encoding {
         match self {
             Self::Ggml(own) => own.decode(line, first, out),
             Self::Mxfp4(own) => own.decode(line, first, out),
+            Self::Adapted(own) => own.decode(line, first, out),
         }
     }
 }

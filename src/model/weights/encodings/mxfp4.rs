@@ -62,6 +62,11 @@ impl Mxfp4 {
         Ok((encoding, shape))
     }
 
+    /// Blocks of a line.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
     pub(super) fn parts(&self) -> Vec<&Stored> {
         vec![&self.codes, &self.scales]
     }

@@ -43,7 +43,7 @@ impl Method {
 }
 
 /// Puts packed tensors in the place of their parts.
-pub(crate) fn recognise(weights: &mut WeightStore, config: &Config) -> Result<()> {
+pub fn recognise(weights: &mut WeightStore, config: &Config) -> Result<()> {
     let packing = match Method::of(config)? {
         None => return Ok(()),
         Some(Method::Mxfp4) => mxfp4::recognise(weights)?,
