@@ -66,9 +66,6 @@ pub(super) fn check_named_weights(config: &Config, folder: &Path) -> Result<()> 
     }
 }
 
-/// What to give in the place of a converted checkpoint.
-const ORIGINAL: &str = "give the original model's folder in transformers format, or its hub id";
-
 /// An adapter's refusal, by its kind and base model.
 fn adapter(folder: &Path, whole: bool) -> Result<Error> {
     let path = folder.join(ADAPTER);

@@ -347,7 +347,15 @@ impl Architecture {
         keys.size_opt("vocab_size")?;
         settings.set("vocab_size", keys.rows("token_embd.weight")?);
         settings.set("hidden_size", hidden);
-        settings.set("num_hidden_layers", keys.size("block_count")?);
+        let layers = keys.size("block_count")?;
+        let last = format!("blk.{}.", layers.saturating_sub(1));
+        if !keys.gguf.names().iter().any(|name| name.starts_with(&last)) {
+            return Err(keys.error(
+                "block_count",
+                format!("it is {layers}, and there is no tensor of the last layer"),
+            ));
+        }
+        settings.set("num_hidden_layers", layers);
         settings.set("num_attention_heads", heads);
         settings.set("max_position_embeddings", keys.size("context_length")?);
         settings.set("intermediate_size", keys.size("feed_forward_length")?);

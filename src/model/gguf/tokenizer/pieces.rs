@@ -104,13 +104,13 @@ fn merges<'f>(vocabulary: &Tokens<'f>, scores: &[f64]) -> Vec<[&'f str; 2]> {
         }
         for (at, _) in text.char_indices().skip(1) {
             let (left, right) = text.split_at(at);
-            if let (Some(one), Some(other)) = (normal(left), normal(right)) {
+            if normal(left).is_some() && normal(right).is_some() {
                 let lengths = (left.chars().count(), right.chars().count());
-                found.push((scores[whole], lengths, (one, other), [left, right]));
+                found.push((scores[whole], lengths, [left, right]));
             }
         }
     }
-    // Python's sort keeps the order of what is equal, reversed or not.
+    // As Python's the sort keeps the order of what is equal.
     found.sort_by(|a, b| (b.0.total_cmp(&a.0)).then(b.1.cmp(&a.1)));
-    found.into_iter().map(|(_, _, _, pair)| pair).collect()
+    found.into_iter().map(|(_, _, pair)| pair).collect()
 }
