@@ -277,10 +277,7 @@ impl Checkpoint {
 
 /// A relative or absolute path rather than `owner/name`.
 fn looks_like_path(name: &str) -> bool {
-    name.starts_with(['.', '/', '~'])
-        || name.ends_with('/')
-        || name.ends_with(".gguf")
-        || name.matches('/').count() > 1
+    name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.matches('/').count() > 1
 }
 
 #[cfg(test)]

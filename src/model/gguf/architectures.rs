@@ -66,6 +66,9 @@ const ARCHITECTURES: &[Architecture] = &[
         },
         ..like_llama("gpt2", &[], |keys, settings| {
             settings.set("model_type", "gpt2");
+            let inner = settings.take("intermediate_size");
+            settings.set("n_inner", inner);
+            settings.without(&["head_dim", "num_key_value_heads", "rope_theta"]);
             settings.set("layer_norm_epsilon", keys.number(LAYER_NORM)?);
             Ok(())
         })
@@ -79,6 +82,7 @@ const ARCHITECTURES: &[Architecture] = &[
         partial: Partial::Percent,
         ..like_llama("gptneox", &[], |keys, settings| {
             settings.set("model_type", "gpt_neox");
+            settings.without(&["num_key_value_heads"]);
             let parallel = keys.flag_opt("use_parallel_residual")?;
             settings.set("use_parallel_residual", parallel.unwrap_or(true));
             settings.set("layer_norm_eps", keys.number(LAYER_NORM)?);
@@ -343,7 +347,15 @@ impl Architecture {
         keys.size_opt("vocab_size")?;
         settings.set("vocab_size", keys.rows("token_embd.weight")?);
         settings.set("hidden_size", hidden);
-        settings.set("num_hidden_layers", keys.size("block_count")?);
+        let layers = keys.size("block_count")?;
+        let last = format!("blk.{}.", layers.saturating_sub(1));
+        if !keys.gguf.names().iter().any(|name| name.starts_with(&last)) {
+            return Err(keys.error(
+                "block_count",
+                format!("it is {layers}, and there is no tensor of the last layer"),
+            ));
+        }
+        settings.set("num_hidden_layers", layers);
         settings.set("num_attention_heads", heads);
         settings.set("max_position_embeddings", keys.size("context_length")?);
         settings.set("intermediate_size", keys.size("feed_forward_length")?);

@@ -128,6 +128,11 @@ impl Settings {
         self.0.remove(key)
     }
 
+    /// Takes settings away that the family does not have.
+    pub(super) fn without(&mut self, keys: &[&str]) {
+        self.0.retain(|key, _| !keys.contains(&key.as_str()));
+    }
+
     /// The finished text.
     pub(super) fn text(self) -> Vec<u8> {
         Value::Object(self.0).to_string().into_bytes()

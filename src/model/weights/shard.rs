@@ -11,6 +11,7 @@ use std::{
 use safetensors::Dtype;
 
 use super::{
+    gguf,
     storage::{MappedFile, Storage},
     torch,
     view::Elements,
@@ -56,6 +57,11 @@ impl Shard {
     /// Whether it is in PyTorch's own format.
     pub fn is_of_pytorch(&self) -> bool {
         self.bytes().starts_with(torch::START)
+    }
+
+    /// Whether it is in the GGUF format.
+    pub fn is_gguf(&self) -> bool {
+        self.bytes().starts_with(gguf::MAGIC)
     }
 
     /// The SHA-256 that the hub's cache names the file by, if it lies there: a blob is stored under
@@ -136,6 +142,17 @@ impl Stored {
         }
     }
 
+    /// Part `index` of `count` equal ones, of another shape; elements must not be torn.
+    pub(super) fn part_of(&self, index: usize, count: usize, shape: Vec<usize>) -> Self {
+        let length = self.range.len() / count;
+        let start = self.range.start + index * length;
+        Self {
+            shape,
+            range: start..start + length,
+            ..self.clone()
+        }
+    }
+
     /// Elements of a file that are not in row-major order there, put in order. They are no more than the
     /// file has, so that what is true of all the file's bytes holds for as many of them.
     pub(super) fn in_order(
@@ -149,17 +166,6 @@ impl Stored {
         let storage = Storage::Memory(bytes.into());
         let shard = Shard::new(file.index, file.name.clone(), None, storage);
         Self::new(&Arc::new(shard), dtype, shape, range)
-    }
-
-    /// Part `index` of `count` equal ones, of another shape; elements must not be torn.
-    pub(super) fn part_of(&self, index: usize, count: usize, shape: Vec<usize>) -> Self {
-        let length = self.range.len() / count;
-        let start = self.range.start + index * length;
-        Self {
-            shape,
-            range: start..start + length,
-            ..self.clone()
-        }
     }
 
     /// Dimensions, outermost first.
@@ -221,11 +227,11 @@ impl Stored {
 /// end, where its directory has a checksum of every tensor; of a GGUF file, which does not say where its
 /// header ends, the first bytes.
 fn header(bytes: &[u8]) -> &[u8] {
+    if bytes.starts_with(gguf::MAGIC) {
+        return &bytes[..bytes.len().min(gguf::LONG_HEADER)];
+    }
     if bytes.starts_with(torch::START) {
         return &bytes[bytes.len().saturating_sub(torch::DIRECTORY)..];
-    }
-    if bytes.starts_with(b"GGUF") {
-        return &bytes[..bytes.len().min(1 << 20)];
     }
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return bytes;

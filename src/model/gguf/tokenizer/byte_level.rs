@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Vocabulary, document, split::Split};
+use super::{Tokens, document, split::Split};
 use crate::{
     error::{Error, Result},
     model::weights::gguf::Metadata,
@@ -14,7 +14,7 @@ const MERGES: &str = "tokenizer.ggml.merges";
 /// tokenizer.json of a vocabulary whose texts are split so.
 pub(super) fn json(
     metadata: &Metadata<'_>,
-    vocabulary: &Vocabulary<'_>,
+    vocabulary: &Tokens<'_>,
     split: &Split,
 ) -> Result<Value> {
     let Some(merges) = metadata.texts(MERGES)? else {

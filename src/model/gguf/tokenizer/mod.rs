@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     model::{
         config::Config,
-        tokenizer::{self, TokenizerFiles},
+        tokenizer::{TokenizerFiles, Vocabulary},
         weights::gguf::Metadata,
     },
 };
@@ -34,7 +34,7 @@ enum Role {
 }
 
 /// The tokens of a file, by id.
-struct Vocabulary<'f> {
+struct Tokens<'f> {
     tokens: Vec<(&'f str, Role)>,
     ids: HashMap<&'f str, usize>,
 }
@@ -61,9 +61,9 @@ pub(super) fn files(metadata: &Metadata<'_>, config: &Config) -> Result<Option<T
                     split::KEY
                 ));
             };
-            byte_level::json(metadata, &Vocabulary::read(metadata)?, &split)?
+            byte_level::json(metadata, &Tokens::read(metadata)?, &split)?
         }
-        "llama" => pieces::json(metadata, &Vocabulary::read(metadata)?)?,
+        "llama" => pieces::json(metadata, &Tokens::read(metadata)?)?,
         other => {
             return without(format!(
                 "`{MODEL}` is `{other}`, which massact does not build"
@@ -71,7 +71,7 @@ pub(super) fn files(metadata: &Metadata<'_>, config: &Config) -> Result<Option<T
         }
     };
     Ok(Some(TokenizerFiles {
-        vocabulary: tokenizer::Vocabulary::Fast(built.to_string().into_bytes()),
+        vocabulary: Vocabulary::Fast(built.to_string().into_bytes()),
         config: Some(special(metadata)?.to_string().into_bytes()),
         ..TokenizerFiles::default()
     }))
@@ -95,7 +95,7 @@ fn special(metadata: &Metadata<'_>) -> Result<Value> {
     Ok(Value::Object(roles))
 }
 
-impl<'f> Vocabulary<'f> {
+impl<'f> Tokens<'f> {
     fn read(metadata: &Metadata<'f>) -> Result<Self> {
         let error = |key: &str, reason: String| {
             Error::new(format!("`{key}`"), reason).remedy(super::keys::REMEDY)
@@ -171,7 +171,7 @@ impl<'f> Vocabulary<'f> {
 }
 
 /// A tokenizer.json.
-fn document(vocabulary: &Vocabulary<'_>, steps: [Value; 3], model: Value) -> Value {
+fn document(vocabulary: &Tokens<'_>, steps: [Value; 3], model: Value) -> Value {
     let [normalizer, pre_tokenizer, decoder] = steps;
     json!({
         "version": "1.0",

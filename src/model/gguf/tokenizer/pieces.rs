@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Role, Vocabulary, document};
+use super::{Role, Tokens, document};
 use crate::{
     error::{Error, Result},
     model::weights::gguf::Metadata,
@@ -18,7 +18,7 @@ const PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 const LONGEST: usize = 1024;
 
 /// tokenizer.json of a vocabulary with scores.
-pub(super) fn json(metadata: &Metadata<'_>, vocabulary: &Vocabulary<'_>) -> Result<Value> {
+pub(super) fn json(metadata: &Metadata<'_>, vocabulary: &Tokens<'_>) -> Result<Value> {
     let error = |key: &str, reason: String| {
         Error::new(format!("`{key}`"), reason).remedy(super::super::keys::REMEDY)
     };
@@ -92,7 +92,7 @@ pub(super) fn json(metadata: &Metadata<'_>, vocabulary: &Vocabulary<'_>) -> Resu
 }
 
 /// Pairs of pieces, the best first: by the score of what they make, then the longer first part.
-fn merges<'f>(vocabulary: &Vocabulary<'f>, scores: &[f64]) -> Vec<[&'f str; 2]> {
+fn merges<'f>(vocabulary: &Tokens<'f>, scores: &[f64]) -> Vec<[&'f str; 2]> {
     let normal = |text: &str| {
         let id = vocabulary.ids.get(text)?;
         matches!(vocabulary.tokens[*id].1, Role::Normal | Role::UserDefined).then_some(*id)
@@ -104,13 +104,13 @@ fn merges<'f>(vocabulary: &Vocabulary<'f>, scores: &[f64]) -> Vec<[&'f str; 2]> 
         }
         for (at, _) in text.char_indices().skip(1) {
             let (left, right) = text.split_at(at);
-            if let (Some(one), Some(other)) = (normal(left), normal(right)) {
+            if normal(left).is_some() && normal(right).is_some() {
                 let lengths = (left.chars().count(), right.chars().count());
-                found.push((scores[whole], lengths, (one, other), [left, right]));
+                found.push((scores[whole], lengths, [left, right]));
             }
         }
     }
-    // Python's sort keeps the order of what is equal, reversed or not.
+    // As Python's the sort keeps the order of what is equal.
     found.sort_by(|a, b| (b.0.total_cmp(&a.0)).then(b.1.cmp(&a.1)));
-    found.into_iter().map(|(_, _, _, pair)| pair).collect()
+    found.into_iter().map(|(_, _, pair)| pair).collect()
 }

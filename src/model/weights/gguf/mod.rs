@@ -30,6 +30,10 @@ use header::{Header, Tensor};
 pub(in crate::model) use metadata::Metadata;
 pub(in crate::model) use split::{first_of_several, is_later_part};
 
+/// Bytes at the start of a file that stand for its header in a fingerprint: beside the size and the time
+/// of the last change they are only to tell files apart.
+pub(super) const LONG_HEADER: usize = 1 << 20;
+
 /// The files of a model, mapped.
 #[derive(Debug)]
 pub(in crate::model) struct GgufFiles {
@@ -97,7 +101,6 @@ impl GgufFiles {
             match entry {
                 Entry::Plain(stored) => store.insert(name, stored),
                 Entry::Packed(tensor) => store.pack(name, tensor),
-                Entry::Computed(own, from) => store.compute(name, own, from),
             }
         }
         store.set_packing(Packing {
@@ -127,7 +130,6 @@ pub(in crate::model) struct Named {
 enum Entry {
     Plain(Stored),
     Packed(PackedTensor),
-    Computed(Vec<f32>, Stored),
 }
 
 /// What a tensor of the model is in the file.
@@ -192,7 +194,7 @@ impl<'f> Gguf<'f> {
                     )
                     .remedy(reader::DAMAGED));
                 }
-                entries.push((name, entry(tensor, &stored, &form)?));
+                entries.push((name, entry(shard, tensor, &stored, &form)?));
             }
         }
         let most = values
@@ -236,7 +238,7 @@ fn stored(shard: &Arc<Shard>, tensor: &Tensor<'_>) -> Result<Stored> {
 }
 
 /// A tensor of the model from one of the file.
-fn entry(tensor: &Tensor<'_>, stored: &Stored, form: &Form) -> Result<Entry> {
+fn entry(shard: &Arc<Shard>, tensor: &Tensor<'_>, stored: &Stored, form: &Form) -> Result<Entry> {
     let shape = tensor.shape.as_slice();
     let plain = stored.elements();
     let wrong = |what: &str| {
@@ -253,17 +255,22 @@ fn entry(tensor: &Tensor<'_>, stored: &Stored, form: &Form) -> Result<Entry> {
         (Form::Rows(order), [rows], Some(elements)) if order.fits(*rows) => {
             let own = elements.to_f32();
             let moved = (0..*rows).map(|row| own[order.stored(row)]);
-            Ok(Entry::Computed(moved.collect(), stored.clone()))
+            Ok(computed(shard, moved))
         }
         (Form::PlusOne, [_], Some(elements)) => {
             let own = elements.to_f32();
-            let less = own.iter().map(|value| value - 1.0).collect();
-            Ok(Entry::Computed(less, stored.clone()))
+            Ok(computed(shard, own.iter().map(|value| value - 1.0)))
         }
         (Form::PlusOne | Form::Rows(_), [_], None) => Err(not_plain(tensor)),
         (Form::Rows(order), [rows, _], _) if order.fits(*rows) => {
             Ok(Entry::Packed(packed(tensor, stored.clone(), shape, *order)))
         }
+        (Form::Rows(RowOrder::Kept), ..) => Ok(Entry::Packed(packed(
+            tensor,
+            stored.clone(),
+            shape,
+            RowOrder::Kept,
+        ))),
         (Form::Rows(_), ..) => wrong("rows of whole heads"),
         (Form::OneRow, [width] | [1, width], _) => {
             let shape = [1, *width];
@@ -286,9 +293,16 @@ fn entry(tensor: &Tensor<'_>, stored: &Stored, form: &Form) -> Result<Entry> {
     }
 }
 
-/// Rows of blocks, of the shape `[out, in]`.
+/// A vector that is not in the file as it is.
+fn computed(shard: &Arc<Shard>, values: impl ExactSizeIterator<Item = f32>) -> Entry {
+    let shape = vec![values.len()];
+    let bytes = values.flat_map(f32::to_le_bytes).collect();
+    Entry::Plain(Stored::in_order(shard, Dtype::F32, shape, bytes))
+}
+
+/// Rows of blocks, of the shape `[.., out, in]`.
 fn packed(tensor: &Tensor<'_>, stored: Stored, shape: &[usize], order: RowOrder) -> PackedTensor {
-    let rows = shape[0];
+    let rows = shape[..shape.len() - 1].iter().product();
     let stored = stored.part_of(0, 1, vec![rows, stored.bytes().len() / rows]);
     let encoding = Ggml::new(stored, tensor.kind, order);
     PackedTensor::new(shape.to_vec(), Encoding::Ggml(encoding))
