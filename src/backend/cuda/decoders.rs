@@ -67,6 +67,8 @@ impl<'e> Decoder<'e> {
                 [&own.codes, &own.scales.stored, &own.global].map(Some),
                 [own.scales.columns, usize::from(own.does == Global::Divides)],
             ),
+            // Blocks of ggml are decoded by the host.
+            Encoding::Ggml(_) => return Ok(None),
             // The host adds what an adapter adds.
             Encoding::Adapted(_) => return Ok(None),
         };

@@ -9,9 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{
-    missing, safetensors, shard::Stored, storage::Storage, store::WeightStore, torch,
-};
+use super::{missing, safetensors, shard::Stored, storage::Storage, store::WeightStore, torch};
 use crate::{
     error::{Error, Result},
     lfs,
@@ -54,6 +52,14 @@ pub fn open(folder: &Path) -> Result<WeightStore> {
         );
     }
     Ok(store)
+}
+
+/// The index that says where the weights of `folder` lie, if they are read by one: beside a single file
+/// it is not.
+pub fn index_of(folder: &Path) -> Option<&'static str> {
+    let names = [SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX];
+    let first = names.into_iter().find(|name| folder.join(name).is_file());
+    first.filter(|name| [INDEX, TORCH_INDEX].contains(name))
 }
 
 /// Opens the single file, or else the shards named by the index.

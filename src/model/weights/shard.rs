@@ -151,6 +151,17 @@ impl Stored {
         Self::new(&Arc::new(shard), dtype, shape, range)
     }
 
+    /// Part `index` of `count` equal ones, of another shape; elements must not be torn.
+    pub(super) fn part_of(&self, index: usize, count: usize, shape: Vec<usize>) -> Self {
+        let length = self.range.len() / count;
+        let start = self.range.start + index * length;
+        Self {
+            shape,
+            range: start..start + length,
+            ..self.clone()
+        }
+    }
+
     /// Dimensions, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
@@ -207,10 +218,14 @@ impl Stored {
 }
 
 /// The header of a safetensors file: its length, and the JSON of that length. Of a file of PyTorch the
-/// end, where its directory has a checksum of every tensor.
+/// end, where its directory has a checksum of every tensor; of a GGUF file, which does not say where its
+/// header ends, the first bytes.
 fn header(bytes: &[u8]) -> &[u8] {
     if bytes.starts_with(torch::START) {
         return &bytes[bytes.len().saturating_sub(torch::DIRECTORY)..];
+    }
+    if bytes.starts_with(b"GGUF") {
+        return &bytes[..bytes.len().min(1 << 20)];
     }
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return bytes;

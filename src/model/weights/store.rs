@@ -9,6 +9,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use safetensors::Dtype;
+
 use super::{
     checksum::Checksums,
     encodings::{Adapted, Base, Encoding, LowRank},
@@ -25,12 +27,14 @@ use crate::error::{Error, Result};
 enum Entry {
     Plain(Stored),
     Packed(PackedTensor),
+    /// A small tensor of its own, in memory, and what of the files it was computed from.
+    Computed(Stored, Stored),
 }
 
 impl Entry {
     fn shape(&self) -> &[usize] {
         match self {
-            Self::Plain(stored) => stored.shape(),
+            Self::Plain(stored) | Self::Computed(stored, _) => stored.shape(),
             Self::Packed(tensor) => tensor.shape(),
         }
     }
@@ -38,7 +42,7 @@ impl Entry {
     /// What of the files it is read from.
     fn parts(&self) -> Vec<&Stored> {
         match self {
-            Self::Plain(stored) => vec![stored],
+            Self::Plain(stored) | Self::Computed(_, stored) => vec![stored],
             Self::Packed(tensor) => tensor.parts(),
         }
     }
@@ -185,12 +189,26 @@ impl WeightStore {
         Ok(())
     }
 
+    /// Adds a vector that is computed from a stored one, instead of one of the same name.
+    pub(super) fn compute(&mut self, name: String, values: Vec<f32>, from: Stored) {
+        let bytes: Vec<u8> = bytemuck::cast_slice(&values).to_vec();
+        let (shape, range) = (vec![values.len()], 0..bytes.len());
+        let shard = Shard::new(
+            from.part().0,
+            name.clone(),
+            None,
+            Storage::Memory(bytes.into()),
+        );
+        let own = Stored::new(&Arc::new(shard), Dtype::F32, shape, range);
+        self.entries.insert(name, Entry::Computed(own, from));
+    }
+
     /// Takes away a tensor that is part of a packed one; none if it is not stored as it is.
     pub(super) fn take(&mut self, name: &str) -> Option<Stored> {
         match self.entries.remove(name)? {
             Entry::Plain(stored) => Some(stored),
-            packed @ Entry::Packed(_) => {
-                self.entries.insert(name.to_owned(), packed);
+            other @ (Entry::Packed(_) | Entry::Computed(..)) => {
+                self.entries.insert(name.to_owned(), other);
                 None
             }
         }
@@ -200,7 +218,7 @@ impl WeightStore {
     pub(super) fn stored(&self, name: &str) -> Option<&Stored> {
         match self.entries.get(name)? {
             Entry::Plain(stored) => Some(stored),
-            Entry::Packed(_) => None,
+            Entry::Packed(_) | Entry::Computed(..) => None,
         }
     }
 
@@ -227,7 +245,7 @@ impl WeightStore {
     /// How the values of the tensor `name` are stored: its type, or its encoding.
     pub fn stored_as(&self, name: &str) -> Option<String> {
         Some(match self.entries.get(name)? {
-            Entry::Plain(stored) => match stored.elements() {
+            Entry::Plain(stored) | Entry::Computed(stored, _) => match stored.elements() {
                 Some(elements) => elements.dtype.to_string(),
                 None => format!("{:?}", stored.dtype()),
             },
@@ -259,7 +277,7 @@ impl WeightStore {
     pub(in crate::model) fn values(&self, name: &str) -> Result<Values<'_>> {
         match self.entry(name)? {
             Entry::Packed(tensor) => Ok(Values::Packed(tensor)),
-            Entry::Plain(stored) => match stored.elements() {
+            Entry::Plain(stored) | Entry::Computed(stored, _) => match stored.elements() {
                 Some(elements) => Ok(Values::Plain(stored, elements)),
                 None => Err(stored
                     .error(format!("tensor `{name}` is stored as {:?}", stored.dtype()))
@@ -321,7 +339,7 @@ impl WeightStore {
     /// The bytes of the tensor `name`, whatever its elements; it must not be packed.
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
         match self.entry(name)? {
-            Entry::Plain(stored) => Ok(stored.bytes()),
+            Entry::Plain(stored) | Entry::Computed(stored, _) => Ok(stored.bytes()),
             Entry::Packed(_) => self.get(name).map(|tensor| tensor.elements.bytes),
         }
     }
@@ -342,7 +360,7 @@ impl WeightStore {
     pub(in crate::model) fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
         let entry = self.entry(name)?;
         let fits = match entry {
-            Entry::Plain(stored) => stored.shape() == shape,
+            Entry::Plain(stored) | Entry::Computed(stored, _) => stored.shape() == shape,
             Entry::Packed(tensor) => tensor.fits(shape),
         };
         if fits {
