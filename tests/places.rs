@@ -18,7 +18,7 @@ fn an_adapter_beside_a_model_is_refused() {
     });
     let says = |done: &Done| {
         assert_eq!(done.code, Some(1), "{}", done.stderr);
-        for part in ["adapter_config.json", "LORA", "merge_and_unload"] {
+        for part in ["adapter_config.json", "LORA", "--adapter"] {
             assert!(done.stderr.contains(part), "{}", done.stderr);
         }
     };
@@ -111,10 +111,12 @@ fn folders_with_something_else_say_what() {
 }
 
 #[test]
-fn folders_without_safetensors_say_what_they_have() {
+fn folders_without_weights_say_what_they_have() {
     for (file, says) in [
-        ("pytorch_model.bin", "pickled"),
-        ("pytorch_model.bin.index.json", "pickled"),
+        (
+            "pytorch_model-00001-of-00002.bin",
+            "pytorch_model.bin.index.json",
+        ),
         ("m.Q8_0.gguf", "GGUF"),
         (
             "model-00001-of-00002.safetensors",

@@ -15,10 +15,11 @@ pub(super) const CONFIG: &str = "config.json";
 /// The file without which no other is looked for, if there is one.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 /// Read when they are there.
-const BESIDE: [&str; 3] = [
+const BESIDE: [&str; 4] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "hf_quant_config.json",
 ];
 
 /// Where weights may be, in the order of transformers: a file, or an index whose shards follow.

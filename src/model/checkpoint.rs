@@ -64,7 +64,7 @@ impl Model {
             return opened.map_err(|error| error.within(name));
         }
         place::check(folder, adapter.is_some())?;
-        let config = Config::open(folder)?;
+        let config = weights::beside(Config::open(folder)?, folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
         Method::of(&config)?;
@@ -190,6 +190,18 @@ impl Model {
     /// A stored matrix `[rows, width]`.
     fn table(&self, name: &str, rows: usize, width: usize) -> Result<WeightMatrix<'_>> {
         self.stored_matrix(&Linear::new(name.to_owned(), width, rows))
+    }
+
+    /// The whole of a matrix that is stored packed; none of one that is stored as it is.
+    pub fn decoded(&self, name: &str) -> Result<Option<AssembledMatrix>> {
+        let shape = self.weights.shape(name).unwrap_or_default();
+        let &[rows, columns] = shape else {
+            return Ok(None);
+        };
+        Ok(match self.table(name, rows, columns)? {
+            WeightMatrix::Packed(matrix) => Some(matrix.assemble()),
+            _ => None,
+        })
     }
 
     /// The weight of a projection.

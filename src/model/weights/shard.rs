@@ -178,6 +178,11 @@ impl Stored {
         self.dtype
     }
 
+    /// The same elements in another shape, which must have as many.
+    pub(super) fn reshaped(self, shape: Vec<usize>) -> Self {
+        Self { shape, ..self }
+    }
+
     /// The elements, little-endian.
     pub fn bytes(&self) -> &[u8] {
         &self.shard.bytes()[self.range.clone()]

@@ -10,6 +10,7 @@ from families import (
     neox_bloom,
     opt_falcon,
     others,
+    packed,
     phi,
     planted,
     planted_depths,
@@ -32,5 +33,6 @@ GROUPS = (
     others,
     mitigations,
     stored,
+    packed,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
