@@ -21,8 +21,12 @@ impl Checkpoint {
     /// Whether some layer routes tokens to experts.
     pub(crate) fn has_experts(&self) -> bool {
         let config = read_json(&self.folder.join("config.json"));
-        let keys = config.as_object().expect("an object").keys();
-        keys.into_iter().any(|key| key.contains("experts"))
+        let text = config["text_config"].as_object().into_iter();
+        let settings = text.chain(config.as_object()).flatten();
+        // Some families say that there are none.
+        settings
+            .filter(|(key, _)| key.contains("experts"))
+            .any(|(_, value)| value != 0)
     }
 }
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 import experiments
 import noise
+from auto_class import auto_class
 from folder import fresh, hub_tensors, write_json, write_weights
 from quantities import attention_summary, sequence_summary, smallest_gap
 from record import observe
@@ -65,7 +66,7 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> Tensors:
     config = AutoConfig.from_pretrained(folder)
     # Some initial values are drawn from the global generator (gpt-oss's sinks).
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = auto_class(config).from_config(config, dtype=torch.float32)
     if row.variant:
         row.variant(model)
     randomise(model, seed)
@@ -82,7 +83,7 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> Tensors:
 def load_variant(row: Checkpoint, folder: Path, tensors: Tensors) -> torch.nn.Module:
     """A changed model with these tensors, widened."""
     config = AutoConfig.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    model = auto_class(config).from_config(config, dtype=torch.float32, attn_implementation="eager")
     row.variant(model)
     widened = {name: tensor.float() for name, tensor in tensors.items()}
     missing, unused = model.load_state_dict(widened, strict=False)
@@ -98,7 +99,7 @@ def load(row: Checkpoint, folder: Path, tensors: Tensors) -> torch.nn.Module:
     stored tensor must have found its place, or for a variant made from `tensors`."""
     if row.variant:
         return load_variant(row, folder, tensors)
-    model, info = AutoModelForCausalLM.from_pretrained(
+    model, info = auto_class(AutoConfig.from_pretrained(folder)).from_pretrained(
         folder,
         dtype=torch.float32,
         attn_implementation="eager",

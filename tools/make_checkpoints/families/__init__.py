@@ -14,7 +14,10 @@ from families import (
     planted,
     planted_depths,
     qwen,
+    relatives,
+    routed,
     stored,
+    wrapped,
 )
 
 GROUPS = (
@@ -32,5 +35,8 @@ GROUPS = (
     others,
     mitigations,
     stored,
+    relatives,
+    routed,
+    wrapped,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
