@@ -366,9 +366,18 @@ fn either_config_may_tie() {
         let model = altered.open().expect("opens");
         // What is stored decides over a flag; the flag is what is asked here.
         let head = model.spec.head.linear.weight == model.spec.embedding.tokens;
-        head || model.notices().iter().any(|notice| notice.contains("config.json ties"))
+        head || model
+            .notices()
+            .iter()
+            .any(|notice| notice.contains("config.json ties"))
     };
-    for name in ["llava", "llava-onevision", "qwen2-5-vl", "glm4v", "llava-next"] {
+    for name in [
+        "llava",
+        "llava-onevision",
+        "qwen2-5-vl",
+        "glm4v",
+        "llava-next",
+    ] {
         let either = name != "llava-next";
         assert!(!tied(name, json!(false), json!(false)), "{name}");
         assert!(tied(name, json!(true), json!(false)), "{name}");
@@ -386,8 +395,16 @@ fn sequences_end_where_other_mathematics_begins() {
     for (name, changed, reason) in [
         ("deepseek-v32", json!({"index_topk": 8}), "`index_topk`"),
         ("glm-moe-dsa", json!({"index_topk": 8}), "`index_topk`"),
-        ("ministral3", json!({"rope_parameters": yarn(0.1)}), "`llama_4_scaling_beta`"),
-        ("mistral4", json!({"rope_parameters": yarn(0.1)}), "`llama_4_scaling_beta`"),
+        (
+            "ministral3",
+            json!({"rope_parameters": yarn(0.1)}),
+            "`llama_4_scaling_beta`",
+        ),
+        (
+            "mistral4",
+            json!({"rope_parameters": yarn(0.1)}),
+            "`llama_4_scaling_beta`",
+        ),
     ] {
         let altered = Altered::with(name, changed);
         let longest = altered.open().expect("opens").spec.longest();
@@ -401,7 +418,11 @@ fn sequences_end_where_other_mathematics_begins() {
         capture("1,2,3,4,5,6,7,8").succeeded();
         let refused = capture("1,2,3,4,5,6,7,8,9");
         assert_eq!(refused.code, Some(2), "{name}");
-        assert!(refused.stderr.contains(reason), "{name}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains(reason),
+            "{name}: {}",
+            refused.stderr
+        );
     }
     let without = Altered::with("ministral3", json!({"rope_parameters": yarn(0.0)}));
     let longest = without.open().expect("opens").spec.longest();

@@ -54,6 +54,7 @@ pub(super) const HYBRID: Family = Family {
         "mamba_n_heads",
         "mamba_proj_bias",
         "normalization_function",
+        "num_experts_per_tok",
         "rope_theta",
         "rope_scaling",
         "rope_parameters",
@@ -102,7 +103,10 @@ fn describe(config: &Config, names: &Names, shared: Option<f64>) -> Result<Decod
         _ => Some(config.experts("num_local_experts")?),
     };
     let activation = activation(config.text_or("hidden_act", "silu")?)?;
-    let top_k = config.size("num_experts_per_tok")?;
+    let top_k = match count {
+        Some(_) => config.size("num_experts_per_tok")?,
+        None => 0,
+    };
     granite::describe(config, names, &options, |parts, layer| {
         let shared = shared.map(|width| {
             let names = ["shared_mlp.input_linear", "shared_mlp.output_linear"];

@@ -2,6 +2,8 @@
 //! has three positions a token (M-RoPE, Qwen2-VL 2024), which are equal in a text.
 #![forbid(unsafe_code)]
 
+use serde_json::Value;
+
 use super::{
     Family, glm, glm_moe,
     llama_like::{self, Options},
@@ -85,6 +87,9 @@ pub(super) const FAMILIES: &[Family] = &[
         numbers: &[("rms_norm_eps", 1e-5)],
         ..text("glm4v_text", |config, names| {
             let mut options = glm::options(config)?;
+            // Its projections know no other width of a head, its rotation does.
+            let whole = options.sizes.hidden / options.sizes.heads;
+            config.refuse_unless("head_dim", &Value::from(whole))?;
             // In this class the bias is no setting, and a whole head rotates unless the config says so.
             (options.qkv_bias, options.rope.partial) = (true, Some(1.0));
             glm::glm4(config, names, &options)

@@ -42,6 +42,11 @@ def wrapper(model_type: str, architecture: str, text_config: dict, vision: dict,
     return outer | {"text_config": text_config, "vision_config": vision} | changes
 
 
+def kimi_name(name: str) -> str:
+    """As published: transformers writes the decoder's layers under the vision part's name for them."""
+    return name.replace("language_model.model.blocks.", "language_model.model.layers.")
+
+
 ROWS = [
     small(
         "aya-vision",
@@ -81,7 +86,8 @@ ROWS = [
             "Glm4vForConditionalGeneration",
             text(
                 "glm4v_text",
-                head_dim=8,
+                num_attention_heads=3,
+                num_key_value_heads=1,
                 partial_rotary_factor=0.5,
                 rope_scaling={"type": "default", "mrope_section": [1, 0, 1]},
             ),
@@ -147,6 +153,7 @@ ROWS = [
             projection_hidden_size=4,
             tie_word_embeddings=False,
         ),
+        rename=kimi_name,
         plant=unbalance,
     ),
     # The flag in the text config ties as well.
