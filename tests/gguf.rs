@@ -198,7 +198,7 @@ fn what_is_not_read_is_refused_by_name() {
                 b"C\0\0\0\0\0\0\0\x02\0\0\0",
                 b"C\0\0\0\0\0\0\0\x12\0\0\0",
             ),
-            &["`token_embd.weight`", "IQ3_XXS", "Q4_K"],
+            &["`output.weight`", "IQ3_XXS", "Q4_K"],
         ),
         (
             changed(
@@ -206,7 +206,7 @@ fn what_is_not_read_is_refused_by_name() {
                 b"C\0\0\0\0\0\0\0\x02\0\0\0",
                 b"C\0\0\0\0\0\0\0\x63\0\0\0",
             ),
-            &["`token_embd.weight`", "type 99"],
+            &["`output.weight`", "type 99"],
         ),
         (
             changed("llama-f32", b"blk.0.attn_k.weight", b"blk.0.attn_z.weight"),

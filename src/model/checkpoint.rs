@@ -121,7 +121,7 @@ impl Model {
                 "`{name}` has other values than the embedding, so it is the head, though config.json ties the two"
             ));
         }
-        let config_record = ConfigRecord::of(config, family.without_effect);
+        let config_record = ConfigRecord::of(config);
         notices.extend(config.notices());
         notices.extend(config_record.notice());
         notices.extend(record.notices(&spec.model_type));
@@ -367,9 +367,14 @@ impl Model {
         Ok(values)
     }
 
-    /// A stored vector of `length` values.
+    /// A stored vector of `length` values, which may be the one row of a matrix.
     pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
-        let tensor = self.weights.get_shaped(name, &[length])?;
+        let row = self.weights.shape(name) == Some(&[1, length]);
+        let tensor = if row {
+            self.weights.get_shaped(name, &[1, length])?
+        } else {
+            self.weights.get_shaped(name, &[length])?
+        };
         Ok(tensor.elements.to_f32().into_owned())
     }
 

@@ -132,7 +132,7 @@ ROWS = [
     Row("stablelm-parallel-qk-norm-q5_0", "stablelm", config("stablelm-parallel-qk-norm"), (Type.Q5_0,)),
     Row("olmo-clip-qkv-q4_1", "olmo", config("olmo-clip-qkv"), (Type.Q4_1,)),
     Row("olmo2-q4_0", "olmo2", config("olmo2"), (Type.Q4_0,)),
-    Row("olmo3-q8_0", "olmo2", config("olmo3"), (Type.Q8_0,)),
+    Row("olmo3-q8_0", "olmo2", config("olmo3", rope_theta=500000.0), (Type.Q8_0,)),
     Row("olmoe-q4_1", "olmoe", config("olmoe", intermediate_size=32), (Type.Q4_1,)),
     Row("command-r-qk-norm-f16", "command-r", config("cohere-qk-norm"), (Type.F16,)),
     Row("cohere2-q8_0", "cohere2", config("cohere2", sliding_window_pattern=4), (Type.Q8_0,)),

@@ -161,8 +161,12 @@ def pieces(folder: Path, name: str, prefix: bool) -> list[list[int]]:
         (place / "tokenizer_config.json").write_text(json.dumps(config))
         (place / "config.json").write_text(json.dumps({"model_type": "llama"}))
         read = sentencepiece.SentencePieceProcessor(model_file=str(place / "tokenizer.model"))
-        tokenizer = AutoTokenizer.from_pretrained(place)
-        ids = [tokenizer.encode(one, add_special_tokens=False) for one in SCRIPTS]
+        tokenizer = as_published(AutoTokenizer.from_pretrained(place).backend_tokenizer, prefix)
+        ids = [tokenizer.encode(one, add_special_tokens=False).ids for one in SCRIPTS]
+    for one, own in zip(SCRIPTS, ids, strict=True):
+        # sentencepiece takes the names of special tokens for text.
+        if "<s>" not in one and read.encode(one) != own:
+            raise ValueError(f"{name}: sentencepiece gives {read.encode(one)} for {one!r}, not {own}")
     count = read.vocab_size()
     kinds = []
     for index in range(count):
@@ -186,6 +190,17 @@ def pieces(folder: Path, name: str, prefix: bool) -> list[list[int]]:
     writer.add_unk_token_id(read.unk_id())
     finish(writer, count)
     return ids
+
+
+def as_published(tokenizer: Tokenizer, prefix: bool) -> Tokenizer:
+    """With the normalizer that the tokenizer.json of Llama 2 and of Gemma has: as sentencepiece, and other
+    than transformers 5 when it converts, a text that begins with a space gets another."""
+    content = json.loads(tokenizer.to_str())
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    before = {"type": "Prepend", "prepend": "▁"}
+    content["normalizer"] = {"type": "Sequence", "normalizers": [before, spaces]} if prefix else spaces
+    content["pre_tokenizer"] = None
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def start(folder: Path, name: str, vocabulary: int) -> gguf.GGUFWriter:

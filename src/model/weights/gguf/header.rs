@@ -128,16 +128,20 @@ impl<'f> Place<'f> {
             shape.insert(0, size);
         }
         let code = reader.u32()?;
-        let Some(kind) = Kind::of(code) else {
-            return Err(Error::new(
+        let refused = |how: String| {
+            Error::new(
                 format!("tensor `{name}`"),
-                format!("it is stored as ggml's type {code}, which massact does not know"),
+                format!("it is stored as {how}, which massact does not read"),
             )
             .remedy(format!(
                 "take a file of other types; these are read: {}",
                 Kind::read()
-            )));
+            ))
         };
+        let kind = Kind::of(code).ok_or_else(|| refused(format!("ggml's type {code}")))?;
+        if !kind.is_read() {
+            return Err(refused(kind.name.to_owned()));
+        }
         Ok(Self {
             name,
             shape,

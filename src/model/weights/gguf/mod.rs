@@ -14,7 +14,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use safetensors::Dtype;
 
 use super::{
-    encodings::{Encoding, Ggml, Kind, RowOrder},
+    encodings::{Encoding, Ggml, RowOrder},
     packed::PackedTensor,
     shard::{Shard, Stored},
     storage::Storage,
@@ -164,7 +164,7 @@ impl<'f> Gguf<'f> {
         let Some((shard, tensor)) = self.tensors.get(name) else {
             return Ok(None);
         };
-        match (tensor.shape.as_slice(), stored(shard, tensor)?.elements()) {
+        match (tensor.shape.as_slice(), stored(shard, tensor).elements()) {
             ([_], Some(elements)) => Ok(Some(elements.to_f32().into_owned())),
             _ => Err(not_plain(tensor)),
         }
@@ -181,7 +181,7 @@ impl<'f> Gguf<'f> {
         let mut values: HashMap<&str, usize> = HashMap::new();
         for file_name in self.names() {
             let (shard, tensor) = &self.tensors[file_name];
-            let stored = stored(shard, tensor)?;
+            let stored = stored(shard, tensor);
             if tensor.shape.len() > 1 {
                 *values.entry(tensor.kind.name).or_default() +=
                     tensor.shape.iter().product::<usize>();
@@ -209,18 +209,8 @@ impl<'f> Gguf<'f> {
 }
 
 /// The bytes of a tensor of a type that is read.
-fn stored(shard: &Arc<Shard>, tensor: &Tensor<'_>) -> Result<Stored> {
-    let Tensor { name, kind, .. } = tensor;
-    if !kind.is_read() {
-        return Err(Error::new(
-            format!("tensor `{name}`"),
-            format!("it is stored as {}, which massact does not read", kind.name),
-        )
-        .remedy(format!(
-            "take a file of other types; these are read: {}",
-            Kind::read()
-        )));
-    }
+fn stored(shard: &Arc<Shard>, tensor: &Tensor<'_>) -> Stored {
+    let kind = tensor.kind;
     let plain = match kind.name {
         "F32" => Some(Dtype::F32),
         "F16" => Some(Dtype::F16),
@@ -228,13 +218,11 @@ fn stored(shard: &Arc<Shard>, tensor: &Tensor<'_>) -> Result<Stored> {
         _ => None,
     };
     let mut shape = tensor.shape.clone();
-    if plain.is_none() {
-        if let Some(width) = shape.last_mut() {
-            *width = *width / kind.values * kind.bytes;
-        }
+    if let (None, Some(width)) = (plain, shape.last_mut()) {
+        *width = *width / kind.values * kind.bytes;
     }
     let dtype = plain.unwrap_or(Dtype::U8);
-    Ok(Stored::new(shard, dtype, shape, tensor.range.clone()))
+    Stored::new(shard, dtype, shape, tensor.range.clone())
 }
 
 /// A tensor of the model from one of the file.
