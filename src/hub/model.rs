@@ -169,10 +169,10 @@ fn without_weights(repo: &str, listing: &[String]) -> Error {
 pub(super) fn adapter(repo: &str, path: &Path, whole: bool) -> Error {
     if whole {
         let reason = format!(
-            "holds an adapter ({ADAPTER}) beside the model; transformers would put it on the weights, which massact does not"
+            "holds an adapter ({ADAPTER}) beside the model; transformers would put it on the weights"
         );
         return Error::new(repo, reason).remedy(
-            "download it and merge the adapter in Python with merge_and_unload(), or move the file away",
+            "download it, and give the folder as the model and as --adapter, or merge the two in Python with merge_and_unload()",
         );
     }
     #[derive(Default, Deserialize)]
@@ -184,7 +184,7 @@ pub(super) fn adapter(repo: &str, path: &Path, whole: bool) -> Error {
     let base = settings.base_model_name_or_path;
     let base = base.map_or_else(String::new, |base| format!(" of `{base}`"));
     Error::new(repo, format!("holds an adapter{base}, not a whole model"))
-        .remedy("name the base model, or merge the two in Python with merge_and_unload()")
+        .remedy("download it, and give the base model and the folder as --adapter; or merge the two in Python with merge_and_unload()")
 }
 
 #[derive(Deserialize)]

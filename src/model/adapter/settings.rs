@@ -78,8 +78,8 @@ pub(super) struct Settings {
     pub(super) rslora: bool,
     ranks: Vec<(Regex, f64)>,
     alphas: Vec<(Regex, f64)>,
-    targets: Modules,
-    excluded: Option<Modules>,
+    targets: Targets,
+    excluded: Option<Targets>,
     layers: Option<BTreeSet<u64>>,
     /// As the file has them.
     pub(super) lora_alpha: Value,
@@ -87,9 +87,9 @@ pub(super) struct Settings {
     pub(super) modules_to_save: Value,
 }
 
-/// Names of modules.
+/// Which modules.
 #[derive(Debug)]
-enum Modules {
+enum Targets {
     /// All projections.
     All,
     /// The last parts of their names.
@@ -172,7 +172,7 @@ impl Settings {
             rslora: keys.flag("use_rslora")?,
             ranks: keys.patterns("rank_pattern", patterns.rank_pattern)?,
             alphas: keys.patterns("alpha_pattern", patterns.alpha_pattern)?,
-            targets: keys.modules("target_modules")?.unwrap_or(Modules::All),
+            targets: keys.modules("target_modules")?.unwrap_or(Targets::All),
             excluded: keys.modules("exclude_modules")?,
             layers: keys.layers()?,
             lora_alpha: keys.value("lora_alpha").clone(),
@@ -207,20 +207,20 @@ impl Settings {
         }
         let layer = module.split('.').find_map(|part| part.parse::<u64>().ok());
         let of_layer = match (&self.layers, &self.targets) {
-            (Some(layers), Modules::Named(_)) => layer.is_some_and(|at| layers.contains(&at)),
+            (Some(layers), Targets::Named(_)) => layer.is_some_and(|at| layers.contains(&at)),
             _ => true,
         };
         Ok(of_layer && self.names(&self.targets, module)?)
     }
 
-    fn names(&self, modules: &Modules, module: &str) -> Result<bool> {
+    fn names(&self, modules: &Targets, module: &str) -> Result<bool> {
         match modules {
-            Modules::All => Ok(true),
-            Modules::Named(names) => Ok(names.iter().any(|name| {
+            Targets::All => Ok(true),
+            Targets::Named(names) => Ok(names.iter().any(|name| {
                 let before = module.strip_suffix(name.as_str());
                 before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
             })),
-            Modules::Pattern(pattern) => self.matches(pattern, module),
+            Targets::Pattern(pattern) => self.matches(pattern, module),
         }
     }
 
@@ -325,19 +325,19 @@ impl Keys<'_> {
         }
     }
 
-    fn modules(&self, key: &str) -> Result<Option<Modules>> {
+    fn modules(&self, key: &str) -> Result<Option<Targets>> {
         match self.value(key) {
             Value::Null => Ok(None),
-            Value::String(all) if all == "all-linear" => Ok(Some(Modules::All)),
+            Value::String(all) if all == "all-linear" => Ok(Some(Targets::All)),
             Value::String(pattern) => {
                 let pattern = self.pattern(key, &format!("^(?:{pattern})$"))?;
-                Ok(Some(Modules::Pattern(pattern)))
+                Ok(Some(Targets::Pattern(pattern)))
             }
             Value::Array(names) => {
                 let names = names.iter().map(|name| name.as_str().map(str::to_owned));
                 let names = names.collect::<Option<Vec<_>>>();
                 let names = names.ok_or_else(|| self.wrong(key, "names of modules"))?;
-                Ok(Some(Modules::Named(names)).filter(|_| {
+                Ok(Some(Targets::Named(names)).filter(|_| {
                     // An empty list excludes nothing.
                     key == "target_modules" || self.value(key) != &Value::Array(Vec::new())
                 }))
