@@ -9,7 +9,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     hub::Hub,
-    model::{ADAPTER_SETTINGS, Adapter, Model, demo, tokenizer::vocabulary_of},
+    model::{ADAPTER_SETTINGS, Adapter, Model, demo, gguf_file, tokenizer::vocabulary_of, weights},
     progress::Progress,
     report::{
         identity,
@@ -27,15 +27,12 @@ pub(crate) struct Checkpoint {
 }
 
 /// Files that determine a result, beside the weights and the tokens.
-const DESCRIPTIONS: [&str; 5] = [
+const DESCRIPTIONS: [&str; 4] = [
     "config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    INDEX,
 ];
-
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Opens the built-in demo, a folder, or a repository of the hub, and says what there is to know
 /// of how it was read.
@@ -163,6 +160,8 @@ fn folder(
     source: Source,
     adapter: Option<&Path>,
 ) -> Result<(Model, Checkpoint)> {
+    // One file is all of a GGUF model, whatever lies beside it.
+    let path = gguf_file(&path)?.unwrap_or(path);
     let model = Model::open_with(&path, adapter.map(Adapter::open).transpose()?)?;
     let checkpoint = Checkpoint {
         record: record(&model, name, source),
@@ -241,13 +240,10 @@ impl Checkpoint {
         let Some(folder) = &self.folder else {
             return adapter.collect();
         };
-        // Beside a single file an index is not read.
-        let single = folder.join("model.safetensors").is_file();
         let [config, beside @ ..] = DESCRIPTIONS;
         let read = [config].into_iter();
         let read = read.chain(vocabulary_of(folder).iter().copied());
-        let read = read.chain(beside);
-        let read = read.filter(|name| !(single && *name == INDEX));
+        let read = read.chain(beside).chain(weights::index_of(folder));
         let paths = read.map(|name| folder.join(name)).chain(adapter);
         paths.filter(|path| path.is_file()).collect()
     }

@@ -6,8 +6,8 @@ Each adapter sits on a committed checkpoint of tests/checkpoints, with random va
 parameters (a new adapter's B is zero, which would test nothing). reference.json has the base's name, token
 ids, and what peft's model, in float32 with eager attention and not merged, makes of them: largest and median
 magnitude of every layer's output, mean NLL, logits of the last position. `noise` is the largest difference
-of the same in float64, in the units of the numbers for NLL, of their root mean square for logits, relative for
-the rest.
+of float32, whether the products are merged into the weights or not, from float64: in the units of the numbers
+for NLL, of their root mean square for logits, relative for the rest.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "tests" / "checkpoints"
@@ -81,6 +82,12 @@ CASES = {
         config(target_modules=["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]),
         torch.float32,
     ),
+    # As older versions of the library save it.
+    "llama-pickled": (
+        "llama-gqa3-f32",
+        config(target_modules=["o_proj"], r=2),
+        torch.bfloat16,
+    ),
     "phi3-fused": (
         "phi3-window",
         config(target_modules=["qkv_proj", "gate_up_proj"]),
@@ -106,12 +113,17 @@ def make(name: str, out: Path) -> None:
             elif value.requires_grad:
                 value.add_(torch.randn_like(value) * 0.1)
     shutil.rmtree(out, ignore_errors=True)
-    model.to(stored).save_pretrained(out, save_embedding_layers=False)
+    safe = "pickled" not in name
+    model.to(stored).save_pretrained(out, save_embedding_layers=False, safe_serialization=safe)
     (out / "README.md").unlink(missing_ok=True)
     path = out / "adapter_config.json"
     written = json.loads(path.read_text())
     # The library's own version and empty settings say nothing here.
     written["base_model_name_or_path"] = f"../../checkpoints/{on}"
+    for key, value in written.items():
+        # Sets, which the library writes in any order.
+        if isinstance(value, list):
+            written[key] = sorted(value)
     path.write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
 
 
@@ -121,10 +133,21 @@ def layers(model):
     return next(lists)
 
 
+def merge(model) -> None:
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            layer = module.get_base_layer()
+            # Another module's weight may be the same tensor.
+            layer.weight = torch.nn.Parameter(layer.weight.clone())
+            module.merge()
+
+
 @torch.no_grad()
-def measure(on: str, folder: Path, ids: list[int], dtype) -> dict:
+def measure(on: str, folder: Path, ids: list[int], dtype, merged: bool = False) -> dict:
     # As float32, whatever it is stored in: the adapter's values are widened, not its products.
     model = PeftModel.from_pretrained(base(on), folder, torch_dtype=torch.float32).float().to(dtype).eval()
+    if merged:
+        merge(model)
     hidden = []
     hooks = [
         layer.register_forward_hook(
@@ -171,9 +194,12 @@ def main() -> None:
         on = CASES[name][0]
         vocabulary = json.loads((CHECKPOINTS / on / "config.json").read_text())["vocab_size"]
         ids = np.random.default_rng(len(name)).integers(3, vocabulary, 17).tolist()
-        found = {dtype: measure(on, out, ids, dtype) for dtype in (torch.float32, torch.float64)}
-        single = found[torch.float32]
-        reference = {"base": on, "token_ids": ids, **single, "noise": noise(single, found[torch.float64])}
+        single = measure(on, out, ids, torch.float32)
+        double = measure(on, out, ids, torch.float64)
+        merged = measure(on, out, ids, torch.float32, merged=True)
+        noises = noise(single, double), noise(merged, double)
+        largest = {key: max(each[key] for each in noises) for key in noises[0]}
+        reference = {"base": on, "token_ids": ids, **single, "noise": largest}
         (out / "reference.json").write_text(json.dumps(reference, indent=1) + "\n")
         size = sum(file.stat().st_size for file in out.iterdir())
         print(f"{name}: {size} bytes, noise {reference['noise']}", flush=True)

@@ -142,8 +142,7 @@ impl Hub {
         })
     }
 
-    /// The folder in the cache that holds the model's `config.json`, weights in safetensors and
-    /// tokenizer files. Downloads what is missing of these and nothing else.
+    /// The folder in the cache that holds the model's `config.json`, weights and tokenizer files. Downloads what is missing of these and nothing else.
     pub fn model(&self, repo: &str, revision: Option<&str>) -> Result<Snapshot> {
         let place = Place::new(RepoType::Model, repo, revision)?;
         let listing = self.listing(place)?;

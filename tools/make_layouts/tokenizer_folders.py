@@ -1,6 +1,7 @@
 """Tokenizers without tokenizer.json, and the ids that transformers gives with them."""
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -64,15 +65,14 @@ def bytes_bpe(folder: Path, first: list[str], size: int = 420) -> None:
 
 def pieces(folder: Path, **settings) -> None:
     """sentencepiece's tokenizer.model."""
-    with tempfile.TemporaryDirectory() as temporary:
-        text = Path(temporary) / "text"
-        text.write_text("\n".join(corpus()))
-        rules = Path(temporary) / "rules"
+    # The paths stand in the file, so they are short and the same every time.
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
+        Path("text").write_text("\n".join(corpus()))
         # Short forms of what the usual rules do with some characters; those take 240 kB.
-        rules.write_text("".join(f"{f}\t{t}\n" for f, t in RULES))
+        Path("rules").write_text("".join(f"{f}\t{t}\n" for f, t in RULES))
         options = dict(
-            input=str(text),
-            model_prefix=str(Path(temporary) / "tokenizer"),
+            input="text",
+            model_prefix="tokenizer",
             vocab_size=500,
             hard_vocab_limit=False,
             character_coverage=0.99,
@@ -80,9 +80,10 @@ def pieces(folder: Path, **settings) -> None:
             minloglevel=2,
         )
         if settings.pop("rules", False):
-            options["normalization_rule_tsv"] = str(rules)
+            options["normalization_rule_tsv"] = "rules"
         sentencepiece.SentencePieceTrainer.train(**(options | settings))
-        shutil.copy(Path(temporary) / "tokenizer.model", folder / "tokenizer.model")
+        made = Path("tokenizer.model").read_bytes()
+    (folder / "tokenizer.model").write_bytes(made)
 
 
 RULES = [
@@ -330,7 +331,7 @@ def build(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     expected = {"texts": TEXTS, "ids": {}, "bos": {}}
     for kind in KINDS:
-        folder = out / kind.__name__
+        folder = (out / kind.__name__).absolute()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         kind(folder)

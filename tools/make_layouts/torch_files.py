@@ -17,8 +17,8 @@ def build(out: Path) -> None:
     torch.manual_seed(0)
     kinds(out)
     refused(out)
-    whole(out / "single", "opt-pre-norm")
-    sharded(out / "sharded", "llama-tied-bf16-sharded")
+    whole(out / "single", "gpt-neox-parallel")
+    sharded(out / "sharded", "opt-pre-norm")
 
 
 def kinds(out: Path) -> None:
@@ -85,24 +85,40 @@ def refused(out: Path) -> None:
     torch.save([1, 2], out / "list.bin")
     torch.save({"weight": torch.ones(2, 2).to_sparse()}, out / "sparse.bin")
     torch.jit.script(torch.nn.Linear(2, 2)).save(out / "program.bin")
+    base = torch.randn(60, 60)
+    torch.save({f"view{number}": base.t() for number in range(60)}, out / "crossed.bin")
     (out / "pickle.bin").write_bytes(pickle.dumps({"weight": [1.0]}))
 
 
 def whole(out: Path, name: str) -> None:
+    """As training steps of Pythia have it: with buffers that are no weights, and for once with a matrix
+    that lies column after column."""
     out.mkdir(exist_ok=True)
     shutil.copy(CHECKPOINTS / name / "config.json", out)
-    torch.save(load_file(CHECKPOINTS / name / "model.safetensors"), out / "pytorch_model.bin")
+    tensors = load_file(CHECKPOINTS / name / "model.safetensors")
+    turned = "gpt_neox.layers.0.mlp.dense_h_to_4h.weight"
+    tensors[turned] = tensors[turned].t().contiguous().t()
+    for layer in range(2):
+        attention = f"gpt_neox.layers.{layer}.attention"
+        tensors[f"{attention}.bias"] = torch.tril(torch.ones(1, 1, 8, 8, dtype=torch.bool))
+        tensors[f"{attention}.masked_bias"] = torch.tensor(-1e9)
+        tensors[f"{attention}.rotary_emb.inv_freq"] = torch.ones(2)
+    torch.save(tensors, out / "pytorch_model.bin")
 
 
 def sharded(out: Path, name: str) -> None:
+    """As facebook/opt-6.7b has it: two shards, names without the model's prefix."""
     out.mkdir(exist_ok=True)
     shutil.copy(CHECKPOINTS / name / "config.json", out)
-    index = json.loads((CHECKPOINTS / name / "model.safetensors.index.json").read_text())
-    for shard in sorted(set(index["weight_map"].values())):
-        renamed = shard.replace("model", "pytorch_model").replace(".safetensors", ".bin")
-        torch.save(load_file(CHECKPOINTS / name / shard), out / renamed)
-        for tensor, where in index["weight_map"].items():
-            if where == shard:
-                index["weight_map"][tensor] = renamed
+    tensors = load_file(CHECKPOINTS / name / "model.safetensors")
+    names = sorted(tensors)
+    half = len(names) // 2
+    weight_map = {}
+    for number, part in enumerate((names[:half], names[half:]), start=1):
+        shard = f"pytorch_model-0000{number}-of-00002.bin"
+        bare = {name: name.removeprefix("model.") for name in part}
+        torch.save({bare[name]: tensors[name] for name in part}, out / shard)
+        weight_map |= {bare[name]: shard for name in part}
+    index = {"metadata": {}, "weight_map": weight_map}
     text = json.dumps(index, indent=1, sort_keys=True) + "\n"
     (out / "pytorch_model.bin.index.json").write_text(text)

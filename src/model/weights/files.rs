@@ -54,6 +54,14 @@ pub fn open(folder: &Path) -> Result<WeightStore> {
     Ok(store)
 }
 
+/// The index that says where the weights of `folder` lie, if they are read by one: beside a single file
+/// it is not.
+pub fn index_of(folder: &Path) -> Option<&'static str> {
+    let names = [SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX];
+    let first = names.into_iter().find(|name| folder.join(name).is_file());
+    first.filter(|name| [INDEX, TORCH_INDEX].contains(name))
+}
+
 /// Opens the single file, or else the shards named by the index.
 fn open_format(folder: &Path, single: &str, index: &str, read: Reader) -> Result<WeightStore> {
     let path = folder.join(single);
@@ -88,7 +96,11 @@ pub(in crate::model) fn add_adapter(
     path: PathBuf,
 ) -> Result<BTreeMap<String, Stored>> {
     let storage = Storage::map(&path)?;
-    let tensors = safetensors::tensors(store, name.to_owned(), Some(path), storage)?;
+    let read = match path.extension().is_some_and(|end| end == "bin") {
+        true => torch::tensors,
+        false => safetensors::tensors,
+    };
+    let tensors = read(store, name.to_owned(), Some(path), storage)?;
     Ok(tensors.into_iter().collect())
 }
 

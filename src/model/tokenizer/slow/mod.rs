@@ -42,18 +42,18 @@ pub(super) struct Built {
 /// Why these files are left alone, if they are: what transformers makes of them needs code that is not
 /// here. A model without tokenizer runs on ids.
 pub(super) fn unread(vocabulary: &Vocabulary, beside: &Beside, model: &Config) -> Option<String> {
+    // tokenizer.json says what is done whatever the class.
+    if matches!(vocabulary, Vocabulary::Fast(_)) {
+        return None;
+    }
     let class = match Class::of(&beside.config, model) {
         Ok(class) => class,
         Err(name) => return Some(format!("{name} is a tokenizer that massact does not know")),
     };
-    let known = match vocabulary {
-        Vocabulary::Fast(_) => true,
-        Vocabulary::Merges { .. } => class.is_byte_level(),
-        Vocabulary::SentencePiece(_) | Vocabulary::Tiktoken(_) => !class.is_byte_level(),
-    };
-    (!known).then(|| {
+    let of_bytes = matches!(vocabulary, Vocabulary::Merges { .. });
+    (of_bytes != class.is_byte_level()).then(|| {
         format!(
-            "{} is not what the tokenizer of this model is made of ({class:?})",
+            "the tokenizer of this model ({class:?}) is not made of {}",
             vocabulary.name()
         )
     })

@@ -118,11 +118,12 @@ impl Adapted {
     }
 
     pub(super) fn parts(&self) -> Vec<&Stored> {
-        let mut parts = match &self.base {
-            Base::Plain(stored, ..) => vec![stored],
-            Base::Packed(encoding) => encoding.parts(),
-        };
-        parts.extend([&self.along.stored, &self.across.stored]);
+        // The first is what the tensor is known by, and a tied base is another tensor's, too.
+        let mut parts = vec![&self.along.stored, &self.across.stored];
+        match &self.base {
+            Base::Plain(stored, ..) => parts.push(stored),
+            Base::Packed(encoding) => parts.extend(encoding.parts()),
+        }
         parts
     }
 

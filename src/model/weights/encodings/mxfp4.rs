@@ -63,8 +63,13 @@ impl Mxfp4 {
         self.blocks
     }
 
+    /// Codes and scales.
+    pub fn both(&self) -> [&Stored; 2] {
+        [&self.codes, &self.scales]
+    }
+
     pub(super) fn parts(&self) -> Vec<&Stored> {
-        vec![&self.codes, &self.scales]
+        self.both().to_vec()
     }
 
     pub(super) fn decode(&self, line: usize, first: usize, out: &mut [f32]) {
