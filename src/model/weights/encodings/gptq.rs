@@ -3,7 +3,7 @@
 
 use safetensors::Dtype;
 
-use super::numbers::{Halves, code, halves, load, mask};
+use super::numbers::{Halves, code_of_row, halves, load, mask};
 use crate::{
     error::{Error, Result},
     model::weights::{shard::Stored, view::Elements},
@@ -170,7 +170,7 @@ impl Gptq {
             return;
         }
         for (output, value) in (first..).zip(out) {
-            *value = (code(row, 0, 1, output, self.bits) + offset & mask) as i32 as f32;
+            *value = (code_of_row(row, output, self.bits) + offset & mask) as i32 as f32;
         }
     }
 }

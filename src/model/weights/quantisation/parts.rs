@@ -95,9 +95,10 @@ impl<'w> Packer<'w> {
         let encodings: Vec<String> = self.encodings.into_iter().collect();
         let encodings = encodings.join(", ");
         // What an encoding is called by itself needs no other name.
-        let format = match encodings.starts_with(method) {
-            true => encodings,
-            false => format!("{method}: {encodings}"),
+        let format = if encodings.starts_with(method) {
+            encodings
+        } else {
+            format!("{method}: {encodings}")
         };
         Some(Packing {
             format,
