@@ -14,7 +14,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use safetensors::Dtype;
 
 use super::{
-    encodings::{Encoding, Ggml, RowOrder},
+    encodings::{Encoding, Ggml, Kind, RowOrder},
     packed::PackedTensor,
     shard::{Shard, Stored},
     storage::Storage,
