@@ -9,7 +9,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     hub::Hub,
-    model::{ADAPTER_SETTINGS, Adapter, Model, demo, tokenizer::vocabulary_of, weights},
+    model::{ADAPTER_SETTINGS, Adapter, Model, demo, gguf_file, tokenizer::vocabulary_of, weights},
     progress::Progress,
     report::{
         identity,
@@ -160,6 +160,8 @@ fn folder(
     source: Source,
     adapter: Option<&Path>,
 ) -> Result<(Model, Checkpoint)> {
+    // One file is all of a GGUF model, whatever lies beside it.
+    let path = gguf_file(&path)?.unwrap_or(path);
     let model = Model::open_with(&path, adapter.map(Adapter::open).transpose()?)?;
     let checkpoint = Checkpoint {
         record: record(&model, name, source),

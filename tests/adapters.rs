@@ -157,18 +157,17 @@ fn adapted_models_agree_with_peft() {
             let mut paths = inputs.iter().filter_map(|input| input["path"].as_str());
             paths.any(|path| path.ends_with(end))
         };
-        assert!(
-            has("adapter_config.json") && has("adapter_model.safetensors"),
-            "{name}"
-        );
+        let tensors = has("adapter_model.safetensors") || has("adapter_model.bin");
+        assert!(has("adapter_config.json") && tensors, "{name}");
     }
 }
 
 fn settings_and_tensors(name: &str) -> (Vec<u8>, Vec<u8>) {
-    let read = |file: &str| fs::read(folder().join(name).join(file)).expect(file);
+    let read = |file: &str| fs::read(folder().join(name).join(file));
+    let tensors = read("adapter_model.safetensors").or_else(|_| read("adapter_model.bin"));
     (
-        read("adapter_config.json"),
-        read("adapter_model.safetensors"),
+        read("adapter_config.json").expect("settings"),
+        tensors.expect("tensors"),
     )
 }
 
@@ -347,11 +346,10 @@ fn what_is_not_computed_is_refused_by_name() {
     let other = Model::open_with(&checkpoint("llama-gqa7-head-dim"), Some(adapter));
     let error = other.expect_err("another model").to_string();
     assert!(error.contains("make one of shape"), "{error}");
-    let pickled = refusal("llama-list", |folder| {
-        let from = folder.join("adapter_model.safetensors");
-        fs::rename(from, folder.join("adapter_model.bin")).expect("renamed");
+    let alone = refusal("llama-list", |folder| {
+        fs::remove_file(folder.join("adapter_model.safetensors")).expect("removed");
     });
-    assert!(pickled.contains("adapter_model.bin"), "{pickled}");
+    assert!(alone.contains("no adapter_model.safetensors"), "{alone}");
 }
 
 /// `tvr` rewrites a checkpoint's own files.
@@ -370,7 +368,9 @@ fn tvr_refuses_an_adapter() {
 #[test]
 fn damaged_adapters_are_refused_or_read() {
     let mut numbers = Numbers(7);
-    let names = names();
+    let mut names = names();
+    // What PyTorch writes has mutations of its own.
+    names.retain(|name| name != "llama-pickled");
     let (mut opened, mut refused) = (0, 0);
     for turn in 0..2400 {
         let name = &names[turn % names.len()];

@@ -328,3 +328,110 @@ fn unknown_keys_are_named_everywhere() {
     assert!(page.contains(both));
     assert_eq!(program(&["--quiet"]).stderr, "");
 }
+
+/// The decoder inside is one of its own `model_type`.
+#[test]
+fn text_parts_are_described_by_their_own_config() {
+    let missing = Altered::new("llava", |config| {
+        config.remove("text_config");
+    });
+    assert!(missing.refusal().contains("`text_config` is missing"));
+    let other = Altered::new("llava", |config| {
+        config["text_config"]["model_type"] = json!("a_mystery");
+    });
+    assert!(other.refusal().contains("`a_mystery`"));
+    // Wrappers do not wrap each other.
+    let nested = Altered::new("llava", |config| {
+        config["text_config"]["model_type"] = json!("llava");
+    });
+    assert!(nested.refusal().contains("`llava`"));
+    let unknown = Altered::new("qwen3-vl", |config| {
+        config["text_config"]["twist"] = json!(1);
+        config["text_config"]["rope_scaling"]["turn"] = json!(1);
+    });
+    let model = unknown.open().expect("opens");
+    let names = ["text_config.rope_scaling.turn", "text_config.twist"];
+    assert_eq!(model.config_record().unknown_keys, names);
+    assert_eq!(model.spec.model_type, "qwen3_vl_text");
+}
+
+/// The flag of the outer config ties; in some wrappers the inner one does, too.
+#[test]
+fn either_config_may_tie() {
+    let tied = |name: &str, outer: Value, inner: Value| {
+        let altered = Altered::new(name, |config| {
+            config.insert("tie_word_embeddings".into(), outer);
+            config["text_config"]["tie_word_embeddings"] = inner;
+        });
+        let model = altered.open().expect("opens");
+        // What is stored decides over a flag; the flag is what is asked here.
+        let head = model.spec.head.linear.weight == model.spec.embedding.tokens;
+        head || model
+            .notices()
+            .iter()
+            .any(|notice| notice.contains("config.json ties"))
+    };
+    for name in [
+        "llava",
+        "llava-onevision",
+        "qwen2-5-vl",
+        "glm4v",
+        "llava-next",
+    ] {
+        let either = name != "llava-next";
+        assert!(!tied(name, json!(false), json!(false)), "{name}");
+        assert!(tied(name, json!(true), json!(false)), "{name}");
+        assert_eq!(tied(name, json!(false), json!(true)), either, "{name}");
+    }
+}
+
+/// Mathematics that begins after so many tokens bounds the sequence, and says what it is.
+#[test]
+fn sequences_end_where_other_mathematics_begins() {
+    let yarn = |beta: f64| {
+        json!({"rope_type": "yarn", "rope_theta": 700.0, "factor": 4.0, "original_max_position_embeddings": 8,
+            "llama_4_scaling_beta": beta})
+    };
+    for (name, changed, reason) in [
+        ("deepseek-v32", json!({"index_topk": 8}), "`index_topk`"),
+        ("glm-moe-dsa", json!({"index_topk": 8}), "`index_topk`"),
+        (
+            "ministral3",
+            json!({"rope_parameters": yarn(0.1)}),
+            "`llama_4_scaling_beta`",
+        ),
+        (
+            "mistral4",
+            json!({"rope_parameters": yarn(0.1)}),
+            "`llama_4_scaling_beta`",
+        ),
+    ] {
+        let altered = Altered::with(name, changed);
+        let longest = altered.open().expect("opens").spec.longest();
+        let (tokens, _) = longest.expect("a bound");
+        assert_eq!(tokens, 8, "{name}");
+        let capture = |ids: &str| {
+            let mut command = massact(["capture", "--token-ids", ids, "--pretrained"]);
+            command.arg(altered.folder()).arg("--save-dir");
+            run(command.arg(altered.temp.path().join("out")))
+        };
+        capture("1,2,3,4,5,6,7,8").succeeded();
+        let refused = capture("1,2,3,4,5,6,7,8,9");
+        assert_eq!(refused.code, Some(2), "{name}");
+        assert!(
+            refused.stderr.contains(reason),
+            "{name}: {}",
+            refused.stderr
+        );
+    }
+    let without = Altered::with("ministral3", json!({"rope_parameters": yarn(0.0)}));
+    let longest = without.open().expect("opens").spec.longest();
+    assert_eq!(longest.map(|(tokens, _)| tokens), Some(128));
+}
+
+#[test]
+fn layers_without_attention_are_refused() {
+    let changed = json!({"layer_types": ["attention", "mamba"]});
+    let message = Altered::with("granitemoehybrid-dense", changed).refusal();
+    assert!(message.contains("`mamba`"), "{message}");
+}

@@ -67,16 +67,19 @@ fn folders_with_something_else_say_what() {
             &["LORA adapter of `owner/base`", "not a whole model"],
         ),
         (
-            place("gguf", &[("m-Q4_K_M.gguf", b"GGUF")]),
-            &["holds GGUF files", "original model"],
+            place(
+                "gguf",
+                &[("m-Q4_K_M.gguf", b"GGUF"), ("m-F16.gguf", b"GGUF")],
+            ),
+            &["several GGUF models: m-F16.gguf, m-Q4_K_M.gguf", "name one"],
         ),
         (
             place("gguf", &[]).join("m-Q4_K_M.gguf"),
-            &["a GGUF file", "original model"],
+            &["m-Q4_K_M.gguf", "it ends within its header", "GGUF"],
         ),
         (
             place("blob", &[("sha256-abc", b"GGUF\x03\0\0\0")]).join("sha256-abc"),
-            &["a GGUF file"],
+            &["sha256-abc", "it ends within its header"],
         ),
         (
             place("file", &[("model.safetensors", b"x")]).join("model.safetensors"),

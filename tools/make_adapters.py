@@ -82,6 +82,12 @@ CASES = {
         config(target_modules=["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]),
         torch.float32,
     ),
+    # As older versions of the library save it.
+    "llama-pickled": (
+        "llama-gqa3-f32",
+        config(target_modules=["o_proj"], r=2),
+        torch.bfloat16,
+    ),
     "phi3-fused": (
         "phi3-window",
         config(target_modules=["qkv_proj", "gate_up_proj"]),
@@ -107,7 +113,8 @@ def make(name: str, out: Path) -> None:
             elif value.requires_grad:
                 value.add_(torch.randn_like(value) * 0.1)
     shutil.rmtree(out, ignore_errors=True)
-    model.to(stored).save_pretrained(out, save_embedding_layers=False)
+    safe = "pickled" not in name
+    model.to(stored).save_pretrained(out, save_embedding_layers=False, safe_serialization=safe)
     (out / "README.md").unlink(missing_ok=True)
     path = out / "adapter_config.json"
     written = json.loads(path.read_text())

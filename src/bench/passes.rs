@@ -14,14 +14,11 @@ use crate::{
 /// every layer's output.
 pub(super) fn passes<B: Backend>(bench: &Bench<'_, B>, model: &Model) -> Result<[Measurement; 2]> {
     let spec = &model.spec;
-    if let Some(positions) = spec.max_positions
+    if let Some((positions, bound)) = spec.longest()
         && bench.tokens > positions
     {
-        return Err(Error::usage(
-            format!("--tokens {}", bench.tokens),
-            format!("the model has {positions} positions"),
-        )
-        .remedy(format!("use --tokens {positions} or less")));
+        return Err(Error::usage(format!("--tokens {}", bench.tokens), bound)
+            .remedy(format!("use --tokens {positions} or less")));
     }
     let ids = token_ids(bench.sequences, bench.tokens, spec.vocab_size);
     let run = |plan: &Plan| {

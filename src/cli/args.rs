@@ -78,7 +78,7 @@ impl DeviceArgs {
 /// Which checkpoint.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SourceArgs {
-    /// Hub id or folder of a Hugging Face checkpoint; without it the built-in demo runs.
+    /// Hub id, folder of a Hugging Face checkpoint, or GGUF file; without it the built-in demo runs.
     #[arg(value_name = "ID_OR_PATH", group = "model_name")]
     pub(super) checkpoint: Option<String>,
     /// The same, as the reference program has it.

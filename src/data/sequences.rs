@@ -303,15 +303,14 @@ pub fn tokenizer(model: &Model) -> Result<&Tokenizer> {
 
 /// Tokens in a window: as asked for, or the reference's default as far as the model has positions.
 pub fn context_length(asked: Option<usize>, model: &Model) -> Result<usize> {
-    let positions = model.spec.max_positions;
-    match (asked, positions) {
-        (Some(length), Some(positions)) if length > positions => Err(Error::usage(
+    match (asked, model.spec.longest()) {
+        (Some(length), Some((positions, bound))) if length > positions => Err(Error::usage(
             "--context-length",
-            format!("{length} tokens, but the model has {positions} positions"),
+            format!("{length} tokens, but {bound}"),
         )
         .remedy(format!("use {positions} or less"))),
         (Some(length), _) => Ok(length),
-        (None, Some(positions)) => Ok(CONTEXT_LENGTH.min(positions)),
+        (None, Some((positions, _))) => Ok(CONTEXT_LENGTH.min(positions)),
         (None, None) => Ok(CONTEXT_LENGTH),
     }
 }

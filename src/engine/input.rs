@@ -60,15 +60,12 @@ fn check_sequences(model: &Model, sequences: &[Vec<u32>]) -> Result<()> {
                 spec.vocab_size - 1
             )));
         }
-        if let Some(positions) = spec.max_positions
+        if let Some((positions, bound)) = spec.longest()
             && sequence.len() > positions
         {
             return Err(Error::usage(
                 format!("sequence {index}"),
-                format!(
-                    "{} tokens, but the model has {positions} positions",
-                    sequence.len()
-                ),
+                format!("{} tokens, but {bound}", sequence.len()),
             )
             .remedy(format!(
                 "use {positions} tokens or fewer: --context-length cuts a text, ids and sentences are taken whole"

@@ -15,10 +15,11 @@ pub(super) const CONFIG: &str = "config.json";
 /// The file without which no other is looked for, if there is one.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 /// Read when they are there.
-const BESIDE: [&str; 3] = [
+const BESIDE: [&str; 4] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "hf_quant_config.json",
 ];
 
 /// Where weights may be, in the order of transformers: a file, or an index whose shards follow.
@@ -96,15 +97,14 @@ fn has(listing: &[String], name: &str) -> bool {
 
 /// Chooses among `listing`, or says why nothing can be chosen and what to do.
 pub(super) fn plan(repo: &str, listing: &[String]) -> Result<Plan> {
-    let ends = |suffix: &str| listing.iter().any(|path| path.ends_with(suffix));
     if !has(listing, CONFIG) {
-        let reason = if ends(".gguf") {
-            "holds GGUF files, no config.json"
-        } else {
-            "has no config.json, so it is no transformers model"
-        };
-        return Err(Error::new(repo, reason)
-            .remedy("name the repository of the original model in transformers format"));
+        let other = "name the repository of the original model in transformers format";
+        return Err(match only_gguf(repo, listing) {
+            Some(error) => error.or(other),
+            None => {
+                Error::new(repo, "has no config.json, so it is no transformers model").remedy(other)
+            }
+        });
     }
     let weights = WEIGHTS.iter().position(|(name, _)| has(listing, name));
     let Some(weights) = weights else {
@@ -129,10 +129,23 @@ pub(super) fn plan(repo: &str, listing: &[String]) -> Result<Plan> {
     })
 }
 
+/// Names the GGUF files of a repository, if it has any.
+fn only_gguf(repo: &str, listing: &[String]) -> Option<Error> {
+    let files = listing.iter().filter(|path| path.ends_with(".gguf"));
+    let files: Vec<&str> = files.map(String::as_str).collect();
+    if files.is_empty() {
+        return None;
+    }
+    let reason = format!("holds its weights only in GGUF files: {}", files.join(", "));
+    Some(Error::new(repo, reason).remedy("download one of them, and give its path"))
+}
+
 /// Says what a repository has in the place of weights that are read.
 fn without_weights(repo: &str, listing: &[String]) -> Error {
-    const OTHERS: [(&str, &str); 5] = [
-        (".gguf", "GGUF"),
+    if let Some(error) = only_gguf(repo, listing) {
+        return error;
+    }
+    const OTHERS: [(&str, &str); 4] = [
         (".msgpack", "Flax"),
         (".h5", "TensorFlow"),
         (".pth", "the layout of the model's authors"),
@@ -288,7 +301,16 @@ mod tests {
     #[test]
     fn what_is_missing_comes_with_a_remedy() {
         for (names, reason, remedy) in [
-            (vec!["m.gguf"], "GGUF", "original model"),
+            (
+                vec!["m.gguf", "n.gguf"],
+                "GGUF files: m.gguf, n.gguf",
+                "original model",
+            ),
+            (
+                vec!["config.json", "m.gguf"],
+                "GGUF files: m.gguf",
+                "give its path",
+            ),
             (vec!["README.md"], "no config.json", "original model"),
             (
                 vec!["config.json", "flax_model.msgpack", "tokenizer.json"],

@@ -9,7 +9,7 @@ use super::{
     config::Config,
     config_keys::ConfigRecord,
     dtype::DType,
-    families,
+    families, gguf,
     ledger::WeightsRecord,
     names::Names,
     place, recognise,
@@ -49,13 +49,20 @@ pub struct NormVectors {
 }
 
 impl Model {
-    /// Opens a Hugging Face folder.
+    /// Opens a Hugging Face folder, or a GGUF file.
     pub fn open(folder: &Path) -> Result<Self> {
         Self::open_with(folder, None)
     }
 
     /// The same, with an adapter on its weights.
     pub fn open_with(folder: &Path, adapter: Option<Adapter>) -> Result<Self> {
+        if let Some(file) = gguf::file_at(folder)? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let opened = gguf::open(&file).and_then(|(config, weights, tokenizer)| {
+                Self::assemble_with(&config, weights, tokenizer, adapter)
+            });
+            return opened.map_err(|error| error.within(name));
+        }
         place::check(folder, adapter.is_some())?;
         let config = weights::beside(Config::open(folder)?, folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
@@ -114,7 +121,7 @@ impl Model {
                 "`{name}` has other values than the embedding, so it is the head, though config.json ties the two"
             ));
         }
-        let config_record = ConfigRecord::of(config, family.without_effect);
+        let config_record = ConfigRecord::of(config);
         notices.extend(config.notices());
         notices.extend(config_record.notice());
         notices.extend(record.notices(&spec.model_type));
@@ -360,9 +367,14 @@ impl Model {
         Ok(values)
     }
 
-    /// A stored vector of `length` values.
+    /// A stored vector of `length` values, which may be the one row of a matrix.
     pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
-        let tensor = self.weights.get_shaped(name, &[length])?;
+        let row = self.weights.shape(name) == Some(&[1, length]);
+        let tensor = if row {
+            self.weights.get_shaped(name, &[1, length])?
+        } else {
+            self.weights.get_shaped(name, &[length])?
+        };
         Ok(tensor.elements.to_f32().into_owned())
     }
 

@@ -39,6 +39,8 @@ struct Ledger {
     read: BTreeSet<String>,
     /// Those of them that were opened as sections.
     opened: BTreeSet<String>,
+    /// Keys that the families of the config and of its sections know to have no effect.
+    idle: BTreeSet<&'static str>,
     /// What a user should know, each once.
     notices: Vec<String>,
 }
@@ -106,6 +108,16 @@ impl Config {
         }
     }
 
+    /// Says that these keys have no effect, here and in sections.
+    pub fn without_effect(&self, keys: &[&'static str]) {
+        self.ledger().idle.extend(keys);
+    }
+
+    /// What [`Config::without_effect`] was told.
+    pub fn idle(&self) -> BTreeSet<&'static str> {
+        self.ledger().idle.clone()
+    }
+
     /// What [`Config::notice`] was told.
     pub fn notices(&self) -> Vec<String> {
         self.ledger().notices.clone()
@@ -123,6 +135,17 @@ impl Config {
     /// With these values where the key is absent; a null stays.
     #[must_use]
     pub fn with_defaults(&self, defaults: &[(&str, usize)]) -> Self {
+        let mut config = self.clone();
+        for (key, value) in defaults {
+            let value = || Value::from(*value);
+            config.values.entry(*key).or_insert_with(value);
+        }
+        config
+    }
+
+    /// With these numbers where the key is absent; a null stays.
+    #[must_use]
+    pub fn with_numbers(&self, defaults: &[(&str, f64)]) -> Self {
         let mut config = self.clone();
         for (key, value) in defaults {
             let value = || Value::from(*value);

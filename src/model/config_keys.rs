@@ -107,8 +107,9 @@ pub struct ConfigRecord {
 }
 
 impl ConfigRecord {
-    /// After the config was read for a family, with its own keys without effect.
-    pub(super) fn of(config: &Config, without_effect: &[&str]) -> Self {
+    /// After the config was read for a family.
+    pub(super) fn of(config: &Config) -> Self {
+        let idle = config.idle();
         Self {
             unknown_keys: config.unread(|path| {
                 // Nested configs have the keys of every config.
@@ -117,7 +118,7 @@ impl ConfigRecord {
                     .find_map(|place| path.strip_prefix(place))
                     .unwrap_or(path);
                 WITHOUT_EFFECT.contains(&name)
-                    || without_effect.contains(&name)
+                    || idle.contains(&name)
                     // How the weights are packed was read or refused.
                     || path.starts_with("quantization_config.")
             }),
@@ -181,7 +182,8 @@ mod tests {
             "text_config": {"use_cache": 1, "own": 1, "left": 1}}"#;
         let config = Config::parse(text.as_bytes()).expect("valid");
         assert!(config.section("text_config").is_ok());
-        let record = ConfigRecord::of(&config, &["own"]);
+        config.without_effect(&["own"]);
+        let record = ConfigRecord::of(&config);
         assert_eq!(record.unknown_keys, ["left", "text_config.left"]);
         let notice = record.notice().expect("some");
         assert!(notice.contains("`left`, `text_config.left`"), "{notice}");

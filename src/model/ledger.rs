@@ -207,7 +207,7 @@ fn predicting_layers(spec: &DecoderSpec, weights: &WeightStore) -> Vec<String> {
 
 /// What a tensor is that no decoder here reads, by its name and shape.
 fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
-    const OTHER_PARTS: [(&str, &str); 12] = [
+    const OTHER_PARTS: [(&str, &str); 22] = [
         ("vision_tower.", "vision"),
         ("model.vision_tower.", "vision"),
         ("vision_model.", "vision"),
@@ -216,10 +216,20 @@ fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
         ("model.visual.", "vision"),
         ("multi_modal_projector.", "vision"),
         ("model.multi_modal_projector.", "vision"),
+        ("vision_encoder.", "vision"),
+        ("model.vision_encoder.", "vision"),
+        ("mm_projector.", "vision"),
+        ("model.mm_projector.", "vision"),
+        ("model.connector.", "vision"),
+        ("image_newline", "vision"),
+        ("model.image_newline", "vision"),
+        ("model.multi_modal_projection.", "vision"),
         ("audio_tower.", "audio"),
         ("model.audio_tower.", "audio"),
         ("mtp.", PREDICTION),
         ("model.mtp.", PREDICTION),
+        ("model.mtp_", PREDICTION),
+        ("mtp_", PREDICTION),
     ];
     let part = OTHER_PARTS
         .iter()
@@ -229,6 +239,10 @@ fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
     }
     let (module, last) = name.rsplit_once('.').unwrap_or(("", name));
     let module = module.rsplit('.').next().unwrap_or(module);
+    // They pick keys where there are more than they may pick.
+    if name.contains(".self_attn.indexer.") {
+        return Some("sparse indexers");
+    }
     let attention = matches!(
         module,
         "attn" | "attention" | "self_attention" | "self_attn"
@@ -281,6 +295,14 @@ mod tests {
             ),
             ("model.vision_tower.x.weight", &[2, 2], Some("vision")),
             ("model.layers.0.mlp.vision_tower.weight", &[2, 2], None),
+            ("model.connector.proj.weight", &[2, 2], Some("vision")),
+            ("model.image_newline", &[2], Some("vision")),
+            (
+                "model.layers.0.self_attn.indexer.wk.weight",
+                &[2, 2],
+                Some("sparse indexers"),
+            ),
+            ("model.mtp_block.0.norm.weight", &[2], Some(PREDICTION)),
             // A bias that adds to something.
             ("h.0.attn.bias", &[32], None),
             ("model.layers.0.self_attn.q_proj.bias", &[8], None),

@@ -14,6 +14,8 @@ pub(super) const HEAD: &str = "lm_head.weight";
 #[derive(Debug)]
 pub struct Names<'w> {
     prefix: &'static str,
+    /// Beginnings of names behind the prefix and the layer's number, and what this checkpoint has there.
+    renamed: &'static [(&'static str, &'static str)],
     weights: &'w WeightStore,
 }
 
@@ -33,7 +35,12 @@ impl<'w> Names<'w> {
         if found.is_none() && prefixes.iter().any(has_head) {
             found = prefixes.iter().find(by_name);
         }
-        found.map(|prefix| Self { prefix, weights }).ok_or_else(|| {
+        let names = found.map(|prefix| Self {
+            prefix,
+            renamed: &[],
+            weights,
+        });
+        names.ok_or_else(|| {
             let tried: Vec<String> = prefixes
                 .iter()
                 .map(|prefix| format!("`{prefix}{embedding}`"))
@@ -48,7 +55,11 @@ impl<'w> Names<'w> {
 
     /// Of a checkpoint whose prefix is known.
     pub(super) fn with_prefix(weights: &'w WeightStore, prefix: &'static str) -> Self {
-        Self { prefix, weights }
+        Self {
+            prefix,
+            renamed: &[],
+            weights,
+        }
     }
 
     /// What the base model's names begin with.
@@ -56,14 +67,34 @@ impl<'w> Names<'w> {
         self.prefix
     }
 
+    /// The same checkpoint, whose tensors are called otherwise: each pair is the beginning of a name
+    /// and what stands in its place.
+    #[must_use]
+    pub fn renamed(&self, renamed: &'static [(&'static str, &'static str)]) -> Self {
+        Self { renamed, ..*self }
+    }
+
+    fn own(&self, name: &str) -> String {
+        let found = self
+            .renamed
+            .iter()
+            .find_map(|(from, to)| Some((to, name.strip_prefix(from)?)));
+        found.map_or_else(|| name.to_owned(), |(to, rest)| format!("{to}{rest}"))
+    }
+
     /// A tensor of the base model.
     pub fn base(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        format!("{}{}", self.prefix, self.own(name))
     }
 
     /// A tensor of layer `index` in the module list `list`.
     pub fn layer(&self, list: &str, index: usize, name: &str) -> String {
-        format!("{}{list}.{index}.{name}", self.prefix)
+        format!(
+            "{}{}.{index}.{}",
+            self.prefix,
+            self.own(list),
+            self.own(name)
+        )
     }
 
     /// The shape of a stored tensor; none if it is not there.

@@ -1,7 +1,7 @@
 //! Whether a path holds a whole checkpoint, and what it holds instead.
 #![forbid(unsafe_code)]
 
-use std::{fs::File, io::Read, path::Path};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -19,8 +19,6 @@ pub(super) fn check(folder: &Path, adapter_is_named: bool) -> Result<()> {
         return Err(if !folder.exists() {
             error("no such folder".to_owned())
                 .remedy("give a folder with a Hugging Face checkpoint, or a hub id")
-        } else if is_gguf(folder) || begins_as_gguf(folder) {
-            error("a GGUF file, which massact does not read".to_owned()).remedy(ORIGINAL)
         } else {
             error("a file, not a folder".to_owned())
                 .remedy("give the folder with config.json and the weights")
@@ -68,9 +66,6 @@ pub(super) fn check_named_weights(config: &Config, folder: &Path) -> Result<()> 
     }
 }
 
-/// What to give in the place of a converted checkpoint.
-const ORIGINAL: &str = "give the original model's folder in transformers format, or its hub id";
-
 /// An adapter's refusal, by its kind and base model.
 fn adapter(folder: &Path, whole: bool) -> Result<Error> {
     let path = folder.join(ADAPTER);
@@ -114,12 +109,6 @@ fn other(folder: &Path) -> Error {
             .into_owned()
     };
     let error = |reason: String| Error::new(folder.display(), reason);
-    if paths.iter().any(|path| is_gguf(path)) {
-        return error(
-            "holds GGUF files, which massact does not read, and no config.json".to_owned(),
-        )
-        .remedy(ORIGINAL);
-    }
     if paths.iter().any(|path| name(path) == "params.json") {
         return error(
             "has params.json and no config.json: the layout of the model's authors".to_owned(),
@@ -132,16 +121,4 @@ fn other(folder: &Path) -> Error {
         |inner| format!("give the checkpoint inside: {}", inner.display()),
     );
     error("there is no config.json".to_owned()).remedy(remedy)
-}
-
-/// Whether a file is one, whatever it is called.
-fn begins_as_gguf(file: &Path) -> bool {
-    let mut start = [0; 4];
-    let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == *b"GGUF"
-}
-
-fn is_gguf(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
 }

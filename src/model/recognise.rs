@@ -22,6 +22,10 @@ pub(super) fn variants(
     weights: &WeightStore,
 ) -> Result<Vec<String>> {
     let gate = GateRows::read(config)?;
+    let own_gates = spec
+        .layers
+        .iter()
+        .any(|layer| layer.attention.gate.is_some());
     for layer in &mut spec.layers {
         for norm in layer.norms_mut() {
             dyt(norm, weights);
@@ -34,11 +38,11 @@ pub(super) fn variants(
     }
     let scale = names.base("shared_scale");
     spec.embedding.learned_scale = weights.contains(&scale).then_some(scale);
-    Ok(found(spec, gate))
+    Ok(found(spec, gate, own_gates))
 }
 
 /// What was taken from the tensors, in words.
-fn found(spec: &DecoderSpec, gate: GateRows) -> Vec<String> {
+fn found(spec: &DecoderSpec, gate: GateRows, own_gates: bool) -> Vec<String> {
     let norms = spec.layers.iter().flat_map(Layer::norms);
     let norms = norms.chain(&spec.embedding.norm).chain(&spec.final_norm);
     let norms = norms.filter(|norm| norm.kind == NormKind::Tanh).count();
@@ -47,8 +51,10 @@ fn found(spec: &DecoderSpec, gate: GateRows) -> Vec<String> {
         with.count()
     };
     let gates = match gate {
-        GateRows::OfHead { expected: false } => layers(|attention| attention.gate.is_some()),
-        // The config says so itself.
+        GateRows::OfHead { expected: false } if !own_gates => {
+            layers(|attention| attention.gate.is_some())
+        }
+        // The config says so itself, or the family has them.
         _ => 0,
     };
     let one_or = |count: usize, one: &str| match count {

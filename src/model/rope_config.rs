@@ -109,7 +109,8 @@ impl RopeScaling {
             config.size_or(KEY, section.size_or(KEY, max_positions)?)
         };
         match kind {
-            "default" => Ok(Self::Default),
+            // Three positions a token, which are one in a text.
+            "default" | "mrope" => Ok(Self::Default),
             "linear" => Ok(Self::Linear { factor: factor()? }),
             "dynamic" => Ok(Self::Dynamic {
                 factor: factor()?,

@@ -35,6 +35,13 @@ impl Tvr<'_> {
             Source::Embedded(_) => 1,
         };
         let shards = &shards[..count];
+        if let Some(shard) = shards.iter().find(|shard| shard.is_gguf()) {
+            return Err(Error::new(
+                shard.name(),
+                "a GGUF file: rescaled weights are written as safetensors, from safetensors",
+            )
+            .remedy("give the same model in transformers format, which the file was made from"));
+        }
         if let Some(shard) = shards.iter().find(|shard| shard.is_of_pytorch()) {
             return Err(Error::new(
                 shard.name(),

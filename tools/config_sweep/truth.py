@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM
+from auto_class import auto_class
+from transformers import AutoConfig
 
 # Beyond this an altered config is another model, whose weights would be made up.
 LARGEST = 4096
@@ -57,9 +58,10 @@ def compute(folder: Path, config: dict, token_ids: list[int]) -> dict:
     with tempfile.TemporaryDirectory() as place:
         link(folder, Path(place), config)
         try:
-            if reason := too_large(AutoConfig.from_pretrained(place)):
+            settings = AutoConfig.from_pretrained(place)
+            if reason := too_large(settings):
                 return {"refused": f"not tried: {reason}"}
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = auto_class(settings).from_pretrained(
                 place,
                 dtype=torch.float32,
                 attn_implementation="eager",

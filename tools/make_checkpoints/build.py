@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 import experiments
 import noise
+from auto_class import auto_class
 from folder import fresh, hub_tensors, write_json, write_weights
 from quantities import attention_summary, sequence_summary, smallest_gap
 from record import observe
@@ -71,7 +72,7 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> Tensors:
     config.__dict__.pop("quantization_config", None)
     # Some initial values are drawn from the global generator (gpt-oss's sinks).
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = auto_class(config).from_config(config, dtype=torch.float32)
     if row.variant:
         row.variant(model)
     randomise(model, seed)
@@ -114,7 +115,7 @@ def load_dense(row: Checkpoint, dense: Tensors) -> torch.nn.Module:
 def load_variant(row: Checkpoint, folder: Path, tensors: Tensors) -> torch.nn.Module:
     """A changed model with these tensors, widened."""
     config = AutoConfig.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    model = auto_class(config).from_config(config, dtype=torch.float32, attn_implementation="eager")
     row.variant(model)
     widened = {name: tensor.float() for name, tensor in tensors.items()}
     missing, unused = model.load_state_dict(widened, strict=False)
@@ -132,7 +133,7 @@ def load(row: Checkpoint, folder: Path, tensors: Tensors) -> torch.nn.Module:
         return load_variant(row, folder, tensors)
     if row.packing:
         return load_dense(row, tensors)
-    model, info = AutoModelForCausalLM.from_pretrained(
+    model, info = auto_class(AutoConfig.from_pretrained(folder)).from_pretrained(
         folder,
         dtype=torch.float32,
         attn_implementation="eager",

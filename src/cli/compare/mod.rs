@@ -243,8 +243,8 @@ fn text_arguments(
         openable.push(match opened {
             Ok((model, checkpoint)) => {
                 built_in &= checkpoint.record.source == "built-in";
-                let limit = model.spec.max_positions;
-                positions = positions.min(limit.unwrap_or(CONTEXT_LENGTH));
+                let longest = model.spec.longest();
+                positions = positions.min(longest.map_or(CONTEXT_LENGTH, |(limit, _)| limit));
                 // One that cannot make any says so when its turn comes.
                 if unsaid && let Ok(count) = sequences::built_in_tokens(&model) {
                     tokens = tokens.min(count);

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 
 pub(crate) use settings::SETTINGS;
 
-/// The file of its tensors.
+/// The file of its tensors, and the one that older versions of the library wrote.
 const TENSORS: &str = "adapter_model.safetensors";
 const PICKLED: &str = "adapter_model.bin";
 
@@ -81,7 +81,7 @@ pub struct Adapter {
 
 #[derive(Debug)]
 enum Tensors {
-    File(PathBuf),
+    File(&'static str, PathBuf),
     Memory(Vec<u8>),
 }
 
@@ -104,20 +104,14 @@ impl Adapter {
     /// Reads the settings in `folder`, and finds the tensors.
     pub fn open(folder: &Path) -> Result<Self> {
         let settings = Settings::open(folder)?;
-        let path = folder.join(TENSORS);
-        if !path.is_file() {
-            let pickled = folder.join(PICKLED).is_file();
+        let mut names = [TENSORS, PICKLED].into_iter();
+        let Some(tensors) = names.find(|name| folder.join(name).is_file()) else {
             return Err(Error::new(
                 folder.display(),
-                match pickled {
-                    true => format!("its tensors are in {PICKLED}, which massact does not read"),
-                    false => format!("there is no {TENSORS} beside {SETTINGS}"),
-                },
+                format!("there is no {TENSORS} beside {SETTINGS}"),
             )
-            .remedy(format!(
-                "save the adapter as {TENSORS}: PeftModel.save_pretrained(folder) does so"
-            )));
-        }
+            .remedy("give the folder that PeftModel.save_pretrained(folder) has written"));
+        };
         let file = |name: &str| {
             let path = folder.join(name);
             let read = std::fs::File::open(&path).and_then(|mut file| {
@@ -135,8 +129,8 @@ impl Adapter {
         Ok(Self {
             path: folder.display().to_string(),
             settings,
-            files: vec![file(SETTINGS)?, file(TENSORS)?],
-            tensors: Tensors::File(path),
+            files: vec![file(SETTINGS)?, file(tensors)?],
+            tensors: Tensors::File(tensors, folder.join(tensors)),
         })
     }
 
@@ -165,7 +159,7 @@ impl Adapter {
         weights: &mut WeightStore,
     ) -> Result<AdapterRecord> {
         let stored = match self.tensors {
-            Tensors::File(path) => weights::add_adapter(weights, TENSORS, path),
+            Tensors::File(name, path) => weights::add_adapter(weights, name, path),
             Tensors::Memory(bytes) => weights::add_adapter_in_memory(weights, TENSORS, bytes),
         }?;
         let modules = Modules::new(spec, prefix, prefixes, weights)?;

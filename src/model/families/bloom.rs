@@ -39,6 +39,9 @@ pub(super) const FAMILY: Family = Family {
         "skip_bias_add_qkv",
         "slow_but_exact",
     ],
+    numbers: &[],
+    renamed: &[],
+    wraps: None,
     describe,
 };
 
@@ -89,6 +92,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "bloom".into(),
         vocab_size,
         hidden_size: hidden,
+        limit: None,
         max_positions: None,
         head,
         embedding,

@@ -1,14 +1,15 @@
-//! DeepSeek-V2 and V3 (transformers `modeling_deepseek_v2.py`, `modeling_deepseek_v3.py`):
-//! multi-head latent attention, grouped routing, shared experts.
+//! DeepSeek-V2, V3 and the latter's relatives (transformers `modeling_deepseek_v2.py`,
+//! `modeling_deepseek_v3.py`, `modeling_deepseek_v32.py`, `modeling_glm_moe_dsa.py`,
+//! `modeling_glm4_moe_lite.py`): multi-head latent attention, grouped routing, shared experts.
 #![forbid(unsafe_code)]
 
 use serde_json::Value;
 
 use super::{
     Family,
-    llama_like::{self, Options},
-    moe::{Mixture, USUAL, gated},
-    parts::{LayerParts, NormStyle},
+    latent::{self, LatentSizes},
+    llama_like::Options,
+    routed::{DEEPSEEK_V3, Style, sparse_by_type},
 };
 use crate::{
     error::Result,
@@ -16,10 +17,7 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
-        rope_config::filled,
-        spec::{
-            Attention, DecoderSpec, ExpertGroups, Latent, LowRank, Mlp, Routing, Score, Shared,
-        },
+        spec::{DecoderSpec, ExpertGroups, Limit, Score},
     },
 };
 
@@ -38,7 +36,7 @@ pub(super) const V2: Family = Family {
         "deepseek_v2",
         "deepseek-ai/DeepSeek-V2-Lite",
         "multi-head latent attention, experts beside shared ones, grouped softmax routing",
-        |config, names| describe(config, names, false),
+        second,
     )
 };
 
@@ -51,199 +49,213 @@ pub(super) const V3: Family = Family {
         ("qk_rope_head_dim", 64),
         ("v_head_dim", 128),
         ("max_position_embeddings", 4096),
+        // Of the configs inside multimodal ones.
+        ("moe_intermediate_size", 2048),
+        ("n_routed_experts", 256),
+        ("num_experts_per_tok", 8),
     ],
     other_names: &[("num_local_experts", "n_routed_experts")],
-    without_effect: &[
-        "ep_size",
-        "head_dim",
-        "num_key_value_heads",
-        "num_mtp_layers",
-        "num_nextn_predict_layers",
-        "qk_head_dim",
-        "topk_method",
-    ],
+    without_effect: WITHOUT_EFFECT,
     ..Family::llama_like(
         "deepseek_v3",
         "deepseek-ai/DeepSeek-V3",
-        "multi-head latent attention, experts beside shared ones, grouped sigmoid routing with correction (16-bit checkpoints)",
-        |config, names| describe(config, names, true),
+        "multi-head latent attention, experts beside shared ones, grouped sigmoid routing with correction",
+        |config, names| {
+            let first = config.number_or("first_k_dense_replace", 3.0)?;
+            let interleaved = config.flag_or("rope_interleave", true)?;
+            third(config, names, DEEPSEEK_V3, interleaved, |layers| {
+                Ok((0..layers).map(|index| index as f64 >= first).collect())
+            })
+        },
     )
 };
 
-fn describe(config: &Config, names: &Names, third: bool) -> Result<DecoderSpec> {
+/// Registry row.
+pub(super) const KIMI_K2: Family = Family {
+    model_type: "kimi_k2",
+    example: "moonshotai/Kimi-K2-Base",
+    notes: "an alias of `deepseek_v3`",
+    ..V3
+};
+
+/// Registry row.
+pub(super) const V32: Family = Family {
+    defaults: &[
+        ("q_lora_rank", 1536),
+        ("kv_lora_rank", 512),
+        ("qk_nope_head_dim", 128),
+        ("qk_rope_head_dim", 64),
+        ("v_head_dim", 128),
+        ("max_position_embeddings", 163_840),
+        ("index_topk", 2048),
+    ],
+    other_names: &[
+        ("num_local_experts", "n_routed_experts"),
+        ("num_experts", "n_routed_experts"),
+    ],
+    ..Family {
+        model_type: "deepseek_v32",
+        example: "deepseek-ai/DeepSeek-V3.2-Exp",
+        notes: "`deepseek_v3` with an indexer that picks keys: computed up to as many tokens as it picks, where it picks all",
+        describe: |config, names| indexed(config, names, DEEPSEEK_V3),
+        ..V3
+    }
+};
+
+/// Registry row.
+pub(super) const GLM_MOE_DSA: Family = Family {
+    defaults: &[
+        ("q_lora_rank", 2048),
+        ("kv_lora_rank", 512),
+        ("qk_nope_head_dim", 192),
+        ("qk_rope_head_dim", 64),
+        ("v_head_dim", 256),
+        ("max_position_embeddings", 202_752),
+        ("index_topk", 2048),
+    ],
+    numbers: &[("rms_norm_eps", 1e-5)],
+    model_type: "glm_moe_dsa",
+    example: "zai-org/GLM-5",
+    notes: "`deepseek_v32` whose layers may share an indexer, experts in one group",
+    describe: |config, names| {
+        let style = Style {
+            groups: Some([1, 1]),
+            ..DEEPSEEK_V3
+        };
+        indexed(config, names, style)
+    },
+    ..V32
+};
+
+/// Registry row.
+pub(super) const GLM4_MOE_LITE: Family = Family {
+    defaults: &[
+        ("q_lora_rank", 768),
+        ("kv_lora_rank", 512),
+        ("qk_nope_head_dim", 192),
+        ("qk_rope_head_dim", 64),
+        ("v_head_dim", 256),
+        ("max_position_embeddings", 202_752),
+        ("moe_intermediate_size", 1536),
+        ("n_routed_experts", 64),
+        ("num_experts_per_tok", 4),
+    ],
+    numbers: &[("rms_norm_eps", 1e-5)],
+    model_type: "glm4_moe_lite",
+    example: "zai-org/GLM-4.7-Flash",
+    notes: "`deepseek_v3` with experts in one group, dense layers by a list",
+    describe: |config, names| {
+        let style = Style {
+            groups: Some([1, 1]),
+            scale: ("routed_scaling_factor", 1.8),
+            ..DEEPSEEK_V3
+        };
+        let interleaved = config.flag_or("rope_interleave", true)?;
+        third(config, names, style, interleaved, |layers| {
+            sparse_by_type(config, layers, 1.0)
+        })
+    },
+    ..V3
+};
+
+const WITHOUT_EFFECT: &[&str] = &[
+    "ep_size",
+    // In families that have lists of the kinds of layers.
+    "first_k_dense_replace",
+    "head_dim",
+    "index_head_dim",
+    "index_n_heads",
+    "index_share_for_mtp_iteration",
+    "index_skip_topk_offset",
+    "index_topk_freq",
+    "index_topk_pattern",
+    "indexer_rope_interleave",
+    "indexer_types",
+    "layer_types",
+    "num_key_value_heads",
+    "num_mtp_layers",
+    "num_nextn_predict_layers",
+    "qk_head_dim",
+    "rope_interleave",
+    "topk_method",
+];
+
+fn second(config: &Config, names: &Names) -> Result<DecoderSpec> {
     config.refuse_unless("moe_layer_freq", &Value::from(1))?;
-    let scoring = if third { "sigmoid" } else { "softmax" };
-    config.refuse_unless("scoring_func", &Value::from(scoring))?;
-    let mut options = Options::read(config)?;
-    options.mlp_bias &= !third;
-    let hidden = options.sizes.hidden;
+    config.refuse_unless("scoring_func", &Value::from("softmax"))?;
+    // transformers does not compute it.
+    config.refuse_unless("norm_topk_prob", &Value::Bool(false))?;
+    let style = Style {
+        shared: ("n_shared_experts", 2),
+        scale: ("routed_scaling_factor", 1.0),
+        renormalise: Some(false),
+        score: Score::Softmax,
+        correction: None,
+        ..DEEPSEEK_V3
+    };
+    let options = Options::read(config)?;
+    let mut routed = style.read(config, options.sizes.hidden)?;
+    routed.shared_bias = options.mlp_bias;
+    routed.groups = match config.text_or("topk_method", "greedy")? {
+        "greedy" => None,
+        // The best of a group, not the sum of its two best.
+        "group_limited_greedy" => routed
+            .groups
+            .map(|groups| ExpertGroups { best: 1, ..groups }),
+        _ => return Err(config.refuse("topk_method", "not one that massact computes")),
+    };
     let latent = LatentSizes::read(config, &options)?;
     let defaults = RopeDefaults {
-        interleaved: !third || config.flag_or("rope_interleave", true)?,
+        interleaved: true,
         ..options.rope
     };
     let rope = Rope::from_config(config, latent.rope, options.sizes.positions, defaults)?;
-    let scale = latent.scale(config)?;
-    let dense = config.number_or("first_k_dense_replace", if third { 3.0 } else { 0.0 })?;
-    let mixture = Mixture::read(config, "n_routed_experts")?;
-    let inner = config.size("moe_intermediate_size")?;
-    let shared = inner * config.size_or("n_shared_experts", if third { 1 } else { 2 })?;
-    let routing = RoutingSettings::read(config, third)?;
-    let without_ropes = config.without(&["rope_parameters", "rope_scaling"]);
-    // The rotated width is the latent attention's own.
-    options.sizes.head_dim = latent.rope;
-    let mut spec = llama_like::describe(&without_ropes, names, &options, |parts, layer| {
-        layer.attention = latent.attention(parts, scale);
+    let dense = config.number_or("first_k_dense_replace", 0.0)?;
+    latent::describe(config, names, options, &latent, rope, |parts, layer| {
         if parts.index as f64 >= dense {
-            let mut experts = mixture.experts(parts, "mlp", USUAL, (hidden, inner));
-            routing.apply(parts, &mut experts.routing);
-            experts.shared = Some(Shared {
-                mlp: gated(
-                    parts,
-                    "mlp.shared_experts",
-                    USUAL,
-                    (hidden, shared),
-                    mixture.activation,
-                    options.mlp_bias,
-                ),
-                gate: None,
-            });
-            layer.mlp = Mlp::Experts(Box::new(experts));
+            layer.mlp = routed.mlp(parts);
         }
         Ok(())
+    })
+}
+
+/// The third version, whose experts have this style; `sparse` says which layers have some.
+fn third(
+    config: &Config,
+    names: &Names,
+    style: Style,
+    interleaved: bool,
+    sparse: impl FnOnce(usize) -> Result<Vec<bool>>,
+) -> Result<DecoderSpec> {
+    config.refuse_unless("moe_layer_freq", &Value::from(1))?;
+    config.refuse_unless("scoring_func", &Value::from("sigmoid"))?;
+    let mut options = Options::read(config)?;
+    options.mlp_bias = false;
+    let routed = style.read(config, options.sizes.hidden)?;
+    let latent = LatentSizes::read(config, &options)?;
+    let defaults = RopeDefaults {
+        interleaved,
+        ..options.rope
+    };
+    let rope = Rope::from_config(config, latent.rope, options.sizes.positions, defaults)?;
+    let sparse = sparse(options.sizes.layers)?;
+    latent::describe(config, names, options, &latent, rope, |parts, layer| {
+        if sparse[parts.index] {
+            layer.mlp = routed.mlp(parts);
+        }
+        Ok(())
+    })
+}
+
+/// With an indexer, which picks all keys as long as there are no more than it may pick.
+fn indexed(config: &Config, names: &Names, style: Style) -> Result<DecoderSpec> {
+    let first = config.number_or("first_k_dense_replace", 3.0)?;
+    let mut spec = third(config, names, style, true, |layers| {
+        sparse_by_type(config, layers, first)
     })?;
-    spec.ropes = vec![rope];
+    spec.limit = Some(Limit {
+        tokens: config.size("index_topk")?,
+        why: "beyond, its indexer (`index_topk`) leaves keys out, which massact does not compute",
+    });
     Ok(spec)
-}
-
-/// Sizes of multi-head latent attention.
-struct LatentSizes {
-    hidden: usize,
-    heads: usize,
-    q_rank: Option<usize>,
-    rank: usize,
-    nope: usize,
-    rope: usize,
-    value: usize,
-    biased: bool,
-}
-
-impl LatentSizes {
-    fn read(config: &Config, options: &Options) -> Result<Self> {
-        Ok(Self {
-            hidden: options.sizes.hidden,
-            heads: options.sizes.heads,
-            q_rank: config.size_opt("q_lora_rank")?,
-            rank: config.size("kv_lora_rank")?,
-            nope: config.size("qk_nope_head_dim")?,
-            rope: config.size("qk_rope_head_dim")?,
-            value: config.size("v_head_dim")?,
-            biased: options.qkv_bias,
-        })
-    }
-
-    /// Factor on q.k, which grows with yarn's `mscale_all_dim`.
-    fn scale(&self, config: &Config) -> Result<f32> {
-        let mut scale = 1.0 / ((self.nope + self.rope) as f64).sqrt();
-        let new = filled(config, "rope_parameters")?;
-        if let Some(section) = new.or(filled(config, "rope_scaling")?) {
-            let kind = section.text_or("rope_type", section.text_or("type", "default")?)?;
-            let all = section.number_opt("mscale_all_dim")?.unwrap_or(0.0);
-            let factor = section.number_opt("factor")?.unwrap_or(1.0);
-            if kind != "default" && all != 0.0 && factor > 1.0 {
-                scale *= (0.1 * all * factor.ln() + 1.0).powi(2);
-            }
-        }
-        Ok(scale as f32)
-    }
-
-    fn attention(&self, parts: &LayerParts<'_>, scale: f32) -> Attention {
-        // The norms of the latents keep their class's own epsilon.
-        let norm = |module: &str, width| NormStyle::rms(1e-6).norm(&parts.name(module), width);
-        let linear = |name: &str, inputs, outputs, biased| {
-            parts.linear(&format!("self_attn.{name}"), inputs, outputs, biased)
-        };
-        let width = self.nope + self.rope;
-        let q = match self.q_rank {
-            None => LowRank::Full(linear("q_proj", self.hidden, self.heads * width, false)),
-            Some(rank) => LowRank::Factored {
-                down: linear("q_a_proj", self.hidden, rank, self.biased),
-                norm: norm("self_attn.q_a_layernorm", rank),
-                up: linear("q_b_proj", rank, self.heads * width, false),
-            },
-        };
-        let both = self.rank + self.rope;
-        let compress = |first, outputs| {
-            linear("kv_a_proj_with_mqa", self.hidden, outputs, self.biased).part_of(first, both)
-        };
-        let stride = self.nope + self.value;
-        let expand = |first, size| {
-            linear("kv_b_proj", self.rank, self.heads * size, false).grouped(
-                first,
-                size,
-                stride,
-                self.heads * stride,
-            )
-        };
-        let o = linear("o_proj", self.heads * self.value, self.hidden, self.biased);
-        let latent = Latent {
-            q,
-            compress: compress(0, self.rank),
-            norm: norm("self_attn.kv_a_layernorm", self.rank),
-            k: expand(0, self.nope),
-            v: expand(self.nope, self.value),
-            k_rope: compress(self.rank, self.rope),
-        };
-        let mut attention = Attention::new(self.heads, self.heads, width, latent, o);
-        attention.value_dim = self.value;
-        attention.scale = scale;
-        attention.rope = Some(0);
-        attention.rope_first = self.nope;
-        attention
-    }
-}
-
-/// How tokens choose experts.
-struct RoutingSettings {
-    third: bool,
-    groups: Option<ExpertGroups>,
-    scale: f32,
-    renormalise: bool,
-}
-
-impl RoutingSettings {
-    fn read(config: &Config, third: bool) -> Result<Self> {
-        let grouped = third
-            || match config.text_or("topk_method", "greedy")? {
-                "greedy" => false,
-                "group_limited_greedy" => true,
-                _ => return Err(config.refuse("topk_method", "not one that massact computes")),
-            };
-        if !third {
-            // transformers does not compute it.
-            config.refuse_unless("norm_topk_prob", &Value::Bool(false))?;
-        }
-        let groups = ExpertGroups {
-            count: config.size_opt("n_group")?.unwrap_or(8),
-            kept: config.size_opt("topk_group")?.unwrap_or(4),
-            // The third version adds a group's two best, the second takes the best.
-            best: if third { 2 } else { 1 },
-        };
-        Ok(Self {
-            third,
-            groups: grouped.then_some(groups),
-            scale: config.number_or("routed_scaling_factor", if third { 2.5 } else { 1.0 })? as f32,
-            renormalise: third && config.flag_or("norm_topk_prob", true)?,
-        })
-    }
-
-    fn apply(&self, parts: &LayerParts<'_>, routing: &mut Routing) {
-        routing.groups = self.groups;
-        routing.scale = self.scale;
-        routing.renormalise = self.renormalise;
-        if self.third {
-            routing.score = Score::Sigmoid;
-            routing.correction = Some(parts.name("mlp.gate.e_score_correction_bias"));
-        }
-    }
 }

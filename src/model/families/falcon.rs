@@ -36,6 +36,9 @@ pub(super) const FAMILY: Family = Family {
         "rope_scaling",
         "rope_theta",
     ],
+    numbers: &[],
+    renamed: &[],
+    wraps: None,
     describe,
 };
 
@@ -117,6 +120,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "falcon".into(),
         vocab_size,
         hidden_size: hidden,
+        limit: None,
         max_positions: ropes
             .first()
             .is_some_and(|rope| !rope.unlimited())

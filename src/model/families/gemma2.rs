@@ -31,8 +31,21 @@ pub(super) const FAMILY: Family = Family {
         "gemma2",
         "google/gemma-2-2b",
         "Gemma with norms before and after attention and MLP, soft caps on attention and logits, every other layer sliding",
-        describe,
+        |config, names| describe(config, names, sandwich),
     )
+};
+
+/// Registry row.
+pub(super) const VAULTGEMMA: Family = Family {
+    model_type: "vaultgemma",
+    example: "google/vaultgemma-1b",
+    notes: "`gemma2` without norms after attention and MLP",
+    describe: |config, names| {
+        describe(config, names, |parts, hidden, layer| {
+            layer.mlp_norms.input = Some(parts.norm("pre_feedforward_layernorm", hidden));
+        })
+    },
+    ..FAMILY
 };
 
 /// Norms before and after attention and MLP.
@@ -65,7 +78,11 @@ pub(super) fn scale(config: &Config) -> Result<f32> {
         .recip() as f32)
 }
 
-fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+fn describe(
+    config: &Config,
+    names: &Names,
+    place_norms: impl Fn(&LayerParts<'_>, usize, &mut Layer),
+) -> Result<DecoderSpec> {
     let options = options(config)?;
     let sizes = options.sizes;
     let hidden = sizes.hidden;
@@ -75,7 +92,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let scale = scale(config)?;
     let cap = soft_cap(config, "attn_logit_softcapping", Some(50.0))?;
     let mut spec = llama_like::describe(config, names, &options, |parts, layer| {
-        sandwich(parts, hidden, layer);
+        place_norms(parts, hidden, layer);
         set_activation(layer, activation);
         layer.attention.scale = scale;
         layer.attention.soft_cap = cap;

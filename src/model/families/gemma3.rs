@@ -12,8 +12,8 @@ use super::{
     qwen3::head_norms,
 };
 use crate::{
-    error::{Error, Result},
-    model::{config::Config, config_keys, names::Names, spec::DecoderSpec},
+    error::Result,
+    model::{config::Config, names::Names, spec::DecoderSpec},
 };
 
 /// Registry row.
@@ -29,47 +29,7 @@ pub(super) const FAMILY: Family = Family {
 
 /// transformers does not apply the cap to attention in this family, and derives the pattern from
 /// `sliding_window_pattern` only.
-const WITHOUT_EFFECT: &[&str] = &[
-    "_sliding_window_pattern",
-    "attn_logit_softcapping",
-    "boi_token_index",
-    "eoi_token_index",
-    "image_token_index",
-    "mm_tokens_per_image",
-    "vision_config",
-];
-
-/// Registry row.
-pub(super) const MULTIMODAL: Family = Family {
-    prefixes: &[
-        "language_model.model.",
-        "model.language_model.",
-        // As some releases of transformers 5 saved them.
-        "model.language_model.model.",
-        "language_model.model.model.",
-        "model.",
-        "",
-    ],
-    without_effect: WITHOUT_EFFECT,
-    ..Family::llama_like(
-        "gemma3",
-        "google/gemma-3-4b-pt",
-        "the text part of a multimodal checkpoint: Gemma 3",
-        |config, names| {
-            let text = config.section("text_config")?.ok_or_else(|| {
-                Error::new("config.json", "`text_config` is missing")
-                    .remedy("add it to config.json, or take the file of the original model")
-            })?;
-            config_keys::refuse_other_mathematics(&text)?;
-            let mut spec = describe(&text, names)?;
-            // The outer model has the head, without a cap, and its config the flag.
-            spec.head.soft_cap = None;
-            let tied = config.flag_or("tie_word_embeddings", true)?;
-            spec.head.linear.weight = names.head(tied, &spec.embedding.tokens);
-            Ok(spec)
-        },
-    )
-};
+const WITHOUT_EFFECT: &[&str] = &["_sliding_window_pattern", "attn_logit_softcapping"];
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     // A nested config leaves out what equals the defaults of its class.

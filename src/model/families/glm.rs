@@ -7,7 +7,10 @@ use super::{
     llama_like::{self, Options},
     parts::NormStyle,
 };
-use crate::{error::Result, model::config::Config};
+use crate::{
+    error::Result,
+    model::{config::Config, names::Names, spec::DecoderSpec},
+};
 
 /// Registry row.
 pub(super) const FAMILY: Family = Family {
@@ -35,19 +38,22 @@ pub(super) const GLM4: Family = Family {
         "glm4",
         "zai-org/GLM-4-9B-0414",
         "GLM with norms before and after attention and MLP",
-        |config, names| {
-            let options = options(config)?;
-            llama_like::describe(config, names, &options, |parts, layer| {
-                let norm = |module| Some(parts.norm(module, options.sizes.hidden));
-                layer.attention_norms.output = norm("post_self_attn_layernorm");
-                layer.mlp_norms.output = norm("post_mlp_layernorm");
-                Ok(())
-            })
-        },
+        |config, names| glm4(config, names, &options(config)?),
     )
 };
 
-fn options(config: &Config) -> Result<Options> {
+/// GLM 4 with these options.
+pub(super) fn glm4(config: &Config, names: &Names, options: &Options) -> Result<DecoderSpec> {
+    llama_like::describe(config, names, options, |parts, layer| {
+        let norm = |module| Some(parts.norm(module, options.sizes.hidden));
+        layer.attention_norms.output = norm("post_self_attn_layernorm");
+        layer.mlp_norms.output = norm("post_mlp_layernorm");
+        Ok(())
+    })
+}
+
+/// What both share.
+pub(super) fn options(config: &Config) -> Result<Options> {
     let mut options = Options::read(config)?;
     options.qkv_bias = config.flag_or("attention_bias", true)?;
     (options.o_bias, options.mlp_bias) = (false, false);

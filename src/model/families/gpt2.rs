@@ -5,7 +5,7 @@
 
 use super::{
     Family,
-    parts::{LayerParts, NormStyle, activation, consecutive},
+    parts::{LayerParts, NormStyle, activation, consecutive, fused_qkv},
 };
 use crate::{
     error::Result,
@@ -13,7 +13,8 @@ use crate::{
         config::Config,
         names::Names,
         spec::{
-            Attention, DecoderSpec, Embedding, Head, Layer, LearnedPositions, Mlp, WeightLayout,
+            Attention, DecoderSpec, Embedding, Head, Layer, LearnedPositions, Linear, Mlp,
+            WeightLayout,
         },
     },
 };
@@ -33,14 +34,60 @@ pub(super) const FAMILY: Family = Family {
         ("num_hidden_layers", "n_layer"),
     ],
     without_effect: &["n_ctx", "reorder_and_upcast_attn"],
+    numbers: &[],
+    renamed: &[],
+    wraps: None,
     describe,
 };
 
+/// Registry row.
+pub(super) const BIGCODE: Family = Family {
+    model_type: "gpt_bigcode",
+    example: "bigcode/gpt_bigcode-santacoder",
+    notes: "`gpt2` with a key and value head that all share, or q, k and v fused by head, matrices stored as usual",
+    without_effect: &[
+        "attention_softmax_in_fp32",
+        "inference_runner",
+        "max_batch_size",
+        "max_sequence_length",
+        "n_ctx",
+        "num_key_value_heads",
+        "pad_key_length",
+        "pre_allocate_kv_cache",
+        "scale_attention_softmax_in_fp32",
+        "validate_runner_input",
+    ],
+    describe: |config, names| {
+        let (hidden, heads) = (config.size("n_embd")?, config.heads("n_head")?);
+        let kv_heads = if config.flag_or("multi_query", true)? {
+            1
+        } else {
+            heads
+        };
+        let own = Own {
+            activation: "gelu_pytorch_tanh",
+            layout: WeightLayout::OutIn,
+            biased: true,
+            kv_heads,
+        };
+        let config = config.without(&["scale_attn_by_inverse_layer_idx"]);
+        layers(&config, names, &own, |fused| {
+            fused_qkv(fused, heads, kv_heads, hidden / heads)
+        })
+    },
+    ..FAMILY
+};
+
+/// What GPT-2 and its relative do not share.
+struct Own {
+    activation: &'static str,
+    layout: WeightLayout,
+    biased: bool,
+    kv_heads: usize,
+}
+
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let hidden = config.size("n_embd")?;
-    let heads = config.heads("n_head")?;
-    let head_dim = hidden / heads;
-    let inner = config.size_opt("n_inner")?.unwrap_or(4 * hidden);
     // The fused projection, which is not square, tells how the matrices are stored.
     let fused = |part: &str| names.layer("h", 0, &format!("attn.c_attn.{part}"));
     let nano = names.shape(&fused("weight")) == Some(&[3 * hidden, hidden]);
@@ -49,12 +96,37 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     } else {
         WeightLayout::InOut
     };
-    let biased = !nano || names.shape(&fused("bias")).is_some();
+    let own = Own {
+        activation: "gelu_new",
+        layout,
+        biased: !nano || names.shape(&fused("bias")).is_some(),
+        kv_heads: config.heads("n_head")?,
+    };
+    // One stored tensor holds the query, key and value projections side by side.
+    layers(config, names, &own, |fused| consecutive(fused, [hidden; 3]))
+}
+
+fn layers(
+    config: &Config,
+    names: &Names,
+    own: &Own,
+    qkv: impl Fn(&Linear) -> [Linear; 3],
+) -> Result<DecoderSpec> {
+    let hidden = config.size("n_embd")?;
+    let heads = config.heads("n_head")?;
+    let head_dim = hidden / heads;
+    let inner = config.size_opt("n_inner")?.unwrap_or(4 * hidden);
+    let Own {
+        layout,
+        biased,
+        kv_heads,
+        ..
+    } = *own;
     let style = NormStyle {
         bias: biased,
         ..NormStyle::layer(config.number_or("layer_norm_epsilon", 1e-5)?)
     };
-    let activation = activation(config.text_or("activation_function", "gelu_new")?)?;
+    let activation = activation(config.text_or("activation_function", own.activation)?)?;
     let scaled = config.flag_or("scale_attn_weights", true)?;
     let by_layer = config.flag_or("scale_attn_by_inverse_layer_idx", false)?;
     let layers = (0..config.layers("n_layer")?)
@@ -70,11 +142,9 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
                     .linear(module, inputs, outputs, biased)
                     .with_layout(layout)
             };
-            // One stored tensor holds the query, key and value projections side by side.
-            let fused = linear("attn.c_attn", hidden, 3 * hidden);
-            let qkv = consecutive(&fused, [hidden; 3]);
+            let fused = linear("attn.c_attn", hidden, hidden + 2 * kv_heads * head_dim);
             let o = linear("attn.c_proj", hidden, hidden);
-            let mut attention = Attention::new(heads, heads, head_dim, qkv, o);
+            let mut attention = Attention::new(heads, kv_heads, head_dim, qkv(&fused), o);
             if !scaled {
                 attention.scale = 1.0;
             }
@@ -103,9 +173,10 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         offset: 0,
     });
     Ok(DecoderSpec {
-        model_type: "gpt2".into(),
+        model_type: config.text_or("model_type", "gpt2")?.to_owned(),
         vocab_size,
         hidden_size: hidden,
+        limit: None,
         max_positions: Some(config.size("n_positions")?),
         head,
         embedding,

@@ -29,6 +29,9 @@ pub(super) const FAMILY: Family = Family {
     defaults: &[],
     other_names: &[],
     without_effect: &[],
+    numbers: &[],
+    renamed: &[],
+    wraps: None,
     describe,
 };
 
@@ -93,6 +96,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "gpt_neox".into(),
         vocab_size,
         hidden_size: hidden,
+        limit: None,
         max_positions: (!rope.unlimited()).then_some(positions),
         head: Head::new(head, hidden, vocab_size),
         embedding: Embedding::new(embedding, hidden),

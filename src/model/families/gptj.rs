@@ -31,6 +31,9 @@ pub(super) const FAMILY: Family = Family {
         ("num_hidden_layers", "n_layer"),
     ],
     without_effect: &["n_ctx", "rotary", "scale_attn_weights"],
+    numbers: &[],
+    renamed: &[],
+    wraps: None,
     describe,
 };
 
@@ -71,6 +74,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "gptj".into(),
         vocab_size,
         hidden_size: hidden,
+        limit: None,
         max_positions: Some(config.size_or("n_positions", 2048)?),
         head,
         embedding: Embedding::new(embedding, hidden),

@@ -137,6 +137,7 @@ pub(super) fn describe(
         model_type: config.text_or("model_type", "")?.to_owned(),
         vocab_size: sizes.vocab,
         hidden_size: sizes.hidden,
+        limit: None,
         max_positions: (!rope.unlimited()).then_some(sizes.positions),
         head: Head::new(head, sizes.hidden, sizes.vocab),
         embedding: Embedding::new(embedding, sizes.hidden),

@@ -1,15 +1,21 @@
-//! Mistral and Ministral (transformers `modeling_mistral.py`, `modeling_ministral.py`): Llama with
-//! a sliding window, in all layers or in some.
+//! Mistral and its relatives (transformers `modeling_mistral.py`, `modeling_ministral.py`,
+//! `modeling_ministral3.py`): Llama with a sliding window, in all layers, in some or in none.
 #![forbid(unsafe_code)]
 
 use super::{
     Family,
-    llama_like::{self, Options},
+    llama_like::{self, Options, Sizes},
     parts::{window, windows},
 };
 use crate::{
     error::Result,
-    model::{config::Config, names::Names, spec::DecoderSpec},
+    model::{
+        config::Config,
+        names::Names,
+        rope::{Rope, RopeDefaults},
+        rope_config::filled,
+        spec::{DecoderSpec, Limit},
+    },
 };
 
 /// Registry row.
@@ -41,6 +47,68 @@ pub(super) const MINISTRAL: Family = Family {
         ministral,
     )
 };
+
+/// Registry row.
+pub(super) const MINISTRAL3: Family = Family {
+    defaults: &[
+        ("num_key_value_heads", 8),
+        ("head_dim", 128),
+        ("max_position_embeddings", 262_144),
+    ],
+    numbers: &[("rms_norm_eps", 1e-5)],
+    without_effect: OF_ROPE,
+    ..Family::llama_like(
+        "ministral3",
+        "mistralai/Ministral-3-8B-Base-2512",
+        "`mistral` with yarn, computed up to the positions where queries begin to grow",
+        |config, names| {
+            let yarn =
+                br#"{"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 16.0, "mscale": 1.0,
+                "original_max_position_embeddings": 16384, "mscale_all_dim": 1.0,
+                "llama_4_scaling_beta": 0.1}"#;
+            let (section, limit) = growing_queries(config, yarn)?;
+            let mut spec = mistral(&config.without(&ROPE_SECTIONS), names)?;
+            spec.limit = limit;
+            let sizes = Sizes::read(config)?;
+            let (width, positions) = (sizes.head_dim, sizes.positions);
+            let defaults = RopeDefaults::default();
+            let rope = Rope::from_section(config, Some(&section), width, positions, defaults)?;
+            spec.ropes = vec![rope];
+            Ok(spec)
+        },
+    )
+};
+
+/// What sections of these families have beside what rotation needs, and what latent attention makes
+/// meaningless.
+pub(super) const OF_ROPE: &[&str] = &[
+    "head_dim",
+    "layer_types",
+    "num_key_value_heads",
+    "qk_head_dim",
+    "rope_parameters.max_position_embeddings",
+    "rope_scaling.max_position_embeddings",
+];
+
+const ROPE_SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
+
+/// The rotary section, which by default is `usual`, and the first position whose query is scaled:
+/// by `1 + beta ln(1 + floor(position / original))`.
+pub(super) fn growing_queries(config: &Config, usual: &[u8]) -> Result<(Config, Option<Limit>)> {
+    let new = filled(config, "rope_parameters")?;
+    let section = match new.or(filled(config, "rope_scaling")?) {
+        Some(section) => section,
+        None => Config::parse(usual)?,
+    };
+    let original = section.size_opt("original_max_position_embeddings")?;
+    let beta = section.number_opt("llama_4_scaling_beta")?;
+    let limit = original.filter(|_| beta.is_some_and(|beta| beta != 0.0));
+    let limit = limit.map(|tokens| Limit {
+        tokens,
+        why: "beyond, queries grow with their position (`llama_4_scaling_beta`), which massact does not compute",
+    });
+    Ok((section, limit))
+}
 
 /// transformers ignores `layer_types` in this family.
 fn mistral(config: &Config, names: &Names) -> Result<DecoderSpec> {

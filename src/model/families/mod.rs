@@ -1,24 +1,37 @@
 //! The model families massact runs: one small file each that maps a config to a [`DecoderSpec`].
 #![forbid(unsafe_code)]
 
+mod afmoe;
 mod bloom;
 mod cohere;
 mod deepseek;
+mod dots1;
+mod ernie;
+mod exaone;
 mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
 mod glm;
+mod glm_moe;
 mod gpt2;
+mod gpt_neo;
 mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod granite_moe;
+mod hy_v3;
+mod latent;
 mod llama;
 mod llama_like;
+mod llama_relatives;
+mod minimax_m2;
 mod mistral;
+mod mistral4;
 mod moe;
 mod mpt;
+mod multimodal;
 mod nemotron;
 mod olmo;
 mod olmo2;
@@ -28,9 +41,13 @@ mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod routed;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod text_parts;
+
+use multimodal::Wrapper;
 
 use super::{config::Config, config_keys, names::Names, spec::DecoderSpec};
 use crate::error::{Error, Result};
@@ -56,6 +73,13 @@ pub struct Family {
     /// Keys that configs of this family have and its forward pass does not depend on, beside those
     /// of every family.
     pub without_effect: &'static [&'static str],
+    /// The same for keys whose defaults are no counts.
+    pub numbers: &'static [(&'static str, f64)],
+    /// Where its tensors are not called as `describe` calls them: beginnings of names, behind the
+    /// prefix and the layer's number, and what stands in their place.
+    pub renamed: &'static [(&'static str, &'static str)],
+    /// What a multimodal model wraps, which describes itself.
+    pub wraps: Option<Wrapper>,
     /// Reads the config into a description.
     pub describe: fn(&Config, &Names) -> Result<DecoderSpec>,
 }
@@ -77,6 +101,9 @@ impl Family {
             defaults: &[],
             other_names: &[],
             without_effect: &[],
+            numbers: &[],
+            renamed: &[],
+            wraps: None,
             describe,
         }
     }
@@ -84,35 +111,82 @@ impl Family {
     /// The description of a checkpoint of this family.
     pub fn spec(&self, config: &Config, names: &Names) -> Result<DecoderSpec> {
         config_keys::refuse_other_mathematics(config)?;
+        config.without_effect(self.without_effect);
         let config = config
             .renamed(self.other_names)
-            .with_defaults(self.defaults);
-        (self.describe)(&config, names)
+            .with_defaults(self.defaults)
+            .with_numbers(self.numbers);
+        if let Some(wraps) = self.wraps {
+            return wraps.unwrap(&config, names);
+        }
+        if self.renamed.is_empty() {
+            return (self.describe)(&config, names);
+        }
+        (self.describe)(&config, &names.renamed(self.renamed))
     }
 }
 
 /// Every supported family, by `model_type`.
 pub const FAMILIES: &[Family] = &[
+    afmoe::FAMILY,
+    llama_relatives::ARCEE,
+    multimodal::AYA_VISION,
     bloom::FAMILY,
     cohere::FAMILY,
     cohere::COHERE2,
+    multimodal::COHERE2_VISION,
+    llama_relatives::CWM,
     deepseek::V2,
     deepseek::V3,
+    deepseek::V32,
+    dots1::FAMILY,
+    ernie::FAMILY,
+    ernie::MOE,
+    exaone::THIRD,
+    exaone::FOURTH,
+    multimodal::EXAONE4_5,
+    exaone::MOE,
     falcon::FAMILY,
+    moe::FLEX_OLMO,
     gemma::FAMILY,
     gemma2::FAMILY,
-    gemma3::MULTIMODAL,
+    multimodal::GEMMA3,
     gemma3::FAMILY,
     glm::FAMILY,
     glm::GLM4,
+    glm_moe::FAMILY,
+    deepseek::GLM4_MOE_LITE,
+    multimodal::GLM4V,
+    multimodal::GLM4V_MOE,
+    deepseek::GLM_MOE_DSA,
     gpt2::FAMILY,
+    gpt2::BIGCODE,
+    gpt_neo::FAMILY,
     gpt_neox::FAMILY,
     gpt_oss::FAMILY,
     gptj::FAMILY,
     granite::FAMILY,
+    granite_moe::FAMILY,
+    granite_moe::HYBRID,
+    granite_moe::SHARED,
+    llama_relatives::HELIUM,
+    hy_v3::FAMILY,
+    multimodal::IDEFICS3,
+    llama_relatives::INTERNLM3,
+    multimodal::INTERNVL,
+    deepseek::KIMI_K2,
+    multimodal::KIMI_K25,
     llama::FAMILY,
+    multimodal::LLAVA,
+    multimodal::LLAVA_NEXT,
+    multimodal::LLAVA_NEXT_VIDEO,
+    multimodal::LLAVA_ONEVISION,
+    minimax_m2::FAMILY,
     mistral::MINISTRAL,
+    mistral::MINISTRAL3,
     mistral::FAMILY,
+    multimodal::MISTRAL3,
+    mistral4::FAMILY,
     moe::MIXTRAL,
     mpt::FAMILY,
     nemotron::FAMILY,
@@ -124,12 +198,19 @@ pub const FAMILIES: &[Family] = &[
     phi::FAMILY,
     phi3::FAMILY,
     qwen2::FAMILY,
+    multimodal::QWEN2_5_VL,
     moe::QWEN2_MOE,
+    multimodal::QWEN2_VL,
     qwen3::FAMILY,
     moe::QWEN3_MOE,
+    multimodal::QWEN3_VL,
+    multimodal::QWEN3_VL_MOE,
+    llama_relatives::SEED_OSS,
     smollm3::FAMILY,
+    multimodal::SMOLVLM,
     stablelm::FAMILY,
     starcoder2::FAMILY,
+    gemma2::VAULTGEMMA,
 ];
 
 /// The family of a config.

@@ -1,12 +1,13 @@
-//! Llama-like decoders with experts: Mixtral, OLMoE, Qwen2-MoE and Qwen3-MoE (transformers
-//! `modeling_mixtral.py`, `modeling_olmoe.py`, `modeling_qwen2_moe.py`, `modeling_qwen3_moe.py`).
+//! Llama-like decoders with experts: Mixtral, OLMoE, FlexOlmo, Qwen2-MoE and Qwen3-MoE (transformers
+//! `modeling_mixtral.py`, `modeling_olmoe.py`, `modeling_flex_olmo.py`, `modeling_qwen2_moe.py`,
+//! `modeling_qwen3_moe.py`).
 #![forbid(unsafe_code)]
 
 use super::{
     Family,
     llama_like::{self, Options},
     olmo::clip,
-    olmo2::projection_norms,
+    olmo2::{place_norms, projection_norms},
     parts::{LayerParts, NormStyle, activation, consecutive, window, windows},
     qwen3::head_norms,
 };
@@ -15,7 +16,10 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, Shared},
+        spec::{
+            Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, Shared,
+            WeightLayout,
+        },
     },
 };
 
@@ -88,7 +92,39 @@ pub(super) const QWEN3_MOE: Family = Family {
         "qwen3_moe",
         "Qwen/Qwen3-30B-A3B",
         "Qwen3 with experts; some layers may be dense",
-        qwen3_moe,
+        |config, names| {
+            let slides = config.flag_or("use_sliding_window", false)?;
+            let window = if slides { window(config)? } else { None };
+            let mixture = Mixture::read(config, "num_experts")?;
+            qwen3_moe(config, names, Options::read(config)?, window, &mixture)
+        },
+    )
+};
+
+/// Registry row.
+pub(super) const FLEX_OLMO: Family = Family {
+    defaults: &[
+        ("max_position_embeddings", 4096),
+        ("num_experts", 7),
+        ("num_experts_per_tok", 5),
+    ],
+    other_names: &[("num_local_experts", "num_experts")],
+    ..Family::llama_like(
+        "flex_olmo",
+        "allenai/FlexOlmo-7x7B-1T",
+        "`olmo2` with experts",
+        |config, names| {
+            let mut options = Options::read(config)?;
+            options.rope.theta = 5e5;
+            let sizes = options.sizes;
+            let mixture = Mixture::read(config, "num_experts")?;
+            llama_like::describe(config, names, &options, |parts, layer| {
+                place_norms(parts, sizes, layer);
+                let experts = mixture.experts(parts, "mlp", USUAL, (sizes.hidden, sizes.inner));
+                layer.mlp = Mlp::Experts(Box::new(experts));
+                Ok(())
+            })
+        },
     )
 };
 
@@ -134,8 +170,17 @@ impl Mixture {
         })
     }
 
+    /// The module of Mixtral's experts, as published or as transformers keeps it in memory.
+    pub(super) fn module(&self, parts: &LayerParts<'_>) -> &'static str {
+        match parts.names.shape(&parts.name("mlp.gate.weight")) {
+            Some(_) => "mlp",
+            None => "block_sparse_moe",
+        }
+    }
+
     /// An expert of those that transformers keeps in two tensors, `[experts, 2 inner, hidden]` with
-    /// gate before up, and `[experts, hidden, inner]`, where they are stored so.
+    /// gate before up, and `[experts, hidden, inner]`, where they are stored so; Qwen3-VL's files have
+    /// the last two axes in the other order, which their sizes tell.
     fn stacked(
         &self,
         parts: &LayerParts<'_>,
@@ -145,9 +190,19 @@ impl Mixture {
         let name = |name: &str| parts.name(&format!("{module}.experts.{name}"));
         let fused = name("gate_up_proj");
         parts.names.shape(&fused)?;
-        let fused = Linear::new(fused, hidden, 2 * inner).stacked(self.count);
+        let linear = |name: String, inputs, outputs| {
+            let turned = [self.count, inputs, outputs];
+            let turned = inputs != outputs && parts.names.shape(&name) == Some(&turned);
+            let linear = Linear::new(name, inputs, outputs).stacked(self.count);
+            if turned {
+                linear.with_layout(WeightLayout::InOut)
+            } else {
+                linear
+            }
+        };
+        let fused = linear(fused, hidden, 2 * inner);
         let [gate, up] = consecutive(&fused, [inner, inner]);
-        let down = Linear::new(name("down_proj"), inner, hidden).stacked(self.count);
+        let down = linear(name("down_proj"), inner, hidden);
         Some(GatedMlp::new(gate, up, down, self.activation))
     }
 
@@ -193,9 +248,7 @@ fn mixtral(config: &Config, names: &Names) -> Result<DecoderSpec> {
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = window;
         let sizes = (sizes.hidden, sizes.inner);
-        // As published, or as transformers keeps it in memory.
-        let renamed = names.shape(&parts.name("mlp.gate.weight")).is_some();
-        let module = if renamed { "mlp" } else { "block_sparse_moe" };
+        let module = mixture.module(parts);
         let experts = mixture.experts(parts, module, ["w1", "w3", "w2"], sizes);
         layer.mlp = Mlp::Experts(Box::new(experts));
         Ok(())
@@ -264,17 +317,17 @@ fn qwen2_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     })
 }
 
-fn qwen3_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    let mut options = Options::read(config)?;
+/// Qwen3 with this window in every layer and this mixture in some.
+pub(super) fn qwen3_moe(
+    config: &Config,
+    names: &Names,
+    mut options: Options,
+    window: Option<usize>,
+    mixture: &Mixture,
+) -> Result<DecoderSpec> {
     options.mlp_bias = false;
     let sizes = options.sizes;
-    let window = if config.flag_or("use_sliding_window", false)? {
-        window(config)?
-    } else {
-        None
-    };
     let sparse = sparse_layers(config, sizes.layers)?;
-    let mixture = Mixture::read(config, "num_experts")?;
     let inner = config.size("moe_intermediate_size")?;
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = window;

@@ -45,14 +45,16 @@ pub(super) const OLMO3: Family = Family {
     )
 };
 
-fn options(config: &Config) -> Result<Options> {
+/// What OLMo 2 and its relatives share.
+pub(super) fn options(config: &Config) -> Result<Options> {
     let mut options = Options::read(config)?;
     options.mlp_bias = false;
     options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     Ok(options)
 }
 
-fn place_norms(parts: &LayerParts<'_>, sizes: Sizes, layer: &mut Layer) {
+/// Norms after both parts, and of the projections.
+pub(super) fn place_norms(parts: &LayerParts<'_>, sizes: Sizes, layer: &mut Layer) {
     layer.attention_norms = Norms::after(parts.norm("post_attention_layernorm", sizes.hidden));
     layer.mlp_norms = Norms::after(parts.norm("post_feedforward_layernorm", sizes.hidden));
     layer.attention.qk_norm = Some(projection_norms(parts, sizes));

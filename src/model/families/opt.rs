@@ -28,6 +28,9 @@ pub(super) const FAMILY: Family = Family {
     other_names: &[],
     // Where there is no final norm to remove.
     without_effect: &["_remove_final_layer_norm"],
+    numbers: &[],
+    renamed: &[],
+    wraps: None,
     describe,
 };
 
@@ -97,6 +100,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "opt".into(),
         vocab_size,
         hidden_size: hidden,
+        limit: None,
         max_positions: Some(config.size("max_position_embeddings")?),
         head,
         embedding,

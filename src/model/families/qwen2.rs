@@ -24,7 +24,7 @@ pub(super) const FAMILY: Family = Family {
         "qwen2",
         "Qwen/Qwen2.5-0.5B",
         "Llama with biases on q, k and v; later layers may slide",
-        describe,
+        |config, names| describe(config, names, 1e4),
     )
 };
 
@@ -40,8 +40,10 @@ pub(super) fn late_windows(config: &Config, layers: usize) -> Result<Vec<Option<
     windows(config, layers, window, |index| index as f64 >= first)
 }
 
-fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
+/// Qwen2 whose rotation has this base where the config says none.
+pub(super) fn describe(config: &Config, names: &Names, theta: f64) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;
+    options.rope.theta = theta;
     (options.qkv_bias, options.o_bias, options.mlp_bias) = (true, false, false);
     let windows = late_windows(config, options.sizes.layers)?;
     llama_like::describe(config, names, &options, |parts, layer| {

@@ -96,7 +96,11 @@ pub(in crate::model) fn add_adapter(
     path: PathBuf,
 ) -> Result<BTreeMap<String, Stored>> {
     let storage = Storage::map(&path)?;
-    let tensors = safetensors::tensors(store, name.to_owned(), Some(path), storage)?;
+    let read = match path.extension().is_some_and(|end| end == "bin") {
+        true => torch::tensors,
+        false => safetensors::tensors,
+    };
+    let tensors = read(store, name.to_owned(), Some(path), storage)?;
     Ok(tensors.into_iter().collect())
 }
 

@@ -11,6 +11,7 @@ use std::{
 use safetensors::Dtype;
 
 use super::{
+    gguf,
     storage::{MappedFile, Storage},
     torch,
     view::Elements,
@@ -56,6 +57,11 @@ impl Shard {
     /// Whether it is in PyTorch's own format.
     pub fn is_of_pytorch(&self) -> bool {
         self.bytes().starts_with(torch::START)
+    }
+
+    /// Whether it is in the GGUF format.
+    pub fn is_gguf(&self) -> bool {
+        self.bytes().starts_with(gguf::MAGIC)
     }
 
     /// The SHA-256 that the hub's cache names the file by, if it lies there: a blob is stored under
@@ -136,6 +142,17 @@ impl Stored {
         }
     }
 
+    /// Part `index` of `count` equal ones, of another shape; elements must not be torn.
+    pub(super) fn part_of(&self, index: usize, count: usize, shape: Vec<usize>) -> Self {
+        let length = self.range.len() / count;
+        let start = self.range.start + index * length;
+        Self {
+            shape,
+            range: start..start + length,
+            ..self.clone()
+        }
+    }
+
     /// Elements of a file that are not in row-major order there, put in order. They are no more than the
     /// file has, so that what is true of all the file's bytes holds for as many of them.
     pub(super) fn in_order(
@@ -207,8 +224,12 @@ impl Stored {
 }
 
 /// The header of a safetensors file: its length, and the JSON of that length. Of a file of PyTorch the
-/// end, where its directory has a checksum of every tensor.
+/// end, where its directory has a checksum of every tensor; of a GGUF file, which does not say where its
+/// header ends, the first bytes.
 fn header(bytes: &[u8]) -> &[u8] {
+    if bytes.starts_with(gguf::MAGIC) {
+        return &bytes[..bytes.len().min(gguf::LONG_HEADER)];
+    }
     if bytes.starts_with(torch::START) {
         return &bytes[bytes.len().saturating_sub(torch::DIRECTORY)..];
     }

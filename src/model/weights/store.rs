@@ -219,6 +219,14 @@ impl WeightStore {
         self.packing = Some(packing);
     }
 
+    /// The tensor `name`, if it has to be decoded.
+    pub fn packed(&self, name: &str) -> Option<&PackedTensor> {
+        match self.entries.get(name)? {
+            Entry::Packed(tensor) => Some(tensor),
+            Entry::Plain(_) => None,
+        }
+    }
+
     /// Whether the tensor `name` has to be decoded.
     pub fn is_packed(&self, name: &str) -> bool {
         matches!(self.entries.get(name), Some(Entry::Packed(_)))

@@ -15,7 +15,10 @@ from families import (
     planted,
     planted_depths,
     qwen,
+    relatives,
+    routed,
     stored,
+    wrapped,
 )
 
 GROUPS = (
@@ -34,5 +37,8 @@ GROUPS = (
     mitigations,
     stored,
     packed,
+    relatives,
+    routed,
+    wrapped,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]

@@ -9,8 +9,8 @@ from table import Tensors
 def unbalance(config: dict, tensors: Tensors) -> None:
     """DeepSeek's balancing bias is a buffer, so the random weights leave it at zero."""
     for name, tensor in tensors.items():
-        if name.endswith("e_score_correction_bias"):
-            tensor.copy_(torch.linspace(-0.3, 0.4, len(tensor)))
+        if name.endswith(("e_score_correction_bias", "expert_bias")):
+            tensor.copy_(torch.linspace(-0.3, 0.4, tensor.numel()).view(tensor.shape))
 
 
 ROWS = [

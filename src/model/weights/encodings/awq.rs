@@ -32,6 +32,8 @@ pub struct Awq {
     pub group: usize,
     /// Outputs of a line.
     pub outputs: usize,
+    /// Lines.
+    pub inputs: usize,
 }
 
 impl Awq {
@@ -65,12 +67,13 @@ impl Awq {
             scales,
             group,
             outputs,
+            inputs,
         };
         Ok((encoding, vec![outputs, inputs]))
     }
 
     pub(super) fn name(&self) -> String {
-        format!("AWQ int4 in groups of {}", self.group)
+        super::integers(4, self.group, self.inputs)
     }
 
     pub(super) fn parts(&self) -> Vec<&Stored> {

@@ -3,7 +3,10 @@
 
 use safetensors::Dtype;
 
-use super::{gptq::misfit, numbers::load};
+use super::{
+    gptq::misfit,
+    numbers::{Halves, halves, load},
+};
 use crate::{error::Result, model::weights::shard::Stored};
 
 /// Codes, two a byte, the high half first, of the flattened matrix.
@@ -153,10 +156,8 @@ impl Blockwise {
             let index = (start + at) / self.block;
             let end = out.len().min((index + 1) * self.block - start);
             let scale = self.scale(index);
-            for (index, value) in (start + at..).zip(&mut out[at..end]) {
-                let code = codes[index / 2] >> (4 * (1 - index % 2)) & 15;
-                *value = table[usize::from(code)] * scale;
-            }
+            let part = &mut out[at..end];
+            halves(codes, start + at, Halves::HighFirst, &table, scale, part);
             at = end;
         }
     }

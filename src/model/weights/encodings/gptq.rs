@@ -3,7 +3,7 @@
 
 use safetensors::Dtype;
 
-use super::numbers::{code, load, mask};
+use super::numbers::{Halves, code_of_row, halves, load, mask};
 use crate::{
     error::{Error, Result},
     model::weights::{shard::Stored, view::Elements},
@@ -36,6 +36,8 @@ pub struct Gptq {
     pub zero_offset: u32,
     /// Outputs of a line.
     pub outputs: usize,
+    /// Lines.
+    pub inputs: usize,
 }
 
 /// The tensors of a GPTQ matrix.
@@ -97,12 +99,13 @@ impl Gptq {
             group,
             zero_offset,
             outputs,
+            inputs,
         };
         Ok((encoding, vec![outputs, inputs]))
     }
 
     pub(super) fn name(&self) -> String {
-        format!("GPTQ int{} in groups of {}", self.bits, self.group)
+        super::integers(self.bits, self.group, self.inputs)
     }
 
     pub(super) fn parts(&self) -> Vec<&Stored> {
@@ -162,14 +165,12 @@ impl Gptq {
         let row = &self.zeros.bytes()[group * size..(group + 1) * size];
         let (mask, offset) = (mask(self.bits), self.zero_offset);
         if self.bits == 4 {
-            for (output, value) in (first..).zip(out) {
-                let zero = u32::from(row[output / 2] >> (4 * (output % 2)) & 15);
-                *value = (zero + offset & 15) as i32 as f32;
-            }
+            let table = std::array::from_fn(|code| (code as u32 + offset & 15) as f32);
+            halves(row, first, Halves::LowFirst, &table, 1.0, out);
             return;
         }
         for (output, value) in (first..).zip(out) {
-            *value = (code(row, 0, 1, output, self.bits) + offset & mask) as i32 as f32;
+            *value = (code_of_row(row, output, self.bits) + offset & mask) as i32 as f32;
         }
     }
 }

@@ -7,6 +7,7 @@ mod adapted;
 mod awq;
 mod blockwise;
 mod eight_bits;
+mod ggml;
 mod gptq;
 mod grid;
 mod int_rows;
@@ -19,6 +20,7 @@ use safetensors::Dtype;
 pub use awq::Awq;
 pub use blockwise::{Absmax, Blockwise};
 pub use eight_bits::{Byte, EightBits};
+pub use ggml::{Ggml, Kind, RowOrder};
 pub use gptq::Gptq;
 pub use grid::{Grid, GridNumber};
 pub use int_rows::{IntRows, RowZeros};
@@ -55,6 +57,8 @@ pub enum Encoding {
     Gptq(Gptq),
     /// Integers of compressed-tensors.
     IntRows(IntRows),
+    /// Blocks of a GGUF file.
+    Ggml(Ggml),
     /// Four-bit floats, a power of two for 32 of them.
     Mxfp4(Mxfp4),
     /// Four-bit floats, an eight-bit float for 16 of them.
@@ -72,6 +76,7 @@ impl Encoding {
             Self::EightBits(own) => own.name(),
             Self::Gptq(own) => own.name(),
             Self::IntRows(own) => own.name(),
+            Self::Ggml(own) => own.name(),
             Self::Mxfp4(_) => "MXFP4".to_owned(),
             Self::Nvfp4(_) => "NVFP4".to_owned(),
             Self::Adapted(own) => own.name(),
@@ -86,6 +91,7 @@ impl Encoding {
             Self::EightBits(own) => own.parts(),
             Self::Gptq(own) => own.parts(),
             Self::IntRows(own) => own.parts(),
+            Self::Ggml(own) => own.parts(),
             Self::Mxfp4(own) => own.parts(),
             Self::Nvfp4(own) => own.parts(),
             Self::Adapted(own) => own.parts(),
@@ -105,6 +111,7 @@ impl Encoding {
     /// nothing.
     pub(super) fn padding(&self) -> usize {
         match self {
+            Self::Ggml(_) => 1,
             Self::Mxfp4(_) => mxfp4::BLOCK,
             Self::Adapted(own) => own.padding(),
             _ => 1,
@@ -119,11 +126,22 @@ impl Encoding {
             Self::EightBits(own) => own.decode(line, first, out),
             Self::Gptq(own) => own.decode(line, first, out),
             Self::IntRows(own) => own.decode(line, first, out),
+            Self::Ggml(own) => own.decode(line, first, out),
             Self::Mxfp4(own) => own.decode(line, first, out),
             Self::Nvfp4(own) => own.decode(line, first, out),
             Self::Adapted(own) => own.decode(line, first, out),
         }
     }
+}
+
+/// The name of integers of which so many of `inputs` share a scale.
+fn integers(bits: usize, group: usize, inputs: usize) -> String {
+    let blocks = if group == inputs {
+        Blocks::Outputs
+    } else {
+        Blocks::Of(1, group)
+    };
+    format!("int{bits} {blocks}")
 }
 
 /// Refuses groups that do not divide the inputs of the tensor `name`.

@@ -64,6 +64,55 @@ pub(super) fn code(bytes: &[u8], first: usize, stride: usize, index: usize, bits
     code & mask(bits)
 }
 
+/// The same of one stream alone, whose words follow each other: then it is one of bytes.
+#[inline(always)]
+pub(super) fn code_of_row(row: &[u8], index: usize, bits: usize) -> u32 {
+    let (byte, shift) = (index * bits / 8, index * bits % 8);
+    let next = row.get(byte + 1).copied().unwrap_or_default();
+    u32::from(u16::from_le_bytes([row[byte], next])) >> shift & mask(bits)
+}
+
+/// Values of four bits from `first` on, two a byte: `table[code] * scale`.
+#[inline(always)]
+pub(super) fn halves(
+    bytes: &[u8],
+    first: usize,
+    order: Halves,
+    table: &[f32; 16],
+    scale: f32,
+    out: &mut [f32],
+) {
+    let both = |byte: u8| {
+        let [low, high] = [byte & 15, byte >> 4].map(|code| table[usize::from(code)] * scale);
+        match order {
+            Halves::LowFirst => [low, high],
+            Halves::HighFirst => [high, low],
+        }
+    };
+    let mut bytes = &bytes[first / 2..];
+    let mut rest = out;
+    if first % 2 == 1
+        && let [value, others @ ..] = rest
+    {
+        *value = both(bytes[0])[1];
+        (bytes, rest) = (&bytes[1..], others);
+    }
+    let (pairs, last) = rest.as_chunks_mut::<2>();
+    for (pair, &byte) in pairs.iter_mut().zip(bytes) {
+        *pair = both(byte);
+    }
+    if let [value] = last {
+        *value = both(bytes[pairs.len()])[0];
+    }
+}
+
+/// Which half of a byte is the earlier value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Halves {
+    LowFirst,
+    HighFirst,
+}
+
 /// As many ones as a code has bits.
 #[inline(always)]
 pub(super) fn mask(bits: usize) -> u32 {
@@ -112,6 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn halves_of_bytes_from_any_place() {
+        let table: [f32; 16] = std::array::from_fn(|code| code as f32);
+        let bytes = [0x21, 0x43, 0x65];
+        let of = |first, count, order| {
+            let mut out = vec![0.0; count];
+            halves(&bytes, first, order, &table, 2.0, &mut out);
+            out
+        };
+        assert_eq!(of(0, 5, Halves::LowFirst), [2.0, 4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(of(1, 4, Halves::LowFirst), [4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(of(1, 3, Halves::HighFirst), [2.0, 8.0, 6.0]);
+        assert_eq!(of(5, 1, Halves::HighFirst), [10.0]);
+        assert!(of(3, 0, Halves::LowFirst).is_empty());
+    }
+
+    #[test]
     fn codes_may_lie_across_words() {
         // 32 codes of three bits in three words, two streams side by side.
         let mut words = [0u32; 6];
@@ -125,6 +190,8 @@ mod tests {
         for index in 0..32 {
             assert_eq!(code(&bytes, 1, 2, index, 3), index as u32 * 5 % 8);
             assert_eq!(code(&bytes, 0, 2, index, 3), 0);
+            let own: Vec<u8> = bytes.chunks(8).flat_map(|two| two[4..].to_vec()).collect();
+            assert_eq!(code_of_row(&own, index, 3), index as u32 * 5 % 8);
         }
     }
 }

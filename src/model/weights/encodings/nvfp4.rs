@@ -6,7 +6,7 @@ use safetensors::Dtype;
 
 use super::{
     grid::{Blocks, Grid, GridNumber},
-    numbers::E2M1,
+    numbers::{E2M1, Halves, halves},
 };
 use crate::{error::Result, model::weights::shard::Stored};
 
@@ -98,10 +98,8 @@ impl Nvfp4 {
                 Global::Divides => scale / global,
                 Global::Multiplies => scale * global,
             };
-            for (index, value) in (first + at..).zip(&mut out[at..end]) {
-                let code = row[index / 2] >> (4 * (index % 2)) & 15;
-                *value = E2M1[usize::from(code)] * scale;
-            }
+            let part = &mut out[at..end];
+            halves(row, first + at, Halves::LowFirst, &E2M1, scale, part);
             at = end;
         }
     }

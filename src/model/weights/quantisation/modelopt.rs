@@ -45,7 +45,10 @@ pub(crate) fn beside(config: Config, folder: &Path) -> Result<Config> {
 }
 
 pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<Option<Packing>> {
-    let algorithm = section.text_or("quant_algo", "FP8")?;
+    // As in its own file, or one level up.
+    let nested = section.section("quantization")?;
+    let section = nested.as_ref().unwrap_or(section);
+    let algorithm = section.text_or("quant_algo", "MIXED_PRECISION")?;
     if ![
         "FP8",
         "FP8_PER_CHANNEL_PER_TOKEN",

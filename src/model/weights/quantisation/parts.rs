@@ -93,8 +93,15 @@ impl<'w> Packer<'w> {
             return None;
         }
         let encodings: Vec<String> = self.encodings.into_iter().collect();
+        let encodings = encodings.join(", ");
+        // What an encoding is called by itself needs no other name.
+        let format = if encodings.starts_with(method) {
+            encodings
+        } else {
+            format!("{method}: {encodings}")
+        };
         Some(Packing {
-            format: format!("{method}: {}", encodings.join(", ")),
+            format,
             quantises_activations,
         })
     }

@@ -53,6 +53,21 @@ pub(super) fn add(
     path: Option<PathBuf>,
     storage: Storage,
 ) -> Result<usize> {
+    let found = tensors(store, name, path, storage)?;
+    let count = found.len();
+    for (name, stored) in found {
+        store.insert(name, stored);
+    }
+    Ok(count)
+}
+
+/// Adds the file alone, and returns its tensors.
+pub(super) fn tensors(
+    store: &mut WeightStore,
+    name: String,
+    path: Option<PathBuf>,
+    storage: Storage,
+) -> Result<Vec<(String, Stored)>> {
     let subject = path
         .as_ref()
         .map_or_else(|| name.clone(), |path| path.display().to_string());
@@ -60,7 +75,7 @@ pub(super) fn add(
     let bytes = shard.bytes();
     lfs::refuse_pointer(&subject, bytes)?;
     let tensors = read(&subject, bytes)?;
-    let count = tensors.len();
+    let mut found = Vec::with_capacity(tensors.len());
     // Views of one storage may be many; together they are no larger than the file, or something is odd.
     let mut left = bytes.len();
     for tensor in tensors {
@@ -87,9 +102,9 @@ pub(super) fn add(
                 Stored::in_order(&shard, dtype, shape, ordered)
             }
         };
-        store.insert(name, stored);
+        found.push((name, stored));
     }
-    Ok(count)
+    Ok(found)
 }
 
 /// Finds the tensors of the file `bytes`, which messages call `subject`.
