@@ -306,6 +306,28 @@ fn values_that_point_nowhere_are_refused() {
 }
 
 #[test]
+fn tensors_that_change_what_is_computed_are_refused() {
+    for (checkpoint, from, to) in [
+        ("awq", "post_attention_layernorm.weight", "mlp.act.scales"),
+        (
+            "modelopt-nvfp4",
+            "self_attn.k_proj.input_scale",
+            "self_attn.k_proj.pre_quant_scale",
+        ),
+    ] {
+        let name = |end: &str| format!("model.layers.1.{end}");
+        let error = refused(
+            checkpoint,
+            stored(|parts| {
+                let tensor = parts.header.remove(&name(from)).expect("stored");
+                parts.header.insert(name(to), tensor);
+            }),
+        );
+        assert!(error.contains(&name(to)), "{error}");
+    }
+}
+
+#[test]
 fn a_bias_that_the_model_does_not_have_must_be_zero() {
     let error = refused(
         "gptq-act-order",

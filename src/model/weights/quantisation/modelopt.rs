@@ -64,6 +64,10 @@ pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<O
         ));
     }
     let mut packer = Packer::new(weights);
+    packer.refuse_any(
+        ".pre_quant_scale",
+        "multiplies the inputs of a matrix, which massact does not compute",
+    )?;
     for name in packer.of_types(&[Dtype::U8]) {
         let codes = packer.part(&name, &name)?;
         let scales = packer.part(&format!("{name}_scale"), &name)?;

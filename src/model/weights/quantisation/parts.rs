@@ -60,6 +60,17 @@ impl<'w> Packer<'w> {
         found
     }
 
+    /// Refuses tensors that end so: they change what the model computes.
+    pub(super) fn refuse_any(&self, ending: &str, what: &str) -> Result<()> {
+        match self.ending(ending).first() {
+            None => Ok(()),
+            Some(module) => Err(
+                Error::new("weights", format!("tensor `{module}{ending}` {what}"))
+                    .remedy("take the checkpoint in 16 bits, or another quantised form of it"),
+            ),
+        }
+    }
+
     /// A tensor that may be there.
     pub(super) fn stored(&self, name: &str) -> Option<&Stored> {
         self.weights.stored(name)
