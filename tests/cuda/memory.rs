@@ -11,7 +11,9 @@ use massact::{
     },
     engine::{Discard, Place, Plan, Session, Site, run},
     model::{
-        Config, Model, demo,
+        Model,
+        config::Config,
+        demo,
         dtype::DType,
         weights::{self, WeightStore},
     },
