@@ -37,11 +37,24 @@
 #define STATISTICS_STATIC_BYTES 9216
 
 // Packed weights (packed.cuh): parts and numbers that an encoding may have, the size of what kernels are
-// told, and where its last member lies.
+// told, and where its last member lies; the types of small numbers, whose zero points integers have, and
+// the orders of rows in a GGUF file.
 #define PACKED_PARTS 5
 #define PACKED_NUMBERS 8
 #define PACKED_BYTES 112
 #define PACKED_FACTOR_OFFSET 104
+#define NUMBER_FLOAT32 0
+#define NUMBER_BFLOAT16 1
+#define NUMBER_FLOAT16 2
+#define NUMBER_E4M3 3
+#define NUMBER_E8M0 4
+#define NUMBER_INT8 5
+#define ZEROS_MIDDLE 0
+#define ZEROS_PACKED 1
+#define ZEROS_INT8 2
+#define ORDER_KEPT 0
+#define ORDER_ROTARY 1
+#define ORDER_PARTED 2
 
 // Stored tensors: values whose moments a block takes, and its threads.
 #define MOMENTS_CHUNK 65536

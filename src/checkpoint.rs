@@ -9,7 +9,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     hub::Hub,
-    model::{Model, demo},
+    model::{ADAPTER_SETTINGS, Adapter, Model, demo, gguf_file, tokenizer::vocabulary_of, weights},
     progress::Progress,
     report::{
         identity,
@@ -22,28 +22,27 @@ pub(crate) struct Checkpoint {
     pub(crate) record: ModelRecord,
     /// Its folder; none for the demo.
     folder: Option<PathBuf>,
+    /// The folder of the adapter on its weights.
+    adapter: Option<PathBuf>,
 }
 
-/// Files that determine a result, beside the weights.
-const DESCRIPTIONS: [&str; 6] = [
+/// Files that determine a result, beside the weights and the tokens.
+const DESCRIPTIONS: [&str; 4] = [
     "config.json",
-    "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    INDEX,
 ];
-
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Opens the built-in demo, a folder, or a repository of the hub, and says what there is to know
 /// of how it was read.
 pub(crate) fn find(
     name: Option<&str>,
     revision: Option<&str>,
+    adapter: Option<&Path>,
     progress: Progress,
 ) -> Result<(Model, Checkpoint)> {
-    let (model, checkpoint) = open(name, revision, progress)?;
+    let (model, checkpoint) = open(name, revision, adapter, progress)?;
     for notice in model.notices() {
         progress.notice(&format!("{}: {notice}", checkpoint.record.name));
     }
@@ -54,11 +53,15 @@ pub(crate) fn find(
 pub(crate) fn open(
     name: Option<&str>,
     revision: Option<&str>,
+    adapter: Option<&Path>,
     progress: Progress,
 ) -> Result<(Model, Checkpoint)> {
     let Some(name) = name else {
-        return built_in(demo::NAME);
+        return built_in(demo::NAME, adapter);
     };
+    if adapter.is_none() && is_adapter(Path::new(name)) {
+        return on_its_base(name, revision, progress);
+    }
     if demo::NAMES.contains(&name) && !Path::new(name).exists() {
         if revision.is_some() {
             return Err(
@@ -66,7 +69,7 @@ pub(crate) fn open(
                     .remedy("leave it out, or give a hub id"),
             );
         }
-        return built_in(name);
+        return built_in(name, adapter);
     }
     let path = Path::new(name);
     if demo::NAMES.contains(&name) {
@@ -81,15 +84,55 @@ pub(crate) fn open(
                     .remedy("leave it out, or give a hub id"),
             );
         }
-        return folder(name, path.to_owned(), "folder".to_owned(), None, None);
+        let source = ("folder".to_owned(), None, None);
+        return folder(name, path.to_owned(), source, adapter);
     }
     let snapshot = Hub::from_env(progress)?.model(name, revision)?;
-    folder(
-        name,
-        snapshot.dir,
+    let source = (
         "hub".to_owned(),
         revision.map(str::to_owned),
         Some(snapshot.commit),
+    );
+    folder(name, snapshot.dir, source, adapter)
+}
+
+/// Whether a folder holds an adapter and no model.
+fn is_adapter(path: &Path) -> bool {
+    path.join(ADAPTER_SETTINGS).is_file() && !path.join("config.json").is_file()
+}
+
+/// Opens the model that an adapter names as its base, with the adapter on it, as transformers does.
+fn on_its_base(
+    name: &str,
+    revision: Option<&str>,
+    progress: Progress,
+) -> Result<(Model, Checkpoint)> {
+    let path = Path::new(name);
+    let (base, of_base) = Adapter::base(path)?;
+    let Some(base) = base else {
+        return Err(
+            Error::new(name, "holds an adapter that does not name its base model")
+                .remedy(format!("give the base model, and --adapter {name}")),
+        );
+    };
+    // A path may be meant from where the adapter lies.
+    let beside = path.join(&base);
+    let base = match !Path::new(&base).exists() && beside.is_dir() {
+        true => beside.display().to_string(),
+        false => base,
+    };
+    if is_adapter(Path::new(&base)) {
+        return Err(
+            Error::new(name, format!("its base model `{base}` is an adapter, too"))
+                .remedy("merge that one with its own base first"),
+        );
+    }
+    progress.notice(&format!("{name}: an adapter, put on its base model {base}"));
+    open(
+        Some(&base),
+        revision.or(of_base.as_deref()),
+        Some(path),
+        progress,
     )
 }
 
@@ -98,40 +141,41 @@ pub(crate) fn is_on_hub(name: &str) -> bool {
     !demo::NAMES.contains(&name) && !Path::new(name).exists() && !looks_like_path(name)
 }
 
-fn built_in(name: &str) -> Result<(Model, Checkpoint)> {
-    let model = demo::open(name)?;
+fn built_in(name: &str, adapter: Option<&Path>) -> Result<(Model, Checkpoint)> {
+    let model = demo::open_with(name, adapter.map(Adapter::open).transpose()?)?;
     let checkpoint = Checkpoint {
-        record: record(&model, name, "built-in".to_owned(), None, None)?,
+        record: record(&model, name, ("built-in".to_owned(), None, None)),
         folder: None,
+        adapter: adapter.map(Path::to_owned),
     };
     Ok((model, checkpoint))
 }
+
+/// Kind, revision and commit.
+type Source = (String, Option<String>, Option<String>);
 
 fn folder(
     name: &str,
     path: PathBuf,
-    source: String,
-    revision: Option<String>,
-    commit: Option<String>,
+    source: Source,
+    adapter: Option<&Path>,
 ) -> Result<(Model, Checkpoint)> {
-    let model = Model::open(&path)?;
+    // One file is all of a GGUF model, whatever lies beside it.
+    let path = gguf_file(&path)?.unwrap_or(path);
+    let model = Model::open_with(&path, adapter.map(Adapter::open).transpose()?)?;
     let checkpoint = Checkpoint {
-        record: record(&model, name, source, revision, commit)?,
+        record: record(&model, name, source),
         folder: Some(path),
+        adapter: adapter.map(Path::to_owned),
     };
     Ok((model, checkpoint))
 }
 
-fn record(
-    model: &Model,
-    name: &str,
-    source: String,
-    revision: Option<String>,
-    commit: Option<String>,
-) -> Result<ModelRecord> {
-    Ok(ModelRecord {
+fn record(model: &Model, name: &str, (source, revision, commit): Source) -> ModelRecord {
+    ModelRecord {
         name: name.to_owned(),
         label: None,
+        adapter: model.adapter().cloned(),
         source,
         revision,
         commit,
@@ -139,7 +183,7 @@ fn record(
         layers: model.spec.layers.len(),
         hidden_size: model.spec.hidden_size,
         dtype: model.weights_record().format.clone(),
-    })
+    }
 }
 
 impl Checkpoint {
@@ -149,15 +193,22 @@ impl Checkpoint {
     }
 
     /// Where it comes from, beyond doubt: `hub:owner/name@commit`, `folder:` and the real path,
-    /// `built-in:demo`.
+    /// `built-in:demo`; and the adapter on it.
     pub(crate) fn identity(&self) -> String {
         let record = &self.record;
-        match (&self.folder, &record.commit) {
+        let own = match (&self.folder, &record.commit) {
             (None, _) => format!("built-in:{}", record.name),
             (Some(_), Some(commit)) => format!("hub:{}@{commit}", record.name),
             (Some(folder), None) => {
                 let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
                 format!("folder:{}", real.display())
+            }
+        };
+        match &self.adapter {
+            None => own,
+            Some(adapter) => {
+                let real = adapter.canonicalize().unwrap_or_else(|_| adapter.clone());
+                format!("{own} adapter:{}", real.display())
             }
         }
     }
@@ -184,15 +235,16 @@ impl Checkpoint {
 
     /// The small files that determine a result.
     fn descriptions(&self) -> Vec<PathBuf> {
+        let adapter = self.adapter.iter();
+        let adapter = adapter.map(|folder| folder.join(ADAPTER_SETTINGS));
         let Some(folder) = &self.folder else {
-            return Vec::new();
+            return adapter.collect();
         };
-        // Beside a single file an index is not read.
-        let single = folder.join("model.safetensors").is_file();
-        let read = DESCRIPTIONS
-            .into_iter()
-            .filter(|name| !(single && *name == INDEX));
-        let paths = read.map(|name| folder.join(name));
+        let [config, beside @ ..] = DESCRIPTIONS;
+        let read = [config].into_iter();
+        let read = read.chain(vocabulary_of(folder).iter().copied());
+        let read = read.chain(beside).chain(weights::index_of(folder));
+        let paths = read.map(|name| folder.join(name)).chain(adapter);
         paths.filter(|path| path.is_file()).collect()
     }
 

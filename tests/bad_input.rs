@@ -128,13 +128,13 @@ fn folders() {
     std::fs::remove_file(bench.weights()).expect("removed");
     bench.fails(
         "no weights",
-        &["model.safetensors", "model.safetensors.index.json"],
+        &["model.safetensors", "pytorch_model.bin", "the index"],
     );
     std::fs::write(bench.model().join("pytorch_model.bin"), "PK").expect("written");
-    bench.fails("pickled", &["pytorch_model.bin", "save_pretrained"]);
+    bench.fails("cut", &["pytorch_model.bin", "download it again"]);
     std::fs::remove_file(bench.model().join("pytorch_model.bin")).expect("removed");
     std::fs::write(bench.model().join("pytorch_model-00001-of-00002.bin"), "PK").expect("written");
-    bench.fails("pickled shards", &["pytorch_model.bin", "save_pretrained"]);
+    bench.fails("shards alone", &["pytorch_model.bin.index.json"]);
 }
 
 #[test]

@@ -683,22 +683,14 @@ fn repositories_without_what_is_read() {
             content.file(REPO, name, "{}")
         })
     };
-    let error = refusal(only(&[
-        "config.json",
-        "tokenizer.json",
-        "pytorch_model.bin",
-    ]));
+    let error = refusal(only(&["config.json", "tokenizer.json", "tf_model.h5"]));
     assert!(
-        error.contains("only as pytorch_model.bin") && error.contains("save_pretrained"),
+        error.contains("only in TensorFlow") && error.contains("save_pretrained"),
         "{error}"
     );
-    let error = refusal(only(&[
-        "config.json",
-        "model.safetensors",
-        "tokenizer.model",
-    ]));
+    let error = refusal(only(&["config.json", "tokenizer.json"]));
     assert!(
-        error.contains("only tokenizer.model") && error.contains("AutoTokenizer"),
+        error.contains("no model.safetensors and no pytorch_model.bin"),
         "{error}"
     );
 }

@@ -138,6 +138,17 @@ fn statistics_likelihood_and_logits() {
     Findings::finish(&all);
 }
 
+/// The same of models in GGUF files, for which the reference has the decoded weights.
+#[test]
+fn gguf_files() {
+    let checkpoints = reference::gguf();
+    assert!(checkpoints.len() > 20, "{}", checkpoints.len());
+    let statistics = checkpoints.iter().map(statistics_of);
+    let attention = checkpoints.iter().map(attention_of);
+    Findings::finish(&statistics.chain(attention).collect::<Vec<_>>());
+    checkpoints.iter().for_each(raw_of);
+}
+
 fn statistics_of(checkpoint: &Checkpoint) -> Findings {
     let temp = tempfile::tempdir().expect("a folder");
     let mut arguments = vec!["--nll".to_owned(), "--last-logits".into(), "16".into()];

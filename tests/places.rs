@@ -18,7 +18,7 @@ fn an_adapter_beside_a_model_is_refused() {
     });
     let says = |done: &Done| {
         assert_eq!(done.code, Some(1), "{}", done.stderr);
-        for part in ["adapter_config.json", "LORA", "merge_and_unload"] {
+        for part in ["adapter_config.json", "LORA", "--adapter"] {
             assert!(done.stderr.contains(part), "{}", done.stderr);
         }
     };
@@ -67,16 +67,19 @@ fn folders_with_something_else_say_what() {
             &["LORA adapter of `owner/base`", "not a whole model"],
         ),
         (
-            place("gguf", &[("m-Q4_K_M.gguf", b"GGUF")]),
-            &["holds GGUF files", "original model"],
+            place(
+                "gguf",
+                &[("m-Q4_K_M.gguf", b"GGUF"), ("m-F16.gguf", b"GGUF")],
+            ),
+            &["several GGUF models: m-F16.gguf, m-Q4_K_M.gguf", "name one"],
         ),
         (
             place("gguf", &[]).join("m-Q4_K_M.gguf"),
-            &["a GGUF file", "original model"],
+            &["m-Q4_K_M.gguf", "it ends within its header", "GGUF"],
         ),
         (
             place("blob", &[("sha256-abc", b"GGUF\x03\0\0\0")]).join("sha256-abc"),
-            &["a GGUF file"],
+            &["sha256-abc", "it ends within its header"],
         ),
         (
             place("file", &[("model.safetensors", b"x")]).join("model.safetensors"),
@@ -108,10 +111,12 @@ fn folders_with_something_else_say_what() {
 }
 
 #[test]
-fn folders_without_safetensors_say_what_they_have() {
+fn folders_without_weights_say_what_they_have() {
     for (file, says) in [
-        ("pytorch_model.bin", "pickled"),
-        ("pytorch_model.bin.index.json", "pickled"),
+        (
+            "pytorch_model-00001-of-00002.bin",
+            "pytorch_model.bin.index.json",
+        ),
         ("m.Q8_0.gguf", "GGUF"),
         (
             "model-00001-of-00002.safetensors",

@@ -4,7 +4,7 @@ mod support;
 
 use massact::Result;
 use massact::model::config::Config;
-use massact::model::tokenizer::{Tokenizer, TokenizerFiles};
+use massact::model::tokenizer::{Tokenizer, TokenizerFiles, Vocabulary};
 use serde_json::{Value, json};
 
 /// Two words, two specials, and everything a saved tokenizer may carry for batching.
@@ -60,7 +60,7 @@ fn parse_all(
 ) -> Result<Tokenizer> {
     let bytes = |value: Value| (!value.is_null()).then(|| value.to_string().into_bytes());
     let files = TokenizerFiles {
-        tokenizer: tokenizer.to_string().into_bytes(),
+        vocabulary: Vocabulary::Fast(tokenizer.to_string().into_bytes()),
         config: bytes(config),
         special_tokens: bytes(special),
         added_tokens: bytes(added),
@@ -535,7 +535,7 @@ fn a_tokenizer_that_is_cut_anywhere_is_an_error() {
     let model = Config::parse(b"{}").expect("a config");
     for end in 0..whole.len() {
         let files = TokenizerFiles {
-            tokenizer: whole.as_bytes()[..end].to_vec(),
+            vocabulary: Vocabulary::Fast(whole.as_bytes()[..end].to_vec()),
             ..TokenizerFiles::default()
         };
         let error = Tokenizer::parse(&files, &model)
@@ -561,7 +561,7 @@ fn a_tokenizer_that_is_cut_anywhere_is_an_error() {
             let mut changed = whole.clone();
             changed[key] = other;
             let files = TokenizerFiles {
-                tokenizer: changed.to_string().into_bytes(),
+                vocabulary: Vocabulary::Fast(changed.to_string().into_bytes()),
                 ..TokenizerFiles::default()
             };
             if let Ok(tokenizer) = Tokenizer::parse(&files, &model) {

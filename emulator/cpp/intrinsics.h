@@ -13,6 +13,8 @@ inline float exp2_approximate(float x) { return exp2f(x); }
 // Never contracted, as nothing is here.
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __double2float_rn(double a) { return float(a); }
 
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }

@@ -78,7 +78,7 @@ impl DeviceArgs {
 /// Which checkpoint.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SourceArgs {
-    /// Hub id or folder of a Hugging Face checkpoint; without it the built-in demo runs.
+    /// Hub id, folder of a Hugging Face checkpoint, or GGUF file; without it the built-in demo runs.
     #[arg(value_name = "ID_OR_PATH", group = "model_name")]
     pub(super) checkpoint: Option<String>,
     /// The same, as the reference program has it.
@@ -87,6 +87,9 @@ pub(super) struct SourceArgs {
     /// Branch, tag or commit of the hub repository.
     #[arg(long, requires = "model_name")]
     pub(super) revision: Option<String>,
+    /// A folder with a LoRA adapter, as peft saves it, to put on the weights while they are read.
+    #[arg(long, value_name = "DIR")]
+    pub(super) adapter: Option<PathBuf>,
     /// What titles, tables and texts call the model. Default: the last part of its name.
     #[arg(long, value_name = "NAME", value_parser = label)]
     pub(super) label: Option<String>,

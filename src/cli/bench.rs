@@ -73,7 +73,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let device = Device::open(&args.model.device.device, types, progress)?;
     let revision = args.model.source.revision.as_deref();
     let source = &args.model.source;
-    let (model, mut checkpoint) = checkpoint::find(source.name(), revision, progress)?;
+    let (model, mut checkpoint) =
+        checkpoint::find(source.name(), revision, source.adapter.as_deref(), progress)?;
     checkpoint.record.label.clone_from(&source.label);
     let precision = device.precision(types, &model)?;
     let found = bench::run(

@@ -76,7 +76,8 @@ pub(super) fn run(args: &ExistenceArgs, shared: &Shared) -> Result<Done> {
             Ok(Finding { result, timings })
         },
         |result, context| {
-            let published = published::find(&context.model.name, sequences.add_bos_token);
+            let published =
+                published::find(context.model.published_name(), sequences.add_bos_token);
             let (published, scale) = (published.as_ref(), args.draw.scale);
             present::existence_validation::artifacts(&result, published, scale, context)
         },

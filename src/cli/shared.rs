@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    path::PathBuf,
     rc::Rc,
 };
 
@@ -44,6 +45,7 @@ type DeviceKey = (String, bool);
 struct ModelKey {
     name: Option<String>,
     revision: Option<String>,
+    adapter: Option<PathBuf>,
     label: Option<String>,
     device: DeviceArgs,
 }
@@ -160,6 +162,7 @@ impl Shared {
         let key = ModelKey {
             name: args.source.name().map(str::to_owned),
             revision: args.source.revision.clone(),
+            adapter: args.source.adapter.clone(),
             label: args.source.label.clone(),
             device: args.device.clone(),
         };
@@ -178,13 +181,15 @@ impl Shared {
         let device = self.device(&args.device, progress)?;
         self.model.replace(None);
         let revision = key.revision.as_deref();
-        let found = checkpoint::find(key.name.as_deref(), revision, progress);
+        let adapter = key.adapter.as_deref();
+        let found = checkpoint::find(key.name.as_deref(), revision, adapter, progress);
         let (model, mut checkpoint) = found.inspect_err(|error| {
             if error.kind() != Kind::Interrupted {
                 self.refused.replace(Some((key.clone(), error.clone())));
             }
         })?;
-        checkpoint.record.label.clone_from(&key.label);
+        let label = key.label.clone();
+        checkpoint.record.label = label.or_else(|| checkpoint.record.with_adapter());
         if checksums {
             model.weights.take_checksums();
         }

@@ -118,6 +118,13 @@ pub(super) fn run(args: &TvrArgs, shared: &Shared) -> Result<Done> {
         device: DeviceArgs::named(&args.device),
     };
     let run = Run::open_files(shared, "tvr", &model, &args.output)?;
+    if run.model().adapter().is_some() {
+        return Err(Error::usage(
+            "--adapter",
+            "tvr rewrites a checkpoint's own files, and an adapter is none of them",
+        )
+        .remedy("merge it with its base model in Python first: merge_and_unload()"));
+    }
     if let (Some(out), Some(folder)) = (&args.out, run.checkpoint().folder()) {
         refuse_inside(out, folder)?;
     }
@@ -139,6 +146,7 @@ fn rescale(
     settings: &Value,
 ) -> Result<Finding<(TvrReport, Option<PathBuf>)>> {
     let mut tvr = Tvr::new(run.model(), args.rescaling(), run.session().weights())?;
+    tvr.refuse_packed()?;
     let source = match run.checkpoint().folder() {
         Some(folder) => Source::Folder(folder),
         None => Source::Embedded(&demo::DESCRIPTIONS),

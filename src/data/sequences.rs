@@ -290,7 +290,11 @@ pub fn evaluation_windows(
 /// The model's tokenizer, which text needs.
 pub fn tokenizer(model: &Model) -> Result<&Tokenizer> {
     model.tokenizer.as_ref().ok_or_else(|| {
-        Error::new("tokenizer.json", "the checkpoint has none, and text needs one").remedy(
+        Error::new(
+            "tokenizer",
+            "the checkpoint has none that massact reads (tokenizer.json, tokenizer.model, tiktoken.model, vocab.json with merges.txt), and text needs one",
+        )
+        .remedy(
             "save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(..).save_pretrained(..); \
              or run `massact capture --token-ids`",
         )

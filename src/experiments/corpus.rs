@@ -5,9 +5,13 @@
 //! serves an experiment that wants the first few of them.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Thresholds, summary::TOP_K};
+use super::{
+    Thresholds,
+    places::{Place, Values},
+    summary::TOP_K,
+};
 use crate::{
     backend::Statistics,
     engine::{Actions, Observer, Plan, Session, Site, Timings},
@@ -55,6 +59,8 @@ pub struct CorpusWalk {
     statistics: Vec<Vec<Statistics>>,
     /// By sequence: its first massive layer with the values there; empty if they were not asked for.
     first: Vec<Option<FirstMassive>>,
+    /// The values that were asked for by their places.
+    pub watched: Values,
     /// Walks through the model.
     pub walks: usize,
     /// Where the time went.
@@ -70,15 +76,33 @@ impl CorpusWalk {
         thresholds: Thresholds,
         values: bool,
     ) -> Result<Self> {
+        Self::watching(session, sequences, thresholds, values, [])
+    }
+
+    /// The same, and the values in these places, whatever they are.
+    pub fn watching(
+        session: &Session,
+        sequences: &[Vec<u32>],
+        thresholds: Thresholds,
+        values: bool,
+        places: impl IntoIterator<Item = Place>,
+    ) -> Result<Self> {
         let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(TOP_K));
         let mut reader = Reader {
             first: vec![None; if values { sequences.len() } else { 0 }],
+            places: BTreeMap::new(),
+            watched: Values::new(),
         };
+        for place in places {
+            let there = (place.layer, place.sequence);
+            reader.places.entry(there).or_default().push(place);
+        }
         let mut outcome = session.run(sequences, &plan, &mut reader)?;
         let statistics = outcome.statistics.remove(&Site::LayerOutput);
         Ok(Self {
             statistics: statistics.unwrap_or_default(),
             first: reader.first,
+            watched: reader.watched,
             walks: outcome.walks,
             timings: outcome.timings,
         })
@@ -98,9 +122,13 @@ impl CorpusWalk {
     }
 }
 
-/// Reads the values of each sequence's first massive layer as the walk passes it.
+/// Reads the values of each sequence's first massive layer as the walk passes it, and those of other
+/// places.
 struct Reader {
     first: Vec<Option<FirstMassive>>,
+    /// Other places to read, by layer and sequence.
+    places: BTreeMap<(usize, usize), Vec<Place>>,
+    watched: Values,
 }
 
 impl Reader {
@@ -110,28 +138,45 @@ impl Reader {
         let first = self.first[sequence].as_ref();
         first.is_some_and(|first| !first.values.is_empty())
     }
+
+    fn wants_first(&self, sequence: usize) -> bool {
+        !self.first.is_empty() && !self.knows(sequence)
+    }
 }
 
 impl Observer for Reader {
-    fn acts_at(&self, _: usize, sequences: &[usize]) -> bool {
-        !self.first.is_empty() && sequences.iter().any(|sequence| !self.knows(*sequence))
+    fn acts_at(&self, layer: usize, sequences: &[usize]) -> bool {
+        let mut sequences = sequences.iter();
+        sequences.any(|sequence| {
+            self.wants_first(*sequence) || self.places.contains_key(&(layer, *sequence))
+        })
     }
 
     fn actions(&mut self, layer: usize, sequence: usize, found: &Statistics) -> Result<Actions> {
-        if self.knows(sequence) {
-            return Ok(Actions::default());
+        let places = self.places.get(&(layer, sequence)).into_iter().flatten();
+        let mut read: Vec<(usize, usize)> = places
+            .map(|place| (place.position, place.dimension))
+            .collect();
+        if self.wants_first(sequence) {
+            self.first[sequence] = FirstMassive::of(layer, found);
+            let first = self.first[sequence].as_ref();
+            read.extend(first.map(FirstMassive::cells).unwrap_or_default());
         }
-        self.first[sequence] = FirstMassive::of(layer, found);
-        let first = self.first[sequence].as_ref();
         Ok(Actions {
-            read: first.map(FirstMassive::cells).unwrap_or_default(),
+            read,
             branches: Vec::new(),
         })
     }
 
-    fn values(&mut self, _: usize, sequence: usize, values: &[f32]) {
-        if let Some(first) = &mut self.first[sequence] {
-            first.values = values.to_vec();
+    fn values(&mut self, layer: usize, sequence: usize, values: &[f32]) {
+        let places = self.places.get(&(layer, sequence));
+        let places = places.map_or(&[][..], Vec::as_slice);
+        let (watched, of_first) = values.split_at(places.len().min(values.len()));
+        let places = places.iter().copied();
+        self.watched.extend(places.zip(watched.iter().copied()));
+        let first = self.first.get_mut(sequence).and_then(Option::as_mut);
+        if let Some(first) = first.filter(|_| !of_first.is_empty()) {
+            first.values = of_first.to_vec();
         }
     }
 }

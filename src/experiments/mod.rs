@@ -7,10 +7,12 @@
 pub mod activation_figures;
 pub mod attention_share;
 pub mod capture;
+pub mod changes;
 pub mod compare;
 mod corpus;
 pub mod existence_validation;
 pub mod intervention_analysis;
+pub mod places;
 pub mod published;
 pub mod self_attention;
 mod summary;

@@ -9,6 +9,7 @@ mod failure;
 mod fetch;
 mod model;
 mod names;
+mod pull_requests;
 mod settings;
 mod size;
 mod worker;
@@ -141,15 +142,13 @@ impl Hub {
         })
     }
 
-    /// The folder in the cache that holds the model's `config.json`, weights in safetensors and
-    /// tokenizer files. Downloads what is missing of these and nothing else.
+    /// The folder in the cache that holds the model's `config.json`, weights and tokenizer files. Downloads what is missing of these and nothing else.
     pub fn model(&self, repo: &str, revision: Option<&str>) -> Result<Snapshot> {
         let place = Place::new(RepoType::Model, repo, revision)?;
         let listing = self.listing(place)?;
         if listing.has(model::ADAPTER) {
             let path = self.file(place, &listing, model::ADAPTER)?;
-            let whole = listing.has(model::CONFIG)
-                && (listing.has(model::WEIGHTS) || listing.has(model::INDEX));
+            let whole = listing.has(model::CONFIG) && model::has_weights(&listing.files);
             return Err(model::adapter(repo, &path, whole));
         }
         let plan = match model::plan(repo, &listing.files) {
@@ -157,28 +156,26 @@ impl Hub {
             // Of a cache that holds a part, nothing can be said about the repository.
             Err(error) => match &listing.cached {
                 Some(why) => return Err(self.incomplete(place, &error, why)),
-                None => return Err(error),
+                None => return Err(self.offering_pull_requests(place, &listing, error)),
             },
         };
         let mut last = PathBuf::new();
         for name in &plan.files {
             last = self.file(place, &listing, name)?;
         }
-        if plan.sharded {
-            for shard in model::shards(repo, &last)? {
+        if let Some(kind) = plan.shards {
+            for shard in model::shards(repo, &last, kind)? {
                 if listing.cached.is_none() && !listing.files.contains(&shard) {
                     return Err(Error::new(
                         place.title(),
-                        format!("{} names {shard}, which is not there", model::INDEX),
+                        format!("{} names {shard}, which is not there", plan.weights()),
                     )
                     .remedy("the repository is incomplete; use another revision"));
                 }
                 self.file(place, &listing, &shard)?;
             }
         }
-        if plan.sharded {
-            self.settle_layout(place, &listing)?;
-        }
+        self.settle_layout(place, &listing, &plan)?;
         self.remember(place, &listing)?;
         Ok(Snapshot {
             dir: self.cache(place).snapshot(&listing.commit),
@@ -187,21 +184,26 @@ impl Hub {
         })
     }
 
-    /// A single file would be read before shards. So that the cache answers as the hub does, it
-    /// keeps that there is none, as Python's does; where it does not know that, it says so.
-    fn settle_layout(&self, place: Place<'_>, listing: &Listing) -> Result<()> {
+    /// Some files would be read before others. So that the cache answers as the hub does, it keeps that
+    /// there are none, as Python's does; where it does not know that, it says so.
+    fn settle_layout(&self, place: Place<'_>, listing: &Listing, plan: &model::Plan) -> Result<()> {
         let cache = self.cache(place);
         if listing.cached.is_none() {
-            let known = cache.remember_absent(&listing.commit, model::WEIGHTS);
+            let mut known = plan.instead.iter();
+            let known =
+                known.try_for_each(|(name, _)| cache.remember_absent(&listing.commit, name));
             return known
                 .map_err(|error| self.explain(place, "", &Failure::Local(error.to_string())));
         }
-        if !cache.is_absent(&listing.commit, model::WEIGHTS) {
-            self.settings.progress.notice(&format!(
-                "{}: shards from the cache, which does not say whether the repository has {} too; that would be read instead",
-                place.title(),
-                model::WEIGHTS
-            ));
+        let mut told = "";
+        for (absent, read) in &plan.instead {
+            if *read != told && !cache.is_absent(&listing.commit, absent) {
+                told = read;
+                self.settings.progress.notice(&format!(
+                    "{}: {read} in the cache, which does not say whether the repository has {absent}; that would be read instead",
+                    place.title()
+                ));
+            }
         }
         Ok(())
     }

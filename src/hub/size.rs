@@ -35,8 +35,11 @@ impl Hub {
         let plan = model::plan(repo, &cache.files(&commit)).ok()?;
         let there = |name: &str| cache.file(&commit, name);
         let mut whole = plan.files.iter().all(|name| there(name).is_some());
-        if plan.sharded {
-            let shards = there(model::INDEX).map(|index| model::shards(repo, &index));
+        // A model without tokenizer is whole if it is known to have none.
+        whole &= plan.has_tokens() || cache.is_absent(&commit, model::TOKENIZER);
+        if let Some(kind) = plan.shards {
+            let index = there(plan.weights());
+            let shards = index.map(|index| model::shards(repo, &index, kind));
             let shards = shards.and_then(Result::ok).unwrap_or_default();
             whole &= !shards.is_empty() && shards.iter().all(|shard| there(shard).is_some());
         }
@@ -57,7 +60,7 @@ impl Hub {
         let sizes = self.sizes(place)?;
         let plan = model::plan(repo, &listing.files)?;
         let wanted = |name: &str| {
-            let shard = plan.sharded && !name.contains('/') && name.ends_with(".safetensors");
+            let shard = plan.shards.is_some_and(|kind| kind.may_be(name));
             shard || plan.files.contains(&name)
         };
         let cache = self.cache(place);

@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use super::{
+    adapter::{Adapter, AdapterRecord},
     check,
     config::Config,
     config_keys::ConfigRecord,
     dtype::DType,
-    families,
+    families, gguf,
     ledger::WeightsRecord,
     names::Names,
     place, recognise,
@@ -32,6 +33,7 @@ pub struct Model {
     pub tokenizer: Option<Tokenizer>,
     record: WeightsRecord,
     config: ConfigRecord,
+    adapter: Option<AdapterRecord>,
     notices: Vec<String>,
 }
 
@@ -47,18 +49,31 @@ pub struct NormVectors {
 }
 
 impl Model {
-    /// Opens a Hugging Face folder.
+    /// Opens a Hugging Face folder, or a GGUF file.
     pub fn open(folder: &Path) -> Result<Self> {
-        place::check(folder)?;
-        let config = Config::open(folder)?;
+        Self::open_with(folder, None)
+    }
+
+    /// The same, with an adapter on its weights.
+    pub fn open_with(folder: &Path, adapter: Option<Adapter>) -> Result<Self> {
+        if let Some(file) = gguf::file_at(folder)? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let opened = gguf::open(&file).and_then(|(config, weights, tokenizer)| {
+                Self::assemble_with(&config, weights, tokenizer, adapter)
+            });
+            return opened.map_err(|error| error.within(name));
+        }
+        place::check(folder, adapter.is_some())?;
+        let config = weights::beside(Config::open(folder)?, folder)?;
         // Before the weights, so that an unsupported model is refused without reading them.
         families::find(&config)?;
         Method::of(&config)?;
         place::check_named_weights(&config, folder)?;
-        Self::assemble(
+        Self::assemble_with(
             &config,
             weights::open(folder)?,
             TokenizerFiles::open(folder)?,
+            adapter,
         )
     }
 
@@ -68,15 +83,35 @@ impl Model {
         weights: WeightStore,
         tokenizer: Option<TokenizerFiles>,
     ) -> Result<Self> {
+        Self::assemble_with(config, weights, tokenizer, None)
+    }
+
+    /// The same, with an adapter on the weights.
+    pub fn assemble_with(
+        config: &Config,
+        weights: WeightStore,
+        tokenizer: Option<TokenizerFiles>,
+        adapter: Option<Adapter>,
+    ) -> Result<Self> {
         let family = families::find(config)?;
         let mut weights = weights;
         weights::recognise(&mut weights, config)?;
         let names = Names::detect(&weights, family.embedding, family.prefixes)?;
         let mut spec = family.spec(config, &names)?;
+        let prefix = names.prefix();
+        let adapter = adapter
+            .map(|adapter| adapter.apply(&spec, prefix, family.prefixes, &mut weights))
+            .transpose()?;
+        let names = Names::with_prefix(&weights, prefix);
         let head = tied::settle(&mut spec, &names, &weights)?;
         let recognised = recognise::variants(&mut spec, config, &names, &weights)?;
         check::spec(&spec)?;
+        let unread = match &tokenizer {
+            Some(files) => Tokenizer::unread(files, config)?,
+            None => None,
+        };
         let tokenizer = tokenizer
+            .filter(|_| unread.is_none())
             .map(|files| Tokenizer::parse(&files, config))
             .transpose()?;
         let record = WeightsRecord::new(&spec, family.prefixes, &weights, &head, recognised)?;
@@ -91,12 +126,16 @@ impl Model {
         notices.extend(config_record.notice());
         notices.extend(record.notices(&spec.model_type));
         notices.extend(tokenizer.iter().flat_map(Tokenizer::notices).cloned());
+        notices.extend(unread.map(|why| {
+            format!("{why}, so that no text can be read; ids of tokens can (`capture --token-ids`)")
+        }));
         let model = Self {
             spec,
             weights,
             tokenizer,
             record,
             config: config_record,
+            adapter,
             notices,
         };
         model.check_tensors()?;
@@ -111,6 +150,11 @@ impl Model {
     /// What became of the keys of config.json.
     pub fn config_record(&self) -> &ConfigRecord {
         &self.config
+    }
+
+    /// The adapter on its weights, if there is one.
+    pub fn adapter(&self) -> Option<&AdapterRecord> {
+        self.adapter.as_ref()
     }
 
     /// What became of every stored tensor.
@@ -146,6 +190,18 @@ impl Model {
     /// A stored matrix `[rows, width]`.
     fn table(&self, name: &str, rows: usize, width: usize) -> Result<WeightMatrix<'_>> {
         self.stored_matrix(&Linear::new(name.to_owned(), width, rows))
+    }
+
+    /// The whole of a matrix that is stored packed; none of one that is stored as it is.
+    pub fn decoded(&self, name: &str) -> Result<Option<AssembledMatrix>> {
+        let shape = self.weights.shape(name).unwrap_or_default();
+        let &[rows, columns] = shape else {
+            return Ok(None);
+        };
+        Ok(match self.table(name, rows, columns)? {
+            WeightMatrix::Packed(matrix) => Some(matrix.assemble()),
+            _ => None,
+        })
     }
 
     /// The weight of a projection.

@@ -173,6 +173,19 @@ impl Config {
         config
     }
 
+    /// With this value of `key`.
+    #[must_use]
+    pub fn with(&self, key: &str, value: Value) -> Self {
+        let mut config = self.clone();
+        config.values.insert(key.to_owned(), value);
+        config
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> Vec<String> {
+        self.values.keys().cloned().collect()
+    }
+
     /// Without these keys.
     #[must_use]
     pub fn without(&self, keys: &[&str]) -> Self {

@@ -4,7 +4,12 @@
 //! amplification changed.
 #![forbid(unsafe_code)]
 
-use super::{Model, config::Config, tokenizer::TokenizerFiles, weights};
+use super::{
+    Adapter, Model,
+    config::Config,
+    tokenizer::{TokenizerFiles, Vocabulary},
+    weights,
+};
 use crate::error::Result;
 
 /// Name of the checkpoint that runs without `--pretrained`.
@@ -36,6 +41,11 @@ pub fn notes(name: &str) -> &'static str {
 
 /// Opens a built-in checkpoint, one of [`NAMES`].
 pub fn open(name: &str) -> Result<Model> {
+    open_with(name, None)
+}
+
+/// The same, with an adapter on its weights.
+pub fn open_with(name: &str, adapter: Option<Adapter>) -> Result<Model> {
     let trained: &[u8] = include_bytes!("../../assets/demo/model.safetensors");
     let mut files = vec![("model.safetensors", trained.into())];
     if name == UNAMPLIFIED {
@@ -45,9 +55,10 @@ pub fn open(name: &str) -> Result<Model> {
     }
     let config = Config::parse(CONFIG)?;
     let tokenizer = TokenizerFiles {
-        tokenizer: TOKENIZER.to_vec(),
+        vocabulary: Vocabulary::Fast(TOKENIZER.to_vec()),
         config: Some(TOKENIZER_CONFIG.to_vec()),
         ..TokenizerFiles::default()
     };
-    Model::assemble(&config, weights::in_memory(files)?, Some(tokenizer))
+    let weights = weights::in_memory(files)?;
+    Model::assemble_with(&config, weights, Some(tokenizer), adapter)
 }

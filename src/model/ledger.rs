@@ -72,6 +72,8 @@ impl WeightsRecord {
             let known = match head {
                 Head::Equal(equal) if equal == name => Some("head equal to the embedding"),
                 _ if predicted.iter().any(|layer| name.starts_with(layer)) => Some(PREDICTION),
+                _ if packing.is_some() && of_activations(name) => Some(ACTIVATIONS),
+                _ if zero_bias(name, weights)? => Some("biases of zeros"),
                 _ => unneeded(name, weights.shape(name).unwrap_or_default()),
             };
             match known {
@@ -149,6 +151,43 @@ pub(super) fn named(names: &[String]) -> String {
 }
 
 const PREDICTION: &str = "multi-token prediction";
+
+const ACTIVATIONS: &str = "quantisation of activations";
+
+/// Whether a tensor says how activations or the key/value cache are quantised.
+fn of_activations(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let of = |what: &str| {
+        let rest = last.strip_prefix(what);
+        matches!(
+            rest,
+            Some("_scale" | "_zero_point" | "_global_scale" | "_scale_ub")
+        )
+    };
+    ["input", "output", "activation", "kv", "q", "k", "v"]
+        .into_iter()
+        .any(of)
+}
+
+/// Whether a tensor is a bias of zeros, which some libraries store for every packed matrix. One that the
+/// model does not have and that would add something is refused.
+fn zero_bias(name: &str, weights: &WeightStore) -> Result<bool> {
+    let Some(module) = name.strip_suffix(".bias") else {
+        return Ok(false);
+    };
+    if !weights.is_packed(&format!("{module}.weight")) {
+        return Ok(false);
+    }
+    let values = weights.get(name)?.elements.to_f32();
+    if values.iter().all(|value| *value == 0.0) {
+        return Ok(true);
+    }
+    Err(Error::new(
+        "weights",
+        format!("`{name}` is not zero, and a model as config.json describes it has no such bias"),
+    )
+    .remedy("take weights and config.json from one model: these do not fit together"))
+}
 
 /// Names, up to the dot after the number, of layers beyond the decoder's that predict further
 /// tokens (DeepSeek-V3): they join an embedding to a hidden state, which no decoder layer does.

@@ -10,9 +10,11 @@ pub mod spec;
 pub mod tokenizer;
 pub mod weights;
 
+mod adapter;
 mod check;
 mod checkpoint;
 mod config_keys;
+mod gguf;
 mod json;
 mod kv_bias;
 mod ledger;
@@ -21,6 +23,9 @@ mod recognise;
 mod rope_config;
 mod tied;
 
+pub(crate) use adapter::SETTINGS as ADAPTER_SETTINGS;
+pub use adapter::{Adapter, AdapterFile, AdapterRecord};
 pub use checkpoint::{Model, NormVectors};
 pub use config_keys::ConfigRecord;
+pub(crate) use gguf::file_at as gguf_file;
 pub use ledger::WeightsRecord;

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 /// What multimodal checkpoints put in front of the whole language model.
 const WRAPPER: &str = "language_model.";
 /// The head's tensor, as most families call it; GPT-NeoX calls it otherwise.
-const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
+const HEADS: [&str; 2] = [HEAD, "embed_out.weight"];
+pub(super) const HEAD: &str = "lm_head.weight";
 
 /// Builds complete tensor names.
 #[derive(Debug)]
@@ -67,6 +68,20 @@ impl<'w> Names<'w> {
         found.map_or_else(|| name.to_owned(), |(to, rest)| format!("{to}{rest}"))
     }
 
+    /// Of a checkpoint whose prefix is known.
+    pub(super) fn with_prefix(weights: &'w WeightStore, prefix: &'static str) -> Self {
+        Self {
+            prefix,
+            renamed: &[],
+            weights,
+        }
+    }
+
+    /// What the base model's names begin with.
+    pub(super) fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+
     /// A tensor of the base model.
     pub fn base(&self, name: &str) -> String {
         format!("{}{}", self.prefix, self.own(name))
@@ -93,8 +108,7 @@ impl<'w> Names<'w> {
         if tied {
             embedding.to_owned()
         } else {
-            self.stored_head()
-                .unwrap_or_else(|| self.root("lm_head.weight"))
+            self.stored_head().unwrap_or_else(|| self.root(HEAD))
         }
     }
 
@@ -110,7 +124,7 @@ impl<'w> Names<'w> {
     }
 }
 
-fn beside(prefix: &str, name: &str) -> String {
+pub(super) fn beside(prefix: &str, name: &str) -> String {
     if prefix.starts_with(WRAPPER) {
         format!("{WRAPPER}{name}")
     } else {

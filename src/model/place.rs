@@ -1,27 +1,24 @@
 //! Whether a path holds a whole checkpoint, and what it holds instead.
 #![forbid(unsafe_code)]
 
-use std::{fs::File, io::Read, path::Path};
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::{config::Config, json};
+use super::{adapter::SETTINGS as ADAPTER, config::Config, json};
 use crate::{
     error::{Error, Result},
     lfs,
 };
 
-const ADAPTER: &str = "adapter_config.json";
-
-/// Refuses a path that no whole checkpoint lies at, and an adapter beside one.
-pub(super) fn check(folder: &Path) -> Result<()> {
+/// Refuses a path that no whole checkpoint lies at, and an adapter beside one, unless it was said which
+/// adapter is meant.
+pub(super) fn check(folder: &Path, adapter_is_named: bool) -> Result<()> {
     let error = |reason: String| Error::new(folder.display(), reason);
     if !folder.is_dir() {
         return Err(if !folder.exists() {
             error("no such folder".to_owned())
                 .remedy("give a folder with a Hugging Face checkpoint, or a hub id")
-        } else if is_gguf(folder) || begins_as_gguf(folder) {
-            error("a GGUF file, which massact does not read".to_owned()).remedy(ORIGINAL)
         } else {
             error("a file, not a folder".to_owned())
                 .remedy("give the folder with config.json and the weights")
@@ -29,7 +26,10 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     }
     let whole = folder.join("config.json").is_file();
     if folder.join(ADAPTER).is_file() {
-        return Err(adapter(folder, whole && has_weights(folder))?);
+        let whole = whole && has_weights(folder);
+        if !(whole && adapter_is_named) {
+            return Err(adapter(folder, whole)?);
+        }
     }
     if whole {
         return Ok(());
@@ -66,9 +66,6 @@ pub(super) fn check_named_weights(config: &Config, folder: &Path) -> Result<()> 
     }
 }
 
-/// What to give in the place of a converted checkpoint.
-const ORIGINAL: &str = "give the original model's folder in transformers format, or its hub id";
-
 /// An adapter's refusal, by its kind and base model.
 fn adapter(folder: &Path, whole: bool) -> Result<Error> {
     let path = folder.join(ADAPTER);
@@ -78,15 +75,14 @@ fn adapter(folder: &Path, whole: bool) -> Result<Error> {
     let text = |key: &str| settings.get(key).and_then(Value::as_str);
     let kind = text("peft_type").map_or_else(String::new, |kind| format!("{kind} "));
     let base = text("base_model_name_or_path").map(|base| format!("`{base}`"));
-    let merge =
-        "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)";
     Ok(if whole {
         Error::new(
             folder.display(),
-            format!("{ADAPTER} lies beside the model: transformers would put that {kind}adapter on the weights, which massact does not"),
+            format!("{ADAPTER} lies beside the model: transformers would put that {kind}adapter on the weights"),
         )
         .remedy(format!(
-            "merge it in Python ({merge}), or move {ADAPTER} away for the model without it"
+            "say so with --adapter {}, or move {ADAPTER} away for the model without it",
+            folder.display()
         ))
     } else {
         let base = base.unwrap_or_else(|| "a base model that it does not name".to_owned());
@@ -94,7 +90,10 @@ fn adapter(folder: &Path, whole: bool) -> Result<Error> {
             folder.display(),
             format!("holds a {kind}adapter of {base}, not a whole model"),
         )
-        .remedy(format!("merge it with its base model in Python: {merge}"))
+        .remedy(format!(
+            "give its base model, and --adapter {}",
+            folder.display()
+        ))
     })
 }
 
@@ -110,12 +109,6 @@ fn other(folder: &Path) -> Error {
             .into_owned()
     };
     let error = |reason: String| Error::new(folder.display(), reason);
-    if paths.iter().any(|path| is_gguf(path)) {
-        return error(
-            "holds GGUF files, which massact does not read, and no config.json".to_owned(),
-        )
-        .remedy(ORIGINAL);
-    }
     if paths.iter().any(|path| name(path) == "params.json") {
         return error(
             "has params.json and no config.json: the layout of the model's authors".to_owned(),
@@ -128,16 +121,4 @@ fn other(folder: &Path) -> Error {
         |inner| format!("give the checkpoint inside: {}", inner.display()),
     );
     error("there is no config.json".to_owned()).remedy(remedy)
-}
-
-/// Whether a file is one, whatever it is called.
-fn begins_as_gguf(file: &Path) -> bool {
-    let mut start = [0; 4];
-    let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == *b"GGUF"
-}
-
-fn is_gguf(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
 }

@@ -3,11 +3,14 @@
 use serde_json::Value;
 
 use super::{Artifacts, Context};
-use crate::report::{
-    html::{Body, Page, Section},
-    run::Origin,
-    table::Table,
-    visible::token_label,
+use crate::{
+    model::AdapterRecord,
+    report::{
+        html::{Body, Page, Section},
+        run::Origin,
+        table::Table,
+        visible::token_label,
+    },
 };
 
 /// The answer in a sentence.
@@ -31,6 +34,10 @@ impl Artifacts {
         let revision: Vec<&str> = revision.into_iter().flatten().map(String::as_str).collect();
         let facts = [
             ("Model", model.name.clone()),
+            (
+                "Adapter",
+                model.adapter.as_ref().map(adapter).unwrap_or_default(),
+            ),
             ("Source", model.source.clone()),
             ("Revision", revision.join(", ")),
             ("Family", model.model_type.clone()),
@@ -60,6 +67,26 @@ impl Artifacts {
         };
         self.file("report.html", page.render());
     }
+}
+
+/// An adapter in one line.
+fn adapter(adapter: &AdapterRecord) -> String {
+    let modules = match &adapter.target_modules {
+        Value::Array(names) => {
+            let names = names.iter().filter_map(Value::as_str);
+            names.collect::<Vec<_>>().join(", ")
+        }
+        Value::String(pattern) => pattern.clone(),
+        _ => String::new(),
+    };
+    let of = match adapter.use_rslora {
+        true => "alpha over the rank's root",
+        false => "alpha over the rank",
+    };
+    format!(
+        "{}: LoRA, r {}, alpha {} ({of}), on {} matrices ({modules}), {} tensors replaced",
+        adapter.path, adapter.r, adapter.lora_alpha, adapter.adapted, adapter.replaced
+    )
 }
 
 /// What texts, when, and by which version.

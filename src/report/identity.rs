@@ -79,7 +79,8 @@ pub fn hub_folder(id: &str) -> String {
 pub fn local_folder(path: &Path) -> String {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let name = real.file_name().map(|name| name.to_string_lossy());
-    let name = name.and_then(|name| safe_name(&name));
+    // A model in one file has no folder of its own.
+    let name = name.and_then(|name| safe_name(name.strip_suffix(".gguf").unwrap_or(&name)));
     let digest = blake3::hash(real.as_os_str().as_encoded_bytes()).to_hex();
     format!(
         "{}-{}",

@@ -7,10 +7,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::identity::Identity;
+use super::{identity::Identity, visible::visible};
 use crate::{
     error::{Error, Result},
-    model::{ConfigRecord, WeightsRecord},
+    model::{AdapterRecord, ConfigRecord, WeightsRecord},
 };
 
 /// The `schema` field of run.json.
@@ -165,6 +165,9 @@ pub struct ModelRecord {
     /// What titles and tables call it instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// The adapter on its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterRecord>,
     /// Where the files came from: a folder, a hub or `built-in`.
     pub source: String,
     /// Branch, tag or commit that was asked for.
@@ -182,6 +185,21 @@ pub struct ModelRecord {
 }
 
 impl ModelRecord {
+    /// The name by which results of the model as it was published are known; empty for one with an adapter.
+    pub fn published_name(&self) -> &str {
+        match self.adapter {
+            None => &self.name,
+            Some(_) => "",
+        }
+    }
+
+    /// The last parts of its name and of its adapter's, if it has one.
+    pub fn with_adapter(&self) -> Option<String> {
+        let adapter = self.adapter.as_ref()?.path.trim_end_matches('/');
+        let last = adapter.rsplit('/').next().unwrap_or(adapter);
+        Some(format!("{} + {}", self.shown(), visible(last)))
+    }
+
     /// What titles and tables call it: the label, or the last part of the name.
     pub fn shown(&self) -> &str {
         let name = self.name.trim_end_matches('/');

@@ -239,7 +239,7 @@ impl Operation {
             // Nothing is computed.
             Self::Transfer { .. } | Self::Weight { .. } | Self::Statistics { .. } => 0.0,
             // The same bits.
-            Self::Rescaling => 0.0,
+            Self::Rescaling | Self::Packed(_) => 0.0,
             // Logits and sums are float32 whatever the type.
             Self::Likelihood { .. } => 1e-4,
             // Several roundings follow each other.
@@ -395,7 +395,7 @@ impl Operation {
                 let x = b.upload(17, 40, noise(17 * 40, 1, dtype))?;
                 b.download(&b.linear(&x, &b.matrix(weight.into())?, None, Target::Part)?)
             }
-            Self::Packed(packed) => decoded(b, packed),
+            Self::Packed(packed) => decoded(b, packed, dtype),
             Self::Attention(attention) => attention.compute(b, dtype),
             &Self::Statistics {
                 rows,
@@ -483,8 +483,8 @@ fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
 }
 
 /// The values of the last matrix of a packed weight, all of them, then those of some outputs: a product
-/// with unit vectors has them as they are.
-fn decoded<B: Backend>(b: &B, packed: &Packed) -> Result<Vec<f32>> {
+/// with unit vectors has them as they are, rounded once.
+fn decoded<B: Backend>(b: &B, packed: &Packed, dtype: DType) -> Result<Vec<f32>> {
     let store = packed.open()?;
     let whole = store.last_packed(packed::WEIGHT)?;
     let (outputs, inputs) = (whole.out_features, whole.in_features);
@@ -502,7 +502,8 @@ fn decoded<B: Backend>(b: &B, packed: &Packed) -> Result<Vec<f32>> {
         every_third.outputs(1, 3),
     ] {
         let weight = b.matrix(matrix.into())?;
-        out.extend(b.download(&b.linear(&units, &weight, None, Target::Part)?)?);
+        let values = b.download(&b.linear(&units, &weight, None, Target::Part)?)?;
+        out.extend(values.into_iter().map(|value| rounded(value, dtype)));
     }
     Ok(out)
 }

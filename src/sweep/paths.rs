@@ -40,7 +40,7 @@ impl<'a> Inside<'a> {
     /// A setting's value as the program takes it.
     pub(super) fn argument(&self, key: &str, value: &str) -> Result<String> {
         match key {
-            "text_file" => self.path(value),
+            "text_file" | "adapter" => self.path(value),
             "dataset" if is_path(value) || self.folder.join(value).is_file() => self.path(value),
             "eval" => match value.split_once('=') {
                 Some((name, file)) => Ok(format!("{name}={}", self.path(file)?)),
@@ -94,6 +94,8 @@ mod tests {
     #[test]
     fn relative_to_the_plan_and_not_out_of_it() {
         let file = |value: &str| inside().argument("text_file", value);
+        let adapter = inside().argument("adapter", "lora");
+        assert_eq!(adapter.as_deref(), Ok("/plans/a/lora"));
         assert_eq!(file("b/../c.txt").as_deref(), Ok("/plans/a/c.txt"));
         assert_eq!(file("./c.txt").as_deref(), Ok("/plans/a/c.txt"));
         assert_eq!(file("/etc/c.txt").as_deref(), Ok("/etc/c.txt"));

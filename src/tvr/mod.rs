@@ -22,7 +22,8 @@ pub use crate::backend::{Moments, Rescaling};
 use crate::{
     backend::StoredTensors,
     error::{Error, Result},
-    model::{Model, dtype::DType, weights::StoredTensor},
+    interrupt,
+    model::{Model, dtype::DType},
     progress::Progress,
 };
 use plan::Plan;
@@ -181,6 +182,14 @@ impl<'m> Tvr<'m> {
         })
     }
 
+    /// Refuses weights that are packed: they can be measured, but not rewritten.
+    pub fn refuse_packed(&self) -> Result<()> {
+        for weight in &self.plan.weights {
+            self.model.weights.get(&weight.name)?;
+        }
+        Ok(())
+    }
+
     /// Measures every weight and writes nothing.
     pub fn measure(&mut self, progress: Progress) -> Result<()> {
         let bar = progress.steps("measuring weights", self.plan.weights.len() as u64);
@@ -234,7 +243,16 @@ impl<'m> Tvr<'m> {
             return Ok(finding);
         }
         let weight = &self.plan.weights[index];
-        let StoredTensor { elements, .. } = self.model.weights.get(&weight.name)?;
+        let packed = self.model.weights.is_packed(&weight.name);
+        let decoded = match packed {
+            true => self.model.decoded(&weight.name)?,
+            false => None,
+        };
+        interrupt::check()?;
+        let elements = match &decoded {
+            Some(decoded) => decoded.view().elements,
+            None => self.model.weights.get(&weight.name)?.elements,
+        };
         let moments = |change| {
             let chunks = self.arithmetic.moments(elements, change)?;
             Ok::<_, Error>(Moments::join_all(&chunks))

@@ -96,7 +96,10 @@ impl Plan {
         self.weights.push(Weight {
             projection: projection(module, layer),
             shape: [rows, columns],
-            dtype: model.weights.get(&name)?.elements.dtype,
+            dtype: match model.weights.is_packed(&name) {
+                true => DType::Float32,
+                false => model.weights.get(&name)?.elements.dtype,
+            },
             excluded: settings.exclude.iter().any(|part| has(module, part)),
             bias,
             layer,

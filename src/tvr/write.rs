@@ -35,6 +35,20 @@ impl Tvr<'_> {
             Source::Embedded(_) => 1,
         };
         let shards = &shards[..count];
+        if let Some(shard) = shards.iter().find(|shard| shard.is_gguf()) {
+            return Err(Error::new(
+                shard.name(),
+                "a GGUF file: rescaled weights are written as safetensors, from safetensors",
+            )
+            .remedy("give the same model in transformers format, which the file was made from"));
+        }
+        if let Some(shard) = shards.iter().find(|shard| shard.is_of_pytorch()) {
+            return Err(Error::new(
+                shard.name(),
+                "rescaled weights are written as safetensors, from safetensors",
+            )
+            .remedy("convert the checkpoint: AutoModelForCausalLM.from_pretrained(..).save_pretrained(..)"));
+        }
         let names: Vec<&str> = shards.iter().map(|shard| shard.name()).collect();
         let left_out = source.copy(&names, folder)?;
         let total = shards.iter().map(|shard| shard.bytes().len() as u64).sum();

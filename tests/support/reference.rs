@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use massact::model::{Model, spec::Mlp};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,13 +21,9 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// Whether some layer routes tokens to experts.
     pub(crate) fn has_experts(&self) -> bool {
-        let config = read_json(&self.folder.join("config.json"));
-        let text = config["text_config"].as_object().into_iter();
-        let settings = text.chain(config.as_object()).flatten();
-        // Some families say that there are none.
-        settings
-            .filter(|(key, _)| key.contains("experts"))
-            .any(|(_, value)| value != 0)
+        let model = Model::open(&self.folder).expect("a checkpoint that runs");
+        let mut layers = model.spec.layers.iter();
+        layers.any(|layer| matches!(layer.mlp, Mlp::Experts(_)))
     }
 }
 
@@ -210,6 +207,36 @@ pub(crate) fn all() -> Vec<Checkpoint> {
         .collect();
     names.sort();
     names.iter().map(|name| load(name)).collect()
+}
+
+/// The committed GGUF files, each in a folder with what transformers computed on the decoded weights.
+pub(crate) fn gguf() -> Vec<Checkpoint> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gguf");
+    let entries = std::fs::read_dir(folder).expect("tests/gguf");
+    let mut folders: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    folders.retain(|folder| folder.join("reference.json").is_file());
+    folders.sort();
+    let load = |folder: PathBuf| {
+        let name = folder
+            .file_name()
+            .expect("named")
+            .to_string_lossy()
+            .into_owned();
+        let reference = read_json(&folder.join("reference.json"));
+        Checkpoint {
+            model_type: reference["model_type"]
+                .as_str()
+                .expect("model_type")
+                .to_owned(),
+            reference: serde_json::from_value(reference)
+                .unwrap_or_else(|error| panic!("{name}/reference.json: {error}")),
+            name,
+            folder,
+        }
+    };
+    folders.into_iter().map(load).collect()
 }
 
 /// Those with references for the experiments: their massive activations were planted.

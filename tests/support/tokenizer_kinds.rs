@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use massact::model::{
     config::Config,
-    tokenizer::{Tokenizer, TokenizerFiles},
+    tokenizer::{Tokenizer, TokenizerFiles, Vocabulary},
 };
 use serde_json::{Value, json};
 use tokenizers::models::{
@@ -173,7 +173,7 @@ fn library(file: &Value) -> tokenizers::Tokenizer {
 
 fn parse(file: &Value) -> Tokenizer {
     let files = TokenizerFiles {
-        tokenizer: file.to_string().into_bytes(),
+        vocabulary: Vocabulary::Fast(file.to_string().into_bytes()),
         ..TokenizerFiles::default()
     };
     Tokenizer::parse(&files, &Config::parse(b"{}").expect("a config")).expect("a tokenizer")

@@ -3,6 +3,8 @@
 import json
 import platform
 import re
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +25,8 @@ from weights import randomise
 SMALLEST_GAP = 1e-3
 SMALLEST_MARGIN = 1e-4
 MOST_SEEDS = 60
+# Of a packed matrix every so many-th value is kept beside the reference.
+SAMPLED = 37
 
 
 def build(row: Checkpoint, folder: Path) -> str:
@@ -64,6 +68,8 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> Tensors:
     # AutoConfig reads the file, so old and new spellings take the way they take for users.
     write_json(folder / "config.json", row.config)
     config = AutoConfig.from_pretrained(folder)
+    # What is built has whole weights.
+    config.__dict__.pop("quantization_config", None)
     # Some initial values are drawn from the global generator (gpt-oss's sinks).
     torch.manual_seed(seed)
     model = auto_class(config).from_config(config, dtype=torch.float32)
@@ -73,11 +79,37 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> Tensors:
     tensors = hub_tensors(model)
     if row.plant:
         row.plant(row.config, tensors)
+    if row.packing:
+        return write_packed(row, tensors, folder)
     write_weights(row, tensors, folder)
     if row.tokenizer:
         write_tokenizer(row.tokenizer, row.context_length, folder)
         write_text(row.text_start, folder)
     return {name: tensor.to(row.dtype) for name, tensor in tensors.items()}
+
+
+def write_packed(row: Checkpoint, tensors: Tensors, folder: Path) -> Tensors:
+    """A model of which matrices are packed; returns what they stand for, in float32."""
+    if row.layout:
+        tensors = row.layout(tensors)
+    stored, dense, packed = row.packing.apply(tensors, row.dtype)
+    write_weights(row, stored, folder)
+    for name, content in row.packing.files:
+        write_json(folder / name, content)
+    # Not all of them: with the whole model beside it, what is read wrong shows in its numbers, too.
+    samples = {name: dense[name].flatten()[::SAMPLED].clone() for name in packed}
+    save_file(samples, folder / "dequantised.safetensors")
+    return dense
+
+
+def load_dense(row: Checkpoint, dense: Tensors) -> torch.nn.Module:
+    """A packed model as what its weights stand for, which transformers need not unpack."""
+    config = {key: value for key, value in row.config.items() if key != "quantization_config"}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_json(folder / "config.json", config)
+        save_file(dense, folder / "model.safetensors", {"format": "pt"})
+        return load(replace(row, packing=None), folder, dense)
 
 
 def load_variant(row: Checkpoint, folder: Path, tensors: Tensors) -> torch.nn.Module:
@@ -99,6 +131,8 @@ def load(row: Checkpoint, folder: Path, tensors: Tensors) -> torch.nn.Module:
     stored tensor must have found its place, or for a variant made from `tensors`."""
     if row.variant:
         return load_variant(row, folder, tensors)
+    if row.packing:
+        return load_dense(row, tensors)
     model, info = auto_class(AutoConfig.from_pretrained(folder)).from_pretrained(
         folder,
         dtype=torch.float32,

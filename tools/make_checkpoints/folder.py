@@ -25,9 +25,12 @@ def hub_tensors(model: torch.nn.Module) -> Tensors:
 def write_weights(row: Checkpoint, tensors: Tensors, folder: Path) -> None:
     """Stores `tensors` in the row's dtype, names and number of files."""
     rename = row.rename or (lambda name: name)
-    stored = {rename(name): tensor.to(row.dtype).contiguous() for name, tensor in tensors.items()}
-    if row.layout:
-        stored = row.layout(stored)
+    if row.packing:
+        stored = tensors
+    else:
+        stored = {rename(name): tensor.to(row.dtype).contiguous() for name, tensor in tensors.items()}
+        if row.layout:
+            stored = row.layout(stored)
     if row.extra_tensors:
         stored |= row.extra_tensors(row.config)
     # Written by publishers' libraries and expected by some readers.

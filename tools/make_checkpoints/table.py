@@ -43,6 +43,9 @@ class Checkpoint:
     layout: Callable[[Tensors], Tensors] | None = None
     """Maps the tensors, under their names on disk, to how they are laid out there."""
 
+    packing: "Packing | None" = None
+    """Which matrices are stored in few bits, and how (see `packing/`)."""
+
     plant: Callable[[dict, Tensors], None] | None = None
     """Edits the random weights in place, to give some of them known values."""
 

@@ -7,6 +7,7 @@
 mod attention;
 mod cells;
 mod constants;
+mod decoders;
 mod device;
 pub mod driver;
 mod elementwise;
@@ -21,6 +22,7 @@ mod rotations;
 mod rows;
 mod stored;
 mod tensors;
+mod uploads;
 mod vocabulary;
 
 pub use device::{Address, Argument, Device, Launch, Limits, Operand, Product, Source};
@@ -43,7 +45,7 @@ pub struct Cuda<D: Device> {
     precision: Precision,
     tables: RefCell<Vec<Rc<rotations::DeviceTable<D>>>>,
     resident: Resident<D>,
-    uploads: packed::Uploads<D>,
+    uploads: uploads::Uploads<D>,
     /// Entries of the vocabulary that the head takes at a time, at most.
     vocabulary_piece: usize,
 }
@@ -61,7 +63,7 @@ impl<D: Device> Cuda<D> {
             precision: precision.into(),
             tables: RefCell::default(),
             resident: Resident::default(),
-            uploads: packed::Uploads::default(),
+            uploads: uploads::Uploads::default(),
             vocabulary_piece: 16_384,
         }
     }

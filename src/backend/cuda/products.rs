@@ -10,7 +10,8 @@ use super::{
     Cuda, Tensor,
     device::{Address, Device, Operand, Product, Source},
     memory::Buffer,
-    packed::{Decoding, Parts},
+    packed::Decoding,
+    uploads::Upload,
 };
 use crate::{
     backend::{Products, Target},
@@ -67,7 +68,7 @@ enum State<D: Device> {
     /// There, in that form.
     Stored(Buffer<D>),
     /// There or on their way, shared with other parts of the same stored matrix.
-    Packed(Rc<Parts<D>>),
+    Packed(Rc<Upload<D>>),
     /// There, in the arithmetic's.
     Ready(Buffer<D>),
     /// Their copy failed.
@@ -126,14 +127,14 @@ impl<D: Device> Matrix<D> {
                         }
                     }
                 }
-                State::Packed(parts) => {
+                State::Packed(upload) => {
                     let Form::Packed(decoding) = &self.values.form else {
                         continue;
                     };
-                    match cuda.decoded(&parts, decoding, self.dtype) {
+                    match cuda.decoded(&upload, decoding, self.dtype) {
                         Ok(decoded) => State::Ready(decoded),
                         Err(error) => {
-                            *state = State::Packed(parts);
+                            *state = State::Packed(upload);
                             return Err(error);
                         }
                     }
@@ -211,10 +212,14 @@ impl<D: Device> Cuda<D> {
         })
     }
 
-    /// Starts copying a packed weight to the device.
-    pub(super) fn bring_decoded(&self, matrix: &PackedMatrix<'_>) -> Result<Matrix<D>> {
-        let (parts, decoding) = self.bring_packed(matrix)?;
-        Ok(Matrix {
+    /// A packed weight whose bytes are on their way.
+    pub(super) fn packed(
+        &self,
+        matrix: &PackedMatrix<'_>,
+        upload: Rc<Upload<D>>,
+        decoding: Decoding,
+    ) -> Matrix<D> {
+        Matrix {
             out_features: matrix.out_features,
             in_features: matrix.in_features,
             transposed: matrix.tensor().encoding().by_input(),
@@ -222,9 +227,9 @@ impl<D: Device> Cuda<D> {
             values: Rc::new(Values {
                 device: Rc::clone(&self.device),
                 form: Form::Packed(decoding),
-                state: RefCell::new(State::Packed(parts)),
+                state: RefCell::new(State::Packed(upload)),
             }),
-        })
+        }
     }
 
     /// `x W^T + b` with a result of type `out`, which the bias has too. A residual stream wider than

@@ -4,21 +4,26 @@
 //! The first ones stay, until the room is used up; the rest is brought again in every walk. To replace
 //! what is there would gain nothing, since the walks meet all weights in the same order. Where memory
 //! runs out, weights that stayed make room.
+//!
+//! Packed weights stay as they are packed, and are decoded in every walk: that takes as long as writing
+//! them, and several times as many stay.
 #![forbid(unsafe_code)]
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    rc::Rc,
 };
 
-use super::{Cuda, Matrix, device::Device};
+use super::{Cuda, Matrix, device::Device, uploads::Upload};
 use crate::{
     error::Result,
     model::weights::{MatrixView, PackedMatrix},
 };
 
-/// Where a stored weight lies in memory, its sizes and strides, and which of its outputs. The checkpoint outlives the backend's
-/// use of it, so that no other weight comes to lie there.
+/// Where a stored weight lies in memory, its sizes and strides, and which of its outputs; no sizes for the
+/// bytes of a packed one. The checkpoint outlives the backend's use of it, so that no other weight comes to
+/// lie there.
 type Key = (usize, [usize; 7]);
 
 fn key(view: &MatrixView<'_>) -> Key {
@@ -34,6 +39,7 @@ fn key(view: &MatrixView<'_>) -> Key {
     (view.elements.bytes.as_ptr().addr(), sizes)
 }
 
+/// Of one that the host decodes.
 fn packed_key(matrix: &PackedMatrix<'_>) -> Key {
     let rows = matrix.rows();
     let sizes = [
@@ -52,10 +58,34 @@ fn packed_key(matrix: &PackedMatrix<'_>) -> Key {
     (place, sizes)
 }
 
+/// What stays of a weight.
+#[derive(Debug)]
+enum Kept<D: Device> {
+    Matrix(Matrix<D>),
+    Packed(Rc<Upload<D>>),
+}
+
+impl<D: Device> Kept<D> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Matrix(matrix) => matrix.bytes(),
+            Self::Packed(upload) => upload.bytes(),
+        }
+    }
+
+    /// Whether anybody but the list of those that stay has it.
+    fn is_in_use(&self) -> bool {
+        match self {
+            Self::Matrix(matrix) => matrix.is_in_use(),
+            Self::Packed(upload) => Rc::strong_count(upload) > 1,
+        }
+    }
+}
+
 /// The weights that stay.
 #[derive(Debug)]
 pub(super) struct Resident<D: Device> {
-    matrices: RefCell<HashMap<Key, Matrix<D>>>,
+    weights: RefCell<HashMap<Key, Kept<D>>>,
     /// The first that came first.
     order: RefCell<Vec<Key>>,
     bytes: Cell<usize>,
@@ -66,7 +96,7 @@ impl<D: Device> Default for Resident<D> {
     /// Nothing stays.
     fn default() -> Self {
         Self {
-            matrices: RefCell::default(),
+            weights: RefCell::default(),
             order: RefCell::default(),
             bytes: Cell::new(0),
             most: Cell::new(0),
@@ -92,15 +122,15 @@ impl<D: Device> Resident<D> {
     }
 
     fn give_up(&self, bytes: usize) -> bool {
-        let mut matrices = self.matrices.borrow_mut();
+        let mut weights = self.weights.borrow_mut();
         let (mut order, mut freed) = (self.order.borrow_mut(), 0);
         for index in (0..order.len()).rev() {
             if freed >= bytes {
                 break;
             }
-            let unused = matrices.get(&order[index]).is_some_and(|m| !m.is_in_use());
-            if unused && let Some(matrix) = matrices.remove(&order.remove(index)) {
-                freed += matrix.bytes();
+            let unused = weights.get(&order[index]).is_some_and(|w| !w.is_in_use());
+            if unused && let Some(weight) = weights.remove(&order.remove(index)) {
+                freed += weight.bytes();
             }
         }
         self.bytes.set(self.bytes.get() - freed);
@@ -108,15 +138,18 @@ impl<D: Device> Resident<D> {
     }
 
     fn find(&self, key: &Key) -> Option<Matrix<D>> {
-        self.matrices.borrow().get(key).cloned()
+        match self.weights.borrow().get(key)? {
+            Kept::Matrix(matrix) => Some(matrix.clone()),
+            Kept::Packed(_) => None,
+        }
     }
 
     /// Keeps a weight if there is room.
-    fn add(&self, key: Key, matrix: &Matrix<D>) {
-        let bytes = self.bytes.get() + matrix.bytes();
-        if bytes <= self.most.get() {
+    fn add(&self, key: Key, weight: Kept<D>) {
+        let bytes = self.bytes.get() + weight.bytes();
+        if bytes <= self.most.get() && !self.weights.borrow().contains_key(&key) {
             self.bytes.set(bytes);
-            self.matrices.borrow_mut().insert(key, matrix.clone());
+            self.weights.borrow_mut().insert(key, weight);
             self.order.borrow_mut().push(key);
         }
     }
@@ -130,7 +163,12 @@ impl<D: Device> Cuda<D> {
 
     /// The same for one that is packed.
     pub(super) fn resident_packed(&self, matrix: &PackedMatrix<'_>) -> Result<Matrix<D>> {
-        self.resident(packed_key(matrix), || self.bring_decoded(matrix))
+        let Some((upload, decoding)) = self.bring_packed(matrix)? else {
+            return self.resident(packed_key(matrix), || self.bring(matrix.assemble().view()));
+        };
+        let key = (upload.place(), [0; 7]);
+        self.resident.add(key, Kept::Packed(Rc::clone(&upload)));
+        Ok(self.packed(matrix, upload, decoding))
     }
 
     fn resident(&self, key: Key, bring: impl FnOnce() -> Result<Matrix<D>>) -> Result<Matrix<D>> {
@@ -138,7 +176,7 @@ impl<D: Device> Cuda<D> {
             return Ok(matrix);
         }
         let matrix = bring()?;
-        self.resident.add(key, &matrix);
+        self.resident.add(key, Kept::Matrix(matrix.clone()));
         Ok(matrix)
     }
 }

@@ -20,9 +20,11 @@ use crate::{
     error::Result,
     experiments::{
         CorpusWalk, Thresholds, attention_share,
+        changes::Massive,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
         intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
+        places::{Place, Values},
         published, tokens_analysis,
     },
     present::{
@@ -39,12 +41,14 @@ const SET: &str = "text";
 /// Zeros and the means of one layer; how many layers have means is not known before the run.
 const LEAST_VARIANTS: usize = 2;
 
-/// Runs the chosen experiments on one checkpoint, which is closed again at the end.
+/// Runs the chosen experiments on one checkpoint, which is closed again at the end. Where the first one
+/// is massive its values are read, too, if they are the same values.
 pub(super) fn measure(
     args: &CompareArgs,
     shared: &Shared,
     target: &Target,
     text: &CommonText,
+    first: Option<&Measured>,
     progress: Progress,
 ) -> Result<Measured> {
     shared.show_in(progress);
@@ -60,6 +64,10 @@ pub(super) fn measure(
         .measured
         .tell_if_fewer_than(args.nsamples, run.progress);
     let sequences = &windows.measured;
+    let tokens = tokens_hash(&sequences.ids);
+    let model = run.checkpoint().record.clone();
+    let first = first.filter(|first| first.unmatched(&tokens, &model).is_none());
+    let watched = first.and_then(|first| first.massive.as_ref());
     let mut measurement = Measurement {
         args,
         target,
@@ -70,6 +78,8 @@ pub(super) fn measure(
         documents: Vec::new(),
         timings: Timings::default(),
         walk: None,
+        watched: watched.map_or_else(Vec::new, |found| found.values.keys().copied().collect()),
+        massive: None,
     };
     let loaded = run.elapsed();
     run.session().expect_walks(walks(&args.experiments));
@@ -79,18 +89,40 @@ pub(super) fn measure(
         profile,
         documents,
         timings,
+        walk,
+        massive,
         ..
     } = measurement;
     let texts = sequences.into();
     let identity = run.identity(&settings, &texts)?;
     Ok(Measured {
-        model: run.checkpoint().record.clone(),
+        model,
         nsamples: sequences.ids.len(),
-        tokens: tokens_hash(&sequences.ids),
+        tokens,
         profile,
+        massive,
+        elsewhere: walk.map_or_else(Values::new, |walk| walk.watched.clone()),
         record: run.record(identity, settings, texts, loaded, timings)?,
         documents,
     })
+}
+
+/// Reads a checkpoint's values in these places, which became massive in others after it was closed.
+pub(super) fn values_at(
+    args: &CompareArgs,
+    shared: &Shared,
+    target: &Target,
+    text: &CommonText,
+    places: impl IntoIterator<Item = Place>,
+    progress: Progress,
+) -> Result<Values> {
+    shared.show_in(progress);
+    let model = model_args(args, target);
+    let run = Run::open(shared, "compare", &model, &args.output, args.text.seed)?;
+    let ids = text.windows(run.model(), args.nsamples)?.measured.ids;
+    let thresholds = args.thresholds.into();
+    let walk = CorpusWalk::watching(run.session(), &ids, thresholds, false, places)?;
+    Ok(walk.watched)
 }
 
 /// A checkpoint's experiments under way.
@@ -104,6 +136,9 @@ struct Measurement<'a> {
     documents: Vec<(&'static str, Value)>,
     timings: Timings,
     walk: Option<Rc<CorpusWalk>>,
+    /// Where the first checkpoint is massive.
+    watched: Vec<Place>,
+    massive: Option<Massive>,
 }
 
 impl Measurement<'_> {
@@ -117,7 +152,10 @@ impl Measurement<'_> {
             let ids = &sequences.ids;
             let found = existence_validation::summarise(run.session(), ids, &walk, thresholds);
             self.profile.existence = ExistenceProfile::of(&found);
-            let published = published::find(&run.checkpoint().record.name, sequences.add_bos_token);
+            let published = published::find(
+                run.checkpoint().record.published_name(),
+                sequences.add_bos_token,
+            );
             let context = run.context(&self.settings);
             let document =
                 present::existence_validation::document(&found, published.as_ref(), &context)?;
@@ -128,6 +166,7 @@ impl Measurement<'_> {
             let ids = &sequences.ids;
             let found = tokens_analysis::summarise(run.session(), ids, &walk, thresholds);
             self.profile.tokens = Some((&found).into());
+            self.massive = Some((&found).into());
             let settings = settings::value(&TokensSettings {
                 corpus: corpus_settings(self.args, self.target, sequences),
                 compat: Compat::None,
@@ -212,7 +251,10 @@ impl Measurement<'_> {
             compat: Compat::None,
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
         })?;
-        let published = published::find(&run.checkpoint().record.name, corpus.add_bos_token);
+        let published = published::find(
+            run.checkpoint().record.published_name(),
+            corpus.add_bos_token,
+        );
         let context = run.context(&settings);
         let document = document(&found.result, published.as_ref(), &context)?;
         self.add("intervention_analysis.json", document);
@@ -227,7 +269,8 @@ impl Measurement<'_> {
         // Where no windows lie behind these, the means come from these.
         let values = !self.windows.apart;
         let ids = &self.windows.measured.ids;
-        let walk = CorpusWalk::run(self.run.session(), ids, thresholds, values)?;
+        let places = self.watched.iter().copied();
+        let walk = CorpusWalk::watching(self.run.session(), ids, thresholds, values, places)?;
         self.timings += walk.timings;
         Ok(Rc::clone(self.walk.insert(Rc::new(walk))))
     }

@@ -4,11 +4,17 @@ mod measure;
 mod targets;
 mod text;
 
+use std::collections::BTreeSet;
+
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 
-use self::{measure::measure, targets::Target, text::CommonText};
+use self::{
+    measure::{measure, values_at},
+    targets::Target,
+    text::CommonText,
+};
 use super::{
     args::{
         DeviceArgs, ModelArgs, OutputArgs, ScaleArgs, SourceArgs, TextArgs, ThresholdArgs, positive,
@@ -21,7 +27,8 @@ use crate::{
     checkpoint,
     data::sequences::{self, CONTEXT_LENGTH, DefaultText},
     error::{Error, Kind, Result},
-    present::compare::{self, Entry},
+    experiments::places::Place,
+    present::compare::{self, Entry, Measured},
     progress::Progress,
     report::{
         Identity, RunFolder,
@@ -119,9 +126,14 @@ pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
     let settings = settings::value(&args.settings(&text.args))?;
     let count = targets.len();
     let mut entries = Vec::with_capacity(count);
+    let mut first: Option<(usize, Target)> = None;
     for (index, (target, found)) in targets.into_iter().zip(openable).enumerate() {
         let progress = progress.within(&format!("[{}/{count}] {}", index + 1, target.label));
-        let outcome = found.and_then(|()| measure(args, shared, &target, &text, progress));
+        let known = first.as_ref().and_then(|(at, _)| of(&entries, *at));
+        let outcome = found.and_then(|()| measure(args, shared, &target, &text, known, progress));
+        if outcome.is_ok() && first.is_none() {
+            first = Some((index, target.clone()));
+        }
         if let Err(error) = &outcome
             && error.kind() == Kind::Interrupted
         {
@@ -134,6 +146,16 @@ pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
             revision: target.revision,
             outcome,
         });
+    }
+    if let Some((at, target)) = &first {
+        let progress = progress.within(&target.label);
+        let places = new_places(&entries, *at);
+        if !places.is_empty() {
+            let found = values_at(args, shared, target, &text, places, progress)?;
+            if let Ok(measured) = &mut entries[*at].outcome {
+                measured.elsewhere = found;
+            }
+        }
     }
     let failed = entries.iter().filter_map(|entry| {
         let error = entry.outcome.as_ref().err()?;
@@ -162,6 +184,24 @@ pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
     artifacts.write(&folder, &args.output.formats)?;
     Done::commit(folder, artifacts, progress)?.show(args.output.json)?;
     failures(&entries)
+}
+
+fn of(entries: &[Entry], index: usize) -> Option<&Measured> {
+    entries.get(index)?.outcome.as_ref().ok()
+}
+
+/// Where others are massive and this one, with the same values, is not.
+fn new_places(entries: &[Entry], first: usize) -> BTreeSet<Place> {
+    let Some((first, was)) = of(entries, first).and_then(|it| Some((it, it.massive.as_ref()?)))
+    else {
+        return BTreeSet::new();
+    };
+    let others = entries.iter().filter_map(|entry| {
+        let other = entry.outcome.as_ref().ok()?;
+        let matched = first.unmatched(&other.tokens, &other.model).is_none();
+        other.massive.as_ref().filter(|_| matched)
+    });
+    others.flat_map(|other| other.without(was)).collect()
 }
 
 /// Who the comparison is: all of its runs.
@@ -199,7 +239,7 @@ fn text_arguments(
     let mut openable = Vec::with_capacity(targets.len());
     for target in targets {
         let (name, revision) = (Some(target.name.as_str()), target.revision.as_deref());
-        let opened = checkpoint::open(name, revision, progress);
+        let opened = checkpoint::open(name, revision, None, progress);
         openable.push(match opened {
             Ok((model, checkpoint)) => {
                 built_in &= checkpoint.record.source == "built-in";
@@ -231,6 +271,7 @@ fn model_args(args: &CompareArgs, target: &Target) -> ModelArgs {
             checkpoint: None,
             pretrained: Some(target.name.clone()),
             revision: target.revision.clone(),
+            adapter: None,
             label: Some(target.label.clone()),
         },
         device: args.device.clone(),

@@ -182,7 +182,7 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
             Ok(found)
         },
         |result, context| {
-            let published = published::find(&context.model.name, corpus.add_bos_token);
+            let published = published::find(context.model.published_name(), corpus.add_bos_token);
             present::intervention_analysis::artifacts(
                 &result,
                 published.as_ref(),

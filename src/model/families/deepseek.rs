@@ -59,7 +59,7 @@ pub(super) const V3: Family = Family {
     ..Family::llama_like(
         "deepseek_v3",
         "deepseek-ai/DeepSeek-V3",
-        "multi-head latent attention, experts beside shared ones, grouped sigmoid routing with correction (16-bit checkpoints)",
+        "multi-head latent attention, experts beside shared ones, grouped sigmoid routing with correction",
         |config, names| {
             let first = config.number_or("first_k_dense_replace", 3.0)?;
             let interleaved = config.flag_or("rope_interleave", true)?;

@@ -11,11 +11,85 @@ use crate::{
     model::json,
 };
 
+/// The file that a tokenizer's tokens are in.
+#[derive(Debug)]
+pub enum Vocabulary {
+    /// `tokenizer.json`, which says all there is to know.
+    Fast(Vec<u8>),
+    /// `vocab.json` and `merges.txt`.
+    Merges {
+        /// Tokens and their ids.
+        vocab: Vec<u8>,
+        /// What is put together first.
+        merges: Vec<u8>,
+    },
+    /// `tokenizer.model`, of sentencepiece.
+    SentencePiece(Vec<u8>),
+    /// `tiktoken.model`
+    Tiktoken(Vec<u8>),
+}
+
+impl Default for Vocabulary {
+    fn default() -> Self {
+        Self::Fast(Vec::new())
+    }
+}
+
+impl Vocabulary {
+    /// Reads the files that `folder` has; none if it has none.
+    fn open(folder: &Path) -> Result<Option<Self>> {
+        let names = vocabulary_of(folder).iter();
+        let contents = names.map(|name| required(&folder.join(name)));
+        let mut contents = contents.collect::<Result<Vec<_>>>()?;
+        Ok(match (vocabulary_of(folder), contents.pop()) {
+            (&[FAST], Some(bytes)) => Some(Self::Fast(bytes)),
+            (&[SENTENCE_PIECE], Some(bytes)) => Some(Self::SentencePiece(bytes)),
+            (&[TIKTOKEN], Some(bytes)) => Some(Self::Tiktoken(bytes)),
+            (_, Some(merges)) => contents.pop().map(|vocab| Self::Merges { vocab, merges }),
+            (_, None) => None,
+        })
+    }
+
+    /// The file's name, the first of two.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Fast(_) => FAST,
+            Self::Merges { .. } => VOCAB,
+            Self::SentencePiece(_) => SENTENCE_PIECE,
+            Self::Tiktoken(_) => TIKTOKEN,
+        }
+    }
+
+    /// The content of its files.
+    pub(super) fn parts(&self) -> Vec<&[u8]> {
+        match self {
+            Self::Fast(bytes) | Self::SentencePiece(bytes) | Self::Tiktoken(bytes) => vec![bytes],
+            Self::Merges { vocab, merges } => vec![vocab, merges],
+        }
+    }
+}
+
+/// The files that tokens may be in, in the order of preference: of the first that are all there they are
+/// read.
+const VOCABULARIES: [&[&str]; 4] = [&[FAST], &[SENTENCE_PIECE], &[TIKTOKEN], &[VOCAB, MERGES]];
+
+/// The files of `folder` that its tokens are read from.
+pub fn vocabulary_of(folder: &Path) -> &'static [&'static str] {
+    let whole = |names: &&&[&str]| names.iter().all(|name| folder.join(name).is_file());
+    VOCABULARIES.iter().find(whole).copied().unwrap_or_default()
+}
+
+const FAST: &str = "tokenizer.json";
+const SENTENCE_PIECE: &str = "tokenizer.model";
+const TIKTOKEN: &str = "tiktoken.model";
+const VOCAB: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+
 /// The files that a tokenizer is read from; only the first is required.
 #[derive(Debug, Default)]
 pub struct TokenizerFiles {
-    /// `tokenizer.json`
-    pub tokenizer: Vec<u8>,
+    /// The tokens.
+    pub vocabulary: Vocabulary,
     /// `tokenizer_config.json`
     pub config: Option<Vec<u8>>,
     /// `special_tokens_map.json`
@@ -25,31 +99,24 @@ pub struct TokenizerFiles {
 }
 
 impl TokenizerFiles {
-    /// Reads the files of `folder`; none when it has no tokenizer.json.
+    /// Reads the files of `folder`; none when it has no tokens.
     pub fn open(folder: &Path) -> Result<Option<Self>> {
-        let read = |name: &str| -> Result<Option<Vec<u8>>> {
+        let read = |name: &str| {
             let path = folder.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => {
-                    lfs::refuse_pointer(path.display(), &bytes)?;
-                    Ok(Some(bytes))
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(Error::new(path.display(), error)),
-            }
+            path.is_file().then(|| required(&path)).transpose()
         };
-        let Some(tokenizer) = read("tokenizer.json")? else {
+        let Some(vocabulary) = Vocabulary::open(folder)? else {
             return Ok(None);
         };
         Ok(Some(Self {
-            tokenizer,
+            vocabulary,
             config: read("tokenizer_config.json")?,
             special_tokens: read("special_tokens_map.json")?,
             added_tokens: read("added_tokens.json")?,
         }))
     }
 
-    /// The files beside tokenizer.json.
+    /// The files beside the vocabulary.
     pub(super) fn beside(&self) -> Result<Beside> {
         Ok(Beside {
             config: object("tokenizer_config.json", self.config.as_deref())?,
@@ -59,11 +126,17 @@ impl TokenizerFiles {
     }
 }
 
-/// The files beside tokenizer.json; empty where they are not there.
+/// The files beside the vocabulary; empty where they are not there.
 pub(super) struct Beside {
     pub(super) config: Map<String, Value>,
     pub(super) special_tokens: Map<String, Value>,
     pub(super) added_tokens: Map<String, Value>,
+}
+
+fn required(path: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).map_err(|error| Error::new(path.display(), error))?;
+    lfs::refuse_pointer(path.display(), &bytes)?;
+    Ok(bytes)
 }
 
 fn object(name: &str, text: Option<&[u8]>) -> Result<Map<String, Value>> {

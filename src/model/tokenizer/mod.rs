@@ -5,6 +5,7 @@ mod crossing;
 mod files;
 mod prefix;
 mod seam;
+mod slow;
 mod special;
 mod start;
 
@@ -21,7 +22,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{AddedToken, models::ModelWrapper};
 
-pub use files::TokenizerFiles;
+pub use files::{TokenizerFiles, Vocabulary, vocabulary_of};
 use special::Special;
 use start::Start;
 
@@ -42,6 +43,8 @@ pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     bos: Option<u32>,
     file: blake3::Hash,
+    /// The file with its tokens, for messages.
+    name: &'static str,
     notices: Vec<String>,
 }
 
@@ -55,39 +58,43 @@ struct Parts {
 impl Tokenizer {
     /// Parses the files; `model` supplies the ids when the tokenizer's files name no BOS or EOS.
     pub fn parse(files: &TokenizerFiles, model: &Config) -> Result<Self> {
-        let invalid = |reason: &dyn std::fmt::Display| {
-            Error::new("tokenizer.json", format!("not a valid tokenizer: {reason}"))
-                .remedy("download it again, or save it anew with AutoTokenizer.save_pretrained")
-        };
-        // The library panics on some files, among them those that are cut short.
-        let parts: Parts =
-            serde_json::from_slice(&files.tokenizer).map_err(|error| invalid(&error))?;
-        let mut inner = panics::caught(|| tokenizers::Tokenizer::from_bytes(&files.tokenizer))
-            .ok_or_else(|| invalid(&"a part of it is not of the expected form"))?
-            .map_err(|error| invalid(&error))?;
-        // Settings for batching that a saved tokenizer may carry; windows are cut here.
-        inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|error| Error::new("tokenizer.json", error))?;
+        let name = files.vocabulary.name();
         let mut notices = Vec::new();
-        notices.extend(without_dropout(&mut inner));
-        let special = Special::read(&files.beside()?);
-        let adding = special.to_add(&inner);
         let mut file = blake3::Hasher::new();
-        file.update(&files.tokenizer);
+        for part in files.vocabulary.parts() {
+            file.update(part);
+        }
+        let (mut inner, special, post_processor) = match &files.vocabulary {
+            Vocabulary::Fast(text) => {
+                let (mut inner, post_processor) = fast(text)?;
+                notices.extend(without_dropout(&mut inner));
+                (inner, Special::read(&files.beside()?), post_processor)
+            }
+            other => {
+                let built = slow::build(other, files.beside()?, model)?;
+                file.update(built.settings.as_bytes());
+                (built.tokenizer, built.special, None)
+            }
+        };
+        let adding = special.to_add(&inner);
         if !adding.is_empty() {
             file.update(format!("{adding:?}").as_bytes());
-            notices.extend(add(&mut inner, adding, &special)?);
+            notices.extend(add(&mut inner, adding, &special, name)?);
         }
-        let start = Start::choose(&inner, &special, parts.post_processor.as_ref(), model);
+        let start = Start::choose(&inner, &special, post_processor.as_ref(), model);
         notices.extend(start.notice);
         Ok(Self {
             inner: Arc::new(inner),
             bos: start.id,
             file: file.finalize(),
+            name,
             notices,
         })
+    }
+
+    /// Why the files are left alone, if they are: a model without tokenizer runs on ids.
+    pub(super) fn unread(files: &TokenizerFiles, model: &Config) -> Result<Option<String>> {
+        Ok(slow::unread(&files.vocabulary, &files.beside()?, model))
     }
 
     /// What a user should know of how it was read, one line each.
@@ -115,6 +122,11 @@ impl Tokenizer {
         text: &str,
         work: fn(&tokenizers::Tokenizer, &str) -> Result<T>,
     ) -> Result<T> {
+        // The library panics on a text where rules of normalisation are damaged.
+        let work = move |inner: &tokenizers::Tokenizer, text: &str| {
+            panics::caught(|| work(inner, text))
+                .unwrap_or_else(|| Err(unusable(&"a part of it is not of the expected form")))
+        };
         if text.len() < LONG_TEXT {
             return work(&self.inner, text);
         }
@@ -130,10 +142,8 @@ impl Tokenizer {
                 Ok(done) => return done,
                 Err(RecvTimeoutError::Timeout) => interrupt::check()?,
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(
-                        Error::new("tokenizer.json", "the tokenizer failed on this text")
-                            .remedy("report the text and the model's name"),
-                    );
+                    return Err(Error::new(self.name, "the tokenizer failed on this text")
+                        .remedy("report the text and the model's name"));
                 }
             }
         }
@@ -150,7 +160,8 @@ impl Tokenizer {
         }
     }
 
-    /// BLAKE3 of what makes a text's ids: tokenizer.json and the tokens added to it.
+    /// BLAKE3 of what makes a text's ids: the files of its tokens, what is done to a text where these do
+    /// not say it, and the tokens added to them.
     pub fn file(&self) -> blake3::Hash {
         self.file
     }
@@ -161,6 +172,25 @@ impl Tokenizer {
     }
 }
 
+/// The tokenizer of tokenizer.json, and what it does with the ids of a text, which is not done here.
+fn fast(text: &[u8]) -> Result<(tokenizers::Tokenizer, Option<Value>)> {
+    let invalid = |reason: &dyn std::fmt::Display| {
+        Error::new("tokenizer.json", format!("not a valid tokenizer: {reason}"))
+            .remedy("download it again, or save it anew with AutoTokenizer.save_pretrained")
+    };
+    // The library panics on some files, among them those that are cut short.
+    let parts: Parts = serde_json::from_slice(text).map_err(|error| invalid(&error))?;
+    let mut inner = panics::caught(|| tokenizers::Tokenizer::from_bytes(text))
+        .ok_or_else(|| invalid(&"a part of it is not of the expected form"))?
+        .map_err(|error| invalid(&error))?;
+    // Settings for batching that a saved tokenizer may carry; windows are cut here.
+    inner.with_padding(None);
+    inner
+        .with_truncation(None)
+        .map_err(|error| Error::new("tokenizer.json", error))?;
+    Ok((inner, parts.post_processor))
+}
+
 fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
     let encoding = tokenizer
         .encode_fast(text, false)
@@ -169,11 +199,8 @@ fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
 }
 
 fn unusable(error: &dyn std::fmt::Display) -> Error {
-    Error::new(
-        "tokenizer.json",
-        format!("it cannot encode the text: {error}"),
-    )
-    .remedy("save the tokenizer anew with AutoTokenizer.save_pretrained")
+    Error::new("tokenizer", format!("it cannot encode the text: {error}"))
+        .remedy("save the tokenizer anew with AutoTokenizer.save_pretrained")
 }
 
 /// Switches off what makes the tokens of a text a matter of chance.
@@ -190,11 +217,12 @@ fn without_dropout(tokenizer: &mut tokenizers::Tokenizer) -> Option<String> {
     ))
 }
 
-/// Adds tokens that tokenizer.json lacks or has with other properties, and says which are new.
+/// Adds tokens that the vocabulary lacks or has with other properties, and says which are new.
 fn add(
     tokenizer: &mut tokenizers::Tokenizer,
     adding: Vec<AddedToken>,
     special: &Special,
+    name: &str,
 ) -> Result<Option<String>> {
     let new = adding.iter().map(|token| token.content.clone());
     let mut new: Vec<String> = new
@@ -229,7 +257,7 @@ fn add(
         more => format!(" and {more} more"),
     };
     Ok(Some(format!(
-        "tokens that tokenizer.json lacks and the files beside it name are added, as transformers does: {}{more}",
+        "tokens that {name} lacks and the files beside it name are added, as transformers does: {}{more}",
         described[..described.len().min(NAMED)].join(", ")
     )))
 }

@@ -147,6 +147,24 @@ impl Special {
         adding
     }
 
+    /// Ids that files state, with their tokens.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (u32, &str)> {
+        let stated = self.by_id.iter();
+        stated.filter_map(|(id, token)| Some((u32::try_from(*id).ok()?, token.content.as_str())))
+    }
+
+    /// Tokens without an id and without a role.
+    pub(super) fn extra(&self) -> impl Iterator<Item = &str> {
+        self.extra.iter().map(|token| token.content.as_str())
+    }
+
+    /// Finds the tokens that have an id in a text before it is normalised.
+    pub(super) fn match_as_written(&mut self) {
+        for token in self.by_id.values_mut() {
+            token.normalized = false;
+        }
+    }
+
     /// The id that a file states for a token.
     pub(super) fn stated_id(&self, content: &str) -> Option<u64> {
         let mut stated = self.by_id.iter();

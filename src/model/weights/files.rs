@@ -4,12 +4,12 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
-use super::{missing, safetensors, storage::Storage, store::WeightStore};
+use super::{missing, safetensors, shard::Stored, storage::Storage, store::WeightStore, torch};
 use crate::{
     error::{Error, Result},
     lfs,
@@ -20,32 +20,63 @@ use crate::{
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// File of an unsharded checkpoint.
 pub(super) const SINGLE: &str = "model.safetensors";
+/// The same of checkpoints that PyTorch has written itself.
+pub(super) const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
+pub(super) const TORCH_SINGLE: &str = "pytorch_model.bin";
+
+/// What reads one file of a format into a store, and says how many tensors it has.
+type Reader = fn(&mut WeightStore, String, Option<PathBuf>, Storage) -> Result<usize>;
 
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Opens `model.safetensors`, or else the shards named by its index, in `folder`: the order of
-/// transformers.
+/// Opens the files of `folder` that hold its weights, in the order of transformers:
+/// `model.safetensors`, or else the shards named by its index; `pytorch_model.bin`, or else its shards.
 pub fn open(folder: &Path) -> Result<WeightStore> {
-    let index = folder.join(INDEX);
-    let single = folder.join(SINGLE);
-    if single.is_file() {
-        let mut store = WeightStore::empty();
-        let storage = Storage::map(&single)?;
-        safetensors::add(&mut store, SINGLE.to_owned(), Some(single), storage)?;
-        if index.is_file() || has_shards(folder) {
-            store.say(format!(
-                "both {SINGLE} and shards or their index lie in the folder; {SINGLE} is read, as transformers does"
-            ));
-        }
-        Ok(store)
-    } else if index.is_file() {
-        open_sharded(folder, &index)
+    let is_there = |name: &str| folder.join(name).is_file();
+    let safe = is_there(SINGLE) || is_there(INDEX);
+    let torch = is_there(TORCH_SINGLE) || is_there(TORCH_INDEX);
+    let mut store = if safe {
+        open_format(folder, SINGLE, INDEX, safetensors::add)?
+    } else if torch {
+        open_format(folder, TORCH_SINGLE, TORCH_INDEX, torch::add)?
     } else {
-        Err(missing::weights(folder))
+        return Err(missing::weights(folder));
+    };
+    if safe && torch && store.notice().is_none() {
+        store.say(
+            "both safetensors and pytorch_model.bin lie in the folder; safetensors are read, as transformers does"
+                .to_owned(),
+        );
     }
+    Ok(store)
+}
+
+/// The index that says where the weights of `folder` lie, if they are read by one: beside a single file
+/// it is not.
+pub fn index_of(folder: &Path) -> Option<&'static str> {
+    let names = [SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX];
+    let first = names.into_iter().find(|name| folder.join(name).is_file());
+    first.filter(|name| [INDEX, TORCH_INDEX].contains(name))
+}
+
+/// Opens the single file, or else the shards named by the index.
+fn open_format(folder: &Path, single: &str, index: &str, read: Reader) -> Result<WeightStore> {
+    let path = folder.join(single);
+    if !path.is_file() {
+        return open_sharded(folder, &folder.join(index), read);
+    }
+    let mut store = WeightStore::empty();
+    let storage = Storage::map(&path)?;
+    read(&mut store, single.to_owned(), Some(path), storage)?;
+    if folder.join(index).is_file() || (single == SINGLE && has_shards(folder)) {
+        store.say(format!(
+            "both {single} and shards or their index lie in the folder; {single} is read, as transformers does"
+        ));
+    }
+    Ok(store)
 }
 
 /// A store over files that are in memory, as part of the binary or otherwise; a later file's
@@ -58,12 +89,38 @@ pub fn in_memory(files: Vec<(&str, Cow<'static, [u8]>)>) -> Result<WeightStore> 
     Ok(store)
 }
 
-fn open_sharded(folder: &Path, index: &Path) -> Result<WeightStore> {
+/// Adds the file of an adapter to the model's, and returns its tensors, which are not the model's.
+pub(in crate::model) fn add_adapter(
+    store: &mut WeightStore,
+    name: &str,
+    path: PathBuf,
+) -> Result<BTreeMap<String, Stored>> {
+    let storage = Storage::map(&path)?;
+    let read = match path.extension().is_some_and(|end| end == "bin") {
+        true => torch::tensors,
+        false => safetensors::tensors,
+    };
+    let tensors = read(store, name.to_owned(), Some(path), storage)?;
+    Ok(tensors.into_iter().collect())
+}
+
+/// The same, of a file that is in memory.
+pub(in crate::model) fn add_adapter_in_memory(
+    store: &mut WeightStore,
+    name: &str,
+    bytes: Vec<u8>,
+) -> Result<BTreeMap<String, Stored>> {
+    let storage = Storage::Memory(bytes.into());
+    let tensors = safetensors::tensors(store, name.to_owned(), None, storage)?;
+    Ok(tensors.into_iter().collect())
+}
+
+fn open_sharded(folder: &Path, index: &Path, read: Reader) -> Result<WeightStore> {
     let text = std::fs::read(index).map_err(|error| Error::new(index.display(), error))?;
     lfs::refuse_pointer(index.display(), &text)?;
     let parsed = json::parse(&text).and_then(serde_json::from_value::<Index>);
     let parsed = parsed.map_err(|error| {
-        Error::new(index.display(), format!("not a safetensors index: {error}"))
+        Error::new(index.display(), format!("not an index of weights: {error}"))
             .remedy("download it again")
     })?;
     let shards: BTreeSet<&str> = parsed.weight_map.values().map(String::as_str).collect();
@@ -91,7 +148,7 @@ fn open_sharded(folder: &Path, index: &Path) -> Result<WeightStore> {
         // Of a tensor that lies in several shards the last counts, as in transformers.
         let stored_before = store.len();
         let storage = Storage::map(&path)?;
-        let added = safetensors::add(&mut store, shard.to_owned(), Some(path.clone()), storage)?;
+        let added = read(&mut store, shard.to_owned(), Some(path), storage)?;
         let twice = stored_before + added - store.len();
         if twice > 0 {
             store.say(format!(

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use super::files::{INDEX, SINGLE};
+use super::files::{INDEX, SINGLE, TORCH_INDEX, TORCH_SINGLE};
 use crate::error::Error;
 
 /// Tensors that are named in an error.
 const NAMED: usize = 3;
 
-/// A folder without safetensors.
+/// A folder without weights that are read.
 pub(super) fn weights(folder: &Path) -> Error {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names: Vec<String> = entries
@@ -17,10 +17,12 @@ pub(super) fn weights(folder: &Path) -> Error {
         .collect();
     let any = |fits: &dyn Fn(&str) -> bool| names.iter().any(|name| fits(name));
     let error = |reason: &str| Error::new(folder.display(), reason);
-    let convert = "convert them: AutoModelForCausalLM.from_pretrained(..).save_pretrained(..)";
-    if any(&|name| name.starts_with("pytorch_model") && name.contains(".bin")) {
-        error("the weights are pickled (pytorch_model.bin), which massact does not read")
-            .remedy(convert)
+    if any(&|name| name.starts_with("pytorch_model-") && name.ends_with(".bin")) {
+        Error::new(
+            folder.display(),
+            format!("it has shards, and no {TORCH_INDEX} that says which tensor lies where"),
+        )
+        .remedy(format!("get {TORCH_INDEX} from where the shards come from"))
     } else if any(&|name| name.to_ascii_lowercase().ends_with(".gguf")) {
         error("the weights are GGUF files, which massact does not read")
             .remedy("give the original model's folder in transformers format, or its hub id")
@@ -39,9 +41,9 @@ pub(super) fn weights(folder: &Path) -> Error {
     } else {
         Error::new(
             folder.display(),
-            format!("neither {SINGLE} nor {INDEX} is there"),
+            format!("neither {SINGLE} nor {TORCH_SINGLE} is there, nor the index of either"),
         )
-        .remedy("give a folder with a Hugging Face safetensors checkpoint")
+        .remedy("give a folder with a Hugging Face checkpoint")
     }
 }
 

@@ -1,11 +1,13 @@
 //! Weights: the files of a checkpoint, looked up by tensor name.
 //!
-//! `files.rs` finds the files, `safetensors.rs` reads what is in them, `quantisation/` sees which tensors
-//! are parts of a packed one, `encodings/` decodes those. The rest of the program sees matrices only.
+//! `files.rs` finds the files, `safetensors.rs`, `torch/` and `gguf/` read what is in them, `quantisation/`
+//! sees which tensors are parts of a packed one, `encodings/` decodes those. The rest of the program sees
+//! matrices only.
 
 mod checksum;
 mod encodings;
 mod files;
+pub(super) mod gguf;
 mod matrix;
 mod missing;
 mod packed;
@@ -14,14 +16,20 @@ mod safetensors;
 mod shard;
 mod storage;
 mod store;
+mod torch;
 mod view;
 
-pub use encodings::Encoding;
-pub use files::{in_memory, open};
+pub use encodings::{
+    Absmax, Awq, Blockwise, Byte, EightBits, Encoding, Ggml, Global, Gptq, Grid, GridNumber,
+    IntRows, Kind, Mxfp4, Nvfp4, RowOrder, RowZeros,
+};
+pub(super) use encodings::{Factor, LowRank};
+pub(super) use files::{add_adapter, add_adapter_in_memory};
+pub use files::{in_memory, index_of, open};
 pub use matrix::{AssembledMatrix, WeightMatrix};
 pub use packed::{PackedMatrix, PackedRows, PackedTensor};
-pub(super) use quantisation::Method;
 pub use quantisation::recognise;
+pub(super) use quantisation::{Method, beside};
 pub use shard::{Shard, Stored};
 pub use storage::MappedFile;
 pub(super) use store::Values;

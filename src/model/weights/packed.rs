@@ -1,6 +1,8 @@
 //! Tensors whose values have to be decoded.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::{encodings::Encoding, matrix::AssembledMatrix, shard::Stored};
@@ -8,17 +10,20 @@ use crate::interrupt;
 
 /// A packed tensor, under the name and with the shape that it has where nothing is packed: a matrix is
 /// `[out, in]`, a stack of them `[count, out, in]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PackedTensor {
     shape: Vec<usize>,
-    encoding: Encoding,
+    encoding: Arc<Encoding>,
 }
 
 impl PackedTensor {
     /// What `encoding` encodes, of at least two dimensions.
     pub(super) fn new(shape: Vec<usize>, encoding: Encoding) -> Self {
         debug_assert!(shape.len() >= 2);
-        Self { shape, encoding }
+        Self {
+            shape,
+            encoding: Arc::new(encoding),
+        }
     }
 
     /// Dimensions, outermost first.
@@ -27,7 +32,7 @@ impl PackedTensor {
     }
 
     /// How it is packed.
-    pub fn encoding(&self) -> &Encoding {
+    pub fn encoding(&self) -> &Arc<Encoding> {
         &self.encoding
     }
 

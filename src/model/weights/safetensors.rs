@@ -22,6 +22,21 @@ pub(super) fn add(
     path: Option<PathBuf>,
     storage: Storage,
 ) -> Result<usize> {
+    let found = tensors(store, name, path, storage)?;
+    let count = found.len();
+    for (name, stored) in found {
+        store.insert(name, stored);
+    }
+    Ok(count)
+}
+
+/// Adds the file alone, and returns its tensors.
+pub(super) fn tensors(
+    store: &mut WeightStore,
+    name: String,
+    path: Option<PathBuf>,
+    storage: Storage,
+) -> Result<Vec<(String, Stored)>> {
     let subject = path
         .as_ref()
         .map_or_else(|| name.clone(), |path| path.display().to_string());
@@ -41,13 +56,13 @@ pub(super) fn add(
         .remedy("it is truncated or corrupt; download it again"));
     }
     let base = bytes.as_ptr().addr();
-    for (tensor, view) in parsed.iter() {
+    let tensors = parsed.iter().map(|(tensor, view)| {
         let start = view.data().as_ptr().addr() - base;
         let range = start..start + view.data().len();
         let stored = Stored::new(&shard, view.dtype(), view.shape().to_vec(), range);
-        store.insert(tensor.to_owned(), stored);
-    }
-    Ok(parsed.len())
+        (tensor.to_owned(), stored)
+    });
+    Ok(tensors.collect())
 }
 
 /// A name that a valid header has twice: the format forbids it, and the parser would keep either.

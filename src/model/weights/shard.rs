@@ -11,7 +11,9 @@ use std::{
 use safetensors::Dtype;
 
 use super::{
+    gguf,
     storage::{MappedFile, Storage},
+    torch,
     view::Elements,
 };
 use crate::{error::Error, model::dtype::DType};
@@ -50,6 +52,16 @@ impl Shard {
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         self.storage.bytes()
+    }
+
+    /// Whether it is in PyTorch's own format.
+    pub fn is_of_pytorch(&self) -> bool {
+        self.bytes().starts_with(torch::START)
+    }
+
+    /// Whether it is in the GGUF format.
+    pub fn is_gguf(&self) -> bool {
+        self.bytes().starts_with(gguf::MAGIC)
     }
 
     /// The SHA-256 that the hub's cache names the file by, if it lies there: a blob is stored under
@@ -130,6 +142,32 @@ impl Stored {
         }
     }
 
+    /// Part `index` of `count` equal ones, of another shape; elements must not be torn.
+    pub(super) fn part_of(&self, index: usize, count: usize, shape: Vec<usize>) -> Self {
+        let length = self.range.len() / count;
+        let start = self.range.start + index * length;
+        Self {
+            shape,
+            range: start..start + length,
+            ..self.clone()
+        }
+    }
+
+    /// Elements of a file that are not in row-major order there, put in order. They are no more than the
+    /// file has, so that what is true of all the file's bytes holds for as many of them.
+    pub(super) fn in_order(
+        file: &Arc<Shard>,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        bytes: Vec<u8>,
+    ) -> Self {
+        debug_assert!(bytes.len() <= file.bytes().len());
+        let range = 0..bytes.len();
+        let storage = Storage::Memory(bytes.into());
+        let shard = Shard::new(file.index, file.name.clone(), None, storage);
+        Self::new(&Arc::new(shard), dtype, shape, range)
+    }
+
     /// Dimensions, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
@@ -138,6 +176,11 @@ impl Stored {
     /// The type of the elements, in the words of the safetensors format.
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// The same elements in another shape, which must have as many.
+    pub(super) fn reshaped(self, shape: Vec<usize>) -> Self {
+        Self { shape, ..self }
     }
 
     /// The elements, little-endian.
@@ -180,8 +223,16 @@ impl Stored {
     }
 }
 
-/// The header of a safetensors file: its length, and the JSON of that length.
+/// The header of a safetensors file: its length, and the JSON of that length. Of a file of PyTorch the
+/// end, where its directory has a checksum of every tensor; of a GGUF file, which does not say where its
+/// header ends, the first bytes.
 fn header(bytes: &[u8]) -> &[u8] {
+    if bytes.starts_with(gguf::MAGIC) {
+        return &bytes[..bytes.len().min(gguf::LONG_HEADER)];
+    }
+    if bytes.starts_with(torch::START) {
+        return &bytes[bytes.len().saturating_sub(torch::DIRECTORY)..];
+    }
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return bytes;
     };

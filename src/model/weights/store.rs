@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     checksum::Checksums,
+    encodings::{Adapted, Base, Encoding, LowRank},
     missing::{self, MISMATCH},
     packed::{PackedMatrix, PackedTensor},
     shard::{Shard, Stored},
@@ -20,7 +21,7 @@ use super::{
 use crate::error::{Error, Result};
 
 /// A tensor, however it is stored.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Entry {
     Plain(Stored),
     Packed(PackedTensor),
@@ -126,6 +127,64 @@ impl WeightStore {
         self.entries.insert(name, Entry::Packed(tensor));
     }
 
+    /// The same tensor under another name, too.
+    pub(in crate::model) fn copy(&mut self, from: &str, to: String) {
+        if let Some(entry) = self.entries.get(from) {
+            self.entries.insert(to, entry.clone());
+        }
+    }
+
+    /// Puts another tensor in the place of one, or beside those that are there.
+    pub(in crate::model) fn replace(&mut self, name: String, stored: Stored) {
+        self.insert(name, stored);
+    }
+
+    /// Adds a product of two thin matrices to the matrix `name`, whose stored rows are its inputs' if
+    /// `by_input`, unless it is packed. Refuses one of another shape.
+    pub(in crate::model) fn adapt(
+        &mut self,
+        name: &str,
+        by_input: bool,
+        added: LowRank,
+    ) -> Result<()> {
+        let (outputs, inputs) = (added.outputs.length, added.inputs.length);
+        let shape = [outputs, inputs];
+        let fits = |fits: bool| match fits {
+            true => Ok(()),
+            false => {
+                let stored = self.shape(name);
+                Err(added
+                    .outputs
+                    .stored
+                    .error(format!(
+                        "its matrices for `{name}` make one of shape {shape:?}, but the tensor has {:?}",
+                        stored.unwrap_or_default()
+                    ))
+                    .remedy("give the model that the adapter was trained on"))
+            }
+        };
+        let (base, by_input, shape) = match self.values(name)? {
+            Values::Plain(stored, elements) => {
+                let axes = if by_input { [inputs, outputs] } else { shape };
+                fits(stored.shape() == axes)?;
+                let base = Base::Plain(stored.clone(), elements.dtype, axes[1]);
+                (base, by_input, shape.to_vec())
+            }
+            Values::Packed(tensor) => {
+                fits(tensor.fits(&shape))?;
+                let by_input = tensor.encoding().by_input();
+                (
+                    Base::Packed(Arc::clone(tensor.encoding())),
+                    by_input,
+                    tensor.shape().to_vec(),
+                )
+            }
+        };
+        let encoding = Encoding::Adapted(Adapted::new(base, by_input, added));
+        self.pack(name.to_owned(), PackedTensor::new(shape, encoding));
+        Ok(())
+    }
+
     /// Takes away a tensor that is part of a packed one; none if it is not stored as it is.
     pub(super) fn take(&mut self, name: &str) -> Option<Stored> {
         match self.entries.remove(name)? {
@@ -158,6 +217,14 @@ impl WeightStore {
     /// Says how the weights are packed.
     pub(super) fn set_packing(&mut self, packing: Packing) {
         self.packing = Some(packing);
+    }
+
+    /// The tensor `name`, if it has to be decoded.
+    pub fn packed(&self, name: &str) -> Option<&PackedTensor> {
+        match self.entries.get(name)? {
+            Entry::Packed(tensor) => Some(tensor),
+            Entry::Plain(_) => None,
+        }
     }
 
     /// Whether the tensor `name` has to be decoded.

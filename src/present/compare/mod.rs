@@ -1,5 +1,6 @@
 //! What compare shows: table, JSON, CSV, figures and page.
 
+mod changes;
 mod columns;
 mod entries;
 mod figures;
@@ -10,7 +11,7 @@ pub(crate) use entries::{Entry, Measured, same_tokens};
 
 use serde_json::{Value, json};
 
-use self::entries::measured;
+use self::entries::{Since, measured, since_first};
 use super::{
     Artifacts,
     intervention_analysis::ratio_chart,
@@ -40,7 +41,8 @@ pub(crate) fn artifacts(
     settings: &Value,
     origin: &Origin,
 ) -> Result<Artifacts> {
-    let mut artifacts = Artifacts::new("compare.json", document(entries, settings)?)?;
+    let since = since_first(entries);
+    let mut artifacts = Artifacts::new("compare.json", document(entries, &since, settings)?)?;
     for (entry, measured) in measured(entries) {
         let place = &entry.place;
         artifacts.json(&format!("{place}/run.json"), &measured.record)?;
@@ -55,6 +57,8 @@ pub(crate) fn artifacts(
     artifacts.sheet("compare", table.clone(), records);
     artifacts.sheet("layers", layers::table(entries), layers);
     let mut sections = vec![page::table("Checkpoints", &table)];
+    artifacts.table(table);
+    sections.extend(changes::add(&mut artifacts, entries, &since)?);
     for (name, heading, y_label, kind, values) in figures::BY_LAYER {
         let mut lines = Lines::default();
         for (index, entry) in entries.iter().enumerate() {
@@ -125,7 +129,6 @@ pub(crate) fn artifacts(
         sections,
     };
     artifacts.file("report.html", page.render());
-    artifacts.table(table);
     Ok(artifacts)
 }
 
@@ -140,10 +143,11 @@ fn title(entries: &[Entry]) -> String {
 }
 
 /// compare.json.
-fn document(entries: &[Entry], settings: &Value) -> Result<Value> {
+fn document(entries: &[Entry], since: &[Option<Since<'_>>], settings: &Value) -> Result<Value> {
     let checkpoints = entries
         .iter()
-        .map(|entry| {
+        .zip(since)
+        .map(|(entry, since)| {
             let measured = entry.outcome.as_ref().ok();
             let value = json!({
                 "label": entry.label,
@@ -153,6 +157,7 @@ fn document(entries: &[Entry], settings: &Value) -> Result<Value> {
                 "model": measured.map(|measured| &measured.model),
                 "nsamples": measured.map(|measured| measured.nsamples),
                 "tokens_blake3": measured.map(|measured| &measured.tokens),
+                "changes": changes::document(since.as_ref())?,
             });
             let nothing = Profile::default();
             let profile = measured.map_or(&nothing, |measured| &measured.profile);

@@ -177,6 +177,7 @@ impl<'a> Own<'a> {
     fn of(runs: &'a [MeasuredRun], published: &PublishedRun) -> Self {
         let same = |run: &&MeasuredRun| {
             let bos = run.add_bos_token;
+            let bos = bos.filter(|_| !run.adapted);
             let known = bos.and_then(|bos| published::find(&run.name, bos));
             known.is_some_and(|known| {
                 known.hub_id == published.hub_id && known.bos_token == published.bos_token

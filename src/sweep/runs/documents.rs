@@ -21,6 +21,8 @@ pub struct Record {
 pub struct ModelName {
     /// Id or path as given.
     pub name: String,
+    /// The adapter on its weights.
+    pub adapter: Option<Value>,
 }
 
 impl Record {

@@ -20,6 +20,8 @@ pub struct MeasuredRun {
     pub model: Arc<str>,
     /// Its id or path, as it was given.
     pub name: String,
+    /// Whether an adapter is on its weights.
+    pub adapted: bool,
     /// Branch, tag or commit.
     pub revision: Option<Arc<str>>,
     /// The task's training step, if given.
@@ -72,6 +74,7 @@ impl MeasuredRun {
             settings: settings::compact(&record).into(),
             context_length: record.setting("context_length"),
             add_bos_token: record.setting("add_bos_token"),
+            adapted: record.model.adapter.is_some(),
             name: record.model.name,
             revision: task.revision.as_deref().map(Into::into),
             step: task.step,

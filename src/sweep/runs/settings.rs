@@ -25,6 +25,9 @@ pub(super) fn compact(record: &Record) -> String {
     if let Some(sets) = settings.remove("evaluation_sets") {
         settings.insert("evaluation_sets".to_owned(), by_name(&sets, evaluation));
     }
+    if let Some(adapter) = &record.model.adapter {
+        settings.insert("adapter".to_owned(), json!(digest(adapter)));
+    }
     settings.insert("arithmetic".to_owned(), json!(record.compute_dtype));
     canonical(&Value::Object(settings))
 }
@@ -46,7 +49,7 @@ fn by_name(sets: &Value, texts: Option<Value>) -> Value {
     Value::Object(named.collect::<Map<_, _>>())
 }
 
-/// Of the contents of a text's files.
+/// Of the contents of a text's, or an adapter's, files.
 fn digest(text: &Value) -> String {
     let mut hasher = blake3::Hasher::new();
     for file in text["files"].as_array().into_iter().flatten() {

@@ -4,17 +4,13 @@
 
 use safetensors::Dtype;
 
+use super::numbers::{E2M1, Halves, halves};
 use crate::{error::Result, model::weights::shard::Stored};
 
 /// Values that share a scale.
 pub(super) const BLOCK: usize = 32;
 /// Bytes of a block; the low half of a byte holds the earlier value.
 const BLOCK_BYTES: usize = BLOCK / 2;
-
-/// E2M1: a sign, two exponent bits, one fraction bit.
-const E2M1: [f32; 16] = [
-    0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0,
-];
 
 /// Codes `[.., blocks, 16]` and E8M0 scales `[.., blocks]`, `2^(byte - 127)`.
 #[derive(Debug)]
@@ -67,8 +63,13 @@ impl Mxfp4 {
         self.blocks
     }
 
+    /// Codes and scales.
+    pub fn both(&self) -> [&Stored; 2] {
+        [&self.codes, &self.scales]
+    }
+
     pub(super) fn parts(&self) -> Vec<&Stored> {
-        vec![&self.codes, &self.scales]
+        self.both().to_vec()
     }
 
     pub(super) fn decode(&self, line: usize, first: usize, out: &mut [f32]) {
@@ -82,10 +83,7 @@ impl Mxfp4 {
             let scale = (f64::from(scales[block]) - 127.0).exp2() as f32;
             let inside = at % BLOCK;
             let (now, later) = rest.split_at_mut(rest.len().min(BLOCK - inside));
-            for (index, value) in (inside..).zip(&mut *now) {
-                let code = codes[index / 2] >> (4 * (index % 2)) & 15;
-                *value = E2M1[usize::from(code)] * scale;
-            }
+            halves(codes, inside, Halves::LowFirst, &E2M1, scale, now);
             at += now.len();
             rest = later;
         }

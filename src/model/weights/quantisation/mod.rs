@@ -4,7 +4,17 @@
 //! What is packed is decided by the tensors that are there, never by a list of modules alone; the
 //! config says how to read them.
 
+mod awq;
+mod bitsandbytes;
+mod compressed_tensors;
+mod fp8;
+mod gptq;
+mod modelopt;
 mod mxfp4;
+mod parts;
+mod schemes;
+
+pub(crate) use modelopt::beside;
 
 use super::store::WeightStore;
 use crate::{
@@ -15,6 +25,18 @@ use crate::{
 /// How a checkpoint's weights are packed, as its config says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
+    /// AWQ.
+    Awq,
+    /// bitsandbytes.
+    BitsAndBytes,
+    /// compressed-tensors.
+    CompressedTensors,
+    /// FP8 in blocks, by output or by tensor.
+    Fp8,
+    /// GPTQ.
+    Gptq,
+    /// ModelOpt.
+    ModelOpt,
     /// gpt-oss.
     Mxfp4,
 }
@@ -22,32 +44,57 @@ pub(crate) enum Method {
 impl Method {
     /// Reads `quantization_config`; none if there is none.
     pub(crate) fn of(config: &Config) -> Result<Option<Self>> {
-        let Some(section) = config.section("quantization_config")? else {
-            return Ok(None);
-        };
-        Ok(Some(match section.text_or("quant_method", "unknown")? {
-            "mxfp4" => Self::Mxfp4,
-            method => {
-                return Err(Error::new(
-                    "config.json",
-                    format!(
-                        "the weights are quantised with `{method}`, which massact does not read"
-                    ),
-                )
-                .remedy(
-                    "take the unquantised checkpoint, or dequantise it and save it in 16 bits",
-                ));
-            }
-        }))
+        Ok(section(config)?.map(|(method, _)| method))
     }
+}
+
+/// The method, and the section that says more.
+fn section(config: &Config) -> Result<Option<(Method, Config)>> {
+    let Some(section) = config.section("quantization_config")? else {
+        return Ok(None);
+    };
+    // Old configs of bitsandbytes do not name it.
+    let flag = |key| section.flag_or(key, false);
+    let unnamed = if flag("load_in_4bit")? || flag("load_in_8bit")? {
+        "bitsandbytes"
+    } else {
+        "unknown"
+    };
+    let method = match section.text_or("quant_method", unnamed)? {
+        "awq" => Method::Awq,
+        "bitsandbytes" => Method::BitsAndBytes,
+        "compressed-tensors" => Method::CompressedTensors,
+        "fp8" | "fbgemm_fp8" => Method::Fp8,
+        "gptq" => Method::Gptq,
+        "modelopt" => Method::ModelOpt,
+        "mxfp4" => Method::Mxfp4,
+        method => {
+            return Err(Error::new(
+                "config.json",
+                format!("the weights are quantised with `{method}`, which massact does not read"),
+            )
+            .remedy("take the unquantised checkpoint, or dequantise it and save it in 16 bits"));
+        }
+    };
+    Ok(Some((method, section)))
 }
 
 /// Puts packed tensors in the place of their parts.
 pub fn recognise(weights: &mut WeightStore, config: &Config) -> Result<()> {
-    let packing = match Method::of(config)? {
-        None => return Ok(()),
-        Some(Method::Mxfp4) => mxfp4::recognise(weights)?,
+    let Some((method, section)) = section(config)? else {
+        return Ok(());
     };
-    weights.set_packing(packing);
+    let packing = match method {
+        Method::Awq => awq::recognise(weights, &section)?,
+        Method::BitsAndBytes => bitsandbytes::recognise(weights)?,
+        Method::CompressedTensors => compressed_tensors::recognise(weights, &section)?,
+        Method::Fp8 => fp8::recognise(weights, &section)?,
+        Method::Gptq => gptq::recognise(weights, &section)?,
+        Method::ModelOpt => modelopt::recognise(weights, &section)?,
+        Method::Mxfp4 => Some(mxfp4::recognise(weights)?),
+    };
+    if let Some(packing) = packing {
+        weights.set_packing(packing);
+    }
     Ok(())
 }

@@ -1,0 +1,73 @@
+//! ModelOpt: FP8 with `X.weight_scale`, and NVFP4 with `X.weight_scale_2` beside it.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use safetensors::Dtype;
+use serde_json::{Value, json};
+
+use super::{
+    fp8,
+    parts::{Packer, refuse},
+};
+use crate::{
+    error::{Error, Result},
+    model::{
+        config::Config,
+        weights::{
+            encodings::{Encoding, Global, Nvfp4},
+            store::{Packing, WeightStore},
+        },
+    },
+};
+
+/// Where ModelOpt says how it packed, if not in config.json.
+const FILE: &str = "hf_quant_config.json";
+
+/// The config, with what lies beside it if it says nothing of packing itself.
+pub(crate) fn beside(config: Config, folder: &Path) -> Result<Config> {
+    let path = folder.join(FILE);
+    if config.has("quantization_config") || !path.is_file() {
+        return Ok(config);
+    }
+    let text = std::fs::read(&path).map_err(|error| Error::new(path.display(), error))?;
+    let parsed = crate::model::json::parse(&text);
+    let parsed: Value = parsed.map_err(|error| {
+        Error::new(path.display(), format!("not valid JSON: {error}"))
+            .remedy("correct it, or take the file of the original model")
+    })?;
+    let algorithm = &parsed["quantization"]["quant_algo"];
+    if algorithm.is_null() {
+        return Ok(config);
+    }
+    let section = json!({ "quant_method": "modelopt", "quant_algo": algorithm });
+    Ok(config.with("quantization_config", section))
+}
+
+pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<Option<Packing>> {
+    let algorithm = section.text_or("quant_algo", "FP8")?;
+    if ![
+        "FP8",
+        "FP8_PER_CHANNEL_PER_TOKEN",
+        "NVFP4",
+        "MIXED_PRECISION",
+    ]
+    .contains(&algorithm)
+    {
+        return Err(refuse(
+            "quant_algo",
+            format_args!("`{algorithm}`"),
+            "massact reads FP8 and NVFP4 of ModelOpt",
+        ));
+    }
+    let mut packer = Packer::new(weights);
+    for name in packer.of_types(&[Dtype::U8]) {
+        let codes = packer.part(&name, &name)?;
+        let scales = packer.part(&format!("{name}_scale"), &name)?;
+        let global = packer.part(&format!("{name}_scale_2"), &name)?;
+        let (encoding, shape) = Nvfp4::new(&name, codes, scales, global, Global::Multiplies)?;
+        packer.pack(name, shape, Encoding::Nvfp4(encoding));
+    }
+    fp8::pack(&mut packer, None)?;
+    Ok(packer.packing("ModelOpt", true))
+}

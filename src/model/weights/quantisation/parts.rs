@@ -1,0 +1,145 @@
+//! Finding the tensors that a packed one is made of.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+
+use safetensors::Dtype;
+
+use crate::{
+    error::{Error, Result},
+    model::{
+        config::Config,
+        weights::{
+            encodings::{Blocks, Encoding},
+            packed::PackedTensor,
+            shard::Stored,
+            store::{Packing, WeightStore},
+        },
+    },
+};
+
+/// What all methods that pack do: replace parts by what they make, and remember how.
+#[derive(Debug)]
+pub(super) struct Packer<'w> {
+    weights: &'w mut WeightStore,
+    encodings: BTreeSet<String>,
+}
+
+impl<'w> Packer<'w> {
+    pub(super) fn new(weights: &'w mut WeightStore) -> Self {
+        Self {
+            weights,
+            encodings: BTreeSet::new(),
+        }
+    }
+
+    /// The names of all tensors that end so, without the ending, in order.
+    pub(super) fn ending(&self, ending: &str) -> Vec<String> {
+        let names = self.weights.names();
+        let mut found: Vec<String> = names
+            .filter_map(|name| name.strip_suffix(ending))
+            .map(str::to_owned)
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// The names of all tensors that are stored in one of these types, in order.
+    pub(super) fn of_types(&self, types: &[Dtype]) -> Vec<String> {
+        let stored = |name: &&str| {
+            let stored = self.weights.stored(name);
+            stored.is_some_and(|stored| types.contains(&stored.dtype()))
+        };
+        let mut found: Vec<String> = self
+            .weights
+            .names()
+            .filter(stored)
+            .map(str::to_owned)
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// A tensor that may be there.
+    pub(super) fn stored(&self, name: &str) -> Option<&Stored> {
+        self.weights.stored(name)
+    }
+
+    /// Takes a part that may be there.
+    pub(super) fn take(&mut self, name: &str) -> Option<Stored> {
+        self.weights.take(name)
+    }
+
+    /// Takes a part without which the others, as `beside`, say nothing.
+    pub(super) fn part(&mut self, name: &str, beside: &str) -> Result<Stored> {
+        self.take(name).ok_or_else(|| {
+            Error::new(
+                "weights",
+                format!("tensor `{name}` is missing beside `{beside}`"),
+            )
+            .remedy("download the checkpoint again, all of its files")
+        })
+    }
+
+    /// Puts what was made in the place of its parts.
+    pub(super) fn pack(&mut self, name: String, shape: Vec<usize>, encoding: Encoding) {
+        self.encodings.insert(encoding.name());
+        self.weights.pack(name, PackedTensor::new(shape, encoding));
+    }
+
+    /// How all was packed by the method of this name; none if nothing was.
+    pub(super) fn packing(self, method: &str, quantises_activations: bool) -> Option<Packing> {
+        if self.encodings.is_empty() {
+            return None;
+        }
+        let encodings: Vec<String> = self.encodings.into_iter().collect();
+        let encodings = encodings.join(", ");
+        // What an encoding is called by itself needs no other name.
+        let format = match encodings.starts_with(method) {
+            true => encodings,
+            false => format!("{method}: {encodings}"),
+        };
+        Some(Packing {
+            format,
+            quantises_activations,
+        })
+    }
+}
+
+/// A setting of `quantization_config` that massact does not read.
+pub(super) fn refuse(key: &str, value: impl std::fmt::Display, why: &str) -> Error {
+    Error::new(
+        "config.json",
+        format!("`quantization_config.{key}` is {value}: {why}"),
+    )
+    .remedy("take the checkpoint in 16 bits, or dequantise it and save it so")
+}
+
+/// Rows and columns of the blocks that share a scale.
+pub(super) fn block_size(section: &Config, key: &str) -> Result<Option<Blocks>> {
+    let Some(sizes) = section.indices_opt(key)? else {
+        return Ok(None);
+    };
+    let whole: Vec<usize> = sizes
+        .iter()
+        .filter_map(|size| usize::try_from(*size).ok())
+        .filter(|size| *size > 0)
+        .collect();
+    match (sizes.len(), whole.as_slice()) {
+        (2, &[rows, columns]) => Ok(Some(Blocks::Of(rows, columns))),
+        _ => Err(refuse(
+            key,
+            format_args!("{sizes:?}"),
+            "expected two sizes of at least 1",
+        )),
+    }
+}
+
+/// A number of inputs that share a scale: 0, for all of them, where it is -1.
+pub(super) fn group_size(section: &Config, default: usize) -> Result<usize> {
+    match section.get("group_size").map(|value| value.as_i64()) {
+        None => Ok(default),
+        Some(Some(-1)) => Ok(0),
+        Some(_) => section.size("group_size"),
+    }
+}
