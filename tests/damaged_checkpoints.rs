@@ -228,11 +228,12 @@ fn a_weight_of_nan_is_always_reported() {
     for (checkpoint, _) in one_of_each_family() {
         let temp = tempfile::tempdir().expect("a folder");
         copy(&checkpoint, temp.path());
-        let spec = Model::open(temp.path()).expect("opens").spec;
+        let model = Model::open(temp.path()).expect("opens");
+        let spec = &model.spec;
         for path in weight_files(temp.path()) {
             let sound = Parts::read(&path);
             for name in sound.names() {
-                if !counts(&spec, &name) {
+                if !counts(spec, &name) || !has_nan(&model, &name, &sound) {
                     continue;
                 }
                 let (start, end) = sound.range(&name);
@@ -260,6 +261,12 @@ fn a_weight_of_nan_is_always_reported() {
             std::fs::write(&path, sound.bytes()).expect("written");
         }
     }
+}
+
+/// Whether the tensor's type has a NaN: codes of packed weights have none, FP8 apart.
+fn has_nan(model: &Model, name: &str, stored: &Parts) -> bool {
+    let dtype = stored.header[name]["dtype"].as_str();
+    !model.weights.is_packed(name) || dtype.is_some_and(|dtype| dtype.starts_with("F8"))
 }
 
 /// Whether every run over a few tokens reads this tensor: not the buffers that old checkpoints
@@ -292,6 +299,9 @@ fn infinite_weights_are_reported_or_harmless() {
             let sound = Parts::read(&path);
             for name in sound.names() {
                 let (start, end) = sound.range(&name);
+                if end - start < 2 {
+                    continue;
+                }
                 let infinity: &[u8] = match sound.header[&name]["dtype"].as_str() {
                     Some("F32") => &[0, 0, 0x80, 0x7f],
                     Some("BF16") => &[0x80, 0x7f],

@@ -161,10 +161,10 @@ fn of_activations(name: &str) -> bool {
         let rest = last.strip_prefix(what);
         matches!(
             rest,
-            Some("_scale" | "_zero_point" | "_global_scale" | "_scale_ub")
+            Some("_scale" | "_scale_inv" | "_zero_point" | "_global_scale" | "_scale_ub")
         )
     };
-    ["input", "output", "activation", "kv", "q", "k", "v"]
+    ["input", "output", "activation", "kv", "q", "k", "v", "prob"]
         .into_iter()
         .any(of)
 }

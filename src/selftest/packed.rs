@@ -10,7 +10,7 @@ use crate::{
     model::{
         config::Config,
         dtype::DType,
-        weights::{self, WeightStore},
+        weights::{self, Kind, RowOrder, WeightStore},
     },
 };
 
@@ -18,9 +18,17 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Packed {
     pub(super) name: String,
-    /// `quantization_config`
-    config: Value,
+    method: Method,
     tensors: Vec<Tensor>,
+}
+
+/// How it is known to be packed.
+#[derive(Debug, Clone)]
+enum Method {
+    /// `quantization_config`
+    Config(Value),
+    /// The number of a type of ggml's.
+    Blocks(u32, RowOrder),
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +51,7 @@ pub(super) fn all() -> Vec<Packed> {
     all.extend(gptq());
     all.extend(awq());
     all.extend(bitsandbytes());
+    all.extend(gguf());
     all
 }
 
@@ -120,7 +129,7 @@ fn groups(name: &'static str, inputs: usize, count: usize) -> Tensor {
 fn packed(name: impl Into<String>, config: Value, tensors: impl Into<Vec<Tensor>>) -> Packed {
     Packed {
         name: name.into(),
-        config,
+        method: Method::Config(config),
         tensors: tensors.into(),
     }
 }
@@ -416,6 +425,67 @@ fn bitsandbytes() -> Vec<Packed> {
     ]
 }
 
+/// Every type of a GGUF file, in every order of rows.
+fn gguf() -> impl Iterator<Item = Packed> {
+    let kinds = (0..256).filter_map(Kind::of).filter(Kind::is_read);
+    let orders = [
+        RowOrder::Kept,
+        RowOrder::Rotary { head_rows: 6 },
+        RowOrder::Parted {
+            heads: 2,
+            head_rows: 3,
+        },
+    ];
+    kinds.zip(orders.into_iter().cycle()).map(|(kind, order)| {
+        // Two rows of a head, and two blocks of the longest types.
+        let (rows, blocks) = (18, if kind.values == 256 { 2 } else { 3 });
+        Packed {
+            name: format!("GGUF {}", kind.name),
+            method: Method::Blocks(kind.code, order),
+            tensors: vec![blocks_of(kind, rows, blocks)],
+        }
+    })
+}
+
+/// Any codes, with scales that are finite.
+fn blocks_of(kind: Kind, rows: usize, blocks: usize) -> Tensor {
+    let shape = [rows, blocks * kind.bytes];
+    let count = rows * blocks;
+    let (dtype, halves): (_, &[usize]) = match kind.name {
+        "F32" => (Dtype::F32, &[]),
+        "BF16" => (Dtype::BF16, &[]),
+        "Q4_1" | "Q5_1" | "Q4_K" | "Q5_K" => (Dtype::U8, &[0, 2]),
+        "Q2_K" => (Dtype::U8, &[80, 82]),
+        "Q3_K" => (Dtype::U8, &[108]),
+        "Q6_K" => (Dtype::U8, &[208]),
+        "TQ1_0" => (Dtype::U8, &[52]),
+        "TQ2_0" => (Dtype::U8, &[64]),
+        "MXFP4" => (Dtype::U8, &[]),
+        // F16, too: a block of it is a scale.
+        _ => (Dtype::U8, &[0]),
+    };
+    if dtype != Dtype::U8 {
+        let values = scales(WEIGHT, dtype, &[count], kind.code);
+        return Tensor {
+            dtype: Dtype::U8,
+            shape: shape.to_vec(),
+            ..values
+        };
+    }
+    let mut tensor = codes(WEIGHT, dtype, &shape, kind.code);
+    let all = scales(WEIGHT, Dtype::F16, &[count * halves.len()], kind.code + 1);
+    let mut scale = all.bytes.chunks(2);
+    for block in tensor.bytes.chunks_mut(kind.bytes) {
+        for (&at, scale) in halves.iter().zip(&mut scale) {
+            block[at..at + 2].copy_from_slice(scale);
+        }
+        if kind.name == "MXFP4" {
+            block[0] = 120 + block[0] % 16;
+        }
+    }
+    tensor
+}
+
 impl Packed {
     /// Reads it.
     pub(super) fn open(&self) -> Result<WeightStore> {
@@ -428,8 +498,15 @@ impl Packed {
             .and_then(|views| safetensors::serialize(views, None))
             .map_err(|error| Error::new(&self.name, error))?;
         let mut store = weights::in_memory(vec![(self.name.as_str(), file.into())])?;
-        let config = json!({ "quantization_config": self.config }).to_string();
-        weights::recognise(&mut store, &Config::parse(config.as_bytes())?)?;
+        match &self.method {
+            Method::Config(section) => {
+                let config = json!({ "quantization_config": section }).to_string();
+                weights::recognise(&mut store, &Config::parse(config.as_bytes())?)?;
+            }
+            &Method::Blocks(code, order) => {
+                weights::take_for_blocks(&mut store, WEIGHT, code, order)?;
+            }
+        }
         Ok(store)
     }
 }

@@ -5,6 +5,7 @@ mod bench;
 mod memory;
 mod models;
 mod operations;
+mod packed;
 mod plain;
 mod planted;
 mod precision;

@@ -5,14 +5,22 @@ use std::{cell::Cell, rc::Rc};
 use massact::{
     Result,
     backend::{
-        Backend, Precision, StatisticsRequest, Tensors,
+        Backend, HeadRequest, Precision, Products, StatisticsRequest, Target, Tensors, Vocabulary,
+        cpu::Cpu,
         cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product, Source},
     },
     engine::{Discard, Place, Plan, Session, Site, run},
-    model::{Model, demo, dtype::DType},
+    model::{
+        Model,
+        config::Config,
+        demo,
+        dtype::DType,
+        weights::{self, WeightStore},
+    },
     progress::Progress,
 };
 use massact_emulator::{Emulator, Order};
+use safetensors::{Dtype, tensor::TensorView};
 
 const STATISTICS: StatisticsRequest = StatisticsRequest {
     top_k: 2,
@@ -278,4 +286,100 @@ fn a_forgotten_wait_is_found() {
         ];
         assert!(found.iter().any(|words| error.contains(words)), "{error}");
     }
+}
+
+/// MXFP4 of 600 outputs and 64 inputs.
+fn packed() -> WeightStore {
+    let codes: Vec<u8> = (0..600 * 2 * 16).map(|at| (at * 7 % 251) as u8).collect();
+    let scales = vec![127u8; 600 * 2];
+    let tensors = [
+        ("x_blocks", vec![600, 2, 16], &codes),
+        ("x_scales", vec![600, 2], &scales),
+    ]
+    .map(|(name, shape, bytes)| {
+        (
+            name,
+            TensorView::new(Dtype::U8, shape, bytes).expect("fits"),
+        )
+    });
+    let file = safetensors::serialize(tensors, None).expect("a file");
+    let mut store = weights::in_memory(vec![("file", file.into())]).expect("reads");
+    let config = br#"{"quantization_config": {"quant_method": "mxfp4"}}"#;
+    weights::recognise(&mut store, &Config::parse(config).expect("JSON")).expect("packed");
+    store
+}
+
+/// Codes and scales of a packed matrix go up once for all that is made of them at the same time.
+#[test]
+fn parts_of_a_packed_matrix_share_its_bytes() {
+    let store = packed();
+    let whole = store.last_packed("x").expect("packed");
+    let device = Rc::new(Watched::new(Emulator::new(Order::Forward)));
+    let cuda = Cuda::sharing(Rc::clone(&device), DType::Float32).with_vocabulary_piece(256);
+    let cpu = Cpu::new();
+    let units = |columns: usize| {
+        let mut units = vec![0.0; columns * columns];
+        units.iter_mut().step_by(columns + 1).for_each(|x| *x = 1.0);
+        units
+    };
+    let x = cuda.upload(64, 64, units(64)).expect("fits");
+
+    // Two projections of a fused matrix.
+    let matrices = [0, 1].map(|first| whole.grouped(first, 1, 2, 300));
+    let weights = matrices.map(|matrix| cuda.matrix(matrix.into()).expect("fits"));
+    assert_eq!(device.copies.take(), 2);
+    for (matrix, weight) in matrices.into_iter().zip(&weights) {
+        let got = cuda.linear(&x, weight, None, Target::Part).expect("runs");
+        let units = cpu.upload(64, 64, units(64)).expect("fits");
+        let weight = cpu.matrix(matrix.into()).expect("fits");
+        let wanted = cpu
+            .linear(&units, &weight, None, Target::Part)
+            .expect("runs");
+        assert_eq!(
+            cuda.download(&got).expect("there"),
+            cpu.download(&wanted).expect("there")
+        );
+    }
+    // Nobody needs them any more: they come again.
+    cuda.matrix(whole.into()).expect("fits");
+    assert_eq!(device.copies.take(), 2);
+
+    // Pieces of a head.
+    let head = HeadRequest {
+        weight: whole.into(),
+        bias: None,
+        scale: 1.0,
+        soft_cap: None,
+    };
+    let targets = [Some(599); 64];
+    cuda.token_nll(&x, &head, &targets).expect("runs");
+    assert_eq!(device.copies.take(), 2);
+}
+
+/// Packed weights stay as they are packed, in less room than their values take.
+#[test]
+fn packed_weights_stay_packed() {
+    let store = packed();
+    let whole = store.last_packed("x").expect("packed");
+    let device = Rc::new(Watched::new(Emulator::new(Order::Forward)));
+    let cuda = Cuda::sharing(Rc::clone(&device), DType::Float32);
+    let x = cuda.upload(1, 64, vec![1.0; 64]).expect("fits");
+    let product = || {
+        let weight = cuda.matrix(whole.into()).expect("fits");
+        let product = cuda.linear(&x, &weight, None, Target::Part).expect("runs");
+        (
+            cuda.download(&product).expect("there"),
+            device.copies.take(),
+        )
+    };
+    let bytes = 600 * 2 * 17;
+    let (first, _) = product();
+    cuda.keep_weights(bytes - 1);
+    assert_eq!(product(), (first.clone(), 2), "no room");
+    assert_eq!(product(), (first.clone(), 2));
+    cuda.keep_weights(bytes);
+    assert_eq!(product(), (first.clone(), 2));
+    assert_eq!(product(), (first.clone(), 0));
+    cuda.keep_weights(0);
+    assert_eq!(product(), (first, 2));
 }

@@ -23,8 +23,9 @@ use crate::{
 
 /// Those that run in 16 bits too, and what each adds: grouped queries by 3 and by 7, learned positions, planted massive activations,
 /// an extra key, parallel attention, ALiBi, soft caps with windows and norms behind the parts, sinks
-/// with MXFP4 experts, experts of two kinds, latent attention, partial rotation, DyT.
-const CHECKPOINTS: [&str; 17] = [
+/// with MXFP4 experts, experts of two kinds, latent attention, partial rotation, DyT, packed weights whose
+/// lines are inputs' and outputs'.
+const CHECKPOINTS: [&str; 19] = [
     "llama-gqa3-f32",
     "llama-gqa7-head-dim",
     "gpt2-f32",
@@ -42,6 +43,8 @@ const CHECKPOINTS: [&str; 17] = [
     "gpt-neox-parallel",
     "opt-pre-norm",
     "dyt-llama",
+    "gptq-act-order",
+    "compressed-pack-odd",
 ];
 
 /// Tokens of a sequence at most, because emulation is slow.
@@ -232,7 +235,7 @@ fn agrees_in_float32(checkpoint: &Checkpoint, got: &Seen, wanted: &Seen) {
 
 #[test]
 fn every_model_in_float32() {
-    for checkpoint in &reference::all() {
+    for checkpoint in reference::all().iter().chain(&reference::gguf()) {
         let (model, sequences) = open(checkpoint);
         let wanted = run(&Cpu::new(), &model, &sequences);
         let cuda = Cuda::new(Emulator::new(Order::Random(5)), DType::Float32);

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use super::program::checkpoint;
 
 /// The files that massact reads of a checkpoint.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "config.json",
+    "hf_quant_config.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "tokenizer.json",

@@ -5,7 +5,8 @@
 use super::{
     constants::{
         NUMBER_BFLOAT16, NUMBER_E4M3, NUMBER_E8M0, NUMBER_FLOAT16, NUMBER_FLOAT32, NUMBER_INT8,
-        PACKED_NUMBERS, PACKED_PARTS, ZEROS_INT8, ZEROS_MIDDLE, ZEROS_PACKED,
+        ORDER_KEPT, ORDER_PARTED, ORDER_ROTARY, PACKED_NUMBERS, PACKED_PARTS, ZEROS_INT8,
+        ZEROS_MIDDLE, ZEROS_PACKED,
     },
     tensors::int,
 };
@@ -14,8 +15,8 @@ use crate::{
     model::{
         dtype::DType,
         weights::{
-            Absmax, Awq, Blockwise, Byte, EightBits, Encoding, Global, Gptq, Grid, GridNumber,
-            IntRows, RowZeros, Stored,
+            Absmax, Awq, Blockwise, Byte, EightBits, Encoding, Ggml, Global, Gptq, Grid,
+            GridNumber, IntRows, RowOrder, RowZeros, Stored,
         },
     },
 };
@@ -56,6 +57,7 @@ impl<'e> Decoder<'e> {
             Encoding::Awq(own) => awq(own),
             Encoding::Blockwise(own) => blockwise(own),
             Encoding::EightBits(own) => eight_bits(own),
+            Encoding::Ggml(own) => ggml(own),
             Encoding::Gptq(own) => gptq(own),
             Encoding::IntRows(own) => integer_rows(own),
             Encoding::Mxfp4(own) => {
@@ -68,7 +70,6 @@ impl<'e> Decoder<'e> {
                 [own.scales.columns, usize::from(own.does == Global::Divides)],
             ),
             // Blocks of ggml are decoded by the host.
-            Encoding::Ggml(_) => return Ok(None),
             // The host adds what an adapter adds.
             Encoding::Adapted(_) => return Ok(None),
         };
@@ -186,4 +187,17 @@ fn blockwise(own: &Blockwise) -> Result<Decoder<'_>> {
     )?;
     decoder.factor = offset;
     Ok(decoder)
+}
+
+fn ggml(own: &Ggml) -> Result<Decoder<'_>> {
+    let (order, head_rows, heads) = match own.order() {
+        RowOrder::Kept => (ORDER_KEPT, 0, 0),
+        RowOrder::Rotary { head_rows } => (ORDER_ROTARY, head_rows, 0),
+        RowOrder::Parted { heads, head_rows } => (ORDER_PARTED, head_rows, heads),
+    };
+    Decoder::new(
+        format!("ggml_{}", own.kind().name.to_ascii_lowercase()),
+        [Some(own.rows())],
+        [own.row_bytes(), order, head_rows, heads],
+    )
 }

@@ -137,7 +137,7 @@ fn attention(
         Some(_) => 1,
         None => config.size_or("sliding_window_pattern", 4)?,
     };
-    let slides = |index: usize| window.is_some() && (index + 1) % pattern != 0;
+    let slides = |index: usize| window.is_some() && !(index + 1).is_multiple_of(pattern);
     let windows = windows(config, sizes.layers, window, slides)?;
     Ok(move |parts: &LayerParts<'_>, layer: &mut Layer| {
         let attention = &mut layer.attention;

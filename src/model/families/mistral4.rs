@@ -1,6 +1,8 @@
 //! Mistral 4 (transformers `modeling_mistral4.py`): DeepSeek-V3's attention, softmax routing.
 #![forbid(unsafe_code)]
 
+use serde_json::Value;
+
 use super::{
     Family,
     latent::{self, LatentSizes},
@@ -57,6 +59,8 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let (section, limit) = growing_queries(config, yarn)?;
     let latent = LatentSizes::read(config, &options)?.scaled_by(&section)?;
     let width = latent.nope + latent.rope;
+    // transformers takes a share of it for rotation.
+    config.refuse_unless("head_dim", &Value::from(width))?;
     let defaults = RopeDefaults {
         partial: Some(latent.rope as f64 / width as f64),
         interleaved: config.flag_or("rope_interleave", true)?,

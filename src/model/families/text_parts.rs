@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::{
-    Family, glm, glm_moe,
+    Family, exaone, glm, glm_moe,
     llama_like::{self, Options},
     moe::{self, Mixture},
     qwen2, qwen3,
@@ -38,6 +38,10 @@ const fn text(
 
 /// Every one of them.
 pub(super) const FAMILIES: &[Family] = &[
+    Family {
+        model_type: "exaone4_5_text",
+        ..exaone::FOURTH
+    },
     QWEN2_5_VL,
     Family {
         model_type: "qwen2_vl_text",

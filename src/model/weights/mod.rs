@@ -26,6 +26,7 @@ pub use encodings::{
 pub(super) use encodings::{Factor, LowRank};
 pub(super) use files::{add_adapter, add_adapter_in_memory};
 pub use files::{in_memory, index_of, open};
+pub use gguf::take_for_blocks;
 pub use matrix::{AssembledMatrix, WeightMatrix};
 pub use packed::{PackedMatrix, PackedRows, PackedTensor};
 pub use quantisation::recognise;

@@ -103,6 +103,13 @@ def compressed_config(format_: str, *groups: tuple[list[str], dict], **more) -> 
     } | more
 
 
+def quantised_inputs(config: dict) -> dict:
+    """Where the model is run its inputs are quantised, too (W8A8)."""
+    for group in config["config_groups"].values():
+        group["input_activations"] = {"num_bits": 8, "type": "int", "dynamic": True, "strategy": "token"}
+    return config
+
+
 def tiny_keys(_config: dict, tensors: dict) -> None:
     """Some keys so small that their float16 scales are subnormal."""
     tensors["model.layers.1.self_attn.k_proj.weight"][:5] *= 1e-4
@@ -117,7 +124,6 @@ def outputs(module: str) -> int:
 INT4 = {"num_bits": 4, "type": "int", "symmetric": False, "strategy": "group", "group_size": 32}
 INT8 = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
 FP8 = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel"}
-DYNAMIC = {"input_activations": {"num_bits": 8, "dynamic": True, "strategy": "token"}}
 
 ROWS = [
     # Weights and scales lie in different shards.
@@ -187,7 +193,7 @@ ROWS = [
     packed(
         "compressed-int8",
         ODD,
-        compressed_config("int-quantized", (["Linear"], INT8), ignore=["lm_head"]),
+        quantised_inputs(compressed_config("int-quantized", (["Linear"], INT8), ignore=["lm_head"])),
         rules((LAYERS, compressed.library("int-quantized", **INT8))),
     ),
     packed(
@@ -260,6 +266,18 @@ ROWS = [
             (r"down_proj$", compressed.library("pack-quantized", **INT4 | {"group_size": 16})),
             (LAYERS, compressed.fp4("mxfp4-pack-quantized")),
         ),
+    ),
+    packed(
+        "compressed-mxfp8",
+        QWEN3_MOE,
+        compressed_config(
+            "mxfp8-quantized",
+            (["Linear"], {"num_bits": 8, "type": "float", "strategy": "group", "group_size": 32}),
+            ignore=["lm_head", "re:.*mlp.gate$"],
+            kv_cache_scheme={"num_bits": 8, "type": "float", "dynamic": False},
+        ),
+        rules((LAYERS, compressed.mxfp8)),
+        dtype=torch.bfloat16,
     ),
     packed(
         "gptq-act-order",

@@ -87,3 +87,15 @@ def fp4(format_: str):
         return stored, dense
 
     return pack
+
+
+def mxfp8(_module: str, weight: torch.Tensor) -> Packed:
+    """FP8 in groups of 32 with powers of two, which bfloat16 holds exactly, as the library returns it."""
+    weights = QuantizationArgs(
+        num_bits=8, type="float", strategy="group", group_size=32, scale_dtype=torch.uint8
+    )
+    scheme = QuantizationScheme(targets=["Linear"], weights=weights)
+    compressor = BaseCompressor.load_from_registry("mxfp8-quantized")
+    scale = 2 ** torch.ceil(torch.log2(largest(weight, (1, 32)) / 448))
+    stored = compressor.compress({"weight": weight, "weight_scale": scale}, scheme)
+    return stored, compressor.decompress(stored, scheme)["weight"].float()

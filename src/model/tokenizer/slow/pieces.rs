@@ -35,12 +35,7 @@ pub(super) fn build(
     if class == Class::Generic {
         return generic(model, beside, settings);
     }
-    let stated = ["extra_special_tokens", "additional_special_tokens"]
-        .iter()
-        .any(|key| beside.config.contains_key(*key) || beside.special_tokens.contains_key(*key));
-    if !stated {
-        add_own(model, &mut beside, |_| true);
-    }
+    add_own(model, &mut beside, |_| true);
     let vocab = ids(model);
     let merges = merges_by_id(model, &vocab)?;
     let mut builder = BPE::builder()
@@ -89,12 +84,7 @@ fn generic(
             default(&mut beside.config, role, named.text);
         }
     }
-    let stated = ["extra_special_tokens", "additional_special_tokens"]
-        .iter()
-        .any(|key| beside.config.contains_key(*key) || beside.special_tokens.contains_key(*key));
-    if !stated {
-        add_own(model, &mut beside, |kind| kind != Kind::UserDefined);
-    }
+    add_own(model, &mut beside, |kind| kind != Kind::UserDefined);
     let mut special = Special::read(&beside);
     let mut vocab = ids(model);
     let names = if model.unigram {
@@ -208,8 +198,15 @@ fn owned(vocab: &HashMap<&str, u32>) -> tokenizers::models::bpe::Vocab {
         .collect()
 }
 
-/// Makes control pieces and those of the user tokens that are found in a text as they are.
+/// Makes control pieces and those of the user tokens that are found in a text as they are, unless the
+/// files beside them say which tokens are.
 fn add_own(model: &Model<'_>, beside: &mut Beside, wanted: fn(Kind) -> bool) {
+    let stated = ["extra_special_tokens", "additional_special_tokens"]
+        .iter()
+        .any(|key| beside.config.contains_key(*key) || beside.special_tokens.contains_key(*key));
+    if stated {
+        return;
+    }
     let own = model.pieces.iter().filter(|piece| {
         matches!(piece.kind, Kind::Control | Kind::UserDefined) && wanted(piece.kind)
     });

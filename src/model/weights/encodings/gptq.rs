@@ -3,7 +3,7 @@
 
 use safetensors::Dtype;
 
-use super::numbers::{Halves, code, halves, load, mask};
+use super::numbers::{Halves, code_of_row, halves, load, mask};
 use crate::{
     error::{Error, Result},
     model::weights::{shard::Stored, view::Elements},
@@ -165,12 +165,12 @@ impl Gptq {
         let row = &self.zeros.bytes()[group * size..(group + 1) * size];
         let (mask, offset) = (mask(self.bits), self.zero_offset);
         if self.bits == 4 {
-            let table = std::array::from_fn(|code| (code as u32 + offset & 15) as f32);
+            let table = std::array::from_fn(|code| ((code as u32 + offset) & 15) as f32);
             halves(row, first, Halves::LowFirst, &table, 1.0, out);
             return;
         }
         for (output, value) in (first..).zip(out) {
-            *value = (code(row, 0, 1, output, self.bits) + offset & mask) as i32 as f32;
+            *value = ((code_of_row(row, output, self.bits) + offset) & mask) as i32 as f32;
         }
     }
 }

@@ -5,7 +5,7 @@ use safetensors::Dtype;
 
 use super::{
     grid::{Blocks, Grid},
-    numbers::code,
+    numbers::{code, code_of_row},
 };
 use crate::{error::Result, model::weights::shard::Stored};
 
@@ -171,7 +171,7 @@ impl IntRows {
             for (index, value) in (first..).zip(out) {
                 let group = super::numbers::load(groups, index) as usize;
                 let scale = self.scales.value(number + group);
-                let code = code(row, 0, 1, index, self.bits) as i32 as f32;
+                let code = code_of_row(row, index, self.bits) as i32 as f32;
                 *value = (code - self.zero(line, group)) * scale;
             }
             return;
@@ -212,7 +212,7 @@ fn unpack(row: &[u8], bits: usize, first: usize, out: &mut [f32]) {
         }
         _ => {
             for (index, value) in (first..).zip(out) {
-                *value = code(row, 0, 1, index, bits) as i32 as f32;
+                *value = code_of_row(row, index, bits) as i32 as f32;
             }
         }
     }

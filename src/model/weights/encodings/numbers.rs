@@ -64,6 +64,14 @@ pub(super) fn code(bytes: &[u8], first: usize, stride: usize, index: usize, bits
     code & mask(bits)
 }
 
+/// The same of one stream alone, whose words follow each other: then it is one of bytes.
+#[inline(always)]
+pub(super) fn code_of_row(row: &[u8], index: usize, bits: usize) -> u32 {
+    let (byte, shift) = (index * bits / 8, index * bits % 8);
+    let next = row.get(byte + 1).copied().unwrap_or_default();
+    u32::from(u16::from_le_bytes([row[byte], next])) >> shift & mask(bits)
+}
+
 /// Values of four bits from `first` on, two a byte: `table[code] * scale`.
 #[inline(always)]
 pub(super) fn halves(
@@ -182,6 +190,8 @@ mod tests {
         for index in 0..32 {
             assert_eq!(code(&bytes, 1, 2, index, 3), index as u32 * 5 % 8);
             assert_eq!(code(&bytes, 0, 2, index, 3), 0);
+            let own: Vec<u8> = bytes.chunks(8).flat_map(|two| two[4..].to_vec()).collect();
+            assert_eq!(code_of_row(&own, index, 3), index as u32 * 5 % 8);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use safetensors::Dtype;
 
 use super::{
-    encodings::{Encoding, Ggml, RowOrder},
+    encodings::{Encoding, Ggml, Kind, RowOrder},
     packed::PackedTensor,
     shard::{Shard, Stored},
     storage::Storage,
@@ -294,6 +294,34 @@ fn packed(tensor: &Tensor<'_>, stored: Stored, shape: &[usize], order: RowOrder)
     let stored = stored.part_of(0, 1, vec![rows, stored.bytes().len() / rows]);
     let encoding = Ggml::new(stored, tensor.kind, order);
     PackedTensor::new(shape.to_vec(), Encoding::Ggml(encoding))
+}
+
+/// Takes the tensor `name`, which is stored as bytes `[rows, bytes of a row]`, for blocks of the type of
+/// this number.
+pub fn take_for_blocks(
+    store: &mut WeightStore,
+    name: &str,
+    code: u32,
+    order: RowOrder,
+) -> Result<()> {
+    let misfit = || {
+        Error::new(
+            format!("tensor `{name}`"),
+            format!("it is not rows of blocks of type {code}"),
+        )
+    };
+    let kind = Kind::of(code).filter(Kind::is_read).ok_or_else(misfit)?;
+    let stored = store.take(name).ok_or_else(misfit)?;
+    let &[rows, bytes] = stored.shape() else {
+        return Err(misfit());
+    };
+    if !bytes.is_multiple_of(kind.bytes) || !order.fits(rows) || rows == 0 {
+        return Err(misfit());
+    }
+    let shape = vec![rows, bytes / kind.bytes * kind.values];
+    let encoding = Encoding::Ggml(Ggml::new(stored, kind, order));
+    store.pack(name.to_owned(), PackedTensor::new(shape, encoding));
+    Ok(())
 }
 
 fn not_plain(tensor: &Tensor<'_>) -> Error {

@@ -37,6 +37,10 @@ pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<O
     let group = group_size(section, 128)?;
     let zero_point = section.flag_or("zero_point", true)?;
     let mut packer = Packer::new(weights);
+    packer.refuse_any(
+        ".act.scales",
+        "divides the output of an activation, which massact does not compute",
+    )?;
     for module in packer.ending(".qweight") {
         let words = format!("{module}.qweight");
         let zeros = format!("{module}.qzeros");

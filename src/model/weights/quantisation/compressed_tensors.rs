@@ -31,8 +31,10 @@ pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<O
         packed(&mut packer, &module, &schemes)?;
     }
     for name in packer.of_types(&EIGHT_BITS) {
-        if let Some(module) = name.strip_suffix(".weight") {
-            eight_bits(&mut packer, module, &schemes)?;
+        // Stacked experts are tensors of their own, `X` with `X_scale`.
+        let scaled = packer.stored(&format!("{name}_scale")).is_some();
+        if name.ends_with(".weight") || scaled {
+            eight_bits(&mut packer, name, &schemes)?;
         }
     }
     Ok(packer.packing("compressed-tensors", schemes.quantises_activations))
@@ -78,8 +80,8 @@ fn packed(packer: &mut Packer<'_>, module: &str, schemes: &Schemes) -> Result<()
 }
 
 /// A byte a weight.
-fn eight_bits(packer: &mut Packer<'_>, module: &str, schemes: &Schemes) -> Result<()> {
-    let name = format!("{module}.weight");
+fn eight_bits(packer: &mut Packer<'_>, name: String, schemes: &Schemes) -> Result<()> {
+    let module = name.strip_suffix(".weight").unwrap_or(&name);
     let codes = packer.part(&name, &name)?;
     let scales = packer.part(&format!("{name}_scale"), &name)?;
     let zeros = packer.take(&format!("{name}_zero_point"));

@@ -66,7 +66,7 @@ fn section(config: &Config) -> Result<Option<(Method, Config)>> {
         "compressed-tensors" => Method::CompressedTensors,
         "fp8" | "fbgemm_fp8" => Method::Fp8,
         "gptq" => Method::Gptq,
-        "modelopt" => Method::ModelOpt,
+        "modelopt" | "modelopt_fp4" | "modelopt_mixed" => Method::ModelOpt,
         "mxfp4" => Method::Mxfp4,
         method => {
             return Err(Error::new(

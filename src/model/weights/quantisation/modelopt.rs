@@ -45,7 +45,10 @@ pub(crate) fn beside(config: Config, folder: &Path) -> Result<Config> {
 }
 
 pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<Option<Packing>> {
-    let algorithm = section.text_or("quant_algo", "FP8")?;
+    // As in its own file, or one level up.
+    let nested = section.section("quantization")?;
+    let section = nested.as_ref().unwrap_or(section);
+    let algorithm = section.text_or("quant_algo", "MIXED_PRECISION")?;
     if ![
         "FP8",
         "FP8_PER_CHANNEL_PER_TOKEN",
@@ -61,6 +64,10 @@ pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<O
         ));
     }
     let mut packer = Packer::new(weights);
+    packer.refuse_any(
+        ".pre_quant_scale",
+        "multiplies the inputs of a matrix, which massact does not compute",
+    )?;
     for name in packer.of_types(&[Dtype::U8]) {
         let codes = packer.part(&name, &name)?;
         let scales = packer.part(&format!("{name}_scale"), &name)?;

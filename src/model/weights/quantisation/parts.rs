@@ -60,6 +60,17 @@ impl<'w> Packer<'w> {
         found
     }
 
+    /// Refuses tensors that end so: they change what the model computes.
+    pub(super) fn refuse_any(&self, ending: &str, what: &str) -> Result<()> {
+        match self.ending(ending).first() {
+            None => Ok(()),
+            Some(module) => Err(
+                Error::new("weights", format!("tensor `{module}{ending}` {what}"))
+                    .remedy("take the checkpoint in 16 bits, or another quantised form of it"),
+            ),
+        }
+    }
+
     /// A tensor that may be there.
     pub(super) fn stored(&self, name: &str) -> Option<&Stored> {
         self.weights.stored(name)
@@ -95,9 +106,10 @@ impl<'w> Packer<'w> {
         let encodings: Vec<String> = self.encodings.into_iter().collect();
         let encodings = encodings.join(", ");
         // What an encoding is called by itself needs no other name.
-        let format = match encodings.starts_with(method) {
-            true => encodings,
-            false => format!("{method}: {encodings}"),
+        let format = if encodings.starts_with(method) {
+            encodings
+        } else {
+            format!("{method}: {encodings}")
         };
         Some(Packing {
             format,

@@ -78,9 +78,9 @@ impl Schemes {
         };
         let mut ranked: Vec<&Scheme> = self.groups.iter().collect();
         ranked.sort_by_key(rank);
-        match ranked.iter().position(|scheme| rank(scheme) == NO_MATCH) {
-            Some(first @ 1..) => ranked.truncate(first),
-            _ => {}
+        let others = ranked.iter().position(|scheme| rank(scheme) == NO_MATCH);
+        if let Some(first @ 1..) = others {
+            ranked.truncate(first);
         }
         ranked
     }
@@ -88,7 +88,7 @@ impl Schemes {
 
 const NO_MATCH: u8 = 3;
 
-/// How special a target is that matches a module: its name, a pattern, the class of all linear modules.
+/// How special a target is that matches a module: its name, a pattern, its class.
 fn rank(target: &str, module: &str) -> u8 {
     // Patterns are matched from the start on, as Python's re.match does. One that takes too long or
     // too much does not match.
@@ -102,8 +102,17 @@ fn rank(target: &str, module: &str) -> u8 {
     match target.strip_prefix("re:") {
         Some(pattern) if matches(pattern) => 1,
         None if target == module => 0,
-        None if target == "Linear" => 2,
+        None if target == class(module) => 2,
         _ => NO_MATCH,
+    }
+}
+
+/// The class of a module that is packed.
+fn class(module: &str) -> &'static str {
+    let last = module.rsplit('.').next().unwrap_or(module);
+    match last {
+        "embed_tokens" | "embed_in" | "word_embeddings" | "wte" => "Embedding",
+        _ => "Linear",
     }
 }
 
@@ -197,7 +206,8 @@ mod tests {
                 "a": {"targets": ["Linear"], "weights": {"num_bits": 2}},
                 "b": {"targets": ["re:.*gate_proj$"], "weights": {"num_bits": 3}},
                 "c": {"targets": ["h.1.gate_proj"], "weights": {"num_bits": 4}},
-                "d": {"targets": ["re:(a+)+$"], "weights": {"num_bits": 5}}
+                "d": {"targets": ["re:(a+)+$"], "weights": {"num_bits": 5}},
+                "e": {"targets": ["Embedding"], "weights": {"num_bits": 6}}
             }}"#,
         )
         .expect("valid");
@@ -208,6 +218,7 @@ mod tests {
         assert_eq!(bits("h.0.gate_proj"), [3, 2]);
         assert_eq!(bits("h.1.gate_proj"), [4, 3, 2]);
         assert_eq!(bits("gate_proj.x"), [2]);
+        assert_eq!(bits("model.embed_tokens"), [6]);
     }
 
     #[test]

@@ -362,7 +362,7 @@ impl<'b> Machine<'b> {
                 "it sets entries of something other than a dictionary",
             ));
         };
-        if count % 2 != 0 {
+        if !count.is_multiple_of(2) {
             return Err(damaged("it sets a key without a value"));
         }
         let pairs = self.stack[below + 1..].chunks_exact(2);

@@ -62,6 +62,16 @@ impl Ggml {
         self.kind
     }
 
+    /// Bytes `[rows, bytes of a row]`.
+    pub fn rows(&self) -> &Stored {
+        &self.rows
+    }
+
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.rows.bytes().len() / self.rows.shape()[0]
+    }
+
     /// How the rows are ordered.
     pub fn order(&self) -> RowOrder {
         self.order
@@ -82,7 +92,7 @@ impl Ggml {
         };
         let Kind { values, bytes, .. } = self.kind;
         let rows = self.rows.bytes();
-        let row_bytes = rows.len() / self.rows.shape()[0];
+        let row_bytes = self.row_bytes();
         let line = self.order.stored(line) * row_bytes;
         let row = &rows[line..line + row_bytes];
         let mut block = [0.0; LARGEST];
