@@ -240,7 +240,12 @@ fn keys_and_tensors_that_nothing_reads_are_named() {
     assert!(notices.contains("`qwen2.rope.freq_bass`"), "{notices}");
     for checkpoint in gguf() {
         let notices = Model::open(&checkpoint.folder).expect("a model").notices();
-        assert_eq!(notices, Vec::<String>::new(), "{}", checkpoint.name);
+        // llama.cpp keeps GPT-2's matrices the other way round than transformers, which nanoGPT does, too.
+        let expected: &[&str] = match checkpoint.model_type.as_str() {
+            "gpt2" => &["its tensors show matrices laid out as nanoGPT does"],
+            _ => &[],
+        };
+        assert_eq!(notices, expected, "{}", checkpoint.name);
     }
 }
 
