@@ -171,9 +171,12 @@ fn fp8() -> Vec<Packed> {
             ],
         ),
         packed(
-            "FP8 in blocks with FP8 scales",
+            "FP8 in blocks with scales in float16",
             in_blocks,
-            [e5m2(&[2, 33, 50], 5), e4m3("x.weight_scale_inv", &grid, 6)],
+            [
+                e5m2(&[2, 33, 50], 5),
+                scales("x.weight_scale_inv", Dtype::F16, &grid, 6),
+            ],
         ),
         packed(
             "FP8 by output",

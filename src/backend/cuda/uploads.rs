@@ -68,14 +68,18 @@ impl<D: Device> Upload<D> {
     /// Waits for the bytes, and says where they are.
     pub(super) fn ready(&self) -> Result<[Address; PACKED_PARTS]> {
         let mut state = self.state.borrow_mut();
-        if let State::Coming(parts) = std::mem::replace(&mut *state, State::Lost) {
-            let mut there = [const { None }; PACKED_PARTS];
+        if let State::Coming(parts) = &mut *state {
+            let parts = std::mem::replace(parts, [const { None }; PACKED_PARTS]);
+            *state = State::Lost;
+            let (mut there, mut copied) = ([const { None }; PACKED_PARTS], Ok(()));
             for (there, part) in there.iter_mut().zip(parts) {
                 if let Some((buffer, copying)) = part {
-                    self.device.await_copy(copying)?;
+                    // All are waited for, whatever becomes of one.
+                    copied = copied.and(self.device.await_copy(copying));
                     *there = Some(buffer);
                 }
             }
+            copied?;
             *state = State::There(there);
         }
         let State::There(buffers) = &*state else {
