@@ -282,11 +282,8 @@ fn counts(spec: &DecoderSpec, name: &str) -> bool {
                     .any(|tensor| tensor == name)
             });
     }
-    // The image part of a multimodal checkpoint.
-    if name.starts_with("multi_modal_projector") || name.starts_with("vision_tower") {
-        return false;
-    }
-    name != "lm_head.weight" || spec.head.linear.weight == name
+    // Not what multimodal checkpoints have for images.
+    spec.tensors().iter().any(|tensor| tensor == name)
 }
 
 /// Infinity may vanish rightly (a negative one in a ReLU), but never becomes a wrong number.

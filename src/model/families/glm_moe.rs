@@ -34,14 +34,21 @@ pub(super) const FAMILY: Family = Family {
         "half of each head rotated, biases on q, k and v or not, optional RMSNorm per query and key head, experts as in `deepseek_v3`",
         |config, names| {
             let norms = config.flag_or("use_qk_norm", false)?;
-            describe(config, names, norms)
+            describe(config, names, norms, false)
         },
     )
 };
 
-/// The description, with norms of query and key heads or without.
-pub(super) fn describe(config: &Config, names: &Names, norms: bool) -> Result<DecoderSpec> {
+/// The description, with norms of query and key heads or without, and with biases on q, k and v or
+/// without where the config does not say.
+pub(super) fn describe(
+    config: &Config,
+    names: &Names,
+    norms: bool,
+    biased: bool,
+) -> Result<DecoderSpec> {
     let mut options = Options::read(config)?;
+    options.qkv_bias = config.flag_or("attention_bias", biased)?;
     (options.o_bias, options.mlp_bias) = (false, false);
     options.rope.partial = Some(0.5);
     let style = Style {

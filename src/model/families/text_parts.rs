@@ -109,7 +109,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ],
         other_names: &[("num_local_experts", "n_routed_experts")],
         ..text("glm4v_moe_text", |config, names| {
-            glm_moe::describe(config, names, false)
+            glm_moe::describe(config, names, false, true)
         })
     },
 ];
