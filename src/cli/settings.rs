@@ -133,9 +133,10 @@ mod tests {
         "tables",
     ];
 
-    /// Flags that decide numbers and are in the folder's name by other ways: the checkpoint is, and on
+    /// Flags that decide numbers and are in the folder's name by other ways: the checkpoint and its adapter are, and on
     /// a card the arithmetic is added to the settings.
-    const ELSEWHERE: [&str; 6] = [
+    const ELSEWHERE: [&str; 7] = [
+        "adapter",
         "checkpoint",
         "pretrained",
         "device",
