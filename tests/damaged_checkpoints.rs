@@ -263,10 +263,11 @@ fn a_weight_of_nan_is_always_reported() {
     }
 }
 
-/// Whether the tensor's type has a NaN: codes of packed weights have none, FP8 apart.
+/// Whether a tensor of the model has a NaN: codes of packed weights have none, FP8 apart.
 fn has_nan(model: &Model, name: &str, stored: &Parts) -> bool {
     let dtype = stored.header[name]["dtype"].as_str();
-    !model.weights.is_packed(name) || dtype.is_some_and(|dtype| dtype.starts_with("F8"))
+    let fp8 = dtype.is_some_and(|dtype| dtype.starts_with("F8"));
+    model.weights.contains(name) && (fp8 || !model.weights.is_packed(name))
 }
 
 /// Whether every run over a few tokens reads this tensor: not the buffers that old checkpoints
@@ -282,11 +283,7 @@ fn counts(spec: &DecoderSpec, name: &str) -> bool {
                     .any(|tensor| tensor == name)
             });
     }
-    // The image part of a multimodal checkpoint.
-    if name.starts_with("multi_modal_projector") || name.starts_with("vision_tower") {
-        return false;
-    }
-    name != "lm_head.weight" || spec.head.linear.weight == name
+    spec.tensors().iter().any(|tensor| tensor == name)
 }
 
 /// Infinity may vanish rightly (a negative one in a ReLU), but never becomes a wrong number.
