@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use massact::{
-    backend::{Backend, Products, Target, Tensors, cpu::Cpu},
+    backend::{Backend, Target, cpu::Cpu},
     model::{Model, dtype::DType, weights::PackedMatrix},
 };
 
