@@ -95,7 +95,7 @@ pub(super) fn add(
     for (name, heading, of) in FIGURES {
         let mut lines = Lines::default();
         for it in all.clone() {
-            let values = it.changes.layers.iter().map(|layer| of(layer));
+            let values = it.changes.layers.iter().map(&of);
             let percent = values.map(|ratio| ratio.map_or(f64::NAN, |it| 100.0 * (it - 1.0)));
             let percent: Vec<f64> = percent.collect();
             if percent.iter().any(|value| value.is_finite()) {

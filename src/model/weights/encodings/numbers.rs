@@ -147,7 +147,7 @@ mod tests {
         assert!(E4M3[0x7F].is_nan() && E4M3[0xFF].is_nan());
         assert!(E4M3[0x80] == 0.0 && E4M3[0x80].is_sign_negative());
         for (byte, value) in [
-            (0x01, 1.525_878_906_25e-5),
+            (0x01, 1.0 / 65_536.0),
             (0x3C, 1.0),
             (0x7B, 57344.0),
             (0x7C, f32::INFINITY),
