@@ -106,7 +106,9 @@ fn folders_with_something_else_say_what() {
         for part in says {
             assert!(error.contains(part), "{}: {error}", folder.display());
         }
-        assert!(!error.contains("again"), "{error}");
+        // A file that is cut short is not what somebody meant to give.
+        let cut = error.contains("ends within its header");
+        assert_eq!(error.contains("again"), cut, "{error}");
     }
 }
 

@@ -146,6 +146,9 @@ fn rescale(
     settings: &Value,
 ) -> Result<Finding<(TvrReport, Option<PathBuf>)>> {
     let mut tvr = Tvr::new(run.model(), args.rescaling(), run.session().weights())?;
+    if args.out.is_some() {
+        tvr.refuse_other_files()?;
+    }
     tvr.refuse_packed()?;
     let source = match run.checkpoint().folder() {
         Some(folder) => Source::Folder(folder),

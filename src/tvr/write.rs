@@ -28,6 +28,7 @@ impl Tvr<'_> {
         folder: &WholeFolder,
         progress: Progress,
     ) -> Result<Vec<String>> {
+        self.refuse_other_files()?;
         let shards = self.model.weights.shards();
         // Embedded files after the first one only replace tensors of the first.
         let count = match source {
@@ -35,6 +36,20 @@ impl Tvr<'_> {
             Source::Embedded(_) => 1,
         };
         let shards = &shards[..count];
+        let names: Vec<&str> = shards.iter().map(|shard| shard.name()).collect();
+        let left_out = source.copy(&names, folder)?;
+        let total = shards.iter().map(|shard| shard.bytes().len() as u64).sum();
+        let bar = progress.bytes("writing weights", total);
+        for (index, shard) in shards.iter().enumerate() {
+            self.write_shard(index, shard, folder, &bar)?;
+        }
+        bar.finish_and_clear();
+        Ok(left_out)
+    }
+
+    /// Refuses files of other formats: what is rewritten is safetensors.
+    pub fn refuse_other_files(&self) -> Result<()> {
+        let shards = self.model.weights.shards();
         if let Some(shard) = shards.iter().find(|shard| shard.is_gguf()) {
             return Err(Error::new(
                 shard.name(),
@@ -49,15 +64,7 @@ impl Tvr<'_> {
             )
             .remedy("convert the checkpoint: AutoModelForCausalLM.from_pretrained(..).save_pretrained(..)"));
         }
-        let names: Vec<&str> = shards.iter().map(|shard| shard.name()).collect();
-        let left_out = source.copy(&names, folder)?;
-        let total = shards.iter().map(|shard| shard.bytes().len() as u64).sum();
-        let bar = progress.bytes("writing weights", total);
-        for (index, shard) in shards.iter().enumerate() {
-            self.write_shard(index, shard, folder, &bar)?;
-        }
-        bar.finish_and_clear();
-        Ok(left_out)
+        Ok(())
     }
 
     fn write_shard(
