@@ -117,7 +117,7 @@ fn on_its_base(
     };
     // A path may be meant from where the adapter lies.
     let beside = path.join(&base);
-    let base = match !Path::new(&base).exists() && beside.is_dir() {
+    let base = match !Path::new(&base).exists() && beside.exists() {
         true => beside.display().to_string(),
         false => base,
     };
@@ -277,7 +277,11 @@ impl Checkpoint {
 
 /// A relative or absolute path rather than `owner/name`.
 fn looks_like_path(name: &str) -> bool {
-    name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.matches('/').count() > 1
+    let gguf = name.to_ascii_lowercase().ends_with(".gguf");
+    name.starts_with(['.', '/', '~'])
+        || name.ends_with('/')
+        || name.matches('/').count() > 1
+        || gguf
 }
 
 #[cfg(test)]
@@ -286,7 +290,7 @@ mod tests {
 
     #[test]
     fn tells_paths_from_hub_ids() {
-        for path in ["./x", "/x", "../x", "~/x", "a/b/c", "x/"] {
+        for path in ["./x", "/x", "../x", "~/x", "a/b/c", "x/", "m.gguf"] {
             assert!(looks_like_path(path), "{path}");
         }
         for id in ["gpt2", "meta-llama/Llama-3.2-1B"] {

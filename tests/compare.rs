@@ -424,7 +424,7 @@ fn when_all_fail_the_reason_is_the_error() {
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
     assert!(
-        done.stderr.contains("one: no such folder; "),
+        done.stderr.contains("one: no such folder or file; "),
         "{}",
         done.stderr
     );

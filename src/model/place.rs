@@ -17,8 +17,8 @@ pub(super) fn check(folder: &Path, adapter_is_named: bool) -> Result<()> {
     let error = |reason: String| Error::new(folder.display(), reason);
     if !folder.is_dir() {
         return Err(if !folder.exists() {
-            error("no such folder".to_owned())
-                .remedy("give a folder with a Hugging Face checkpoint, or a hub id")
+            error("no such folder or file".to_owned())
+                .remedy("give a folder with a Hugging Face checkpoint, a GGUF file, or a hub id")
         } else {
             error("a file, not a folder".to_owned())
                 .remedy("give the folder with config.json and the weights")

@@ -19,7 +19,7 @@ impl<'a> Inside<'a> {
         name: &str,
         revision: Option<&'r str>,
     ) -> Result<(String, Option<&'r str>)> {
-        let local = is_path(name) || self.folder.join(name).is_dir();
+        let local = is_path(name) || self.folder.join(name).exists();
         match (local, revision) {
             (false, revision) => Ok((name.to_owned(), revision)),
             (true, None) => Ok((self.path(name)?, None)),

@@ -172,7 +172,13 @@ impl Settings {
             rslora: keys.flag("use_rslora")?,
             ranks: keys.patterns("rank_pattern", patterns.rank_pattern)?,
             alphas: keys.patterns("alpha_pattern", patterns.alpha_pattern)?,
-            targets: keys.modules("target_modules")?.unwrap_or(Targets::All),
+            targets: keys.modules("target_modules")?.ok_or_else(|| {
+                Error::new(
+                    file,
+                    "`target_modules` is null: peft then has a list of its own for each architecture",
+                )
+                .remedy("write the names of the adapted modules there")
+            })?,
             excluded: keys.modules("exclude_modules")?,
             layers: keys.layers()?,
             lora_alpha: keys.value("lora_alpha").clone(),

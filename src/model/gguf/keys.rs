@@ -61,8 +61,12 @@ impl Keys<'_> {
 
     /// A finite number, which must be there.
     pub(super) fn number(&self, name: &str) -> Result<f64> {
-        self.number_opt(name)?
-            .ok_or_else(|| self.error(name, "it is missing"))
+        self.number_opt(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// A key that must be there is not.
+    pub(super) fn missing(&self, name: &str) -> Error {
+        self.error(name, "it is missing")
     }
 
     /// A flag, if it is there.

@@ -23,9 +23,12 @@ pub(super) fn weights(folder: &Path) -> Error {
             format!("it has shards, and no {TORCH_INDEX} that says which tensor lies where"),
         )
         .remedy(format!("get {TORCH_INDEX} from where the shards come from"))
-    } else if any(&|name| name.to_ascii_lowercase().ends_with(".gguf")) {
-        error("the weights are GGUF files, which massact does not read")
-            .remedy("give the original model's folder in transformers format, or its hub id")
+    } else if let Some(name) = names
+        .iter()
+        .find(|name| name.to_ascii_lowercase().ends_with(".gguf"))
+    {
+        error("the only weights beside config.json are GGUF files, which bring their own")
+            .remedy(format!("name the file: {}", folder.join(name).display()))
     } else if any(&is_shard) {
         Error::new(
             folder.display(),

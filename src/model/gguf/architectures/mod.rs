@@ -235,6 +235,7 @@ const ARCHITECTURES: &[Architecture] = &[
 
 /// Of norms that subtract the mean.
 const LAYER_NORM: &str = "attention.layer_norm_epsilon";
+const RMS_NORM: &str = "attention.layer_norm_rms_epsilon";
 
 /// The architecture of this name.
 pub(super) fn find(name: &str) -> Result<&'static Architecture> {
@@ -306,8 +307,11 @@ impl Architecture {
         let kv_heads = keys.size_opt("attention.head_count_kv")?.unwrap_or(heads);
         settings.set("num_key_value_heads", kv_heads);
         settings.set("head_dim", head_dim);
-        if let Some(epsilon) = keys.number_opt("attention.layer_norm_rms_epsilon")? {
-            settings.set("rms_norm_eps", epsilon);
+        match keys.number_opt(RMS_NORM)? {
+            Some(epsilon) => settings.set("rms_norm_eps", epsilon),
+            // The families with another norm ask for theirs.
+            None if keys.number_opt(LAYER_NORM)?.is_none() => return Err(keys.missing(RMS_NORM)),
+            None => {}
         }
         rope::set(keys, &mut settings, head_dim, self.partial)?;
         (self.settings)(keys, &mut settings)?;
