@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What a comparison over different tokens must say.
-pub(crate) const OTHER_TOKENS: &str = "the checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not";
+pub(crate) const OTHER_TOKENS: &str = "the checkpoints' tokenizers differ: the text is the same, the tokens and where the windows end are not; if only the token that starts a text is another, --add-bos-token false makes them the same";
 
 /// All files, those of the checkpoints included, and the table.
 pub(crate) fn artifacts(
