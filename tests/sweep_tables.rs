@@ -287,7 +287,7 @@ fn adapters_of_one_base_are_told_apart() {
 
     plan(&format!("{model}\n{model}adapter = [\"one\", \"two\"]\n")).succeeded();
     let sweep = place.path().join("sweep");
-    for command in ["run", "merge"] {
+    for command in ["run", "merge", "report"] {
         run(massact(["sweep", command]).arg(&sweep)).succeeded();
     }
     let found = rows(&sweep.join("merged/layers.csv"));
