@@ -409,3 +409,94 @@ fn damaged_adapters_are_refused_or_read() {
     println!("{opened} opened, {refused} refused");
     assert!(opened > 200 && refused > 200, "{opened} {refused}");
 }
+
+/// An adapter without the tensors whose names have `part`.
+fn without(part: &'static str) -> impl FnOnce(&Path) {
+    move |folder| {
+        let path = folder.join("adapter_model.safetensors");
+        let old = Parts::read(&path);
+        let mut new = old.clone();
+        new.data.clear();
+        for name in old.names() {
+            if name.contains(part) {
+                new.header.remove(&name);
+                continue;
+            }
+            let (first, last) = old.range(&name);
+            let start = new.data.len();
+            new.data.extend_from_slice(&old.data[first..last]);
+            new.header[&name]["data_offsets"] = json!([start, new.data.len()]);
+        }
+        fs::write(path, new.bytes()).expect("written");
+    }
+}
+
+fn notices(adapter: &str, change: impl FnOnce(&Path)) -> String {
+    let folder = changed(adapter, change);
+    let opened = Adapter::open(folder.path()).expect("read");
+    let base = checkpoint(&reference(adapter).base);
+    let model = Model::open_with(&base, Some(opened)).expect("a model");
+    model.notices().join("\n")
+}
+
+/// The library warns of "missing adapter keys"; where there is no tensor at all, nothing is adapted.
+#[test]
+fn modules_without_tensors_are_named() {
+    for name in names() {
+        if name != "llama-pickled" {
+            let found = notices(&name, |_| ());
+            assert!(!found.contains("has no tensors"), "{name}: {found}");
+        }
+    }
+    let found = notices("llama-list", without("layers.1.self_attn"));
+    let q_and_v = ": `model.layers.1.self_attn.q_proj`, `model.layers.1.self_attn.v_proj`";
+    assert!(found.contains("has no tensors"), "{found}");
+    assert!(found.lines().any(|line| line.ends_with(q_and_v)), "{found}");
+    // The library's spelling where the files have another; of a pattern; of a head.
+    let found = notices("gpt2-bare-names", without("h.1.attn.c_attn"));
+    assert!(found.contains("`transformer.h.1.attn.c_attn`"), "{found}");
+    let found = notices("llama-patterns", without("layers.2.mlp"));
+    assert!(found.ends_with(": `model.layers.2.mlp.up_proj`"), "{found}");
+    let found = notices("llama-patterns", without("lm_head"));
+    assert!(found.ends_with(": `lm_head`"), "{found}");
+    // Whole modules alone.
+    let error = refusal("qwen2-saved-modules", without(".lora_"));
+    assert!(error.contains("no tensors for any module"), "{error}");
+    assert!(error.contains("self_attn.q_proj`"), "{error}");
+}
+
+#[test]
+fn an_untied_head_is_not_said_to_be_stored() {
+    for name in ["llama-patterns", "gpt2-embedding"] {
+        let found = notices(name, |_| ());
+        assert!(!found.contains("has other values"), "{name}: {found}");
+        assert!(
+            found.contains("with the adapter embedding and head"),
+            "{name}: {found}"
+        );
+    }
+    assert!(!notices("llama-list", |_| ()).contains("embedding and head"));
+}
+
+#[test]
+fn a_damaged_adapter_is_to_be_got_again() {
+    let nan = |folder: &Path| {
+        let path = folder.join("adapter_model.safetensors");
+        let mut parts = Parts::read(&path);
+        let name = parts.names().pop().expect("a tensor");
+        let (first, _) = parts.range(&name);
+        parts.data[first..first + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        fs::write(path, parts.bytes()).expect("written");
+    };
+    for (error, says) in [
+        (refusal("llama-list", edited("r", json!(5))), "[4, "),
+        (
+            refusal("llama-list", without("1.mlp.down_proj.lora_B")),
+            "only one of its two",
+        ),
+        (refusal("llama-list", nan), "not a number"),
+    ] {
+        assert!(error.contains(says) && error.contains("again"), "{error}");
+        assert!(!error.contains("merge"), "{error}");
+    }
+}

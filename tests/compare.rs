@@ -357,7 +357,7 @@ fn numbers_are_those_of_the_experiments() {
         .sum();
     assert_eq!(layers.split_terminator("\r\n").count(), wanted + 1);
     assert!(
-        lines[0].starts_with("label,name,revision,commit,error,top1,"),
+        lines[0].starts_with("label,name,revision,commit,format,error,top1,"),
         "{csv}"
     );
     assert!(lines[1].starts_with("\"base, line\","), "{csv}");
@@ -365,7 +365,7 @@ fn numbers_are_those_of_the_experiments() {
     assert_eq!(lines[2].split(',').count(), columns, "{csv}");
     let top1 = lines[2]
         .split(',')
-        .nth(5)
+        .nth(6)
         .expect("a cell")
         .parse::<f64>()
         .expect("a number");

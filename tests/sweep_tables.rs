@@ -245,3 +245,72 @@ fn fits_are_as_good_as_scipys() {
         assert!(found.curve.gamma > 0.0 && found.curve.t0 > 0.0 && found.curve.lambda > 0.0);
     }
 }
+
+/// An adapter of one column and one row on the first matrix of queries.
+fn adapter(folder: &Path, value: f32) {
+    fs::create_dir_all(folder).expect("made");
+    let settings = r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["layers.0.self_attn.q_proj"]}"#;
+    fs::write(folder.join("adapter_config.json"), settings).expect("written");
+    let module = "base_model.model.model.layers.0.self_attn.q_proj";
+    let header = format!(
+        r#"{{"{module}.lora_A.weight":{{"dtype":"F32","shape":[1,24],"data_offsets":[0,96]}},"{module}.lora_B.weight":{{"dtype":"F32","shape":[24,1],"data_offsets":[96,192]}}}}"#
+    );
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(value.to_le_bytes().repeat(48));
+    fs::write(folder.join("adapter_model.safetensors"), bytes).expect("written");
+}
+
+/// The tables and the page call a model with an adapter what its run calls it.
+#[test]
+fn adapters_of_one_base_are_told_apart() {
+    let place = tempfile::tempdir().expect("a folder");
+    adapter(&place.path().join("one"), 0.1);
+    adapter(&place.path().join("two"), 0.2);
+    let base = support::program::checkpoint("planted-llama");
+    let model = format!("[[model]]\npretrained = \"{}\"\n", base.display());
+    let plan = |models: &str| {
+        let text = format!(
+            "[defaults]\ncontext_length = 8\nnsamples = 1\ntext_file = \"t.txt\"\n{models}\n[[experiment]]\nname = \"existence-validation\"\n"
+        );
+        fs::write(place.path().join("plan.toml"), text).expect("written");
+        let mut program = massact(["sweep", "plan"]);
+        program.arg(place.path().join("plan.toml")).arg("--dir");
+        run(program.arg(place.path().join("sweep")))
+    };
+    fs::copy(base.join("text.txt"), place.path().join("t.txt")).expect("copied");
+    // One label for two.
+    let labelled = |adapter: &str| format!("{model}label = \"L\"\nadapter = \"{adapter}\"\n");
+    let refused = plan(&format!("{}{}", labelled("one"), labelled("two")));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("label `L`"), "{}", refused.stderr);
+
+    plan(&format!("{model}\n{model}adapter = [\"one\", \"two\"]\n")).succeeded();
+    let sweep = place.path().join("sweep");
+    for command in ["run", "merge", "report"] {
+        run(massact(["sweep", command]).arg(&sweep)).succeeded();
+    }
+    let found = rows(&sweep.join("merged/layers.csv"));
+    let mut models: Vec<&str> = found.iter().map(|row| row[0].as_str()).collect();
+    models.dedup();
+    let plain = base.display().to_string();
+    assert_eq!(
+        models,
+        [&plain, "planted-llama + one", "planted-llama + two"]
+    );
+    let page = fs::read_to_string(sweep.join("report.html")).expect("there");
+    for model in &models[1..] {
+        assert!(page.contains(&model.to_string()), "{model}");
+    }
+    let runs = fs::read_dir(sweep.join("results")).expect("results");
+    let folders = runs.flat_map(|it| fs::read_dir(it.expect("one").path()).expect("runs"));
+    let mut labels: Vec<String> = folders
+        .filter_map(|it| {
+            read_json(&it.expect("a run").path().join("run.json"))["model"]["label"]
+                .as_str()
+                .map(str::to_owned)
+        })
+        .collect();
+    labels.sort();
+    assert_eq!(labels, models[1..]);
+}

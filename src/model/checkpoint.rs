@@ -102,6 +102,7 @@ impl Model {
         let adapter = adapter
             .map(|adapter| adapter.apply(&spec, prefix, family.prefixes, &mut weights))
             .transpose()?;
+        let unties = adapter.as_ref().is_some_and(|adapter| adapter.unties);
         let names = Names::with_prefix(&weights, prefix);
         let head = tied::settle(&mut spec, &names, &weights)?;
         let recognised = recognise::variants(&mut spec, config, &names, &weights)?;
@@ -116,11 +117,20 @@ impl Model {
             .transpose()?;
         let record = WeightsRecord::new(&spec, family.prefixes, &weights, &head, recognised)?;
         let mut notices: Vec<String> = weights.notice().map(str::to_owned).into_iter().collect();
-        if let tied::Head::Distinct(name) = &head {
+        if let tied::Head::Distinct(name) = &head
+            && !unties
+        {
             notices.push(format!(
                 "`{name}` has other values than the embedding, so it is the head, though config.json ties the two"
             ));
         }
+        if unties {
+            notices.push(
+                "with the adapter embedding and head, which config.json ties, are two, as in the library's forward pass"
+                    .to_owned(),
+            );
+        }
+        notices.extend(adapter.iter().filter_map(|adapter| adapter.notice.clone()));
         let config_record = ConfigRecord::of(config);
         notices.extend(config.notices());
         notices.extend(config_record.notice());
@@ -135,7 +145,7 @@ impl Model {
             tokenizer,
             record,
             config: config_record,
-            adapter,
+            adapter: adapter.map(|adapter| adapter.record),
             notices,
         };
         model.check_tensors()?;

@@ -17,6 +17,7 @@ mod plan;
 mod process;
 pub mod published;
 pub mod runs;
+mod shown;
 pub mod slurm;
 mod state;
 mod task;

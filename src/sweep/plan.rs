@@ -27,7 +27,7 @@ use std::{
 use serde_json::{Map, Value, json};
 use toml::Table;
 
-use super::{manifest::Manifest, paths::Inside, task::Task};
+use super::{manifest::Manifest, paths::Inside, shown::Shown, task::Task};
 use crate::error::{Error, Result};
 
 /// What a command understands.
@@ -88,6 +88,9 @@ struct Experiment {
 
 /// More than anybody means, and few enough for a manifest.
 const MOST_TASKS: usize = 100_000;
+
+/// The setting that makes a model another one.
+const ADAPTER: &str = "adapter";
 
 const MODEL_KEYS: [&str; 4] = ["pretrained", "revisions", "steps", "label"];
 
@@ -165,6 +168,7 @@ impl Plan {
             .map(|(index, experiment)| self.flags(index, experiment, commands))
             .collect::<Result<Vec<_>>>()?;
         self.refuse_unused(&flags)?;
+        self.refuse_equal_labels()?;
         let mut tasks: Vec<Task> = Vec::new();
         let mut ids = HashMap::new();
         for model in &self.models {
@@ -245,6 +249,46 @@ impl Plan {
             format!("{} and {} are the same run", name(known), name(task)),
         )
         .remedy("name each model and revision once"))
+    }
+
+    /// Refuses two models with one label: tables could not tell them apart.
+    fn refuse_equal_labels(&self) -> Result<()> {
+        for (index, model) in self.models.iter().enumerate() {
+            let states = model.states();
+            let alike = self.models[..index].iter().find(|other| {
+                let what = |model: &Model| model.settings.get(ADAPTER).cloned();
+                let differ = other.pretrained != model.pretrained || what(other) != what(model);
+                let mut others = other.states().into_iter();
+                let both = others.any(|state| states.contains(&state));
+                model.label.is_some() && other.label == model.label && differ && both
+            });
+            if let (Some(_), Some(label)) = (alike, &model.label) {
+                return Err(Error::usage(
+                    format!("{}: label `{label}`", self.name),
+                    "it names two models",
+                )
+                .remedy("give each [[model]] a label of its own"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A model with all adapters that its tasks have in turn.
+    fn shown<'a>(&self, model: &'a Model) -> Shown<'a> {
+        let values = self.experiments.iter().filter_map(|experiment| {
+            let tables = [&experiment.settings, &model.settings, &self.defaults];
+            tables.iter().find_map(|table| table.get(ADAPTER))
+        });
+        let values = values.flat_map(|value| match value {
+            toml::Value::Array(values) => values.as_slice(),
+            value => std::slice::from_ref(value),
+        });
+        let adapters = values.filter_map(|value| value.as_str().map(str::to_owned));
+        Shown {
+            pretrained: &model.pretrained,
+            label: model.label.as_deref(),
+            adapters: adapters.collect(),
+        }
     }
 
     /// Settings of models and defaults that no experiment of the plan has.
@@ -346,17 +390,16 @@ impl Plan {
             }
         }
         let id = Task::id_of(&flags.command, &arguments);
-        if let Some(label) = model.shown(revision) {
+        let shown = self.shown(model);
+        let adapter = settings.get(ADAPTER).and_then(Value::as_str);
+        if let Some(label) = shown.label(revision, adapter) {
             arguments.push(format!("--label={label}"));
         }
         Ok(Task {
             id,
             command: flags.command.clone(),
             arguments,
-            model: model
-                .label
-                .clone()
-                .unwrap_or_else(|| model.pretrained.clone()),
+            model: shown.model(adapter),
             revision: revision.map(str::to_owned),
             step,
             settings,
@@ -381,19 +424,6 @@ impl Plan {
 }
 
 impl Model {
-    /// What figures and pages of a run call it, if that is not the last part of its name.
-    fn shown(&self, revision: Option<&str>) -> Option<String> {
-        let name = self.pretrained.trim_end_matches('/');
-        let last = name.rsplit('/').next().unwrap_or(name);
-        match (&self.label, revision) {
-            (None, None) => None,
-            (label, None) => label.clone(),
-            (label, Some(revision)) => {
-                Some(format!("{} {revision}", label.as_deref().unwrap_or(last)))
-            }
-        }
-    }
-
     /// Its revisions with their steps; one without a name if none are listed.
     fn states(&self) -> Vec<(Option<&str>, Option<u64>)> {
         if self.revisions.is_empty() {

@@ -4,6 +4,7 @@
 //! module is adapted, as in the library's own forward pass. Every tensor of the adapter must find its place.
 #![forbid(unsafe_code)]
 
+mod missing;
 mod names;
 mod settings;
 mod tensors;
@@ -92,6 +93,16 @@ struct Pair {
     b: Option<Stored>,
 }
 
+/// An adapter that has been put on a model.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) record: AdapterRecord,
+    /// Whether it is on an embedding or a head that were one tensor, and now are two.
+    pub(super) unties: bool,
+    /// What a user should know.
+    pub(super) notice: Option<String>,
+}
+
 /// What is to be done with a model's tensors.
 #[derive(Debug, Default)]
 struct Work {
@@ -157,7 +168,7 @@ impl Adapter {
         prefix: &'static str,
         prefixes: &[&'static str],
         weights: &mut WeightStore,
-    ) -> Result<AdapterRecord> {
+    ) -> Result<Applied> {
         let stored = match self.tensors {
             Tensors::File(name, path) => weights::add_adapter(weights, name, path),
             Tensors::Memory(bytes) => weights::add_adapter_in_memory(weights, TENSORS, bytes),
@@ -165,9 +176,16 @@ impl Adapter {
         let modules = Modules::new(spec, prefix, prefixes, weights)?;
         let settings = self.settings;
         let work = Work::sort(&settings, &modules, stored)?;
+        let missing = missing::of(&settings, &modules, &work, weights)?;
+        if work.pairs.is_empty() && !missing.is_empty() {
+            return Err(settings.damaged(format!(
+                "the adapter has no tensors for any module that `target_modules` names: {}",
+                missing::list(&missing)
+            )));
+        }
         let (adapted, replaced) = (work.pairs.len(), work.replaced.len());
-        work.carry_out(&settings, &modules, weights)?;
-        Ok(AdapterRecord {
+        let unties = work.carry_out(&settings, &modules, weights)?;
+        let record = AdapterRecord {
             path: self.path,
             base: settings.base,
             r: settings.r,
@@ -178,6 +196,11 @@ impl Adapter {
             adapted,
             replaced,
             files: self.files,
+        };
+        Ok(Applied {
+            record,
+            unties,
+            notice: missing::notice(&missing),
         })
     }
 }
@@ -228,7 +251,7 @@ impl Work {
             }
         }
         if work.pairs.is_empty() && work.replaced.is_empty() {
-            return Err(settings.error("the adapter has no tensor"));
+            return Err(settings.damaged("the adapter has no tensor"));
         }
         Ok(work)
     }
@@ -238,10 +261,10 @@ impl Work {
         settings: &Settings,
         modules: &Modules,
         weights: &mut WeightStore,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let touched = self.pairs.keys().map(|(tensor, _)| tensor);
         let touched = touched.chain(self.replaced.iter().map(|(tensor, _)| tensor));
-        modules.untie(touched.map(String::as_str).collect(), weights);
+        let unties = modules.untie(touched.map(String::as_str).collect(), weights);
         for (tensor, stored) in self.replaced {
             if stored.elements().is_none() {
                 return Err(settings.error(format!(
@@ -253,9 +276,17 @@ impl Work {
         }
         for ((tensor, table), (module, pair)) in self.pairs {
             let (Some(a), Some(b)) = (pair.a, pair.b) else {
-                return Err(settings.error(format!("`{module}` has only one of its two matrices")));
+                return Err(
+                    settings.damaged(format!("`{module}` has only one of its two matrices"))
+                );
             };
             let (rank, scale) = settings.of_module(&module)?;
+            let shapes = format!("{:?} and {:?}", a.shape(), b.shape());
+            if !finite(&a) || !finite(&b) {
+                return Err(settings.damaged(format!(
+                    "the matrices of `{module}` have values that are infinite or not a number"
+                )));
+            }
             // A table's A has a column an entry, and B a row a dimension: as outputs and inputs the other way
             // round.
             let (inputs, outputs) = match table {
@@ -263,8 +294,8 @@ impl Work {
                 true => (factor(b, false, rank), factor(a, true, rank)),
             };
             let (Some(inputs), Some(outputs)) = (inputs, outputs) else {
-                return Err(settings.error(format!(
-                    "the matrices of `{module}` are not floats of rank {rank}"
+                return Err(settings.damaged(format!(
+                    "the matrices of `{module}`, {shapes}, are not floats of rank {rank}"
                 )));
             };
             let by_input = modules.of(&tensor).is_some_and(|place| place.by_input());
@@ -279,8 +310,14 @@ impl Work {
                 },
             )?;
         }
-        Ok(())
+        Ok(unties)
     }
+}
+
+/// Whether all values are, where they are floats.
+fn finite(stored: &Stored) -> bool {
+    let values = stored.elements().map(|elements| elements.to_f32());
+    values.is_none_or(|values| values.iter().all(|value| value.is_finite()))
 }
 
 /// One of two matrices, of two axes, the first of which is the rank if `rank_first`; none if it is none.

@@ -31,6 +31,10 @@ pub(super) struct Modules {
     places: BTreeMap<String, Place>,
     prefix: &'static str,
     prefixes: Vec<&'static str>,
+    /// Of its layers: matrices that are modules of their own in the library, too.
+    pub(super) projections: BTreeSet<String>,
+    /// Tables and head.
+    pub(super) ends: BTreeSet<String>,
     /// Embedding and head, if they are one tensor.
     tied: Option<Tied>,
 }
@@ -82,12 +86,25 @@ impl Modules {
         for table in tables.chain([&embedding.tokens]) {
             add(table.clone(), Some(WeightLayout::OutIn));
         }
+        let mut projections = BTreeSet::new();
+        for layer in &spec.layers {
+            let router = match &layer.mlp {
+                Mlp::Experts(experts) => Some(&experts.routing.router.weight),
+                _ => None,
+            };
+            let own = layer.linears().into_iter();
+            let own = own.filter(|linear| linear.stacked.is_none());
+            let own = own.map(|linear| &linear.weight);
+            projections.extend(own.filter(|name| Some(*name) != router).cloned());
+        }
+        let mut ends = BTreeSet::from([embedding.tokens.clone(), head.linear.weight.clone()]);
         let names = Names::with_prefix(weights, prefix);
         let tied = head.linear.weight == embedding.tokens;
         let tied = tied.then(|| {
             let stored = names.stored_head();
             let head = stored.clone().unwrap_or_else(|| names.root(names::HEAD));
             add(head.clone(), Some(WeightLayout::OutIn));
+            ends.insert(head.clone());
             let both = match (weights.contains(&embedding.tokens), stored) {
                 (false, Some(stored)) => stored,
                 _ => embedding.tokens.clone(),
@@ -102,6 +119,8 @@ impl Modules {
             places,
             prefix,
             prefixes: prefixes.to_vec(),
+            projections,
+            ends,
             tied,
         })
     }
@@ -128,18 +147,19 @@ impl Modules {
         spellings.iter().find_map(|name| self.places.get(name))
     }
 
-    /// Embedding and head become two where only one of the two modules is touched, or both are.
-    pub(super) fn untie(&self, touched: BTreeSet<&str>, weights: &mut WeightStore) {
+    /// Embedding and head become two where only one of the two modules is touched, or both are. Whether they do.
+    pub(super) fn untie(&self, touched: BTreeSet<&str>, weights: &mut WeightStore) -> bool {
         let Some(tied) = &self.tied else {
-            return;
+            return false;
         };
         if !touched.contains(tied.embedding.as_str()) && !touched.contains(tied.head.as_str()) {
-            return;
+            return false;
         }
         for name in [&tied.embedding, &tied.head] {
             if !weights.contains(name) {
                 weights.copy(&tied.both, name.clone());
             }
         }
+        true
     }
 }

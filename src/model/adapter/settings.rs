@@ -22,6 +22,10 @@ pub(crate) const SETTINGS: &str = "adapter_config.json";
 /// What to do about an adapter that is not computed.
 pub(super) const MERGE: &str = "merge it in Python: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)";
 
+/// What to do about a damaged one.
+const AGAIN: &str =
+    "get both files of the adapter again, as PeftModel.save_pretrained(folder) has written them";
+
 /// Steps of a search for a pattern in a name, which is far more than one of the library's takes.
 const STEPS: usize = 20_000;
 
@@ -248,6 +252,16 @@ impl Settings {
 
     pub(super) fn error(&self, reason: impl fmt::Display) -> Error {
         Error::new(&self.file, reason).remedy(MERGE)
+    }
+
+    /// Of files that are not whole, or not of one adapter: merging would not help.
+    pub(super) fn damaged(&self, reason: impl fmt::Display) -> Error {
+        Error::new(&self.file, reason).remedy(AGAIN)
+    }
+
+    /// Whether modules are named by name or pattern; else it is all projections.
+    pub(super) fn names_modules(&self) -> bool {
+        !matches!(self.targets, Targets::All)
     }
 }
 

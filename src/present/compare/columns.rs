@@ -168,7 +168,7 @@ pub(super) fn table(entries: &[Entry]) -> Table {
         .filter(|column| column.title.is_some())
         .filter(measured)
         .collect();
-    let mut titles = vec![("checkpoint", Align::Left)];
+    let mut titles = vec![("checkpoint", Align::Left), ("format", Align::Left)];
     let shown = columns.iter().filter_map(|column| column.title);
     titles.extend(shown.map(|title| (title, Align::Right)));
     if entries.iter().any(|entry| entry.outcome.is_err()) {
@@ -181,7 +181,8 @@ pub(super) fn table(entries: &[Entry]) -> Table {
             .as_ref()
             .ok()
             .map(|measured| &measured.profile);
-        let mut cells = vec![entry.label.clone()];
+        let format = entry.format().filter(|format| !format.is_empty());
+        let mut cells = vec![entry.label.clone(), format.unwrap_or("-").to_owned()];
         cells.extend(columns.iter().map(|column| {
             let cell = profile.and_then(|profile| (column.value)(profile));
             cell.map_or_else(|| "-".to_owned(), |cell| cell.shown())
@@ -197,7 +198,7 @@ pub(super) fn table(entries: &[Entry]) -> Table {
 /// The table in full digits and with every column.
 pub(super) fn records(entries: &[Entry]) -> Records {
     let names = COLUMNS.iter().map(|column| column.name);
-    let own = ["label", "name", "revision", "commit", "error"];
+    let own = ["label", "name", "revision", "commit", "format", "error"];
     let mut records = Records::new(own.into_iter().chain(names));
     for entry in entries {
         let measured = entry.outcome.as_ref().ok();
@@ -206,6 +207,7 @@ pub(super) fn records(entries: &[Entry]) -> Records {
             json!(entry.name),
             json!(entry.revision),
             json!(measured.and_then(|measured| measured.model.commit.as_ref())),
+            json!(entry.format()),
             json!(entry.outcome.as_ref().err().map(ToString::to_string)),
         ];
         record.extend(COLUMNS.iter().map(|column| {

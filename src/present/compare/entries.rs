@@ -41,6 +41,14 @@ pub(crate) struct Measured {
     pub(crate) documents: Vec<(&'static str, Value)>,
 }
 
+impl Entry {
+    /// How its weights are stored; none where it could not be measured.
+    pub(super) fn format(&self) -> Option<&str> {
+        let measured = self.outcome.as_ref().ok()?;
+        Some(&measured.record.weights.format)
+    }
+}
+
 /// Whether all checkpoints ran the same token ids.
 pub(crate) fn same_tokens(entries: &[Entry]) -> bool {
     let mut tokens = entries

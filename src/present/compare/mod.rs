@@ -155,6 +155,7 @@ fn document(entries: &[Entry], since: &[Option<Since<'_>>], settings: &Value) ->
                 "revision": entry.revision,
                 "error": entry.outcome.as_ref().err().map(ToString::to_string),
                 "model": measured.map(|measured| &measured.model),
+                "format": entry.format(),
                 "nsamples": measured.map(|measured| measured.nsamples),
                 "tokens_blake3": measured.map(|measured| &measured.tokens),
                 "changes": changes::document(since.as_ref())?,
