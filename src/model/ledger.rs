@@ -167,6 +167,8 @@ fn of_activations(name: &str) -> bool {
     ["input", "output", "activation", "kv", "q", "k", "v", "prob"]
         .into_iter()
         .any(of)
+        // Of stacked experts, `X_activation_scale`.
+        || last.ends_with("_activation_scale")
 }
 
 /// Whether a tensor is a bias of zeros, which some libraries store for every packed matrix. One that the
