@@ -393,14 +393,26 @@ fn values(checkpoint: &str, name: &str, change: impl FnOnce(&Path)) -> Vec<f32> 
     decoded(&model.weights, name)
 }
 
+/// Puts another tensor of one axis in the place of one, or beside those that are there.
+fn replaced(parts: &mut Parts, name: String, dtype: &str, bytes: &[u8]) {
+    if let Some(tensor) = parts.header.remove(&name) {
+        parts.header.insert(format!("{name}_away"), tensor);
+    }
+    let start = parts.data.len();
+    parts.data.extend(bytes);
+    let (size, place) = (bytes.len(), [start, start + bytes.len()]);
+    let count = if dtype.ends_with("32") {
+        size / 4
+    } else {
+        size
+    };
+    let tensor = json!({ "dtype": dtype, "shape": [count], "data_offsets": place });
+    parts.header.insert(name, tensor);
+}
+
 #[test]
 fn what_the_text_part_says_of_packing_counts_where_nothing_else_does() {
-    for checkpoint in [
-        "fp8-blocks",
-        "compressed-int8",
-        "gptq-act-order",
-        "bitsandbytes-nf4",
-    ] {
+    for checkpoint in ["fp8-tensor-e5m2", "compressed-int8", "gptq-act-order"] {
         let inside = format!("model.language_model.{}.weight", &MODULE["model.".len()..]);
         let wrapped = |top: Value| {
             values(checkpoint, &inside, |folder| {
@@ -453,18 +465,10 @@ fn an_order_that_is_missing_does_not_matter_where_none_is_said() {
 
 #[test]
 fn an_order_of_bytes_is_refused() {
-    let error = refused(
-        "compressed-int8",
-        stored(|parts| {
-            let end = parts.data.len();
-            parts.data.extend(0i32.to_le_bytes());
-            let groups = json!({ "dtype": "I32", "shape": [1], "data_offsets": [end, end + 4] });
-            parts
-                .header
-                .insert(format!("{MODULE}.weight_g_idx"), groups);
-        }),
-    );
-    assert!(error.contains(&format!("{MODULE}.weight_g_idx")), "{error}");
+    let order = format!("{MODULE}.weight_g_idx");
+    let added = |parts: &mut Parts| replaced(parts, order.clone(), "I32", &[0; 4]);
+    let error = refused("compressed-int8", stored(added));
+    assert!(error.contains(&order), "{error}");
 }
 
 #[test]
@@ -480,8 +484,7 @@ fn the_scheme_of_a_module_counts_even_where_another_would_fit() {
             groups["group_1"] = other;
         });
     });
-    let part = format!("{module}.weight_zero_point");
-    assert!(error.contains(&part), "{error}");
+    assert!(error.contains("q_proj.weight_zero_point"), "{error}");
 }
 
 #[test]
@@ -489,16 +492,17 @@ fn matrices_that_are_stored_twice_are_refused() {
     for (checkpoint, plain, part) in [
         ("gptq-act-order", "q_proj.weight", "q_proj.qweight"),
         ("compressed-pack", "q_proj.weight", "q_proj.weight_packed"),
-        ("fp8-blocks", "o_proj.weight", "o_proj.weight_scale_inv"),
+        (
+            "fp8-blocks-experts",
+            "o_proj.weight",
+            "o_proj.weight_scale_inv",
+        ),
         ("bitsandbytes-int8", "o_proj.weight", "o_proj.SCB"),
     ] {
         let place = "model.layers.1.self_attn.";
         let error = refused(
             checkpoint,
-            stored(|parts| {
-                let tensor = parts.header["model.embed_tokens.weight"].clone();
-                parts.header.insert(format!("{place}{plain}"), tensor);
-            }),
+            stored(|parts| replaced(parts, format!("{place}{plain}"), "F32", &[0; 4])),
         );
         for name in [plain, part] {
             let name = format!("`{place}{name}`");
@@ -511,7 +515,11 @@ fn matrices_that_are_stored_twice_are_refused() {
 fn settings_of_single_modules_count_without_an_order() {
     let name = format!("{MODULE}.weight");
     let settings = |folder: &Path| {
-        stored(|parts| parts.header.retain(|name, _| !name.ends_with(".g_idx")))(folder);
+        stored(|parts| {
+            let header = std::mem::take(&mut parts.header).into_iter();
+            let away = header.map(|(name, tensor)| (name.replace(".g_idx", ".away"), tensor));
+            parts.header = away.collect();
+        })(folder);
         edit_json(&folder.join("config.json"), |config| {
             let section = &mut config["quantization_config"];
             let own = json!({ "bits": section["bits"], "group_size": section["group_size"] });
@@ -526,19 +534,12 @@ fn settings_of_single_modules_count_without_an_order() {
 
 #[test]
 fn a_scale_is_no_weight() {
-    let scale = format!("{MODULE}.weight_scale_inv");
-    let error = refused(
-        "fp8-blocks",
-        stored(|parts| {
-            let tensor = &mut parts.header[&scale];
-            let start = tensor["data_offsets"][0].as_u64().expect("a place");
-            let sizes = tensor["shape"].as_array().expect("a shape").iter();
-            let count: u64 = sizes.map(|size| size.as_u64().expect("a size")).product();
-            tensor["dtype"] = json!("F8_E4M3");
-            tensor["data_offsets"] = json!([start, start + count]);
-        }),
-    );
-    assert!(error.contains(&format!("`{MODULE}.weight`")), "{error}");
+    let weight = format!("{MODULE}.weight");
+    let ones = values("fp8-tensor-e5m2", &weight, |folder| {
+        let scale = format!("{weight}_scale");
+        stored(|parts| replaced(parts, scale, "F8_E4M3", &[0x38]))(folder);
+    });
+    assert!(ones.iter().any(|value| *value > 100.0));
 }
 
 #[test]
