@@ -273,6 +273,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn scales_of_activations() {
+        for (name, of) in [
+            ("h.0.mlp.experts.gate_up_proj_activation_scale", true),
+            ("h.0.q_proj.input_scale", true),
+            ("h.0.mlp.experts.gate_up_proj_scale", false),
+        ] {
+            assert_eq!(of_activations(name), of, "{name}");
+        }
+    }
+
+    #[test]
     fn only_what_is_named_is_unneeded() {
         for (name, shape, what) in [
             (
