@@ -27,11 +27,12 @@ pub(crate) struct Checkpoint {
 }
 
 /// Files that determine a result, beside the weights and the tokens.
-const DESCRIPTIONS: [&str; 4] = [
+const DESCRIPTIONS: [&str; 5] = [
     "config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    weights::MODELOPT,
 ];
 
 /// Opens the built-in demo, a folder, or a repository of the hub, and says what there is to know
@@ -287,6 +288,19 @@ fn looks_like_path(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_says_how_weights_are_packed_is_an_input() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints/modelopt-nvfp4");
+        let source = ("folder".to_owned(), None, None);
+        let (model, checkpoint) = folder("x", path, source, None).expect("opens");
+        let inputs = checkpoint.inputs(&model).expect("read");
+        let names: Vec<&str> = inputs
+            .iter()
+            .filter_map(|input| Path::new(&input.path).file_name()?.to_str())
+            .collect();
+        assert!(names.contains(&weights::MODELOPT), "{names:?}");
+    }
 
     #[test]
     fn tells_paths_from_hub_ids() {

@@ -142,6 +142,8 @@ fn parts_that_are_missing_are_named() {
         ("bitsandbytes-nf4", "weight.nested_quant_map"),
         ("bitsandbytes-int8", "SCB"),
         ("modelopt-nvfp4", "weight_scale"),
+        ("gptq-act-order", "g_idx"),
+        ("compressed-act-order", "weight_g_idx"),
     ] {
         let module = if checkpoint == "fbgemm-fp8" {
             "model.layers.1.self_attn.qkv_proj"
@@ -192,6 +194,7 @@ fn parts_of_a_wrong_shape_or_type_are_named() {
         ("compressed-nvfp4", "weight_scale", "U8"),
         ("compressed-nvfp4", "weight_global_scale", "I32"),
         ("bitsandbytes-nf4", "weight.absmax", "I8"),
+        ("bitsandbytes-int8", "weight", "F8_E4M3"),
         ("bitsandbytes-int8", "SCB", "I32"),
     ] {
         let name = format!("{MODULE}.{part}");
@@ -247,6 +250,7 @@ fn settings_that_do_not_fit_or_are_not_read_are_named() {
             "weight_block_size",
         ),
         ("fp8-blocks-experts", "quant_method", json!("aqlm"), "aqlm"),
+        ("gptq-act-order", "rotation", json!("hadamard"), "rotation"),
     ] {
         let error = refused(checkpoint, configured(key, value.clone()));
         assert!(error.contains(named), "{checkpoint} {key} {value}: {error}");
@@ -341,19 +345,16 @@ fn a_bias_that_the_model_does_not_have_must_be_zero() {
 
 #[test]
 fn zero_points_of_both_versions() {
-    let values = |checkpoint: &str, change: fn(&Path)| {
-        let temp = changed(checkpoint, change);
-        let model = Model::open(temp.path()).expect("opens");
-        decoded(&model.weights, &format!("{MODULE}.weight"))
-    };
-    let first = values("gptq-2-bits", |_| {});
-    let second = values("gptq-2-bits", |folder| {
+    let name = format!("{MODULE}.weight");
+    let values = |change: fn(&Path)| values("gptq-2-bits", &name, change);
+    let first = values(|_| {});
+    let second = values(|folder| {
         configured("checkpoint_format", json!("gptq_v2"))(folder);
     });
     // A stored zero point means one more in the first version.
     let lower = first.iter().zip(&second).filter(|(a, b)| a < b).count();
     assert_eq!(lower, first.len());
-    let unnamed = values("gptq-2-bits", |folder| {
+    let unnamed = values(|folder| {
         edit_json(&folder.join("config.json"), |config| {
             let section = config["quantization_config"].as_object_mut();
             section.expect("an object").remove("checkpoint_format");
@@ -383,4 +384,217 @@ fn what_is_packed_and_what_is_left_out_is_said() {
     );
     let (gptq, _) = record("gptq-act-order");
     assert_eq!(gptq.unneeded["biases of zeros"], 14);
+}
+
+/// All values of a matrix of a changed copy.
+fn values(checkpoint: &str, name: &str, change: impl FnOnce(&Path)) -> Vec<f32> {
+    let temp = changed(checkpoint, change);
+    let model = Model::open(temp.path()).expect("opens");
+    decoded(&model.weights, name)
+}
+
+/// Puts another tensor of one axis in the place of one, or beside those that are there.
+fn replaced(parts: &mut Parts, name: String, dtype: &str, bytes: &[u8]) {
+    if let Some(tensor) = parts.header.remove(&name) {
+        parts.header.insert(format!("{name}_away"), tensor);
+    }
+    let start = parts.data.len();
+    parts.data.extend(bytes);
+    let (size, place) = (bytes.len(), [start, start + bytes.len()]);
+    let count = if dtype.ends_with("32") {
+        size / 4
+    } else {
+        size
+    };
+    let tensor = json!({ "dtype": dtype, "shape": [count], "data_offsets": place });
+    parts.header.insert(name, tensor);
+}
+
+#[test]
+fn what_the_text_part_says_of_packing_counts_where_nothing_else_does() {
+    for checkpoint in ["fp8-tensor-e5m2", "compressed-int8", "gptq-act-order"] {
+        let inside = format!("model.language_model.{}.weight", &MODULE["model.".len()..]);
+        let wrapped = |top: Value| {
+            values(checkpoint, &inside, |folder| {
+                stored(|parts| {
+                    let header = std::mem::take(&mut parts.header);
+                    parts.header = header
+                        .into_iter()
+                        .map(|(name, tensor)| match name.strip_prefix("model.") {
+                            Some(rest) => (format!("model.language_model.{rest}"), tensor),
+                            None => (name, tensor),
+                        })
+                        .collect();
+                })(folder);
+                edit_json(&folder.join("config.json"), |config| {
+                    let text = Value::Object(std::mem::take(config));
+                    config.insert("model_type".to_owned(), json!("llava"));
+                    config.insert("tie_word_embeddings".to_owned(), json!(false));
+                    config.insert("text_config".to_owned(), text);
+                    config.insert("quantization_config".to_owned(), top);
+                });
+            })
+        };
+        let plain = values(checkpoint, &format!("{MODULE}.weight"), |_| {});
+        assert_eq!(wrapped(Value::Null), plain, "{checkpoint}");
+        assert_eq!(wrapped(json!({})), plain, "{checkpoint}");
+    }
+}
+
+#[test]
+fn an_order_that_is_missing_does_not_matter_where_none_is_said() {
+    for (checkpoint, part, said) in [
+        ("gptq-act-order", "g_idx", json!(false)),
+        ("compressed-act-order", "weight_g_idx", json!("weight")),
+    ] {
+        let temp = changed(checkpoint, |folder| {
+            renamed(format!("{MODULE}.{part}"))(folder);
+            edit_json(&folder.join("config.json"), |config| {
+                let section = &mut config["quantization_config"];
+                if part == "g_idx" {
+                    section["desc_act"] = said;
+                } else {
+                    section["config_groups"]["group_0"]["weights"]["actorder"] = said;
+                }
+            });
+        });
+        let opened = Model::open(temp.path());
+        assert!(opened.is_ok(), "{checkpoint}: {:?}", opened.err());
+    }
+}
+
+#[test]
+fn an_order_of_bytes_is_refused() {
+    let order = format!("{MODULE}.weight_g_idx");
+    let added = |parts: &mut Parts| replaced(parts, order.clone(), "I32", &[0; 4]);
+    let error = refused("compressed-int8", stored(added));
+    assert!(error.contains(&order), "{error}");
+}
+
+#[test]
+fn the_scheme_of_a_module_counts_even_where_another_would_fit() {
+    let module = "model.layers.1.self_attn.q_proj";
+    let error = refused("compressed-pack", |folder| {
+        renamed(format!("{module}.weight_zero_point"))(folder);
+        edit_json(&folder.join("config.json"), |config| {
+            let groups = &mut config["quantization_config"]["config_groups"];
+            let mut other = groups["group_0"].clone();
+            other["weights"]["symmetric"] = json!(true);
+            groups["group_0"]["targets"] = json!(["re:.*_proj$"]);
+            groups["group_1"] = other;
+        });
+    });
+    assert!(error.contains("q_proj.weight_zero_point"), "{error}");
+}
+
+#[test]
+fn matrices_that_are_stored_twice_are_refused() {
+    for (checkpoint, plain, part) in [
+        ("gptq-act-order", "q_proj.weight", "q_proj.qweight"),
+        ("compressed-pack", "q_proj.weight", "q_proj.weight_packed"),
+        (
+            "fp8-blocks-experts",
+            "o_proj.weight",
+            "o_proj.weight_scale_inv",
+        ),
+        ("bitsandbytes-int8", "o_proj.weight", "o_proj.SCB"),
+    ] {
+        let place = "model.layers.1.self_attn.";
+        let error = refused(
+            checkpoint,
+            stored(|parts| replaced(parts, format!("{place}{plain}"), "F32", &[0; 4])),
+        );
+        for name in [plain, part] {
+            let name = format!("`{place}{name}`");
+            assert!(error.contains(&name), "{checkpoint}: {error}");
+        }
+    }
+}
+
+#[test]
+fn settings_of_single_modules_count_without_an_order() {
+    let name = format!("{MODULE}.weight");
+    let settings = |folder: &Path| {
+        stored(|parts| {
+            let header = std::mem::take(&mut parts.header).into_iter();
+            let away = header.map(|(name, tensor)| (name.replace(".g_idx", ".away"), tensor));
+            parts.header = away.collect();
+        })(folder);
+        edit_json(&folder.join("config.json"), |config| {
+            let section = &mut config["quantization_config"];
+            let own = json!({ "bits": section["bits"], "group_size": section["group_size"] });
+            section["bits"] = json!(8);
+            section["group_size"] = json!(128);
+            section["dynamic"] = json!({ "+:.*proj$": own });
+        });
+    };
+    let whole = values("gptq-2-bits", &name, |_| {});
+    assert_eq!(values("gptq-2-bits", &name, settings), whole);
+}
+
+#[test]
+fn a_scale_is_no_weight() {
+    let weight = format!("{MODULE}.weight");
+    let ones = values("fp8-tensor-e5m2", &weight, |folder| {
+        let scale = format!("{weight}_scale");
+        stored(|parts| replaced(parts, scale, "F8_E4M3", &[0x38]))(folder);
+    });
+    assert!(ones.iter().any(|value| *value > 100.0));
+}
+
+#[test]
+fn packed_tensors_that_the_config_does_not_know_are_named() {
+    for (checkpoint, part) in [("awq", "qweight"), ("compressed-pack", "weight_packed")] {
+        let error = refused(checkpoint, |folder| {
+            edit_json(&folder.join("config.json"), |config| {
+                config.remove("quantization_config");
+            });
+        });
+        assert!(error.contains("does not say how"), "{error}");
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn keys_of_the_packing_that_nothing_reads_are_named() {
+    for checkpoint in reference::all() {
+        let model = Model::open(&checkpoint.folder).expect("opens");
+        let unknown = &model.config_record().unknown_keys;
+        let packing = unknown
+            .iter()
+            .find(|key| key.contains("quantization_config"));
+        assert_eq!(packing, None, "{}", checkpoint.name);
+    }
+    let temp = changed("gptq-2-bits", configured("frobnicate", json!(1)));
+    let model = Model::open(temp.path()).expect("opens");
+    assert_eq!(
+        model.config_record().unknown_keys,
+        ["quantization_config.frobnicate"]
+    );
+}
+
+#[test]
+fn the_file_of_modelopt_is_named() {
+    let error = refused("modelopt-nvfp4", |folder| {
+        edit_json(&folder.join("hf_quant_config.json"), |config| {
+            config["quantization"]["quant_algo"] = json!("W4A8_AWQ");
+        });
+    });
+    assert!(
+        error.contains("hf_quant_config.json") && error.contains("W4A8_AWQ"),
+        "{error}"
+    );
+}
+
+#[test]
+fn old_names_of_settings_count() {
+    let name = format!("{MODULE}.weight");
+    let whole = values("awq", &name, |_| {});
+    let old = values("awq", &name, |folder| {
+        edit_json(&folder.join("config.json"), |config| {
+            config["quantization_config"] =
+                json!({ "quant_method": "awq", "w_bit": 4, "q_group_size": 32 });
+        });
+    });
+    assert_eq!(old, whole);
 }

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::config::Config;
+use super::{config::Config, weights};
 use crate::error::Result;
 
 /// Without effect on the forward pass of any family.
@@ -119,8 +119,9 @@ impl ConfigRecord {
                     .unwrap_or(path);
                 WITHOUT_EFFECT.contains(&name)
                     || idle.contains(&name)
-                    // How the weights are packed was read or refused.
-                    || path.starts_with("quantization_config.")
+                    || name
+                        .strip_prefix("quantization_config.")
+                        .is_some_and(weights::without_effect)
             }),
         }
     }

@@ -167,6 +167,8 @@ fn of_activations(name: &str) -> bool {
     ["input", "output", "activation", "kv", "q", "k", "v", "prob"]
         .into_iter()
         .any(of)
+        // Of stacked experts, `X_activation_scale`.
+        || last.ends_with("_activation_scale")
 }
 
 /// Whether a tensor is a bias of zeros, which some libraries store for every packed matrix. One that the
@@ -269,6 +271,17 @@ fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scales_of_activations() {
+        for (name, of) in [
+            ("h.0.mlp.experts.gate_up_proj_activation_scale", true),
+            ("h.0.q_proj.input_scale", true),
+            ("h.0.mlp.experts.gate_up_proj_scale", false),
+        ] {
+            assert_eq!(of_activations(name), of, "{name}");
+        }
+    }
 
     #[test]
     fn only_what_is_named_is_unneeded() {

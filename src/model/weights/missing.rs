@@ -67,6 +67,13 @@ pub(super) fn tensor<'n>(
     names: impl Iterator<Item = &'n str> + Clone,
 ) -> Error {
     let missing = format!("tensor `{name}` is missing");
+    if let Some(packed) = packed(name, names.clone()) {
+        return Error::new(
+            files,
+            format!("{missing}, and config.json does not say how `{packed}` is packed"),
+        )
+        .remedy("take the config.json that came with the weights");
+    }
     let near = near(name, names);
     if near.is_empty() {
         return Error::new(files, missing).remedy(MISMATCH);
@@ -78,6 +85,15 @@ pub(super) fn tensor<'n>(
     .remedy(
         "if the weights are laid out otherwise than transformers does, load them there and save_pretrained; else take weights and config.json from one model",
     )
+}
+
+/// What there is of a tensor that is packed.
+fn packed<'n>(name: &str, mut names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let module = name.strip_suffix("weight").unwrap_or("\0");
+    names.find(|stored| match stored.strip_prefix(name) {
+        Some(ending) => ["_packed", "_blocks"].contains(&ending),
+        None => stored.strip_prefix(module) == Some("qweight"),
+    })
 }
 
 /// What to do about weights that are whole and not what config.json describes.
@@ -137,6 +153,20 @@ mod tests {
         );
         assert!(near("model.layers.2.self_attn.q_proj.bias").is_empty());
         assert!(near("lm_head.weight").is_empty());
+    }
+
+    #[test]
+    fn what_is_packed() {
+        for (stored, found) in [
+            ("h.0.q.qweight", true),
+            ("h.0.q.weight_packed", true),
+            ("h.0.q.weight_scale", false),
+            ("h.1.q.qweight", false),
+        ] {
+            let names = ["h.0.q.bias", stored];
+            let packed = packed("h.0.q.weight", names.into_iter());
+            assert_eq!(packed, found.then_some(stored));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! AWQ: tensors `X.qweight`, `X.qzeros` and `X.scales`, in the layout called gemm.
 #![forbid(unsafe_code)]
 
-use super::parts::{Packer, group_size, refuse};
+use super::parts::{Packer, group_size_of, refuse};
 use crate::{
     error::Result,
     model::{
@@ -34,7 +34,8 @@ pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<O
             "massact reads the layout of AutoAWQ",
         ));
     }
-    let group = group_size(section, 128)?;
+    let group = section.either(&["group_size", "q_group_size"]);
+    let group = group_size_of(section, group, 128)?;
     let zero_point = section.flag_or("zero_point", true)?;
     let mut packer = Packer::new(weights);
     packer.refuse_any(

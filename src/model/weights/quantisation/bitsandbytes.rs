@@ -1,6 +1,7 @@
 //! bitsandbytes: four bits with a `quant_state` of JSON beside the codes, or int8 with `SCB`.
 #![forbid(unsafe_code)]
 
+use safetensors::Dtype;
 use serde::Deserialize;
 
 use super::parts::Packer;
@@ -110,6 +111,14 @@ fn eight_bits(packer: &mut Packer<'_>, module: &str) -> Result<()> {
             .remedy(DAMAGED));
     }
     let codes = packer.part(&name, &format!("{module}.SCB"))?;
+    if codes.dtype() != Dtype::I8 {
+        return Err(codes
+            .error(format!(
+                "tensor `{name}` is {:?} beside `{module}.SCB`, expected int8",
+                codes.dtype()
+            ))
+            .remedy(DAMAGED));
+    }
     let shape = codes.shape().to_vec();
     let encoding = EightBits::new(&name, codes, scales, None, Blocks::Outputs)?;
     let encoding = Encoding::EightBits(encoding.divided_by(LARGEST));

@@ -4,7 +4,7 @@
 use safetensors::Dtype;
 
 use super::{
-    parts::{Packer, refuse},
+    parts::{Packer, no_order, refuse},
     schemes::{Scheme, Schemes},
 };
 use crate::{
@@ -63,10 +63,14 @@ fn packed(packer: &mut Packer<'_>, module: &str, schemes: &Schemes) -> Result<()
     let shape = packer.part(&format!("{name}_shape"), &words_name)?;
     let shape = matrix(&name, &shape)?;
     let zeros = packer.take(&format!("{name}_zero_point"));
-    // Groups that are all -1 were never set.
-    let groups = packer.take(&format!("{name}_g_idx"));
-    let groups = groups.filter(|groups| groups.bytes().iter().any(|byte| *byte != 255));
+    let order = format!("{name}_g_idx");
+    let stored = packer.take(&order);
+    let unordered = stored.is_none();
+    let groups = stored.filter(set);
     let encoding = first_that_fits(module, schemes, |scheme| {
+        if scheme.ordered && unordered {
+            return Err(no_order(&name, &order, "actorder"));
+        }
         let parts = IntRowsParts {
             words: words.clone(),
             scales: scales.clone(),
@@ -85,8 +89,21 @@ fn eight_bits(packer: &mut Packer<'_>, name: String, schemes: &Schemes) -> Resul
     let codes = packer.part(&name, &name)?;
     let scales = packer.part(&format!("{name}_scale"), &name)?;
     let zeros = packer.take(&format!("{name}_zero_point"));
+    let order = format!("{name}_g_idx");
+    let groups = packer.take(&order);
+    let unordered = groups.is_none();
+    if groups.is_some_and(|groups| set(&groups)) {
+        return Err(Error::new(
+            "weights",
+            format!("tensor `{order}` groups the inputs of `{name}` in an order of their own, which massact does not read beside a byte a weight"),
+        )
+        .remedy("take the checkpoint in 16 bits, or another quantised form of it"));
+    }
     let inputs = codes.shape().last().copied().unwrap_or_default();
     let encoding = first_that_fits(module, schemes, |scheme| {
+        if scheme.ordered && unordered {
+            return Err(no_order(&name, &order, "actorder"));
+        }
         if let Blocks::Of(1, size) = scheme.blocks
             && !inputs.is_multiple_of(size)
         {
@@ -102,6 +119,11 @@ fn eight_bits(packer: &mut Packer<'_>, name: String, schemes: &Schemes) -> Resul
     let shape = codes.shape().to_vec();
     packer.pack(name, shape, Encoding::EightBits(encoding));
     Ok(())
+}
+
+/// Whether groups of inputs were ever set: they are all -1 before.
+fn set(groups: &Stored) -> bool {
+    groups.bytes().iter().any(|byte| *byte != 255)
 }
 
 /// Reads by the first of a module's schemes that its tensors fit, or says why the best does not.

@@ -5,16 +5,19 @@
 //! config says how to read them.
 
 mod awq;
+mod beside;
 mod bitsandbytes;
 mod compressed_tensors;
 mod fp8;
 mod gptq;
+mod keys;
 mod modelopt;
 mod mxfp4;
 mod parts;
 mod schemes;
 
-pub(crate) use modelopt::beside;
+pub(in crate::model) use keys::without_effect;
+pub(crate) use modelopt::{FILE as MODELOPT, beside};
 
 use super::store::WeightStore;
 use crate::{
@@ -48,9 +51,25 @@ impl Method {
     }
 }
 
+/// The key that says how weights are packed.
+const KEY: &str = "quantization_config";
+
+/// What `quantization_config` says: the file's own, or else that of its `text_config`, as in
+/// transformers, where an empty one counts as none.
+fn described(config: &Config) -> Result<Option<Config>> {
+    let filled = |section: &Config| !section.is_empty();
+    if let Some(section) = config.section(KEY)?.filter(filled) {
+        return Ok(Some(section));
+    }
+    match config.section("text_config")? {
+        Some(text) => Ok(text.section(KEY)?.filter(filled)),
+        None => Ok(None),
+    }
+}
+
 /// The method, and the section that says more.
 fn section(config: &Config) -> Result<Option<(Method, Config)>> {
-    let Some(section) = config.section("quantization_config")? else {
+    let Some(section) = described(config)? else {
         return Ok(None);
     };
     // Old configs of bitsandbytes do not name it.
@@ -84,6 +103,7 @@ pub fn recognise(weights: &mut WeightStore, config: &Config) -> Result<()> {
     let Some((method, section)) = section(config)? else {
         return Ok(());
     };
+    beside::refuse_twice(weights)?;
     let packing = match method {
         Method::Awq => awq::recognise(weights, &section)?,
         Method::BitsAndBytes => bitsandbytes::recognise(weights)?,

@@ -7,8 +7,8 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use super::{
-    fp8,
-    parts::{Packer, refuse},
+    KEY, described, fp8,
+    parts::{self, Packer, refuse},
 };
 use crate::{
     error::{Error, Result},
@@ -22,12 +22,21 @@ use crate::{
 };
 
 /// Where ModelOpt says how it packed, if not in config.json.
-const FILE: &str = "hf_quant_config.json";
+pub(crate) const FILE: &str = "hf_quant_config.json";
+
+const ALGORITHMS: [&str; 4] = [
+    "FP8",
+    "FP8_PER_CHANNEL_PER_TOKEN",
+    "NVFP4",
+    "MIXED_PRECISION",
+];
+
+const UNREAD: &str = "massact reads FP8 and NVFP4 of ModelOpt";
 
 /// The config, with what lies beside it if it says nothing of packing itself.
 pub(crate) fn beside(config: Config, folder: &Path) -> Result<Config> {
     let path = folder.join(FILE);
-    if config.has("quantization_config") || !path.is_file() {
+    if config.has(KEY) || described(&config)?.is_some() || !path.is_file() {
         return Ok(config);
     }
     let text = std::fs::read(&path).map_err(|error| Error::new(path.display(), error))?;
@@ -40,8 +49,18 @@ pub(crate) fn beside(config: Config, folder: &Path) -> Result<Config> {
     if algorithm.is_null() {
         return Ok(config);
     }
+    if !algorithm
+        .as_str()
+        .is_some_and(|name| ALGORITHMS.contains(&name))
+    {
+        return Err(Error::new(
+            path.display(),
+            format!("`quantization.quant_algo` is {algorithm}: {UNREAD}"),
+        )
+        .remedy(parts::IN_16_BITS));
+    }
     let section = json!({ "quant_method": "modelopt", "quant_algo": algorithm });
-    Ok(config.with("quantization_config", section))
+    Ok(config.with(KEY, section))
 }
 
 pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<Option<Packing>> {
@@ -49,19 +68,8 @@ pub(super) fn recognise(weights: &mut WeightStore, section: &Config) -> Result<O
     let nested = section.section("quantization")?;
     let section = nested.as_ref().unwrap_or(section);
     let algorithm = section.text_or("quant_algo", "MIXED_PRECISION")?;
-    if ![
-        "FP8",
-        "FP8_PER_CHANNEL_PER_TOKEN",
-        "NVFP4",
-        "MIXED_PRECISION",
-    ]
-    .contains(&algorithm)
-    {
-        return Err(refuse(
-            "quant_algo",
-            format_args!("`{algorithm}`"),
-            "massact reads FP8 and NVFP4 of ModelOpt",
-        ));
+    if !ALGORITHMS.contains(&algorithm) {
+        return Err(refuse("quant_algo", format_args!("`{algorithm}`"), UNREAD));
     }
     let mut packer = Packer::new(weights);
     packer.refuse_any(

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use fancy_regex::RegexBuilder;
 use safetensors::Dtype;
 
 use crate::{
@@ -17,6 +18,17 @@ use crate::{
         },
     },
 };
+
+/// Endings of tensors that say how to read others, and are in few bits themselves at times.
+const SCALES: [&str; 5] = ["_scale", "_scale_inv", "_scale_2", "_zero_point", "_scales"];
+
+/// What to do about a packing that is not read.
+pub(super) const IN_16_BITS: &str =
+    "take the checkpoint in 16 bits, or dequantise it and save it so";
+
+/// What to do where two tensors cannot both be right.
+pub(super) const DISAGREE: &str =
+    "take the files from one model, or take the tensor that does not belong to it out of them";
 
 /// What all methods that pack do: replace parts by what they make, and remember how.
 #[derive(Debug)]
@@ -44,11 +56,12 @@ impl<'w> Packer<'w> {
         found
     }
 
-    /// The names of all tensors that are stored in one of these types, in order.
+    /// The names of all tensors but scales that are stored in one of these types, in order.
     pub(super) fn of_types(&self, types: &[Dtype]) -> Vec<String> {
         let stored = |name: &&str| {
             let stored = self.weights.stored(name);
             stored.is_some_and(|stored| types.contains(&stored.dtype()))
+                && !SCALES.iter().any(|ending| name.ends_with(ending))
         };
         let mut found: Vec<String> = self
             .weights
@@ -118,13 +131,32 @@ impl<'w> Packer<'w> {
     }
 }
 
+/// The order of a tensor's inputs, without which its groups are another's.
+pub(super) fn no_order(name: &str, groups: &str, key: &str) -> Error {
+    Error::new(
+        "weights",
+        format!("tensor `{groups}` is missing, and config.json (`{key}`) says that the inputs of `{name}` are grouped in an order of their own"),
+    )
+    .remedy("download the checkpoint again, all of its files")
+}
+
+/// Whether a pattern matches a module's name from the start on, as Python's re.match does. One that takes
+/// too long or too much does not match.
+pub(super) fn matches(pattern: &str, module: &str) -> bool {
+    RegexBuilder::new(&format!("^(?:{pattern})"))
+        .backtrack_limit(10_000)
+        .delegate_size_limit(1 << 20)
+        .build()
+        .is_ok_and(|pattern| pattern.is_match(module).unwrap_or(false))
+}
+
 /// A setting of `quantization_config` that massact does not read.
 pub(super) fn refuse(key: &str, value: impl std::fmt::Display, why: &str) -> Error {
     Error::new(
         "config.json",
         format!("`quantization_config.{key}` is {value}: {why}"),
     )
-    .remedy("take the checkpoint in 16 bits, or dequantise it and save it so")
+    .remedy(IN_16_BITS)
 }
 
 /// Rows and columns of the blocks that share a scale.
@@ -149,9 +181,14 @@ pub(super) fn block_size(section: &Config, key: &str) -> Result<Option<Blocks>> 
 
 /// A number of inputs that share a scale: 0, for all of them, where it is -1.
 pub(super) fn group_size(section: &Config, default: usize) -> Result<usize> {
-    match section.get("group_size").map(|value| value.as_i64()) {
+    group_size_of(section, "group_size", default)
+}
+
+/// The same, under this key.
+pub(super) fn group_size_of(section: &Config, key: &str, default: usize) -> Result<usize> {
+    match section.get(key).map(|value| value.as_i64()) {
         None => Ok(default),
         Some(Some(-1)) => Ok(0),
-        Some(_) => section.size("group_size"),
+        Some(_) => section.size(key),
     }
 }

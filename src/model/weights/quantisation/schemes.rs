@@ -1,10 +1,9 @@
 //! What compressed-tensors' config says of modules: how weights are packed in which of them.
 #![forbid(unsafe_code)]
 
-use fancy_regex::RegexBuilder;
 use serde_json::Value;
 
-use super::parts::{block_size, group_size, refuse};
+use super::parts::{block_size, group_size, matches, refuse};
 use crate::{
     error::Result,
     model::{config::Config, weights::encodings::Blocks},
@@ -34,6 +33,8 @@ pub(super) struct Scheme {
     pub(super) symmetric: bool,
     /// What shares a scale.
     pub(super) blocks: Blocks,
+    /// Whether a tensor says which inputs are a group.
+    pub(super) ordered: bool,
 }
 
 /// All groups, and what else the config says.
@@ -69,20 +70,25 @@ impl Schemes {
         Ok(schemes)
     }
 
-    /// The groups that may be a module's: those whose targets match it, the most special first, or else
-    /// all of them.
+    /// The groups that may be a module's: that with the most special target that matches it, the first in
+    /// the alphabet of several, as in compressed-tensors; or else all of them.
     pub(super) fn of(&self, module: &str) -> Vec<&Scheme> {
-        let rank = |scheme: &&Scheme| {
-            let ranks = scheme.targets.iter().map(|target| rank(target, module));
-            ranks.min().unwrap_or(NO_MATCH)
+        let target = |scheme: &Scheme| {
+            let targets = scheme.targets.iter();
+            let ranked = targets.map(|target| (rank(target, module), target.clone()));
+            ranked.filter(|(rank, _)| *rank != NO_MATCH).min()
         };
-        let mut ranked: Vec<&Scheme> = self.groups.iter().collect();
-        ranked.sort_by_key(rank);
-        let others = ranked.iter().position(|scheme| rank(scheme) == NO_MATCH);
-        if let Some(first @ 1..) = others {
-            ranked.truncate(first);
-        }
-        ranked
+        let ranked: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| (target(group), group))
+            .collect();
+        let best = ranked
+            .iter()
+            .filter_map(|(target, _)| target.as_ref())
+            .min();
+        let counts = ranked.iter().filter(|(target, _)| target.as_ref() == best);
+        counts.map(|(_, group)| *group).collect()
     }
 }
 
@@ -90,17 +96,8 @@ const NO_MATCH: u8 = 3;
 
 /// How special a target is that matches a module: its name, a pattern, its class.
 fn rank(target: &str, module: &str) -> u8 {
-    // Patterns are matched from the start on, as Python's re.match does. One that takes too long or
-    // too much does not match.
-    let matches = |pattern: &str| {
-        RegexBuilder::new(&format!("^(?:{pattern})"))
-            .backtrack_limit(10_000)
-            .delegate_size_limit(1 << 20)
-            .build()
-            .is_ok_and(|pattern| pattern.is_match(module).unwrap_or(false))
-    };
     match target.strip_prefix("re:") {
-        Some(pattern) if matches(pattern) => 1,
+        Some(pattern) if matches(pattern, module) => 1,
         None if target == module => 0,
         None if target == class(module) => 2,
         _ => NO_MATCH,
@@ -187,8 +184,18 @@ fn scheme(group: &Config, weights: &Config) -> Result<Scheme> {
         targets: group.texts_opt("targets")?.unwrap_or_default(),
         bits,
         symmetric: weights.flag_or("symmetric", true)?,
+        ordered: ordered(weights) && matches!(blocks, Blocks::Of(1, _)),
         blocks,
     })
+}
+
+/// Whether inputs are grouped in an order of their own: `true` and `dynamic` are other words for `group`.
+/// Weights that were only rounded in another order (`weight`, `static`) are grouped as they lie.
+fn ordered(weights: &Config) -> bool {
+    match weights.get("actorder") {
+        Some(Value::String(order)) => ["group", "dynamic"].contains(&order.to_lowercase().as_str()),
+        order => order.and_then(Value::as_bool).unwrap_or(false),
+    }
 }
 
 #[cfg(test)]
@@ -215,10 +222,47 @@ mod tests {
             found.of(module).iter().map(|scheme| scheme.bits).collect()
         };
         assert_eq!(bits("h.0.up_proj"), [2]);
-        assert_eq!(bits("h.0.gate_proj"), [3, 2]);
-        assert_eq!(bits("h.1.gate_proj"), [4, 3, 2]);
+        assert_eq!(bits("h.0.gate_proj"), [3]);
+        assert_eq!(bits("h.1.gate_proj"), [4]);
         assert_eq!(bits("gate_proj.x"), [2]);
         assert_eq!(bits("model.embed_tokens"), [6]);
+    }
+
+    #[test]
+    fn of_two_patterns_the_first_in_the_alphabet_counts() {
+        let found = schemes(
+            r#"{"config_groups": {
+                "a": {"targets": ["re:h.*"], "weights": {"num_bits": 2}},
+                "b": {"targets": ["re:.*proj"], "weights": {"num_bits": 3}}
+            }}"#,
+        );
+        let found = found.expect("valid");
+        let bits: Vec<usize> = found
+            .of("h.0.up_proj")
+            .iter()
+            .map(|group| group.bits)
+            .collect();
+        assert_eq!(bits, [3]);
+        assert_eq!(found.of("x").len(), 2);
+    }
+
+    #[test]
+    fn orders_of_inputs() {
+        for (order, expected) in [
+            (r#""group""#, true),
+            (r#""dynamic""#, true),
+            ("true", true),
+            (r#""weight""#, false),
+            (r#""static""#, false),
+            ("false", false),
+            ("null", false),
+        ] {
+            let text = format!(
+                r#"{{"config_groups": {{"a": {{"targets": [], "weights": {{"group_size": 32, "actorder": {order}}}}}}}}}"#
+            );
+            let found = schemes(&text).expect("valid");
+            assert_eq!(found.groups[0].ordered, expected, "{order}");
+        }
     }
 
     #[test]
