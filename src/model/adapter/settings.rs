@@ -424,6 +424,7 @@ mod tests {
     fn ranks_and_factors_by_pattern() {
         // Not by the order of the alphabet.
         let text = br#"{"peft_type": "LORA", "r": 4, "lora_alpha": 6, "use_rslora": true,
+            "target_modules": "all-linear",
             "alpha_pattern": {"q_proj": 8, "0.q_proj": 2, "^a\\.k_proj": 10},
             "rank_pattern": {"k_proj": 16}}"#;
         let found = Settings::parse("a.json", text).expect("read");
@@ -482,6 +483,7 @@ mod tests {
             (json!({ "r": 0 }), "`r`"),
             (json!({ "lora_alpha": "8" }), "lora_alpha"),
             (json!({ "target_modules": "(" }), "target_modules"),
+            (json!({ "target_modules": null }), "target_modules"),
             (json!({ "rank_pattern": { "q": -1 } }), "rank_pattern"),
         ] {
             let error = settings(more).expect_err(key).to_string();
