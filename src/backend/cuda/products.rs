@@ -4,14 +4,14 @@
 //! with it waits.
 #![forbid(unsafe_code)]
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc};
 
 use super::{
     Cuda, Tensor,
     device::{Address, Device, Operand, Product, Source},
     memory::Buffer,
     packed::Decoding,
-    uploads::Upload,
+    uploads::{Upload, source},
 };
 use crate::{
     backend::{Products, Target},
@@ -48,27 +48,17 @@ impl<D: Device> Clone for Matrix<D> {
 #[derive(Debug)]
 struct Values<D: Device> {
     device: Rc<D>,
-    form: Form,
     state: RefCell<State<D>>,
-}
-
-/// What is copied to the device.
-#[derive(Debug)]
-enum Form {
-    /// Values of this type.
-    Plain(DType),
-    /// Bytes to be decoded.
-    Packed(Decoding),
 }
 
 #[derive(Debug)]
 enum State<D: Device> {
-    /// On their way, in the form that they are stored in.
-    Coming(Buffer<D>, D::Copying),
-    /// There, in that form.
-    Stored(Buffer<D>),
-    /// There or on their way, shared with other parts of the same stored matrix.
-    Packed(Rc<Upload<D>>),
+    /// On their way, in the type that they are stored in.
+    Coming(Buffer<D>, D::Copying, DType),
+    /// There, in that type.
+    Stored(Buffer<D>, DType),
+    /// Bytes to be decoded, there or on their way, shared with other parts of the same stored matrix.
+    Packed(Rc<Upload<D>>, Decoding),
     /// There, in the arithmetic's.
     Ready(Buffer<D>),
     /// Their copy failed.
@@ -78,7 +68,7 @@ enum State<D: Device> {
 impl<D: Device> Drop for Values<D> {
     fn drop(&mut self) {
         // The memory may be given back only once the copy is done.
-        if let State::Coming(buffer, copying) = self.state.replace(State::Lost) {
+        if let State::Coming(buffer, copying, _) = self.state.replace(State::Lost) {
             let _ = self.device.await_copy(copying);
             drop(buffer);
         }
@@ -105,36 +95,25 @@ impl<D: Device> Matrix<D> {
         let mut state = self.values.state.borrow_mut();
         loop {
             *state = match std::mem::replace(&mut *state, State::Lost) {
-                State::Coming(buffer, copying) => {
+                State::Coming(buffer, copying, stored) => {
                     cuda.device.await_copy(copying)?;
-                    State::Stored(buffer)
+                    State::Stored(buffer, stored)
                 }
-                State::Stored(buffer) => {
-                    let converted = match self.values.form {
-                        Form::Plain(from) if from != self.dtype => {
-                            cuda.converted(&buffer, self.count(), from, self.dtype)
-                        }
-                        _ => {
-                            *state = State::Ready(buffer);
-                            continue;
-                        }
-                    };
-                    match converted {
+                State::Stored(buffer, stored) if stored == self.dtype => State::Ready(buffer),
+                State::Stored(buffer, stored) => {
+                    match cuda.converted(&buffer, self.count(), stored, self.dtype) {
                         Ok(converted) => State::Ready(converted),
                         Err(error) => {
-                            *state = State::Stored(buffer);
+                            *state = State::Stored(buffer, stored);
                             return Err(error);
                         }
                     }
                 }
-                State::Packed(upload) => {
-                    let Form::Packed(decoding) = &self.values.form else {
-                        continue;
-                    };
-                    match cuda.decoded(&upload, decoding, self.dtype) {
+                State::Packed(upload, decoding) => {
+                    match cuda.decoded(&upload, &decoding, self.dtype) {
                         Ok(decoded) => State::Ready(decoded),
                         Err(error) => {
-                            *state = State::Packed(upload);
+                            *state = State::Packed(upload, decoding);
                             return Err(error);
                         }
                     }
@@ -206,8 +185,7 @@ impl<D: Device> Cuda<D> {
             dtype: self.precision.arithmetic(),
             values: Rc::new(Values {
                 device: Rc::clone(&self.device),
-                form: Form::Plain(view.elements.dtype),
-                state: RefCell::new(State::Coming(buffer, copying)),
+                state: RefCell::new(State::Coming(buffer, copying, view.elements.dtype)),
             }),
         })
     }
@@ -226,8 +204,7 @@ impl<D: Device> Cuda<D> {
             dtype: self.precision.arithmetic(),
             values: Rc::new(Values {
                 device: Rc::clone(&self.device),
-                form: Form::Packed(decoding),
-                state: RefCell::new(State::Packed(upload)),
+                state: RefCell::new(State::Packed(upload, decoding)),
             }),
         }
     }
@@ -277,18 +254,7 @@ fn packed(view: MatrixView<'_>) -> (bool, Source) {
     let bytes = view.elements.bytes;
     if stride == 1 && line_stride == length {
         let bytes = &bytes[..lines * length * size];
-        let source = match view.file {
-            Some(file) => {
-                let (file, start) = file.place_of(bytes);
-                Source::File {
-                    file: Arc::clone(file),
-                    start,
-                    bytes: bytes.len(),
-                }
-            }
-            None => Source::Bytes(bytes.to_vec()),
-        };
-        return (transposed, source);
+        return (transposed, source(view.file, bytes));
     }
     let mut packed = Vec::with_capacity(lines * length * size);
     for line in 0..lines {

@@ -18,8 +18,23 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    model::weights::Stored,
+    model::weights::{MappedFile, Stored},
 };
+
+/// Where bytes are copied from: the file that they are mapped from, if there is one.
+pub(super) fn source(file: Option<&MappedFile>, bytes: &[u8]) -> Source {
+    match file {
+        Some(file) => {
+            let (file, start) = file.place_of(bytes);
+            Source::File {
+                file: Arc::clone(file),
+                start,
+                bytes: bytes.len(),
+            }
+        }
+        None => Source::Bytes(bytes.to_vec()),
+    }
+}
 
 /// The bytes of one stored matrix, or their copies that are under way.
 #[derive(Debug)]
@@ -126,17 +141,7 @@ impl<D: Device> Cuda<D> {
     }
 
     fn start_part(&self, part: &Stored, bytes: &[u8]) -> Result<(Buffer<D>, D::Copying)> {
-        let source = match part.file() {
-            Some(file) => {
-                let (file, start) = file.place_of(bytes);
-                Source::File {
-                    file: Arc::clone(file),
-                    start,
-                    bytes: bytes.len(),
-                }
-            }
-            None => Source::Bytes(bytes.to_vec()),
-        };
+        let source = source(part.file(), bytes);
         let buffer = self.buffer(bytes.len())?;
         let copying = self.device.start_write(buffer.address(), source)?;
         Ok((buffer, copying))

@@ -272,7 +272,7 @@ impl Work {
                     stored.dtype()
                 )));
             }
-            weights.replace(tensor, stored);
+            weights.insert(tensor, stored);
         }
         for ((tensor, table), (module, pair)) in self.pairs {
             let (Some(a), Some(b)) = (pair.a, pair.b) else {

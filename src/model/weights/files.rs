@@ -24,8 +24,9 @@ pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
 pub(super) const TORCH_SINGLE: &str = "pytorch_model.bin";
 
-/// What reads one file of a format into a store, and says how many tensors it has.
-type Reader = fn(&mut WeightStore, String, Option<PathBuf>, Storage) -> Result<usize>;
+/// What adds one file of a format to a store, and returns its tensors.
+type Reader =
+    fn(&mut WeightStore, String, Option<PathBuf>, Storage) -> Result<Vec<(String, Stored)>>;
 
 #[derive(Deserialize)]
 struct Index {
@@ -39,9 +40,9 @@ pub fn open(folder: &Path) -> Result<WeightStore> {
     let safe = is_there(SINGLE) || is_there(INDEX);
     let torch = is_there(TORCH_SINGLE) || is_there(TORCH_INDEX);
     let mut store = if safe {
-        open_format(folder, SINGLE, INDEX, safetensors::add)?
+        open_format(folder, SINGLE, INDEX, safetensors::tensors)?
     } else if torch {
-        open_format(folder, TORCH_SINGLE, TORCH_INDEX, torch::add)?
+        open_format(folder, TORCH_SINGLE, TORCH_INDEX, torch::tensors)?
     } else {
         return Err(missing::weights(folder));
     };
@@ -70,7 +71,7 @@ fn open_format(folder: &Path, single: &str, index: &str, read: Reader) -> Result
     }
     let mut store = WeightStore::empty();
     let storage = Storage::map(&path)?;
-    read(&mut store, single.to_owned(), Some(path), storage)?;
+    add(&mut store, read, single.to_owned(), Some(path), storage)?;
     if folder.join(index).is_file() || (single == SINGLE && has_shards(folder)) {
         store.say(format!(
             "both {single} and shards or their index lie in the folder; {single} is read, as transformers does"
@@ -79,12 +80,35 @@ fn open_format(folder: &Path, single: &str, index: &str, read: Reader) -> Result
     Ok(store)
 }
 
+/// Adds a file and its tensors, instead of those of the same names; returns how many.
+fn add(
+    store: &mut WeightStore,
+    read: Reader,
+    name: String,
+    path: Option<PathBuf>,
+    storage: Storage,
+) -> Result<usize> {
+    let found = read(store, name, path, storage)?;
+    let count = found.len();
+    for (name, stored) in found {
+        store.insert(name, stored);
+    }
+    Ok(count)
+}
+
 /// A store over files that are in memory, as part of the binary or otherwise; a later file's
 /// tensors replace those of the same name in an earlier one.
 pub fn in_memory(files: Vec<(&str, Cow<'static, [u8]>)>) -> Result<WeightStore> {
     let mut store = WeightStore::empty();
     for (name, bytes) in files {
-        safetensors::add(&mut store, name.to_owned(), None, Storage::Memory(bytes))?;
+        let storage = Storage::Memory(bytes);
+        add(
+            &mut store,
+            safetensors::tensors,
+            name.to_owned(),
+            None,
+            storage,
+        )?;
     }
     Ok(store)
 }
@@ -148,7 +172,7 @@ fn open_sharded(folder: &Path, index: &Path, read: Reader) -> Result<WeightStore
         // Of a tensor that lies in several shards the last counts, as in transformers.
         let stored_before = store.len();
         let storage = Storage::map(&path)?;
-        let added = read(&mut store, shard.to_owned(), Some(path), storage)?;
+        let added = add(&mut store, read, shard.to_owned(), Some(path), storage)?;
         let twice = stored_before + added - store.len();
         if twice > 0 {
             store.say(format!(

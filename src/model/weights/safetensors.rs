@@ -15,21 +15,6 @@ use crate::{
     lfs,
 };
 
-/// Adds the file's tensors, instead of those of the same names; returns how many.
-pub(super) fn add(
-    store: &mut WeightStore,
-    name: String,
-    path: Option<PathBuf>,
-    storage: Storage,
-) -> Result<usize> {
-    let found = tensors(store, name, path, storage)?;
-    let count = found.len();
-    for (name, stored) in found {
-        store.insert(name, stored);
-    }
-    Ok(count)
-}
-
 /// Adds the file alone, and returns its tensors.
 pub(super) fn tensors(
     store: &mut WeightStore,

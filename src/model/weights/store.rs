@@ -118,7 +118,7 @@ impl WeightStore {
     }
 
     /// Adds a tensor, instead of one of the same name.
-    pub(super) fn insert(&mut self, name: String, stored: Stored) {
+    pub(in crate::model) fn insert(&mut self, name: String, stored: Stored) {
         self.entries.insert(name, Entry::Plain(stored));
     }
 
@@ -132,11 +132,6 @@ impl WeightStore {
         if let Some(entry) = self.entries.get(from) {
             self.entries.insert(to, entry.clone());
         }
-    }
-
-    /// Puts another tensor in the place of one, or beside those that are there.
-    pub(in crate::model) fn replace(&mut self, name: String, stored: Stored) {
-        self.insert(name, stored);
     }
 
     /// Adds a product of two thin matrices to the matrix `name`, whose stored rows are its inputs' if
@@ -229,7 +224,7 @@ impl WeightStore {
 
     /// Whether the tensor `name` has to be decoded.
     pub fn is_packed(&self, name: &str) -> bool {
-        matches!(self.entries.get(name), Some(Entry::Packed(_)))
+        self.packed(name).is_some()
     }
 
     /// How the values of the tensor `name` are stored: its type, or its encoding.

@@ -111,7 +111,6 @@ impl Encoding {
     /// nothing.
     pub(super) fn padding(&self) -> usize {
         match self {
-            Self::Ggml(_) => 1,
             Self::Mxfp4(_) => mxfp4::BLOCK,
             Self::Adapted(own) => own.padding(),
             _ => 1,

@@ -1,7 +1,7 @@
 //! GPTQ: tensors `X.qweight`, `X.qzeros`, `X.scales` and perhaps `X.g_idx`.
 #![forbid(unsafe_code)]
 
-use super::parts::{Packer, group_size, matches, no_order, refuse};
+use super::parts::{Packer, Pattern, group_size, no_order, refuse};
 use crate::{
     error::Result,
     model::{
@@ -89,7 +89,7 @@ fn settings_of(module: &str, dynamic: &Config, whole: Settings) -> Result<Settin
     for key in dynamic.keys() {
         // What `-:` matches is not packed, unless another pattern comes before it.
         let pattern = key.strip_prefix("+:").unwrap_or(&key);
-        if pattern.starts_with("-:") || !matches(pattern, module) {
+        if pattern.starts_with("-:") || !Pattern::new(pattern).matches(module) {
             continue;
         }
         let Some(own) = dynamic.section(&key)? else {

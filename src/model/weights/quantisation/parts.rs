@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use fancy_regex::RegexBuilder;
+use fancy_regex::{Regex, RegexBuilder};
 use safetensors::Dtype;
 
 use crate::{
@@ -140,14 +140,25 @@ pub(super) fn no_order(name: &str, groups: &str, key: &str) -> Error {
     .remedy("download the checkpoint again, all of its files")
 }
 
-/// Whether a pattern matches a module's name from the start on, as Python's re.match does. One that takes
-/// too long or too much does not match.
-pub(super) fn matches(pattern: &str, module: &str) -> bool {
-    RegexBuilder::new(&format!("^(?:{pattern})"))
-        .backtrack_limit(10_000)
-        .delegate_size_limit(1 << 20)
-        .build()
-        .is_ok_and(|pattern| pattern.is_match(module).unwrap_or(false))
+/// A pattern for modules' names, made once: models have tens of thousands of them. One that takes too long
+/// or too much matches nothing.
+#[derive(Debug)]
+pub(super) struct Pattern(Option<Regex>);
+
+impl Pattern {
+    pub(super) fn new(pattern: &str) -> Self {
+        let built = RegexBuilder::new(&format!("^(?:{pattern})"))
+            .backtrack_limit(10_000)
+            .delegate_size_limit(1 << 20)
+            .build();
+        Self(built.ok())
+    }
+
+    /// Whether it matches a name from the start on, as Python's re.match does.
+    pub(super) fn matches(&self, module: &str) -> bool {
+        let pattern = self.0.as_ref();
+        pattern.is_some_and(|pattern| pattern.is_match(module).unwrap_or(false))
+    }
 }
 
 /// A setting of `quantization_config` that massact does not read.

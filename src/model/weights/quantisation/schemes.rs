@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::parts::{block_size, group_size, matches, refuse};
+use super::parts::{Pattern, block_size, group_size, refuse};
 use crate::{
     error::Result,
     model::{config::Config, weights::encodings::Blocks},
@@ -23,10 +23,9 @@ const FORMATS: [&str; 9] = [
 ];
 
 /// One group of `config_groups`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Scheme {
-    /// Module names, patterns after `re:`, or classes.
-    targets: Vec<String>,
+    targets: Vec<Target>,
     /// Bits of a weight.
     pub(super) bits: usize,
     /// Whether the code that is zero is the middle one.
@@ -35,6 +34,13 @@ pub(super) struct Scheme {
     pub(super) blocks: Blocks,
     /// Whether a tensor says which inputs are a group.
     pub(super) ordered: bool,
+}
+
+/// A module's name, a pattern after `re:`, or a class.
+#[derive(Debug)]
+struct Target {
+    text: String,
+    pattern: Option<Pattern>,
 }
 
 /// All groups, and what else the config says.
@@ -73,15 +79,10 @@ impl Schemes {
     /// The groups that may be a module's: that with the most special target that matches it, the first in
     /// the alphabet of several, as in compressed-tensors; or else all of them.
     pub(super) fn of(&self, module: &str) -> Vec<&Scheme> {
-        let target = |scheme: &Scheme| {
-            let targets = scheme.targets.iter();
-            let ranked = targets.map(|target| (rank(target, module), target.clone()));
-            ranked.filter(|(rank, _)| *rank != NO_MATCH).min()
-        };
         let ranked: Vec<_> = self
             .groups
             .iter()
-            .map(|group| (target(group), group))
+            .map(|group| (group.target(module), group))
             .collect();
         let best = ranked
             .iter()
@@ -94,13 +95,29 @@ impl Schemes {
 
 const NO_MATCH: u8 = 3;
 
-/// How special a target is that matches a module: its name, a pattern, its class.
-fn rank(target: &str, module: &str) -> u8 {
-    match target.strip_prefix("re:") {
-        Some(pattern) if matches(pattern, module) => 1,
-        None if target == module => 0,
-        None if target == class(module) => 2,
-        _ => NO_MATCH,
+impl Scheme {
+    /// The most special of its targets that match a module, and how special it is.
+    fn target(&self, module: &str) -> Option<(u8, &str)> {
+        let targets = self.targets.iter();
+        let ranked = targets.map(|target| (target.rank(module), target.text.as_str()));
+        ranked.filter(|(rank, _)| *rank != NO_MATCH).min()
+    }
+}
+
+impl Target {
+    fn new(text: String) -> Self {
+        let pattern = text.strip_prefix("re:").map(Pattern::new);
+        Self { text, pattern }
+    }
+
+    /// How special it is where it matches a module: its name, a pattern, its class.
+    fn rank(&self, module: &str) -> u8 {
+        match &self.pattern {
+            Some(pattern) if pattern.matches(module) => 1,
+            None if self.text == module => 0,
+            None if self.text == class(module) => 2,
+            _ => NO_MATCH,
+        }
     }
 }
 
@@ -180,8 +197,9 @@ fn scheme(group: &Config, weights: &Config) -> Result<Scheme> {
             ));
         }
     };
+    let targets = group.texts_opt("targets")?.unwrap_or_default();
     Ok(Scheme {
-        targets: group.texts_opt("targets")?.unwrap_or_default(),
+        targets: targets.into_iter().map(Target::new).collect(),
         bits,
         symmetric: weights.flag_or("symmetric", true)?,
         ordered: ordered(weights) && matches!(blocks, Blocks::Of(1, _)),

@@ -46,21 +46,6 @@ const CONVERT: &str = "load it in Python and save it as safetensors: AutoModelFo
 /// What to do about a file that is not whole.
 const DAMAGED: &str = "it is truncated or corrupt; download it again";
 
-/// Adds the file's tensors, instead of those of the same names; returns how many.
-pub(super) fn add(
-    store: &mut WeightStore,
-    name: String,
-    path: Option<PathBuf>,
-    storage: Storage,
-) -> Result<usize> {
-    let found = tensors(store, name, path, storage)?;
-    let count = found.len();
-    for (name, stored) in found {
-        store.insert(name, stored);
-    }
-    Ok(count)
-}
-
 /// Adds the file alone, and returns its tensors.
 pub(super) fn tensors(
     store: &mut WeightStore,
