@@ -1,6 +1,7 @@
 //! The cache on disk, laid out as by Python's `huggingface_hub`:
 //! `models--owner--name/{refs/<revision>, snapshots/<commit>/<file> -> ../../blobs/<tag>}`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, Repo, RepoType};
@@ -90,16 +91,21 @@ impl RepoCache {
         std::fs::write(path, "")
     }
 
-    /// Removes a link to a blob that is gone, which would be in the way of a new one.
+    /// Removes a link to a blob that is gone, which would be in the way of a new one. Another process
+    /// may have removed it first.
     pub(super) fn clear_dangling(&self, commit: &str, path: &str) -> std::io::Result<()> {
         let link = self.snapshot(commit).join(path);
-        if link.is_symlink() && !link.exists() {
-            std::fs::remove_file(link)?;
+        if !link.is_symlink() || link.exists() {
+            return Ok(());
         }
-        Ok(())
+        match std::fs::remove_file(link) {
+            Err(reason) if reason.kind() != ErrorKind::NotFound => Err(reason),
+            _ => Ok(()),
+        }
     }
 
-    /// Lets `commit` use a blob that another commit has brought. False when that blob is not there.
+    /// Lets `commit` use a blob that another commit, or another process, has brought. False when that
+    /// blob is not there.
     pub(super) fn reuse(
         &self,
         tag: &str,
@@ -115,8 +121,12 @@ impl RepoCache {
         if let Some(parent) = link.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        self.link(tag, path, &blob, &link)?;
-        Ok(true)
+        match self.link(tag, path, &blob, &link) {
+            // A process that waited for the same file may be the first to link it.
+            Err(reason) if reason.kind() != ErrorKind::AlreadyExists => Err(reason),
+            Err(_) => Ok(link.is_file()),
+            Ok(()) => Ok(true),
+        }
     }
 
     #[cfg(unix)]
@@ -154,5 +164,32 @@ fn collect(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<String>) {
         } else if depth > 0 && path.is_dir() {
             collect(&path, &format!("{prefix}{name}/"), depth - 1, found);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "0123456789012345678901234567890123456789";
+
+    fn cache(folder: &Path) -> RepoCache {
+        let cache = RepoCache::new(folder, "owner/name", RepoType::Model);
+        let blob = cache.blob("tag");
+        std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        std::fs::write(blob, "words").unwrap();
+        cache
+    }
+
+    #[test]
+    fn a_file_that_another_process_has_linked_first_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        for _ in 0..2 {
+            assert!(cache.reuse("tag", 5, COMMIT, "a/config.json").unwrap());
+            let file = cache.file(COMMIT, "a/config.json").unwrap();
+            assert_eq!(std::fs::read_to_string(file).unwrap(), "words");
+        }
+        assert!(!cache.reuse("tag", 6, COMMIT, "a/config.json").unwrap());
     }
 }
