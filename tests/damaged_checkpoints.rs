@@ -8,7 +8,7 @@ use std::path::Path;
 use massact::backend::{AttentionCapture, StatisticsRequest, cpu::Cpu};
 use massact::engine::{self, Discard, Outcome, Plan, Site};
 use massact::model::Model;
-use massact::model::spec::{DecoderSpec, Mlp};
+use massact::model::spec::DecoderSpec;
 use massact::progress::Progress;
 use massact::{Error, Result};
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn open_and_run(folder: &Path) -> Result<Outcome> {
         .spec
         .layers
         .iter()
-        .any(|layer| matches!(layer.mlp, Mlp::Experts(..)));
+        .any(|layer| layer.experts().is_some());
     let mut sites = Site::ALL.to_vec();
     sites.retain(|site| !experts || ![Site::Gate, Site::MlpInner].contains(site));
     let plan = Plan {

@@ -6,7 +6,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use massact::model::Model;
-use massact::model::spec::Linear;
+use massact::model::spec::{Linear, Vector};
 use serde_json::Value;
 use support::program::{massact, only_run, read_json, run};
 use support::reference::gguf;
@@ -30,7 +30,9 @@ fn values_of_every_type_are_exact() {
             let own = model.weights.shape(&name).unwrap_or_else(|| panic!("{at}"));
             let (found, wanted) = match *own {
                 [length] => (
-                    model.vector(&name, length).expect("a vector"),
+                    model
+                        .vector(&Vector::new(name.clone(), length))
+                        .expect("a vector"),
                     expected.values,
                 ),
                 [rows, width] if expected.shape[1] == width => {

@@ -71,7 +71,7 @@ fn dyt_is_taken_norm_by_norm() {
     let spec = Model::open(temp.path()).expect("opens").spec;
     for layer in &spec.layers {
         let kind = |norms: &massact::model::spec::Norms| norms.input.as_ref().map(|n| n.kind);
-        assert_eq!(kind(&layer.attention_norms), Some(NormKind::Tanh));
+        assert_eq!(kind(&layer.mixer_norms), Some(NormKind::Tanh));
         assert_eq!(kind(&layer.mlp_norms), Some(NormKind::Rms));
     }
     assert_eq!(spec.final_norm.map(|norm| norm.kind), Some(NormKind::Rms));

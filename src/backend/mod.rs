@@ -6,6 +6,7 @@
 
 mod attention;
 mod cells;
+mod convolutions;
 pub mod cpu;
 pub mod cuda;
 mod elementwise;
@@ -24,6 +25,7 @@ pub use attention::{
     Attention, AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, KvBias,
 };
 pub use cells::{Cells, Change};
+pub use convolutions::{Convolutions, Filter};
 pub use elementwise::Elementwise;
 pub use experts::Experts;
 pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
@@ -45,6 +47,7 @@ pub type Rows = Range<usize>;
 pub trait Backend:
     Attention
     + Cells
+    + Convolutions
     + Elementwise
     + Experts
     + Magnitudes
@@ -61,6 +64,7 @@ pub trait Backend:
 impl<B> Backend for B where
     B: Attention
         + Cells
+        + Convolutions
         + Elementwise
         + Experts
         + Magnitudes

@@ -161,7 +161,11 @@ pub(super) fn run(args: &SelfAttentionArgs, shared: &Shared) -> Result<Done> {
 /// Every head has a map of T x T; that of long sequences is refused before the work.
 fn check_heads(args: &SelfAttentionArgs, run: &Run<'_>, tokens: usize) -> Result<()> {
     let layers = &run.model().spec.layers;
-    let heads = layers.iter().map(|layer| layer.attention.heads).max();
+    let heads = layers
+        .iter()
+        .flat_map(|layer| &layer.attention)
+        .map(|attention| attention.heads)
+        .max();
     let bytes = 2 * 4 * heads.unwrap_or(0) * tokens * tokens;
     if args.heads.is_none() || bytes <= MOST_HEAD_BYTES {
         return Ok(());

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    parts::{Projection, finite, load_norm},
+    parts::{Projection, load_norm},
     pass::Pass,
     probe::Probe,
     site::Site,
@@ -88,10 +88,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 load_norm(backend, model, &norm.k)?,
             ])
         });
-        let sinks = spec.sinks.as_ref().map(|name| {
-            let values = finite(name, model.vector(name, spec.heads)?)?;
-            backend.vector(values)
-        });
+        let sinks = spec.sinks.as_ref();
+        let sinks = sinks.map(|sinks| backend.vector(model.vector(sinks)?));
         let kv_bias = model
             .kv_bias(spec)?
             .map(|[k, v]| Ok([backend.vector(k)?, backend.vector(v)?]));

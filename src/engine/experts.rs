@@ -4,11 +4,7 @@
 //! larger than the rest of the layer.
 #![forbid(unsafe_code)]
 
-use super::{
-    forward::Forward,
-    gated::GatedWeights,
-    parts::{Projection, finite},
-};
+use super::{forward::Forward, gated::GatedWeights, parts::Projection};
 use crate::{
     backend::Backend,
     error::Result,
@@ -42,7 +38,7 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
             spec,
             router: load(&spec.routing.router)?,
             correction: correction
-                .map(|name| backend.vector(finite(name, model.vector(name, spec.count)?)?))
+                .map(|correction| backend.vector(model.vector(correction)?))
                 .transpose()?,
             shared: shared.transpose()?,
         })

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    attention::AttentionWeights, batch::Batch, forward::Forward, mlp::MlpWeights, parts::Norms,
-    pass::Pass, probe::Probe, site::Site,
+    attention::AttentionWeights, batch::Batch, forward::Forward, mixer::MixerWeights,
+    mlp::MlpWeights, parts::Norms, pass::Pass, probe::Probe, site::Site,
 };
 use crate::{
     backend::{Backend, NormWeights, Target},
@@ -17,22 +17,33 @@ use crate::{
 /// A layer ready to run.
 pub(super) struct LayerWeights<'m, B: Backend> {
     spec: &'m Layer,
-    attention_norms: Norms<B::Vector>,
-    attention: AttentionWeights<'m, B>,
+    mixer_norms: Norms<B::Vector>,
+    attention: Option<AttentionWeights<'m, B>>,
+    mixer: Option<MixerWeights<'m, B>>,
     mlp_norms: Norms<B::Vector>,
-    mlp: MlpWeights<'m, B>,
+    mlp: Option<MlpWeights<'m, B>>,
 }
 
 impl<'m, B: Backend> LayerWeights<'m, B> {
     /// Puts layer `index` on the device.
     pub(super) fn load(backend: &B, model: &'m Model, index: usize) -> Result<Self> {
         let spec = &model.spec.layers[index];
+        let attention = spec.attention.as_ref();
+        let mixer = spec.mixer.as_ref();
+        let mlp = spec.mlp.as_ref();
         Ok(Self {
             spec,
-            attention_norms: Norms::load(backend, model, &spec.attention_norms)?,
-            attention: AttentionWeights::load(backend, model, &spec.attention)?,
+            mixer_norms: Norms::load(backend, model, &spec.mixer_norms)?,
+            attention: attention
+                .map(|attention| AttentionWeights::load(backend, model, attention))
+                .transpose()?,
+            mixer: mixer
+                .map(|mixer| MixerWeights::load(backend, model, mixer))
+                .transpose()?,
             mlp_norms: Norms::load(backend, model, &spec.mlp_norms)?,
-            mlp: MlpWeights::load(backend, model, &spec.mlp)?,
+            mlp: mlp
+                .map(|mlp| MlpWeights::load(backend, model, mlp))
+                .transpose()?,
         })
     }
 
@@ -62,6 +73,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         pass.observe(probe, Site::LayerOutput, hidden)
     }
 
+    /// One part after the other; either may be missing.
     fn sequential(
         &self,
         pass: &Pass<'_, '_, B>,
@@ -75,36 +87,41 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         } else {
             Target::Part
         };
-        let output = {
-            let input = input(backend, &self.attention_norms, hidden, target)?;
-            let read = input.as_ref().unwrap_or(hidden);
-            pass.observe(probe, Site::AttentionInput, read)?;
-            let output = self.attention.run(pass, read, probe)?;
+        let mut mlp_input = None;
+        if self.mixes() {
+            let input = input(backend, &self.mixer_norms, hidden, target)?;
+            let output = self.mix(pass, input.as_ref().unwrap_or(hidden), probe)?;
             if from_norm && let Some(input) = input {
                 *hidden = input;
             }
-            output
-        };
-        let output = self.output(pass, output, Site::AttentionOutput, probe)?;
-        let input = match (&self.attention_norms.sum, &self.mlp_norms.input) {
-            (None, Some(norm)) if !from_norm => Some(backend.add_norm(hidden, &output, norm)?),
-            _ => {
-                add(backend, hidden, &output, &self.attention_norms)?;
-                input(backend, &self.mlp_norms, hidden, target)?
+            let output = self.mixed(pass, output, probe)?;
+            match (&self.mixer_norms.sum, &self.mlp_norms.input) {
+                (None, Some(norm)) if !from_norm && self.mlp.is_some() => {
+                    mlp_input = Some(backend.add_norm(hidden, &output, norm)?);
+                }
+                _ => add(backend, hidden, &output, &self.mixer_norms)?,
             }
+        }
+        let Some(mlp) = &self.mlp else {
+            return Ok(());
         };
-        drop(output);
+        let input = match mlp_input {
+            Some(input) => Some(input),
+            None => input(backend, &self.mlp_norms, hidden, target)?,
+        };
         pass.observe(probe, Site::ResidualMid, hidden)?;
         let read = input.as_ref().unwrap_or(hidden);
         pass.observe(probe, Site::MlpInput, read)?;
-        let output = self.mlp.run(pass, read, probe)?;
+        let output = mlp.run(pass, read, probe)?;
         if from_norm && let Some(input) = input {
             *hidden = input;
         }
-        let output = self.output(pass, output, Site::MlpOutput, probe)?;
+        let output = self.output(pass, output, &self.mlp_norms)?;
+        pass.observe(probe, Site::MlpOutput, &output)?;
         add(backend, hidden, &output, &self.mlp_norms)
     }
 
+    /// Both parts on the layer's input.
     fn parallel(
         &self,
         pass: &Pass<'_, '_, B>,
@@ -112,26 +129,78 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
         let backend = pass.forward.backend;
-        let mut shared = input(backend, &self.attention_norms, hidden, Target::Part)?;
-        let read = shared.as_ref().unwrap_or(hidden);
-        pass.observe(probe, Site::AttentionInput, read)?;
-        let attention = self.attention.run(pass, read, probe)?;
+        let Some(mlp) = &self.mlp else {
+            return self.sequential(pass, hidden, probe);
+        };
+        let mut shared = input(backend, &self.mixer_norms, hidden, Target::Part)?;
+        let mixed = if self.mixes() {
+            Some(self.mix(pass, shared.as_ref().unwrap_or(hidden), probe)?)
+        } else {
+            None
+        };
         pass.observe(probe, Site::ResidualMid, hidden)?;
         if self.spec.wiring == Wiring::Parallel {
             shared = input(backend, &self.mlp_norms, hidden, Target::Part)?;
         }
         let read = shared.as_ref().unwrap_or(hidden);
         pass.observe(probe, Site::MlpInput, read)?;
-        let mlp = self.mlp.run(pass, read, probe)?;
+        let output = mlp.run(pass, read, probe)?;
         drop(shared);
-        for (site, output, norms) in [
-            (Site::AttentionOutput, attention, &self.attention_norms),
-            (Site::MlpOutput, mlp, &self.mlp_norms),
-        ] {
-            let output = self.output(pass, output, site, probe)?;
-            add(backend, hidden, &output, norms)?;
+        if let Some(mixed) = mixed {
+            let mixed = self.mixed(pass, mixed, probe)?;
+            add(backend, hidden, &mixed, &self.mixer_norms)?;
         }
-        Ok(())
+        let output = self.output(pass, output, &self.mlp_norms)?;
+        pass.observe(probe, Site::MlpOutput, &output)?;
+        add(backend, hidden, &output, &self.mlp_norms)
+    }
+
+    /// Whether anything mixes tokens here.
+    fn mixes(&self) -> bool {
+        self.attention.is_some() || self.mixer.is_some()
+    }
+
+    /// What the token mixers make of `input`, together.
+    fn mix(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        input: &B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<B::Tensor> {
+        let backend = pass.forward.backend;
+        let attention = match &self.attention {
+            Some(attention) => {
+                pass.observe(probe, Site::AttentionInput, input)?;
+                Some(attention.run(pass, input, probe)?)
+            }
+            None => None,
+        };
+        match (attention, &self.mixer) {
+            (Some(mut attention), Some(mixer)) => {
+                // Its own share, while it can be told.
+                pass.observe(probe, Site::AttentionOutput, &attention)?;
+                backend.add(&mut attention, &mixer.run(pass, input)?)?;
+                Ok(attention)
+            }
+            (Some(attention), None) => Ok(attention),
+            (None, Some(mixer)) => mixer.run(pass, input),
+            (None, None) => backend.zeros(input),
+        }
+    }
+
+    /// What the token mixers add to the residual stream.
+    fn mixed(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        output: B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<B::Tensor> {
+        let output = self.output(pass, output, &self.mixer_norms)?;
+        if self.mixer.is_none() {
+            pass.observe(probe, Site::AttentionOutput, &output)?;
+        }
+        pass.observe(probe, Site::MixerOutput, &output)?;
+        Ok(output)
     }
 
     /// What a part adds to the residual stream: its output after its norm and its factor.
@@ -139,21 +208,15 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         mut output: B::Tensor,
-        site: Site,
-        probe: &mut Probe<'_, B>,
+        norms: &Norms<B::Vector>,
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
-        let norms = match site {
-            Site::AttentionOutput => &self.attention_norms,
-            _ => &self.mlp_norms,
-        };
         if let Some(norm) = &norms.output {
             output = backend.norm(&output, norm, Target::Stream)?;
         }
         if self.spec.residual_scale != 1.0 {
             backend.affine(&mut output, self.spec.residual_scale, 0.0)?;
         }
-        pass.observe(probe, site, &output)?;
         Ok(output)
     }
 }

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use crate::{
     backend::Precision,
     error::Error,
-    model::spec::{DecoderSpec, Layer, Linear, Mlp},
+    model::spec::{DecoderSpec, Layer, Linear, Mixer, Mlp},
 };
 
 /// Without a stated budget, the share of the free memory that a run takes.
@@ -207,28 +207,30 @@ fn weights_of(layer: &Layer) -> u64 {
     let size = |linear: &Linear| linear.in_features as u64 * linear.out_features as u64;
     let all: u64 = layer.linears().into_iter().map(size).sum();
     // Experts are loaded one at a time.
-    let expert: u64 = match &layer.mlp {
-        Mlp::Experts(experts) => experts.expert.linears().into_iter().map(size).sum(),
-        _ => 0,
+    let expert: u64 = match layer.experts() {
+        Some(experts) => experts.expert.linears().into_iter().map(size).sum(),
+        None => 0,
     };
     all + expert
 }
 
 /// Values that a token has inside the parts of a layer.
 fn inner_width(layer: &Layer) -> usize {
-    let attention = &layer.attention;
-    let queries = attention.heads * (attention.head_dim + attention.value_dim);
-    let keys = attention.kv_heads * (attention.head_dim + attention.value_dim);
+    let attention = layer.attention.as_ref().map_or(0, |attention| {
+        (attention.heads + attention.kv_heads) * (attention.head_dim + attention.value_dim)
+    });
+    let mixer = layer.mixer.as_ref().map_or(0, Mixer::inner_width);
     let mlp = match &layer.mlp {
-        Mlp::Gated(mlp) => 2 * mlp.gate.out_features,
-        Mlp::Plain { up, .. } => up.out_features,
-        Mlp::Experts(experts) => {
+        None => 0,
+        Some(Mlp::Gated(mlp)) => 2 * mlp.gate.out_features,
+        Some(Mlp::Plain { up, .. }) => up.out_features,
+        Some(Mlp::Experts(experts)) => {
             let shared = experts.shared.as_ref();
             let shared = shared.map_or(0, |shared| shared.mlp.gate.out_features);
             2 * (experts.expert.gate.out_features + shared)
         }
     };
-    queries + keys + mlp
+    attention + mixer + mlp
 }
 
 #[cfg(test)]

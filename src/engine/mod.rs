@@ -15,6 +15,7 @@ mod gated;
 mod input;
 mod layer;
 mod memory;
+mod mixer;
 mod mlp;
 mod observer;
 mod parts;

@@ -3,7 +3,7 @@
 
 use crate::{
     backend::{Backend, NormWeights, Target},
-    error::{Error, Result},
+    error::Result,
     model::{
         Model,
         spec::{Linear, Norm},
@@ -84,17 +84,4 @@ impl<V> Norms<V> {
             sum: load(&norms.sum)?,
         })
     }
-}
-
-/// Refuses values that would vanish without a trace, because they only take part in comparisons or
-/// beside larger ones.
-pub(super) fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
-    if values.iter().all(|value| value.is_finite()) {
-        return Ok(values);
-    }
-    Err(Error::new(
-        format!("tensor `{name}`"),
-        "it has values that are infinite or not a number",
-    )
-    .remedy("the checkpoint is damaged or diverged in training; use another one"))
 }

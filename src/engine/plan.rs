@@ -109,7 +109,7 @@ impl Plan {
 /// What a run found.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Statistics by site, then `[layer][sequence]`.
+    /// Statistics by site, then `[layer][sequence]`; empty for layers that lack the site.
     pub statistics: BTreeMap<Site, Vec<Vec<Statistics>>>,
     /// For each sequence the NLL of tokens 1.., in nats; empty unless planned.
     pub token_nll: Vec<Vec<f32>>,

@@ -192,7 +192,10 @@ impl<'r, B: Backend> Probe<'r, B> {
                     }
                 }
             }
-            by_site.entry(site).or_default().push(sequences);
+            // Layers that lack the site have no sequences.
+            let layers = by_site.entry(site).or_default();
+            layers.resize_with(layer, Vec::new);
+            layers.push(sequences);
         }
         if let Some((_, error)) = first_failure {
             return Err(error);

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    model::spec::{DecoderSpec, Layer, Mlp},
+    model::spec::{DecoderSpec, Layer},
 };
 
 /// A tensor of the forward pass. One of `[tokens, hidden_size]` unless said otherwise.
@@ -26,6 +26,9 @@ pub enum Site {
     V,
     /// What attention adds to the residual stream, after the output projection.
     AttentionOutput,
+    /// What the token mixer adds to the residual stream, whatever it is: attention, another one, or
+    /// the sum of both where they run side by side.
+    MixerOutput,
     /// The residual stream that the MLP's part of the layer starts from: with what attention added,
     /// or, where both parts run side by side, the layer's input.
     ResidualMid,
@@ -47,7 +50,7 @@ pub enum Site {
 
 impl Site {
     /// All sites, in the order of the forward pass.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Embedding,
         Self::LayerInput,
         Self::AttentionInput,
@@ -55,6 +58,7 @@ impl Site {
         Self::K,
         Self::V,
         Self::AttentionOutput,
+        Self::MixerOutput,
         Self::ResidualMid,
         Self::MlpInput,
         Self::Gate,
@@ -74,6 +78,7 @@ impl Site {
             Self::K => "k",
             Self::V => "v",
             Self::AttentionOutput => "attention_output",
+            Self::MixerOutput => "mixer_output",
             Self::ResidualMid => "residual_mid",
             Self::MlpInput => "mlp_input",
             Self::Gate => "gate",
@@ -98,11 +103,26 @@ impl Site {
 
     /// Whether the model has this site. Experts have no inner tensor that all tokens share.
     pub fn exists_in(self, spec: &DecoderSpec) -> bool {
-        let experts = |layer: &Layer| matches!(layer.mlp, Mlp::Experts(_));
-        !matches!(self, Self::Gate | Self::MlpInner) || !spec.layers.iter().any(experts)
+        let experts = |layer: &Layer| layer.experts().is_some();
+        let inner = matches!(self, Self::Gate | Self::MlpInner);
+        !(inner && spec.layers.iter().any(experts))
+            && spec.layers.iter().any(|layer| self.is_in(layer))
     }
 
-    /// Whether every layer has this site; the others count as layer 0.
+    /// Whether a layer has this site, or where it is of no layer, whether there is one at all.
+    pub fn is_in(self, layer: &Layer) -> bool {
+        match self {
+            Self::AttentionInput | Self::Q | Self::K | Self::V | Self::AttentionOutput => {
+                layer.attention.is_some()
+            }
+            Self::MixerOutput => layer.attention.is_some() || layer.mixer.is_some(),
+            Self::ResidualMid | Self::MlpInput | Self::MlpOutput => layer.mlp.is_some(),
+            Self::Gate | Self::MlpInner => layer.mlp.is_some() && layer.experts().is_none(),
+            Self::Embedding | Self::LayerInput | Self::LayerOutput | Self::FinalNorm => true,
+        }
+    }
+
+    /// Whether it is a site of layers; the others count as layer 0.
     pub fn per_layer(self) -> bool {
         !matches!(self, Self::Embedding | Self::FinalNorm)
     }

@@ -59,8 +59,24 @@ pub fn run(
     };
     let mut received = Received {
         lengths: sequences.iter().map(Vec::len).collect(),
-        windows: layers.iter().map(|layer| layer.attention.window).collect(),
-        heads: layers.iter().map(|layer| layer.attention.heads).collect(),
+        windows: layers
+            .iter()
+            .map(|layer| {
+                layer
+                    .attention
+                    .as_ref()
+                    .and_then(|attention| attention.window)
+            })
+            .collect(),
+        heads: layers
+            .iter()
+            .map(|layer| {
+                layer
+                    .attention
+                    .as_ref()
+                    .map_or(0, |attention| attention.heads)
+            })
+            .collect(),
         shares: vec![vec![Vec::new(); sequences.len()]; layers.len()],
     };
     let outcome = session.run(sequences, &plan, &mut received)?;

@@ -1,15 +1,17 @@
 //! Checks of a description before anything divides by its numbers.
 #![forbid(unsafe_code)]
 
-use super::spec::{Attention, DecoderSpec, Experts, Linear, LowRank, Mlp, Projections, RowGroups};
+use super::spec::{Attention, DecoderSpec, Experts, Linear, LowRank, Projections, RowGroups};
 use crate::error::{Error, Result};
 
 /// Refuses numbers that do not fit together.
 pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
     for layer in &spec.layers {
-        heads(spec, &layer.attention)?;
-        extra_key(&layer.attention)?;
-        if let Mlp::Experts(mixture) = &layer.mlp {
+        if let Some(attention) = &layer.attention {
+            heads(spec, attention)?;
+            extra_key(attention)?;
+        }
+        if let Some(mixture) = layer.experts() {
             experts(mixture)?;
         }
         for norm in layer.norms() {
@@ -108,7 +110,7 @@ pub(super) fn outputs(linear: &Linear) -> Result<()> {
     Ok(())
 }
 
-fn damaged(reason: impl std::fmt::Display) -> Error {
+pub(super) fn damaged(reason: impl std::fmt::Display) -> Error {
     Error::new("config.json", reason)
         .remedy("correct it in config.json, or take the file of the original model")
 }

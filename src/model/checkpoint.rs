@@ -13,7 +13,7 @@ use super::{
     ledger::WeightsRecord,
     names::Names,
     place, recognise,
-    spec::{DecoderSpec, Learned, Linear, Mlp, Norm, RowGroups, WeightLayout},
+    spec::{DecoderSpec, Learned, Linear, Norm, RowGroups, Vector, WeightLayout},
     tied,
     tokenizer::{Tokenizer, TokenizerFiles},
     weights::{
@@ -377,15 +377,40 @@ impl Model {
         Ok(values)
     }
 
-    /// A stored vector of `length` values, which may be the one row of a matrix.
-    pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
-        let row = self.weights.shape(name) == Some(&[1, length]);
-        let tensor = if row {
-            self.weights.get_shaped(name, &[1, length])?
-        } else {
-            self.weights.get_shaped(name, &[length])?
+    /// A learned vector. Values that are infinite or not a number are refused: they would vanish without
+    /// a trace where they only take part in comparisons, or beside larger ones.
+    pub fn vector(&self, vector: &Vector) -> Result<Vec<f32>> {
+        let (name, shape) = (&vector.tensor, &vector.shape);
+        // One axis of length 1 more, in front: the one row of a matrix.
+        let row: Vec<usize> = [1].iter().chain(shape).copied().collect();
+        let stored = match self.weights.shape(name) {
+            Some(found) if found == row => &row,
+            _ => shape,
         };
-        Ok(tensor.elements.to_f32().into_owned())
+        let tensor = self.weights.get_shaped(name, stored)?;
+        let width: usize = shape.iter().skip(1).product();
+        let part = vector.first * width..(vector.first + vector.rows) * width;
+        if shape
+            .first()
+            .is_none_or(|rows| vector.first + vector.rows > *rows)
+        {
+            return Err(check::damaged(format!(
+                "tensor `{name}` has fewer rows than its parts need"
+            )));
+        }
+        let values = tensor
+            .elements
+            .slice(part.start, part.end)
+            .to_f32()
+            .into_owned();
+        if values.iter().all(|value| value.is_finite()) {
+            return Ok(values);
+        }
+        Err(Error::new(
+            format!("tensor `{name}`"),
+            "it has values that are infinite or not a number",
+        )
+        .remedy("the checkpoint is damaged or diverged in training; use another one"))
     }
 
     /// The head's weight `[vocab_size, width]`.
@@ -423,18 +448,17 @@ impl Model {
             for norm in layer.norms() {
                 self.norm(norm)?;
             }
-            if let Some(sinks) = &layer.attention.sinks {
-                self.vector(sinks, layer.attention.heads)?;
+            for vector in layer.vectors() {
+                self.vector(vector)?;
             }
-            self.kv_bias(&layer.attention)?;
-            if let Mlp::Experts(experts) = &layer.mlp {
+            if let Some(attention) = &layer.attention {
+                self.kv_bias(attention)?;
+            }
+            if let Some(experts) = layer.experts() {
                 for expert in 0..experts.count {
                     for linear in experts.expert.linears() {
                         self.check_linear(&linear.of_expert(expert))?;
                     }
-                }
-                if let Some(name) = &experts.routing.correction {
-                    self.vector(name, experts.count)?;
                 }
             }
         }

@@ -25,13 +25,16 @@ pub(super) fn variants(
     let own_gates = spec
         .layers
         .iter()
-        .any(|layer| layer.attention.gate.is_some());
+        .filter_map(|layer| layer.attention.as_ref())
+        .any(|attention| attention.gate.is_some());
     for layer in &mut spec.layers {
         for norm in layer.norms_mut() {
             dyt(norm, weights);
         }
-        layer.attention.kv_bias = kv_bias(&layer.attention, weights);
-        output_gate(&mut layer.attention, gate, config, weights)?;
+        if let Some(attention) = &mut layer.attention {
+            attention.kv_bias = kv_bias(attention, weights);
+            output_gate(attention, gate, config, weights)?;
+        }
     }
     for norm in spec.embedding.norm.iter_mut().chain(&mut spec.final_norm) {
         dyt(norm, weights);
@@ -47,8 +50,8 @@ fn found(spec: &DecoderSpec, gate: GateRows, own_gates: bool) -> Vec<String> {
     let norms = norms.chain(&spec.embedding.norm).chain(&spec.final_norm);
     let norms = norms.filter(|norm| norm.kind == NormKind::Tanh).count();
     let layers = |has: fn(&Attention) -> bool| {
-        let with = spec.layers.iter().filter(|layer| has(&layer.attention));
-        with.count()
+        let attention = spec.layers.iter().flat_map(|layer| &layer.attention);
+        attention.filter(|attention| has(attention)).count()
     };
     let gates = match gate {
         GateRows::OfHead { expected: false } if !own_gates => {
@@ -86,8 +89,8 @@ fn found(spec: &DecoderSpec, gate: GateRows, own_gates: bool) -> Vec<String> {
     if spec.embedding.learned_scale.is_some() {
         found.push("a learned scale of the embedding".to_owned());
     }
-    let linear = |layer: &Layer| layer.attention.o.layout == WeightLayout::OutIn;
-    if spec.model_type == "gpt2" && spec.layers.iter().any(linear) {
+    let linear = |attention: &Attention| attention.o.layout == WeightLayout::OutIn;
+    if spec.model_type == "gpt2" && layers(linear) > 0 {
         found.push("matrices laid out as nanoGPT does".to_owned());
     }
     found

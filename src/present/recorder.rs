@@ -6,7 +6,10 @@ use crate::{
     backend::AttentionMaps,
     engine::{Observer, Plan, Site},
     error::Result,
-    model::{Model, spec::Mlp},
+    model::{
+        Model,
+        spec::{Attention, Mlp},
+    },
     report::{RunFolder, tensors::TensorFile},
 };
 
@@ -32,7 +35,8 @@ impl FileRecorder {
         let layers = model.spec.layers.len();
         let mut raw = Vec::new();
         for site in &plan.raw {
-            for layer in 0..if site.per_layer() { layers } else { 1 } {
+            let places = 0..if site.per_layer() { layers } else { 1 };
+            for layer in places.filter(|layer| site.is_in(&model.spec.layers[*layer])) {
                 for (sequence, ids) in sequences.iter().enumerate() {
                     let shape = vec![ids.len(), width(*site, layer, model)];
                     raw.push((raw_name(*site, layer, sequence), shape));
@@ -41,7 +45,9 @@ impl FileRecorder {
         }
         let mut attention = Vec::new();
         for layer in (0..layers).filter(|layer| wanted(only, *layer)) {
-            let spec = &model.spec.layers[layer].attention;
+            let Some(spec) = &model.spec.layers[layer].attention else {
+                continue;
+            };
             let heads = spec.heads;
             for (sequence, ids) in sequences.iter().enumerate() {
                 let tokens = ids.len();
@@ -187,16 +193,18 @@ fn attention_name(sequence: usize, layer: usize, kind: &str) -> String {
 
 fn width(site: Site, layer: usize, model: &Model) -> usize {
     let spec = &model.spec;
-    let attention = &spec.layers[layer].attention;
+    let attention =
+        |width: fn(&Attention) -> usize| spec.layers[layer].attention.as_ref().map_or(0, width);
     match site {
-        Site::Q => attention.heads * attention.head_dim,
-        Site::K => attention.kv_heads * attention.head_dim,
-        Site::V => attention.kv_heads * attention.value_dim,
+        Site::Q => attention(|attention| attention.heads * attention.head_dim),
+        Site::K => attention(|attention| attention.kv_heads * attention.head_dim),
+        Site::V => attention(|attention| attention.kv_heads * attention.value_dim),
         Site::Gate | Site::MlpInner => match &spec.layers[layer].mlp {
-            Mlp::Gated(mlp) => mlp.gate.out_features,
-            Mlp::Plain { up, .. } => up.out_features,
+            Some(Mlp::Gated(mlp)) => mlp.gate.out_features,
+            Some(Mlp::Plain { up, .. }) => up.out_features,
             // The run refuses this site.
-            Mlp::Experts(experts) => experts.expert.gate.out_features,
+            Some(Mlp::Experts(experts)) => experts.expert.gate.out_features,
+            None => 0,
         },
         _ => spec.hidden_size,
     }

@@ -12,6 +12,7 @@ pub(super) fn tensors(site: Site) -> &'static str {
         Site::K => "keys",
         Site::V => "values",
         Site::AttentionOutput => "attention outputs",
+        Site::MixerOutput => "token mixer outputs",
         Site::ResidualMid => "states before the MLP",
         Site::MlpInput => "MLP inputs",
         Site::Gate => "activation function outputs",

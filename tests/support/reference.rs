@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use massact::model::{Model, spec::Mlp};
+use massact::model::Model;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ impl Checkpoint {
     pub(crate) fn has_experts(&self) -> bool {
         let model = Model::open(&self.folder).expect("a checkpoint that runs");
         let mut layers = model.spec.layers.iter();
-        layers.any(|layer| matches!(layer.mlp, Mlp::Experts(_)))
+        layers.any(|layer| layer.experts().is_some())
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod attention;
 mod cells;
+mod convolutions;
 mod elementwise;
 mod experts;
 mod gemm;

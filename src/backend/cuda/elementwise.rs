@@ -9,7 +9,7 @@ use super::{
 use crate::{backend::Elementwise, error::Result, model::spec::Activation};
 
 /// The kernels' number of an activation, with the parameter.
-fn activation_code(activation: Activation) -> (i32, f32) {
+pub(super) fn activation_code(activation: Activation) -> (i32, f32) {
     let (code, parameter) = match activation {
         Activation::Silu => (constants::ACTIVATION_SILU, 0.0),
         Activation::ScaledSilu(factor) => (constants::ACTIVATION_SCALED_SILU, factor),

@@ -7,6 +7,7 @@
 mod attention;
 mod cells;
 mod constants;
+mod convolutions;
 mod decoders;
 mod device;
 pub mod driver;

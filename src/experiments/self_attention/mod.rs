@@ -170,13 +170,23 @@ pub fn run(
         heads: spec
             .layers
             .iter()
-            .map(|layer| layer.attention.heads)
+            .map(|layer| {
+                layer
+                    .attention
+                    .as_ref()
+                    .map_or(0, |attention| attention.heads)
+            })
             .collect(),
         decompositions: BTreeMap::new(),
         windows: spec
             .layers
             .iter()
-            .map(|layer| layer.attention.window)
+            .map(|layer| {
+                layer
+                    .attention
+                    .as_ref()
+                    .and_then(|attention| attention.window)
+            })
             .collect(),
     };
     let plan = Plan {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{
     names::{self, Names},
-    spec::{DecoderSpec, Linear, Mlp, WeightLayout},
+    spec::{DecoderSpec, Linear, WeightLayout},
     weights::WeightStore,
 };
 use crate::error::Result;
@@ -71,7 +71,7 @@ impl Modules {
         };
         for layer in &spec.layers {
             layer.linears().into_iter().for_each(&mut linear);
-            if let Mlp::Experts(experts) = &layer.mlp {
+            if let Some(experts) = layer.experts() {
                 for expert in 0..experts.count {
                     for one in experts.expert.linears() {
                         linear(&one.of_expert(expert));
@@ -88,10 +88,9 @@ impl Modules {
         }
         let mut projections = BTreeSet::new();
         for layer in &spec.layers {
-            let router = match &layer.mlp {
-                Mlp::Experts(experts) => Some(&experts.routing.router.weight),
-                _ => None,
-            };
+            let router = layer
+                .experts()
+                .map(|experts| &experts.routing.router.weight);
             let own = layer.linears().into_iter();
             let own = own.filter(|linear| linear.stacked.is_none());
             let own = own.map(|linear| &linear.weight);

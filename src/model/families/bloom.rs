@@ -11,7 +11,10 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{Activation, Alibi, Attention, DecoderSpec, Embedding, Head, Layer, Mlp, Wiring},
+        spec::{
+            Activation, Alibi, Attention, DecoderSpec, Embedding, Head, Layer, Mlp,
+            TransformerLayer, Wiring,
+        },
     },
 };
 
@@ -68,7 +71,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             let o = parts.linear("self_attention.dense", hidden, hidden, true);
             let mut attention = Attention::new(heads, heads, head_dim, qkv, o);
             attention.alibi = Some(Alibi::new(heads));
-            let mut layer = Layer::new(
+            let mut layer = TransformerLayer::new(
                 parts.norm("input_layernorm", hidden),
                 attention,
                 parts.norm("post_attention_layernorm", hidden),
@@ -81,6 +84,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             layer.wiring = wiring;
             layer
         })
+        .map(Layer::from)
         .collect();
     let vocab_size = config.size("vocab_size")?;
     let table = names.base("word_embeddings.weight");

@@ -12,7 +12,7 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{DecoderSpec, Layer, Learned, Norm, Norms, QkNorm, Wiring},
+        spec::{DecoderSpec, Learned, Norm, Norms, QkNorm, TransformerLayer, Wiring},
     },
 };
 
@@ -64,7 +64,7 @@ fn scale_logits(config: &Config, mut spec: DecoderSpec) -> Result<DecoderSpec> {
     Ok(spec)
 }
 
-fn parallel(layer: &mut Layer) {
+fn parallel(layer: &mut TransformerLayer) {
     layer.wiring = Wiring::ParallelSharedNorm;
     layer.mlp_norms = Norms::default();
 }

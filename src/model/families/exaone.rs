@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::{config::Config, spec::Layer},
+    model::{config::Config, spec::TransformerLayer},
 };
 
 /// Registry row.
@@ -131,7 +131,7 @@ fn options(config: &Config) -> Result<Options> {
 fn attention(
     config: &Config,
     sizes: Sizes,
-) -> Result<impl Fn(&LayerParts<'_>, &mut Layer) + use<>> {
+) -> Result<impl Fn(&LayerParts<'_>, &mut TransformerLayer) + use<>> {
     let window = window(config)?;
     let pattern = match config.get("layer_types") {
         Some(_) => 1,
@@ -139,12 +139,14 @@ fn attention(
     };
     let slides = |index: usize| window.is_some() && !(index + 1).is_multiple_of(pattern);
     let windows = windows(config, sizes.layers, window, slides)?;
-    Ok(move |parts: &LayerParts<'_>, layer: &mut Layer| {
-        let attention = &mut layer.attention;
-        attention.qk_norm = Some(head_norms(parts, sizes.head_dim));
-        attention.window = windows[parts.index];
-        if window.is_some() && attention.window.is_none() {
-            attention.rope = None;
-        }
-    })
+    Ok(
+        move |parts: &LayerParts<'_>, layer: &mut TransformerLayer| {
+            let attention = &mut layer.attention;
+            attention.qk_norm = Some(head_norms(parts, sizes.head_dim));
+            attention.window = windows[parts.index];
+            if window.is_some() && attention.window.is_none() {
+                attention.rope = None;
+            }
+        },
+    )
 }

@@ -12,7 +12,9 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
-        spec::{Alibi, Attention, DecoderSpec, Embedding, Head, Layer, Mlp, Wiring},
+        spec::{
+            Alibi, Attention, DecoderSpec, Embedding, Head, Layer, Mlp, TransformerLayer, Wiring,
+        },
     },
 };
 
@@ -106,12 +108,14 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             };
             let first = parts.norm(first, hidden);
             if norms == Wiring::ParallelSharedNorm {
-                return Layer::parallel(first, attention, mlp);
+                return TransformerLayer::parallel(first, attention, mlp);
             }
-            let mut layer = Layer::new(first, attention, parts.norm(second, hidden), mlp);
+            let mut layer =
+                TransformerLayer::new(first, attention, parts.norm(second, hidden), mlp);
             layer.wiring = norms;
             layer
         })
+        .map(Layer::from)
         .collect();
     let vocab_size = config.size("vocab_size")?;
     let embedding = names.base("word_embeddings.weight");

@@ -11,7 +11,7 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{Activation, DecoderSpec, Layer, Mlp},
+        spec::{Activation, DecoderSpec, Mlp, TransformerLayer},
     },
 };
 
@@ -50,7 +50,7 @@ pub(super) fn embedding_scale(spec: &mut DecoderSpec) {
 }
 
 /// Changes a gated MLP's nonlinearity.
-pub(super) fn set_activation(layer: &mut Layer, activation: Activation) {
+pub(super) fn set_activation(layer: &mut TransformerLayer, activation: Activation) {
     if let Mlp::Gated(mlp) = &mut layer.mlp {
         mlp.activation = activation;
     }

@@ -13,7 +13,7 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{DecoderSpec, Layer},
+        spec::{DecoderSpec, TransformerLayer},
     },
 };
 
@@ -49,7 +49,7 @@ pub(super) const VAULTGEMMA: Family = Family {
 };
 
 /// Norms before and after attention and MLP.
-pub(super) fn sandwich(parts: &LayerParts<'_>, hidden: usize, layer: &mut Layer) {
+pub(super) fn sandwich(parts: &LayerParts<'_>, hidden: usize, layer: &mut TransformerLayer) {
     let norm = |module| Some(parts.norm(module, hidden));
     layer.attention_norms.output = norm("post_attention_layernorm");
     layer.mlp_norms.input = norm("pre_feedforward_layernorm");
@@ -81,7 +81,7 @@ pub(super) fn scale(config: &Config) -> Result<f32> {
 fn describe(
     config: &Config,
     names: &Names,
-    place_norms: impl Fn(&LayerParts<'_>, usize, &mut Layer),
+    place_norms: impl Fn(&LayerParts<'_>, usize, &mut TransformerLayer),
 ) -> Result<DecoderSpec> {
     let options = options(config)?;
     let sizes = options.sizes;

@@ -14,7 +14,7 @@ use crate::{
         names::Names,
         spec::{
             Attention, DecoderSpec, Embedding, Head, Layer, LearnedPositions, Linear, Mlp,
-            WeightLayout,
+            TransformerLayer, WeightLayout,
         },
     },
 };
@@ -151,7 +151,7 @@ fn layers(
             if by_layer {
                 attention.scale /= (index + 1) as f32;
             }
-            Layer::new(
+            TransformerLayer::new(
                 parts.norm("ln_1", hidden),
                 attention,
                 parts.norm("ln_2", hidden),
@@ -162,6 +162,7 @@ fn layers(
                 },
             )
         })
+        .map(Layer::from)
         .collect();
     let vocab_size = config.size("vocab_size")?;
     let table = names.base("wte.weight");

@@ -13,7 +13,9 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{Attention, DecoderSpec, Embedding, Head, Layer, LearnedPositions, Mlp},
+        spec::{
+            Attention, DecoderSpec, Embedding, Head, Layer, LearnedPositions, Mlp, TransformerLayer,
+        },
     },
 };
 
@@ -110,7 +112,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         let mut attention = Attention::new(heads, heads, hidden / heads, qkv, o);
         attention.scale = 1.0;
         attention.window = slides.then_some(window);
-        Layer::new(
+        TransformerLayer::new(
             parts.norm("ln_1", hidden),
             attention,
             parts.norm("ln_2", hidden),
@@ -121,7 +123,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             },
         )
     });
-    let layers = layers.collect();
+    let layers = layers.map(Layer::from).collect();
     let vocab_size = config.size("vocab_size")?;
     let table = names.base("wte.weight");
     let tied = config.flag_or("tie_word_embeddings", true)?;

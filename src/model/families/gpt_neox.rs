@@ -15,7 +15,7 @@ use crate::{
         names::Names,
         rope::{Rope, RopeDefaults},
         rope_config::{filled, said_otherwise},
-        spec::{Attention, DecoderSpec, Embedding, Head, Layer, Mlp, Wiring},
+        spec::{Attention, DecoderSpec, Embedding, Head, Layer, Mlp, TransformerLayer, Wiring},
     },
 };
 
@@ -72,7 +72,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             let o = parts.linear("attention.dense", hidden, hidden, biased);
             let mut attention = Attention::new(heads, heads, head_dim, qkv, o);
             attention.rope = Some(0);
-            let mut layer = Layer::new(
+            let mut layer = TransformerLayer::new(
                 parts.norm("input_layernorm", hidden),
                 attention,
                 parts.norm("post_attention_layernorm", hidden),
@@ -87,6 +87,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             }
             layer
         })
+        .map(Layer::from)
         .collect();
     let vocab_size = config.size("vocab_size")?;
     let embedding = names.base("embed_in.weight");

@@ -15,7 +15,8 @@ use crate::{
         rope::Rope,
         rope_config::filled,
         spec::{
-            Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, WeightLayout,
+            Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, Vector,
+            WeightLayout,
         },
     },
 };
@@ -56,7 +57,10 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     };
     let mut spec = llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = windows[parts.index];
-        layer.attention.sinks = Some(parts.name("self_attn.sinks"));
+        layer.attention.sinks = Some(Vector::new(
+            parts.name("self_attn.sinks"),
+            layer.attention.heads,
+        ));
         layer.mlp = Mlp::Experts(Box::new(experts.describe(parts)));
         Ok(())
     })?;

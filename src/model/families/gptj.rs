@@ -12,7 +12,7 @@ use crate::{
         config::Config,
         names::Names,
         rope::Rope,
-        spec::{Attention, DecoderSpec, Embedding, Head, Layer, Mlp},
+        spec::{Attention, DecoderSpec, Embedding, Head, Layer, Mlp, TransformerLayer},
     },
 };
 
@@ -62,8 +62,9 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
                 down: parts.linear("mlp.fc_out", inner, hidden, true),
                 activation,
             };
-            Layer::parallel(parts.norm("ln_1", hidden), attention, mlp)
+            TransformerLayer::parallel(parts.norm("ln_1", hidden), attention, mlp)
         })
+        .map(Layer::from)
         .collect();
     let vocab_size = config.size("vocab_size")?;
     let embedding = names.base("wte.weight");

@@ -11,7 +11,7 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{DecoderSpec, Layer},
+        spec::{DecoderSpec, TransformerLayer},
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) fn describe(
     config: &Config,
     names: &Names,
     options: &Options,
-    mut adjust: impl FnMut(&LayerParts<'_>, &mut Layer) -> Result<()>,
+    mut adjust: impl FnMut(&LayerParts<'_>, &mut TransformerLayer) -> Result<()>,
 ) -> Result<DecoderSpec> {
     let multiplier = |key: &str| -> Result<f32> { Ok(config.number_or(key, 1.0)? as f32) };
     let attention = multiplier("attention_multiplier")?;

@@ -77,9 +77,11 @@ pub(super) const HYBRID: Family = Family {
             .get("position_embedding_type")
             .is_none_or(|kind| kind != "rope")
         {
-            spec.layers
+            let attention = spec
+                .layers
                 .iter_mut()
-                .for_each(|layer| layer.attention.rope = None);
+                .flat_map(|layer| &mut layer.attention);
+            attention.for_each(|attention| attention.rope = None);
         }
         Ok(spec)
     },

@@ -12,7 +12,7 @@ use crate::{
         names::Names,
         rope::Rope,
         rope_config::filled,
-        spec::{Attention, DecoderSpec, Latent, Layer, LowRank},
+        spec::{Attention, DecoderSpec, Latent, LowRank, TransformerLayer},
     },
 };
 
@@ -120,7 +120,7 @@ pub(super) fn describe(
     mut options: Options,
     latent: &LatentSizes,
     rope: Rope,
-    mut adjust: impl FnMut(&LayerParts<'_>, &mut Layer) -> Result<()>,
+    mut adjust: impl FnMut(&LayerParts<'_>, &mut TransformerLayer) -> Result<()>,
 ) -> Result<DecoderSpec> {
     let without_ropes =
         config.without(&["partial_rotary_factor", "rope_parameters", "rope_scaling"]);

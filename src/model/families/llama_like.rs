@@ -10,7 +10,9 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
-        spec::{Attention, DecoderSpec, Embedding, GatedMlp, Head, Layer, Linear, Mlp},
+        spec::{
+            Attention, DecoderSpec, Embedding, GatedMlp, Head, Layer, Linear, Mlp, TransformerLayer,
+        },
     },
 };
 
@@ -103,7 +105,7 @@ pub(super) fn describe(
     config: &Config,
     names: &Names,
     options: &Options,
-    mut adjust: impl FnMut(&LayerParts<'_>, &mut Layer) -> Result<()>,
+    mut adjust: impl FnMut(&LayerParts<'_>, &mut TransformerLayer) -> Result<()>,
 ) -> Result<DecoderSpec> {
     let sizes = options.sizes;
     let rope = Rope::from_config(config, sizes.head_dim, sizes.positions, options.rope)?;
@@ -120,14 +122,14 @@ pub(super) fn describe(
             attention.rope = Some(0);
             let (gate, up) = gate_and_up(&parts, options);
             let down = parts.linear("mlp.down_proj", sizes.inner, sizes.hidden, options.mlp_bias);
-            let mut layer = Layer::new(
+            let mut layer = TransformerLayer::new(
                 parts.norm("input_layernorm", sizes.hidden),
                 attention,
                 parts.norm("post_attention_layernorm", sizes.hidden),
                 Mlp::Gated(GatedMlp::new(gate, up, down, activation)),
             );
             adjust(&parts, &mut layer)?;
-            Ok(layer)
+            Ok(Layer::from(layer))
         })
         .collect::<Result<_>>()?;
     let embedding = names.base("embed_tokens.weight");

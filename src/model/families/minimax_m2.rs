@@ -13,7 +13,7 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{DecoderSpec, Mlp, Score},
+        spec::{DecoderSpec, Mlp, Score, Vector},
     },
 };
 
@@ -76,7 +76,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         let mut experts = mixture.experts(parts, module, ["w1", "w3", "w2"], expert);
         experts.routing.score = Score::Sigmoid;
         let correction = format!("{module}.e_score_correction_bias");
-        experts.routing.correction = Some(parts.name(&correction));
+        experts.routing.correction = Some(Vector::new(parts.name(&correction), experts.count));
         layer.mlp = Mlp::Experts(Box::new(experts));
         Ok(())
     })

@@ -15,7 +15,10 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        spec::{Activation, Alibi, Attention, DecoderSpec, Embedding, Head, Layer, Mlp},
+        spec::{
+            Activation, Alibi, Attention, DecoderSpec, Embedding, Head, Layer, Mlp,
+            TransformerLayer,
+        },
     },
 };
 
@@ -87,7 +90,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
                 from_last: true,
                 ..Alibi::exact(heads)
             });
-            Layer::new(
+            TransformerLayer::new(
                 parts.norm("norm_1", hidden),
                 attention,
                 parts.norm("norm_2", hidden),
@@ -98,6 +101,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
                 },
             )
         })
+        .map(Layer::from)
         .collect();
     let vocab_size = config.size("vocab_size")?;
     let embedding = names.base("wte.weight");

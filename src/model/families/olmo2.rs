@@ -16,7 +16,7 @@ use crate::{
         names::Names,
         rope::{Rope, RopeDefaults},
         rope_config::{agreed, filled},
-        spec::{DecoderSpec, Layer, Norms, QkNorm},
+        spec::{DecoderSpec, Norms, QkNorm, TransformerLayer},
     },
 };
 
@@ -54,7 +54,7 @@ pub(super) fn options(config: &Config) -> Result<Options> {
 }
 
 /// Norms after both parts, and of the projections.
-pub(super) fn place_norms(parts: &LayerParts<'_>, sizes: Sizes, layer: &mut Layer) {
+pub(super) fn place_norms(parts: &LayerParts<'_>, sizes: Sizes, layer: &mut TransformerLayer) {
     layer.attention_norms = Norms::after(parts.norm("post_attention_layernorm", sizes.hidden));
     layer.mlp_norms = Norms::after(parts.norm("post_feedforward_layernorm", sizes.hidden));
     layer.attention.qk_norm = Some(projection_norms(parts, sizes));

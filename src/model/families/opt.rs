@@ -13,6 +13,7 @@ use crate::{
         names::Names,
         spec::{
             Attention, DecoderSpec, Embedding, Head, Layer, LearnedPositions, Linear, Mlp, Norms,
+            TransformerLayer,
         },
     },
 };
@@ -58,7 +59,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             let square =
                 |name: &str| parts.linear(&format!("self_attn.{name}"), hidden, hidden, biased);
             let qkv = ["q_proj", "k_proj", "v_proj"].map(square);
-            let mut layer = Layer::new(
+            let mut layer = TransformerLayer::new(
                 parts.norm("self_attn_layer_norm", hidden),
                 Attention::new(heads, heads, hidden / heads, qkv, square("out_proj")),
                 parts.norm("final_layer_norm", hidden),
@@ -78,6 +79,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             }
             layer
         })
+        .map(Layer::from)
         .collect();
     let vocab_size = config.size("vocab_size")?;
     let width = config.size_opt("word_embed_proj_dim")?.unwrap_or(hidden);

@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     model::{
         config::Config,
-        spec::{ExpertGroups, Mlp, Score, Shared},
+        spec::{ExpertGroups, Mlp, Score, Shared, Vector},
     },
 };
 
@@ -112,7 +112,9 @@ impl Routed {
         let routing = &mut experts.routing;
         routing.router = parts.linear(style.router, self.hidden, mixture.count, false);
         routing.score = style.score;
-        routing.correction = style.correction.map(|tensor| parts.name(tensor));
+        routing.correction = style
+            .correction
+            .map(|tensor| Vector::new(parts.name(tensor), mixture.count));
         routing.groups = self.groups;
         routing.scale = self.scale;
         experts.shared = self.shared.map(|width| Shared {

@@ -1,7 +1,7 @@
 //! Self-attention as data.
 #![forbid(unsafe_code)]
 
-use super::{Alibi, Linear, Norm};
+use super::{Alibi, Linear, Norm, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
@@ -34,8 +34,8 @@ pub struct Attention {
     pub soft_cap: Option<f32>,
     /// Bias by key position.
     pub alibi: Option<Alibi>,
-    /// Tensor `[heads]`: a logit that takes part in the softmax and has no value.
-    pub sinks: Option<String>,
+    /// `[heads]`: a logit that takes part in the softmax and has no value.
+    pub sinks: Option<Vector>,
     /// One more key and value that every position sees.
     pub kv_bias: Option<KvBias>,
     /// The heads' outputs are multiplied by the sigmoid of this projection, as wide as they are.

@@ -1,7 +1,7 @@
 //! Feed-forward parts as data.
 #![forbid(unsafe_code)]
 
-use super::Linear;
+use super::{Linear, Vector};
 
 /// Feed-forward part of a layer.
 #[derive(Debug, Clone)]
@@ -95,8 +95,8 @@ pub struct Routing {
     pub router: Linear,
     /// From logits to scores.
     pub score: Score,
-    /// Tensor `[count]` added to the scores for the choice, not for the weights.
-    pub correction: Option<String>,
+    /// `[count]`: added to the scores for the choice, not for the weights.
+    pub correction: Option<Vector>,
     /// Only the best groups of experts take part.
     pub groups: Option<ExpertGroups>,
     /// Experts per token.

@@ -6,15 +6,21 @@
 
 mod alibi;
 mod attention;
+mod layer;
 mod linear;
+mod mixer;
 mod mlp;
 mod norm;
+mod vector;
 
 pub use alibi::Alibi;
 pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
+pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
+pub use mixer::{Convolution, Mixer, ShortConvolution};
 pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared};
 pub use norm::{Learned, Norm, NormKind};
+pub use vector::Vector;
 
 use super::rope::Rope;
 
@@ -69,29 +75,7 @@ impl DecoderSpec {
 
     /// Names of the tensors that layer `index` reads.
     pub fn layer_tensors(&self, index: usize) -> Vec<String> {
-        let layer = &self.layers[index];
-        let mut names = Vec::new();
-        for linear in layer.linears() {
-            names.extend(linear.tensors());
-        }
-        if let Mlp::Experts(experts) = &layer.mlp {
-            for expert in 0..experts.count {
-                for linear in experts.expert.linears() {
-                    names.extend(linear.of_expert(expert).tensors());
-                }
-            }
-            names.extend(experts.routing.correction.clone());
-        }
-        for norm in layer.norms() {
-            names.extend(norm.tensors().map(str::to_owned));
-        }
-        names.extend(layer.attention.sinks.clone());
-        if let Some(bias) = &layer.attention.kv_bias {
-            names.extend([bias.k.clone(), bias.v.clone()]);
-        }
-        names.sort_unstable();
-        names.dedup();
-        names
+        self.layers[index].tensors()
     }
 
     /// Names of all tensors that it reads; some may come twice.
@@ -156,126 +140,6 @@ pub struct LearnedPositions {
     pub table: String,
     /// Row of position 0.
     pub offset: usize,
-}
-
-/// One decoder layer.
-#[derive(Debug, Clone)]
-pub struct Layer {
-    /// How its two parts meet the residual stream.
-    pub wiring: Wiring,
-    /// Norms around attention.
-    pub attention_norms: Norms,
-    /// Self-attention.
-    pub attention: Attention,
-    /// Norms around the MLP.
-    pub mlp_norms: Norms,
-    /// Feed-forward part.
-    pub mlp: Mlp,
-    /// Factor on what each part adds to the residual stream.
-    pub residual_scale: f32,
-}
-
-impl Layer {
-    /// `h = x + attention(norm(x)); out = h + mlp(norm(h))`.
-    pub fn new(attention_norm: Norm, attention: Attention, mlp_norm: Norm, mlp: Mlp) -> Self {
-        Self {
-            wiring: Wiring::Sequential,
-            attention_norms: Norms::before(attention_norm),
-            attention,
-            mlp_norms: Norms::before(mlp_norm),
-            mlp,
-            residual_scale: 1.0,
-        }
-    }
-
-    /// `out = x + attention(norm(x)) + mlp(norm(x))`, one norm for both.
-    pub fn parallel(norm: Norm, attention: Attention, mlp: Mlp) -> Self {
-        Self {
-            wiring: Wiring::ParallelSharedNorm,
-            attention_norms: Norms::before(norm),
-            attention,
-            mlp_norms: Norms::default(),
-            mlp,
-            residual_scale: 1.0,
-        }
-    }
-
-    /// Every projection except those of experts.
-    pub fn linears(&self) -> Vec<&Linear> {
-        let mut linears = self.attention.linears();
-        linears.extend(self.mlp.linears());
-        linears
-    }
-
-    /// Every norm.
-    pub fn norms(&self) -> Vec<&Norm> {
-        let mut norms: Vec<&Norm> = Vec::new();
-        for around in [&self.attention_norms, &self.mlp_norms] {
-            norms.extend(
-                [&around.input, &around.output, &around.sum]
-                    .into_iter()
-                    .flatten(),
-            );
-        }
-        norms.extend(self.attention.norms());
-        norms
-    }
-
-    /// Every norm, to be changed.
-    pub fn norms_mut(&mut self) -> Vec<&mut Norm> {
-        let mut norms: Vec<&mut Norm> = Vec::new();
-        for around in [&mut self.attention_norms, &mut self.mlp_norms] {
-            norms.extend(
-                [&mut around.input, &mut around.output, &mut around.sum]
-                    .into_iter()
-                    .flatten(),
-            );
-        }
-        norms.extend(self.attention.norms_mut());
-        norms
-    }
-}
-
-/// Norms around one part of a layer.
-#[derive(Debug, Clone, Default)]
-pub struct Norms {
-    /// Before the part.
-    pub input: Option<Norm>,
-    /// On the part's output, before it is added.
-    pub output: Option<Norm>,
-    /// On the residual stream after the addition.
-    pub sum: Option<Norm>,
-}
-
-impl Norms {
-    /// Before the part only.
-    pub fn before(norm: Norm) -> Self {
-        Self {
-            input: Some(norm),
-            ..Self::default()
-        }
-    }
-
-    /// On the part's output only.
-    pub fn after(norm: Norm) -> Self {
-        Self {
-            output: Some(norm),
-            ..Self::default()
-        }
-    }
-}
-
-/// How a layer's parts meet the residual stream; `n` are the norms before them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wiring {
-    /// `h = x + attention(n(x)); out = h + mlp(n'(h))`.
-    Sequential,
-    /// `h = n(x) + attention(n(x)); out = n'(h) + mlp(n'(h))`.
-    SequentialFromNorm,
-    /// `out = x + attention(n(x)) + mlp(n'(x))`.
-    Parallel,
-    /// `out = x + attention(n(x)) + mlp(n(x))`.
-    ParallelSharedNorm,
 }
 
 /// Language-model head: `cap(scale * (project(x) W^T + b))`.

@@ -1,0 +1,36 @@
+//! Token mixers other than attention.
+#![forbid(unsafe_code)]
+
+mod convolution;
+mod short_convolution;
+
+use self::short_convolution::ShortConvolutionWeights;
+use super::pass::Pass;
+use crate::{
+    backend::Backend,
+    error::Result,
+    model::{Model, spec::Mixer},
+};
+
+/// A layer's mixer on the device.
+pub(super) enum MixerWeights<'m, B: Backend> {
+    ShortConvolution(ShortConvolutionWeights<'m, B>),
+}
+
+impl<'m, B: Backend> MixerWeights<'m, B> {
+    /// Puts it there.
+    pub(super) fn load(backend: &B, model: &'m Model, spec: &'m Mixer) -> Result<Self> {
+        Ok(match spec {
+            Mixer::ShortConvolution(spec) => {
+                Self::ShortConvolution(ShortConvolutionWeights::load(backend, model, spec)?)
+            }
+        })
+    }
+
+    /// What it adds to the residual stream.
+    pub(super) fn run(&self, pass: &Pass<'_, '_, B>, input: &B::Tensor) -> Result<B::Tensor> {
+        match self {
+            Self::ShortConvolution(mixer) => mixer.run(pass, input),
+        }
+    }
+}

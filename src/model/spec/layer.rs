@@ -1,0 +1,214 @@
+//! A decoder layer as data: its parts, and how they meet the residual stream.
+#![forbid(unsafe_code)]
+
+use super::{Attention, Experts, Linear, Mixer, Mlp, Norm, Vector};
+
+/// One decoder layer.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// How its two parts meet the residual stream.
+    pub wiring: Wiring,
+    /// Norms around what mixes tokens: attention, and the mixer.
+    pub mixer_norms: Norms,
+    /// Self-attention.
+    pub attention: Option<Attention>,
+    /// Another token mixer: in the place of attention, or beside it, where the two outputs are added.
+    pub mixer: Option<Mixer>,
+    /// Norms around the MLP.
+    pub mlp_norms: Norms,
+    /// Feed-forward part.
+    pub mlp: Option<Mlp>,
+    /// Factor on what each part adds to the residual stream.
+    pub residual_scale: f32,
+}
+
+impl Layer {
+    /// Every projection except those of experts.
+    pub fn linears(&self) -> Vec<&Linear> {
+        let mut linears = Vec::new();
+        linears.extend(self.attention.iter().flat_map(Attention::linears));
+        linears.extend(self.mixer.iter().flat_map(Mixer::linears));
+        linears.extend(self.mlp.iter().flat_map(Mlp::linears));
+        linears
+    }
+
+    /// Every norm.
+    pub fn norms(&self) -> Vec<&Norm> {
+        let mut norms: Vec<&Norm> = Vec::new();
+        for around in [&self.mixer_norms, &self.mlp_norms] {
+            norms.extend(
+                [&around.input, &around.output, &around.sum]
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        norms.extend(self.attention.iter().flat_map(Attention::norms));
+        norms.extend(self.mixer.iter().flat_map(Mixer::norms));
+        norms
+    }
+
+    /// Every norm, to be changed.
+    pub fn norms_mut(&mut self) -> Vec<&mut Norm> {
+        let mut norms: Vec<&mut Norm> = Vec::new();
+        for around in [&mut self.mixer_norms, &mut self.mlp_norms] {
+            norms.extend(
+                [&mut around.input, &mut around.output, &mut around.sum]
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        norms.extend(self.attention.iter_mut().flat_map(Attention::norms_mut));
+        norms.extend(self.mixer.iter_mut().flat_map(Mixer::norms_mut));
+        norms
+    }
+
+    /// Every learned vector that is no norm's and no bias of a projection's.
+    pub fn vectors(&self) -> Vec<&Vector> {
+        let mut vectors: Vec<&Vector> = Vec::new();
+        vectors.extend(self.attention.iter().flat_map(|attention| &attention.sinks));
+        vectors.extend(self.mixer.iter().flat_map(Mixer::vectors));
+        vectors.extend(
+            self.experts()
+                .and_then(|experts| experts.routing.correction.as_ref()),
+        );
+        vectors
+    }
+
+    /// Its mixture of experts, if it has one.
+    pub fn experts(&self) -> Option<&Experts> {
+        match &self.mlp {
+            Some(Mlp::Experts(experts)) => Some(experts),
+            _ => None,
+        }
+    }
+
+    /// Names of the tensors that it reads.
+    pub(super) fn tensors(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for linear in self.linears() {
+            names.extend(linear.tensors());
+        }
+        if let Some(experts) = self.experts() {
+            for expert in 0..experts.count {
+                for linear in experts.expert.linears() {
+                    names.extend(linear.of_expert(expert).tensors());
+                }
+            }
+        }
+        for norm in self.norms() {
+            names.extend(norm.tensors().map(str::to_owned));
+        }
+        names.extend(
+            self.vectors()
+                .into_iter()
+                .map(|vector| vector.tensor.clone()),
+        );
+        let attention = self.attention.as_ref();
+        if let Some(bias) = attention.and_then(|attention| attention.kv_bias.as_ref()) {
+            names.extend([bias.k.clone(), bias.v.clone()]);
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// The usual layer, attention and an MLP: what families start from and change before it becomes a
+/// [`Layer`].
+#[derive(Debug, Clone)]
+pub struct TransformerLayer {
+    /// How its two parts meet the residual stream.
+    pub wiring: Wiring,
+    /// Norms around attention.
+    pub attention_norms: Norms,
+    /// Self-attention.
+    pub attention: Attention,
+    /// Norms around the MLP.
+    pub mlp_norms: Norms,
+    /// Feed-forward part.
+    pub mlp: Mlp,
+    /// Factor on what each part adds to the residual stream.
+    pub residual_scale: f32,
+}
+
+impl From<TransformerLayer> for Layer {
+    fn from(layer: TransformerLayer) -> Self {
+        Self {
+            wiring: layer.wiring,
+            mixer_norms: layer.attention_norms,
+            attention: Some(layer.attention),
+            mixer: None,
+            mlp_norms: layer.mlp_norms,
+            mlp: Some(layer.mlp),
+            residual_scale: layer.residual_scale,
+        }
+    }
+}
+
+impl TransformerLayer {
+    /// `h = x + attention(norm(x)); out = h + mlp(norm(h))`.
+    pub fn new(attention_norm: Norm, attention: Attention, mlp_norm: Norm, mlp: Mlp) -> Self {
+        Self {
+            wiring: Wiring::Sequential,
+            attention_norms: Norms::before(attention_norm),
+            attention,
+            mlp_norms: Norms::before(mlp_norm),
+            mlp,
+            residual_scale: 1.0,
+        }
+    }
+
+    /// `out = x + attention(norm(x)) + mlp(norm(x))`, one norm for both.
+    pub fn parallel(norm: Norm, attention: Attention, mlp: Mlp) -> Self {
+        Self {
+            wiring: Wiring::ParallelSharedNorm,
+            attention_norms: Norms::before(norm),
+            attention,
+            mlp_norms: Norms::default(),
+            mlp,
+            residual_scale: 1.0,
+        }
+    }
+}
+
+/// Norms around one part of a layer.
+#[derive(Debug, Clone, Default)]
+pub struct Norms {
+    /// Before the part.
+    pub input: Option<Norm>,
+    /// On the part's output, before it is added.
+    pub output: Option<Norm>,
+    /// On the residual stream after the addition.
+    pub sum: Option<Norm>,
+}
+
+impl Norms {
+    /// Before the part only.
+    pub fn before(norm: Norm) -> Self {
+        Self {
+            input: Some(norm),
+            ..Self::default()
+        }
+    }
+
+    /// On the part's output only.
+    pub fn after(norm: Norm) -> Self {
+        Self {
+            output: Some(norm),
+            ..Self::default()
+        }
+    }
+}
+
+/// How a layer's parts meet the residual stream; `n` are the norms before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wiring {
+    /// `h = x + attention(n(x)); out = h + mlp(n'(h))`.
+    Sequential,
+    /// `h = n(x) + attention(n(x)); out = n'(h) + mlp(n'(h))`.
+    SequentialFromNorm,
+    /// `out = x + attention(n(x)) + mlp(n'(x))`.
+    Parallel,
+    /// `out = x + attention(n(x)) + mlp(n(x))`.
+    ParallelSharedNorm,
+}
