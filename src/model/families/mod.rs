@@ -9,6 +9,7 @@ mod dots1;
 mod ernie;
 mod exaone;
 mod falcon;
+mod gated_delta;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -22,6 +23,7 @@ mod gptj;
 mod granite;
 mod granite_moe;
 mod hy_v3;
+mod kimi_linear;
 mod latent;
 mod llama;
 mod llama_like;
@@ -35,12 +37,14 @@ mod multimodal;
 mod nemotron;
 mod olmo;
 mod olmo2;
+mod olmo_hybrid;
 mod opt;
 mod parts;
 mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod routed;
 mod smollm3;
 mod stablelm;
@@ -176,6 +180,7 @@ pub const FAMILIES: &[Family] = &[
     multimodal::INTERNVL,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
+    kimi_linear::FAMILY,
     llama::FAMILY,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,
@@ -193,6 +198,7 @@ pub const FAMILIES: &[Family] = &[
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo2::OLMO3,
+    olmo_hybrid::FAMILY,
     moe::OLMOE,
     opt::FAMILY,
     phi::FAMILY,
@@ -202,7 +208,12 @@ pub const FAMILIES: &[Family] = &[
     moe::QWEN2_MOE,
     multimodal::QWEN2_VL,
     qwen3::FAMILY,
+    multimodal::QWEN3_5,
+    multimodal::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5,
     moe::QWEN3_MOE,
+    qwen3_next::FAMILY,
     multimodal::QWEN3_VL,
     multimodal::QWEN3_VL_MOE,
     llama_relatives::SEED_OSS,

@@ -1,6 +1,7 @@
 """The checkpoint table: one file per family (or group of close relatives), each with `ROWS`."""
 
 from families import (
+    delta,
     gemma,
     gpt2,
     llama,
@@ -40,5 +41,6 @@ GROUPS = (
     relatives,
     routed,
     wrapped,
+    delta,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
