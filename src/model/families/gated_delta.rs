@@ -89,8 +89,8 @@ impl DeltaSizes {
         }
     }
 
-    /// Of queries, keys and values: a tensor each, or one for all. transformers saves thirds of the one as
-    /// a tensor each, so that those of the values may begin anywhere.
+    /// Of queries, keys and values: one tensor for all, or three that are it end to end. Published files
+    /// have one for each; transformers saves thirds, so that those of the values may begin anywhere.
     fn convolutions(&self, parts: &LayerParts<'_>, module: &str) -> [Convolution; 3] {
         let sizes = [self.keys(), self.keys(), self.values()];
         let total: usize = sizes.iter().sum();
@@ -105,8 +105,7 @@ impl DeltaSizes {
         let names = ["q_conv1d", "k_conv1d", "v_conv1d"];
         let whole = match names.map(stored) {
             [Some(q), Some(k), Some(v)] => {
-                let thirds = q == k && k == v && 3 * q == total;
-                let channels = if thirds { [q; 3] } else { sizes };
+                let channels = if q + k + v == total { [q, k, v] } else { sizes };
                 let [q, k, v] = [0, 1, 2].map(|index| of(names[index], channels[index]));
                 q.followed_by(k).followed_by(v)
             }
