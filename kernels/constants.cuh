@@ -17,6 +17,7 @@
 #define NORM_TANH 2
 #define SCORE_SOFTMAX 0
 #define SCORE_SIGMOID 1
+#define SCORE_SPARSE 2
 
 // Norms: the widest group that a warp normalises, warps of such a block, most threads of the other
 // kind, values that a thread takes at a time.

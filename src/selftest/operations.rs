@@ -453,10 +453,11 @@ impl Operation {
     }
 }
 
-/// Each row, summed over the experts that it visits, times their weights.
+/// Each row, summed over the experts that it visits, times their weights: chosen in groups, then one
+/// after the other.
 fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
     let (rows, experts) = (37, 40);
-    let routing = Routing {
+    let grouped = Routing {
         router: Linear::new("router".to_owned(), experts, experts),
         score: Score::Sigmoid,
         correction: None,
@@ -467,19 +468,31 @@ fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
         }),
         top_k: 6,
         renormalise: false,
+        epsilon: 0.0,
         scale: 1.5,
+    };
+    let sparse = Routing {
+        router: grouped.router.clone(),
+        score: Score::Sparse(0.4),
+        correction: None,
+        groups: None,
+        ..grouped
     };
     let logits = b.upload(rows, experts, noise(rows * experts, 1, dtype))?;
     let correction = b.vector(noise(experts, 2, DType::Float32))?;
-    let visitors = b.route(&logits, &routing, Some(&correction))?;
-    let mut out = b.zeros(&logits)?;
-    for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
-        if visits > 0 {
-            let own = b.gather_visitors(&logits, &visitors, expert)?;
-            b.add_visitors(&mut out, &own, &visitors, expert)?;
+    let mut found = Vec::new();
+    for (routing, correction) in [(&grouped, Some(&correction)), (&sparse, None)] {
+        let visitors = b.route(&logits, routing, correction)?;
+        let mut out = b.zeros(&logits)?;
+        for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
+            if visits > 0 {
+                let own = b.gather_visitors(&logits, &visitors, expert)?;
+                b.add_visitors(&mut out, &own, &visitors, expert)?;
+            }
         }
+        found.extend(b.download(&out)?);
     }
-    b.download(&out)
+    Ok(found)
 }
 
 /// The values of the last matrix of a packed weight, all of them, then those of some outputs: a product

@@ -23,6 +23,7 @@ mod granite;
 mod granite_moe;
 mod hy_v3;
 mod latent;
+mod lfm2;
 mod llama;
 mod llama_like;
 mod llama_relatives;
@@ -176,6 +177,8 @@ pub const FAMILIES: &[Family] = &[
     multimodal::INTERNVL,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
+    lfm2::FAMILY,
+    lfm2::MOE,
     llama::FAMILY,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,

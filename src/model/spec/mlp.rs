@@ -103,17 +103,23 @@ pub struct Routing {
     pub top_k: usize,
     /// Whether the weights of the chosen are divided by their sum.
     pub renormalise: bool,
+    /// Added to that sum.
+    pub epsilon: f32,
     /// Factor on the weights.
     pub scale: f32,
 }
 
 /// Scores of the experts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Score {
     /// Softmax over all experts.
     Softmax,
     /// Sigmoid of each logit.
     Sigmoid,
+    /// The logits, which are chosen one after the other: the weight of each is its softmax over the
+    /// experts that are left and whose distance from it is at most this share of the larger of the
+    /// two magnitudes (SparseMixer-v2, Liu et al. 2024, as at inference). No correction, no groups.
+    Sparse(f32),
 }
 
 /// Experts in equal groups, of which the best take part.
