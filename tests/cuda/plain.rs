@@ -7,10 +7,10 @@
 use massact::{
     Result,
     backend::{
-        Attention, AttentionOutput, AttentionRequest, Cells, Change, Elementwise, Experts,
-        HeadRequest, Magnitudes, Moments, NormWeights, Norms, Precision, Products, Rescaling,
-        Rotation, Rotations, RowOperations, Rows, Statistics, StatisticsRequest, StoredTensors,
-        Target, Tensors, Vocabulary,
+        Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, Elementwise,
+        Experts, Filter, HeadRequest, Magnitudes, Moments, NormWeights, Norms, Precision, Products,
+        Rescaling, Rotation, Rotations, RowOperations, Rows, Statistics, StatisticsRequest,
+        StoredTensors, Target, Tensors, Vocabulary,
         cpu::{self, Cpu},
     },
     model::{
@@ -219,6 +219,17 @@ impl Attention for Plain {
             maps: found.maps,
             subset: found.subset.map(|x| self.round(x, dtype)).transpose()?,
         })
+    }
+}
+
+impl Convolutions for Plain {
+    fn convolve(
+        &self,
+        x: &Tensor,
+        sequences: &[Rows],
+        filter: &Filter<Vec<f32>>,
+    ) -> Result<Tensor> {
+        self.round(self.cpu.convolve(&x.values, sequences, filter)?, x.dtype)
     }
 }
 
