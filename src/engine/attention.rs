@@ -152,6 +152,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
             backend.activate(&mut gate, Activation::Sigmoid)?;
+            pass.observe(probe, Site::AttentionGate, &gate)?;
             backend.multiply(&mut found.context, &gate)?;
             if let Some(part) = &mut found.subset {
                 backend.multiply(part, &gate)?;

@@ -76,7 +76,7 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
                 pass.observe(probe, Site::MlpInner, &inner)?;
                 down.to_stream(backend, &inner)
             }
-            Self::Experts(weights) => experts::run(pass.forward, weights, input),
+            Self::Experts(weights) => experts::run(pass, weights, input, probe),
         }
     }
 }

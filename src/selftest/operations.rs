@@ -5,6 +5,7 @@ use super::{
     attention::{self, Attention},
     difference,
     inputs::{noise, rounded, rounding},
+    mixers::{self, Mixer},
     packed::{self, Packed},
 };
 use crate::{
@@ -62,6 +63,7 @@ pub(super) enum Operation {
     /// Weights that have to be decoded.
     Packed(Packed),
     Attention(Attention),
+    Mixer(Mixer),
     Statistics {
         rows: usize,
         columns: usize,
@@ -145,6 +147,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
         });
     }
     all.extend(attention::small().map(Operation::Attention));
+    all.extend(mixers::small().map(Operation::Mixer));
     if full {
         all.extend([
             // More than all pinned memory that copies pass through.
@@ -173,6 +176,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
             Operation::Likelihood { vocabulary: 50_257 },
         ]);
         all.extend(attention::large().map(Operation::Attention));
+        all.extend(mixers::large().map(Operation::Mixer));
     }
     all
 }
@@ -218,6 +222,7 @@ impl Operation {
             Self::StoredAs(dtype) => format!("product with a weight stored in {dtype}"),
             Self::Packed(packed) => format!("weights packed as {}", packed.name),
             Self::Attention(attention) => attention.name(),
+            Self::Mixer(mixer) => mixer.name(),
             Self::Statistics { rows, columns, .. } => format!("statistics of {rows} x {columns}"),
             Self::Rescaling => "target variance rescaling".to_owned(),
             Self::Likelihood { vocabulary } => format!("likelihood of {vocabulary} tokens"),
@@ -397,6 +402,7 @@ impl Operation {
             }
             Self::Packed(packed) => decoded(b, packed, dtype),
             Self::Attention(attention) => attention.compute(b, dtype),
+            Self::Mixer(mixer) => mixer.compute(b, dtype),
             &Self::Statistics {
                 rows,
                 columns,
