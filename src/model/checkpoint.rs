@@ -385,6 +385,8 @@ impl Model {
         let row: Vec<usize> = [1].iter().chain(shape).copied().collect();
         let stored = match self.weights.shape(name) {
             Some(found) if found == row => &row,
+            // One value without an axis.
+            Some([]) if *shape == [1] => &[],
             _ => shape,
         };
         let tensor = self.weights.get_shaped(name, stored)?;

@@ -10,7 +10,7 @@ use massact::{
         Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, DeltaRequest,
         Elementwise, Experts, Filter, HeadRequest, Magnitudes, Moments, NormWeights, Norms,
         Precision, Products, Recurrences, Rescaling, Rotation, Rotations, RowOperations, Rows,
-        Statistics, StatisticsRequest, StoredTensors, Target, Tensors, Vocabulary,
+        Statistics, StatisticsRequest, StoredTensors, Target, Tensors, Vocabulary, Xielu,
         cpu::{self, Cpu},
     },
     model::{
@@ -175,6 +175,14 @@ impl Elementwise for Plain {
 
     fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
         self.change(x, |x| self.cpu.multiply(x, &other.values))
+    }
+
+    fn xielu(&self, x: &mut Tensor, scalars: Xielu) -> Result<()> {
+        self.change(x, |x| self.cpu.xielu(x, scalars))
+    }
+
+    fn multiply_heads(&self, x: &mut Tensor, factors: &Tensor) -> Result<()> {
+        self.change(x, |x| self.cpu.multiply_heads(x, &factors.values))
     }
 
     fn add(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
