@@ -8,9 +8,10 @@ use massact::{
     Result,
     backend::{
         Attention, AttentionOutput, AttentionRequest, Cells, Change, Elementwise, Experts,
-        HeadRequest, Magnitudes, Moments, NormWeights, Norms, Precision, Products, Rescaling,
-        Rotation, Rotations, RowOperations, Rows, Statistics, StatisticsRequest, StoredTensors,
-        Target, Tensors, Vocabulary,
+        HeadRequest, Magnitudes, Moments, NormWeights, Norms, Precision, Products, Recurrences,
+        Rescaling, Rotation, Rotations, RowOperations, Rows, SelectiveScanRequest,
+        StateSpaceRequest, Statistics, StatisticsRequest, StoredTensors, Target, Tensors,
+        Vocabulary,
         cpu::{self, Cpu},
     },
     model::{
@@ -219,6 +220,36 @@ impl Attention for Plain {
             maps: found.maps,
             subset: found.subset.map(|x| self.round(x, dtype)).transpose()?,
         })
+    }
+}
+
+impl Recurrences for Plain {
+    fn state_space(
+        &self,
+        x: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        dt: &Tensor,
+        sequences: &[Rows],
+        request: &StateSpaceRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let (x, b, c, dt) = (&x.values, &b.values, &c.values, &dt.values);
+        let exact = self.cpu.state_space(x, b, c, dt, sequences, request)?;
+        self.round(exact, self.precision.arithmetic())
+    }
+
+    fn selective_scan(
+        &self,
+        x: &Tensor,
+        dt: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        sequences: &[Rows],
+        request: &SelectiveScanRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let (x, dt, b, c) = (&x.values, &dt.values, &b.values, &c.values);
+        let exact = self.cpu.selective_scan(x, dt, b, c, sequences, request)?;
+        self.round(exact, self.precision.arithmetic())
     }
 }
 
