@@ -40,7 +40,10 @@ pub(super) const FAMILY: Family = Family {
     ],
     without_effect: &[
         "block_dim",
+        // Without `block_auto_adjust_ff_dim`.
+        "block_ffn_dim_multiplier",
         "block_mlp_init_scale",
+        "block_multiple_of",
         "block_norm_eps",
         "block_out_init_scale",
         "block_use_swiglu",
