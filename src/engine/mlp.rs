@@ -3,7 +3,7 @@
 
 use super::{
     experts, experts::ExpertWeights, gated::GatedWeights, parts::Projection, pass::Pass,
-    probe::Probe, site::Site,
+    probe::Probe, side_by_side::SideBySideWeights, site::Site,
 };
 use crate::{
     backend::Backend,
@@ -23,6 +23,7 @@ pub(super) enum MlpWeights<'m, B: Backend> {
         activation: Activation,
     },
     Experts(Box<ExpertWeights<'m, B>>),
+    SideBySide(Box<SideBySideWeights<'m, B>>),
 }
 
 impl<'m, B: Backend> MlpWeights<'m, B> {
@@ -41,6 +42,9 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
             },
             Mlp::Experts(experts) => {
                 Self::Experts(Box::new(ExpertWeights::load(backend, model, experts)?))
+            }
+            Mlp::SideBySide(both) => {
+                Self::SideBySide(Box::new(SideBySideWeights::load(backend, model, both)?))
             }
         })
     }
@@ -77,6 +81,7 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
                 down.to_stream(backend, &inner)
             }
             Self::Experts(weights) => experts::run(pass.forward, weights, input),
+            Self::SideBySide(both) => both.run(pass.forward, input),
         }
     }
 }

@@ -20,11 +20,14 @@ mod mlp;
 mod observer;
 mod parts;
 mod pass;
+mod per_layer;
 mod plan;
 mod probe;
 mod schedule;
 mod session;
+mod side_by_side;
 mod site;
+mod stream;
 
 pub use device::{Device, Place, Types};
 pub use memory::{Footprint, available, budget, human, token_width};

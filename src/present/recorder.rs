@@ -202,9 +202,8 @@ fn width(site: Site, layer: usize, model: &Model) -> usize {
         Site::Gate | Site::MlpInner => match &spec.layers[layer].mlp {
             Some(Mlp::Gated(mlp)) => mlp.gate.out_features,
             Some(Mlp::Plain { up, .. }) => up.out_features,
-            // The run refuses this site.
-            Some(Mlp::Experts(experts)) => experts.expert.gate.out_features,
-            None => 0,
+            // The run refuses this site in the presence of experts.
+            Some(Mlp::Experts(_) | Mlp::SideBySide(_)) | None => 0,
         },
         _ => spec.hidden_size,
     }
