@@ -27,13 +27,13 @@ pub use attention::{
 };
 pub use cells::{Cells, Change};
 pub use convolutions::{Convolutions, Filter};
-pub use elementwise::Elementwise;
+pub use elementwise::{Elementwise, Xielu};
 pub use experts::Experts;
 pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};
 pub use precision::{Precision, Target};
 pub use products::Products;
-pub use recurrences::{DeltaRequest, Recurrences};
+pub use recurrences::{DeltaRequest, Recurrences, SelectiveScanRequest, StateSpaceRequest};
 pub use rotations::{Rotation, Rotations};
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};

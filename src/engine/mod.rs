@@ -5,6 +5,7 @@
 //! are, and may be larger than memory.
 #![forbid(unsafe_code)]
 
+mod absent;
 mod attention;
 mod batch;
 mod branch;
@@ -20,12 +21,16 @@ mod mlp;
 mod observer;
 mod parts;
 mod pass;
+mod per_layer;
 mod plan;
 mod probe;
 mod schedule;
 mod session;
+mod side_by_side;
 mod site;
+mod stream;
 
+pub use absent::{check_attention, without_attention};
 pub use device::{Device, Place, Types};
 pub use memory::{Footprint, available, budget, human, token_width};
 pub use observer::{Actions, Branch, BranchOutcome, Discard, Observer, Overwrite};

@@ -4,6 +4,7 @@ from families import (
     delta,
     gemma,
     gpt2,
+    hybrid,
     llama,
     mistral_olmo,
     mitigations,
@@ -42,5 +43,6 @@ GROUPS = (
     routed,
     wrapped,
     delta,
+    hybrid,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
