@@ -31,6 +31,8 @@ pub struct RopeDefaults {
     pub partial: Option<f64>,
     /// Pairing of dimensions.
     pub interleaved: bool,
+    /// Whether dynamic scaling with an `alpha` is a stretched base, whatever the length.
+    pub alpha: bool,
 }
 
 impl Default for RopeDefaults {
@@ -39,6 +41,7 @@ impl Default for RopeDefaults {
             theta: 1e4,
             partial: None,
             interleaved: false,
+            alpha: false,
         }
     }
 }
@@ -59,6 +62,13 @@ pub enum RopeScaling {
         factor: f64,
         /// Positions of pre-training.
         original: usize,
+    },
+    /// Only the first pairs of the whole head's series rotate (Gemma 4, 2026).
+    Proportional {
+        /// Pairs that rotate.
+        pairs: usize,
+        /// Divisor.
+        factor: f64,
     },
     /// Wavelength-dependent interpolation of Llama 3.1.
     Llama3 {
@@ -150,6 +160,8 @@ impl Rope {
         match &self.scaling {
             RopeScaling::Default | RopeScaling::Dynamic { .. } => frequency,
             RopeScaling::Linear { factor } => frequency / *factor as f32,
+            RopeScaling::Proportional { pairs, .. } if pair >= *pairs => 0.0,
+            RopeScaling::Proportional { factor, .. } => frequency / *factor as f32,
             RopeScaling::Long {
                 short,
                 long,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod afmoe;
+mod apertus;
 mod bloom;
 mod cohere;
 mod deepseek;
@@ -12,6 +13,8 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
+mod gemma_layers;
 mod glm;
 mod glm_moe;
 mod gpt2;
@@ -21,8 +24,10 @@ mod gpt_oss;
 mod gptj;
 mod granite;
 mod granite_moe;
+mod hunyuan;
 mod hy_v3;
 mod latent;
+mod lfm2;
 mod llama;
 mod llama_like;
 mod llama_relatives;
@@ -73,6 +78,8 @@ pub struct Family {
     /// Keys that configs of this family have and its forward pass does not depend on, beside those
     /// of every family.
     pub without_effect: &'static [&'static str],
+    /// Keys that it reads and every other family refuses.
+    pub computes: &'static [&'static str],
     /// The same for keys whose defaults are no counts.
     pub numbers: &'static [(&'static str, f64)],
     /// Where its tensors are not called as `describe` calls them: beginnings of names, behind the
@@ -101,6 +108,7 @@ impl Family {
             defaults: &[],
             other_names: &[],
             without_effect: &[],
+            computes: &[],
             numbers: &[],
             renamed: &[],
             wraps: None,
@@ -110,7 +118,7 @@ impl Family {
 
     /// The description of a checkpoint of this family.
     pub fn spec(&self, config: &Config, names: &Names) -> Result<DecoderSpec> {
-        config_keys::refuse_other_mathematics(config)?;
+        config_keys::refuse_other_mathematics(config, self.computes)?;
         config.without_effect(self.without_effect);
         let config = config
             .renamed(self.other_names)
@@ -129,6 +137,7 @@ impl Family {
 /// Every supported family, by `model_type`.
 pub const FAMILIES: &[Family] = &[
     afmoe::FAMILY,
+    apertus::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
     bloom::FAMILY,
@@ -152,6 +161,10 @@ pub const FAMILIES: &[Family] = &[
     gemma2::FAMILY,
     multimodal::GEMMA3,
     gemma3::FAMILY,
+    multimodal::GEMMA4,
+    gemma4::FAMILY,
+    multimodal::GEMMA4_UNIFIED,
+    gemma4::UNIFIED,
     glm::FAMILY,
     glm::GLM4,
     glm_moe::FAMILY,
@@ -170,12 +183,16 @@ pub const FAMILIES: &[Family] = &[
     granite_moe::HYBRID,
     granite_moe::SHARED,
     llama_relatives::HELIUM,
+    hunyuan::DENSE,
+    hunyuan::MOE,
     hy_v3::FAMILY,
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
     multimodal::INTERNVL,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
+    lfm2::FAMILY,
+    lfm2::MOE,
     llama::FAMILY,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,
