@@ -4,7 +4,11 @@
 use rayon::prelude::*;
 
 use super::{Cpu, Tensor, math, simd::vectorise};
-use crate::{backend::{Elementwise, Xielu}, error::Result, model::spec::Activation};
+use crate::{
+    backend::{Elementwise, Xielu},
+    error::Result,
+    model::spec::Activation,
+};
 
 /// Values a thread takes at a time: 64 KiB, well inside the second-level cache.
 const CHUNK: usize = 1 << 14;

@@ -19,6 +19,7 @@ from families import (
     relatives,
     routed,
     stored,
+    unusual,
     wrapped,
 )
 
@@ -42,5 +43,6 @@ GROUPS = (
     routed,
     wrapped,
     hybrid,
+    unusual,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
