@@ -6,13 +6,14 @@ use super::{
     pass::Pass,
     probe::Probe,
     site::Site,
+    stream::Carried,
 };
 use crate::{
     backend::{AttentionRequest, Backend, KvBias, NormWeights, Rotation, Target},
     error::Result,
     model::{
         Model,
-        spec::{Attention, LowRank, Projections},
+        spec::{Attention, LowRank, Norm, Projections},
     },
 };
 
@@ -21,6 +22,9 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
     spec: &'m Attention,
     projections: QkvWeights<'m, B>,
     qk_norm: Option<[NormWeights<B::Vector>; 2]>,
+    value_norm: Option<NormWeights<B::Vector>>,
+    /// Whether later layers read its keys and values again.
+    read_again: bool,
     sinks: Option<B::Vector>,
     /// Extra key and value.
     kv_bias: Option<[B::Vector; 2]>,
@@ -30,8 +34,23 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
 
 /// How queries, keys and values are made.
 enum QkvWeights<'m, B: Backend> {
-    Direct([Projection<'m, B>; 3]),
+    Direct(DirectWeights<'m, B>),
     Latent(Box<LatentWeights<'m, B>>),
+    Shared(SharedWeights<'m, B>),
+}
+
+/// A projection each; values without one are what the keys' gives.
+struct DirectWeights<'m, B: Backend> {
+    q: Projection<'m, B>,
+    k: Projection<'m, B>,
+    v: Option<Projection<'m, B>>,
+}
+
+/// Queries for the keys and values of an earlier layer.
+struct SharedWeights<'m, B: Backend> {
+    q: Projection<'m, B>,
+    norm: Option<NormWeights<B::Vector>>,
+    from: usize,
 }
 
 /// Multi-head latent attention.
@@ -42,6 +61,13 @@ struct LatentWeights<'m, B: Backend> {
     k: Projection<'m, B>,
     v: Projection<'m, B>,
     k_rope: Projection<'m, B>,
+}
+
+/// Where keys and values come from.
+enum Source<B: Backend> {
+    Own([B::Tensor; 2]),
+    /// An earlier layer left them.
+    Layer(usize),
 }
 
 /// A projection, perhaps through a narrow middle.
@@ -79,8 +105,13 @@ impl<'m, B: Backend> LowRankWeights<'m, B> {
 }
 
 impl<'m, B: Backend> AttentionWeights<'m, B> {
-    /// Puts them on the device.
-    pub(super) fn load(backend: &B, model: &'m Model, spec: &'m Attention) -> Result<Self> {
+    /// Puts those of layer `index` on the device.
+    pub(super) fn load(
+        backend: &B,
+        model: &'m Model,
+        index: usize,
+        spec: &'m Attention,
+    ) -> Result<Self> {
         let load = |linear| Projection::load(backend, model, linear);
         let qk_norm = spec.qk_norm.as_ref().map(|norm| {
             Ok([
@@ -88,6 +119,10 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 load_norm(backend, model, &norm.k)?,
             ])
         });
+        let norm = |norm: &Option<Norm>| {
+            let norm = norm.as_ref();
+            norm.map(|norm| load_norm(backend, model, norm)).transpose()
+        };
         let sinks = spec.sinks.as_ref();
         let sinks = sinks.map(|sinks| backend.vector(model.vector(sinks)?));
         let kv_bias = model
@@ -96,9 +131,16 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         Ok(Self {
             spec,
             projections: match &spec.projections {
-                Projections::Direct { q, k, v } => {
-                    QkvWeights::Direct([load(q)?, load(k)?, load(v)?])
-                }
+                Projections::Direct { q, k, v } => QkvWeights::Direct(DirectWeights {
+                    q: load(q)?,
+                    k: load(k)?,
+                    v: (v != k).then(|| load(v)).transpose()?,
+                }),
+                Projections::Shared { q, norm: own, from } => QkvWeights::Shared(SharedWeights {
+                    q: load(q)?,
+                    norm: norm(own)?,
+                    from: *from,
+                }),
                 Projections::Latent(latent) => QkvWeights::Latent(Box::new(LatentWeights {
                     q: LowRankWeights::load(backend, model, &latent.q)?,
                     compress: load(&latent.compress)?,
@@ -109,6 +151,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 })),
             },
             qk_norm: qk_norm.transpose()?,
+            value_norm: norm(&spec.value_norm)?,
+            read_again: model.spec.shares_keys_of(index),
             sinks: sinks.transpose()?,
             kv_bias: kv_bias.transpose()?,
             gate: spec.gate.as_ref().map(load).transpose()?,
@@ -121,15 +165,21 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         input: &B::Tensor,
+        carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let spec = self.spec;
-        let [q, k, v] = match &self.projections {
-            QkvWeights::Direct(projections) => self.direct(pass, projections, input)?,
+        let (q, source) = match &self.projections {
+            QkvWeights::Direct(weights) => self.direct(pass, weights, input)?,
             QkvWeights::Latent(latent) => self.latent(pass, latent, input)?,
+            QkvWeights::Shared(weights) => self.shared(pass, weights, input)?,
         };
-        for (site, tensor) in [(Site::Q, &q), (Site::K, &k), (Site::V, &v)] {
+        let [k, v] = match &source {
+            Source::Own(own) => own,
+            Source::Layer(layer) => carried.of(*layer)?,
+        };
+        for (site, tensor) in [(Site::Q, &q), (Site::K, k), (Site::V, v)] {
             pass.observe(probe, site, tensor)?;
         }
         let request = AttentionRequest {
@@ -147,8 +197,13 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             subset: pass.keys(),
         };
         let rows = &pass.batch.rows;
-        let mut found = backend.attention(&q, &k, &v, rows, &request)?;
+        let mut found = backend.attention(&q, k, v, rows, &request)?;
         probe.attention(pass.index, pass.batch, found.maps)?;
+        if let Source::Own(own) = source
+            && self.read_again
+        {
+            carried.keep(pass.index, own);
+        }
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
             backend.activate(&mut gate, spec.gate_activation)?;
@@ -172,16 +227,18 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
     fn direct(
         &self,
         pass: &Pass<'_, '_, B>,
-        projections: &[Projection<'m, B>; 3],
+        weights: &DirectWeights<'m, B>,
         input: &B::Tensor,
-    ) -> Result<[B::Tensor; 3]> {
+    ) -> Result<(B::Tensor, Source<B>)> {
         let backend = pass.forward.backend;
-        let [q, k, v] = projections;
-        let mut qkv = [
-            q.apply(backend, input)?,
-            k.apply(backend, input)?,
-            v.apply(backend, input)?,
-        ];
+        let k = weights.k.apply(backend, input)?;
+        let v = weights.v.as_ref().map(|v| v.apply(backend, input));
+        let v = match (&self.value_norm, v.transpose()?) {
+            (Some(norm), v) => backend.norm(v.as_ref().unwrap_or(&k), norm, Target::Part)?,
+            (None, Some(v)) => v,
+            (None, None) => backend.duplicate(&k)?,
+        };
+        let mut qkv = [weights.q.apply(backend, input)?, k, v];
         if self.spec.value_scale != 1.0 {
             backend.affine(&mut qkv[2], self.spec.value_scale, 0.0)?;
         }
@@ -203,7 +260,30 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         if self.spec.rotates_first {
             self.normalise(backend, &mut qkv)?;
         }
-        Ok(qkv)
+        let [q, k, v] = qkv;
+        Ok((q, Source::Own([k, v])))
+    }
+
+    fn shared(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        weights: &SharedWeights<'m, B>,
+        input: &B::Tensor,
+    ) -> Result<(B::Tensor, Source<B>)> {
+        let backend = pass.forward.backend;
+        let mut q = weights.q.apply(backend, input)?;
+        if let Some(norm) = &weights.norm {
+            q = backend.norm(&q, norm, Target::Part)?;
+        }
+        if let Some(limit) = self.spec.clip {
+            backend.clamp(&mut q, -limit, limit)?;
+        }
+        let rotation = Rotation {
+            head_dim: self.spec.head_dim,
+            first: self.spec.rope_first,
+        };
+        self.rotate(pass, &mut q, rotation)?;
+        Ok((q, Source::Layer(weights.from)))
     }
 
     /// The norms of queries and keys.
@@ -219,7 +299,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         pass: &Pass<'_, '_, B>,
         weights: &LatentWeights<'m, B>,
         input: &B::Tensor,
-    ) -> Result<[B::Tensor; 3]> {
+    ) -> Result<(B::Tensor, Source<B>)> {
         let backend = pass.forward.backend;
         let spec = self.spec;
         let mut q = weights.q.apply(backend, input)?;
@@ -238,7 +318,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let latent = backend.norm(&latent, &weights.norm, Target::Part)?;
         let k = weights.k.apply(backend, &latent)?;
         let k = backend.join_heads(&k, &shared, spec.kv_heads)?;
-        Ok([q, k, weights.v.apply(backend, &latent)?])
+        let v = weights.v.apply(backend, &latent)?;
+        Ok((q, Source::Own([k, v])))
     }
 
     fn rotate(&self, pass: &Pass<'_, '_, B>, x: &mut B::Tensor, rotation: Rotation) -> Result<()> {

@@ -21,11 +21,14 @@ mod mlp;
 mod observer;
 mod parts;
 mod pass;
+mod per_layer;
 mod plan;
 mod probe;
 mod schedule;
 mod session;
+mod side_by_side;
 mod site;
+mod stream;
 
 pub use absent::{check_attention, without_attention};
 pub use device::{Device, Place, Types};

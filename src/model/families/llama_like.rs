@@ -149,7 +149,7 @@ pub(super) fn describe(
     })
 }
 
-/// The attention of a layer, which does not rotate yet.
+/// The attention of a layer.
 pub(super) fn attention(parts: &LayerParts<'_>, options: &Options) -> Attention {
     let sizes = options.sizes;
     let (q_width, kv_width) = (sizes.q_width(), sizes.kv_width());

@@ -13,6 +13,8 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
+mod gemma_layers;
 mod glm;
 mod glm_moe;
 mod gpt2;
@@ -55,9 +57,7 @@ mod text_parts;
 
 use multimodal::Wrapper;
 
-use super::{
-    config::Config, config_keys, names::Names, spec::DecoderSpec, weights::WeightStore,
-};
+use super::{config::Config, config_keys, names::Names, spec::DecoderSpec, weights::WeightStore};
 use crate::error::{Error, Result};
 
 /// Llama's embedding table.
@@ -84,6 +84,8 @@ pub struct Family {
     /// Keys that configs of this family have and its forward pass does not depend on, beside those
     /// of every family.
     pub without_effect: &'static [&'static str],
+    /// Keys that it reads and every other family refuses.
+    pub computes: &'static [&'static str],
     /// The same for keys whose defaults are no counts.
     pub numbers: &'static [(&'static str, f64)],
     /// Where its tensors are not called as `describe` calls them: beginnings of names, behind the
@@ -112,6 +114,7 @@ impl Family {
             defaults: &[],
             other_names: &[],
             without_effect: &[],
+            computes: &[],
             numbers: &[],
             renamed: &[],
             wraps: None,
@@ -131,7 +134,7 @@ impl Family {
 
     /// The description of a checkpoint of this family.
     pub fn spec(&self, config: &Config, names: &Names) -> Result<DecoderSpec> {
-        config_keys::refuse_other_mathematics(config)?;
+        config_keys::refuse_other_mathematics(config, self.computes)?;
         config.without_effect(self.without_effect);
         let config = config
             .renamed(self.other_names)
@@ -175,6 +178,10 @@ pub const FAMILIES: &[Family] = &[
     gemma2::FAMILY,
     multimodal::GEMMA3,
     gemma3::FAMILY,
+    multimodal::GEMMA4,
+    gemma4::FAMILY,
+    multimodal::GEMMA4_UNIFIED,
+    gemma4::UNIFIED,
     glm::FAMILY,
     glm::GLM4,
     glm_moe::FAMILY,
