@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     model::{
         Model,
-        spec::{Activation, Attention, LowRank, Norm, Projections},
+        spec::{Attention, LowRank, Norm, Projections},
     },
 };
 
@@ -206,11 +206,14 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         }
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
-            backend.activate(&mut gate, Activation::Sigmoid)?;
+            backend.activate(&mut gate, spec.gate_activation)?;
             pass.observe(probe, Site::AttentionGate, &gate)?;
-            backend.multiply(&mut found.context, &gate)?;
-            if let Some(part) = &mut found.subset {
-                backend.multiply(part, &gate)?;
+            for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
+                if backend.columns(&gate) == backend.columns(outputs) {
+                    backend.multiply(outputs, &gate)?;
+                } else {
+                    backend.multiply_heads(outputs, &gate)?;
+                }
             }
         }
         if let Some(part) = &found.subset {
@@ -236,6 +239,9 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             (None, None) => backend.duplicate(&k)?,
         };
         let mut qkv = [weights.q.apply(backend, input)?, k, v];
+        if self.spec.value_scale != 1.0 {
+            backend.affine(&mut qkv[2], self.spec.value_scale, 0.0)?;
+        }
         if !self.spec.rotates_first {
             self.normalise(backend, &mut qkv)?;
         }

@@ -96,7 +96,7 @@ impl Model {
         let family = families::find(config)?;
         let mut weights = weights;
         weights::recognise(&mut weights, config)?;
-        let names = Names::detect(&weights, family.embedding, family.prefixes)?;
+        let names = family.names(&weights)?;
         let mut spec = family.spec(config, &names)?;
         let prefix = names.prefix();
         let adapter = adapter

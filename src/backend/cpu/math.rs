@@ -301,6 +301,7 @@ mod tests {
                 ),
                 ("scaled_silu", scaled_silu(x, 1.0), silu_truth, 1e-6),
                 ("silu", silu(x), silu_truth, 1e-6),
+                ("exp_m1", exp_m1(x), wide.exp_m1(), 1e-6),
                 ("softplus", softplus(x), wide.exp().ln_1p(), 1e-6),
                 // Far out the exponent grows to 200 or 72, and its rounding error with it.
                 ("gelu_tanh", gelu_tanh(x), tanh_truth, 3e-5),

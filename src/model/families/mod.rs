@@ -28,11 +28,13 @@ mod granite_moe;
 mod hunyuan;
 mod hy_v3;
 mod kimi_linear;
+mod laguna;
 mod latent;
 mod lfm2;
 mod llama;
 mod llama_like;
 mod llama_relatives;
+mod mimo_v2;
 mod minimax_m2;
 mod mistral;
 mod mistral4;
@@ -47,6 +49,7 @@ mod opt;
 mod parts;
 mod phi;
 mod phi3;
+mod phimoe;
 mod qwen2;
 mod qwen3;
 mod qwen3_next;
@@ -58,8 +61,11 @@ mod text_parts;
 
 use multimodal::Wrapper;
 
-use super::{config::Config, config_keys, names::Names, spec::DecoderSpec};
+use super::{config::Config, config_keys, names::Names, spec::DecoderSpec, weights::WeightStore};
 use crate::error::{Error, Result};
+
+/// Llama's embedding table.
+const LLAMA_EMBEDDING: &str = "embed_tokens.weight";
 
 /// One supported `model_type`.
 #[derive(Debug)]
@@ -107,7 +113,7 @@ impl Family {
             model_type,
             example,
             notes,
-            embedding: "embed_tokens.weight",
+            embedding: LLAMA_EMBEDDING,
             prefixes: &["model.", ""],
             defaults: &[],
             other_names: &[],
@@ -118,6 +124,16 @@ impl Family {
             wraps: None,
             describe,
         }
+    }
+
+    /// The tensor names of a checkpoint of this family: its own, or Llama's, under which transformers
+    /// may keep it.
+    pub fn names<'w>(&self, weights: &'w WeightStore) -> Result<Names<'w>> {
+        let own = Names::detect(weights, self.embedding, self.prefixes);
+        if own.is_ok() || self.renamed.is_empty() {
+            return own;
+        }
+        Names::detect(weights, LLAMA_EMBEDDING, self.prefixes).or(own)
     }
 
     /// The description of a checkpoint of this family.
@@ -131,7 +147,8 @@ impl Family {
         if let Some(wraps) = self.wraps {
             return wraps.unwrap(&config, names);
         }
-        if self.renamed.is_empty() {
+        let llama = names.shape(&names.base(LLAMA_EMBEDDING)).is_some();
+        if self.renamed.is_empty() || self.embedding != LLAMA_EMBEDDING && llama {
             return (self.describe)(&config, names);
         }
         (self.describe)(&config, &names.renamed(self.renamed))
@@ -196,6 +213,7 @@ pub const FAMILIES: &[Family] = &[
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
     kimi_linear::FAMILY,
+    laguna::FAMILY,
     lfm2::FAMILY,
     lfm2::MOE,
     llama::FAMILY,
@@ -203,6 +221,7 @@ pub const FAMILIES: &[Family] = &[
     multimodal::LLAVA_NEXT,
     multimodal::LLAVA_NEXT_VIDEO,
     multimodal::LLAVA_ONEVISION,
+    mimo_v2::FAMILY,
     minimax_m2::FAMILY,
     mistral::MINISTRAL,
     mistral::MINISTRAL3,
@@ -220,6 +239,7 @@ pub const FAMILIES: &[Family] = &[
     opt::FAMILY,
     phi::FAMILY,
     phi3::FAMILY,
+    phimoe::FAMILY,
     qwen2::FAMILY,
     multimodal::QWEN2_5_VL,
     moe::QWEN2_MOE,

@@ -1,7 +1,7 @@
 //! Self-attention as data.
 #![forbid(unsafe_code)]
 
-use super::{Alibi, Linear, Norm, Vector};
+use super::{Activation, Alibi, Linear, Norm, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
@@ -42,8 +42,13 @@ pub struct Attention {
     pub sinks: Option<Vector>,
     /// One more key and value that every position sees.
     pub kv_bias: Option<KvBias>,
-    /// The heads' outputs are multiplied by the sigmoid of this projection, as wide as they are.
+    /// Factor on the values.
+    pub value_scale: f32,
+    /// The heads' outputs are multiplied by what becomes of this projection, as wide as they are or with
+    /// a value a head.
     pub gate: Option<Linear>,
+    /// Of the gate.
+    pub gate_activation: Activation,
     /// Output projection to `hidden_size`.
     pub o: Linear,
 }
@@ -75,7 +80,9 @@ impl Attention {
             alibi: None,
             sinks: None,
             kv_bias: None,
+            value_scale: 1.0,
             gate: None,
+            gate_activation: Activation::Sigmoid,
             o,
         }
     }

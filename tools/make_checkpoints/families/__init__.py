@@ -20,6 +20,7 @@ from families import (
     relatives,
     routed,
     stored,
+    unusual,
     wrapped,
 )
 
@@ -44,5 +45,6 @@ GROUPS = (
     wrapped,
     delta,
     hybrid,
+    unusual,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
