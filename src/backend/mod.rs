@@ -15,6 +15,7 @@ mod magnitudes;
 mod norms;
 mod precision;
 mod products;
+mod recurrences;
 mod rotations;
 mod rows;
 mod stored;
@@ -32,6 +33,7 @@ pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};
 pub use precision::{Precision, Target};
 pub use products::Products;
+pub use recurrences::{DeltaRequest, Recurrences};
 pub use rotations::{Rotation, Rotations};
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};
@@ -53,6 +55,7 @@ pub trait Backend:
     + Magnitudes
     + Norms
     + Products
+    + Recurrences
     + Rotations
     + RowOperations
     + StoredTensors
@@ -70,6 +73,7 @@ impl<B> Backend for B where
         + Magnitudes
         + Norms
         + Products
+        + Recurrences
         + Rotations
         + RowOperations
         + StoredTensors

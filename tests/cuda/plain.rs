@@ -7,10 +7,10 @@
 use massact::{
     Result,
     backend::{
-        Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, Elementwise,
-        Experts, Filter, HeadRequest, Magnitudes, Moments, NormWeights, Norms, Precision, Products,
-        Rescaling, Rotation, Rotations, RowOperations, Rows, Statistics, StatisticsRequest,
-        StoredTensors, Target, Tensors, Vocabulary,
+        Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, DeltaRequest,
+        Elementwise, Experts, Filter, HeadRequest, Magnitudes, Moments, NormWeights, Norms,
+        Precision, Products, Recurrences, Rescaling, Rotation, Rotations, RowOperations, Rows,
+        Statistics, StatisticsRequest, StoredTensors, Target, Tensors, Vocabulary,
         cpu::{self, Cpu},
     },
     model::{
@@ -190,6 +190,37 @@ impl Elementwise for Plain {
     }
 }
 
+impl Convolutions for Plain {
+    fn convolve(
+        &self,
+        x: &Tensor,
+        sequences: &[Rows],
+        filter: &Filter<Vec<f32>>,
+    ) -> Result<Tensor> {
+        let exact = self.cpu.convolve(&x.values, sequences, filter)?;
+        self.round(exact, self.precision.arithmetic())
+    }
+}
+
+impl Recurrences for Plain {
+    fn delta_rule(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        decay: &Tensor,
+        beta: &Tensor,
+        sequences: &[Rows],
+        request: &DeltaRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let [q, k, v, decay, beta] = [q, k, v, decay, beta].map(|x| &x.values);
+        let exact = self
+            .cpu
+            .delta_rule(q, k, v, decay, beta, sequences, request)?;
+        self.round(exact, self.precision.arithmetic())
+    }
+}
+
 impl Rotations for Plain {
     fn rotate(
         &self,
@@ -219,17 +250,6 @@ impl Attention for Plain {
             maps: found.maps,
             subset: found.subset.map(|x| self.round(x, dtype)).transpose()?,
         })
-    }
-}
-
-impl Convolutions for Plain {
-    fn convolve(
-        &self,
-        x: &Tensor,
-        sequences: &[Rows],
-        filter: &Filter<Vec<f32>>,
-    ) -> Result<Tensor> {
-        self.round(self.cpu.convolve(&x.values, sequences, filter)?, x.dtype)
     }
 }
 
