@@ -33,7 +33,7 @@ pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};
 pub use precision::{Precision, Target};
 pub use products::Products;
-pub use recurrences::{DeltaRequest, Recurrences};
+pub use recurrences::{DeltaRequest, Recurrences, SelectiveScanRequest, StateSpaceRequest};
 pub use rotations::{Rotation, Rotations};
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};

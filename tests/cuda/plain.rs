@@ -10,7 +10,8 @@ use massact::{
         Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, DeltaRequest,
         Elementwise, Experts, Filter, HeadRequest, Magnitudes, Moments, NormWeights, Norms,
         Precision, Products, Recurrences, Rescaling, Rotation, Rotations, RowOperations, Rows,
-        Statistics, StatisticsRequest, StoredTensors, Target, Tensors, Vocabulary,
+        SelectiveScanRequest, StateSpaceRequest, Statistics, StatisticsRequest, StoredTensors,
+        Target, Tensors, Vocabulary,
         cpu::{self, Cpu},
     },
     model::{
@@ -202,25 +203,6 @@ impl Convolutions for Plain {
     }
 }
 
-impl Recurrences for Plain {
-    fn delta_rule(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        decay: &Tensor,
-        beta: &Tensor,
-        sequences: &[Rows],
-        request: &DeltaRequest<'_, Vec<f32>>,
-    ) -> Result<Tensor> {
-        let [q, k, v, decay, beta] = [q, k, v, decay, beta].map(|x| &x.values);
-        let exact = self
-            .cpu
-            .delta_rule(q, k, v, decay, beta, sequences, request)?;
-        self.round(exact, self.precision.arithmetic())
-    }
-}
-
 impl Rotations for Plain {
     fn rotate(
         &self,
@@ -250,6 +232,53 @@ impl Attention for Plain {
             maps: found.maps,
             subset: found.subset.map(|x| self.round(x, dtype)).transpose()?,
         })
+    }
+}
+
+impl Recurrences for Plain {
+    fn state_space(
+        &self,
+        x: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        dt: &Tensor,
+        sequences: &[Rows],
+        request: &StateSpaceRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let (x, b, c, dt) = (&x.values, &b.values, &c.values, &dt.values);
+        let exact = self.cpu.state_space(x, b, c, dt, sequences, request)?;
+        self.round(exact, self.precision.arithmetic())
+    }
+
+    fn selective_scan(
+        &self,
+        x: &Tensor,
+        dt: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        sequences: &[Rows],
+        request: &SelectiveScanRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let (x, dt, b, c) = (&x.values, &dt.values, &b.values, &c.values);
+        let exact = self.cpu.selective_scan(x, dt, b, c, sequences, request)?;
+        self.round(exact, self.precision.arithmetic())
+    }
+
+    fn delta_rule(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        decay: &Tensor,
+        beta: &Tensor,
+        sequences: &[Rows],
+        request: &DeltaRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let [q, k, v, decay, beta] = [q, k, v, decay, beta].map(|x| &x.values);
+        let exact = self
+            .cpu
+            .delta_rule(q, k, v, decay, beta, sequences, request)?;
+        self.round(exact, self.precision.arithmetic())
     }
 }
 

@@ -44,20 +44,10 @@ impl Elementwise for Cpu {
     }
 
     fn clamp(&self, x: &mut Tensor, low: f32, high: f32) -> Result<()> {
-        // Not `f32::clamp`, which would turn NaN bounds into a panic.
         map(
             &mut x.values,
-            // Not `max` and `min`, which would hide a NaN.
             #[inline(always)]
-            move |x| {
-                if x < low {
-                    low
-                } else if x > high {
-                    high
-                } else {
-                    x
-                }
-            },
+            move |x| math::clamp(x, low, high),
         );
         Ok(())
     }

@@ -44,6 +44,39 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// `log(1 + exp(x))`
+#[inline(always)]
+pub(super) fn softplus(x: f32) -> f32 {
+    // log(1 + u) is 2 atanh(u / (2 + u)), whose series does not cancel; u is at most 1, and the next term
+    // below 2e-9 of the sum.
+    let u = exp(-x.abs());
+    let t = u / (2.0 + u);
+    let square = t * t;
+    let mut series = 1.0 / 15.0_f32;
+    series = series.mul_add(square, 1.0 / 13.0);
+    series = series.mul_add(square, 1.0 / 11.0);
+    series = series.mul_add(square, 1.0 / 9.0);
+    series = series.mul_add(square, 1.0 / 7.0);
+    series = series.mul_add(square, 1.0 / 5.0);
+    series = series.mul_add(square, 1.0 / 3.0);
+    series = series.mul_add(square, 1.0);
+    let above = if x < 0.0 { 0.0 } else { x };
+    (2.0 * t).mul_add(series, above)
+}
+
+/// `x` within bounds. Not `f32::clamp`, which panics at bounds that are no numbers, nor `max` and `min`,
+/// which would hide an `x` that is none.
+#[inline(always)]
+pub(super) fn clamp(x: f32, low: f32, high: f32) -> f32 {
+    if x < low {
+        low
+    } else if x > high {
+        high
+    } else {
+        x
+    }
+}
+
 /// `x * sigmoid(x)`
 #[inline(always)]
 pub(super) fn silu(x: f32) -> f32 {
@@ -244,6 +277,7 @@ mod tests {
                 ),
                 ("scaled_silu", scaled_silu(x, 1.0), silu_truth, 1e-6),
                 ("silu", silu(x), silu_truth, 1e-6),
+                ("softplus", softplus(x), wide.exp().ln_1p(), 1e-6),
                 // Far out the exponent grows to 200 or 72, and its rounding error with it.
                 ("gelu_tanh", gelu_tanh(x), tanh_truth, 3e-5),
                 (

@@ -1,15 +1,56 @@
-//! Recurrences over tokens, a sequence's head at a time on all cores.
+//! Recurrences over tokens: sequences and columns on all cores.
 #![forbid(unsafe_code)]
 
+mod columns;
 mod delta;
+mod selective_scan;
+mod state_space;
 
 use super::{Cpu, Tensor};
 use crate::{
-    backend::{DeltaRequest, Recurrences, Rows},
+    backend::{DeltaRequest, Recurrences, Rows, SelectiveScanRequest, StateSpaceRequest},
     error::Result,
 };
 
 impl Recurrences for Cpu {
+    fn state_space(
+        &self,
+        x: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        dt: &Tensor,
+        sequences: &[Rows],
+        request: &StateSpaceRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, x.columns);
+        state_space::run(
+            &state_space::Input { x, b, c, dt },
+            sequences,
+            request,
+            &mut out,
+        );
+        Ok(out)
+    }
+
+    fn selective_scan(
+        &self,
+        x: &Tensor,
+        dt: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        sequences: &[Rows],
+        request: &SelectiveScanRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, x.columns);
+        selective_scan::run(
+            &selective_scan::Input { x, dt, b, c },
+            sequences,
+            request,
+            &mut out,
+        );
+        Ok(out)
+    }
+
     fn delta_rule(
         &self,
         q: &Tensor,
