@@ -11,6 +11,11 @@ pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
             heads(spec, attention)?;
             extra_key(attention)?;
         }
+        if layer.mixer.as_ref().is_some_and(|mixer| !mixer.fits()) {
+            return Err(damaged(
+                "heads, groups and sizes of a token mixer do not fit together",
+            ));
+        }
         if let Some(mixture) = layer.experts() {
             experts(mixture)?;
         }

@@ -2,9 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod convolution;
+mod selective_scan;
 mod short_convolution;
+mod state_space;
 
-use self::short_convolution::ShortConvolutionWeights;
+use self::{
+    selective_scan::SelectiveScanWeights, short_convolution::ShortConvolutionWeights,
+    state_space::StateSpaceWeights,
+};
 use super::pass::Pass;
 use crate::{
     backend::Backend,
@@ -15,6 +20,8 @@ use crate::{
 /// A layer's mixer on the device.
 pub(super) enum MixerWeights<'m, B: Backend> {
     ShortConvolution(ShortConvolutionWeights<'m, B>),
+    StateSpace(Box<StateSpaceWeights<'m, B>>),
+    SelectiveScan(Box<SelectiveScanWeights<'m, B>>),
 }
 
 impl<'m, B: Backend> MixerWeights<'m, B> {
@@ -24,6 +31,12 @@ impl<'m, B: Backend> MixerWeights<'m, B> {
             Mixer::ShortConvolution(spec) => {
                 Self::ShortConvolution(ShortConvolutionWeights::load(backend, model, spec)?)
             }
+            Mixer::StateSpace(spec) => {
+                Self::StateSpace(Box::new(StateSpaceWeights::load(backend, model, spec)?))
+            }
+            Mixer::SelectiveScan(spec) => {
+                Self::SelectiveScan(Box::new(SelectiveScanWeights::load(backend, model, spec)?))
+            }
         })
     }
 
@@ -31,6 +44,8 @@ impl<'m, B: Backend> MixerWeights<'m, B> {
     pub(super) fn run(&self, pass: &Pass<'_, '_, B>, input: &B::Tensor) -> Result<B::Tensor> {
         match self {
             Self::ShortConvolution(mixer) => mixer.run(pass, input),
+            Self::StateSpace(mixer) => mixer.run(pass, input),
+            Self::SelectiveScan(mixer) => mixer.run(pass, input),
         }
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod afmoe;
+mod bamba;
 mod bloom;
 mod cohere;
 mod deepseek;
@@ -9,6 +10,7 @@ mod dots1;
 mod ernie;
 mod exaone;
 mod falcon;
+mod falcon_h1;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -22,10 +24,12 @@ mod gptj;
 mod granite;
 mod granite_moe;
 mod hy_v3;
+mod jamba;
 mod latent;
 mod llama;
 mod llama_like;
 mod llama_relatives;
+mod mamba;
 mod minimax_m2;
 mod mistral;
 mod mistral4;
@@ -33,6 +37,7 @@ mod moe;
 mod mpt;
 mod multimodal;
 mod nemotron;
+mod nemotron_h;
 mod olmo;
 mod olmo2;
 mod opt;
@@ -45,6 +50,7 @@ mod routed;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod state_space;
 mod text_parts;
 
 use multimodal::Wrapper;
@@ -131,6 +137,7 @@ pub const FAMILIES: &[Family] = &[
     afmoe::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
+    bamba::FAMILY,
     bloom::FAMILY,
     cohere::FAMILY,
     cohere::COHERE2,
@@ -147,6 +154,8 @@ pub const FAMILIES: &[Family] = &[
     multimodal::EXAONE4_5,
     exaone::MOE,
     falcon::FAMILY,
+    falcon_h1::FAMILY,
+    mamba::FALCON_MAMBA,
     moe::FLEX_OLMO,
     gemma::FAMILY,
     gemma2::FAMILY,
@@ -174,6 +183,7 @@ pub const FAMILIES: &[Family] = &[
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
     multimodal::INTERNVL,
+    jamba::FAMILY,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
     llama::FAMILY,
@@ -181,6 +191,8 @@ pub const FAMILIES: &[Family] = &[
     multimodal::LLAVA_NEXT,
     multimodal::LLAVA_NEXT_VIDEO,
     multimodal::LLAVA_ONEVISION,
+    mamba::FAMILY,
+    mamba::MAMBA2,
     minimax_m2::FAMILY,
     mistral::MINISTRAL,
     mistral::MINISTRAL3,
@@ -190,6 +202,7 @@ pub const FAMILIES: &[Family] = &[
     moe::MIXTRAL,
     mpt::FAMILY,
     nemotron::FAMILY,
+    nemotron_h::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo2::OLMO3,

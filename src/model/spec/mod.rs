@@ -17,7 +17,7 @@ pub use alibi::Alibi;
 pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
-pub use mixer::{Convolution, Mixer, ShortConvolution};
+pub use mixer::{Convolution, Mixer, SelectiveScan, ShortConvolution, StateSpace};
 pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared};
 pub use norm::{Learned, Norm, NormKind};
 pub use vector::Vector;

@@ -2,10 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod convolution;
+mod selective_scan;
 mod short_convolution;
+mod state_space;
 
 pub use convolution::Convolution;
+pub use selective_scan::SelectiveScan;
 pub use short_convolution::ShortConvolution;
+pub use state_space::StateSpace;
 
 use super::{Linear, Norm, Vector};
 
@@ -14,6 +18,10 @@ use super::{Linear, Norm, Vector};
 pub enum Mixer {
     /// A gated short convolution (LFM2).
     ShortConvolution(Box<ShortConvolution>),
+    /// A state space layer (Mamba-2).
+    StateSpace(Box<StateSpace>),
+    /// A selective scan (Mamba).
+    SelectiveScan(Box<SelectiveScan>),
 }
 
 impl Mixer {
@@ -21,6 +29,8 @@ impl Mixer {
     pub(super) fn linears(&self) -> Vec<&Linear> {
         match self {
             Self::ShortConvolution(mixer) => mixer.linears(),
+            Self::StateSpace(mixer) => mixer.linears(),
+            Self::SelectiveScan(mixer) => mixer.linears(),
         }
     }
 
@@ -28,6 +38,8 @@ impl Mixer {
     pub(super) fn norms(&self) -> Vec<&Norm> {
         match self {
             Self::ShortConvolution(_) => Vec::new(),
+            Self::StateSpace(mixer) => mixer.norm.iter().collect(),
+            Self::SelectiveScan(mixer) => mixer.norms.iter().flatten().collect(),
         }
     }
 
@@ -35,6 +47,8 @@ impl Mixer {
     pub(super) fn norms_mut(&mut self) -> Vec<&mut Norm> {
         match self {
             Self::ShortConvolution(_) => Vec::new(),
+            Self::StateSpace(mixer) => mixer.norm.iter_mut().collect(),
+            Self::SelectiveScan(mixer) => mixer.norms.iter_mut().flatten().collect(),
         }
     }
 
@@ -42,14 +56,29 @@ impl Mixer {
     pub(super) fn vectors(&self) -> Vec<&Vector> {
         match self {
             Self::ShortConvolution(mixer) => mixer.convolution.vectors(),
+            Self::StateSpace(mixer) => mixer.vectors(),
+            Self::SelectiveScan(mixer) => mixer.vectors(),
+        }
+    }
+
+    /// Whether its numbers fit together.
+    pub fn fits(&self) -> bool {
+        match self {
+            Self::StateSpace(mixer) => mixer.fits(),
+            Self::ShortConvolution(_) | Self::SelectiveScan(_) => true,
         }
     }
 
     /// Values that a token has inside it.
     pub fn inner_width(&self) -> usize {
-        self.linears()
-            .iter()
-            .map(|linear| linear.out_features)
-            .sum()
+        let linears = self.linears();
+        let projected: usize = linears.iter().map(|linear| linear.out_features).sum();
+        let after = match self {
+            Self::ShortConvolution(_) => 0,
+            // The output, and the parts of it that are put together.
+            Self::StateSpace(mixer) => 2 * mixer.gate.out_features,
+            Self::SelectiveScan(mixer) => 2 * mixer.gate.out_features,
+        };
+        projected + after
     }
 }
