@@ -340,6 +340,7 @@ impl Sparse {
                     epsilon: 0.0,
                     scale: 1.0,
                 },
+                latent: None,
                 shared: None,
             },
             expert_norms: Norms {

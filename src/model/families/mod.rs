@@ -3,6 +3,7 @@
 
 mod afmoe;
 mod apertus;
+mod bamba;
 mod bloom;
 mod cohere;
 mod deepseek;
@@ -10,6 +11,7 @@ mod dots1;
 mod ernie;
 mod exaone;
 mod falcon;
+mod falcon_h1;
 mod gated_delta;
 mod gemma;
 mod gemma2;
@@ -27,6 +29,7 @@ mod granite;
 mod granite_moe;
 mod hunyuan;
 mod hy_v3;
+mod jamba;
 mod kimi_linear;
 mod laguna;
 mod latent;
@@ -34,6 +37,7 @@ mod lfm2;
 mod llama;
 mod llama_like;
 mod llama_relatives;
+mod mamba;
 mod mimo_v2;
 mod minimax_m2;
 mod mistral;
@@ -42,6 +46,7 @@ mod moe;
 mod mpt;
 mod multimodal;
 mod nemotron;
+mod nemotron_h;
 mod olmo;
 mod olmo2;
 mod olmo_hybrid;
@@ -57,6 +62,7 @@ mod routed;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod state_space;
 mod text_parts;
 
 use multimodal::Wrapper;
@@ -161,6 +167,7 @@ pub const FAMILIES: &[Family] = &[
     apertus::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
+    bamba::FAMILY,
     bloom::FAMILY,
     cohere::FAMILY,
     cohere::COHERE2,
@@ -177,6 +184,8 @@ pub const FAMILIES: &[Family] = &[
     multimodal::EXAONE4_5,
     exaone::MOE,
     falcon::FAMILY,
+    falcon_h1::FAMILY,
+    mamba::FALCON_MAMBA,
     moe::FLEX_OLMO,
     gemma::FAMILY,
     gemma2::FAMILY,
@@ -210,6 +219,7 @@ pub const FAMILIES: &[Family] = &[
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
     multimodal::INTERNVL,
+    jamba::FAMILY,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
     kimi_linear::FAMILY,
@@ -222,6 +232,8 @@ pub const FAMILIES: &[Family] = &[
     multimodal::LLAVA_NEXT_VIDEO,
     multimodal::LLAVA_ONEVISION,
     mimo_v2::FAMILY,
+    mamba::FAMILY,
+    mamba::MAMBA2,
     minimax_m2::FAMILY,
     mistral::MINISTRAL,
     mistral::MINISTRAL3,
@@ -231,6 +243,7 @@ pub const FAMILIES: &[Family] = &[
     moe::MIXTRAL,
     mpt::FAMILY,
     nemotron::FAMILY,
+    nemotron_h::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo2::OLMO3,

@@ -230,6 +230,7 @@ impl Mixture {
                 epsilon: 1e-20,
                 scale: 1.0,
             },
+            latent: None,
             shared: None,
         }
     }
