@@ -27,7 +27,7 @@ pub use attention::{
 };
 pub use cells::{Cells, Change};
 pub use convolutions::{Convolutions, Filter};
-pub use elementwise::Elementwise;
+pub use elementwise::{Elementwise, Xielu};
 pub use experts::Experts;
 pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};

@@ -211,7 +211,7 @@ fn width(site: Site, layer: usize, model: &Model) -> usize {
             .map_or(0, |experts| experts.count),
         Site::Gate | Site::MlpInner => match &spec.layers[layer].mlp {
             Some(Mlp::Gated(mlp)) => mlp.up.out_features,
-            Some(Mlp::Plain { up, .. }) => up.out_features,
+            Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
             // They have no such site.
             Some(Mlp::Experts(_)) | None => 0,
         },

@@ -11,7 +11,7 @@ use massact::{
         Elementwise, Experts, Filter, HeadRequest, Magnitudes, Moments, NormWeights, Norms,
         Precision, Products, Recurrences, Rescaling, Rotation, Rotations, RowOperations, Rows,
         SelectiveScanRequest, StateSpaceRequest, Statistics, StatisticsRequest, StoredTensors,
-        Target, Tensors, Vocabulary,
+        Target, Tensors, Vocabulary, Xielu,
         cpu::{self, Cpu},
     },
     model::{
@@ -176,6 +176,14 @@ impl Elementwise for Plain {
 
     fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
         self.change(x, |x| self.cpu.multiply(x, &other.values))
+    }
+
+    fn xielu(&self, x: &mut Tensor, scalars: Xielu) -> Result<()> {
+        self.change(x, |x| self.cpu.xielu(x, scalars))
+    }
+
+    fn multiply_heads(&self, x: &mut Tensor, factors: &Tensor) -> Result<()> {
+        self.change(x, |x| self.cpu.multiply_heads(x, &factors.values))
     }
 
     fn add(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {

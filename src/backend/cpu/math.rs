@@ -16,14 +16,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
-    // exp(r) on [-ln2/2, ln2/2], minimax coefficients of Cephes expf.
-    let mut p = 1.987_569_1e-4_f32;
-    p = p.mul_add(r, 1.398_199_9e-3);
-    p = p.mul_add(r, 8.333_452e-3);
-    p = p.mul_add(r, 4.166_579_6e-2);
-    p = p.mul_add(r, 1.666_666_5e-1);
-    p = p.mul_add(r, 0.5);
-    let value = p.mul_add(r * r, r) + 1.0;
+    let value = small_exp_m1(r) + 1.0;
     // Two factors, because 2^128 is not a float32 although exp(88.7) is.
     // The integer is in the last bits of the shifted value. Not `n as i32`: its rules for NaN and
     // values out of range keep a loop from being vectorised.
@@ -31,6 +24,25 @@ pub(super) fn exp(x: f32) -> f32 {
     let half = n >> 1;
     let scaled = value * power_of_two(half) * power_of_two(n - half);
     if x < -87.3 { 0.0 } else { scaled }
+}
+
+/// `exp(r) - 1` on [-ln2/2, ln2/2], minimax coefficients of Cephes expf.
+#[inline(always)]
+fn small_exp_m1(r: f32) -> f32 {
+    let mut p = 1.987_569_1e-4_f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 0.5);
+    p.mul_add(r * r, r)
+}
+
+/// `exp(x) - 1`, without cancellation near 0.
+#[inline(always)]
+pub(super) fn exp_m1(x: f32) -> f32 {
+    let (near, far) = (small_exp_m1(x), exp(x) - 1.0);
+    if x.abs() < 0.34 { near } else { far }
 }
 
 #[inline(always)]

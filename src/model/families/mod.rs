@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod afmoe;
+mod apertus;
 mod bamba;
 mod bloom;
 mod cohere;
@@ -23,9 +24,11 @@ mod gpt_oss;
 mod gptj;
 mod granite;
 mod granite_moe;
+mod hunyuan;
 mod hy_v3;
 mod jamba;
 mod latent;
+mod lfm2;
 mod llama;
 mod llama_like;
 mod llama_relatives;
@@ -135,6 +138,7 @@ impl Family {
 /// Every supported family, by `model_type`.
 pub const FAMILIES: &[Family] = &[
     afmoe::FAMILY,
+    apertus::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
     bamba::FAMILY,
@@ -179,6 +183,8 @@ pub const FAMILIES: &[Family] = &[
     granite_moe::HYBRID,
     granite_moe::SHARED,
     llama_relatives::HELIUM,
+    hunyuan::DENSE,
+    hunyuan::MOE,
     hy_v3::FAMILY,
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
@@ -186,6 +192,8 @@ pub const FAMILIES: &[Family] = &[
     jamba::FAMILY,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
+    lfm2::FAMILY,
+    lfm2::MOE,
     llama::FAMILY,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,

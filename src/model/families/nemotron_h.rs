@@ -329,6 +329,7 @@ impl Sparse {
                 groups: self.groups,
                 top_k: self.top_k,
                 renormalise: self.renormalise,
+                epsilon: 1e-20,
                 scale: self.scale,
             },
             latent,

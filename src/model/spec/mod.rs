@@ -18,7 +18,7 @@ pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mixer::{Convolution, Mixer, SelectiveScan, ShortConvolution, StateSpace};
-pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared};
+pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, Xielu};
 pub use norm::{Learned, Norm, NormKind};
 pub use vector::Vector;
 

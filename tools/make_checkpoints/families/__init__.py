@@ -3,6 +3,7 @@
 from families import (
     gemma,
     gpt2,
+    hybrid,
     llama,
     mistral_olmo,
     mitigations,
@@ -17,6 +18,7 @@ from families import (
     qwen,
     relatives,
     routed,
+    state_space,
     stored,
     wrapped,
 )
@@ -40,5 +42,7 @@ GROUPS = (
     relatives,
     routed,
     wrapped,
+    hybrid,
+    state_space,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
