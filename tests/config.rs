@@ -430,8 +430,8 @@ fn sequences_end_where_other_mathematics_begins() {
 }
 
 #[test]
-fn layers_without_attention_are_refused() {
-    let changed = json!({"layer_types": ["attention", "mamba"]});
+fn unknown_kinds_of_layers_are_refused() {
+    let changed = json!({"layer_types": ["attention", "rwkv"]});
     let message = Altered::with("granitemoehybrid-dense", changed).refusal();
-    assert!(message.contains("`mamba`"), "{message}");
+    assert!(message.contains("`rwkv`"), "{message}");
 }

@@ -322,6 +322,7 @@ impl Sparse {
                 top_k: self.top_k,
                 epsilon: 1e-20,
                 renormalise: self.renormalise,
+                epsilon: 1e-20,
                 scale: self.scale,
             },
             latent,

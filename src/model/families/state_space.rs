@@ -124,11 +124,14 @@ pub(super) fn limits(config: &Config, key: &str) -> Result<(f32, f32)> {
     let Some(value) = config.raw(key) else {
         return Ok((0.0, f32::INFINITY));
     };
-    let number = |value: &Value| match value.as_str() {
-        // As Python writes what JSON does not have.
-        Some("Infinity") => Some(f32::INFINITY),
-        Some("-Infinity") => Some(f32::NEG_INFINITY),
-        _ => value.as_f64().map(|number| number as f32),
+    // Infinity as Python's json writes it, or transformers.
+    let number = |value: &Value| {
+        let name = value.get("__float__").unwrap_or(value).as_str();
+        match name {
+            Some("Infinity") => Some(f32::INFINITY),
+            Some("-Infinity") => Some(f32::NEG_INFINITY),
+            _ => value.as_f64().map(|number| number as f32),
+        }
     };
     let both = value.as_array().map(Vec::as_slice).unwrap_or_default();
     let both: Vec<f32> = both.iter().filter_map(number).collect();
