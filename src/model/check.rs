@@ -1,7 +1,9 @@
 //! Checks of a description before anything divides by its numbers.
 #![forbid(unsafe_code)]
 
-use super::spec::{Attention, DecoderSpec, Experts, Linear, LowRank, Projections, RowGroups};
+use super::spec::{
+    Attention, DecoderSpec, Experts, Linear, LowRank, Mixer, Projections, RowGroups,
+};
 use crate::error::{Error, Result};
 
 /// Refuses numbers that do not fit together.
@@ -11,6 +13,14 @@ pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
             heads(spec, attention)?;
             shared(spec, index, attention)?;
             extra_key(attention)?;
+        }
+        if let Some(Mixer::GatedDelta(mixer)) = &layer.mixer
+            && !mixer.fits()
+        {
+            return Err(damaged(format!(
+                "{} value heads of width {} and {} key heads of width {} of a gated delta net do not fit together",
+                mixer.heads, mixer.value_dim, mixer.key_heads, mixer.key_dim
+            )));
         }
         if let Some(mixture) = layer.experts() {
             experts(mixture)?;

@@ -235,6 +235,7 @@ impl Operation {
         match self {
             Self::Linear { width, .. } => (*width as f64).sqrt(),
             Self::Conv1D | Self::StoredAs(_) => 4.0,
+            Self::Mixer(mixer) => mixer.scale(),
             Self::Statistics { .. } => 1e-30,
             _ => 1.0,
         }

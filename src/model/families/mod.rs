@@ -10,6 +10,7 @@ mod dots1;
 mod ernie;
 mod exaone;
 mod falcon;
+mod gated_delta;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -26,6 +27,7 @@ mod granite;
 mod granite_moe;
 mod hunyuan;
 mod hy_v3;
+mod kimi_linear;
 mod laguna;
 mod latent;
 mod lfm2;
@@ -42,6 +44,7 @@ mod multimodal;
 mod nemotron;
 mod olmo;
 mod olmo2;
+mod olmo_hybrid;
 mod opt;
 mod parts;
 mod phi;
@@ -49,6 +52,7 @@ mod phi3;
 mod phimoe;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod routed;
 mod smollm3;
 mod stablelm;
@@ -208,6 +212,7 @@ pub const FAMILIES: &[Family] = &[
     multimodal::INTERNVL,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
+    kimi_linear::FAMILY,
     laguna::FAMILY,
     lfm2::FAMILY,
     lfm2::MOE,
@@ -229,6 +234,7 @@ pub const FAMILIES: &[Family] = &[
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo2::OLMO3,
+    olmo_hybrid::FAMILY,
     moe::OLMOE,
     opt::FAMILY,
     phi::FAMILY,
@@ -239,7 +245,12 @@ pub const FAMILIES: &[Family] = &[
     moe::QWEN2_MOE,
     multimodal::QWEN2_VL,
     qwen3::FAMILY,
+    multimodal::QWEN3_5,
+    multimodal::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5,
     moe::QWEN3_MOE,
+    qwen3_next::FAMILY,
     multimodal::QWEN3_VL,
     multimodal::QWEN3_VL_MOE,
     llama_relatives::SEED_OSS,

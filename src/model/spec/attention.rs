@@ -87,6 +87,15 @@ impl Attention {
         }
     }
 
+    /// With a gate in the rows of the query projection: `size` rows of queries, as many of the gate, in turn.
+    pub fn gate_beside_queries(&mut self, size: usize) {
+        if let Projections::Direct { q, .. } = &mut self.projections {
+            let part = |first| q.clone().grouped(first, size, 2 * size, 2 * q.out_features);
+            self.gate = Some(part(size));
+            *q = part(0);
+        }
+    }
+
     /// The earlier layer whose keys and values it reads, if they are not its own.
     pub fn shares(&self) -> Option<usize> {
         match self.projections {

@@ -18,7 +18,7 @@ pub use alibi::Alibi;
 pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
-pub use mixer::{Convolution, Mixer, ShortConvolution};
+pub use mixer::{Convolution, GatedDelta, Mixer, Narrowed, ShortConvolution};
 pub use mlp::{
     Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide, Xielu,
 };

@@ -1,6 +1,7 @@
 """The checkpoint table: one file per family (or group of close relatives), each with `ROWS`."""
 
 from families import (
+    delta,
     gemma,
     gpt2,
     hybrid,
@@ -42,6 +43,7 @@ GROUPS = (
     relatives,
     routed,
     wrapped,
+    delta,
     hybrid,
     unusual,
 )
