@@ -16,6 +16,7 @@ mod norms;
 mod precision;
 mod products;
 mod rotations;
+mod row_scaling;
 mod rows;
 mod stored;
 mod tensors;
@@ -33,6 +34,7 @@ pub use norms::{NormWeights, Norms};
 pub use precision::{Precision, Target};
 pub use products::Products;
 pub use rotations::{Rotation, Rotations};
+pub use row_scaling::RowScaling;
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};
 pub use tensors::Tensors;
@@ -55,6 +57,7 @@ pub trait Backend:
     + Products
     + Rotations
     + RowOperations
+    + RowScaling
     + StoredTensors
     + Tensors
     + Vocabulary
@@ -72,6 +75,7 @@ impl<B> Backend for B where
         + Products
         + Rotations
         + RowOperations
+        + RowScaling
         + StoredTensors
         + Tensors
         + Vocabulary

@@ -5,6 +5,7 @@
 //! are, and may be larger than memory.
 #![forbid(unsafe_code)]
 
+mod altup;
 mod attention;
 mod batch;
 mod branch;
@@ -13,6 +14,7 @@ mod experts;
 mod forward;
 mod gated;
 mod input;
+mod laurel;
 mod layer;
 mod memory;
 mod mixer;

@@ -9,8 +9,8 @@ use massact::{
     backend::{
         Attention, AttentionOutput, AttentionRequest, Cells, Change, Elementwise, Experts,
         HeadRequest, Magnitudes, Moments, NormWeights, Norms, Precision, Products, Rescaling,
-        Rotation, Rotations, RowOperations, Rows, Statistics, StatisticsRequest, StoredTensors,
-        Target, Tensors, Vocabulary,
+        Rotation, Rotations, RowOperations, RowScaling, Rows, Statistics, StatisticsRequest,
+        StoredTensors, Target, Tensors, Vocabulary,
         cpu::{self, Cpu},
     },
     model::{
@@ -235,6 +235,20 @@ impl RowOperations for Plain {
     fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
         let joined = self.cpu.join_heads(&own.values, &shared.values, heads)?;
         self.round(joined, own.dtype)
+    }
+}
+
+impl RowScaling for Plain {
+    fn match_magnitude(&self, x: &mut Tensor, like: &Tensor, floor: f32) -> Result<()> {
+        self.change(x, |x| self.cpu.match_magnitude(x, &like.values, floor))
+    }
+
+    fn keep_largest(&self, x: &mut Tensor, deviations: f32) -> Result<()> {
+        self.change(x, |x| self.cpu.keep_largest(x, deviations))
+    }
+
+    fn multiply_columns(&self, x: &mut Tensor, factors: &Vec<f32>) -> Result<()> {
+        self.change(x, |x| self.cpu.multiply_columns(x, factors))
     }
 }
 

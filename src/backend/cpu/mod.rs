@@ -15,6 +15,7 @@ mod norms;
 mod pool;
 mod products;
 mod rotations;
+mod row_scaling;
 mod rows;
 pub(crate) mod simd;
 mod stored;

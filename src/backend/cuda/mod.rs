@@ -20,6 +20,7 @@ mod packed;
 mod products;
 mod resident;
 mod rotations;
+mod row_scaling;
 mod rows;
 mod stored;
 mod tensors;

@@ -12,6 +12,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod gemma4;
 mod gemma_layers;
 mod glm;
@@ -157,6 +158,8 @@ pub const FAMILIES: &[Family] = &[
     gemma2::FAMILY,
     multimodal::GEMMA3,
     gemma3::FAMILY,
+    multimodal::GEMMA3N,
+    gemma3n::FAMILY,
     multimodal::GEMMA4,
     gemma4::FAMILY,
     multimodal::GEMMA4_UNIFIED,

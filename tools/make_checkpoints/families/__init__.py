@@ -2,6 +2,7 @@
 
 from families import (
     gemma,
+    gemma4,
     gpt2,
     llama,
     mistral_olmo,
@@ -28,6 +29,7 @@ GROUPS = (
     planted_depths,
     opt_falcon,
     gemma,
+    gemma4,
     phi,
     mistral_olmo,
     qwen,
