@@ -82,7 +82,9 @@ def observe(model: torch.nn.Module, token_ids: list[int], float64: bool = False)
 
     def keep(module, arguments, output):
         hidden = output[0] if isinstance(output, tuple) else output
-        observed.layers.append(hidden[0].clone())
+        # Of several residual streams (Gemma 3n) the first, which attention and MLP read and write.
+        first = hidden[0] if hidden.dim() == 4 else hidden
+        observed.layers.append(first[0].clone())
 
     with ExitStack() as stack:
         layers = decoder_layers(model)

@@ -1,5 +1,5 @@
-"""Gemma 4: heads by kind of layer, values with a norm, layers' scalars; experts beside the MLP,
-embeddings for each layer, shared keys and values."""
+"""Gemma 3n and 4: heads by kind of layer, values with a norm, layers' scalars; experts beside the MLP,
+embeddings for each layer, shared keys and values, several residual streams."""
 
 import torch
 
@@ -54,6 +54,37 @@ UNIFIED_VISION = {
     "output_proj_dims": 4,
 }
 OUTER = ("architectures", "tie_word_embeddings")
+GEMMA3N = llama_like(
+    "gemma3n_text",
+    "Gemma3nForCausalLM",
+    num_hidden_layers=6,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    hidden_act=None,
+    tie_word_embeddings=None,
+    rope_theta=300.0,
+    rope_local_base_freq=80.0,
+    hidden_activation="gelu_pytorch_tanh",
+    head_dim=8,
+    sliding_window=WINDOW,
+    layer_types=[
+        "sliding_attention",
+        "full_attention",
+        "sliding_attention",
+        "full_attention",
+        "full_attention",
+        "sliding_attention",
+    ],
+    num_kv_shared_layers=2,
+    intermediate_size=[29, 29, 13, 29, 31, 13],
+    activation_sparsity_pattern=[0.8, 0.0, 0.6, 0.0, 0.3, 0.0],
+    hidden_size_per_layer_input=5,
+    # Fewer than the vocabulary has.
+    vocab_size_per_layer_input=60,
+    altup_num_inputs=3,
+    laurel_rank=7,
+    final_logit_softcapping=4.0,
+)
 
 
 def nested(config: dict) -> dict:
@@ -68,6 +99,7 @@ def scale_layers(config: dict, tensors: Tensors) -> None:
 
 
 ROWS = [
+    small("gemma3n-text", GEMMA3N),
     # As the published 31B: the values of global layers are their keys.
     small(
         "gemma4-text",
