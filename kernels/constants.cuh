@@ -12,11 +12,13 @@
 #define ACTIVATION_GELU_TANH 4
 #define ACTIVATION_RELU 5
 #define ACTIVATION_RELU_SQUARED 6
+#define ACTIVATION_SOFTPLUS 7
 #define NORM_RMS 0
 #define NORM_LAYER 1
 #define NORM_TANH 2
 #define SCORE_SOFTMAX 0
 #define SCORE_SIGMOID 1
+#define SCORE_SPARSE 2
 
 // Norms: the widest group that a warp normalises, warps of such a block, most threads of the other
 // kind, values that a thread takes at a time.
@@ -62,6 +64,25 @@
 
 // Threads of a block for a row of logits.
 #define TOKEN_NLL_THREADS 256
+
+// Recurrences: columns of a head's state that a block takes, its threads, and the rows of a state that
+// kernels exist for.
+#define RECURRENCE_COLUMNS 32
+#define RECURRENCE_THREADS 128
+#define RECURRENCE_KERNELS(ROW, type, name) \
+    ROW(type, name, 32)                     \
+    ROW(type, name, 64)                     \
+    ROW(type, name, 96)                     \
+    ROW(type, name, 128)                    \
+    ROW(type, name, 256)
+
+// Selective scans: numbers of a channel's state that a lane keeps, tokens of a tile, threads of a block,
+// and the longest states of its two kernels.
+#define SCAN_NUMBERS 8
+#define SCAN_TOKENS 8
+#define SCAN_THREADS 128
+#define SCAN_SHORT 16
+#define SCAN_LONG 64
 
 // Attention: spare bytes of a row in shared memory; the ring of the kernels that look again: bytes of a
 // row, stages; their threads, and what a block of each works on.

@@ -15,6 +15,7 @@ mod magnitudes;
 mod norms;
 mod precision;
 mod products;
+mod recurrences;
 mod rotations;
 mod row_scaling;
 mod rows;
@@ -27,12 +28,13 @@ pub use attention::{
 };
 pub use cells::{Cells, Change};
 pub use convolutions::{Convolutions, Filter};
-pub use elementwise::Elementwise;
+pub use elementwise::{Elementwise, Xielu};
 pub use experts::Experts;
 pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};
 pub use precision::{Precision, Target};
 pub use products::Products;
+pub use recurrences::{DeltaRequest, Recurrences, SelectiveScanRequest, StateSpaceRequest};
 pub use rotations::{Rotation, Rotations};
 pub use row_scaling::RowScaling;
 pub use rows::RowOperations;
@@ -55,6 +57,7 @@ pub trait Backend:
     + Magnitudes
     + Norms
     + Products
+    + Recurrences
     + Rotations
     + RowOperations
     + RowScaling
@@ -73,6 +76,7 @@ impl<B> Backend for B where
         + Magnitudes
         + Norms
         + Products
+        + Recurrences
         + Rotations
         + RowOperations
         + RowScaling

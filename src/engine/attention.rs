@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     model::{
         Model,
-        spec::{Activation, Attention, LowRank, Norm, Projections},
+        spec::{Attention, LowRank, Norm, Projections},
     },
 };
 
@@ -206,10 +206,14 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         }
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
-            backend.activate(&mut gate, Activation::Sigmoid)?;
-            backend.multiply(&mut found.context, &gate)?;
-            if let Some(part) = &mut found.subset {
-                backend.multiply(part, &gate)?;
+            backend.activate(&mut gate, spec.gate_activation)?;
+            pass.observe(probe, Site::AttentionGate, &gate)?;
+            for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
+                if backend.columns(&gate) == backend.columns(outputs) {
+                    backend.multiply(outputs, &gate)?;
+                } else {
+                    backend.multiply_heads(outputs, &gate)?;
+                }
             }
         }
         if let Some(part) = &found.subset {
@@ -235,10 +239,11 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             (None, None) => backend.duplicate(&k)?,
         };
         let mut qkv = [weights.q.apply(backend, input)?, k, v];
-        if let Some(norms) = &self.qk_norm {
-            for (tensor, norm) in qkv.iter_mut().zip(norms) {
-                *tensor = backend.norm(tensor, norm, Target::Part)?;
-            }
+        if self.spec.value_scale != 1.0 {
+            backend.affine(&mut qkv[2], self.spec.value_scale, 0.0)?;
+        }
+        if !self.spec.rotates_first {
+            self.normalise(backend, &mut qkv)?;
         }
         if let Some(limit) = self.spec.clip {
             for tensor in &mut qkv {
@@ -251,6 +256,9 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         };
         for tensor in &mut qkv[..2] {
             self.rotate(pass, tensor, rotation)?;
+        }
+        if self.spec.rotates_first {
+            self.normalise(backend, &mut qkv)?;
         }
         let [q, k, v] = qkv;
         Ok((q, Source::Own([k, v])))
@@ -276,6 +284,14 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         };
         self.rotate(pass, &mut q, rotation)?;
         Ok((q, Source::Layer(weights.from)))
+    }
+
+    /// The norms of queries and keys.
+    fn normalise(&self, backend: &B, qkv: &mut [B::Tensor; 3]) -> Result<()> {
+        for (tensor, norm) in qkv.iter_mut().zip(self.qk_norm.iter().flatten()) {
+            *tensor = backend.norm(tensor, norm, Target::Part)?;
+        }
+        Ok(())
     }
 
     fn latent(

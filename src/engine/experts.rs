@@ -4,7 +4,9 @@
 //! larger than the rest of the layer.
 #![forbid(unsafe_code)]
 
-use super::{forward::Forward, gated::GatedWeights, parts::Projection};
+use super::{
+    forward::Forward, gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site,
+};
 use crate::{
     backend::Backend,
     error::Result,
@@ -52,11 +54,14 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
 
 /// The experts' weighted sum.
 pub(super) fn run<B: Backend>(
-    forward: &Forward<'_, B>,
+    pass: &Pass<'_, '_, B>,
     weights: &ExpertWeights<'_, B>,
     input: &B::Tensor,
+    probe: &mut Probe<'_, B>,
 ) -> Result<B::Tensor> {
+    let forward = pass.forward;
     let logits = weights.logits(forward.backend, input)?;
+    pass.observe(probe, Site::RouterLogits, &logits)?;
     visit(forward, weights, &logits, input, None)
 }
 

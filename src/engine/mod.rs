@@ -5,6 +5,7 @@
 //! are, and may be larger than memory.
 #![forbid(unsafe_code)]
 
+mod absent;
 mod altup;
 mod attention;
 mod batch;
@@ -31,6 +32,7 @@ mod side_by_side;
 mod site;
 mod stream;
 
+pub use absent::{check_attention, without_attention};
 pub use device::{Device, Place, Types};
 pub use memory::{Footprint, available, budget, human, token_width};
 pub use observer::{Actions, Branch, BranchOutcome, Discard, Observer, Overwrite};

@@ -3,9 +3,11 @@
 
 use super::{
     experts::{self, ExpertWeights},
-    forward::Forward,
     gated::GatedWeights,
     parts::{Norms, load_norm},
+    pass::Pass,
+    probe::Probe,
+    site::Site,
 };
 use crate::{
     backend::{Backend, NormWeights, Target},
@@ -40,7 +42,13 @@ impl<'m, B: Backend> SideBySideWeights<'m, B> {
     }
 
     /// The sum of what the two make of the residual stream.
-    pub(super) fn run(&self, forward: &Forward<'_, B>, input: &B::Tensor) -> Result<B::Tensor> {
+    pub(super) fn run(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        input: &B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<B::Tensor> {
+        let forward = pass.forward;
         let backend = forward.backend;
         let norm = |norm: &Option<NormWeights<B::Vector>>, x: &B::Tensor, target| {
             let norm = norm.as_ref();
@@ -54,6 +62,7 @@ impl<'m, B: Backend> SideBySideWeights<'m, B> {
         let read = backend.norm(input, &self.router_norm, Target::Part)?;
         let mut logits = self.experts.logits(backend, &read)?;
         backend.affine(&mut logits, self.router_scale, 0.0)?;
+        pass.observe(probe, Site::RouterLogits, &logits)?;
         let read = norm(&self.expert_norms.input, input, Target::Part)?;
         let read = read.as_ref().unwrap_or(input);
         let chosen = experts::visit(forward, &self.experts, &logits, read, Some(&self.factors))?;

@@ -1,7 +1,9 @@
 //! Checks of a description before anything divides by its numbers.
 #![forbid(unsafe_code)]
 
-use super::spec::{Attention, DecoderSpec, Experts, Linear, LowRank, Projections, RowGroups};
+use super::spec::{
+    Attention, DecoderSpec, Experts, Linear, LowRank, Mixer, Projections, RowGroups,
+};
 use crate::error::{Error, Result};
 
 /// Refuses numbers that do not fit together.
@@ -11,6 +13,14 @@ pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
             heads(spec, attention)?;
             shared(spec, index, attention)?;
             extra_key(attention)?;
+        }
+        if let Some(Mixer::GatedDelta(mixer)) = &layer.mixer
+            && !mixer.fits()
+        {
+            return Err(damaged(format!(
+                "{} value heads of width {} and {} key heads of width {} of a gated delta net do not fit together",
+                mixer.heads, mixer.value_dim, mixer.key_heads, mixer.key_dim
+            )));
         }
         if let Some(mixture) = layer.experts() {
             experts(mixture)?;
@@ -39,11 +49,13 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
         },
     };
     let rotated = attention.rope.map_or(0, |rope| spec.ropes[rope].dims);
+    let gates = |gate: &Linear| [heads, heads * value_dim].contains(&gate.out_features);
     let fits = heads * head_dim != 0
         && value_dim != 0
         && heads.is_multiple_of(kv_heads)
         && q_width == heads * head_dim
         && attention.o.in_features == heads * value_dim
+        && attention.gate.as_ref().is_none_or(gates)
         && attention.rope_first + rotated <= head_dim;
     if fits {
         return Ok(());

@@ -96,7 +96,7 @@ impl Model {
         let family = families::find(config)?;
         let mut weights = weights;
         weights::recognise(&mut weights, config)?;
-        let names = Names::detect(&weights, family.embedding, family.prefixes)?;
+        let names = family.names(&weights)?;
         let mut spec = family.spec(config, &names)?;
         let prefix = names.prefix();
         let adapter = adapter
@@ -383,8 +383,10 @@ impl Model {
         let (name, shape) = (&vector.tensor, &vector.shape);
         // One axis of length 1 more, in front: the one row of a matrix.
         let row: Vec<usize> = [1].iter().chain(shape).copied().collect();
-        let stored = match self.weights.shape(name) {
+        let stored: &[usize] = match self.weights.shape(name) {
             Some(found) if found == row => &row,
+            // One value without an axis.
+            Some([]) if *shape == [1] => &[],
             _ => shape,
         };
         let tensor = self.weights.get_shaped(name, stored)?;

@@ -75,6 +75,11 @@ impl Rope {
             .remedy("correct it in config.json, or take the file of the original model"));
         }
         check_dims(dims)?;
+        if let Some(section) = section.filter(|_| defaults.alpha)
+            && let Some(theta) = stretched(section, theta, dims)?
+        {
+            return Self::plain(theta, dims, defaults.interleaved);
+        }
         Ok(Self {
             theta,
             dims,
@@ -92,6 +97,24 @@ impl Rope {
             interleaved: defaults.interleaved,
         })
     }
+}
+
+/// Older configs say `type`, newer ones `rope_type`.
+fn kind(section: &Config) -> Result<&str> {
+    section.text_or("rope_type", section.text_or("type", "default")?)
+}
+
+/// The base that the `alpha` of dynamic scaling makes of this one, where there is one (Hunyuan).
+fn stretched(section: &Config, theta: f64, dims: usize) -> Result<Option<f64>> {
+    let alpha = section.number_opt("alpha")?.filter(|alpha| *alpha != 0.0);
+    let Some(alpha) = alpha.filter(|_| kind(section).is_ok_and(|kind| kind == "dynamic")) else {
+        return Ok(None);
+    };
+    let base = theta * alpha.powf(dims as f64 / (dims as f64 - 2.0));
+    if !base.is_finite() || base <= 0.0 {
+        return Err(section.refuse("alpha", "it makes no base of the rotation"));
+    }
+    Ok(Some(base))
 }
 
 impl RopeScaling {
@@ -141,11 +164,6 @@ impl RopeScaling {
 }
 
 const PROPORTIONAL: &str = "proportional";
-
-/// Older configs say `type`, newer ones `rope_type`.
-fn kind(section: &Config) -> Result<&str> {
-    section.text_or("rope_type", section.text_or("type", "default")?)
-}
 
 fn positive(kind: &str, factor: f64) -> Result<f64> {
     if factor.is_nan() || factor <= 0.0 {
@@ -239,10 +257,12 @@ fn long(
     } else {
         (1.0 + factor.ln() / (original as f64).ln()).sqrt()
     };
+    let attention = section.number_opt("attention_factor")?.unwrap_or(attention);
     Ok(RopeScaling::Long {
         short: divisors("short_factor")?,
         long: divisors("long_factor")?,
-        attention: section.number_opt("attention_factor")?.unwrap_or(attention),
+        attention,
+        long_attention: attention,
         original,
     })
 }

@@ -14,6 +14,7 @@ mod math;
 mod norms;
 mod pool;
 mod products;
+mod recurrences;
 mod rotations;
 mod row_scaling;
 mod rows;

@@ -18,6 +18,7 @@ mod memory;
 mod norms;
 mod packed;
 mod products;
+mod recurrences;
 mod resident;
 mod rotations;
 mod row_scaling;

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod convolution;
+mod gated_delta;
 mod short_convolution;
 
-use self::short_convolution::ShortConvolutionWeights;
+use self::{gated_delta::GatedDeltaWeights, short_convolution::ShortConvolutionWeights};
 use super::pass::Pass;
 use crate::{
     backend::Backend,
@@ -14,6 +15,7 @@ use crate::{
 
 /// A layer's mixer on the device.
 pub(super) enum MixerWeights<'m, B: Backend> {
+    GatedDelta(Box<GatedDeltaWeights<'m, B>>),
     ShortConvolution(ShortConvolutionWeights<'m, B>),
 }
 
@@ -21,6 +23,9 @@ impl<'m, B: Backend> MixerWeights<'m, B> {
     /// Puts it there.
     pub(super) fn load(backend: &B, model: &'m Model, spec: &'m Mixer) -> Result<Self> {
         Ok(match spec {
+            Mixer::GatedDelta(spec) => {
+                Self::GatedDelta(Box::new(GatedDeltaWeights::load(backend, model, spec)?))
+            }
             Mixer::ShortConvolution(spec) => {
                 Self::ShortConvolution(ShortConvolutionWeights::load(backend, model, spec)?)
             }
@@ -30,6 +35,7 @@ impl<'m, B: Backend> MixerWeights<'m, B> {
     /// What it adds to the residual stream.
     pub(super) fn run(&self, pass: &Pass<'_, '_, B>, input: &B::Tensor) -> Result<B::Tensor> {
         match self {
+            Self::GatedDelta(mixer) => mixer.run(pass, input),
             Self::ShortConvolution(mixer) => mixer.run(pass, input),
         }
     }

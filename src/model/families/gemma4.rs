@@ -338,6 +338,7 @@ impl Sparse {
                     groups: None,
                     top_k: self.top_k,
                     renormalise: true,
+                    epsilon: 0.0,
                     scale: 1.0,
                 },
                 shared: None,

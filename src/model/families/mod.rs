@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod afmoe;
+mod apertus;
 mod bloom;
 mod cohere;
 mod deepseek;
@@ -9,6 +10,7 @@ mod dots1;
 mod ernie;
 mod exaone;
 mod falcon;
+mod gated_delta;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -24,11 +26,16 @@ mod gpt_oss;
 mod gptj;
 mod granite;
 mod granite_moe;
+mod hunyuan;
 mod hy_v3;
+mod kimi_linear;
+mod laguna;
 mod latent;
+mod lfm2;
 mod llama;
 mod llama_like;
 mod llama_relatives;
+mod mimo_v2;
 mod minimax_m2;
 mod mistral;
 mod mistral4;
@@ -38,12 +45,15 @@ mod multimodal;
 mod nemotron;
 mod olmo;
 mod olmo2;
+mod olmo_hybrid;
 mod opt;
 mod parts;
 mod phi;
 mod phi3;
+mod phimoe;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod routed;
 mod smollm3;
 mod stablelm;
@@ -52,8 +62,11 @@ mod text_parts;
 
 use multimodal::Wrapper;
 
-use super::{config::Config, config_keys, names::Names, spec::DecoderSpec};
+use super::{config::Config, config_keys, names::Names, spec::DecoderSpec, weights::WeightStore};
 use crate::error::{Error, Result};
+
+/// Llama's embedding table.
+const LLAMA_EMBEDDING: &str = "embed_tokens.weight";
 
 /// One supported `model_type`.
 #[derive(Debug)]
@@ -101,7 +114,7 @@ impl Family {
             model_type,
             example,
             notes,
-            embedding: "embed_tokens.weight",
+            embedding: LLAMA_EMBEDDING,
             prefixes: &["model.", ""],
             defaults: &[],
             other_names: &[],
@@ -112,6 +125,16 @@ impl Family {
             wraps: None,
             describe,
         }
+    }
+
+    /// The tensor names of a checkpoint of this family: its own, or Llama's, under which transformers
+    /// may keep it.
+    pub fn names<'w>(&self, weights: &'w WeightStore) -> Result<Names<'w>> {
+        let own = Names::detect(weights, self.embedding, self.prefixes);
+        if own.is_ok() || self.renamed.is_empty() {
+            return own;
+        }
+        Names::detect(weights, LLAMA_EMBEDDING, self.prefixes).or(own)
     }
 
     /// The description of a checkpoint of this family.
@@ -125,7 +148,8 @@ impl Family {
         if let Some(wraps) = self.wraps {
             return wraps.unwrap(&config, names);
         }
-        if self.renamed.is_empty() {
+        let llama = names.shape(&names.base(LLAMA_EMBEDDING)).is_some();
+        if self.renamed.is_empty() || self.embedding != LLAMA_EMBEDDING && llama {
             return (self.describe)(&config, names);
         }
         (self.describe)(&config, &names.renamed(self.renamed))
@@ -135,6 +159,7 @@ impl Family {
 /// Every supported family, by `model_type`.
 pub const FAMILIES: &[Family] = &[
     afmoe::FAMILY,
+    apertus::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
     bloom::FAMILY,
@@ -182,17 +207,24 @@ pub const FAMILIES: &[Family] = &[
     granite_moe::HYBRID,
     granite_moe::SHARED,
     llama_relatives::HELIUM,
+    hunyuan::DENSE,
+    hunyuan::MOE,
     hy_v3::FAMILY,
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
     multimodal::INTERNVL,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
+    kimi_linear::FAMILY,
+    laguna::FAMILY,
+    lfm2::FAMILY,
+    lfm2::MOE,
     llama::FAMILY,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,
     multimodal::LLAVA_NEXT_VIDEO,
     multimodal::LLAVA_ONEVISION,
+    mimo_v2::FAMILY,
     minimax_m2::FAMILY,
     mistral::MINISTRAL,
     mistral::MINISTRAL3,
@@ -205,16 +237,23 @@ pub const FAMILIES: &[Family] = &[
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo2::OLMO3,
+    olmo_hybrid::FAMILY,
     moe::OLMOE,
     opt::FAMILY,
     phi::FAMILY,
     phi3::FAMILY,
+    phimoe::FAMILY,
     qwen2::FAMILY,
     multimodal::QWEN2_5_VL,
     moe::QWEN2_MOE,
     multimodal::QWEN2_VL,
     qwen3::FAMILY,
+    multimodal::QWEN3_5,
+    multimodal::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5,
     moe::QWEN3_MOE,
+    qwen3_next::FAMILY,
     multimodal::QWEN3_VL,
     multimodal::QWEN3_VL_MOE,
     llama_relatives::SEED_OSS,

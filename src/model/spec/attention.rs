@@ -1,11 +1,11 @@
 //! Self-attention as data.
 #![forbid(unsafe_code)]
 
-use super::{Alibi, Linear, Norm, Vector};
+use super::{Activation, Alibi, Linear, Norm, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
-/// Queries and keys pass norm, clipping and rotation in this order.
+/// Queries and keys pass norm, clipping and rotation in this order, if not told otherwise.
 #[derive(Debug, Clone)]
 pub struct Attention {
     /// Query heads.
@@ -22,6 +22,8 @@ pub struct Attention {
     pub projections: Projections,
     /// Norms of queries and keys.
     pub qk_norm: Option<QkNorm>,
+    /// Whether these norms come behind the rotation.
+    pub rotates_first: bool,
     /// Norm of the values.
     pub value_norm: Option<Norm>,
     /// Queries, keys and values are clamped to this magnitude.
@@ -40,8 +42,13 @@ pub struct Attention {
     pub sinks: Option<Vector>,
     /// One more key and value that every position sees.
     pub kv_bias: Option<KvBias>,
-    /// The heads' outputs are multiplied by the sigmoid of this projection, as wide as they are.
+    /// Factor on the values.
+    pub value_scale: f32,
+    /// The heads' outputs are multiplied by what becomes of this projection, as wide as they are or with
+    /// a value a head.
     pub gate: Option<Linear>,
+    /// Of the gate.
+    pub gate_activation: Activation,
     /// Output projection to `hidden_size`.
     pub o: Linear,
 }
@@ -63,6 +70,7 @@ impl Attention {
             scale: 1.0 / (head_dim as f32).sqrt(),
             projections: projections.into(),
             qk_norm: None,
+            rotates_first: false,
             value_norm: None,
             clip: None,
             rope: None,
@@ -72,8 +80,19 @@ impl Attention {
             alibi: None,
             sinks: None,
             kv_bias: None,
+            value_scale: 1.0,
             gate: None,
+            gate_activation: Activation::Sigmoid,
             o,
+        }
+    }
+
+    /// With a gate in the rows of the query projection: `size` rows of queries, as many of the gate, in turn.
+    pub fn gate_beside_queries(&mut self, size: usize) {
+        if let Projections::Direct { q, .. } = &mut self.projections {
+            let part = |first| q.clone().grouped(first, size, 2 * size, 2 * q.out_features);
+            self.gate = Some(part(size));
+            *q = part(0);
         }
     }
 

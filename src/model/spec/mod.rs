@@ -20,9 +20,9 @@ pub use altup::{AltUp, LEAST_MEAN_SQUARE, Laurel, OtherStreams};
 pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
-pub use mixer::{Convolution, Mixer, ShortConvolution};
+pub use mixer::{Convolution, GatedDelta, Mixer, Narrowed, ShortConvolution};
 pub use mlp::{
-    Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide,
+    Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide, Xielu,
 };
 pub use norm::{Learned, Norm, NormKind};
 pub use per_layer::{PerLayerEmbedding, PerLayerInput};

@@ -1,9 +1,11 @@
 """The checkpoint table: one file per family (or group of close relatives), each with `ROWS`."""
 
 from families import (
+    delta,
     gemma,
     gemma4,
     gpt2,
+    hybrid,
     llama,
     mistral_olmo,
     mitigations,
@@ -19,6 +21,7 @@ from families import (
     relatives,
     routed,
     stored,
+    unusual,
     wrapped,
 )
 
@@ -42,5 +45,8 @@ GROUPS = (
     relatives,
     routed,
     wrapped,
+    delta,
+    hybrid,
+    unusual,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
