@@ -102,7 +102,8 @@
 // 32 rows a warp read each key fragment for twice the work; beyond 128 values a head the output no
 // longer fits the registers so, and eight warps take 16 rows each. Tiles are as long as registers (no
 // spills) and the 99 KiB of shared memory of the smallest cards allow. 192 with values of 128 is
-// multi-head latent attention.
+// multi-head latent attention. In the widest row a block makes so many of a head's values at a time, and
+// the grid's third axis has as many blocks as that takes: the output of 512 fits no registers.
 #define FORWARD_KERNELS(ROW, type, name)              \
     ROW(type, name, 32, 32, 4, 32, 64, 4, 16, 32)     \
     ROW(type, name, 64, 64, 4, 32, 64, 4, 16, 32)     \
@@ -110,7 +111,8 @@
     ROW(type, name, 96, 96, 4, 32, 32, 4, 16, 32)     \
     ROW(type, name, 128, 128, 4, 32, 32, 4, 16, 32)   \
     ROW(type, name, 192, 128, 8, 16, 32, 4, 16, 16)   \
-    ROW(type, name, 256, 256, 8, 16, 16, 4, 16, 8)
+    ROW(type, name, 256, 256, 8, 16, 16, 4, 16, 8)    \
+    ROW(type, name, 512, 256, 3, 16, 16, 1, 16, 8)
 
 // Sizes of the structs that attention kernels take by value, and where some of their members lie. Both
 // sides refuse to compile where theirs differ.

@@ -17,6 +17,7 @@ mod precision;
 mod products;
 mod recurrences;
 mod rotations;
+mod row_scaling;
 mod rows;
 mod stored;
 mod tensors;
@@ -35,6 +36,7 @@ pub use precision::{Precision, Target};
 pub use products::Products;
 pub use recurrences::{DeltaRequest, Recurrences, SelectiveScanRequest, StateSpaceRequest};
 pub use rotations::{Rotation, Rotations};
+pub use row_scaling::RowScaling;
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};
 pub use tensors::Tensors;
@@ -58,6 +60,7 @@ pub trait Backend:
     + Recurrences
     + Rotations
     + RowOperations
+    + RowScaling
     + StoredTensors
     + Tensors
     + Vocabulary
@@ -76,6 +79,7 @@ impl<B> Backend for B where
         + Recurrences
         + Rotations
         + RowOperations
+        + RowScaling
         + StoredTensors
         + Tensors
         + Vocabulary

@@ -17,6 +17,7 @@ pub(super) struct GatedWeights<'m, B: Backend> {
     up: Projection<'m, B>,
     down: Projection<'m, B>,
     activation: Activation,
+    cutoff: Option<f32>,
     limit: Option<f32>,
     up_offset: f32,
 }
@@ -32,6 +33,7 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
             up: Projection::load(backend, model, &spec.up)?,
             down: Projection::load(backend, model, &spec.down)?,
             activation: spec.activation,
+            cutoff: spec.cutoff,
             limit: spec.limit,
             up_offset: spec.up_offset,
         })
@@ -85,6 +87,9 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
         let mut gate = gate.apply(backend, input)?;
         if let Some(limit) = self.limit {
             backend.clamp(&mut gate, f32::NEG_INFINITY, limit)?;
+        }
+        if let Some(deviations) = self.cutoff {
+            backend.keep_largest(&mut gate, deviations)?;
         }
         Ok(gate)
     }

@@ -206,13 +206,19 @@ pub fn token_width(spec: &DecoderSpec) -> usize {
     (2 + OUTPUTS) * spec.hidden_size + inner
 }
 
-/// Keys and values that a token carries to later layers.
+/// What a token carries to later layers: keys and values, and the other residual streams.
 fn carried_width(spec: &DecoderSpec) -> usize {
     let layers = spec.layers.iter().enumerate();
     let attention = layers.filter_map(|(index, layer)| Some((index, layer.attention.as_ref()?)));
     attention
         .filter(|(index, _)| spec.shares_keys_of(*index))
         .map(|(_, attention)| attention.kv_heads * (attention.head_dim + attention.value_dim))
+        .chain(
+            spec.embedding
+                .others
+                .iter()
+                .map(|others| others.begin.len() * spec.hidden_size),
+        )
         .sum()
 }
 
@@ -250,7 +256,11 @@ fn inner_width(layer: &Layer) -> usize {
     };
     let per_layer = layer.per_layer.as_ref();
     let per_layer = per_layer.map_or(0, |input| 3 * input.gate.out_features);
-    attention + mixer + mlp + per_layer
+    // What the streams become before they are replaced.
+    let altup = layer.altup.as_ref().map_or(0, |altup| {
+        altup.router.out_features * altup.router.in_features
+    });
+    attention + mixer + mlp + per_layer + altup
 }
 
 #[cfg(test)]

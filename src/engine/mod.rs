@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod absent;
+mod altup;
 mod attention;
 mod batch;
 mod branch;
@@ -14,6 +15,7 @@ mod experts;
 mod forward;
 mod gated;
 mod input;
+mod laurel;
 mod layer;
 mod memory;
 mod mixer;

@@ -21,13 +21,16 @@ pub(super) struct Stream<B: Backend> {
 pub(super) struct Carried<B: Backend> {
     /// Keys and values that are read again, by the layer that made them.
     shared: BTreeMap<usize, [B::Tensor; 2]>,
+    /// Residual streams beside the first.
+    pub(super) others: Vec<B::Tensor>,
 }
 
 impl<B: Backend> Carried<B> {
-    /// Nothing, before the first layer.
-    pub(super) fn new() -> Self {
+    /// Before the first layer: the other residual streams alone.
+    pub(super) fn new(others: Vec<B::Tensor>) -> Self {
         Self {
             shared: BTreeMap::new(),
+            others,
         }
     }
 
@@ -57,6 +60,7 @@ impl<B: Backend> Carried<B> {
         let shared = shared.map(|(layer, [k, v])| Ok((*layer, [copy(k)?, copy(v)?])));
         Ok(Self {
             shared: shared.collect::<Result<_>>()?,
+            others: self.others.iter().map(copy).collect::<Result<_>>()?,
         })
     }
 }

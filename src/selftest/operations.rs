@@ -343,6 +343,11 @@ impl Operation {
                 let y = b.upload(4, columns, noise(4 * columns, 2, dtype))?;
                 let factors = b.upload(4, 1, vec![0.5, -2.0, 0.125, 1.0])?;
                 b.add_scaled(&mut gathered, &y, &factors)?;
+                b.match_magnitude(&mut gathered, &y, 1e-5)?;
+                b.multiply_columns(&mut gathered, &b.vector(noise(columns, 4, DType::Float32))?)?;
+                let mut gathered_rest = b.duplicate(&gathered)?;
+                b.keep_largest(&mut gathered_rest, 0.25)?;
+                b.add(&mut gathered, &gathered_rest)?;
                 let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
                 b.download(&b.join_heads(&own, &gathered, 3)?)
             }

@@ -16,6 +16,7 @@ mod gated_delta;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod gemma4;
 mod gemma_layers;
 mod glm;
@@ -191,6 +192,8 @@ pub const FAMILIES: &[Family] = &[
     gemma2::FAMILY,
     multimodal::GEMMA3,
     gemma3::FAMILY,
+    multimodal::GEMMA3N,
+    gemma3n::FAMILY,
     multimodal::GEMMA4,
     gemma4::FAMILY,
     multimodal::GEMMA4_UNIFIED,

@@ -207,6 +207,13 @@ pub(super) const GEMMA3: Family = wrapper(
     "gemma3_text",
     true,
 );
+pub(super) const GEMMA3N: Family = capped(wrapper(
+    "gemma3n",
+    "google/gemma-3n-E4B-it",
+    "the text part of a multimodal checkpoint: `gemma3n_text`",
+    "gemma3n_text",
+    true,
+));
 pub(super) const GEMMA4: Family = capped(wrapper(
     "gemma4",
     "google/gemma-4-E2B-it",

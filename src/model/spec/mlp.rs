@@ -110,6 +110,9 @@ pub struct GatedMlp {
     pub down: Linear,
     /// Nonlinearity on the gate, or on up where there is none.
     pub activation: Activation,
+    /// Of each token's gates only what exceeds their mean by so many standard deviations passes, less that
+    /// cutoff, before the nonlinearity.
+    pub cutoff: Option<f32>,
     /// Before the nonlinearity the gate is clamped from above, up from both sides.
     pub limit: Option<f32>,
     /// Added to up.
@@ -136,6 +139,7 @@ impl GatedMlp {
             up,
             down,
             activation,
+            cutoff: None,
             limit: None,
             up_offset: 0.0,
         }

@@ -3,6 +3,7 @@
 from families import (
     delta,
     gemma,
+    gemma4,
     gpt2,
     hybrid,
     llama,
@@ -32,6 +33,7 @@ GROUPS = (
     planted_depths,
     opt_falcon,
     gemma,
+    gemma4,
     phi,
     mistral_olmo,
     qwen,
