@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    indexer::IndexerWeights,
     parts::{Projection, load_norm},
     pass::Pass,
     probe::Probe,
@@ -21,6 +22,7 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
     spec: &'m Attention,
     projections: QkvWeights<'m, B>,
     qk_norm: Option<[NormWeights<B::Vector>; 2]>,
+    indexer: Option<IndexerWeights<'m, B>>,
     sinks: Option<B::Vector>,
     /// Extra key and value.
     kv_bias: Option<[B::Vector; 2]>,
@@ -67,14 +69,13 @@ impl<'m, B: Backend> LowRankWeights<'m, B> {
         })
     }
 
-    fn apply(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        match &self.narrow {
-            None => self.last.apply(backend, x),
-            Some((down, norm)) => {
-                let narrow = backend.norm(&down.apply(backend, x)?, norm, Target::Part)?;
-                self.last.apply(backend, &narrow)
-            }
-        }
+    /// The narrow middle, where there is one.
+    fn narrow(&self, backend: &B, x: &B::Tensor) -> Result<Option<B::Tensor>> {
+        let narrow = self.narrow.as_ref().map(|(down, norm)| {
+            let narrow = down.apply(backend, x)?;
+            backend.norm(&narrow, norm, Target::Part)
+        });
+        narrow.transpose()
     }
 }
 
@@ -109,6 +110,10 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 })),
             },
             qk_norm: qk_norm.transpose()?,
+            indexer: spec
+                .indexer()
+                .map(|indexer| IndexerWeights::load(backend, model, indexer))
+                .transpose()?,
             sinks: sinks.transpose()?,
             kv_bias: kv_bias.transpose()?,
             gate: spec.gate.as_ref().map(load).transpose()?,
@@ -125,13 +130,15 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let spec = self.spec;
-        let [q, k, v] = match &self.projections {
+        let [mut q, k, v] = match &self.projections {
             QkvWeights::Direct(projections) => self.direct(pass, projections, input)?,
             QkvWeights::Latent(latent) => self.latent(pass, latent, input)?,
         };
+        self.grow(pass, &mut q)?;
         for (site, tensor) in [(Site::Q, &q), (Site::K, &k), (Site::V, &v)] {
             pass.observe(probe, site, tensor)?;
         }
+        let carried = pass.carried.borrow();
         let request = AttentionRequest {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
@@ -139,6 +146,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             value_dim: spec.value_dim,
             scale: spec.scale,
             window: spec.window,
+            chunk: spec.chunk,
+            chosen: spec.choice.as_ref().and(carried.choice.as_ref()),
             soft_cap: spec.soft_cap,
             alibi: spec.alibi.as_ref(),
             sinks: self.sinks.as_ref(),
@@ -206,7 +215,13 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
     ) -> Result<[B::Tensor; 3]> {
         let backend = pass.forward.backend;
         let spec = self.spec;
-        let mut q = weights.q.apply(backend, input)?;
+        let narrow = weights.q.narrow(backend, input)?;
+        let read = narrow.as_ref().unwrap_or(input);
+        if let Some(indexer) = &self.indexer {
+            pass.carried.borrow_mut().choice = indexer.choose(pass, read, input)?;
+        }
+        let mut q = weights.q.last.apply(backend, read)?;
+        drop(narrow);
         let rotation = Rotation {
             head_dim: spec.head_dim,
             first: spec.rope_first,
@@ -223,6 +238,20 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let k = weights.k.apply(backend, &latent)?;
         let k = backend.join_heads(&k, &shared, spec.kv_heads)?;
         Ok([q, k, weights.v.apply(backend, &latent)?])
+    }
+
+    /// Multiplies queries by what their positions say.
+    fn grow(&self, pass: &Pass<'_, '_, B>, q: &mut B::Tensor) -> Result<()> {
+        let Some(growth) = self.spec.query_growth else {
+            return Ok(());
+        };
+        let positions = pass.batch.rows.iter().flat_map(|rows| 0..rows.len());
+        let factors: Vec<f32> = positions.map(|position| growth.factor(position)).collect();
+        if factors.iter().all(|factor| *factor == 1.0) {
+            return Ok(());
+        }
+        let backend = pass.forward.backend;
+        backend.scale_rows(q, &backend.vector(factors)?)
     }
 
     fn rotate(&self, pass: &Pass<'_, '_, B>, x: &mut B::Tensor, rotation: Rotation) -> Result<()> {

@@ -1,10 +1,11 @@
 //! Branches on the device: variants of sequences that walk beside their originals.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use super::{
     batch::Batch,
+    carried::Carried,
     observer::{Branch, BranchOutcome},
 };
 use crate::{backend::Backend, error::Result};
@@ -13,26 +14,30 @@ use crate::{backend::Backend, error::Result};
 pub(super) struct BranchStream<B: Backend> {
     pub(super) batch: Batch,
     pub(super) hidden: B::Tensor,
+    pub(super) carried: RefCell<Carried<B>>,
     branches: Vec<(Branch, BranchOutcome)>,
 }
 
 impl<B: Backend> BranchStream<B> {
-    /// Splits `branches` (place in `batch`, branch) off the batch's residual stream `hidden`.
+    /// Splits `branches` (place in `batch`, branch) off the batch's residual stream `hidden` and what it
+    /// carries.
     pub(super) fn split(
         backend: &B,
         batch: &Batch,
-        hidden: &B::Tensor,
+        (hidden, carried): (&B::Tensor, &RefCell<Carried<B>>),
         branches: Vec<(usize, Branch)>,
     ) -> Result<Self> {
         let whole = branches.iter().map(|(place, _)| *place);
+        let rows = branches
+            .iter()
+            .flat_map(|(place, _)| batch.rows[*place].clone());
+        let rows: Vec<usize> = rows.collect();
         let hidden = if whole.eq(0..batch.rows.len()) {
             backend.duplicate(hidden)?
         } else {
-            let rows = branches
-                .iter()
-                .flat_map(|(place, _)| batch.rows[*place].clone());
-            backend.gather_rows(hidden, &rows.collect::<Vec<_>>())?
+            backend.gather_rows(hidden, &rows)?
         };
+        let carried = carried.borrow().gather(backend, &rows)?;
         let mut first = 0;
         let mut own = Batch {
             sequences: Vec::new(),
@@ -58,6 +63,7 @@ impl<B: Backend> BranchStream<B> {
         Ok(Self {
             batch: own,
             hidden,
+            carried: RefCell::new(carried),
             branches,
         })
     }

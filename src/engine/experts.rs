@@ -85,9 +85,12 @@ pub(super) fn run<B: Backend>(
                 loaded => Some(loaded?),
             };
         }
-        let x = backend.gather_visitors(input, &visitors, expert)?;
+        let mut x = backend.gather_visitors(input, &visitors, expert)?;
+        if spec.weighted_inputs {
+            backend.weigh_visitors(&mut x, &visitors, expert)?;
+        }
         let y = mlp.run(backend, &x)?;
-        backend.add_visitors(&mut out, &y, &visitors, expert)?;
+        backend.add_visitors(&mut out, &y, &visitors, expert, !spec.weighted_inputs)?;
     }
     if let Some((mlp, gate)) = &weights.shared {
         let y = mlp.run(backend, input)?;

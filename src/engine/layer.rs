@@ -1,9 +1,11 @@
 //! One decoder layer: its weights on the device, and how its parts meet the residual stream.
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
+
 use super::{
-    attention::AttentionWeights, batch::Batch, forward::Forward, mixer::MixerWeights,
-    mlp::MlpWeights, parts::Norms, pass::Pass, probe::Probe, site::Site,
+    attention::AttentionWeights, batch::Batch, carried::Carried, forward::Forward,
+    mixer::MixerWeights, mlp::MlpWeights, parts::Norms, pass::Pass, probe::Probe, site::Site,
 };
 use crate::{
     backend::{Backend, NormWeights, Target},
@@ -47,19 +49,20 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         })
     }
 
-    /// Runs the layer over one micro-batch, updating its residual stream `hidden`.
+    /// Runs the layer over one micro-batch, updating its residual stream `hidden` and what it carries.
     pub(super) fn run(
         &self,
         forward: &Forward<'_, B>,
         index: usize,
         batch: &Batch,
-        hidden: &mut B::Tensor,
+        (hidden, carried): (&mut B::Tensor, &RefCell<Carried<B>>),
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
         let pass = Pass {
             forward,
             index,
             batch,
+            carried,
         };
         pass.observe(probe, Site::LayerInput, hidden)?;
         match self.spec.wiring {

@@ -8,10 +8,12 @@
 mod attention;
 mod batch;
 mod branch;
+mod carried;
 mod device;
 mod experts;
 mod forward;
 mod gated;
+mod indexer;
 mod input;
 mod layer;
 mod memory;

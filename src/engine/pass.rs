@@ -1,7 +1,9 @@
 //! One layer's pass over one micro-batch, as the parts of the layer see it.
 #![forbid(unsafe_code)]
 
-use super::{batch::Batch, forward::Forward, probe::Probe, site::Site};
+use std::cell::RefCell;
+
+use super::{batch::Batch, carried::Carried, forward::Forward, probe::Probe, site::Site};
 use crate::{
     backend::{AttentionCapture, Backend},
     error::Result,
@@ -12,6 +14,7 @@ pub(super) struct Pass<'p, 'r, B: Backend> {
     pub(super) forward: &'p Forward<'r, B>,
     pub(super) index: usize,
     pub(super) batch: &'p Batch,
+    pub(super) carried: &'p RefCell<Carried<B>>,
 }
 
 impl<B: Backend> Pass<'_, '_, B> {

@@ -1,11 +1,12 @@
 //! The layer-major walk: one layer over all micro-batches, then the next.
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeMap, ops::Range, time::Instant};
+use std::{cell::RefCell, collections::BTreeMap, ops::Range, time::Instant};
 
 use super::{
     batch::{Batch, batches},
     branch::BranchStream,
+    carried::Carried,
     forward::Forward,
     input,
     layer::LayerWeights,
@@ -64,13 +65,19 @@ pub(super) fn walk<B: Backend>(
     Walk::new(backend, model, part, plan, observer, progress)?.run()
 }
 
+/// A micro-batch under way: its residual stream, and what else it carries.
+struct Stream<B: Backend> {
+    batch: Batch,
+    hidden: B::Tensor,
+    carried: RefCell<Carried<B>>,
+}
+
 /// A run under way.
 struct Walk<'r, B: Backend> {
     sequences: &'r [Vec<u32>],
     forward: Forward<'r, B>,
     probe: Probe<'r, B>,
-    /// The sequences' micro-batches and residual streams.
-    streams: Vec<(Batch, B::Tensor)>,
+    streams: Vec<Stream<B>>,
     branches: Vec<BranchStream<B>>,
     progress: Progress,
     started: Instant,
@@ -95,7 +102,11 @@ impl<'r, B: Backend> Walk<'r, B> {
             interrupt::check()?;
             let hidden = forward.embed(&batch, sequences)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
-            streams.push((batch, hidden));
+            streams.push(Stream {
+                batch,
+                hidden,
+                carried: RefCell::new(Carried::new()),
+            });
         }
         Ok(Self {
             sequences,
@@ -160,20 +171,22 @@ impl<'r, B: Backend> Walk<'r, B> {
         // First the branches that are there already: new ones have passed this layer.
         for branch in &mut self.branches {
             interrupt::check()?;
-            let (batch, hidden) = (&branch.batch, &mut branch.hidden);
-            weights.run(&self.forward, index, batch, hidden, &mut self.probe)?;
+            let (batch, stream) = (&branch.batch, (&mut branch.hidden, &branch.carried));
+            weights.run(&self.forward, index, batch, stream, &mut self.probe)?;
             branch.overwrite(self.forward.backend, index)?;
             bar.inc(1);
         }
-        for (batch, hidden) in &mut self.streams {
+        for stream in &mut self.streams {
             interrupt::check()?;
-            weights.run(&self.forward, index, batch, hidden, &mut self.probe)?;
+            let (batch, hidden, carried) = (&stream.batch, &mut stream.hidden, &stream.carried);
+            let both = (&mut *hidden, carried);
+            weights.run(&self.forward, index, batch, both, &mut self.probe)?;
             self.probe.guard(index, batch, hidden)?;
             if self.probe.observer().acts_at(index, &batch.sequences) {
                 let found = self.probe.read_latest(Site::LayerOutput, index, batch)?;
                 let backend = self.forward.backend;
                 let observer = self.probe.observer();
-                let split = act(backend, observer, index, batch, hidden, &found)?;
+                let split = act(backend, observer, index, batch, (hidden, carried), &found)?;
                 self.branches.extend(split);
             }
             bar.inc(1);
@@ -208,7 +221,7 @@ impl<'r, B: Backend> Walk<'r, B> {
         let branches = std::mem::take(&mut self.branches);
         let total = streams.len() + branches.len();
         let bar = self.progress.steps("head", total as u64);
-        for (batch, hidden) in streams {
+        for Stream { batch, hidden, .. } in streams {
             interrupt::check()?;
             let result = self
                 .forward
@@ -241,7 +254,7 @@ fn act<B: Backend>(
     acting: &mut dyn Observer,
     layer: usize,
     batch: &Batch,
-    hidden: &B::Tensor,
+    (hidden, carried): (&B::Tensor, &RefCell<Carried<B>>),
     found: &[Statistics],
 ) -> Result<Vec<BranchStream<B>>> {
     let mut by_variant: BTreeMap<usize, Vec<(usize, Branch)>> = BTreeMap::new();
@@ -262,7 +275,7 @@ fn act<B: Backend>(
         }
     }
     let split = by_variant.into_values().map(|branches| {
-        let mut stream = BranchStream::split(backend, batch, hidden, branches)?;
+        let mut stream = BranchStream::split(backend, batch, (hidden, carried), branches)?;
         stream.overwrite(backend, layer)?;
         Ok(stream)
     });

@@ -128,6 +128,7 @@ impl ExpertSizes {
                 renormalise: true,
                 scale: 1.0,
             },
+            weighted_inputs: false,
             shared: None,
         }
     }

@@ -136,6 +136,7 @@ fn describe(config: &Config, names: &Names, shared: Option<f64>) -> Result<Decod
                 renormalise: true,
                 scale: 1.0,
             },
+            weighted_inputs: false,
             shared: None,
         });
         layer.mlp = match (experts, shared) {

@@ -24,6 +24,7 @@ mod granite_moe;
 mod hy_v3;
 mod latent;
 mod llama;
+mod llama4;
 mod llama_like;
 mod llama_relatives;
 mod minimax_m2;
@@ -177,6 +178,8 @@ pub const FAMILIES: &[Family] = &[
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
     llama::FAMILY,
+    multimodal::LLAMA4,
+    llama4::TEXT,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,
     multimodal::LLAVA_NEXT_VIDEO,

@@ -229,6 +229,7 @@ impl Mixture {
                 renormalise: self.renormalise,
                 scale: 1.0,
             },
+            weighted_inputs: false,
             shared: None,
         }
     }

@@ -1,7 +1,7 @@
 //! Self-attention as data.
 #![forbid(unsafe_code)]
 
-use super::{Alibi, Linear, Norm, Vector};
+use super::{Alibi, Indexer, KeyChoice, Linear, Norm, QueryGrowth, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
@@ -30,6 +30,12 @@ pub struct Attention {
     pub rope_first: usize,
     /// Position `i` sees the keys `i - window < j <= i`.
     pub window: Option<usize>,
+    /// Position `i` sees the keys of its own chunk: those with `j / chunk == i / chunk`.
+    pub chunk: Option<usize>,
+    /// Which of the keys that mask, window and chunk leave a query sees; none for all.
+    pub choice: Option<KeyChoice>,
+    /// A factor on queries by their position, after their rotation.
+    pub query_growth: Option<QueryGrowth>,
     /// Logits become `cap * tanh(logit / cap)`.
     pub soft_cap: Option<f32>,
     /// Bias by key position.
@@ -65,6 +71,9 @@ impl Attention {
             rope: None,
             rope_first: 0,
             window: None,
+            chunk: None,
+            choice: None,
+            query_growth: None,
             soft_cap: None,
             alibi: None,
             sinks: None,
@@ -84,6 +93,7 @@ impl Attention {
                 linears
             }
         };
+        linears.extend(self.indexer().into_iter().flat_map(Indexer::linears));
         linears.extend(&self.gate);
         linears.push(&self.o);
         linears
@@ -101,6 +111,7 @@ impl Attention {
         if let Some(norm) = &self.qk_norm {
             norms.extend([&norm.q, &norm.k]);
         }
+        norms.extend(self.indexer().map(|indexer| &indexer.k_norm));
         norms
     }
 
@@ -116,7 +127,15 @@ impl Attention {
         if let Some(norm) = &mut self.qk_norm {
             norms.extend([&mut norm.q, &mut norm.k]);
         }
+        if let Some(KeyChoice::Own(indexer)) = &mut self.choice {
+            norms.push(&mut indexer.k_norm);
+        }
         norms
+    }
+
+    /// The indexer of this layer, if it has one.
+    pub fn indexer(&self) -> Option<&Indexer> {
+        self.choice.as_ref().and_then(KeyChoice::indexer)
     }
 
     /// The module that holds its tensors: the parent of the output projection.

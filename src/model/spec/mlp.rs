@@ -84,6 +84,8 @@ pub struct Experts {
     pub expert: GatedMlp,
     /// Which experts a token visits, and with which weights.
     pub routing: Routing,
+    /// Whether a visit's weight is a factor on what the expert reads, rather than on what it makes of it.
+    pub weighted_inputs: bool,
     /// An MLP that every token visits.
     pub shared: Option<Shared>,
 }

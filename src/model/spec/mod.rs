@@ -11,6 +11,8 @@ mod linear;
 mod mixer;
 mod mlp;
 mod norm;
+mod query_growth;
+mod sparse;
 mod vector;
 
 pub use alibi::Alibi;
@@ -20,6 +22,8 @@ pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mixer::{Convolution, Mixer, ShortConvolution};
 pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared};
 pub use norm::{Learned, Norm, NormKind};
+pub use query_growth::QueryGrowth;
+pub use sparse::{Indexer, KeyChoice};
 pub use vector::Vector;
 
 use super::rope::Rope;

@@ -107,6 +107,33 @@ impl<'a> Sequence<'a> {
         }
     }
 
+    /// Hides from a query the keys `first..` that were not chosen for it.
+    fn hide_unchosen(&self, query: usize, first: usize, logits: &mut [f32]) {
+        if self.request.chosen.is_some() {
+            for (key, logit) in (first..).zip(logits) {
+                if !self.chose(query, key) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+    }
+
+    /// Whether a key that mask, window and chunk leave to the query is one that it sees.
+    fn chose(&self, query: usize, key: usize) -> bool {
+        let chosen = self.request.chosen;
+        chosen.is_none_or(|chosen| chosen.sees(self.start + query, key))
+    }
+
+    /// How many queries see the key.
+    fn viewers(&self, key: usize) -> usize {
+        let viewers = self.request.viewers(key, self.length);
+        let seen = |query: &usize| self.chose(*query, key);
+        match self.request.chosen {
+            None => viewers,
+            Some(_) => (key..key + viewers).filter(seen).count(),
+        }
+    }
+
     /// The logit of the extra key in one head, given the scaled query.
     fn extra_logit(&self, head: usize, query: &[f32]) -> Option<f32> {
         let width = self.request.head_dim;
