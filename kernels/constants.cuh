@@ -12,11 +12,13 @@
 #define ACTIVATION_GELU_TANH 4
 #define ACTIVATION_RELU 5
 #define ACTIVATION_RELU_SQUARED 6
+#define ACTIVATION_SOFTPLUS 7
 #define NORM_RMS 0
 #define NORM_LAYER 1
 #define NORM_TANH 2
 #define SCORE_SOFTMAX 0
 #define SCORE_SIGMOID 1
+#define SCORE_SPARSE 2
 
 // Norms: the widest group that a warp normalises, warps of such a block, most threads of the other
 // kind, values that a thread takes at a time.

@@ -16,6 +16,7 @@ mod magnitudes;
 mod norms;
 mod precision;
 mod products;
+mod recurrences;
 mod rotations;
 mod rows;
 mod stored;
@@ -27,13 +28,14 @@ pub use attention::{
 };
 pub use cells::{Cells, Change};
 pub use convolutions::{Convolutions, Filter};
-pub use elementwise::Elementwise;
+pub use elementwise::{Elementwise, Xielu};
 pub use experts::Experts;
 pub use key_choice::{KeyChoice, KeyMask};
 pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};
 pub use precision::{Precision, Target};
 pub use products::Products;
+pub use recurrences::{DeltaRequest, Recurrences, SelectiveScanRequest, StateSpaceRequest};
 pub use rotations::{Rotation, Rotations};
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};
@@ -56,6 +58,7 @@ pub trait Backend:
     + Magnitudes
     + Norms
     + Products
+    + Recurrences
     + Rotations
     + RowOperations
     + StoredTensors
@@ -74,6 +77,7 @@ impl<B> Backend for B where
         + Magnitudes
         + Norms
         + Products
+        + Recurrences
         + Rotations
         + RowOperations
         + StoredTensors

@@ -161,6 +161,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
             backend.activate(&mut gate, Activation::Sigmoid)?;
+            pass.observe(probe, Site::AttentionGate, &gate)?;
             backend.multiply(&mut found.context, &gate)?;
             if let Some(part) = &mut found.subset {
                 backend.multiply(part, &gate)?;
@@ -187,10 +188,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             k.apply(backend, input)?,
             v.apply(backend, input)?,
         ];
-        if let Some(norms) = &self.qk_norm {
-            for (tensor, norm) in qkv.iter_mut().zip(norms) {
-                *tensor = backend.norm(tensor, norm, Target::Part)?;
-            }
+        if !self.spec.rotates_first {
+            self.normalise(backend, &mut qkv)?;
         }
         if let Some(limit) = self.spec.clip {
             for tensor in &mut qkv {
@@ -204,7 +203,18 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         for tensor in &mut qkv[..2] {
             self.rotate(pass, tensor, rotation)?;
         }
+        if self.spec.rotates_first {
+            self.normalise(backend, &mut qkv)?;
+        }
         Ok(qkv)
+    }
+
+    /// The norms of queries and keys.
+    fn normalise(&self, backend: &B, qkv: &mut [B::Tensor; 3]) -> Result<()> {
+        for (tensor, norm) in qkv.iter_mut().zip(self.qk_norm.iter().flatten()) {
+            *tensor = backend.norm(tensor, norm, Target::Part)?;
+        }
+        Ok(())
     }
 
     fn latent(

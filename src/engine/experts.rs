@@ -4,7 +4,7 @@
 //! larger than the rest of the layer.
 #![forbid(unsafe_code)]
 
-use super::{forward::Forward, gated::GatedWeights, parts::Projection};
+use super::{gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site};
 use crate::{
     backend::Backend,
     error::Result,
@@ -47,13 +47,16 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
 
 /// The experts' weighted sum.
 pub(super) fn run<B: Backend>(
-    forward: &Forward<'_, B>,
+    pass: &Pass<'_, '_, B>,
     weights: &ExpertWeights<'_, B>,
     input: &B::Tensor,
+    probe: &mut Probe<'_, B>,
 ) -> Result<B::Tensor> {
+    let forward = pass.forward;
     let backend = forward.backend;
     let spec = weights.spec;
     let logits = weights.router.apply(backend, input)?;
+    pass.observe(probe, Site::RouterLogits, &logits)?;
     let visitors = backend.route(&logits, &spec.routing, weights.correction.as_ref())?;
     let mut out = backend.zeros(input)?;
     let load = |expert: usize| {

@@ -223,7 +223,7 @@ fn inner_width(layer: &Layer) -> usize {
     let mlp = match &layer.mlp {
         None => 0,
         Some(Mlp::Gated(mlp)) => 2 * mlp.gate.out_features,
-        Some(Mlp::Plain { up, .. }) => up.out_features,
+        Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
         Some(Mlp::Experts(experts)) => {
             let shared = experts.shared.as_ref();
             let shared = shared.map_or(0, |shared| shared.mlp.gate.out_features);

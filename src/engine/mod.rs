@@ -5,6 +5,7 @@
 //! are, and may be larger than memory.
 #![forbid(unsafe_code)]
 
+mod absent;
 mod attention;
 mod batch;
 mod branch;
@@ -28,6 +29,7 @@ mod schedule;
 mod session;
 mod site;
 
+pub use absent::{check_attention, without_attention};
 pub use device::{Device, Place, Types};
 pub use memory::{Footprint, available, budget, human, token_width};
 pub use observer::{Actions, Branch, BranchOutcome, Discard, Observer, Overwrite};

@@ -383,8 +383,10 @@ impl Model {
         let (name, shape) = (&vector.tensor, &vector.shape);
         // One axis of length 1 more, in front: the one row of a matrix.
         let row: Vec<usize> = [1].iter().chain(shape).copied().collect();
-        let stored = match self.weights.shape(name) {
+        let stored: &[usize] = match self.weights.shape(name) {
             Some(found) if found == row => &row,
+            // One value without an axis.
+            Some([]) if *shape == [1] => &[],
             _ => shape,
         };
         let tensor = self.weights.get_shaped(name, stored)?;

@@ -31,6 +31,8 @@ pub struct RopeDefaults {
     pub partial: Option<f64>,
     /// Pairing of dimensions.
     pub interleaved: bool,
+    /// Whether dynamic scaling with an `alpha` is a stretched base, whatever the length.
+    pub alpha: bool,
 }
 
 impl Default for RopeDefaults {
@@ -39,6 +41,7 @@ impl Default for RopeDefaults {
             theta: 1e4,
             partial: None,
             interleaved: false,
+            alpha: false,
         }
     }
 }

@@ -68,6 +68,11 @@ impl Rope {
             .remedy("correct it in config.json, or take the file of the original model"));
         }
         check_dims(dims)?;
+        if let Some(section) = section.filter(|_| defaults.alpha)
+            && let Some(theta) = stretched(section, theta, dims)?
+        {
+            return Self::plain(theta, dims, defaults.interleaved);
+        }
         Ok(Self {
             theta,
             dims,
@@ -83,6 +88,24 @@ impl Rope {
     }
 }
 
+/// Older configs say `type`, newer ones `rope_type`.
+fn kind(section: &Config) -> Result<&str> {
+    section.text_or("rope_type", section.text_or("type", "default")?)
+}
+
+/// The base that the `alpha` of dynamic scaling makes of this one, where there is one (Hunyuan).
+fn stretched(section: &Config, theta: f64, dims: usize) -> Result<Option<f64>> {
+    let alpha = section.number_opt("alpha")?.filter(|alpha| *alpha != 0.0);
+    let Some(alpha) = alpha.filter(|_| kind(section).is_ok_and(|kind| kind == "dynamic")) else {
+        return Ok(None);
+    };
+    let base = theta * alpha.powf(dims as f64 / (dims as f64 - 2.0));
+    if !base.is_finite() || base <= 0.0 {
+        return Err(section.refuse("alpha", "it makes no base of the rotation"));
+    }
+    Ok(Some(base))
+}
+
 impl RopeScaling {
     fn from_section(
         section: &Config,
@@ -90,8 +113,7 @@ impl RopeScaling {
         dims: usize,
         (config, max_positions): (&Config, usize),
     ) -> Result<Self> {
-        // Older configs say `type`, newer ones `rope_type`.
-        let kind = section.text_or("rope_type", section.text_or("type", "default")?)?;
+        let kind = kind(section)?;
         let positive = |factor: f64| {
             if factor.is_nan() || factor <= 0.0 {
                 return Err(Error::new(

@@ -32,6 +32,19 @@ impl Lines {
         self.add(label, color(index), marker, values);
     }
 
+    /// The same for values that only layers of a kind have: the line goes from one of them to the next.
+    pub(super) fn push_known(
+        &mut self,
+        index: usize,
+        label: &str,
+        values: impl IntoIterator<Item = f64>,
+    ) {
+        self.push(index, label, values);
+        if let Some(series) = self.0.last_mut() {
+            series.points.retain(|point| point.1.is_finite());
+        }
+    }
+
     /// Adds a line behind those that count.
     pub(super) fn push_gray(&mut self, label: &str, values: impl IntoIterator<Item = f64>) {
         self.add(label, palette::GRAY, Marker::Square, values);

@@ -7,6 +7,7 @@
 mod attention;
 mod generated;
 mod inputs;
+mod mixers;
 mod model;
 mod operations;
 mod packed;

@@ -5,12 +5,13 @@ use super::{
     attention::{self, Attention},
     difference,
     inputs::{noise, rounded, rounding},
+    mixers::{self, Mixer},
     packed::{self, Packed},
 };
 use crate::{
     backend::{
         Backend, Change, HeadRequest, NormWeights, Rescaling, Rotation, Statistics,
-        StatisticsRequest, Target, cpu::Cpu,
+        StatisticsRequest, Target, Xielu, cpu::Cpu,
     },
     error::Result,
     model::{
@@ -62,6 +63,7 @@ pub(super) enum Operation {
     /// Weights that have to be decoded.
     Packed(Packed),
     Attention(Attention),
+    Mixer(Mixer),
     Statistics {
         rows: usize,
         columns: usize,
@@ -123,6 +125,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
             Activation::Silu,
             Activation::ScaledSilu(1.702),
             Activation::Sigmoid,
+            Activation::Softplus,
             Activation::GeluErf,
             Activation::GeluTanh,
             Activation::Relu,
@@ -145,6 +148,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
         });
     }
     all.extend(attention::small().map(Operation::Attention));
+    all.extend(mixers::small().map(Operation::Mixer));
     if full {
         all.extend([
             // More than all pinned memory that copies pass through.
@@ -173,6 +177,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
             Operation::Likelihood { vocabulary: 50_257 },
         ]);
         all.extend(attention::large().map(Operation::Attention));
+        all.extend(mixers::large().map(Operation::Mixer));
     }
     all
 }
@@ -200,7 +205,7 @@ impl Operation {
             Self::Transfer { rows, columns } => format!("copies, {rows} x {columns}"),
             Self::Weight { bytes } => format!("a weight of {} MiB", bytes >> 20),
             Self::Activate(activation) => format!("activation {activation:?}"),
-            Self::Arithmetic => "add, multiply, affine, clamp".to_owned(),
+            Self::Arithmetic => "add, multiply, affine, clamp, xIELU".to_owned(),
             Self::Norm { kind, width, .. } => format!("norm {kind:?}, {width} wide"),
             Self::Rotate { interleaved: false } => "rotation of halves".to_owned(),
             Self::Rotate { interleaved: true } => "rotation of neighbours".to_owned(),
@@ -218,6 +223,7 @@ impl Operation {
             Self::StoredAs(dtype) => format!("product with a weight stored in {dtype}"),
             Self::Packed(packed) => format!("weights packed as {}", packed.name),
             Self::Attention(attention) => attention.name(),
+            Self::Mixer(mixer) => mixer.name(),
             Self::Statistics { rows, columns, .. } => format!("statistics of {rows} x {columns}"),
             Self::Rescaling => "target variance rescaling".to_owned(),
             Self::Likelihood { vocabulary } => format!("likelihood of {vocabulary} tokens"),
@@ -398,6 +404,7 @@ impl Operation {
             }
             Self::Packed(packed) => decoded(b, packed, dtype),
             Self::Attention(attention) => attention.compute(b, dtype),
+            Self::Mixer(mixer) => mixer.compute(b, dtype),
             &Self::Statistics {
                 rows,
                 columns,
@@ -455,10 +462,10 @@ impl Operation {
 }
 
 /// Each row, summed over the experts that it visits, times their weights, which meet it before and behind
-/// the expert.
+/// the expert: chosen in groups, then one after the other.
 fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
     let (rows, experts) = (37, 40);
-    let routing = Routing {
+    let grouped = Routing {
         router: Linear::new("router".to_owned(), experts, experts),
         score: Score::Sigmoid,
         correction: None,
@@ -469,22 +476,34 @@ fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
         }),
         top_k: 6,
         renormalise: false,
+        epsilon: 0.0,
         scale: 1.5,
+    };
+    let sparse = Routing {
+        router: grouped.router.clone(),
+        score: Score::Sparse(0.4),
+        correction: None,
+        groups: None,
+        ..grouped
     };
     let logits = b.upload(rows, experts, noise(rows * experts, 1, dtype))?;
     let correction = b.vector(noise(experts, 2, DType::Float32))?;
-    let visitors = b.route(&logits, &routing, Some(&correction))?;
-    let mut out = b.zeros(&logits)?;
-    for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
-        if visits > 0 {
-            let own = b.gather_visitors(&logits, &visitors, expert)?;
-            b.add_visitors(&mut out, &own, &visitors, expert, true)?;
-            let mut weighted = b.gather_visitors(&logits, &visitors, expert)?;
-            b.weigh_visitors(&mut weighted, &visitors, expert)?;
-            b.add_visitors(&mut out, &weighted, &visitors, expert, false)?;
+    let mut found = Vec::new();
+    for (routing, correction) in [(&grouped, Some(&correction)), (&sparse, None)] {
+        let visitors = b.route(&logits, routing, correction)?;
+        let mut out = b.zeros(&logits)?;
+        for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
+            if visits > 0 {
+                let own = b.gather_visitors(&logits, &visitors, expert)?;
+                b.add_visitors(&mut out, &own, &visitors, expert, true)?;
+                let mut weighted = b.gather_visitors(&logits, &visitors, expert)?;
+                b.weigh_visitors(&mut weighted, &visitors, expert)?;
+                b.add_visitors(&mut out, &weighted, &visitors, expert, false)?;
+            }
         }
+        found.extend(b.download(&out)?);
     }
-    b.download(&out)
+    Ok(found)
 }
 
 /// The values of the last matrix of a packed weight, all of them, then those of some outputs: a product
@@ -521,7 +540,20 @@ fn arithmetic<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
     b.add(&mut x, &y)?;
     b.affine(&mut x, 0.75, -0.5)?;
     b.clamp(&mut x, -0.9, 0.5)?;
-    b.download(&x)
+    let factors = b.upload(rows, columns / 4, noise(rows * columns / 4, 3, dtype))?;
+    b.multiply_heads(&mut x, &factors)?;
+    let mut found = b.download(&x)?;
+    let mut x = b.upload(rows, columns, noise(rows * columns, 4, dtype))?;
+    b.affine(&mut x, 4.0, 0.0)?;
+    let scalars = Xielu {
+        square: 0.8,
+        exponential: 1.1,
+        linear: 0.5,
+        limit: -1e-6,
+    };
+    b.xielu(&mut x, scalars)?;
+    found.extend(b.download(&x)?);
+    Ok(found)
 }
 
 /// What was found, as numbers.

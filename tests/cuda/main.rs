@@ -3,6 +3,7 @@
 mod attention;
 mod bench;
 mod memory;
+mod mixers;
 mod models;
 mod operations;
 mod packed;

@@ -42,6 +42,7 @@ macro_rules! agree {
         }
     }};
 }
+pub(crate) use agree;
 
 /// Not multiples of a vector of 16 bytes, one value, several blocks.
 const SHAPES: [(usize, usize); 4] = [(1, 1), (3, 5), (7, 64), (33, 100)];

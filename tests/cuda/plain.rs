@@ -7,10 +7,11 @@
 use massact::{
     Result,
     backend::{
-        Attention, AttentionOutput, AttentionRequest, Cells, Change, Elementwise, Experts,
-        HeadRequest, KeyChoice, KeyMask, Magnitudes, Moments, NormWeights, Norms, Precision,
-        Products, Rescaling, Rotation, Rotations, RowOperations, Rows, Statistics,
-        StatisticsRequest, StoredTensors, Target, Tensors, Vocabulary,
+        Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, DeltaRequest,
+        Elementwise, Experts, Filter, HeadRequest, KeyChoice, KeyMask, Magnitudes, Moments,
+        NormWeights, Norms, Precision, Products, Recurrences, Rescaling, Rotation, Rotations,
+        RowOperations, Rows, SelectiveScanRequest, StateSpaceRequest, Statistics,
+        StatisticsRequest, StoredTensors, Target, Tensors, Vocabulary, Xielu,
         cpu::{self, Cpu},
     },
     model::{
@@ -178,6 +179,14 @@ impl Elementwise for Plain {
         self.change(x, |x| self.cpu.multiply(x, &other.values))
     }
 
+    fn xielu(&self, x: &mut Tensor, scalars: Xielu) -> Result<()> {
+        self.change(x, |x| self.cpu.xielu(x, scalars))
+    }
+
+    fn multiply_heads(&self, x: &mut Tensor, factors: &Tensor) -> Result<()> {
+        self.change(x, |x| self.cpu.multiply_heads(x, &factors.values))
+    }
+
     fn add(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
         self.change(x, |x| self.cpu.add(x, &other.values))
     }
@@ -188,6 +197,65 @@ impl Elementwise for Plain {
 
     fn clamp(&self, x: &mut Tensor, low: f32, high: f32) -> Result<()> {
         self.change(x, |x| self.cpu.clamp(x, low, high))
+    }
+}
+
+impl Convolutions for Plain {
+    fn convolve(
+        &self,
+        x: &Tensor,
+        sequences: &[Rows],
+        filter: &Filter<Vec<f32>>,
+    ) -> Result<Tensor> {
+        let exact = self.cpu.convolve(&x.values, sequences, filter)?;
+        self.round(exact, self.precision.arithmetic())
+    }
+}
+
+impl Recurrences for Plain {
+    fn state_space(
+        &self,
+        x: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        dt: &Tensor,
+        sequences: &[Rows],
+        request: &StateSpaceRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let (x, b, c, dt) = (&x.values, &b.values, &c.values, &dt.values);
+        let exact = self.cpu.state_space(x, b, c, dt, sequences, request)?;
+        self.round(exact, self.precision.arithmetic())
+    }
+
+    fn selective_scan(
+        &self,
+        x: &Tensor,
+        dt: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        sequences: &[Rows],
+        request: &SelectiveScanRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let (x, dt, b, c) = (&x.values, &dt.values, &b.values, &c.values);
+        let exact = self.cpu.selective_scan(x, dt, b, c, sequences, request)?;
+        self.round(exact, self.precision.arithmetic())
+    }
+
+    fn delta_rule(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        decay: &Tensor,
+        beta: &Tensor,
+        sequences: &[Rows],
+        request: &DeltaRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let [q, k, v, decay, beta] = [q, k, v, decay, beta].map(|x| &x.values);
+        let exact = self
+            .cpu
+            .delta_rule(q, k, v, decay, beta, sequences, request)?;
+        self.round(exact, self.precision.arithmetic())
     }
 }
 

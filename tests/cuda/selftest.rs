@@ -140,6 +140,7 @@ fn a_faulty_card_fails() {
     for kernel in [
         "add_bf16",
         "attention_64_bf16",
+        "convolve_bf16",
         "decode_e4m3_bf16",
         "decode_ggml_q4_k_bf16",
         "decode_gptq_bf16",

@@ -91,7 +91,10 @@ def attention_summary(observed: Observed) -> dict[str, torch.Tensor]:
     Entries that the mask hides (later keys, keys outside a window, keys not chosen) are NaN.
     """
     tensors = {}
-    for layer, (logits, probabilities) in enumerate(observed.attention):
+    for layer, maps in enumerate(observed.attention):
+        if maps is None:
+            continue
+        logits, probabilities = maps
         hidden_by_mask = logits < MASKED_BELOW
         for name, values in (("logits", logits), ("probs", probabilities)):
             mean = values.masked_fill(hidden_by_mask, float("nan")).mean(dim=0)

@@ -16,11 +16,12 @@ SOFTMAXES = (torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
 
 @dataclass
 class Observed:
-    """One forward pass: `layers[l]` is [T, D], `attention[l]` logits and probabilities, [heads, T, T]."""
+    """One forward pass: `layers[l]` is [T, D], `attention[l]` logits and probabilities, [heads, T, T],
+    or None in a layer without attention."""
 
     logits: torch.Tensor = None
     layers: list[torch.Tensor] = field(default_factory=list)
-    attention: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    attention: list[tuple[torch.Tensor, torch.Tensor] | None] = field(default_factory=list)
 
 
 class RecordAttention(TorchFunctionMode):
@@ -79,22 +80,20 @@ def without_sink(layer: torch.nn.Module, logits: torch.Tensor, probabilities: to
 def observe(model: torch.nn.Module, token_ids: list[int], float64: bool = False) -> Observed:
     """Runs one sequence and records layer outputs, attention and the model's logits."""
     observed = Observed()
+    maps = []
 
     def keep(module, arguments, output):
         hidden = output[0] if isinstance(output, tuple) else output
         observed.layers.append(hidden[0].clone())
+        if len(maps) > 1:
+            raise ValueError(f"{len(maps)} attention softmaxes in layer {len(observed.layers) - 1}")
+        observed.attention.append(without_sink(module, *maps.pop()) if maps else None)
 
     with ExitStack() as stack:
-        layers = decoder_layers(model)
-        for layer in layers:
+        for layer in decoder_layers(model):
             stack.callback(layer.register_forward_hook(keep).remove)
-        stack.enter_context(RecordAttention(observed.attention))
+        stack.enter_context(RecordAttention(maps))
         if float64:
             stack.enter_context(StayInFloat64())
         observed.logits = model(torch.tensor([token_ids], device=model.device), use_cache=False).logits[0]
-    if len(observed.attention) != len(observed.layers):
-        raise ValueError(f"{len(observed.attention)} attention softmaxes in {len(observed.layers)} layers")
-    observed.attention = [
-        without_sink(layer, *maps) for layer, maps in zip(layers, observed.attention, strict=True)
-    ]
     return observed

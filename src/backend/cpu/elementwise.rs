@@ -4,7 +4,11 @@
 use rayon::prelude::*;
 
 use super::{Cpu, Tensor, math, simd::vectorise};
-use crate::{backend::Elementwise, error::Result, model::spec::Activation};
+use crate::{
+    backend::{Elementwise, Xielu},
+    error::Result,
+    model::spec::Activation,
+};
 
 /// Values a thread takes at a time: 64 KiB, well inside the second-level cache.
 const CHUNK: usize = 1 << 14;
@@ -12,6 +16,21 @@ const CHUNK: usize = 1 << 14;
 impl Elementwise for Cpu {
     fn activate(&self, x: &mut Tensor, activation: Activation) -> Result<()> {
         with_function(activation, Activate { x: &mut x.values });
+        Ok(())
+    }
+
+    fn xielu(&self, x: &mut Tensor, scalars: Xielu) -> Result<()> {
+        map(
+            &mut x.values,
+            #[inline(always)]
+            move |x| {
+                let positive = scalars.square * x * x;
+                // Not `min`, which would hide a NaN.
+                let exponent = if x > scalars.limit { scalars.limit } else { x };
+                let negative = (math::exp_m1(exponent) - x) * scalars.exponential;
+                scalars.linear * x + if x > 0.0 { positive } else { negative }
+            },
+        );
         Ok(())
     }
 
@@ -26,6 +45,18 @@ impl Elementwise for Cpu {
 
     fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
         combine(&mut x.values, &other.values, |a, b| a * b);
+        Ok(())
+    }
+
+    fn multiply_heads(&self, x: &mut Tensor, factors: &Tensor) -> Result<()> {
+        let width = x.columns / factors.columns;
+        let rows = x.values.par_chunks_mut(x.columns);
+        let factors = factors.values.par_chunks(factors.columns);
+        rows.zip(factors).for_each(|(row, factors)| {
+            for (head, factor) in row.chunks_exact_mut(width).zip(factors) {
+                head.iter_mut().for_each(|x| *x *= factor);
+            }
+        });
         Ok(())
     }
 
@@ -44,20 +75,10 @@ impl Elementwise for Cpu {
     }
 
     fn clamp(&self, x: &mut Tensor, low: f32, high: f32) -> Result<()> {
-        // Not `f32::clamp`, which would turn NaN bounds into a panic.
         map(
             &mut x.values,
-            // Not `max` and `min`, which would hide a NaN.
             #[inline(always)]
-            move |x| {
-                if x < low {
-                    low
-                } else if x > high {
-                    high
-                } else {
-                    x
-                }
-            },
+            move |x| math::clamp(x, low, high),
         );
         Ok(())
     }
@@ -123,6 +144,7 @@ fn with_function(activation: Activation, work: impl WithFunction) {
             |x| math::scaled_silu(x, factor),
         ),
         Activation::Sigmoid => work.run(math::sigmoid),
+        Activation::Softplus => work.run(math::softplus),
         Activation::Relu => work.run(relu),
         Activation::ReluSquared => work.run(
             #[inline(always)]

@@ -16,14 +16,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
-    // exp(r) on [-ln2/2, ln2/2], minimax coefficients of Cephes expf.
-    let mut p = 1.987_569_1e-4_f32;
-    p = p.mul_add(r, 1.398_199_9e-3);
-    p = p.mul_add(r, 8.333_452e-3);
-    p = p.mul_add(r, 4.166_579_6e-2);
-    p = p.mul_add(r, 1.666_666_5e-1);
-    p = p.mul_add(r, 0.5);
-    let value = p.mul_add(r * r, r) + 1.0;
+    let value = small_exp_m1(r) + 1.0;
     // Two factors, because 2^128 is not a float32 although exp(88.7) is.
     // The integer is in the last bits of the shifted value. Not `n as i32`: its rules for NaN and
     // values out of range keep a loop from being vectorised.
@@ -31,6 +24,25 @@ pub(super) fn exp(x: f32) -> f32 {
     let half = n >> 1;
     let scaled = value * power_of_two(half) * power_of_two(n - half);
     if x < -87.3 { 0.0 } else { scaled }
+}
+
+/// `exp(r) - 1` on [-ln2/2, ln2/2], minimax coefficients of Cephes expf.
+#[inline(always)]
+fn small_exp_m1(r: f32) -> f32 {
+    let mut p = 1.987_569_1e-4_f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 0.5);
+    p.mul_add(r * r, r)
+}
+
+/// `exp(x) - 1`, without cancellation near 0.
+#[inline(always)]
+pub(super) fn exp_m1(x: f32) -> f32 {
+    let (near, far) = (small_exp_m1(x), exp(x) - 1.0);
+    if x.abs() < 0.34 { near } else { far }
 }
 
 #[inline(always)]
@@ -42,6 +54,39 @@ fn power_of_two(n: i32) -> f32 {
 #[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
+}
+
+/// `log(1 + exp(x))`
+#[inline(always)]
+pub(super) fn softplus(x: f32) -> f32 {
+    // log(1 + u) is 2 atanh(u / (2 + u)), whose series does not cancel; u is at most 1, and the next term
+    // below 2e-9 of the sum.
+    let u = exp(-x.abs());
+    let t = u / (2.0 + u);
+    let square = t * t;
+    let mut series = 1.0 / 15.0_f32;
+    series = series.mul_add(square, 1.0 / 13.0);
+    series = series.mul_add(square, 1.0 / 11.0);
+    series = series.mul_add(square, 1.0 / 9.0);
+    series = series.mul_add(square, 1.0 / 7.0);
+    series = series.mul_add(square, 1.0 / 5.0);
+    series = series.mul_add(square, 1.0 / 3.0);
+    series = series.mul_add(square, 1.0);
+    let above = if x < 0.0 { 0.0 } else { x };
+    (2.0 * t).mul_add(series, above)
+}
+
+/// `x` within bounds. Not `f32::clamp`, which panics at bounds that are no numbers, nor `max` and `min`,
+/// which would hide an `x` that is none.
+#[inline(always)]
+pub(super) fn clamp(x: f32, low: f32, high: f32) -> f32 {
+    if x < low {
+        low
+    } else if x > high {
+        high
+    } else {
+        x
+    }
 }
 
 /// `x * sigmoid(x)`
@@ -244,6 +289,7 @@ mod tests {
                 ),
                 ("scaled_silu", scaled_silu(x, 1.0), silu_truth, 1e-6),
                 ("silu", silu(x), silu_truth, 1e-6),
+                ("softplus", softplus(x), wide.exp().ln_1p(), 1e-6),
                 // Far out the exponent grows to 200 or 72, and its rounding error with it.
                 ("gelu_tanh", gelu_tanh(x), tanh_truth, 3e-5),
                 (

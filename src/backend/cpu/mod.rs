@@ -15,6 +15,7 @@ mod math;
 mod norms;
 mod pool;
 mod products;
+mod recurrences;
 mod rotations;
 mod rows;
 pub(crate) mod simd;

@@ -4,7 +4,9 @@
 
 use super::{
     Cuda, Tensor,
-    constants::{ROUTE_MOST, ROUTE_WARPS, SCORE_SIGMOID, SCORE_SOFTMAX, VISITORS_THREADS},
+    constants::{
+        ROUTE_MOST, ROUTE_WARPS, SCORE_SIGMOID, SCORE_SOFTMAX, SCORE_SPARSE, VISITORS_THREADS,
+    },
     device::{Address, Device},
     memory::Buffer,
     tensors::{int, suffix, threads},
@@ -64,9 +66,10 @@ impl<D: Device> Experts for Cuda<D> {
             )
             .remedy("use --device cpu for this model"));
         }
-        let score = match routing.score {
-            Score::Softmax => SCORE_SOFTMAX,
-            Score::Sigmoid => SCORE_SIGMOID,
+        let (score, share) = match routing.score {
+            Score::Softmax => (SCORE_SOFTMAX, 0.0),
+            Score::Sigmoid => (SCORE_SIGMOID, 0.0),
+            Score::Sparse(share) => (SCORE_SPARSE, share),
         };
         let count = rows * visits;
         let words = |count: usize| self.buffer(count * size_of::<u32>());
@@ -89,6 +92,8 @@ impl<D: Device> Experts for Cuda<D> {
                 int(kept)?.into(),
                 int(best)?.into(),
                 i32::from(routing.renormalise).into(),
+                routing.epsilon.into(),
+                share.into(),
                 routing.scale.into(),
             ],
         )?;

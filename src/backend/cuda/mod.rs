@@ -19,6 +19,7 @@ mod memory;
 mod norms;
 mod packed;
 mod products;
+mod recurrences;
 mod resident;
 mod rotations;
 mod rows;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     data::Sequences,
-    engine::Timings,
+    engine::{Timings, without_attention},
     error::Result,
     experiments::{
         CorpusWalk, Thresholds, attention_share,
@@ -33,6 +33,7 @@ use crate::{
         intervention_analysis::{document, notices},
     },
     progress::Progress,
+    report::number::ranges,
     tvr,
 };
 
@@ -189,7 +190,7 @@ impl Measurement<'_> {
                 }
             };
         }
-        if wanted(Experiment::Attention) {
+        if wanted(Experiment::Attention) && self.has_attention() {
             let found = attention_share::run(run.session(), &sequences.ids, thresholds)?;
             self.profile.attention = Some(found.result);
             self.timings += found.timings;
@@ -199,6 +200,21 @@ impl Measurement<'_> {
             self.profile.weights = Some(WeightProfile::of(spread));
         }
         Ok(())
+    }
+
+    /// Whether there is any, else with a word to the user.
+    fn has_attention(&self) -> bool {
+        let spec = &self.run.model().spec;
+        let without = without_attention(spec);
+        let all = without.len() == spec.layers.len();
+        let what = match without.as_slice() {
+            [] => return true,
+            _ if all => "no layer has attention, so there are no shares of it".to_owned(),
+            layers => format!("shares of attention: layers {} have none", ranges(layers)),
+        };
+        let label = &self.target.label;
+        self.run.progress.notice(&format!("{label}: {what}"));
+        !all
     }
 
     /// Perplexity of the measured windows with their massive activations overwritten.

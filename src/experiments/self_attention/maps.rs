@@ -27,8 +27,8 @@ pub struct Sink {
     pub mass: f32,
 }
 
-/// Everything about one layer.
-#[derive(Debug, Clone, PartialEq)]
+/// Everything about one layer; nothing of one without attention.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Summary {
     pub(super) attention_to_followed: Option<f64>,
     pub(super) even_share: Option<f64>,

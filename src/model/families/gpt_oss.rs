@@ -126,6 +126,7 @@ impl ExpertSizes {
                 groups: None,
                 top_k: self.top_k,
                 renormalise: true,
+                epsilon: 1e-20,
                 scale: 1.0,
             },
             weighted_inputs: false,

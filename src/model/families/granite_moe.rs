@@ -134,6 +134,7 @@ fn describe(config: &Config, names: &Names, shared: Option<f64>) -> Result<Decod
                 groups: None,
                 top_k,
                 renormalise: true,
+                epsilon: 1e-20,
                 scale: 1.0,
             },
             weighted_inputs: false,

@@ -228,6 +228,7 @@ impl MlpSizes {
                 groups: None,
                 top_k: self.top_k,
                 renormalise: false,
+                epsilon: 0.0,
                 scale: 1.0,
             },
             weighted_inputs: true,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod afmoe;
+mod apertus;
 mod bloom;
 mod cohere;
 mod deepseek;
@@ -21,8 +22,10 @@ mod gpt_oss;
 mod gptj;
 mod granite;
 mod granite_moe;
+mod hunyuan;
 mod hy_v3;
 mod latent;
+mod lfm2;
 mod llama;
 mod llama4;
 mod llama_like;
@@ -130,6 +133,7 @@ impl Family {
 /// Every supported family, by `model_type`.
 pub const FAMILIES: &[Family] = &[
     afmoe::FAMILY,
+    apertus::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
     bloom::FAMILY,
@@ -171,12 +175,16 @@ pub const FAMILIES: &[Family] = &[
     granite_moe::HYBRID,
     granite_moe::SHARED,
     llama_relatives::HELIUM,
+    hunyuan::DENSE,
+    hunyuan::MOE,
     hy_v3::FAMILY,
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
     multimodal::INTERNVL,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
+    lfm2::FAMILY,
+    lfm2::MOE,
     llama::FAMILY,
     multimodal::LLAMA4,
     llama4::TEXT,

@@ -227,6 +227,7 @@ impl Mixture {
                 groups: None,
                 top_k: self.top_k,
                 renormalise: self.renormalise,
+                epsilon: 1e-20,
                 scale: 1.0,
             },
             weighted_inputs: false,

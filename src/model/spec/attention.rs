@@ -5,7 +5,7 @@ use super::{Alibi, Indexer, KeyChoice, Linear, Norm, QueryGrowth, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
-/// Queries and keys pass norm, clipping and rotation in this order.
+/// Queries and keys pass norm, clipping and rotation in this order, if not told otherwise.
 #[derive(Debug, Clone)]
 pub struct Attention {
     /// Query heads.
@@ -22,6 +22,8 @@ pub struct Attention {
     pub projections: Projections,
     /// Norms of queries and keys.
     pub qk_norm: Option<QkNorm>,
+    /// Whether these norms come behind the rotation.
+    pub rotates_first: bool,
     /// Queries, keys and values are clamped to this magnitude.
     pub clip: Option<f32>,
     /// Index into [`super::DecoderSpec::ropes`]; none for no rotation.
@@ -67,6 +69,7 @@ impl Attention {
             scale: 1.0 / (head_dim as f32).sqrt(),
             projections: projections.into(),
             qk_norm: None,
+            rotates_first: false,
             clip: None,
             rope: None,
             rope_first: 0,

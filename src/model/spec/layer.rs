@@ -67,6 +67,9 @@ impl Layer {
         let mut vectors: Vec<&Vector> = Vec::new();
         vectors.extend(self.attention.iter().flat_map(|attention| &attention.sinks));
         vectors.extend(self.mixer.iter().flat_map(Mixer::vectors));
+        if let Some(Mlp::Xielu { scalars, .. }) = &self.mlp {
+            vectors.extend(scalars.vectors());
+        }
         vectors.extend(
             self.experts()
                 .and_then(|experts| experts.routing.correction.as_ref()),

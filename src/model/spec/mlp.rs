@@ -17,6 +17,15 @@ pub enum Mlp {
         /// Nonlinearity.
         activation: Activation,
     },
+    /// `down(xielu(up(x)))`, with learned scalars.
+    Xielu {
+        /// Up projection.
+        up: Linear,
+        /// Down projection.
+        down: Linear,
+        /// Of the nonlinearity.
+        scalars: Xielu,
+    },
     /// A mixture of experts.
     Experts(Box<Experts>),
 }
@@ -26,7 +35,7 @@ impl Mlp {
     pub(super) fn linears(&self) -> Vec<&Linear> {
         match self {
             Self::Gated(mlp) => mlp.linears().to_vec(),
-            Self::Plain { up, down, .. } => vec![up, down],
+            Self::Plain { up, down, .. } | Self::Xielu { up, down, .. } => vec![up, down],
             Self::Experts(experts) => {
                 let mut linears = vec![&experts.routing.router];
                 if let Some(shared) = &experts.shared {
@@ -75,6 +84,39 @@ impl GatedMlp {
     }
 }
 
+/// The learned scalars of xIELU (Huang & Schlag 2024):
+/// `alpha_p x^2 + beta x` where `x > 0`, else `alpha_n (exp(min(x, eps)) - 1 - x) + beta x`, where the
+/// stored alphas are before a softplus and `beta` is added to `alpha_n`'s.
+#[derive(Debug, Clone)]
+pub struct Xielu {
+    /// One value.
+    pub alpha_p: Vector,
+    /// One value.
+    pub alpha_n: Vector,
+    /// One value.
+    pub beta: Vector,
+    /// One value.
+    pub eps: Vector,
+}
+
+impl Xielu {
+    /// Of a module that holds them.
+    pub fn new(module: &str) -> Self {
+        let scalar = |name: &str| Vector::new(format!("{module}.{name}"), 1);
+        Self {
+            alpha_p: scalar("alpha_p"),
+            alpha_n: scalar("alpha_n"),
+            beta: scalar("beta"),
+            eps: scalar("eps"),
+        }
+    }
+
+    /// All of them.
+    pub fn vectors(&self) -> [&Vector; 4] {
+        [&self.alpha_p, &self.alpha_n, &self.beta, &self.eps]
+    }
+}
+
 /// A mixture of experts: each token visits the experts that a router picks.
 #[derive(Debug, Clone)]
 pub struct Experts {
@@ -105,17 +147,23 @@ pub struct Routing {
     pub top_k: usize,
     /// Whether the weights of the chosen are divided by their sum.
     pub renormalise: bool,
+    /// Added to that sum.
+    pub epsilon: f32,
     /// Factor on the weights.
     pub scale: f32,
 }
 
 /// Scores of the experts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Score {
     /// Softmax over all experts.
     Softmax,
     /// Sigmoid of each logit.
     Sigmoid,
+    /// The logits, which are chosen one after the other: the weight of each is its softmax over the
+    /// experts that are left and whose distance from it is at most this share of the larger of the
+    /// two magnitudes (SparseMixer-v2, Liu et al. 2024, as at inference). No correction, no groups.
+    Sparse(f32),
 }
 
 /// Experts in equal groups, of which the best take part.
@@ -147,6 +195,8 @@ pub enum Activation {
     ScaledSilu(f32),
     /// `1 / (1 + exp(-x))`.
     Sigmoid,
+    /// `ln(1 + exp(x))`.
+    Softplus,
     /// GELU with the error function.
     GeluErf,
     /// GELU, tanh form.

@@ -20,7 +20,7 @@ pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mixer::{Convolution, Mixer, ShortConvolution};
-pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared};
+pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, Xielu};
 pub use norm::{Learned, Norm, NormKind};
 pub use query_growth::QueryGrowth;
 pub use sparse::{Indexer, KeyChoice};

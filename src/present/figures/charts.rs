@@ -146,10 +146,8 @@ pub(super) fn magnitudes(
     result: &ActivationFigures,
     charts: &[LineChart],
 ) -> String {
-    let inner = figure.panels().iter().flat_map(|panel| panel.1);
-    let absent = inner
-        .clone()
-        .any(|(site, _)| result.absent_sites.contains(site));
+    let mut inner = figure.panels().iter().flat_map(|panel| panel.1);
+    let absent = inner.any(|(site, _)| result.absent_sites.contains(site));
     // Experts have no inner tensor that all tokens share.
     let what = match absent {
         true => "MLP output",

@@ -73,6 +73,12 @@ impl Figure {
         }
     }
 
+    /// Whether no layer has anything that it shows.
+    pub(super) fn is_absent(self, absent: &[Site]) -> bool {
+        let mut sites = self.panels().iter().flat_map(|panel| panel.1).peekable();
+        sites.peek().is_some() && sites.all(|(site, _)| absent.contains(site))
+    }
+
     /// The sites that some figures need.
     pub(crate) fn sites(which: &[Self]) -> Vec<Site> {
         let panels = which.iter().flat_map(|figure| figure.panels());

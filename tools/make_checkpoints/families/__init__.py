@@ -3,6 +3,7 @@
 from families import (
     gemma,
     gpt2,
+    hybrid,
     llama,
     mistral_olmo,
     mitigations,
@@ -40,5 +41,6 @@ GROUPS = (
     relatives,
     routed,
     wrapped,
+    hybrid,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
