@@ -115,12 +115,15 @@ pub(super) fn visit<B: Backend>(
                 loaded => Some(loaded?),
             };
         }
-        let x = backend.gather_visitors(read, &visitors, expert)?;
+        let mut x = backend.gather_visitors(read, &visitors, expert)?;
+        if spec.weighted_inputs {
+            backend.weigh_visitors(&mut x, &visitors, expert)?;
+        }
         let mut y = mlp.run(backend, &x)?;
         if let Some(factors) = factors {
             backend.affine(&mut y, factors[expert], 0.0)?;
         }
-        backend.add_visitors(&mut out, &y, &visitors, expert)?;
+        backend.add_visitors(&mut out, &y, &visitors, expert, !spec.weighted_inputs)?;
     }
     if let Some([_, up]) = latent {
         out = up.to_stream(backend, &out)?;

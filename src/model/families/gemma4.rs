@@ -342,6 +342,7 @@ impl Sparse {
                     scale: 1.0,
                 },
                 latent: None,
+                weighted_inputs: false,
                 shared: None,
             },
             expert_norms: Norms {

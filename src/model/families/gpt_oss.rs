@@ -130,6 +130,7 @@ impl ExpertSizes {
                 scale: 1.0,
             },
             latent: None,
+            weighted_inputs: false,
             shared: None,
         }
     }

@@ -155,6 +155,7 @@ fn describe(config: &Config, names: &Names, shared: Option<f64>) -> Result<Decod
                 scale: 1.0,
             },
             latent: None,
+            weighted_inputs: false,
             shared: None,
         });
         layer.mlp = match (experts, shared) {

@@ -36,6 +36,7 @@ mod laguna;
 mod latent;
 mod lfm2;
 mod llama;
+mod llama4;
 mod llama_like;
 mod llama_relatives;
 mod mamba;
@@ -230,6 +231,8 @@ pub const FAMILIES: &[Family] = &[
     lfm2::FAMILY,
     lfm2::MOE,
     llama::FAMILY,
+    multimodal::LLAMA4,
+    llama4::TEXT,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,
     multimodal::LLAVA_NEXT_VIDEO,

@@ -231,6 +231,7 @@ impl Mixture {
                 scale: 1.0,
             },
             latent: None,
+            weighted_inputs: false,
             shared: None,
         }
     }

@@ -320,12 +320,12 @@ impl Sparse {
                 )),
                 groups: self.groups,
                 top_k: self.top_k,
-                epsilon: 1e-20,
                 renormalise: self.renormalise,
                 epsilon: 1e-20,
                 scale: self.scale,
             },
             latent,
+            weighted_inputs: false,
             shared: Some(Shared {
                 mlp: GatedMlp::plain(up, down, feed_forward.activation),
                 gate: None,

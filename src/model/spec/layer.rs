@@ -43,6 +43,8 @@ impl Layer {
             residual_scale: 1.0,
             per_layer: None,
             output_scale: None,
+            altup: None,
+            laurel: None,
         }
     }
 

@@ -124,11 +124,7 @@ impl GatedMlp {
     pub fn new(gate: Linear, up: Linear, down: Linear, activation: Activation) -> Self {
         Self {
             gate: Some(gate),
-            up,
-            down,
-            activation,
-            limit: None,
-            up_offset: 0.0,
+            ..Self::plain(up, down, activation)
         }
     }
 
@@ -195,6 +191,8 @@ pub struct Experts {
     pub routing: Routing,
     /// To the width that the experts read and write, and back; none where that is the residual stream's.
     pub latent: Option<[Linear; 2]>,
+    /// Whether a visit's weight is a factor on what the expert reads, rather than on what it makes of it.
+    pub weighted_inputs: bool,
     /// An MLP that every token visits.
     pub shared: Option<Shared>,
 }

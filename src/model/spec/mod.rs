@@ -13,6 +13,8 @@ mod mixer;
 mod mlp;
 mod norm;
 mod per_layer;
+mod query_growth;
+mod sparse;
 mod vector;
 
 pub use alibi::Alibi;
@@ -28,6 +30,8 @@ pub use mlp::{
 };
 pub use norm::{Learned, Norm, NormKind};
 pub use per_layer::{PerLayerEmbedding, PerLayerInput};
+pub use query_growth::QueryGrowth;
+pub use sparse::{Indexer, KeyChoice};
 pub use vector::Vector;
 
 use super::rope::Rope;
