@@ -75,6 +75,8 @@ fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
         head_dim,
         value_dim: head_dim,
         window: None,
+        chunk: None,
+        chosen: None,
         soft_cap: None,
         alibi: None,
         sinks: None,

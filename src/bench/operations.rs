@@ -261,6 +261,8 @@ fn attention<B: Backend>(
         value_dim: head_dim,
         scale: 1.0 / (head_dim as f32).sqrt(),
         window: None,
+        chunk: None,
+        chosen: None,
         soft_cap: None,
         alibi: None,
         sinks: None,
