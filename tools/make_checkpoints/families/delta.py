@@ -4,6 +4,7 @@ import torch
 
 from families.common import llama_like, small
 from families.mixtures import unbalance
+from families.stored import stacked_experts
 from families.wrapped import QWEN_VISION, text, wrapper
 from table import Tensors
 
@@ -94,6 +95,7 @@ ROWS = [
         ),
         plant=remember,
     ),
+    # Experts as published, stacked.
     small(
         "qwen3-5-moe",
         wrapper(
@@ -102,6 +104,7 @@ ROWS = [
             text("qwen3_5_moe_text", rope_theta=None, **HYBRID, **EXPERTS) | {"rope_parameters": MROPE},
             VISION,
         ),
+        layout=stacked_experts,
         plant=remember,
     ),
     # As published: no rotation.
