@@ -223,6 +223,19 @@ fn attention_of(checkpoint: &Checkpoint) -> Findings {
         );
         tensors::read(&only_run(temp.path()).join("attention.safetensors"))
     };
+    if theirs.is_empty() {
+        // No layer has attention, and no map is made up.
+        let temp = tempfile::tempdir().expect("a folder");
+        let mut command = massact(["capture", "--token-ids", "1,2", "--attention", "mean"]);
+        command.arg("--save-dir").arg(temp.path());
+        command.arg("--pretrained").arg(&checkpoint.folder);
+        let done = run(&mut command);
+        findings.check(
+            done.stderr.contains("no layer of this model has any"),
+            || format!("attention of layers without: {}", done.stderr),
+        );
+        return findings;
+    }
     let mut ours = maps("mean");
     let means = |name: &String| name.ends_with("_mean");
     assert!(ours.keys().all(means));
