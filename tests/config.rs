@@ -426,3 +426,47 @@ fn unknown_kinds_of_layers_are_refused() {
     let message = Altered::with("granitemoehybrid-dense", changed).refusal();
     assert!(message.contains("`rwkv`"), "{message}");
 }
+
+#[test]
+fn gated_delta_nets_that_are_not_computed_are_refused() {
+    let rotated = json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 300.0});
+    let unnamed = json!({
+        "full_attn_layers": [2], "kda_layers": [1, 3], "num_heads": 3, "head_dim": 7,
+        "short_conv_kernel_size": 3,
+    });
+    for (name, changed, reason) in [
+        (
+            "qwen3-next",
+            json!({"layer_types": vec!["sliding_attention"; 4]}),
+            "`sliding_attention`",
+        ),
+        (
+            "qwen3-next",
+            json!({"linear_num_value_heads": 4}),
+            "do not fit together",
+        ),
+        (
+            "olmo-hybrid",
+            json!({"rope_scaling": rotated}),
+            "`rope_scaling`",
+        ),
+        (
+            "kimi-linear",
+            json!({"linear_attn_config": unnamed}),
+            "`kda_layers`",
+        ),
+        (
+            "kimi-linear",
+            json!({"mla_use_nope": false}),
+            "`mla_use_nope`",
+        ),
+        (
+            "kimi-linear",
+            json!({"moe_router_activation_func": "softmax"}),
+            "`moe_router_activation_func`",
+        ),
+    ] {
+        let message = Altered::with(name, changed).refusal();
+        assert!(message.contains(reason), "{name}: {message}");
+    }
+}
