@@ -221,10 +221,8 @@ fn compare_leaves_shares_empty_where_there_is_no_attention() {
     command.arg(format!("hybrid={}", checkpoint(HYBRID).display()));
     command.arg(format!("none={}", none.path().display()));
     let done = run(command.arg("--save-dir").arg(temp.path())).succeeded();
-    assert!(
-        done.stderr
-            .contains("hybrid: shares of attention: layers 1-2 have none")
-    );
+    let notice = "attention maps: layers 1-2 are left out, which have no attention";
+    assert!(done.stderr.contains(notice), "{}", done.stderr);
     assert!(
         done.stderr.contains("none: no layer has attention"),
         "{}",
