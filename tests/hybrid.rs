@@ -313,7 +313,10 @@ fn a_model_without_attention() {
         drawn("mlp") && drawn("layernorm") && !drawn("qkv"),
         "{names:?}"
     );
-    let document = read_json(&only_run(temp.path()).join("figures.json"));
+    let folder = only_run(temp.path());
+    let norms = std::fs::read_to_string(folder.join("layernorm.svg")).expect("a figure");
+    assert!(norms.contains("Norms of"), "{norms}");
+    let document = read_json(&folder.join("figures.json"));
     assert_eq!(
         document["absent_sites"],
         json!(["attention_input", "q", "k", "v"])

@@ -303,8 +303,8 @@ const STREAM: [&str; 8] = [
     "layer_output",
 ];
 
-/// Families whose layers add attention and MLP to the residual stream and do nothing else to it.
-const PRE_NORM: [&str; 22] = [
+/// Families whose layers add token mixer and MLP to the residual stream and do nothing else to it.
+const PRE_NORM: [&str; 25] = [
     "cohere",
     "cohere2",
     "falcon",
@@ -313,6 +313,8 @@ const PRE_NORM: [&str; 22] = [
     "gpt2",
     "gpt_neox",
     "gptj",
+    "lfm2",
+    "lfm2_moe",
     "llama",
     "ministral",
     "mistral",
@@ -325,6 +327,7 @@ const PRE_NORM: [&str; 22] = [
     "phi3",
     "qwen2",
     "qwen3",
+    "qwen3_next",
     "smollm3",
     "starcoder2",
 ];
