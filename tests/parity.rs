@@ -316,8 +316,8 @@ const STREAM: [&str; 8] = [
     "layer_output",
 ];
 
-/// Families whose layers add attention and MLP to the residual stream and do nothing else to it.
-const PRE_NORM: [&str; 22] = [
+/// Families whose layers add token mixer and MLP to the residual stream and do nothing else to it.
+const PRE_NORM: [&str; 25] = [
     "cohere",
     "cohere2",
     "falcon",
@@ -326,6 +326,8 @@ const PRE_NORM: [&str; 22] = [
     "gpt2",
     "gpt_neox",
     "gptj",
+    "lfm2",
+    "lfm2_moe",
     "llama",
     "ministral",
     "mistral",
@@ -338,6 +340,7 @@ const PRE_NORM: [&str; 22] = [
     "phi3",
     "qwen2",
     "qwen3",
+    "qwen3_next",
     "smollm3",
     "starcoder2",
 ];

@@ -95,12 +95,19 @@ fn every_family() {
         }
         let name = &checkpoint.name;
         let ids = ids(&checkpoint);
+        let theirs = tensors::read(&checkpoint.folder.join("reference.safetensors"));
+        if theirs.is_empty() {
+            // tests/hybrid.rs says more of models without attention.
+            let which = ["--token-ids", &ids];
+            let figures = ran("figures", &checkpoint.folder, &which);
+            assert_valid("figures", &figures.document);
+            continue;
+        }
         let attention = ran("self-attention", &checkpoint.folder, &["--token-ids", &ids]);
         assert_valid("self_attention", &attention.document);
         assert_valid("run", &read_json(&attention.folder.join("run.json")));
         assert_eq!(files(&attention.folder), ATTENTION_FILES, "{name}");
         let maps = attention.tensors("attention.safetensors");
-        let theirs = tensors::read(&checkpoint.folder.join("reference.safetensors"));
         assert!(maps.keys().eq(theirs.keys()), "{name}");
         let layers = attention.document["layers"].as_array().expect("layers");
         let mut without = Vec::new();

@@ -62,6 +62,7 @@ ROWS = [
         llama_like("qwen3_next", "Qwen3NextForCausalLM", **HYBRID, **EXPERTS)
         | {"num_key_value_heads": 2, "mlp_only_layers": [1], "norm_topk_prob": False},
         plant=remember,
+        mixers=("linear_attn", "self_attn"),
     ),
     # Kinds of layers by an interval, one value head a key head, weights renormalised by default.
     small(
