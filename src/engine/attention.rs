@@ -1,19 +1,22 @@
 //! Self-attention of one layer.
 #![forbid(unsafe_code)]
 
+use std::rc::Rc;
+
 use super::{
     indexer::IndexerWeights,
     parts::{Projection, load_norm},
     pass::Pass,
     probe::Probe,
     site::Site,
+    stream::Carried,
 };
 use crate::{
     backend::{AttentionRequest, Backend, KvBias, NormWeights, Rotation, Target},
     error::Result,
     model::{
         Model,
-        spec::{Activation, Attention, LowRank, Projections},
+        spec::{Activation, Attention, LowRank, Norm, Projections},
     },
 };
 
@@ -22,6 +25,9 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
     spec: &'m Attention,
     projections: QkvWeights<'m, B>,
     qk_norm: Option<[NormWeights<B::Vector>; 2]>,
+    value_norm: Option<NormWeights<B::Vector>>,
+    /// Whether later layers read its keys and values again.
+    read_again: bool,
     indexer: Option<IndexerWeights<'m, B>>,
     sinks: Option<B::Vector>,
     /// Extra key and value.
@@ -32,8 +38,23 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
 
 /// How queries, keys and values are made.
 enum QkvWeights<'m, B: Backend> {
-    Direct([Projection<'m, B>; 3]),
+    Direct(DirectWeights<'m, B>),
     Latent(Box<LatentWeights<'m, B>>),
+    Shared(SharedWeights<'m, B>),
+}
+
+/// A projection each; values without one are what the keys' gives.
+struct DirectWeights<'m, B: Backend> {
+    q: Projection<'m, B>,
+    k: Projection<'m, B>,
+    v: Option<Projection<'m, B>>,
+}
+
+/// Queries for the keys and values of an earlier layer.
+struct SharedWeights<'m, B: Backend> {
+    q: Projection<'m, B>,
+    norm: Option<NormWeights<B::Vector>>,
+    from: usize,
 }
 
 /// Multi-head latent attention.
@@ -44,6 +65,13 @@ struct LatentWeights<'m, B: Backend> {
     k: Projection<'m, B>,
     v: Projection<'m, B>,
     k_rope: Projection<'m, B>,
+}
+
+/// Where keys and values come from.
+enum Source<B: Backend> {
+    Own([B::Tensor; 2]),
+    /// An earlier layer left them.
+    Layer(usize),
 }
 
 /// A projection, perhaps through a narrow middle.
@@ -80,8 +108,13 @@ impl<'m, B: Backend> LowRankWeights<'m, B> {
 }
 
 impl<'m, B: Backend> AttentionWeights<'m, B> {
-    /// Puts them on the device.
-    pub(super) fn load(backend: &B, model: &'m Model, spec: &'m Attention) -> Result<Self> {
+    /// Puts those of layer `index` on the device.
+    pub(super) fn load(
+        backend: &B,
+        model: &'m Model,
+        index: usize,
+        spec: &'m Attention,
+    ) -> Result<Self> {
         let load = |linear| Projection::load(backend, model, linear);
         let qk_norm = spec.qk_norm.as_ref().map(|norm| {
             Ok([
@@ -89,6 +122,10 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 load_norm(backend, model, &norm.k)?,
             ])
         });
+        let norm = |norm: &Option<Norm>| {
+            let norm = norm.as_ref();
+            norm.map(|norm| load_norm(backend, model, norm)).transpose()
+        };
         let sinks = spec.sinks.as_ref();
         let sinks = sinks.map(|sinks| backend.vector(model.vector(sinks)?));
         let kv_bias = model
@@ -97,9 +134,16 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         Ok(Self {
             spec,
             projections: match &spec.projections {
-                Projections::Direct { q, k, v } => {
-                    QkvWeights::Direct([load(q)?, load(k)?, load(v)?])
-                }
+                Projections::Direct { q, k, v } => QkvWeights::Direct(DirectWeights {
+                    q: load(q)?,
+                    k: load(k)?,
+                    v: (v != k).then(|| load(v)).transpose()?,
+                }),
+                Projections::Shared { q, norm: own, from } => QkvWeights::Shared(SharedWeights {
+                    q: load(q)?,
+                    norm: norm(own)?,
+                    from: *from,
+                }),
                 Projections::Latent(latent) => QkvWeights::Latent(Box::new(LatentWeights {
                     q: LowRankWeights::load(backend, model, &latent.q)?,
                     compress: load(&latent.compress)?,
@@ -110,6 +154,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 })),
             },
             qk_norm: qk_norm.transpose()?,
+            value_norm: norm(&spec.value_norm)?,
+            read_again: model.spec.shares_keys_of(index),
             indexer: spec
                 .indexer()
                 .map(|indexer| IndexerWeights::load(backend, model, indexer))
@@ -126,19 +172,24 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         input: &B::Tensor,
+        carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let spec = self.spec;
-        let [mut q, k, v] = match &self.projections {
-            QkvWeights::Direct(projections) => self.direct(pass, projections, input)?,
-            QkvWeights::Latent(latent) => self.latent(pass, latent, input)?,
+        let (mut q, source) = match &self.projections {
+            QkvWeights::Direct(weights) => self.direct(pass, weights, input)?,
+            QkvWeights::Latent(latent) => self.latent(pass, latent, input, carried)?,
+            QkvWeights::Shared(weights) => self.shared(pass, weights, input)?,
         };
         self.grow(pass, &mut q)?;
-        for (site, tensor) in [(Site::Q, &q), (Site::K, &k), (Site::V, &v)] {
+        let [k, v] = match &source {
+            Source::Own(own) => own,
+            Source::Layer(layer) => carried.of(*layer)?,
+        };
+        for (site, tensor) in [(Site::Q, &q), (Site::K, k), (Site::V, v)] {
             pass.observe(probe, site, tensor)?;
         }
-        let carried = pass.carried.borrow();
         let request = AttentionRequest {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
@@ -147,7 +198,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             scale: spec.scale,
             window: spec.window,
             chunk: spec.chunk,
-            chosen: spec.choice.as_ref().and(carried.choice.as_ref()),
+            chosen: spec.choice.as_ref().and(carried.choice.as_deref()),
             soft_cap: spec.soft_cap,
             alibi: spec.alibi.as_ref(),
             sinks: self.sinks.as_ref(),
@@ -156,8 +207,13 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             subset: pass.keys(),
         };
         let rows = &pass.batch.rows;
-        let mut found = backend.attention(&q, &k, &v, rows, &request)?;
+        let mut found = backend.attention(&q, k, v, rows, &request)?;
         probe.attention(pass.index, pass.batch, found.maps)?;
+        if let Source::Own(own) = source
+            && self.read_again
+        {
+            carried.keep(pass.index, own);
+        }
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
             backend.activate(&mut gate, Activation::Sigmoid)?;
@@ -178,16 +234,18 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
     fn direct(
         &self,
         pass: &Pass<'_, '_, B>,
-        projections: &[Projection<'m, B>; 3],
+        weights: &DirectWeights<'m, B>,
         input: &B::Tensor,
-    ) -> Result<[B::Tensor; 3]> {
+    ) -> Result<(B::Tensor, Source<B>)> {
         let backend = pass.forward.backend;
-        let [q, k, v] = projections;
-        let mut qkv = [
-            q.apply(backend, input)?,
-            k.apply(backend, input)?,
-            v.apply(backend, input)?,
-        ];
+        let k = weights.k.apply(backend, input)?;
+        let v = weights.v.as_ref().map(|v| v.apply(backend, input));
+        let v = match (&self.value_norm, v.transpose()?) {
+            (Some(norm), v) => backend.norm(v.as_ref().unwrap_or(&k), norm, Target::Part)?,
+            (None, Some(v)) => v,
+            (None, None) => backend.duplicate(&k)?,
+        };
+        let mut qkv = [weights.q.apply(backend, input)?, k, v];
         if !self.spec.rotates_first {
             self.normalise(backend, &mut qkv)?;
         }
@@ -206,7 +264,30 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         if self.spec.rotates_first {
             self.normalise(backend, &mut qkv)?;
         }
-        Ok(qkv)
+        let [q, k, v] = qkv;
+        Ok((q, Source::Own([k, v])))
+    }
+
+    fn shared(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        weights: &SharedWeights<'m, B>,
+        input: &B::Tensor,
+    ) -> Result<(B::Tensor, Source<B>)> {
+        let backend = pass.forward.backend;
+        let mut q = weights.q.apply(backend, input)?;
+        if let Some(norm) = &weights.norm {
+            q = backend.norm(&q, norm, Target::Part)?;
+        }
+        if let Some(limit) = self.spec.clip {
+            backend.clamp(&mut q, -limit, limit)?;
+        }
+        let rotation = Rotation {
+            head_dim: self.spec.head_dim,
+            first: self.spec.rope_first,
+        };
+        self.rotate(pass, &mut q, rotation)?;
+        Ok((q, Source::Layer(weights.from)))
     }
 
     /// The norms of queries and keys.
@@ -222,13 +303,14 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         pass: &Pass<'_, '_, B>,
         weights: &LatentWeights<'m, B>,
         input: &B::Tensor,
-    ) -> Result<[B::Tensor; 3]> {
+        carried: &mut Carried<B>,
+    ) -> Result<(B::Tensor, Source<B>)> {
         let backend = pass.forward.backend;
         let spec = self.spec;
         let narrow = weights.q.narrow(backend, input)?;
         let read = narrow.as_ref().unwrap_or(input);
         if let Some(indexer) = &self.indexer {
-            pass.carried.borrow_mut().choice = indexer.choose(pass, read, input)?;
+            carried.choice = indexer.choose(pass, read, input)?.map(Rc::new);
         }
         let mut q = weights.q.last.apply(backend, read)?;
         drop(narrow);
@@ -247,7 +329,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let latent = backend.norm(&latent, &weights.norm, Target::Part)?;
         let k = weights.k.apply(backend, &latent)?;
         let k = backend.join_heads(&k, &shared, spec.kv_heads)?;
-        Ok([q, k, weights.v.apply(backend, &latent)?])
+        let v = weights.v.apply(backend, &latent)?;
+        Ok((q, Source::Own([k, v])))
     }
 
     /// Multiplies queries by what their positions say.

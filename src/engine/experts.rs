@@ -4,7 +4,9 @@
 //! larger than the rest of the layer.
 #![forbid(unsafe_code)]
 
-use super::{gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site};
+use super::{
+    forward::Forward, gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site,
+};
 use crate::{
     backend::Backend,
     error::Result,
@@ -43,6 +45,11 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
             shared: shared.transpose()?,
         })
     }
+
+    /// The router's logits.
+    pub(super) fn logits(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
+        self.router.apply(backend, input)
+    }
 }
 
 /// The experts' weighted sum.
@@ -53,11 +60,22 @@ pub(super) fn run<B: Backend>(
     probe: &mut Probe<'_, B>,
 ) -> Result<B::Tensor> {
     let forward = pass.forward;
+    let logits = weights.logits(forward.backend, input)?;
+    pass.observe(probe, Site::RouterLogits, &logits)?;
+    visit(forward, weights, &logits, input, None)
+}
+
+/// The same, given the router's logits, with a factor on each expert's output.
+pub(super) fn visit<B: Backend>(
+    forward: &Forward<'_, B>,
+    weights: &ExpertWeights<'_, B>,
+    logits: &B::Tensor,
+    input: &B::Tensor,
+    factors: Option<&[f32]>,
+) -> Result<B::Tensor> {
     let backend = forward.backend;
     let spec = weights.spec;
-    let logits = weights.router.apply(backend, input)?;
-    pass.observe(probe, Site::RouterLogits, &logits)?;
-    let visitors = backend.route(&logits, &spec.routing, weights.correction.as_ref())?;
+    let visitors = backend.route(logits, &spec.routing, weights.correction.as_ref())?;
     let mut out = backend.zeros(input)?;
     let load = |expert: usize| {
         let mlp = GatedMlp {
@@ -92,7 +110,10 @@ pub(super) fn run<B: Backend>(
         if spec.weighted_inputs {
             backend.weigh_visitors(&mut x, &visitors, expert)?;
         }
-        let y = mlp.run(backend, &x)?;
+        let mut y = mlp.run(backend, &x)?;
+        if let Some(factors) = factors {
+            backend.affine(&mut y, factors[expert], 0.0)?;
+        }
         backend.add_visitors(&mut out, &y, &visitors, expert, !spec.weighted_inputs)?;
     }
     if let Some((mlp, gate)) = &weights.shared {

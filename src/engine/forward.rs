@@ -1,7 +1,7 @@
 //! What every layer of a run shares, and what comes before the first and after the last.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use super::{
     batch::Batch,
@@ -21,6 +21,8 @@ pub(super) struct Forward<'r, B: Backend> {
     pub(super) backend: &'r B,
     pub(super) model: &'r Model,
     pub(super) plan: &'r Plan,
+    /// All sequences of the run.
+    sequences: &'r [Vec<u32>],
     /// By rope index and the sequence length it is for.
     tables: HashMap<(usize, usize), RopeTable>,
     longest: usize,
@@ -37,13 +39,16 @@ impl<'r, B: Backend> Forward<'r, B> {
         backend: &'r B,
         model: &'r Model,
         plan: &'r Plan,
-        sequences: &[Vec<u32>],
+        all: &'r [Vec<u32>],
+        part: Range<usize>,
     ) -> Self {
+        let sequences = &all[part];
         let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
         let mut forward = Self {
             backend,
             model,
             plan,
+            sequences: all,
             tables: HashMap::new(),
             longest,
         };
@@ -77,10 +82,16 @@ impl<'r, B: Backend> Forward<'r, B> {
             .collect()
     }
 
+    /// The tokens of a micro-batch, one after the other.
+    pub(super) fn tokens(&self, batch: &Batch) -> Vec<usize> {
+        let tokens = batch.tokens(self.sequences).flatten();
+        tokens.map(|id| *id as usize).collect()
+    }
+
     /// The residual stream before the first layer.
-    pub(super) fn embed(&self, batch: &Batch, all: &[Vec<u32>]) -> Result<B::Tensor> {
+    pub(super) fn embed(&self, batch: &Batch) -> Result<B::Tensor> {
         let spec = &self.model.spec.embedding;
-        let tokens: Vec<usize> = batch.tokens(all).flatten().map(|id| *id as usize).collect();
+        let tokens = self.tokens(batch);
         let (table, scale) = (self.model.token_embedding()?, self.model.embedding_scale()?);
         let mut x = self.backend.embed(&table, spec.width, &tokens, scale)?;
         if let Some(projection) = &spec.projection {
@@ -105,7 +116,6 @@ impl<'r, B: Backend> Forward<'r, B> {
     pub(super) fn head(
         &self,
         batch: &Batch,
-        all: &[Vec<u32>],
         hidden: B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<HeadResult> {
@@ -130,7 +140,7 @@ impl<'r, B: Backend> Forward<'r, B> {
         };
         if self.plan.nll {
             let targets: Vec<Option<u32>> = batch
-                .tokens(all)
+                .tokens(self.sequences)
                 .flat_map(|tokens| {
                     let next = tokens.iter().skip(1).copied().map(Some);
                     next.chain([None]).take(tokens.len())

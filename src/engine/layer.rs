@@ -1,11 +1,17 @@
 //! One decoder layer: its weights on the device, and how its parts meet the residual stream.
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
-
 use super::{
-    attention::AttentionWeights, batch::Batch, carried::Carried, forward::Forward,
-    mixer::MixerWeights, mlp::MlpWeights, parts::Norms, pass::Pass, probe::Probe, site::Site,
+    attention::AttentionWeights,
+    forward::Forward,
+    mixer::MixerWeights,
+    mlp::MlpWeights,
+    parts::Norms,
+    pass::Pass,
+    per_layer::PerLayerWeights,
+    probe::Probe,
+    site::Site,
+    stream::{Carried, Stream},
 };
 use crate::{
     backend::{Backend, NormWeights, Target},
@@ -24,6 +30,9 @@ pub(super) struct LayerWeights<'m, B: Backend> {
     mixer: Option<MixerWeights<'m, B>>,
     mlp_norms: Norms<B::Vector>,
     mlp: Option<MlpWeights<'m, B>>,
+    per_layer: Option<PerLayerWeights<'m, B>>,
+    /// Factor on the residual stream as it leaves the layer.
+    output_scale: Option<f32>,
 }
 
 impl<'m, B: Backend> LayerWeights<'m, B> {
@@ -33,11 +42,19 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let attention = spec.attention.as_ref();
         let mixer = spec.mixer.as_ref();
         let mlp = spec.mlp.as_ref();
+        let per_layer = model
+            .spec
+            .embedding
+            .per_layer
+            .as_ref()
+            .zip(spec.per_layer.as_ref());
+        let output_scale = spec.output_scale.as_ref();
+        let output_scale = output_scale.map(|scale| model.vector(scale)).transpose()?;
         Ok(Self {
             spec,
             mixer_norms: Norms::load(backend, model, &spec.mixer_norms)?,
             attention: attention
-                .map(|attention| AttentionWeights::load(backend, model, attention))
+                .map(|attention| AttentionWeights::load(backend, model, index, attention))
                 .transpose()?,
             mixer: mixer
                 .map(|mixer| MixerWeights::load(backend, model, mixer))
@@ -46,32 +63,49 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             mlp: mlp
                 .map(|mlp| MlpWeights::load(backend, model, mlp))
                 .transpose()?,
+            per_layer: per_layer
+                .map(|(embedding, input)| {
+                    PerLayerWeights::load(backend, model, index, embedding, input)
+                })
+                .transpose()?,
+            output_scale: output_scale.and_then(|scale| scale.first().copied()),
         })
     }
 
-    /// Runs the layer over one micro-batch, updating its residual stream `hidden` and what it carries.
+    /// Runs the layer over one micro-batch, updating its stream.
     pub(super) fn run(
         &self,
         forward: &Forward<'_, B>,
         index: usize,
-        batch: &Batch,
-        (hidden, carried): (&mut B::Tensor, &RefCell<Carried<B>>),
+        stream: &mut Stream<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
+        let Stream {
+            batch,
+            hidden,
+            carried,
+        } = stream;
         let pass = Pass {
             forward,
             index,
             batch,
-            carried,
         };
         pass.observe(probe, Site::LayerInput, hidden)?;
         match self.spec.wiring {
             Wiring::Sequential | Wiring::SequentialFromNorm => {
-                self.sequential(&pass, hidden, probe)?;
+                self.sequential(&pass, hidden, carried, probe)?;
             }
             Wiring::Parallel | Wiring::ParallelSharedNorm => {
-                self.parallel(&pass, hidden, probe)?;
+                self.parallel(&pass, hidden, carried, probe)?;
             }
+        }
+        let backend = forward.backend;
+        if let Some(per_layer) = &self.per_layer {
+            let added = per_layer.run(&pass, hidden)?;
+            backend.add(hidden, &added)?;
+        }
+        if let Some(scale) = self.output_scale {
+            backend.affine(hidden, scale, 0.0)?;
         }
         pass.observe(probe, Site::LayerOutput, hidden)
     }
@@ -81,6 +115,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         hidden: &mut B::Tensor,
+        carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
         let backend = pass.forward.backend;
@@ -93,7 +128,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let mut mlp_input = None;
         if self.mixes() {
             let input = input(backend, &self.mixer_norms, hidden, target)?;
-            let output = self.mix(pass, input.as_ref().unwrap_or(hidden), probe)?;
+            let output = self.mix(pass, input.as_ref().unwrap_or(hidden), carried, probe)?;
             if from_norm && let Some(input) = input {
                 *hidden = input;
             }
@@ -129,15 +164,17 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         hidden: &mut B::Tensor,
+        carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
         let backend = pass.forward.backend;
         let Some(mlp) = &self.mlp else {
-            return self.sequential(pass, hidden, probe);
+            return self.sequential(pass, hidden, carried, probe);
         };
         let mut shared = input(backend, &self.mixer_norms, hidden, Target::Part)?;
         let mixed = if self.mixes() {
-            Some(self.mix(pass, shared.as_ref().unwrap_or(hidden), probe)?)
+            let read = shared.as_ref().unwrap_or(hidden);
+            Some(self.mix(pass, read, carried, probe)?)
         } else {
             None
         };
@@ -168,13 +205,14 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         input: &B::Tensor,
+        carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let attention = match &self.attention {
             Some(attention) => {
                 pass.observe(probe, Site::AttentionInput, input)?;
-                Some(attention.run(pass, input, probe)?)
+                Some(attention.run(pass, input, carried, probe)?)
             }
             None => None,
         };

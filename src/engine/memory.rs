@@ -46,9 +46,12 @@ impl Footprint {
         let batch = (batch_rows / tokens.max(1)).max(1);
         let rows = (batch as u64).saturating_mul(tokens as u64);
         let weights = spec.layers.iter().map(weights_of).max().unwrap_or(0);
+        let per_layer = spec.embedding.per_layer.as_ref();
+        let weights = weights + per_layer.map_or(0, |own| (own.width * spec.hidden_size) as u64);
         let for_stream = OUTPUTS * spec.hidden_size;
         let token = (width - for_stream) as u64 * arithmetic + for_stream as u64 * residual;
-        let streams = (spec.hidden_size * (1 + variants)) as u64 * residual;
+        let stream = spec.hidden_size as u64 * residual + carried_width(spec) as u64 * arithmetic;
+        let streams = stream.saturating_mul(1 + variants as u64);
         Self {
             fixed: rows
                 .saturating_mul(token)
@@ -203,6 +206,16 @@ pub fn token_width(spec: &DecoderSpec) -> usize {
     (2 + OUTPUTS) * spec.hidden_size + inner
 }
 
+/// Keys and values that a token carries to later layers.
+fn carried_width(spec: &DecoderSpec) -> usize {
+    let layers = spec.layers.iter().enumerate();
+    let attention = layers.filter_map(|(index, layer)| Some((index, layer.attention.as_ref()?)));
+    attention
+        .filter(|(index, _)| spec.shares_keys_of(*index))
+        .map(|(_, attention)| attention.kv_heads * (attention.head_dim + attention.value_dim))
+        .sum()
+}
+
 fn weights_of(layer: &Layer) -> u64 {
     let size = |linear: &Linear| linear.in_features as u64 * linear.out_features as u64;
     let all: u64 = layer.linears().into_iter().map(size).sum();
@@ -229,8 +242,15 @@ fn inner_width(layer: &Layer) -> usize {
             let shared = shared.map_or(0, |shared| shared.mlp.gate.out_features);
             2 * (experts.expert.gate.out_features + shared)
         }
+        // And what the two read and add up.
+        Some(Mlp::SideBySide(both)) => {
+            let inner = both.experts.expert.gate.out_features + both.dense.gate.out_features;
+            2 * (inner + both.dense.gate.in_features)
+        }
     };
-    attention + mixer + mlp
+    let per_layer = layer.per_layer.as_ref();
+    let per_layer = per_layer.map_or(0, |input| 3 * input.gate.out_features);
+    attention + mixer + mlp + per_layer
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::{
     experts, experts::ExpertWeights, gated::GatedWeights, parts::Projection, pass::Pass,
-    probe::Probe, site::Site,
+    probe::Probe, side_by_side::SideBySideWeights, site::Site,
 };
 use crate::{
     backend::{Backend, Xielu},
@@ -23,6 +23,7 @@ pub(super) enum MlpWeights<'m, B: Backend> {
         nonlinearity: Nonlinearity,
     },
     Experts(Box<ExpertWeights<'m, B>>),
+    SideBySide(Box<SideBySideWeights<'m, B>>),
 }
 
 /// Of an MLP without gate.
@@ -82,6 +83,9 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
             Mlp::Experts(experts) => {
                 Self::Experts(Box::new(ExpertWeights::load(backend, model, experts)?))
             }
+            Mlp::SideBySide(both) => {
+                Self::SideBySide(Box::new(SideBySideWeights::load(backend, model, both)?))
+            }
         })
     }
 
@@ -117,6 +121,7 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
                 down.to_stream(backend, &inner)
             }
             Self::Experts(weights) => experts::run(pass, weights, input, probe),
+            Self::SideBySide(both) => both.run(pass, input, probe),
         }
     }
 }

@@ -1,9 +1,7 @@
 //! One layer's pass over one micro-batch, as the parts of the layer see it.
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
-
-use super::{batch::Batch, carried::Carried, forward::Forward, probe::Probe, site::Site};
+use super::{batch::Batch, forward::Forward, probe::Probe, site::Site};
 use crate::{
     backend::{AttentionCapture, Backend},
     error::Result,
@@ -14,7 +12,6 @@ pub(super) struct Pass<'p, 'r, B: Backend> {
     pub(super) forward: &'p Forward<'r, B>,
     pub(super) index: usize,
     pub(super) batch: &'p Batch,
-    pub(super) carried: &'p RefCell<Carried<B>>,
 }
 
 impl<B: Backend> Pass<'_, '_, B> {

@@ -1,13 +1,12 @@
 //! The layer-major walk: one layer over all micro-batches, then the next.
 #![forbid(unsafe_code)]
 
-use std::{cell::RefCell, collections::BTreeMap, ops::Range, time::Instant};
+use std::{collections::BTreeMap, ops::Range, time::Instant};
 
 use super::{
-    batch::{Batch, batches},
+    batch::batches,
     branch::BranchStream,
-    carried::Carried,
-    forward::Forward,
+    forward::{Forward, HeadResult},
     input,
     layer::LayerWeights,
     memory,
@@ -15,6 +14,7 @@ use super::{
     plan::{Outcome, Plan},
     probe::Probe,
     site::Site,
+    stream::{Carried, Stream},
 };
 use crate::{
     backend::{Backend, Statistics},
@@ -65,18 +65,11 @@ pub(super) fn walk<B: Backend>(
     Walk::new(backend, model, part, plan, observer, progress)?.run()
 }
 
-/// A micro-batch under way: its residual stream, and what else it carries.
-struct Stream<B: Backend> {
-    batch: Batch,
-    hidden: B::Tensor,
-    carried: RefCell<Carried<B>>,
-}
-
 /// A run under way.
 struct Walk<'r, B: Backend> {
-    sequences: &'r [Vec<u32>],
     forward: Forward<'r, B>,
     probe: Probe<'r, B>,
+    /// The sequences' micro-batches and residual streams.
     streams: Vec<Stream<B>>,
     branches: Vec<BranchStream<B>>,
     progress: Progress,
@@ -95,21 +88,20 @@ impl<'r, B: Backend> Walk<'r, B> {
     ) -> Result<Self> {
         let sequences = part.sequences;
         let started = Instant::now();
-        let forward = Forward::new(backend, model, plan, &sequences[part.range.clone()]);
+        let forward = Forward::new(backend, model, plan, sequences, part.range.clone());
         let mut probe = Probe::new(backend, plan, observer, part.range.start);
         let mut streams = Vec::new();
         for batch in batches(sequences, part.range.clone(), part.batch_rows) {
             interrupt::check()?;
-            let hidden = forward.embed(&batch, sequences)?;
+            let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
             streams.push(Stream {
                 batch,
                 hidden,
-                carried: RefCell::new(Carried::new()),
+                carried: Carried::new(),
             });
         }
         Ok(Self {
-            sequences,
             forward,
             probe,
             streams,
@@ -171,22 +163,21 @@ impl<'r, B: Backend> Walk<'r, B> {
         // First the branches that are there already: new ones have passed this layer.
         for branch in &mut self.branches {
             interrupt::check()?;
-            let (batch, stream) = (&branch.batch, (&mut branch.hidden, &branch.carried));
-            weights.run(&self.forward, index, batch, stream, &mut self.probe)?;
+            let stream = &mut branch.stream;
+            weights.run(&self.forward, index, stream, &mut self.probe)?;
             branch.overwrite(self.forward.backend, index)?;
             bar.inc(1);
         }
         for stream in &mut self.streams {
             interrupt::check()?;
-            let (batch, hidden, carried) = (&stream.batch, &mut stream.hidden, &stream.carried);
-            let both = (&mut *hidden, carried);
-            weights.run(&self.forward, index, batch, both, &mut self.probe)?;
-            self.probe.guard(index, batch, hidden)?;
+            weights.run(&self.forward, index, stream, &mut self.probe)?;
+            let batch = &stream.batch;
+            self.probe.guard(index, batch, &stream.hidden)?;
             if self.probe.observer().acts_at(index, &batch.sequences) {
                 let found = self.probe.read_latest(Site::LayerOutput, index, batch)?;
                 let backend = self.forward.backend;
                 let observer = self.probe.observer();
-                let split = act(backend, observer, index, batch, (hidden, carried), &found)?;
+                let split = act(backend, observer, index, stream, &found)?;
                 self.branches.extend(split);
             }
             bar.inc(1);
@@ -202,7 +193,7 @@ impl<'r, B: Backend> Walk<'r, B> {
             self.head(&mut outcome)
         } else {
             let branches = std::mem::take(&mut self.branches);
-            let ends = branches.into_iter().flat_map(|branch| branch.finish().2);
+            let ends = branches.into_iter().flat_map(|branch| branch.finish().1);
             outcome.branches.extend(ends);
             Ok(())
         };
@@ -221,21 +212,17 @@ impl<'r, B: Backend> Walk<'r, B> {
         let branches = std::mem::take(&mut self.branches);
         let total = streams.len() + branches.len();
         let bar = self.progress.steps("head", total as u64);
-        for Stream { batch, hidden, .. } in streams {
+        for stream in streams {
             interrupt::check()?;
-            let result = self
-                .forward
-                .head(&batch, self.sequences, hidden, &mut self.probe)?;
+            let result = self.end(stream)?;
             outcome.token_nll.extend(result.token_nll);
             outcome.last_logits.extend(result.last_logits);
             bar.inc(1);
         }
         for branch in branches {
             interrupt::check()?;
-            let (batch, hidden, mut branches) = branch.finish();
-            let result = self
-                .forward
-                .head(&batch, self.sequences, hidden, &mut self.probe)?;
+            let (stream, mut branches) = branch.finish();
+            let result = self.end(stream)?;
             for (branch, nll) in branches.iter_mut().zip(result.token_nll) {
                 branch.token_nll = nll;
             }
@@ -245,6 +232,12 @@ impl<'r, B: Backend> Walk<'r, B> {
         bar.finish_and_clear();
         Ok(())
     }
+
+    /// What the head makes of a stream.
+    fn end(&mut self, stream: Stream<B>) -> Result<HeadResult> {
+        let Stream { batch, hidden, .. } = stream;
+        self.forward.head(&batch, hidden, &mut self.probe)
+    }
 }
 
 /// Asks the observer about each sequence of a micro-batch, reads what it wants to see and splits
@@ -253,10 +246,10 @@ fn act<B: Backend>(
     backend: &B,
     acting: &mut dyn Observer,
     layer: usize,
-    batch: &Batch,
-    (hidden, carried): (&B::Tensor, &RefCell<Carried<B>>),
+    original: &Stream<B>,
     found: &[Statistics],
 ) -> Result<Vec<BranchStream<B>>> {
+    let batch = &original.batch;
     let mut by_variant: BTreeMap<usize, Vec<(usize, Branch)>> = BTreeMap::new();
     for (place, (sequence, found)) in batch.sequences.iter().zip(found).enumerate() {
         let actions = acting.actions(layer, *sequence, found)?;
@@ -267,7 +260,11 @@ fn act<B: Backend>(
                 .iter()
                 .map(|&(position, dimension)| (first + position, dimension))
                 .collect();
-            acting.values(layer, *sequence, &backend.values_at(hidden, &cells)?);
+            acting.values(
+                layer,
+                *sequence,
+                &backend.values_at(&original.hidden, &cells)?,
+            );
         }
         for branch in actions.branches {
             let branches = by_variant.entry(branch.variant).or_default();
@@ -275,7 +272,7 @@ fn act<B: Backend>(
         }
     }
     let split = by_variant.into_values().map(|branches| {
-        let mut stream = BranchStream::split(backend, batch, (hidden, carried), branches)?;
+        let mut stream = BranchStream::split(backend, original, branches)?;
         stream.overwrite(backend, layer)?;
         Ok(stream)
     });

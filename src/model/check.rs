@@ -6,9 +6,10 @@ use crate::error::{Error, Result};
 
 /// Refuses numbers that do not fit together.
 pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
-    for layer in &spec.layers {
+    for (index, layer) in spec.layers.iter().enumerate() {
         if let Some(attention) = &layer.attention {
             heads(spec, attention)?;
+            shared(spec, index, attention)?;
             extra_key(attention)?;
         }
         if let Some(mixture) = layer.experts() {
@@ -32,7 +33,7 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
         ..
     } = *attention;
     let q_width = match &attention.projections {
-        Projections::Direct { q, .. } => q.out_features,
+        Projections::Direct { q, .. } | Projections::Shared { q, .. } => q.out_features,
         Projections::Latent(latent) => match &latent.q {
             LowRank::Full(linear) | LowRank::Factored { up: linear, .. } => linear.out_features,
         },
@@ -51,6 +52,30 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
         "{heads} query heads, {kv_heads} key/value heads and a hidden size of {} do not fit together",
         spec.hidden_size
     )))
+}
+
+/// Refuses keys and values of another layer that does not make its own, earlier and as wide.
+fn shared(spec: &DecoderSpec, index: usize, attention: &Attention) -> Result<()> {
+    let Some(from) = attention.shares() else {
+        return Ok(());
+    };
+    let widths = |attention: &Attention| {
+        let Attention {
+            kv_heads,
+            head_dim,
+            value_dim,
+            ..
+        } = *attention;
+        (kv_heads, head_dim, value_dim)
+    };
+    let source = spec.layers[..index].get(from);
+    let source = source.and_then(|layer| layer.attention.as_ref());
+    match source {
+        Some(source) if source.shares().is_none() && widths(source) == widths(attention) => Ok(()),
+        _ => Err(damaged(format!(
+            "layer {index} cannot read the keys and values of layer {from}"
+        ))),
+    }
 }
 
 /// Refuses an extra key beside biases that count from the last key: how much of the attention it

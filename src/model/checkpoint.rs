@@ -198,7 +198,7 @@ impl Model {
     }
 
     /// A stored matrix `[rows, width]`.
-    fn table(&self, name: &str, rows: usize, width: usize) -> Result<WeightMatrix<'_>> {
+    pub(super) fn table(&self, name: &str, rows: usize, width: usize) -> Result<WeightMatrix<'_>> {
         self.stored_matrix(&Linear::new(name.to_owned(), width, rows))
     }
 
@@ -443,6 +443,9 @@ impl Model {
         if let Some(projection) = &spec.embedding.projection {
             self.check_linear(projection)?;
         }
+        if let Some(per_layer) = &spec.embedding.per_layer {
+            self.check_per_layer(per_layer)?;
+        }
         for layer in &spec.layers {
             for linear in layer.linears() {
                 self.check_linear(linear)?;
@@ -471,7 +474,7 @@ impl Model {
     }
 
     /// Looks a projection's tensors up without unpacking them.
-    fn check_linear(&self, linear: &Linear) -> Result<()> {
+    pub(super) fn check_linear(&self, linear: &Linear) -> Result<()> {
         check::outputs(linear)?;
         self.stored_matrix(linear)?;
         self.bias(linear)?;

@@ -36,7 +36,10 @@ pub(super) fn variants(
             output_gate(attention, gate, config, weights)?;
         }
     }
-    for norm in spec.embedding.norm.iter_mut().chain(&mut spec.final_norm) {
+    let per_layer = spec.embedding.per_layer.iter_mut();
+    let ends = per_layer.map(|embedding| &mut embedding.norm);
+    let ends = ends.chain(&mut spec.embedding.norm);
+    for norm in ends.chain(&mut spec.final_norm) {
         dyt(norm, weights);
     }
     let scale = names.base("shared_scale");
@@ -177,7 +180,7 @@ fn output_gate(
     let size = heads * attention.head_dim;
     let Projections::Direct { q, .. } = &mut attention.projections else {
         return if expected {
-            Err(config.refuse(key, "massact knows no gate beside latent attention"))
+            Err(config.refuse(key, "massact knows no gate beside latent or shared keys"))
         } else {
             Ok(())
         };

@@ -63,6 +63,13 @@ pub enum RopeScaling {
         /// Positions of pre-training.
         original: usize,
     },
+    /// Only the first pairs of the whole head's series rotate (Gemma 4, 2026).
+    Proportional {
+        /// Pairs that rotate.
+        pairs: usize,
+        /// Divisor.
+        factor: f64,
+    },
     /// Wavelength-dependent interpolation of Llama 3.1.
     Llama3 {
         /// Divisor of low frequencies.
@@ -153,6 +160,8 @@ impl Rope {
         match &self.scaling {
             RopeScaling::Default | RopeScaling::Dynamic { .. } => frequency,
             RopeScaling::Linear { factor } => frequency / *factor as f32,
+            RopeScaling::Proportional { pairs, .. } if pair >= *pairs => 0.0,
+            RopeScaling::Proportional { factor, .. } => frequency / *factor as f32,
             RopeScaling::Long {
                 short,
                 long,

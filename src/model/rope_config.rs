@@ -56,10 +56,17 @@ impl Rope {
         } else {
             setting("partial_rotary_factor", defaults.partial.unwrap_or(1.0))?
         };
-        if !(0.0..=1.0).contains(&share) || (share != 1.0 && defaults.partial.is_none()) {
+        let scaled = section.map(kind).transpose()?;
+        // Its share is one of the whole head's pairs, where a family rotates whole heads.
+        let proportional = scaled == Some(PROPORTIONAL) && defaults.partial.is_none();
+        let whole = defaults.partial.is_none() && !proportional;
+        if !(0.0..=1.0).contains(&share) || (share != 1.0 && whole) {
             return Err(config.refuse("partial_rotary_factor", "this family rotates whole heads"));
         }
-        let dims = (head_dim as f64 * share) as usize;
+        let dims = match proportional {
+            true => head_dim,
+            false => (head_dim as f64 * share) as usize,
+        };
         if theta <= 0.0 {
             return Err(Error::new(
                 "config.json",
@@ -77,6 +84,10 @@ impl Rope {
             theta,
             dims,
             scaling: match section {
+                Some(section) if proportional => RopeScaling::Proportional {
+                    pairs: (head_dim as f64 * share / 2.0) as usize,
+                    factor: positive(PROPORTIONAL, section.number_or("factor", 1.0)?)?,
+                },
                 Some(section) => {
                     let positions = (config, max_positions);
                     RopeScaling::from_section(section, theta, dims, positions)?
@@ -114,16 +125,7 @@ impl RopeScaling {
         (config, max_positions): (&Config, usize),
     ) -> Result<Self> {
         let kind = kind(section)?;
-        let positive = |factor: f64| {
-            if factor.is_nan() || factor <= 0.0 {
-                return Err(Error::new(
-                    "config.json",
-                    format!("rope scaling `{kind}` needs a positive `factor`"),
-                )
-                .remedy("correct it in config.json, or take the file of the original model"));
-            }
-            Ok(factor)
-        };
+        let positive = |factor: f64| positive(kind, factor);
         let factor = || positive(section.number_or("factor", f64::NAN)?);
         // Phi-3 writes it beside the section, and that one counts.
         let original = || {
@@ -159,6 +161,19 @@ impl RopeScaling {
             .remedy("run `massact models` for what is supported")),
         }
     }
+}
+
+const PROPORTIONAL: &str = "proportional";
+
+fn positive(kind: &str, factor: f64) -> Result<f64> {
+    if factor.is_nan() || factor <= 0.0 {
+        return Err(Error::new(
+            "config.json",
+            format!("rope scaling `{kind}` needs a positive `factor`"),
+        )
+        .remedy("correct it in config.json, or take the file of the original model"));
+    }
+    Ok(factor)
 }
 
 /// Refuses settings by kind of layer where a family has one rope.

@@ -213,7 +213,7 @@ fn width(site: Site, layer: usize, model: &Model) -> usize {
             Some(Mlp::Gated(mlp)) => mlp.gate.out_features,
             Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
             // They have no such site.
-            Some(Mlp::Experts(_)) | None => 0,
+            Some(Mlp::Experts(_) | Mlp::SideBySide(_)) | None => 0,
         },
         _ => spec.hidden_size,
     }

@@ -29,6 +29,7 @@ pub(super) const FAMILY: Family = Family {
     defaults: &[],
     other_names: &[],
     without_effect: &[],
+    computes: &[],
     numbers: &[],
     renamed: &[],
     wraps: None,

@@ -13,6 +13,8 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
+mod gemma_layers;
 mod glm;
 mod glm_moe;
 mod gpt2;
@@ -77,6 +79,8 @@ pub struct Family {
     /// Keys that configs of this family have and its forward pass does not depend on, beside those
     /// of every family.
     pub without_effect: &'static [&'static str],
+    /// Keys that it reads and every other family refuses.
+    pub computes: &'static [&'static str],
     /// The same for keys whose defaults are no counts.
     pub numbers: &'static [(&'static str, f64)],
     /// Where its tensors are not called as `describe` calls them: beginnings of names, behind the
@@ -105,6 +109,7 @@ impl Family {
             defaults: &[],
             other_names: &[],
             without_effect: &[],
+            computes: &[],
             numbers: &[],
             renamed: &[],
             wraps: None,
@@ -114,7 +119,7 @@ impl Family {
 
     /// The description of a checkpoint of this family.
     pub fn spec(&self, config: &Config, names: &Names) -> Result<DecoderSpec> {
-        config_keys::refuse_other_mathematics(config)?;
+        config_keys::refuse_other_mathematics(config, self.computes)?;
         config.without_effect(self.without_effect);
         let config = config
             .renamed(self.other_names)
@@ -157,6 +162,10 @@ pub const FAMILIES: &[Family] = &[
     gemma2::FAMILY,
     multimodal::GEMMA3,
     gemma3::FAMILY,
+    multimodal::GEMMA4,
+    gemma4::FAMILY,
+    multimodal::GEMMA4_UNIFIED,
+    gemma4::UNIFIED,
     glm::FAMILY,
     glm::GLM4,
     glm_moe::FAMILY,
@@ -224,9 +233,29 @@ pub const FAMILIES: &[Family] = &[
     gemma2::VAULTGEMMA,
 ];
 
+/// Models with hyper-connections: a layer hands on several streams, which learned weights mix.
+const SEVERAL_STREAMS: &[&str] = &[
+    "deepseek_v4",
+    "glm5_next",
+    "glm5_next_text",
+    "hy_v4",
+    "hy_v4_vl",
+    "qwen4_exp",
+    "qwen4_exp_text",
+];
+
 /// The family of a config.
 pub fn find(config: &Config) -> Result<&'static Family> {
     let model_type = config.model_type()?;
+    if SEVERAL_STREAMS.contains(&model_type) {
+        return Err(Error::new(
+            "config.json",
+            format!(
+                "model_type `{model_type}` has several residual streams (hyper-connections), which massact does not compute"
+            ),
+        )
+        .remedy("run `massact models` for the list; docs/experiments.md says what a hidden state is there"));
+    }
     FAMILIES
         .iter()
         .find(|family| family.model_type == model_type)

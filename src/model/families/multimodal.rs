@@ -25,6 +25,8 @@ pub struct Wrapper {
     text_ties: bool,
     /// Whether old configs have the text part's keys beside the others.
     flat: bool,
+    /// Whether the text part's cap on the logits counts.
+    capped: bool,
 }
 
 /// Where the decoder lies, most usual first: as transformers 5 saves it, as earlier releases did, and
@@ -44,11 +46,16 @@ const OUTER: &[&str] = &[
     "_pad_token_id",
     "adapter_layer_norm_eps",
     "alignment_intermediate_size",
+    "audio_config",
+    "audio_token_id",
+    "boa_token_id",
     "boi_token_id",
     "boi_token_index",
     "deepstack_layer_map",
     "downsample_factor",
     "downsample_ratio",
+    "eoa_token_id",
+    "eoa_token_index",
     "eoi_token_id",
     "eoi_token_index",
     "freeze_text_layers",
@@ -136,6 +143,7 @@ const fn wrapper(
             tied,
             text_ties: false,
             flat: false,
+            capped: false,
         }),
         ..Family::llama_like(model_type, example, notes, no_text)
     }
@@ -150,6 +158,20 @@ const fn tied_by_either(row: Family, flat: bool) -> Family {
         wraps: Some(Wrapper {
             text_ties: true,
             flat,
+            ..wraps
+        }),
+        ..row
+    }
+}
+
+/// A row, of a wrapper that caps the logits as its text part does.
+const fn capped(row: Family) -> Family {
+    let Some(wraps) = row.wraps else {
+        return row;
+    };
+    Family {
+        wraps: Some(Wrapper {
+            capped: true,
             ..wraps
         }),
         ..row
@@ -184,6 +206,20 @@ pub(super) const GEMMA3: Family = wrapper(
     "gemma3_text",
     true,
 );
+pub(super) const GEMMA4: Family = capped(wrapper(
+    "gemma4",
+    "google/gemma-4-E2B-it",
+    "the text part of a multimodal checkpoint: `gemma4_text`",
+    "gemma4_text",
+    true,
+));
+pub(super) const GEMMA4_UNIFIED: Family = capped(wrapper(
+    "gemma4_unified",
+    "google/gemma-4-12B-it",
+    "the text part of a multimodal checkpoint: `gemma4_unified_text`",
+    "gemma4_unified_text",
+    true,
+));
 pub(super) const GLM4V: Family = tied_by_either(
     wrapper(
         "glm4v",
@@ -357,7 +393,10 @@ impl Wrapper {
         let tied = config.flag_or("tie_word_embeddings", self.tied)?
             || self.text_ties && spec.head.linear.weight == *tokens;
         let head = names.head(tied, tokens);
-        spec.head = Head::new(head, spec.hidden_size, spec.vocab_size);
+        spec.head = Head {
+            soft_cap: spec.head.soft_cap.filter(|_| self.capped),
+            ..Head::new(head, spec.hidden_size, spec.vocab_size)
+        };
         Ok(spec)
     }
 }

@@ -24,6 +24,8 @@ pub struct Attention {
     pub qk_norm: Option<QkNorm>,
     /// Whether these norms come behind the rotation.
     pub rotates_first: bool,
+    /// Norm of the values.
+    pub value_norm: Option<Norm>,
     /// Queries, keys and values are clamped to this magnitude.
     pub clip: Option<f32>,
     /// Index into [`super::DecoderSpec::ropes`]; none for no rotation.
@@ -70,6 +72,7 @@ impl Attention {
             projections: projections.into(),
             qk_norm: None,
             rotates_first: false,
+            value_norm: None,
             clip: None,
             rope: None,
             rope_first: 0,
@@ -86,6 +89,14 @@ impl Attention {
         }
     }
 
+    /// The earlier layer whose keys and values it reads, if they are not its own.
+    pub fn shares(&self) -> Option<usize> {
+        match self.projections {
+            Projections::Shared { from, .. } => Some(from),
+            _ => None,
+        }
+    }
+
     /// Every projection.
     pub(super) fn linears(&self) -> Vec<&Linear> {
         let mut linears = match &self.projections {
@@ -95,6 +106,7 @@ impl Attention {
                 linears.extend([&latent.compress, &latent.k_rope, &latent.k, &latent.v]);
                 linears
             }
+            Projections::Shared { q, .. } => vec![q],
         };
         linears.extend(self.indexer().into_iter().flat_map(Indexer::linears));
         linears.extend(&self.gate);
@@ -115,17 +127,25 @@ impl Attention {
             norms.extend([&norm.q, &norm.k]);
         }
         norms.extend(self.indexer().map(|indexer| &indexer.k_norm));
+        if let Projections::Shared { norm, .. } = &self.projections {
+            norms.extend(norm);
+        }
+        norms.extend(&self.value_norm);
         norms
     }
 
     /// The norms of the projections, to be changed.
     pub(super) fn norms_mut(&mut self) -> Vec<&mut Norm> {
         let mut norms = Vec::new();
-        if let Projections::Latent(latent) = &mut self.projections {
-            norms.push(&mut latent.norm);
-            if let LowRank::Factored { norm, .. } = &mut latent.q {
-                norms.push(norm);
+        match &mut self.projections {
+            Projections::Direct { .. } => {}
+            Projections::Latent(latent) => {
+                norms.push(&mut latent.norm);
+                if let LowRank::Factored { norm, .. } = &mut latent.q {
+                    norms.push(norm);
+                }
             }
+            Projections::Shared { norm, .. } => norms.extend(norm),
         }
         if let Some(norm) = &mut self.qk_norm {
             norms.extend([&mut norm.q, &mut norm.k]);
@@ -133,6 +153,7 @@ impl Attention {
         if let Some(KeyChoice::Own(indexer)) = &mut self.choice {
             norms.push(&mut indexer.k_norm);
         }
+        norms.extend(&mut self.value_norm);
         norms
     }
 
@@ -168,8 +189,17 @@ pub enum Projections {
         q: Linear,
         /// To `kv_heads * head_dim`.
         k: Linear,
-        /// To `kv_heads * value_dim`.
+        /// To `kv_heads * value_dim`; where it equals `k`, it is applied once.
         v: Linear,
+    },
+    /// Of queries alone: keys and values are those of an earlier layer, as its attention reads them.
+    Shared {
+        /// To `heads * head_dim`.
+        q: Linear,
+        /// Norm of the queries.
+        norm: Option<Norm>,
+        /// The layer whose keys and values they are.
+        from: usize,
     },
     /// Multi-head latent attention.
     Latent(Box<Latent>),

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 /// `y = x W^T + b`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Linear {
     /// Tensor that holds the weight (perhaps among others' rows).
     pub weight: String,

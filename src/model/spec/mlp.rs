@@ -1,7 +1,7 @@
 //! Feed-forward parts as data.
 #![forbid(unsafe_code)]
 
-use super::{Linear, Vector};
+use super::{Linear, Norm, Norms, Vector};
 
 /// Feed-forward part of a layer.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub enum Mlp {
     },
     /// A mixture of experts.
     Experts(Box<Experts>),
+    /// A mixture of experts beside a gated MLP.
+    SideBySide(Box<SideBySide>),
 }
 
 impl Mlp {
@@ -36,16 +38,64 @@ impl Mlp {
         match self {
             Self::Gated(mlp) => mlp.linears().to_vec(),
             Self::Plain { up, down, .. } | Self::Xielu { up, down, .. } => vec![up, down],
-            Self::Experts(experts) => {
-                let mut linears = vec![&experts.routing.router];
-                if let Some(shared) = &experts.shared {
-                    linears.extend(shared.mlp.linears());
-                    linears.extend(&shared.gate);
-                }
+            Self::Experts(experts) => experts.linears(),
+            Self::SideBySide(both) => {
+                let mut linears = both.dense.linears().to_vec();
+                linears.extend(both.experts.linears());
                 linears
             }
         }
     }
+
+    /// Every norm inside it.
+    pub(super) fn norms(&self) -> Vec<&Norm> {
+        let Self::SideBySide(both) = self else {
+            return Vec::new();
+        };
+        let mut norms = vec![&both.router_norm];
+        norms.extend(both.dense_norms.all());
+        norms.extend(both.expert_norms.all());
+        norms
+    }
+
+    /// Every norm inside it, to be changed.
+    pub(super) fn norms_mut(&mut self) -> Vec<&mut Norm> {
+        let Self::SideBySide(both) = self else {
+            return Vec::new();
+        };
+        let mut norms = vec![&mut both.router_norm];
+        norms.extend(both.dense_norms.all_mut());
+        norms.extend(both.expert_norms.all_mut());
+        norms
+    }
+
+    /// What it has learned beside projections, norms and the routing's correction.
+    pub(super) fn vectors(&self) -> Vec<&Vector> {
+        match self {
+            Self::SideBySide(both) => vec![&both.expert_scale],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A gated MLP and a mixture of experts side by side, whose outputs are added. Each has norms of its
+/// own, and so has the router: all three read the same input.
+#[derive(Debug, Clone)]
+pub struct SideBySide {
+    /// The MLP that every token visits.
+    pub dense: GatedMlp,
+    /// Norms around it.
+    pub dense_norms: Norms,
+    /// The experts.
+    pub experts: Experts,
+    /// Norms around them.
+    pub expert_norms: Norms,
+    /// Norm of what the router reads.
+    pub router_norm: Norm,
+    /// Factor on the router's logits.
+    pub router_scale: f32,
+    /// `[count]`: factors on the experts' outputs.
+    pub expert_scale: Vector,
 }
 
 /// `down(activation(gate(x)) * (up(x) + up_offset))`, gate and up clamped where there is a limit.
@@ -130,6 +180,18 @@ pub struct Experts {
     pub weighted_inputs: bool,
     /// An MLP that every token visits.
     pub shared: Option<Shared>,
+}
+
+impl Experts {
+    /// Every projection except those of the experts.
+    fn linears(&self) -> Vec<&Linear> {
+        let mut linears = vec![&self.routing.router];
+        if let Some(shared) = &self.shared {
+            linears.extend(shared.mlp.linears());
+            linears.extend(&shared.gate);
+        }
+        linears
+    }
 }
 
 /// How tokens choose experts.
