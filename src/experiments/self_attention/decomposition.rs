@@ -30,25 +30,22 @@ pub struct Decomposition {
 }
 
 impl Decomposition {
-    /// Of `[T, columns]` values `a` (`whole`) and `m` (`part`); `window` as attention has it.
+    /// Of `[T, columns]` values `a` (`whole`) and `m` (`part`); `sees_one` says which queries, with their
+    /// `m`, see one of the followed keys.
     pub(super) fn of(
         followed: &[usize],
-        window: Option<usize>,
+        sees_one: impl Fn(usize, &[f32]) -> bool,
         columns: usize,
         whole: &[f32],
         part: &[f32],
     ) -> Self {
-        let sees_one = |query: usize| {
-            let first = window.map_or(0, |window| (query + 1).saturating_sub(window));
-            followed.iter().any(|key| (first..=query).contains(key))
-        };
         let mut queries = 0;
         let mut norms = [0.0; 3];
         let (mut cosines, mut angles) = (0.0, 0usize);
         let mut directions = [Directions::new(columns), Directions::new(columns)];
         let rows = whole.chunks_exact(columns).zip(part.chunks_exact(columns));
         for (query, (whole, part)) in rows.enumerate() {
-            if followed.contains(&query) || !sees_one(query) {
+            if followed.contains(&query) || !sees_one(query, part) {
                 continue;
             }
             queries += 1;
@@ -123,7 +120,7 @@ mod tests {
         // Token 0 is followed; token 3 does not see it through a window of three.
         let whole = [9.0, 9.0, 3.0, 4.0, 3.0, 0.0, 7.0, 7.0];
         let part = [9.0, 0.0, 3.0, 0.0, 3.0, -4.0, 7.0, 0.0];
-        let found = Decomposition::of(&[0], Some(3), 2, &whole, &part);
+        let found = Decomposition::of(&[0], |query, _| query < 3, 2, &whole, &part);
         assert_eq!(found.queries, 2);
         assert_eq!(found.norm_attention, Some(4.0));
         assert_eq!(found.norm_followed, Some(4.0));
@@ -139,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_single_token_has_no_query() {
-        let found = Decomposition::of(&[0], None, 2, &[1.0, 2.0], &[1.0, 2.0]);
+        let found = Decomposition::of(&[0], |_, _| true, 2, &[1.0, 2.0], &[1.0, 2.0]);
         assert_eq!(found.queries, 0);
         assert_eq!(found.norm_attention, None);
         assert_eq!(found.similarity_rest, None);

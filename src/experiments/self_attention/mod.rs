@@ -35,7 +35,7 @@ use crate::{
     backend::{AttentionCapture, AttentionMaps, Entry, StatisticsRequest},
     engine::{Discard, Observer, Plan, Session, Site, Timings, check_attention, without_attention},
     error::{Error, Result},
-    model::spec::Layer,
+    model::spec::{Layer, visible},
     report::number::ranges,
 };
 
@@ -307,8 +307,7 @@ impl Observer for Watch<'_> {
         let summary = maps::Summary::of(&maps, &self.followed);
         self.maps.insert(layer, summary);
         if let Some(attention) = &self.layers[layer].attention {
-            let mass = maps.sink_mass.as_deref().unwrap_or_default();
-            let keys = attention_share::of_keys(mass, attention, self.tokens);
+            let keys = attention_share::of_keys(&maps, attention.heads, self.tokens);
             let extra = keys.len().saturating_sub(self.tokens);
             let followed = self.followed.iter().map(|position| keys[extra + position]);
             self.shares.insert(layer, followed.sum());
@@ -324,10 +323,16 @@ impl Observer for Watch<'_> {
         whole: &[f32],
         part: &[f32],
     ) -> Result<()> {
-        let attention = self.layers[layer].attention.as_ref();
-        let window = attention.and_then(|attention| attention.window);
-        let parts = Decomposition::of(&self.followed, window, columns, whole, part);
-        self.decompositions.insert(layer, parts);
+        if let Some(attention) = &self.layers[layer].attention {
+            let sees = |query: usize, part: &[f32]| {
+                let keys = visible(query, attention.window, attention.chunk);
+                let within = self.followed.iter().any(|key| keys.contains(key));
+                // What a query does not see of a choice gives it nothing.
+                within && (attention.choice.is_none() || part.iter().any(|value| *value != 0.0))
+            };
+            let parts = Decomposition::of(&self.followed, sees, columns, whole, part);
+            self.decompositions.insert(layer, parts);
+        }
         self.observer
             .attention_parts(layer, sequence, columns, whole, part)
     }

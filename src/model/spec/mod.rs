@@ -17,7 +17,7 @@ mod sparse;
 mod vector;
 
 pub use alibi::Alibi;
-pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
+pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm, visible};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mixer::{Convolution, Mixer, ShortConvolution};
