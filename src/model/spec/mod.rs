@@ -28,6 +28,8 @@ pub use norm::{Learned, Norm, NormKind};
 pub use per_layer::{PerLayerEmbedding, PerLayerInput};
 pub use vector::Vector;
 
+use std::ops::Range;
+
 use super::rope::Rope;
 
 /// A decoder-only transformer.
@@ -142,6 +144,8 @@ pub struct Embedding {
     pub per_layer: Option<PerLayerEmbedding>,
     /// Other residual streams.
     pub others: Option<OtherStreams>,
+    /// Token ids in whose place other parts of a multimodal model put their own vectors.
+    pub placeholders: Vec<Range<usize>>,
 }
 
 impl Embedding {
@@ -157,6 +161,7 @@ impl Embedding {
             norm: None,
             per_layer: None,
             others: None,
+            placeholders: Vec::new(),
         }
     }
 }
