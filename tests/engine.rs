@@ -2,8 +2,8 @@
 
 mod support;
 
-use massact::backend::{AttentionCapture, AttentionMaps, StatisticsRequest, cpu::Cpu};
-use massact::engine::{self, Discard, Observer, Outcome, Place, Plan, Session, Site};
+use massact::backend::{AttentionCapture, AttentionMaps, StatisticsRequest, Tensors, cpu::Cpu};
+use massact::engine::{self, Discard, Footprint, Observer, Outcome, Place, Plan, Session, Site};
 use massact::model::Model;
 use massact::progress::Progress;
 use massact::{Result, model::demo};
@@ -171,6 +171,19 @@ fn ragged_batches_give_the_numbers_of_single_runs() {
 fn ragged_batches_of_learned_positions() {
     let model = Model::open(&checkpoint("gpt2-f32")).expect("opens");
     ragged_as_alone(&model, &[3, 1, 64, 17, 2, 33, 64]);
+}
+
+/// Keys and values that later layers read again are part of every stream, variants' too: here those
+/// of one layer with heads of 8 and one with heads of 12, beside a residual stream of 24.
+#[test]
+fn what_streams_carry_takes_memory() {
+    let model = Model::open(&checkpoint("gemma4")).expect("opens");
+    let of = |variants| {
+        let precision = Tensors::precision(&Cpu::new());
+        Footprint::of(precision, 1, &model.spec, 10, variants, 10).streams_of_batch
+    };
+    let floats = 10 * (24 + 2 * (8 + 8) + 2 * (12 + 12));
+    assert_eq!([of(0), of(2)], [4 * floats, 3 * 4 * floats]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod absent;
+mod altup;
 mod attention;
 mod batch;
 mod branch;
@@ -13,7 +14,9 @@ mod device;
 mod experts;
 mod forward;
 mod gated;
+mod indexer;
 mod input;
+mod laurel;
 mod layer;
 mod memory;
 mod mixer;

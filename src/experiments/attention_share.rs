@@ -16,7 +16,6 @@ use crate::{
     backend::{AttentionCapture, AttentionMaps},
     engine::{Observer, Plan, Session, Site},
     error::Result,
-    model::spec::{Attention, Layer},
 };
 
 /// Shares by layer, and their means.
@@ -61,7 +60,6 @@ pub fn run(
     };
     let mut received = Received {
         lengths: sequences.iter().map(Vec::len).collect(),
-        layers,
         shares: vec![vec![Vec::new(); sequences.len()]; layers.len()],
     };
     let outcome = session.run(sequences, &plan, &mut received)?;
@@ -130,40 +128,35 @@ fn of_layer(
 }
 
 /// Reduces the sink mass of every head to the share of every key.
-struct Received<'m> {
+struct Received {
     lengths: Vec<usize>,
-    layers: &'m [Layer],
     /// By layer, sequence and key.
     shares: Vec<Vec<Vec<f64>>>,
 }
 
-impl Observer for Received<'_> {
+impl Observer for Received {
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
-        if let Some(attention) = &self.layers[layer].attention {
-            let mass = maps.sink_mass.unwrap_or_default();
-            let length = self.lengths[sequence];
-            self.shares[layer][sequence] = of_keys(&mass, attention, length);
-        }
+        self.shares[layer][sequence] = of_keys(&maps, self.lengths[sequence]);
         Ok(())
     }
 }
 
-/// The share of every key of a layer, a learned one first, from the sink mass `[heads, keys]` of a
-/// sequence of `length` tokens.
-pub(super) fn of_keys(mass: &[f32], attention: &Attention, length: usize) -> Vec<f64> {
-    let heads = attention.heads;
+/// The share of every key of a layer, a learned one first, from the maps of a sequence of `length` tokens.
+pub(super) fn of_keys(maps: &AttentionMaps, length: usize) -> Vec<f64> {
+    let heads = maps.max_logit.as_ref().map_or(1, Vec::len).max(1);
+    let mass = maps.sink_mass.as_deref().unwrap_or_default();
+    let viewers = maps.viewers.as_deref().unwrap_or_default();
     let keys = mass.len() / heads;
     let extra = keys.saturating_sub(length);
-    let window = attention.window.unwrap_or(usize::MAX);
     let mut shares = vec![0.0; keys];
     for head in mass.chunks(keys.max(1)) {
         for (key, (share, mass)) in shares.iter_mut().zip(head).enumerate() {
             // The sink mass is a mean over the queries that see the key: all see a learned one.
             let viewers = match key.checked_sub(extra) {
-                Some(position) => (length - position).min(window),
-                None => length,
+                Some(position) => viewers.get(position).map_or(0.0, |count| f64::from(*count)),
+                None => length as f64,
             };
-            *share += f64::from(*mass) * viewers as f64 / length as f64 / heads as f64;
+            *share += f64::from(*mass) * viewers / length as f64 / heads as f64;
         }
     }
     shares

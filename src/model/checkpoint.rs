@@ -443,6 +443,11 @@ impl Model {
         if let Some(projection) = &spec.embedding.projection {
             self.check_linear(projection)?;
         }
+        if let Some(others) = &spec.embedding.others {
+            for linear in others.begin.iter().chain(&others.end) {
+                self.check_linear(linear)?;
+            }
+        }
         if let Some(per_layer) = &spec.embedding.per_layer {
             self.check_per_layer(per_layer)?;
         }

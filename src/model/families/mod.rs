@@ -3,6 +3,7 @@
 
 mod afmoe;
 mod apertus;
+mod bamba;
 mod bloom;
 mod cohere;
 mod deepseek;
@@ -10,10 +11,12 @@ mod dots1;
 mod ernie;
 mod exaone;
 mod falcon;
+mod falcon_h1;
 mod gated_delta;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod gemma4;
 mod gemma_layers;
 mod glm;
@@ -27,13 +30,16 @@ mod granite;
 mod granite_moe;
 mod hunyuan;
 mod hy_v3;
+mod jamba;
 mod kimi_linear;
 mod laguna;
 mod latent;
 mod lfm2;
 mod llama;
+mod llama4;
 mod llama_like;
 mod llama_relatives;
+mod mamba;
 mod mimo_v2;
 mod minimax_m2;
 mod mistral;
@@ -42,6 +48,7 @@ mod moe;
 mod mpt;
 mod multimodal;
 mod nemotron;
+mod nemotron_h;
 mod olmo;
 mod olmo2;
 mod olmo_hybrid;
@@ -57,6 +64,7 @@ mod routed;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod state_space;
 mod text_parts;
 
 use multimodal::Wrapper;
@@ -161,6 +169,7 @@ pub const FAMILIES: &[Family] = &[
     apertus::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
+    bamba::FAMILY,
     bloom::FAMILY,
     cohere::FAMILY,
     cohere::COHERE2,
@@ -177,11 +186,15 @@ pub const FAMILIES: &[Family] = &[
     multimodal::EXAONE4_5,
     exaone::MOE,
     falcon::FAMILY,
+    falcon_h1::FAMILY,
+    mamba::FALCON_MAMBA,
     moe::FLEX_OLMO,
     gemma::FAMILY,
     gemma2::FAMILY,
     multimodal::GEMMA3,
     gemma3::FAMILY,
+    multimodal::GEMMA3N,
+    gemma3n::FAMILY,
     multimodal::GEMMA4,
     gemma4::FAMILY,
     multimodal::GEMMA4_UNIFIED,
@@ -210,6 +223,7 @@ pub const FAMILIES: &[Family] = &[
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
     multimodal::INTERNVL,
+    jamba::FAMILY,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
     kimi_linear::FAMILY,
@@ -217,10 +231,14 @@ pub const FAMILIES: &[Family] = &[
     lfm2::FAMILY,
     lfm2::MOE,
     llama::FAMILY,
+    multimodal::LLAMA4,
+    llama4::TEXT,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,
     multimodal::LLAVA_NEXT_VIDEO,
     multimodal::LLAVA_ONEVISION,
+    mamba::FAMILY,
+    mamba::MAMBA2,
     mimo_v2::FAMILY,
     minimax_m2::FAMILY,
     mistral::MINISTRAL,
@@ -231,6 +249,7 @@ pub const FAMILIES: &[Family] = &[
     moe::MIXTRAL,
     mpt::FAMILY,
     nemotron::FAMILY,
+    nemotron_h::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo2::OLMO3,
@@ -261,9 +280,29 @@ pub const FAMILIES: &[Family] = &[
     gemma2::VAULTGEMMA,
 ];
 
+/// Models with hyper-connections: a layer hands on several streams, which learned weights mix.
+const SEVERAL_STREAMS: &[&str] = &[
+    "deepseek_v4",
+    "glm5_next",
+    "glm5_next_text",
+    "hy_v4",
+    "hy_v4_vl",
+    "qwen4_exp",
+    "qwen4_exp_text",
+];
+
 /// The family of a config.
 pub fn find(config: &Config) -> Result<&'static Family> {
     let model_type = config.model_type()?;
+    if SEVERAL_STREAMS.contains(&model_type) {
+        return Err(Error::new(
+            "config.json",
+            format!(
+                "model_type `{model_type}` has several residual streams (hyper-connections), which massact does not compute"
+            ),
+        )
+        .remedy("run `massact models` for the list; docs/experiments.md says what a hidden state is there"));
+    }
     FAMILIES
         .iter()
         .find(|family| family.model_type == model_type)

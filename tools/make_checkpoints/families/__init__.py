@@ -3,6 +3,7 @@
 from families import (
     delta,
     gemma,
+    gemma4,
     gpt2,
     hybrid,
     llama,
@@ -19,6 +20,7 @@ from families import (
     qwen,
     relatives,
     routed,
+    state_space,
     stored,
     unusual,
     wrapped,
@@ -31,6 +33,7 @@ GROUPS = (
     planted_depths,
     opt_falcon,
     gemma,
+    gemma4,
     phi,
     mistral_olmo,
     qwen,
@@ -46,5 +49,6 @@ GROUPS = (
     delta,
     hybrid,
     unusual,
+    state_space,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]
