@@ -18,6 +18,7 @@ __device__ __forceinline__ float activate(float x, int activation, float paramet
             return x / (1.0f + expf(-u));
         }
         case ACTIVATION_RELU: return relu(x);
+        case ACTIVATION_SOFTPLUS: return relu(x) + log1pf(expf(-fabsf(x)));
         default: return relu(x) * relu(x);
     }
 }
@@ -29,3 +30,10 @@ __device__ __forceinline__ float softplus(float x) {
 
 // cap tanh(x / cap)
 __device__ __forceinline__ float soft_cap(float x, float cap) { return cap * tanhf(x / cap); }
+
+// xIELU (model/spec/mlp.rs); not fminf, which would hide a NaN.
+__device__ __forceinline__ float xielu(float x, float square, float exponential, float linear,
+                                       float limit) {
+    float negative = (expm1f(x > limit ? limit : x) - x) * exponential;
+    return linear * x + (x > 0.0f ? square * x * x : negative);
+}

@@ -12,11 +12,13 @@
 #define ACTIVATION_GELU_TANH 4
 #define ACTIVATION_RELU 5
 #define ACTIVATION_RELU_SQUARED 6
+#define ACTIVATION_SOFTPLUS 7
 #define NORM_RMS 0
 #define NORM_LAYER 1
 #define NORM_TANH 2
 #define SCORE_SOFTMAX 0
 #define SCORE_SIGMOID 1
+#define SCORE_SPARSE 2
 
 // Norms: the widest group that a warp normalises, warps of such a block, most threads of the other
 // kind, values that a thread takes at a time.
@@ -84,6 +86,8 @@
 #define SCAN_THREADS 128
 #define SCAN_SHORT 16
 #define SCAN_LONG 64
+// Threads of a block that chooses a query's keys.
+#define KEY_CHOICE_THREADS 256
 
 // Attention: spare bytes of a row in shared memory; the ring of the kernels that look again: bytes of a
 // row, stages; their threads, and what a block of each works on.
@@ -103,7 +107,8 @@
 // 32 rows a warp read each key fragment for twice the work; beyond 128 values a head the output no
 // longer fits the registers so, and eight warps take 16 rows each. Tiles are as long as registers (no
 // spills) and the 99 KiB of shared memory of the smallest cards allow. 192 with values of 128 is
-// multi-head latent attention.
+// multi-head latent attention. In the widest row a block makes so many of a head's values at a time, and
+// the grid's third axis has as many blocks as that takes: the output of 512 fits no registers.
 #define FORWARD_KERNELS(ROW, type, name)              \
     ROW(type, name, 32, 32, 4, 32, 64, 4, 16, 32)     \
     ROW(type, name, 64, 64, 4, 32, 64, 4, 16, 32)     \
@@ -111,15 +116,16 @@
     ROW(type, name, 96, 96, 4, 32, 32, 4, 16, 32)     \
     ROW(type, name, 128, 128, 4, 32, 32, 4, 16, 32)   \
     ROW(type, name, 192, 128, 8, 16, 32, 4, 16, 16)   \
-    ROW(type, name, 256, 256, 8, 16, 16, 4, 16, 8)
+    ROW(type, name, 256, 256, 8, 16, 16, 4, 16, 8)    \
+    ROW(type, name, 512, 256, 3, 16, 16, 1, 16, 8)
 
 // Sizes of the structs that attention kernels take by value, and where some of their members lie. Both
 // sides refuse to compile where theirs differ.
-#define ATTENTION_BYTES 136
+#define ATTENTION_BYTES 152
 #define ATTENTION_OUT_OFFSET 64
-#define ATTENTION_ROWS_OFFSET 88
-#define ATTENTION_SCALE_OFFSET 112
-#define ATTENTION_ALIGNED_OFFSET 132
-#define ATTENTION_MAPS_BYTES 176
-#define ATTENTION_SINK_BYTES 176
-#define ATTENTION_SUBSET_BYTES 152
+#define ATTENTION_ROWS_OFFSET 96
+#define ATTENTION_SCALE_OFFSET 128
+#define ATTENTION_ALIGNED_OFFSET 148
+#define ATTENTION_MAPS_BYTES 192
+#define ATTENTION_SINK_BYTES 192
+#define ATTENTION_SUBSET_BYTES 168

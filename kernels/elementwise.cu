@@ -1,6 +1,7 @@
 // Operations on single values, in place: activations, gates, x *= y, x += y, x = x a + b, clamp.
 //
 // x, y  `count` values; both start at 16-byte boundaries
+//       of multiply_heads y has `count / width`, one for `width` neighbouring values of x
 //
 // Grid-stride over 16-byte vectors, a partial one at the end value by value. One-operand kernels
 // move 2 size(x) bytes, two-operand ones 3 size(x); bound by memory (the activations' exponential
@@ -56,12 +57,32 @@ __device__ __forceinline__ TwoOperands<T, F> two_operands(const T* y, F f) {
     return {y, f, {}};
 }
 
+// x y, where a y counts for `width` neighbouring values
+template <class T>
+struct HeadFactors {
+    const T* y;
+    int width;
+    unsigned long long first;
+    __device__ __forceinline__ void start(unsigned long long index) { first = index; }
+    __device__ __forceinline__ float operator()(float x, int i) { return single(x, first + i); }
+    __device__ __forceinline__ float single(float x, unsigned long long index) {
+        return x * float(y[index / width]);
+    }
+};
+
 #define DEFINE(T, suffix)                                                                      \
     KERNEL activate_##suffix(T* x, unsigned long long count, int activation, float parameter) { \
         update(x, count,                                                                       \
                one_operand([=](float x) { return activate(x, activation, parameter); }));      \
     }                                                                                          \
     REGISTER(activate_##suffix)                                                                \
+    KERNEL xielu_##suffix(T* x, unsigned long long count, float square, float exponential,     \
+                          float linear, float limit) {                                         \
+        update(x, count, one_operand([=](float x) {                                            \
+                   return xielu(x, square, exponential, linear, limit);                        \
+               }));                                                                            \
+    }                                                                                          \
+    REGISTER(xielu_##suffix)                                                                   \
     /* Rounded in between, so that it does not matter whether the activation is looked at. */  \
     KERNEL gate_##suffix(T* x, const T* y, unsigned long long count, int activation,           \
                          float parameter) {                                                    \
@@ -84,6 +105,10 @@ __device__ __forceinline__ TwoOperands<T, F> two_operands(const T* y, F f) {
         update(x, count, two_operands(y, [](float x, float y) { return x * y; }));             \
     }                                                                                          \
     REGISTER(multiply_##suffix)                                                                \
+    KERNEL multiply_heads_##suffix(T* x, const T* y, unsigned long long count, int width) {    \
+        update(x, count, HeadFactors<T>{y, width, 0});                                         \
+    }                                                                                          \
+    REGISTER(multiply_heads_##suffix)                                                          \
     KERNEL add_##suffix(T* x, const T* y, unsigned long long count) {                          \
         update(x, count, two_operands(y, [](float x, float y) { return x + y; }));             \
     }                                                                                          \

@@ -1,4 +1,4 @@
-// Which experts each token of a mixture visits, and with which weights. src/backend/cpu/routing.rs
+// Which experts each token of a mixture visits, and with which weights. src/backend/cpu/experts.rs
 // is the definition: among equals the earlier expert wins, NaN is above every number.
 //
 // logits      [rows, experts]
@@ -7,6 +7,9 @@
 // factors     float32 [rows, k]
 // groups      0, or experts are in so many equal groups, of which the `kept` best take part; a group
 //             is worth the sum of its `best` best scores
+// epsilon     is added to the sum of the chosen's scores before they are divided by it
+// share       of SCORE_SPARSE: an expert is near another where their distance is at most this share of
+//             the larger magnitude; a chosen one's weight is its softmax over those left and near it
 //
 // A warp takes a row (four a block); scores and choices of the row lie in 8 * experts bytes of
 // dynamic shared memory a warp. k, kept and best are at most 32. Reads the logits once; bound by
@@ -61,7 +64,7 @@ template <class T>
 __device__ __forceinline__ void route(const T* logits, const float* correction, unsigned* chosen,
                                       float* factors, int rows, int experts, int score, int k,
                                       int groups, int kept, int best, int renormalise,
-                                      float scale) {
+                                      float epsilon, float share, float scale) {
     SHARED_DYNAMIC(float, memory);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int row = blockIdx.x * (blockDim.x / 32) + warp;
@@ -83,6 +86,8 @@ __device__ __forceinline__ void route(const T* logits, const float* correction, 
         }
         sum = warp_sum(sum);
         for (int i = lane; i < experts; i += 32) scores[i] /= sum;
+    } else if (score == SCORE_SPARSE) {
+        for (int i = lane; i < experts; i += 32) scores[i] = float(own[i]);
     } else {
         for (int i = lane; i < experts; i += 32) scores[i] = 1.0f / (1.0f + expf(-float(own[i])));
     }
@@ -94,11 +99,34 @@ __device__ __forceinline__ void route(const T* logits, const float* correction, 
 
     const WarpTop found = largest(choice, experts, k);
     const int expert = lane < k ? (int)key_index(found.mine) : 0;
+    if (score == SCORE_SPARSE) {
+        float mine = 0.0f;
+        for (int place = 0; place < k; place++) {
+            const int own = __shfl_sync(FULL_WARP, expert, place);
+            const float top = scores[own];
+            float sum = 0.0f;
+            for (int i = lane; i < experts; i += 32) {
+                // Not <=: zero beside zero has no distance. What was chosen before is -inf.
+                const bool far = (top - scores[i]) / fmaxf(fabsf(scores[i]), top) > share;
+                if (!far) sum += expf(choice[i] - top);
+            }
+            sum = warp_sum(sum);
+            if (lane == place) mine = scale / sum;
+            __syncwarp();
+            if (lane == 0) choice[own] = -INFINITY;
+            __syncwarp();
+        }
+        if (lane < k) {
+            chosen[(size_t)row * k + lane] = expert;
+            factors[(size_t)row * k + lane] = mine;
+        }
+        return;
+    }
     const float weight = scores[expert];
     float sum = 0.0f;
     for (int i = 0; i < k; i++) sum += __shfl_sync(FULL_WARP, weight, i);
     // Sigmoids may all vanish.
-    const float factor = renormalise ? scale / (sum + 1e-20f) : scale;
+    const float factor = renormalise ? scale / (sum + epsilon) : scale;
     if (lane < k) {
         chosen[(size_t)row * k + lane] = expert;
         factors[(size_t)row * k + lane] = weight * factor;
@@ -109,9 +137,10 @@ __device__ __forceinline__ void route(const T* logits, const float* correction, 
     KERNEL_BOUNDED(ROUTE_WARPS * 32)                                                               \
         route_##suffix(const T* logits, const float* correction, unsigned* chosen,              \
                        float* factors, int rows, int experts, int score, int k, int groups,     \
-                       int kept, int best, int renormalise, float scale) {                      \
+                       int kept, int best, int renormalise, float epsilon, float share,         \
+                       float scale) {                                                           \
         route(logits, correction, chosen, factors, rows, experts, score, k, groups, kept, best, \
-              renormalise, scale);                                                              \
+              renormalise, epsilon, share, scale);                                              \
     }                                                                                           \
     REGISTER(route_##suffix)
 FOR_EACH_FLOAT(DEFINE)

@@ -59,6 +59,10 @@ fn sequences() -> Vec<Vec<u32>> {
 }
 
 fn run(script: &mut Script) -> Outcome {
+    run_on(&model(), &sequences(), script)
+}
+
+fn run_on(model: &Model, sequences: &[Vec<u32>], script: &mut Script) -> Outcome {
     let statistics = StatisticsRequest {
         top_k: 0,
         abs_threshold: 100.0,
@@ -69,7 +73,7 @@ fn run(script: &mut Script) -> Outcome {
         ..Plan::magnitudes(Site::LayerOutput, statistics)
     };
     let progress = Progress::silent();
-    let outcome = engine::run(&Cpu::new(), &model(), &sequences(), &plan, script, progress);
+    let outcome = engine::run(&Cpu::new(), model, sequences, &plan, script, progress);
     outcome.expect("runs")
 }
 
@@ -129,6 +133,77 @@ fn a_branch_without_changes_is_the_original_bit_for_bit() {
             let found = of(&outcome, sequence, 0);
             assert_eq!(found.token_nll, *original, "layer {layer}");
             assert!(found.originals.is_empty());
+        }
+    }
+}
+
+/// Layers that have no indexer go by the choice of one before the branch split off.
+#[test]
+fn a_branch_carries_the_keys_that_were_chosen() {
+    let model = Model::open(&checkpoint("glm-moe-dsa")).expect("opens");
+    let mut sequences = sequences();
+    sequences[2].truncate(32);
+    let plain = run_on(
+        &model,
+        &sequences,
+        &mut Script {
+            layer: 99,
+            ..Script::default()
+        },
+    );
+    for layer in 0..4 {
+        // Not all, so that rows of the choice are others in the branch.
+        let outcome = run_on(
+            &model,
+            &sequences,
+            &mut Script {
+                layer,
+                branches: [0, 2].map(|s| (s, vec![branch(0, &[])])).into(),
+                ..Script::default()
+            },
+        );
+        for sequence in [0, 2] {
+            let found = &of(&outcome, sequence, 0).token_nll;
+            let original = &plain.token_nll[sequence];
+            assert_eq!(found.len(), original.len());
+            for (found, original) in found.iter().zip(original) {
+                assert!((found - original).abs() < 1e-5, "{layer} {sequence}");
+            }
+        }
+    }
+}
+
+/// Late layers of this model read keys and values of layers 2 and 3, and every layer an embedding of
+/// the tokens: a branch has both wherever it is split off, also one of some of a micro-batch's sequences.
+#[test]
+fn branches_carry_what_layers_left_for_later_ones() {
+    let model = Model::open(&checkpoint("gemma4")).expect("opens");
+    let mut sequences = sequences();
+    sequences[2].truncate(32);
+    let plain = run_on(&model, &sequences, &mut Script::default());
+    let layers = model.spec.layers.len();
+    for (layer, whole) in (0..layers).flat_map(|layer| [(layer, true), (layer, false)]) {
+        let split = (0..3).filter(|sequence| whole || *sequence != 1);
+        let outcome = run_on(
+            &model,
+            &sequences,
+            &mut Script {
+                layer,
+                branches: split.map(|s| (s, vec![branch(0, &[])])).collect(),
+                ..Script::default()
+            },
+        );
+        assert_eq!(outcome.token_nll, plain.token_nll);
+        for found in &outcome.branches {
+            let original = &plain.token_nll[found.sequence];
+            for (ours, theirs) in found.token_nll.iter().zip(original) {
+                // Products of another shape round differently.
+                let bound = if whole { 0.0 } else { 1e-4 };
+                assert!(
+                    (ours - theirs).abs() <= bound,
+                    "layer {layer}, {ours} for {theirs}"
+                );
+            }
         }
     }
 }

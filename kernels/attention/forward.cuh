@@ -2,7 +2,7 @@
 //
 // Computes, for every sequence (a range of rows) and query head h, whose KV head is
 // h / (heads / kv_heads), the attention of transformers' eager implementation: logits q.k * scale,
-// soft cap, ALiBi; keys i - window < j <= i; a sink logit without value; an extra learned key and
+// soft cap, ALiBi; keys i - window < j <= i of the query's chunk that were chosen for it; a sink logit without value; an extra learned key and
 // value in front (KV bias).
 //
 // FlashAttention-2's structure (Dao 2023): a block owns WARPS * M * 16 queries of one head, whose
@@ -10,7 +10,7 @@
 // copied by cp.async while the tensor cores work on this one's; one barrier a tile.
 //
 // Layout: tensors [rows, heads * width]; heads narrower than WIDTH (VALUE_WIDTH) are filled up with
-// zeros in shared memory only. Grid: (heads, tiles); the host lists the tiles with the most keys
+// zeros in shared memory only. Grid: (heads, tiles, parts of a head's values); the host lists the tiles with the most keys
 // first, so that the last blocks are short. Shared memory: a tile of queries, two of keys and
 // values.
 //
@@ -81,6 +81,8 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     const AttentionTile tile = args.tiles[blockIdx.y];
     const int head = blockIdx.x;
     const int kv_head = head / (args.heads / args.kv_heads);
+    // The block's part of the head's values: all of them, except in the widest kernel.
+    const int first_value = WIDTH > VALUE_WIDTH ? int(blockIdx.z) * VALUE_WIDTH : 0;
     const bool aligned = args.aligned != 0;
     const HeadRows<T> queries(args.q, tile.start, tile.length, args.heads, head, args.head_dim,
                               aligned);
@@ -94,11 +96,12 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     const int first_query = tile.first + warp_row;
     const int last_query = first_query + M * 16 - 1;
     const int end = min(tile.length, tile.first + QUERIES);
-    const int begin = max(0, tile.first - args.window + 1) / KEYS * KEYS;
+    const Mask mask(args, tile.start, tile.length);
+    const int begin = max(0, mask.first(tile.first)) / KEYS * KEYS;
 
     const auto load = [&](int stage, int first_key) {
         load_rows<KEYS, THREADS>(keys_of(stage), keys, first_key);
-        load_rows<KEYS, THREADS>(values_of(stage), values, first_key);
+        load_rows<KEYS, THREADS>(values_of(stage), values, first_key, first_value);
         cp_async_commit();
     };
     load_rows<QUERIES, THREADS>(q, queries, tile.first);
@@ -123,7 +126,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
         }
         add_scores(scores, q, warp_row, keys_of(stage));
         rule.finish(scores, first_key);
-        if (first_key + KEYS - 1 > first_query || first_key <= last_query - args.window) {
+        if (first_key + KEYS - 1 > first_query || first_key < mask.first(last_query) || mask.chosen) {
 #pragma unroll
             for (int m = 0; m < M; m++) {
 #pragma unroll
@@ -132,7 +135,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
                     for (int j = 0; j < 4; j++) {
                         const int query = first_query + fragment_row(m, j / 2);
                         const int key = first_key + fragment_column(n, j % 2);
-                        if (!visible(query, key, args.window)) scores[m][n][j] = -INFINITY;
+                        if (!mask(query, key)) scores[m][n][j] = -INFINITY;
                     }
                 }
             }
@@ -147,7 +150,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     if (args.extra_key) {
         extra_logits(extra, q, warp_row, args.extra_key + head * args.head_dim, args.head_dim,
                      rule);
-        extra_value = args.extra_value + head * args.value_dim;
+        extra_value = args.extra_value + head * args.value_dim + first_value;
     }
 #pragma unroll
     for (int m = 0; m < M; m++) {
@@ -161,7 +164,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
 #pragma unroll
                     for (int j = 0; j < 2; j++) {
                         const int column = fragment_column(i, j);
-                        if (column < args.value_dim) {
+                        if (first_value + column < args.value_dim) {
                             softmax.output[m][i][2 * half + j] += weight * extra_value[column];
                         }
                     }
@@ -179,7 +182,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
             const float log_sum = softmax.finish(m, half);
             const int row = fragment_row(m, half);
             const int query = first_query + row;
-            if (query < tile.length && (lane_id() & 3) == 0) {
+            if (first_value == 0 && query < tile.length && (lane_id() & 3) == 0) {
                 const size_t place = size_t(head) * args.rows + tile.start + query;
                 if (args.log_sums) args.log_sums[place] = log_sum;
                 if (args.extra_logits) args.extra_logits[place] = extra[m][half];
@@ -196,8 +199,8 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     }
     __syncwarp();
     const size_t columns = size_t(args.heads) * args.value_dim;
-    T* out =
-        static_cast<T*>(args.out) + size_t(tile.start) * columns + size_t(head) * args.value_dim;
-    store_rows<M * 16>(q, warp_row, out, columns, first_query, tile.length, args.value_dim,
-                       aligned);
+    T* out = static_cast<T*>(args.out) + size_t(tile.start) * columns +
+             size_t(head) * args.value_dim + first_value;
+    store_rows<M * 16>(q, warp_row, out, columns, first_query, tile.length,
+                       min(VALUE_WIDTH, args.value_dim - first_value), aligned);
 }

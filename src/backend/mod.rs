@@ -11,12 +11,14 @@ pub mod cpu;
 pub mod cuda;
 mod elementwise;
 mod experts;
+mod key_choice;
 mod magnitudes;
 mod norms;
 mod precision;
 mod products;
 mod recurrences;
 mod rotations;
+mod row_scaling;
 mod rows;
 mod stored;
 mod tensors;
@@ -27,14 +29,16 @@ pub use attention::{
 };
 pub use cells::{Cells, Change};
 pub use convolutions::{Convolutions, Filter};
-pub use elementwise::Elementwise;
+pub use elementwise::{Elementwise, Xielu};
 pub use experts::Experts;
+pub use key_choice::{KeyChoice, KeyMask};
 pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};
 pub use precision::{Precision, Target};
 pub use products::Products;
 pub use recurrences::{DeltaRequest, Recurrences, SelectiveScanRequest, StateSpaceRequest};
 pub use rotations::{Rotation, Rotations};
+pub use row_scaling::RowScaling;
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};
 pub use tensors::Tensors;
@@ -52,12 +56,14 @@ pub trait Backend:
     + Convolutions
     + Elementwise
     + Experts
+    + KeyChoice
     + Magnitudes
     + Norms
     + Products
     + Recurrences
     + Rotations
     + RowOperations
+    + RowScaling
     + StoredTensors
     + Tensors
     + Vocabulary
@@ -70,12 +76,14 @@ impl<B> Backend for B where
         + Convolutions
         + Elementwise
         + Experts
+        + KeyChoice
         + Magnitudes
         + Norms
         + Products
         + Recurrences
         + Rotations
         + RowOperations
+        + RowScaling
         + StoredTensors
         + Tensors
         + Vocabulary

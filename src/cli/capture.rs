@@ -54,8 +54,9 @@ pub(super) struct CaptureArgs {
     /// Entries of largest magnitude to list.
     #[arg(long, value_name = "K", default_value_t = 5)]
     top_k: usize,
-    /// Tensors to look at: embedding, layer_input, attention_input, q, k, v, attention_output,
-    /// residual_mid, mlp_input, gate, mlp_inner, mlp_output, layer_output, final_norm.
+    /// Tensors to look at: embedding, layer_input, attention_input, q, k, v, attention_gate,
+    /// attention_output, mixer_output, residual_mid, mlp_input, router_logits, gate, mlp_inner,
+    /// mlp_output, layer_output, final_norm.
     #[arg(
         long,
         value_name = "A,B",

@@ -126,6 +126,10 @@ pub(super) fn run(args: &SelfAttentionArgs, shared: &Shared) -> Result<Done> {
     )?;
     let model = run.model();
     let drawn = args.drawn.of(model.spec.layers.len())?;
+    if let Some(drawn) = &drawn {
+        let drawn: Vec<usize> = drawn.iter().copied().collect();
+        self_attention::check_layers("--layers", &model.spec.layers, &drawn)?;
+    }
     let sequences = args.sentence.load(&run)?;
     let request = args.request();
     let settings = settings::value(&args.settings(&sequences))?;
@@ -137,7 +141,7 @@ pub(super) fn run(args: &SelfAttentionArgs, shared: &Shared) -> Result<Done> {
         if args.raw {
             files.take_parts(folder, model, &sequences.ids)?;
         }
-        let mut recorder = MapRecorder::new(files, args.show_logits, drawn.clone());
+        let mut recorder = MapRecorder::new(files, &model.spec, args.show_logits, drawn.clone());
         let finding = self_attention::run(run.session(), &sequences.ids, &request, &mut recorder)?;
         Ok(Finding {
             result: (finding.result, recorder.finish()?),

@@ -1,18 +1,22 @@
 //! Self-attention of one layer.
 #![forbid(unsafe_code)]
 
+use std::rc::Rc;
+
 use super::{
+    indexer::IndexerWeights,
     parts::{Projection, load_norm},
     pass::Pass,
     probe::Probe,
     site::Site,
+    stream::Carried,
 };
 use crate::{
     backend::{AttentionRequest, Backend, KvBias, NormWeights, Rotation, Target},
     error::Result,
     model::{
         Model,
-        spec::{Activation, Attention, LowRank, Projections},
+        spec::{Attention, LowRank, Norm, Projections},
     },
 };
 
@@ -21,6 +25,10 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
     spec: &'m Attention,
     projections: QkvWeights<'m, B>,
     qk_norm: Option<[NormWeights<B::Vector>; 2]>,
+    value_norm: Option<NormWeights<B::Vector>>,
+    /// Whether later layers read its keys and values again.
+    read_again: bool,
+    indexer: Option<IndexerWeights<'m, B>>,
     sinks: Option<B::Vector>,
     /// Extra key and value.
     kv_bias: Option<[B::Vector; 2]>,
@@ -30,8 +38,23 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
 
 /// How queries, keys and values are made.
 enum QkvWeights<'m, B: Backend> {
-    Direct([Projection<'m, B>; 3]),
+    Direct(DirectWeights<'m, B>),
     Latent(Box<LatentWeights<'m, B>>),
+    Shared(SharedWeights<'m, B>),
+}
+
+/// A projection each; values without one are what the keys' gives.
+struct DirectWeights<'m, B: Backend> {
+    q: Projection<'m, B>,
+    k: Projection<'m, B>,
+    v: Option<Projection<'m, B>>,
+}
+
+/// Queries for the keys and values of an earlier layer.
+struct SharedWeights<'m, B: Backend> {
+    q: Projection<'m, B>,
+    norm: Option<NormWeights<B::Vector>>,
+    from: usize,
 }
 
 /// Multi-head latent attention.
@@ -42,6 +65,13 @@ struct LatentWeights<'m, B: Backend> {
     k: Projection<'m, B>,
     v: Projection<'m, B>,
     k_rope: Projection<'m, B>,
+}
+
+/// Where keys and values come from.
+enum Source<B: Backend> {
+    Own([B::Tensor; 2]),
+    /// An earlier layer left them.
+    Layer(usize),
 }
 
 /// A projection, perhaps through a narrow middle.
@@ -67,20 +97,24 @@ impl<'m, B: Backend> LowRankWeights<'m, B> {
         })
     }
 
-    fn apply(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        match &self.narrow {
-            None => self.last.apply(backend, x),
-            Some((down, norm)) => {
-                let narrow = backend.norm(&down.apply(backend, x)?, norm, Target::Part)?;
-                self.last.apply(backend, &narrow)
-            }
-        }
+    /// The narrow middle, where there is one.
+    fn narrow(&self, backend: &B, x: &B::Tensor) -> Result<Option<B::Tensor>> {
+        let narrow = self.narrow.as_ref().map(|(down, norm)| {
+            let narrow = down.apply(backend, x)?;
+            backend.norm(&narrow, norm, Target::Part)
+        });
+        narrow.transpose()
     }
 }
 
 impl<'m, B: Backend> AttentionWeights<'m, B> {
-    /// Puts them on the device.
-    pub(super) fn load(backend: &B, model: &'m Model, spec: &'m Attention) -> Result<Self> {
+    /// Puts those of layer `index` on the device.
+    pub(super) fn load(
+        backend: &B,
+        model: &'m Model,
+        index: usize,
+        spec: &'m Attention,
+    ) -> Result<Self> {
         let load = |linear| Projection::load(backend, model, linear);
         let qk_norm = spec.qk_norm.as_ref().map(|norm| {
             Ok([
@@ -88,6 +122,10 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 load_norm(backend, model, &norm.k)?,
             ])
         });
+        let norm = |norm: &Option<Norm>| {
+            let norm = norm.as_ref();
+            norm.map(|norm| load_norm(backend, model, norm)).transpose()
+        };
         let sinks = spec.sinks.as_ref();
         let sinks = sinks.map(|sinks| backend.vector(model.vector(sinks)?));
         let kv_bias = model
@@ -96,9 +134,16 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         Ok(Self {
             spec,
             projections: match &spec.projections {
-                Projections::Direct { q, k, v } => {
-                    QkvWeights::Direct([load(q)?, load(k)?, load(v)?])
-                }
+                Projections::Direct { q, k, v } => QkvWeights::Direct(DirectWeights {
+                    q: load(q)?,
+                    k: load(k)?,
+                    v: (v != k).then(|| load(v)).transpose()?,
+                }),
+                Projections::Shared { q, norm: own, from } => QkvWeights::Shared(SharedWeights {
+                    q: load(q)?,
+                    norm: norm(own)?,
+                    from: *from,
+                }),
                 Projections::Latent(latent) => QkvWeights::Latent(Box::new(LatentWeights {
                     q: LowRankWeights::load(backend, model, &latent.q)?,
                     compress: load(&latent.compress)?,
@@ -109,6 +154,12 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 })),
             },
             qk_norm: qk_norm.transpose()?,
+            value_norm: norm(&spec.value_norm)?,
+            read_again: model.spec.shares_keys_of(index),
+            indexer: spec
+                .indexer()
+                .map(|indexer| IndexerWeights::load(backend, model, indexer))
+                .transpose()?,
             sinks: sinks.transpose()?,
             kv_bias: kv_bias.transpose()?,
             gate: spec.gate.as_ref().map(load).transpose()?,
@@ -121,15 +172,22 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         input: &B::Tensor,
+        carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let spec = self.spec;
-        let [q, k, v] = match &self.projections {
-            QkvWeights::Direct(projections) => self.direct(pass, projections, input)?,
-            QkvWeights::Latent(latent) => self.latent(pass, latent, input)?,
+        let (mut q, source) = match &self.projections {
+            QkvWeights::Direct(weights) => self.direct(pass, weights, input)?,
+            QkvWeights::Latent(latent) => self.latent(pass, latent, input, carried)?,
+            QkvWeights::Shared(weights) => self.shared(pass, weights, input)?,
         };
-        for (site, tensor) in [(Site::Q, &q), (Site::K, &k), (Site::V, &v)] {
+        self.grow(pass, &mut q)?;
+        let [k, v] = match &source {
+            Source::Own(own) => own,
+            Source::Layer(layer) => carried.of(*layer)?,
+        };
+        for (site, tensor) in [(Site::Q, &q), (Site::K, k), (Site::V, v)] {
             pass.observe(probe, site, tensor)?;
         }
         let request = AttentionRequest {
@@ -139,6 +197,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             value_dim: spec.value_dim,
             scale: spec.scale,
             window: spec.window,
+            chunk: spec.chunk,
+            chosen: spec.choice.as_ref().and(carried.choice.as_deref()),
             soft_cap: spec.soft_cap,
             alibi: spec.alibi.as_ref(),
             sinks: self.sinks.as_ref(),
@@ -147,14 +207,23 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             subset: pass.keys(),
         };
         let rows = &pass.batch.rows;
-        let mut found = backend.attention(&q, &k, &v, rows, &request)?;
+        let mut found = backend.attention(&q, k, v, rows, &request)?;
         probe.attention(pass.index, pass.batch, found.maps)?;
+        if let Source::Own(own) = source
+            && self.read_again
+        {
+            carried.keep(pass.index, own);
+        }
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
-            backend.activate(&mut gate, Activation::Sigmoid)?;
-            backend.multiply(&mut found.context, &gate)?;
-            if let Some(part) = &mut found.subset {
-                backend.multiply(part, &gate)?;
+            backend.activate(&mut gate, spec.gate_activation)?;
+            pass.observe(probe, Site::AttentionGate, &gate)?;
+            for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
+                if backend.columns(&gate) == backend.columns(outputs) {
+                    backend.multiply(outputs, &gate)?;
+                } else {
+                    backend.multiply_heads(outputs, &gate)?;
+                }
             }
         }
         if let Some(part) = &found.subset {
@@ -168,20 +237,23 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
     fn direct(
         &self,
         pass: &Pass<'_, '_, B>,
-        projections: &[Projection<'m, B>; 3],
+        weights: &DirectWeights<'m, B>,
         input: &B::Tensor,
-    ) -> Result<[B::Tensor; 3]> {
+    ) -> Result<(B::Tensor, Source<B>)> {
         let backend = pass.forward.backend;
-        let [q, k, v] = projections;
-        let mut qkv = [
-            q.apply(backend, input)?,
-            k.apply(backend, input)?,
-            v.apply(backend, input)?,
-        ];
-        if let Some(norms) = &self.qk_norm {
-            for (tensor, norm) in qkv.iter_mut().zip(norms) {
-                *tensor = backend.norm(tensor, norm, Target::Part)?;
-            }
+        let k = weights.k.apply(backend, input)?;
+        let v = weights.v.as_ref().map(|v| v.apply(backend, input));
+        let v = match (&self.value_norm, v.transpose()?) {
+            (Some(norm), v) => backend.norm(v.as_ref().unwrap_or(&k), norm, Target::Part)?,
+            (None, Some(v)) => v,
+            (None, None) => backend.duplicate(&k)?,
+        };
+        let mut qkv = [weights.q.apply(backend, input)?, k, v];
+        if self.spec.value_scale != 1.0 {
+            backend.affine(&mut qkv[2], self.spec.value_scale, 0.0)?;
+        }
+        if !self.spec.rotates_first {
+            self.normalise(backend, &mut qkv)?;
         }
         if let Some(limit) = self.spec.clip {
             for tensor in &mut qkv {
@@ -195,7 +267,41 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         for tensor in &mut qkv[..2] {
             self.rotate(pass, tensor, rotation)?;
         }
-        Ok(qkv)
+        if self.spec.rotates_first {
+            self.normalise(backend, &mut qkv)?;
+        }
+        let [q, k, v] = qkv;
+        Ok((q, Source::Own([k, v])))
+    }
+
+    fn shared(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        weights: &SharedWeights<'m, B>,
+        input: &B::Tensor,
+    ) -> Result<(B::Tensor, Source<B>)> {
+        let backend = pass.forward.backend;
+        let mut q = weights.q.apply(backend, input)?;
+        if let Some(norm) = &weights.norm {
+            q = backend.norm(&q, norm, Target::Part)?;
+        }
+        if let Some(limit) = self.spec.clip {
+            backend.clamp(&mut q, -limit, limit)?;
+        }
+        let rotation = Rotation {
+            head_dim: self.spec.head_dim,
+            first: self.spec.rope_first,
+        };
+        self.rotate(pass, &mut q, rotation)?;
+        Ok((q, Source::Layer(weights.from)))
+    }
+
+    /// The norms of queries and keys.
+    fn normalise(&self, backend: &B, qkv: &mut [B::Tensor; 3]) -> Result<()> {
+        for (tensor, norm) in qkv.iter_mut().zip(self.qk_norm.iter().flatten()) {
+            *tensor = backend.norm(tensor, norm, Target::Part)?;
+        }
+        Ok(())
     }
 
     fn latent(
@@ -203,10 +309,17 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         pass: &Pass<'_, '_, B>,
         weights: &LatentWeights<'m, B>,
         input: &B::Tensor,
-    ) -> Result<[B::Tensor; 3]> {
+        carried: &mut Carried<B>,
+    ) -> Result<(B::Tensor, Source<B>)> {
         let backend = pass.forward.backend;
         let spec = self.spec;
-        let mut q = weights.q.apply(backend, input)?;
+        let narrow = weights.q.narrow(backend, input)?;
+        let read = narrow.as_ref().unwrap_or(input);
+        if let Some(indexer) = &self.indexer {
+            carried.choice = indexer.choose(pass, read, input)?.map(Rc::new);
+        }
+        let mut q = weights.q.last.apply(backend, read)?;
+        drop(narrow);
         let rotation = Rotation {
             head_dim: spec.head_dim,
             first: spec.rope_first,
@@ -222,7 +335,22 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let latent = backend.norm(&latent, &weights.norm, Target::Part)?;
         let k = weights.k.apply(backend, &latent)?;
         let k = backend.join_heads(&k, &shared, spec.kv_heads)?;
-        Ok([q, k, weights.v.apply(backend, &latent)?])
+        let v = weights.v.apply(backend, &latent)?;
+        Ok((q, Source::Own([k, v])))
+    }
+
+    /// Multiplies queries by what their positions say.
+    fn grow(&self, pass: &Pass<'_, '_, B>, q: &mut B::Tensor) -> Result<()> {
+        let Some(growth) = self.spec.query_growth else {
+            return Ok(());
+        };
+        let positions = pass.batch.rows.iter().flat_map(|rows| 0..rows.len());
+        let factors: Vec<f32> = positions.map(|position| growth.factor(position)).collect();
+        if factors.iter().all(|factor| *factor == 1.0) {
+            return Ok(());
+        }
+        let backend = pass.forward.backend;
+        backend.scale_rows(q, &backend.vector(factors)?)
     }
 
     fn rotate(&self, pass: &Pass<'_, '_, B>, x: &mut B::Tensor, rotation: Rotation) -> Result<()> {

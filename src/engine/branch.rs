@@ -6,33 +6,36 @@ use std::collections::BTreeMap;
 use super::{
     batch::Batch,
     observer::{Branch, BranchOutcome},
+    stream::Stream,
 };
 use crate::{backend::Backend, error::Result};
 
 /// Branches of one variant that walk together.
 pub(super) struct BranchStream<B: Backend> {
-    pub(super) batch: Batch,
-    pub(super) hidden: B::Tensor,
+    pub(super) stream: Stream<B>,
     branches: Vec<(Branch, BranchOutcome)>,
 }
 
 impl<B: Backend> BranchStream<B> {
-    /// Splits `branches` (place in `batch`, branch) off the batch's residual stream `hidden`.
+    /// Splits `branches` (place in the micro-batch, branch) off an original.
     pub(super) fn split(
         backend: &B,
-        batch: &Batch,
-        hidden: &B::Tensor,
+        original: &Stream<B>,
         branches: Vec<(usize, Branch)>,
     ) -> Result<Self> {
+        let batch = &original.batch;
         let whole = branches.iter().map(|(place, _)| *place);
-        let hidden = if whole.eq(0..batch.rows.len()) {
-            backend.duplicate(hidden)?
+        let whole = whole.eq(0..batch.rows.len());
+        let rows: Vec<usize> = branches
+            .iter()
+            .flat_map(|(place, _)| batch.rows[*place].clone())
+            .collect();
+        let hidden = if whole {
+            backend.duplicate(&original.hidden)?
         } else {
-            let rows = branches
-                .iter()
-                .flat_map(|(place, _)| batch.rows[*place].clone());
-            backend.gather_rows(hidden, &rows.collect::<Vec<_>>())?
+            backend.gather_rows(&original.hidden, &rows)?
         };
+        let carried = original.carried.of_rows(backend, &rows, whole)?;
         let mut first = 0;
         let mut own = Batch {
             sequences: Vec::new(),
@@ -56,8 +59,11 @@ impl<B: Backend> BranchStream<B> {
             })
             .collect();
         Ok(Self {
-            batch: own,
-            hidden,
+            stream: Stream {
+                batch: own,
+                hidden,
+                carried,
+            },
             branches,
         })
     }
@@ -65,7 +71,7 @@ impl<B: Backend> BranchStream<B> {
     /// Writes what is to be written after `layer`.
     pub(super) fn overwrite(&mut self, backend: &B, layer: usize) -> Result<()> {
         let (mut places, mut changes) = (Vec::new(), BTreeMap::new());
-        for (rows, (branch, _)) in self.batch.rows.iter().zip(&self.branches) {
+        for (rows, (branch, _)) in self.stream.batch.rows.iter().zip(&self.branches) {
             for cell in branch.overwrites.get(&layer).into_iter().flatten() {
                 let place = (rows.start + cell.position, cell.dimension);
                 places.push(place);
@@ -75,7 +81,7 @@ impl<B: Backend> BranchStream<B> {
         if places.is_empty() {
             return Ok(());
         }
-        let mut originals = backend.values_at(&self.hidden, &places)?.into_iter();
+        let mut originals = backend.values_at(&self.stream.hidden, &places)?.into_iter();
         for (branch, outcome) in &mut self.branches {
             if let Some(overwrites) = branch.overwrites.get(&layer) {
                 let own = originals.by_ref().take(overwrites.len()).collect();
@@ -86,12 +92,12 @@ impl<B: Backend> BranchStream<B> {
             .into_iter()
             .map(|((row, dimension), change)| (row, dimension, change))
             .collect();
-        backend.overwrite(&mut self.hidden, &cells)
+        backend.overwrite(&mut self.stream.hidden, &cells)
     }
 
     /// The stream's end: its tensor for the head, and where the likelihoods go.
-    pub(super) fn finish(self) -> (Batch, B::Tensor, Vec<BranchOutcome>) {
+    pub(super) fn finish(self) -> (Stream<B>, Vec<BranchOutcome>) {
         let outcomes = self.branches.into_iter().map(|(_, outcome)| outcome);
-        (self.batch, self.hidden, outcomes.collect())
+        (self.stream, outcomes.collect())
     }
 }

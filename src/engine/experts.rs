@@ -4,7 +4,9 @@
 //! larger than the rest of the layer.
 #![forbid(unsafe_code)]
 
-use super::{forward::Forward, gated::GatedWeights, parts::Projection};
+use super::{
+    forward::Forward, gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site,
+};
 use crate::{
     backend::Backend,
     error::Result,
@@ -20,6 +22,7 @@ pub(super) struct ExpertWeights<'m, B: Backend> {
     spec: &'m Experts,
     router: Projection<'m, B>,
     correction: Option<B::Vector>,
+    latent: Option<[Projection<'m, B>; 2]>,
     shared: Option<(GatedWeights<'m, B>, Option<Projection<'m, B>>)>,
 }
 
@@ -33,6 +36,8 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
                 shared.gate.as_ref().map(load).transpose()?,
             ))
         });
+        let latent = spec.latent.as_ref();
+        let latent = latent.map(|[down, up]| Ok([load(down)?, load(up)?]));
         let correction = spec.routing.correction.as_ref();
         Ok(Self {
             spec,
@@ -40,25 +45,50 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
             correction: correction
                 .map(|correction| backend.vector(model.vector(correction)?))
                 .transpose()?,
+            latent: latent.transpose()?,
             shared: shared.transpose()?,
         })
+    }
+
+    /// The router's logits.
+    pub(super) fn logits(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
+        self.router.apply(backend, input)
     }
 }
 
 /// The experts' weighted sum.
 pub(super) fn run<B: Backend>(
-    forward: &Forward<'_, B>,
+    pass: &Pass<'_, '_, B>,
     weights: &ExpertWeights<'_, B>,
     input: &B::Tensor,
+    probe: &mut Probe<'_, B>,
+) -> Result<B::Tensor> {
+    let forward = pass.forward;
+    let logits = weights.logits(forward.backend, input)?;
+    pass.observe(probe, Site::RouterLogits, &logits)?;
+    visit(forward, weights, &logits, input, None)
+}
+
+/// The same, given the router's logits, with a factor on each expert's output.
+pub(super) fn visit<B: Backend>(
+    forward: &Forward<'_, B>,
+    weights: &ExpertWeights<'_, B>,
+    logits: &B::Tensor,
+    input: &B::Tensor,
+    factors: Option<&[f32]>,
 ) -> Result<B::Tensor> {
     let backend = forward.backend;
     let spec = weights.spec;
-    let logits = weights.router.apply(backend, input)?;
-    let visitors = backend.route(&logits, &spec.routing, weights.correction.as_ref())?;
-    let mut out = backend.zeros(input)?;
+    let visitors = backend.route(logits, &spec.routing, weights.correction.as_ref())?;
+    let latent = weights.latent.as_ref();
+    let narrow = latent
+        .map(|[down, _]| down.apply(backend, input))
+        .transpose()?;
+    let read = narrow.as_ref().unwrap_or(input);
+    let mut out = backend.zeros(read)?;
     let load = |expert: usize| {
         let mlp = GatedMlp {
-            gate: spec.expert.gate.of_expert(expert),
+            gate: spec.expert.gate.as_ref().map(|gate| gate.of_expert(expert)),
             up: spec.expert.up.of_expert(expert),
             down: spec.expert.down.of_expert(expert),
             ..spec.expert
@@ -85,9 +115,18 @@ pub(super) fn run<B: Backend>(
                 loaded => Some(loaded?),
             };
         }
-        let x = backend.gather_visitors(input, &visitors, expert)?;
-        let y = mlp.run(backend, &x)?;
-        backend.add_visitors(&mut out, &y, &visitors, expert)?;
+        let mut x = backend.gather_visitors(read, &visitors, expert)?;
+        if spec.weighted_inputs {
+            backend.weigh_visitors(&mut x, &visitors, expert)?;
+        }
+        let mut y = mlp.run(backend, &x)?;
+        if let Some(factors) = factors {
+            backend.affine(&mut y, factors[expert], 0.0)?;
+        }
+        backend.add_visitors(&mut out, &y, &visitors, expert, !spec.weighted_inputs)?;
+    }
+    if let Some([_, up]) = latent {
+        out = up.to_stream(backend, &out)?;
     }
     if let Some((mlp, gate)) = &weights.shared {
         let y = mlp.run(backend, input)?;

@@ -1,7 +1,7 @@
 //! What every layer of a run shares, and what comes before the first and after the last.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use super::{
     batch::Batch,
@@ -13,7 +13,11 @@ use super::{
 use crate::{
     backend::{Backend, HeadRequest, Target},
     error::{Error, Result},
-    model::{Model, rope::RopeTable},
+    model::{
+        Model,
+        rope::RopeTable,
+        spec::{LEAST_MEAN_SQUARE, Linear},
+    },
 };
 
 /// Context of one run.
@@ -21,6 +25,8 @@ pub(super) struct Forward<'r, B: Backend> {
     pub(super) backend: &'r B,
     pub(super) model: &'r Model,
     pub(super) plan: &'r Plan,
+    /// All sequences of the run.
+    sequences: &'r [Vec<u32>],
     /// By rope index and the sequence length it is for.
     tables: HashMap<(usize, usize), RopeTable>,
     longest: usize,
@@ -37,13 +43,16 @@ impl<'r, B: Backend> Forward<'r, B> {
         backend: &'r B,
         model: &'r Model,
         plan: &'r Plan,
-        sequences: &[Vec<u32>],
+        all: &'r [Vec<u32>],
+        part: Range<usize>,
     ) -> Self {
+        let sequences = &all[part];
         let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
         let mut forward = Self {
             backend,
             model,
             plan,
+            sequences: all,
             tables: HashMap::new(),
             longest,
         };
@@ -77,10 +86,16 @@ impl<'r, B: Backend> Forward<'r, B> {
             .collect()
     }
 
+    /// The tokens of a micro-batch, one after the other.
+    pub(super) fn tokens(&self, batch: &Batch) -> Vec<usize> {
+        let tokens = batch.tokens(self.sequences).flatten();
+        tokens.map(|id| *id as usize).collect()
+    }
+
     /// The residual stream before the first layer.
-    pub(super) fn embed(&self, batch: &Batch, all: &[Vec<u32>]) -> Result<B::Tensor> {
+    pub(super) fn embed(&self, batch: &Batch) -> Result<B::Tensor> {
         let spec = &self.model.spec.embedding;
-        let tokens: Vec<usize> = batch.tokens(all).flatten().map(|id| *id as usize).collect();
+        let tokens = self.tokens(batch);
         let (table, scale) = (self.model.token_embedding()?, self.model.embedding_scale()?);
         let mut x = self.backend.embed(&table, spec.width, &tokens, scale)?;
         if let Some(projection) = &spec.projection {
@@ -101,11 +116,49 @@ impl<'r, B: Backend> Forward<'r, B> {
         Ok(x)
     }
 
+    /// The other residual streams before the first layer, given the first.
+    pub(super) fn other_streams(&self, hidden: &B::Tensor) -> Result<Vec<B::Tensor>> {
+        let others = self.model.spec.embedding.others.as_ref();
+        let begin = others.into_iter().flat_map(|others| &others.begin);
+        begin
+            .map(|linear| self.projected(linear, hidden, hidden))
+            .collect()
+    }
+
+    /// What the head reads: the mean of all streams, as far as there is more than one.
+    pub(super) fn joined(
+        &self,
+        mut hidden: B::Tensor,
+        others: Vec<B::Tensor>,
+    ) -> Result<B::Tensor> {
+        let Some(spec) = &self.model.spec.embedding.others else {
+            return Ok(hidden);
+        };
+        let share = 1.0 / (1 + others.len()) as f32;
+        let ends = spec.end.iter().zip(&others);
+        let ends: Vec<B::Tensor> = ends
+            .map(|(linear, other)| self.projected(linear, other, &hidden))
+            .collect::<Result<_>>()?;
+        for end in &ends {
+            self.backend.add(&mut hidden, end)?;
+        }
+        self.backend.affine(&mut hidden, share, 0.0)?;
+        Ok(hidden)
+    }
+
+    /// A projection between streams, in the magnitude of the first one.
+    fn projected(&self, linear: &Linear, x: &B::Tensor, first: &B::Tensor) -> Result<B::Tensor> {
+        let projection = Projection::load(self.backend, self.model, linear)?;
+        let mut projected = projection.to_stream(self.backend, x)?;
+        self.backend
+            .match_magnitude(&mut projected, first, LEAST_MEAN_SQUARE)?;
+        Ok(projected)
+    }
+
     /// Final norm and head, as far as the plan asks for them.
     pub(super) fn head(
         &self,
         batch: &Batch,
-        all: &[Vec<u32>],
         hidden: B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<HeadResult> {
@@ -130,7 +183,7 @@ impl<'r, B: Backend> Forward<'r, B> {
         };
         if self.plan.nll {
             let targets: Vec<Option<u32>> = batch
-                .tokens(all)
+                .tokens(self.sequences)
                 .flat_map(|tokens| {
                     let next = tokens.iter().skip(1).copied().map(Some);
                     next.chain([None]).take(tokens.len())

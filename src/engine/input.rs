@@ -1,7 +1,7 @@
 //! What a run refuses before it starts.
 #![forbid(unsafe_code)]
 
-use super::{plan::Plan, site::Site};
+use super::{absent, plan::Plan};
 use crate::{
     error::{Error, Result},
     model::Model,
@@ -10,24 +10,10 @@ use crate::{
 /// Refuses sequences and sites that the model does not have, and a head that it lacks.
 pub(super) fn check(model: &Model, sequences: &[Vec<u32>], plan: &Plan) -> Result<()> {
     check_sequences(model, sequences)?;
-    check_sites(model, plan)?;
+    absent::check(&model.spec, plan)?;
     if plan.needs_head() {
         // Before hours of work rather than after.
         model.head()?;
-    }
-    Ok(())
-}
-
-/// Refuses sites that the model does not have.
-fn check_sites(model: &Model, plan: &Plan) -> Result<()> {
-    for site in Site::ALL {
-        if plan.observes(site) && !site.exists_in(&model.spec) {
-            return Err(Error::usage(
-                format!("site `{}`", site.name()),
-                "this model has layers of experts, inside which tokens go different ways",
-            )
-            .remedy("observe mlp_output instead"));
-        }
     }
     Ok(())
 }
@@ -59,6 +45,19 @@ fn check_sequences(model: &Model, sequences: &[Vec<u32>]) -> Result<()> {
                  can be left out with --add-bos-token false",
                 spec.vocab_size - 1
             )));
+        }
+        let placeholders = &spec.embedding.placeholders;
+        if let Some(token) = sequence.iter().find(|token| {
+            let token = **token as usize;
+            placeholders.iter().any(|tokens| tokens.contains(&token))
+        }) {
+            return Err(Error::usage(
+                format!("sequence {index}"),
+                format!(
+                    "token id {token} stands for an image or a sound, which massact does not read"
+                ),
+            )
+            .remedy("leave it out"));
         }
         if let Some((positions, bound)) = spec.longest()
             && sequence.len() > positions

@@ -2,8 +2,18 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    attention::AttentionWeights, batch::Batch, forward::Forward, mixer::MixerWeights,
-    mlp::MlpWeights, parts::Norms, pass::Pass, probe::Probe, site::Site,
+    altup::AltUpWeights,
+    attention::AttentionWeights,
+    forward::Forward,
+    laurel::LaurelWeights,
+    mixer::MixerWeights,
+    mlp::MlpWeights,
+    parts::Norms,
+    pass::Pass,
+    per_layer::PerLayerWeights,
+    probe::Probe,
+    site::Site,
+    stream::{Carried, Stream},
 };
 use crate::{
     backend::{Backend, NormWeights, Target},
@@ -22,6 +32,11 @@ pub(super) struct LayerWeights<'m, B: Backend> {
     mixer: Option<MixerWeights<'m, B>>,
     mlp_norms: Norms<B::Vector>,
     mlp: Option<MlpWeights<'m, B>>,
+    laurel: Option<LaurelWeights<'m, B>>,
+    altup: Option<AltUpWeights<'m, B>>,
+    per_layer: Option<PerLayerWeights<'m, B>>,
+    /// Factor on the residual stream as it leaves the layer.
+    output_scale: Option<f32>,
 }
 
 impl<'m, B: Backend> LayerWeights<'m, B> {
@@ -31,11 +46,20 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let attention = spec.attention.as_ref();
         let mixer = spec.mixer.as_ref();
         let mlp = spec.mlp.as_ref();
+        let per_layer = model
+            .spec
+            .embedding
+            .per_layer
+            .as_ref()
+            .zip(spec.per_layer.as_ref());
+        let (laurel, altup) = (spec.laurel.as_ref(), spec.altup.as_ref());
+        let output_scale = spec.output_scale.as_ref();
+        let output_scale = output_scale.map(|scale| model.vector(scale)).transpose()?;
         Ok(Self {
             spec,
             mixer_norms: Norms::load(backend, model, &spec.mixer_norms)?,
             attention: attention
-                .map(|attention| AttentionWeights::load(backend, model, attention))
+                .map(|attention| AttentionWeights::load(backend, model, index, attention))
                 .transpose()?,
             mixer: mixer
                 .map(|mixer| MixerWeights::load(backend, model, mixer))
@@ -44,31 +68,72 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             mlp: mlp
                 .map(|mlp| MlpWeights::load(backend, model, mlp))
                 .transpose()?,
+            laurel: laurel
+                .map(|laurel| LaurelWeights::load(backend, model, laurel))
+                .transpose()?,
+            altup: altup
+                .map(|altup| AltUpWeights::load(backend, model, altup))
+                .transpose()?,
+            per_layer: per_layer
+                .map(|(embedding, input)| {
+                    PerLayerWeights::load(backend, model, index, embedding, input)
+                })
+                .transpose()?,
+            output_scale: output_scale.and_then(|scale| scale.first().copied()),
         })
     }
 
-    /// Runs the layer over one micro-batch, updating its residual stream `hidden`.
+    /// Runs the layer over one micro-batch, updating its stream.
     pub(super) fn run(
         &self,
         forward: &Forward<'_, B>,
         index: usize,
-        batch: &Batch,
-        hidden: &mut B::Tensor,
+        stream: &mut Stream<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
+        let Stream {
+            batch,
+            hidden,
+            carried,
+        } = stream;
         let pass = Pass {
             forward,
             index,
             batch,
         };
         pass.observe(probe, Site::LayerInput, hidden)?;
+        let backend = forward.backend;
+        let mut predicted = None;
+        if let Some(altup) = &self.altup {
+            altup.predict(backend, hidden, &mut carried.others)?;
+            predicted = Some((altup, backend.duplicate(hidden)?));
+        }
         match self.spec.wiring {
             Wiring::Sequential | Wiring::SequentialFromNorm => {
-                self.sequential(&pass, hidden, probe)?;
+                self.sequential(&pass, hidden, carried, probe)?;
             }
             Wiring::Parallel | Wiring::ParallelSharedNorm => {
-                self.parallel(&pass, hidden, probe)?;
+                self.parallel(&pass, hidden, carried, probe)?;
             }
+        }
+        match (predicted, &self.per_layer) {
+            (None, None) => {}
+            (None, Some(per_layer)) => {
+                let added = per_layer.run(&pass, hidden)?;
+                backend.add(hidden, &added)?;
+            }
+            (Some((altup, predicted)), per_layer) => {
+                altup.correct(backend, predicted, hidden, &mut carried.others)?;
+                if let Some(per_layer) = per_layer {
+                    let added = per_layer.run(&pass, &altup.scaled(backend, hidden)?)?;
+                    for other in &mut carried.others {
+                        backend.add(other, &added)?;
+                    }
+                }
+            }
+        }
+        if let Some(scale) = self.output_scale {
+            backend.affine(hidden, scale, 0.0)?;
         }
         pass.observe(probe, Site::LayerOutput, hidden)
     }
@@ -78,11 +143,13 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         hidden: &mut B::Tensor,
+        carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
         let backend = pass.forward.backend;
         let from_norm = self.spec.wiring == Wiring::SequentialFromNorm;
-        let target = if from_norm {
+        // Where what is read is added, too.
+        let target = if from_norm || self.laurel.is_some() {
             Target::Stream
         } else {
             Target::Part
@@ -90,16 +157,22 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let mut mlp_input = None;
         if self.mixes() {
             let input = input(backend, &self.mixer_norms, hidden, target)?;
-            let output = self.mix(pass, input.as_ref().unwrap_or(hidden), probe)?;
+            let output = self.mix(pass, input.as_ref().unwrap_or(hidden), carried, probe)?;
+            let read = input.as_ref().unwrap_or(hidden);
+            let beside = self.laurel.as_ref();
+            let beside = beside.map(|laurel| laurel.run(backend, read)).transpose()?;
             if from_norm && let Some(input) = input {
                 *hidden = input;
             }
             let output = self.mixed(pass, output, probe)?;
             match (&self.mixer_norms.sum, &self.mlp_norms.input) {
-                (None, Some(norm)) if !from_norm && self.mlp.is_some() => {
+                (None, Some(norm)) if !from_norm && self.mlp.is_some() && beside.is_none() => {
                     mlp_input = Some(backend.add_norm(hidden, &output, norm)?);
                 }
                 _ => add(backend, hidden, &output, &self.mixer_norms)?,
+            }
+            if let (Some(laurel), Some(made)) = (&self.laurel, &beside) {
+                laurel.join(backend, hidden, made)?;
             }
         }
         let Some(mlp) = &self.mlp else {
@@ -126,15 +199,17 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         hidden: &mut B::Tensor,
+        carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
         let backend = pass.forward.backend;
         let Some(mlp) = &self.mlp else {
-            return self.sequential(pass, hidden, probe);
+            return self.sequential(pass, hidden, carried, probe);
         };
         let mut shared = input(backend, &self.mixer_norms, hidden, Target::Part)?;
         let mixed = if self.mixes() {
-            Some(self.mix(pass, shared.as_ref().unwrap_or(hidden), probe)?)
+            let read = shared.as_ref().unwrap_or(hidden);
+            Some(self.mix(pass, read, carried, probe)?)
         } else {
             None
         };
@@ -165,13 +240,14 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         &self,
         pass: &Pass<'_, '_, B>,
         input: &B::Tensor,
+        carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let attention = match &self.attention {
             Some(attention) => {
                 pass.observe(probe, Site::AttentionInput, input)?;
-                Some(attention.run(pass, input, probe)?)
+                Some(attention.run(pass, input, carried, probe)?)
             }
             None => None,
         };

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use crate::{
     backend::Precision,
     error::Error,
-    model::spec::{DecoderSpec, Layer, Linear, Mixer, Mlp},
+    model::spec::{Attention, DecoderSpec, Layer, Linear, Mixer, Mlp},
 };
 
 /// Without a stated budget, the share of the free memory that a run takes.
@@ -46,9 +46,14 @@ impl Footprint {
         let batch = (batch_rows / tokens.max(1)).max(1);
         let rows = (batch as u64).saturating_mul(tokens as u64);
         let weights = spec.layers.iter().map(weights_of).max().unwrap_or(0);
+        let per_layer = spec.embedding.per_layer.as_ref();
+        let weights = weights + per_layer.map_or(0, |own| (own.width * spec.hidden_size) as u64);
         let for_stream = OUTPUTS * spec.hidden_size;
         let token = (width - for_stream) as u64 * arithmetic + for_stream as u64 * residual;
-        let streams = (spec.hidden_size * (1 + variants)) as u64 * residual;
+        let stream = spec.hidden_size as u64 * residual
+            + carried_width(spec) as u64 * arithmetic
+            + choice_bytes(spec, tokens);
+        let streams = stream.saturating_mul(1 + variants as u64);
         Self {
             fixed: rows
                 .saturating_mul(token)
@@ -203,6 +208,35 @@ pub fn token_width(spec: &DecoderSpec) -> usize {
     (2 + OUTPUTS) * spec.hidden_size + inner
 }
 
+/// The keys that an indexer picked for a token, which it carries until the next one picks: a bit each.
+fn choice_bytes(spec: &DecoderSpec, tokens: usize) -> u64 {
+    let attention = spec.layers.iter().flat_map(|layer| &layer.attention);
+    let picks = attention
+        .filter_map(Attention::indexer)
+        .any(|indexer| indexer.most < tokens);
+    if picks {
+        4 * tokens.div_ceil(32) as u64
+    } else {
+        0
+    }
+}
+
+/// What a token carries to later layers: keys and values, and the other residual streams.
+fn carried_width(spec: &DecoderSpec) -> usize {
+    let layers = spec.layers.iter().enumerate();
+    let attention = layers.filter_map(|(index, layer)| Some((index, layer.attention.as_ref()?)));
+    attention
+        .filter(|(index, _)| spec.shares_keys_of(*index))
+        .map(|(_, attention)| attention.kv_heads * (attention.head_dim + attention.value_dim))
+        .chain(
+            spec.embedding
+                .others
+                .iter()
+                .map(|others| others.begin.len() * spec.hidden_size),
+        )
+        .sum()
+}
+
 fn weights_of(layer: &Layer) -> u64 {
     let size = |linear: &Linear| linear.in_features as u64 * linear.out_features as u64;
     let all: u64 = layer.linears().into_iter().map(size).sum();
@@ -217,20 +251,36 @@ fn weights_of(layer: &Layer) -> u64 {
 /// Values that a token has inside the parts of a layer.
 fn inner_width(layer: &Layer) -> usize {
     let attention = layer.attention.as_ref().map_or(0, |attention| {
+        let indexer = attention.indexer();
+        let indexer = indexer.map_or(0, |indexer| {
+            (indexer.heads + 1) * indexer.head_dim + indexer.heads
+        });
         (attention.heads + attention.kv_heads) * (attention.head_dim + attention.value_dim)
+            + indexer
     });
     let mixer = layer.mixer.as_ref().map_or(0, Mixer::inner_width);
     let mlp = match &layer.mlp {
         None => 0,
-        Some(Mlp::Gated(mlp)) => 2 * mlp.gate.out_features,
-        Some(Mlp::Plain { up, .. }) => up.out_features,
+        Some(Mlp::Gated(mlp)) => 2 * mlp.up.out_features,
+        Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
         Some(Mlp::Experts(experts)) => {
             let shared = experts.shared.as_ref();
-            let shared = shared.map_or(0, |shared| shared.mlp.gate.out_features);
-            2 * (experts.expert.gate.out_features + shared)
+            let shared = shared.map_or(0, |shared| shared.mlp.up.out_features);
+            2 * (experts.expert.up.out_features + shared)
+        }
+        // And what the two read and add up.
+        Some(Mlp::SideBySide(both)) => {
+            let inner = both.experts.expert.up.out_features + both.dense.up.out_features;
+            2 * (inner + both.dense.up.in_features)
         }
     };
-    attention + mixer + mlp
+    let per_layer = layer.per_layer.as_ref();
+    let per_layer = per_layer.map_or(0, |input| 3 * input.gate.out_features);
+    // What the streams become before they are replaced.
+    let altup = layer.altup.as_ref().map_or(0, |altup| {
+        altup.router.out_features * altup.router.in_features
+    });
+    attention + mixer + mlp + per_layer + altup
 }
 
 #[cfg(test)]

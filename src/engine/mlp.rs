@@ -3,14 +3,14 @@
 
 use super::{
     experts, experts::ExpertWeights, gated::GatedWeights, parts::Projection, pass::Pass,
-    probe::Probe, site::Site,
+    probe::Probe, side_by_side::SideBySideWeights, site::Site,
 };
 use crate::{
-    backend::Backend,
+    backend::{Backend, Xielu},
     error::Result,
     model::{
         Model,
-        spec::{Activation, Mlp},
+        spec::{self, Activation, Mlp},
     },
 };
 
@@ -20,9 +20,45 @@ pub(super) enum MlpWeights<'m, B: Backend> {
     Plain {
         up: Projection<'m, B>,
         down: Projection<'m, B>,
-        activation: Activation,
+        nonlinearity: Nonlinearity,
     },
     Experts(Box<ExpertWeights<'m, B>>),
+    SideBySide(Box<SideBySideWeights<'m, B>>),
+}
+
+/// Of an MLP without gate.
+pub(super) enum Nonlinearity {
+    Fixed(Activation),
+    Xielu(Xielu),
+}
+
+impl Nonlinearity {
+    /// xIELU with the scalars that are stored.
+    fn xielu(model: &Model, scalars: &spec::Xielu) -> Result<Self> {
+        let mut values = [0.0; 4];
+        for (value, vector) in values.iter_mut().zip(scalars.vectors()) {
+            *value = model.vector(vector)?[0];
+        }
+        let [alpha_p, alpha_n, beta, limit] = values;
+        Ok(Self::Xielu(Xielu {
+            square: softplus(alpha_p),
+            exponential: beta + softplus(alpha_n),
+            linear: beta,
+            limit,
+        }))
+    }
+
+    fn apply<B: Backend>(&self, backend: &B, x: &mut B::Tensor) -> Result<()> {
+        match self {
+            Self::Fixed(activation) => backend.activate(x, *activation),
+            Self::Xielu(xielu) => backend.xielu(x, *xielu),
+        }
+    }
+}
+
+fn softplus(x: f32) -> f32 {
+    let x = f64::from(x);
+    (x.max(0.0) + (-x.abs()).exp().ln_1p()) as f32
 }
 
 impl<'m, B: Backend> MlpWeights<'m, B> {
@@ -37,10 +73,18 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
             } => Self::Plain {
                 up: Projection::load(backend, model, up)?,
                 down: Projection::load(backend, model, down)?,
-                activation: *activation,
+                nonlinearity: Nonlinearity::Fixed(*activation),
+            },
+            Mlp::Xielu { up, down, scalars } => Self::Plain {
+                up: Projection::load(backend, model, up)?,
+                down: Projection::load(backend, model, down)?,
+                nonlinearity: Nonlinearity::xielu(model, scalars)?,
             },
             Mlp::Experts(experts) => {
                 Self::Experts(Box::new(ExpertWeights::load(backend, model, experts)?))
+            }
+            Mlp::SideBySide(both) => {
+                Self::SideBySide(Box::new(SideBySideWeights::load(backend, model, both)?))
             }
         })
     }
@@ -68,15 +112,16 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
             Self::Plain {
                 up,
                 down,
-                activation,
+                nonlinearity,
             } => {
                 let mut inner = up.apply(backend, input)?;
-                backend.activate(&mut inner, *activation)?;
+                nonlinearity.apply(backend, &mut inner)?;
                 pass.observe(probe, Site::Gate, &inner)?;
                 pass.observe(probe, Site::MlpInner, &inner)?;
                 down.to_stream(backend, &inner)
             }
-            Self::Experts(weights) => experts::run(pass.forward, weights, input),
+            Self::Experts(weights) => experts::run(pass, weights, input, probe),
+            Self::SideBySide(both) => both.run(pass, input, probe),
         }
     }
 }

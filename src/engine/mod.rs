@@ -5,6 +5,8 @@
 //! are, and may be larger than memory.
 #![forbid(unsafe_code)]
 
+mod absent;
+mod altup;
 mod attention;
 mod batch;
 mod branch;
@@ -12,7 +14,9 @@ mod device;
 mod experts;
 mod forward;
 mod gated;
+mod indexer;
 mod input;
+mod laurel;
 mod layer;
 mod memory;
 mod mixer;
@@ -20,12 +24,16 @@ mod mlp;
 mod observer;
 mod parts;
 mod pass;
+mod per_layer;
 mod plan;
 mod probe;
 mod schedule;
 mod session;
+mod side_by_side;
 mod site;
+mod stream;
 
+pub use absent::{check_attention, without_attention};
 pub use device::{Device, Place, Types};
 pub use memory::{Footprint, available, budget, human, token_width};
 pub use observer::{Actions, Branch, BranchOutcome, Discard, Observer, Overwrite};

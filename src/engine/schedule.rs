@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, ops::Range, time::Instant};
 
 use super::{
-    batch::{Batch, batches},
+    batch::batches,
     branch::BranchStream,
-    forward::Forward,
+    forward::{Forward, HeadResult},
     input,
     layer::LayerWeights,
     memory,
@@ -14,6 +14,7 @@ use super::{
     plan::{Outcome, Plan},
     probe::Probe,
     site::Site,
+    stream::{Carried, Stream},
 };
 use crate::{
     backend::{Backend, Statistics},
@@ -66,11 +67,10 @@ pub(super) fn walk<B: Backend>(
 
 /// A run under way.
 struct Walk<'r, B: Backend> {
-    sequences: &'r [Vec<u32>],
     forward: Forward<'r, B>,
     probe: Probe<'r, B>,
     /// The sequences' micro-batches and residual streams.
-    streams: Vec<(Batch, B::Tensor)>,
+    streams: Vec<Stream<B>>,
     branches: Vec<BranchStream<B>>,
     progress: Progress,
     started: Instant,
@@ -88,17 +88,21 @@ impl<'r, B: Backend> Walk<'r, B> {
     ) -> Result<Self> {
         let sequences = part.sequences;
         let started = Instant::now();
-        let forward = Forward::new(backend, model, plan, &sequences[part.range.clone()]);
+        let forward = Forward::new(backend, model, plan, sequences, part.range.clone());
         let mut probe = Probe::new(backend, plan, observer, part.range.start);
         let mut streams = Vec::new();
         for batch in batches(sequences, part.range.clone(), part.batch_rows) {
             interrupt::check()?;
-            let hidden = forward.embed(&batch, sequences)?;
+            let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
-            streams.push((batch, hidden));
+            let carried = Carried::new(forward.other_streams(&hidden)?);
+            streams.push(Stream {
+                batch,
+                hidden,
+                carried,
+            });
         }
         Ok(Self {
-            sequences,
             forward,
             probe,
             streams,
@@ -160,20 +164,21 @@ impl<'r, B: Backend> Walk<'r, B> {
         // First the branches that are there already: new ones have passed this layer.
         for branch in &mut self.branches {
             interrupt::check()?;
-            let (batch, hidden) = (&branch.batch, &mut branch.hidden);
-            weights.run(&self.forward, index, batch, hidden, &mut self.probe)?;
+            let stream = &mut branch.stream;
+            weights.run(&self.forward, index, stream, &mut self.probe)?;
             branch.overwrite(self.forward.backend, index)?;
             bar.inc(1);
         }
-        for (batch, hidden) in &mut self.streams {
+        for stream in &mut self.streams {
             interrupt::check()?;
-            weights.run(&self.forward, index, batch, hidden, &mut self.probe)?;
-            self.probe.guard(index, batch, hidden)?;
+            weights.run(&self.forward, index, stream, &mut self.probe)?;
+            let batch = &stream.batch;
+            self.probe.guard(index, batch, &stream.hidden)?;
             if self.probe.observer().acts_at(index, &batch.sequences) {
                 let found = self.probe.read_latest(Site::LayerOutput, index, batch)?;
                 let backend = self.forward.backend;
                 let observer = self.probe.observer();
-                let split = act(backend, observer, index, batch, hidden, &found)?;
+                let split = act(backend, observer, index, stream, &found)?;
                 self.branches.extend(split);
             }
             bar.inc(1);
@@ -189,7 +194,7 @@ impl<'r, B: Backend> Walk<'r, B> {
             self.head(&mut outcome)
         } else {
             let branches = std::mem::take(&mut self.branches);
-            let ends = branches.into_iter().flat_map(|branch| branch.finish().2);
+            let ends = branches.into_iter().flat_map(|branch| branch.finish().1);
             outcome.branches.extend(ends);
             Ok(())
         };
@@ -208,21 +213,17 @@ impl<'r, B: Backend> Walk<'r, B> {
         let branches = std::mem::take(&mut self.branches);
         let total = streams.len() + branches.len();
         let bar = self.progress.steps("head", total as u64);
-        for (batch, hidden) in streams {
+        for stream in streams {
             interrupt::check()?;
-            let result = self
-                .forward
-                .head(&batch, self.sequences, hidden, &mut self.probe)?;
+            let result = self.end(stream)?;
             outcome.token_nll.extend(result.token_nll);
             outcome.last_logits.extend(result.last_logits);
             bar.inc(1);
         }
         for branch in branches {
             interrupt::check()?;
-            let (batch, hidden, mut branches) = branch.finish();
-            let result = self
-                .forward
-                .head(&batch, self.sequences, hidden, &mut self.probe)?;
+            let (stream, mut branches) = branch.finish();
+            let result = self.end(stream)?;
             for (branch, nll) in branches.iter_mut().zip(result.token_nll) {
                 branch.token_nll = nll;
             }
@@ -232,6 +233,13 @@ impl<'r, B: Backend> Walk<'r, B> {
         bar.finish_and_clear();
         Ok(())
     }
+
+    /// What the head makes of a stream.
+    fn end(&mut self, stream: Stream<B>) -> Result<HeadResult> {
+        let batch = &stream.batch;
+        let hidden = self.forward.joined(stream.hidden, stream.carried.others)?;
+        self.forward.head(batch, hidden, &mut self.probe)
+    }
 }
 
 /// Asks the observer about each sequence of a micro-batch, reads what it wants to see and splits
@@ -240,10 +248,10 @@ fn act<B: Backend>(
     backend: &B,
     acting: &mut dyn Observer,
     layer: usize,
-    batch: &Batch,
-    hidden: &B::Tensor,
+    original: &Stream<B>,
     found: &[Statistics],
 ) -> Result<Vec<BranchStream<B>>> {
+    let batch = &original.batch;
     let mut by_variant: BTreeMap<usize, Vec<(usize, Branch)>> = BTreeMap::new();
     for (place, (sequence, found)) in batch.sequences.iter().zip(found).enumerate() {
         let actions = acting.actions(layer, *sequence, found)?;
@@ -254,7 +262,11 @@ fn act<B: Backend>(
                 .iter()
                 .map(|&(position, dimension)| (first + position, dimension))
                 .collect();
-            acting.values(layer, *sequence, &backend.values_at(hidden, &cells)?);
+            acting.values(
+                layer,
+                *sequence,
+                &backend.values_at(&original.hidden, &cells)?,
+            );
         }
         for branch in actions.branches {
             let branches = by_variant.entry(branch.variant).or_default();
@@ -262,7 +274,7 @@ fn act<B: Backend>(
         }
     }
     let split = by_variant.into_values().map(|branches| {
-        let mut stream = BranchStream::split(backend, batch, hidden, branches)?;
+        let mut stream = BranchStream::split(backend, original, branches)?;
         stream.overwrite(backend, layer)?;
         Ok(stream)
     });

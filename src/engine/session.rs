@@ -7,12 +7,14 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     fmt,
     ops::Range,
     time::Instant,
 };
 
 use super::{
+    absent,
     device::{Device, Place, Types},
     input,
     memory::{self, Fit, Footprint},
@@ -43,6 +45,8 @@ pub struct Session {
     most: Cell<(usize, usize)>,
     /// The estimate that was told last.
     told: RefCell<String>,
+    /// What was told of sites that layers lack.
+    lacking: RefCell<BTreeSet<String>>,
 }
 
 /// How far the walks through a model are.
@@ -162,6 +166,7 @@ impl Session {
             most: Cell::new((usize::MAX, usize::MAX)),
             progress: Cell::new(progress),
             told: RefCell::default(),
+            lacking: RefCell::default(),
         }
     }
 
@@ -231,6 +236,7 @@ impl Session {
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
         input::check(&self.model, sequences, plan)?;
+        self.tell_lacking(plan);
         let tokens = sequences.iter().map(Vec::len).max().unwrap_or(0);
         let mut fit = self.fit(sequences.len(), tokens, plan.variants)?;
         self.tell(&fit, sequences.len(), tokens, plan.variants);
@@ -362,6 +368,15 @@ impl Session {
 
     fn footprint(&self, tokens: usize, variants: usize, rows: usize) -> Footprint {
         self.runner.footprint(&self.model, tokens, variants, rows)
+    }
+
+    /// Says which layers lack what the plan asks for, once.
+    fn tell_lacking(&self, plan: &Plan) {
+        for notice in absent::notices(&self.model.spec, plan) {
+            if self.lacking.borrow_mut().insert(notice.clone()) {
+                self.progress.get().notice(&notice);
+            }
+        }
     }
 
     /// Says what the run needs, once.

@@ -24,6 +24,9 @@ pub enum Site {
     K,
     /// Values: `[tokens, kv_heads * head_dim]`.
     V,
+    /// What the heads' outputs are multiplied by, where attention has a gate, after the gate's
+    /// activation function: `[tokens, heads * value_dim]`, or `[tokens, heads]`.
+    AttentionGate,
     /// What attention adds to the residual stream, after the output projection.
     AttentionOutput,
     /// What the token mixer adds to the residual stream, whatever it is: attention, another one, or
@@ -34,6 +37,8 @@ pub enum Site {
     ResidualMid,
     /// What the MLP reads: the output of the norm before it, where there is one.
     MlpInput,
+    /// The router's logits, before any score or correction: `[tokens, experts]`.
+    RouterLogits,
     /// The activation function's output in the MLP: `[tokens, intermediate_size]`.
     Gate,
     /// What the MLP's down projection reads: `[tokens, intermediate_size]`. Without a gate the
@@ -50,17 +55,19 @@ pub enum Site {
 
 impl Site {
     /// All sites, in the order of the forward pass.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Embedding,
         Self::LayerInput,
         Self::AttentionInput,
         Self::Q,
         Self::K,
         Self::V,
+        Self::AttentionGate,
         Self::AttentionOutput,
         Self::MixerOutput,
         Self::ResidualMid,
         Self::MlpInput,
+        Self::RouterLogits,
         Self::Gate,
         Self::MlpInner,
         Self::MlpOutput,
@@ -77,10 +84,12 @@ impl Site {
             Self::Q => "q",
             Self::K => "k",
             Self::V => "v",
+            Self::AttentionGate => "attention_gate",
             Self::AttentionOutput => "attention_output",
             Self::MixerOutput => "mixer_output",
             Self::ResidualMid => "residual_mid",
             Self::MlpInput => "mlp_input",
+            Self::RouterLogits => "router_logits",
             Self::Gate => "gate",
             Self::MlpInner => "mlp_inner",
             Self::MlpOutput => "mlp_output",
@@ -101,24 +110,42 @@ impl Site {
             })
     }
 
-    /// Whether the model has this site. Experts have no inner tensor that all tokens share.
+    /// Whether any layer of the model has this site.
     pub fn exists_in(self, spec: &DecoderSpec) -> bool {
-        let experts = |layer: &Layer| layer.experts().is_some();
-        let inner = matches!(self, Self::Gate | Self::MlpInner);
-        !(inner && spec.layers.iter().any(experts))
-            && spec.layers.iter().any(|layer| self.is_in(layer))
+        spec.layers.iter().any(|layer| self.is_in(layer))
     }
 
-    /// Whether a layer has this site, or where it is of no layer, whether there is one at all.
+    /// Whether a layer has this site; a site of no layer is in each.
     pub fn is_in(self, layer: &Layer) -> bool {
+        self.lacking(layer).is_none()
+    }
+
+    /// Why a layer has no such site, as in "layers 0-2 have no attention"; none if it has it.
+    pub(super) fn lacking(self, layer: &Layer) -> Option<&'static str> {
+        let lacking = |lacks: bool, what| lacks.then_some(what);
+        let attention = lacking(layer.attention.is_none(), "have no attention");
+        let mlp = lacking(layer.mlp.is_none(), "have no MLP");
         match self {
-            Self::AttentionInput | Self::Q | Self::K | Self::V | Self::AttentionOutput => {
-                layer.attention.is_some()
+            Self::AttentionInput | Self::Q | Self::K | Self::V | Self::AttentionOutput => attention,
+            Self::AttentionGate => attention.or_else(|| {
+                let gate = layer.attention.as_ref().map(|attention| &attention.gate);
+                lacking(
+                    gate.is_none_or(Option::is_none),
+                    "have no gate on attention",
+                )
+            }),
+            Self::MixerOutput => {
+                let mixes = layer.attention.is_some() || layer.mixer.is_some();
+                lacking(!mixes, "mix no tokens")
             }
-            Self::MixerOutput => layer.attention.is_some() || layer.mixer.is_some(),
-            Self::ResidualMid | Self::MlpInput | Self::MlpOutput => layer.mlp.is_some(),
-            Self::Gate | Self::MlpInner => layer.mlp.is_some() && layer.experts().is_none(),
-            Self::Embedding | Self::LayerInput | Self::LayerOutput | Self::FinalNorm => true,
+            Self::ResidualMid | Self::MlpInput | Self::MlpOutput => mlp,
+            Self::RouterLogits => lacking(layer.experts().is_none(), "have no experts"),
+            // Experts have no inner tensor that all tokens share.
+            Self::Gate | Self::MlpInner => mlp.or(lacking(
+                layer.experts().is_some(),
+                "have experts, inside which tokens go different ways",
+            )),
+            Self::Embedding | Self::LayerInput | Self::LayerOutput | Self::FinalNorm => None,
         }
     }
 

@@ -48,9 +48,9 @@ pub struct ActivationFigures {
     pub massive_dimensions: Vec<usize>,
     /// Outputs of the layers, first to last.
     pub layers: Vec<LayerOutput>,
-    /// Magnitudes by site, then layer.
+    /// Magnitudes by site, then layer, of the layers that have it.
     pub sites: BTreeMap<&'static str, Vec<SiteMagnitudes>>,
-    /// Sites that were asked for and that the model lacks.
+    /// Sites that were asked for and that no layer has.
     pub absent_sites: Vec<Site>,
 }
 
@@ -160,14 +160,15 @@ pub fn run(
 }
 
 fn magnitudes(layers: &[Vec<Statistics>]) -> Vec<SiteMagnitudes> {
-    layers
-        .iter()
-        .enumerate()
+    let layers = layers.iter().enumerate();
+    // A layer that lacks the site has no sequences.
+    let found = layers.filter_map(|(layer, sequences)| Some((layer, sequences.first()?)));
+    found
         .map(|(layer, found)| SiteMagnitudes {
             layer,
-            max: found[0].max,
-            median: found[0].median,
-            top: found[0].top.clone(),
+            max: found.max,
+            median: found.median,
+            top: found.top.clone(),
         })
         .collect()
 }

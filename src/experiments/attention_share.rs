@@ -4,6 +4,7 @@
 //! Definition: every query distributes a probability of 1 over the keys it sees. The share of a key
 //! is what it receives, summed over the queries and divided by their number, averaged over heads and
 //! sequences. A token is massive if the output of any layer has a massive activation at its position.
+//! Layers without attention have no shares, and means are over the layers that have it.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -30,15 +31,15 @@ pub struct AttentionShare {
     pub layers: Vec<LayerShare>,
 }
 
-/// Shares in one layer, means over sequences.
+/// Shares in one layer, means over sequences; null without attention.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LayerShare {
     /// 0-based index.
     pub layer: usize,
     /// Of the first token.
-    pub first_token: f64,
+    pub first_token: Option<f64>,
     /// Of the massive tokens together.
-    pub massive_tokens: f64,
+    pub massive_tokens: Option<f64>,
     /// Of the learned key; null without one.
     pub kv_bias: Option<f64>,
 }
@@ -59,24 +60,6 @@ pub fn run(
     };
     let mut received = Received {
         lengths: sequences.iter().map(Vec::len).collect(),
-        windows: layers
-            .iter()
-            .map(|layer| {
-                layer
-                    .attention
-                    .as_ref()
-                    .and_then(|attention| attention.window)
-            })
-            .collect(),
-        heads: layers
-            .iter()
-            .map(|layer| {
-                layer
-                    .attention
-                    .as_ref()
-                    .map_or(0, |attention| attention.heads)
-            })
-            .collect(),
         shares: vec![vec![Vec::new(); sequences.len()]; layers.len()],
     };
     let outcome = session.run(sequences, &plan, &mut received)?;
@@ -89,12 +72,22 @@ pub fn run(
     let layers: Vec<LayerShare> = received
         .shares
         .iter()
+        .zip(layers)
         .enumerate()
-        .map(|(layer, sequences)| of_layer(layer, sequences, &received.lengths, &massive))
+        .map(|(index, (sequences, layer))| match &layer.attention {
+            Some(_) => of_layer(index, sequences, &received.lengths, &massive),
+            None => LayerShare {
+                layer: index,
+                first_token: None,
+                massive_tokens: None,
+                kv_bias: None,
+            },
+        })
         .collect();
-    let mean = |part: fn(&LayerShare) -> f64| {
-        layers.iter().map(part).sum::<f64>() / layers.len().max(1) as f64
-    };
+    let having = layers.iter().filter(|layer| layer.first_token.is_some());
+    let count = having.count().max(1) as f64;
+    let mean =
+        |part: fn(&LayerShare) -> Option<f64>| layers.iter().filter_map(part).sum::<f64>() / count;
     Ok(Finding {
         result: AttentionShare {
             first_token: mean(|layer| layer.first_token),
@@ -102,7 +95,7 @@ pub fn run(
             kv_bias: layers
                 .iter()
                 .any(|layer| layer.kv_bias.is_some())
-                .then(|| mean(|layer| layer.kv_bias.unwrap_or(0.0))),
+                .then(|| mean(|layer| layer.kv_bias)),
             layers,
         },
         timings: outcome.timings,
@@ -116,62 +109,54 @@ fn of_layer(
     massive: &[BTreeSet<usize>],
 ) -> LayerShare {
     let count = sequences.len().max(1) as f64;
-    let mut share = LayerShare {
-        layer,
-        first_token: 0.0,
-        massive_tokens: 0.0,
-        kv_bias: None,
-    };
+    let (mut first_token, mut massive_tokens, mut kv_bias) = (0.0, 0.0, None);
     for ((keys, length), massive) in sequences.iter().zip(lengths).zip(massive) {
         // A learned key comes before the tokens.
         let (extra, keys) = keys.split_at(keys.len() - length);
         if let Some(extra) = extra.first() {
-            *share.kv_bias.get_or_insert(0.0) += extra / count;
+            *kv_bias.get_or_insert(0.0) += extra / count;
         }
-        share.first_token += keys.first().unwrap_or(&0.0) / count;
-        share.massive_tokens += massive.iter().map(|position| keys[*position]).sum::<f64>() / count;
+        first_token += keys.first().unwrap_or(&0.0) / count;
+        massive_tokens += massive.iter().map(|position| keys[*position]).sum::<f64>() / count;
     }
-    share
+    LayerShare {
+        layer,
+        first_token: Some(first_token),
+        massive_tokens: Some(massive_tokens),
+        kv_bias,
+    }
 }
 
 /// Reduces the sink mass of every head to the share of every key.
 struct Received {
     lengths: Vec<usize>,
-    windows: Vec<Option<usize>>,
-    heads: Vec<usize>,
     /// By layer, sequence and key.
     shares: Vec<Vec<Vec<f64>>>,
 }
 
 impl Observer for Received {
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
-        let (heads, length) = (self.heads[layer], self.lengths[sequence]);
-        let mass = maps.sink_mass.unwrap_or_default();
-        self.shares[layer][sequence] = of_keys(&mass, heads, length, self.windows[layer]);
+        self.shares[layer][sequence] = of_keys(&maps, self.lengths[sequence]);
         Ok(())
     }
 }
 
-/// The share of every key of a layer, a learned one first, from the sink mass `[heads, keys]` of a
-/// sequence of `length` tokens.
-pub(super) fn of_keys(
-    mass: &[f32],
-    heads: usize,
-    length: usize,
-    window: Option<usize>,
-) -> Vec<f64> {
+/// The share of every key of a layer, a learned one first, from the maps of a sequence of `length` tokens.
+pub(super) fn of_keys(maps: &AttentionMaps, length: usize) -> Vec<f64> {
+    let heads = maps.max_logit.as_ref().map_or(1, Vec::len).max(1);
+    let mass = maps.sink_mass.as_deref().unwrap_or_default();
+    let viewers = maps.viewers.as_deref().unwrap_or_default();
     let keys = mass.len() / heads;
     let extra = keys.saturating_sub(length);
-    let window = window.unwrap_or(usize::MAX);
     let mut shares = vec![0.0; keys];
     for head in mass.chunks(keys.max(1)) {
         for (key, (share, mass)) in shares.iter_mut().zip(head).enumerate() {
             // The sink mass is a mean over the queries that see the key: all see a learned one.
             let viewers = match key.checked_sub(extra) {
-                Some(position) => (length - position).min(window),
-                None => length,
+                Some(position) => viewers.get(position).map_or(0.0, |count| f64::from(*count)),
+                None => length as f64,
             };
-            *share += f64::from(*mass) * viewers as f64 / length as f64 / heads as f64;
+            *share += f64::from(*mass) * viewers / length as f64 / heads as f64;
         }
     }
     shares

@@ -38,7 +38,7 @@ pub struct SequenceCapture {
     pub last_logits: Option<Vec<f32>>,
     /// The layers' outputs, when that site is asked for.
     pub layers: Vec<LayerCapture>,
-    /// The other sites that were asked for.
+    /// The other sites that were asked for, each in the layers that have it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sites: BTreeMap<&'static str, Vec<LayerCapture>>,
 }
@@ -102,20 +102,18 @@ pub fn run(
 }
 
 fn of_sequence(layers: &[Vec<Statistics>], sequence: usize) -> Vec<LayerCapture> {
-    layers
-        .iter()
-        .enumerate()
-        .map(|(layer, sequences)| {
-            let found = &sequences[sequence];
-            LayerCapture {
-                layer,
-                max: found.max,
-                median: found.median,
-                mean: found.mean,
-                std: found.std,
-                top: found.top.clone(),
-                massive: found.massive.clone(),
-            }
+    let layers = layers.iter().enumerate();
+    // A layer that lacks the site has no sequences.
+    let found = layers.filter_map(|(layer, sequences)| Some((layer, sequences.get(sequence)?)));
+    found
+        .map(|(layer, found)| LayerCapture {
+            layer,
+            max: found.max,
+            median: found.median,
+            mean: found.mean,
+            std: found.std,
+            top: found.top.clone(),
+            massive: found.massive.clone(),
         })
         .collect()
 }

@@ -24,7 +24,7 @@ pub struct TopActivationMagnitude {
     pub site: Site,
     /// Sequences that were run.
     pub nsamples: usize,
-    /// One entry a layer, first to last.
+    /// One entry a layer that has the site, first to last.
     pub layers: Vec<LayerMagnitudes>,
 }
 
@@ -62,6 +62,7 @@ pub fn run(
     let layers = outcome.statistics[&site]
         .iter()
         .enumerate()
+        .filter(|(_, found)| !found.is_empty())
         .map(|(layer, found)| {
             // A short sequence may have fewer values than asked for.
             let ranks = found.iter().map(|s| s.top.len()).min().unwrap_or(0);

@@ -6,10 +6,16 @@ use crate::error::{Error, Result};
 
 /// Refuses numbers that do not fit together.
 pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
-    for layer in &spec.layers {
+    for (index, layer) in spec.layers.iter().enumerate() {
         if let Some(attention) = &layer.attention {
             heads(spec, attention)?;
+            shared(spec, index, attention)?;
             extra_key(attention)?;
+        }
+        if layer.mixer.as_ref().is_some_and(|mixer| !mixer.fits()) {
+            return Err(damaged(
+                "heads, groups and sizes of a token mixer do not fit together",
+            ));
         }
         if let Some(mixture) = layer.experts() {
             experts(mixture)?;
@@ -32,17 +38,19 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
         ..
     } = *attention;
     let q_width = match &attention.projections {
-        Projections::Direct { q, .. } => q.out_features,
+        Projections::Direct { q, .. } | Projections::Shared { q, .. } => q.out_features,
         Projections::Latent(latent) => match &latent.q {
             LowRank::Full(linear) | LowRank::Factored { up: linear, .. } => linear.out_features,
         },
     };
     let rotated = attention.rope.map_or(0, |rope| spec.ropes[rope].dims);
+    let gates = |gate: &Linear| [heads, heads * value_dim].contains(&gate.out_features);
     let fits = heads * head_dim != 0
         && value_dim != 0
         && heads.is_multiple_of(kv_heads)
         && q_width == heads * head_dim
         && attention.o.in_features == heads * value_dim
+        && attention.gate.as_ref().is_none_or(gates)
         && attention.rope_first + rotated <= head_dim;
     if fits {
         return Ok(());
@@ -51,6 +59,30 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
         "{heads} query heads, {kv_heads} key/value heads and a hidden size of {} do not fit together",
         spec.hidden_size
     )))
+}
+
+/// Refuses keys and values of another layer that does not make its own, earlier and as wide.
+fn shared(spec: &DecoderSpec, index: usize, attention: &Attention) -> Result<()> {
+    let Some(from) = attention.shares() else {
+        return Ok(());
+    };
+    let widths = |attention: &Attention| {
+        let Attention {
+            kv_heads,
+            head_dim,
+            value_dim,
+            ..
+        } = *attention;
+        (kv_heads, head_dim, value_dim)
+    };
+    let source = spec.layers[..index].get(from);
+    let source = source.and_then(|layer| layer.attention.as_ref());
+    match source {
+        Some(source) if source.shares().is_none() && widths(source) == widths(attention) => Ok(()),
+        _ => Err(damaged(format!(
+            "layer {index} cannot read the keys and values of layer {from}"
+        ))),
+    }
 }
 
 /// Refuses an extra key beside biases that count from the last key: how much of the attention it

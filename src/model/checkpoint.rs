@@ -96,7 +96,7 @@ impl Model {
         let family = families::find(config)?;
         let mut weights = weights;
         weights::recognise(&mut weights, config)?;
-        let names = Names::detect(&weights, family.embedding, family.prefixes)?;
+        let names = family.names(&weights)?;
         let mut spec = family.spec(config, &names)?;
         let prefix = names.prefix();
         let adapter = adapter
@@ -198,7 +198,7 @@ impl Model {
     }
 
     /// A stored matrix `[rows, width]`.
-    fn table(&self, name: &str, rows: usize, width: usize) -> Result<WeightMatrix<'_>> {
+    pub(super) fn table(&self, name: &str, rows: usize, width: usize) -> Result<WeightMatrix<'_>> {
         self.stored_matrix(&Linear::new(name.to_owned(), width, rows))
     }
 
@@ -383,8 +383,10 @@ impl Model {
         let (name, shape) = (&vector.tensor, &vector.shape);
         // One axis of length 1 more, in front: the one row of a matrix.
         let row: Vec<usize> = [1].iter().chain(shape).copied().collect();
-        let stored = match self.weights.shape(name) {
+        let stored: &[usize] = match self.weights.shape(name) {
             Some(found) if found == row => &row,
+            // One value without an axis.
+            Some([]) if *shape == [1] => &[],
             _ => shape,
         };
         let tensor = self.weights.get_shaped(name, stored)?;
@@ -441,6 +443,14 @@ impl Model {
         if let Some(projection) = &spec.embedding.projection {
             self.check_linear(projection)?;
         }
+        if let Some(others) = &spec.embedding.others {
+            for linear in others.begin.iter().chain(&others.end) {
+                self.check_linear(linear)?;
+            }
+        }
+        if let Some(per_layer) = &spec.embedding.per_layer {
+            self.check_per_layer(per_layer)?;
+        }
         for layer in &spec.layers {
             for linear in layer.linears() {
                 self.check_linear(linear)?;
@@ -469,7 +479,7 @@ impl Model {
     }
 
     /// Looks a projection's tensors up without unpacking them.
-    fn check_linear(&self, linear: &Linear) -> Result<()> {
+    pub(super) fn check_linear(&self, linear: &Linear) -> Result<()> {
         check::outputs(linear)?;
         self.stored_matrix(linear)?;
         self.bias(linear)?;

@@ -53,8 +53,9 @@ const WITHOUT_EFFECT: &[&str] = &[
     "cross_attention_hidden_size", "is_decoder", "is_encoder_decoder", "pruned_heads", "tie_encoder_decoder",
 ];
 
-/// Refuses, for every family, what would make another forward pass of any.
-pub(super) fn refuse_other_mathematics(config: &Config) -> Result<()> {
+/// Refuses, for every family, what would make another forward pass of any, except what this one
+/// `computes`.
+pub(super) fn refuse_other_mathematics(config: &Config, computes: &[&str]) -> Result<()> {
     // Its absence means true, and a null is not true.
     if config.raw("is_causal").is_some_and(|value| !truthy(value)) {
         return Err(config.refuse(
@@ -80,7 +81,7 @@ pub(super) fn refuse_other_mathematics(config: &Config) -> Result<()> {
             "settings of single layers are not computed",
         ),
     ] {
-        if config.get(key).is_some_and(truthy) {
+        if !computes.contains(&key) && config.get(key).is_some_and(truthy) {
             return Err(config.refuse(key, why));
         }
     }
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     fn verdict(text: &str) -> Result<()> {
-        refuse_other_mathematics(&Config::parse(text.as_bytes())?)
+        refuse_other_mathematics(&Config::parse(text.as_bytes())?, &[])
     }
 
     #[test]

@@ -7,7 +7,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{spec::DecoderSpec, tied::Head, weights::WeightStore};
+use super::{
+    spec::{Attention, DecoderSpec},
+    tied::Head,
+    weights::WeightStore,
+};
 use crate::error::{Error, Result};
 
 /// What of a format is left out.
@@ -51,6 +55,7 @@ impl WeightsRecord {
     ) -> Result<Self> {
         let used: HashSet<String> = spec.tensors().into_iter().collect();
         let predicted = predicting_layers(spec, weights);
+        let replaced = replaced_keys(spec);
         let packing = weights.packing();
         let stored_as = |name: &str| weights.stored_as(name).unwrap_or_default();
         let quantises = packing.is_some_and(|packing| packing.quantises_activations);
@@ -72,6 +77,7 @@ impl WeightsRecord {
             let known = match head {
                 Head::Equal(equal) if equal == name => Some("head equal to the embedding"),
                 _ if predicted.iter().any(|layer| name.starts_with(layer)) => Some(PREDICTION),
+                _ if replaced.iter().any(|module| name.starts_with(module)) => Some(REPLACED),
                 _ if packing.is_some() && of_activations(name) => Some(ACTIVATIONS),
                 _ if zero_bias(name, weights)? => Some("biases of zeros"),
                 _ => unneeded(name, weights.shape(name).unwrap_or_default()),
@@ -152,6 +158,8 @@ pub(super) fn named(names: &[String]) -> String {
 
 const PREDICTION: &str = "multi-token prediction";
 
+const REPLACED: &str = "keys and values that an earlier layer's replace";
+
 const ACTIVATIONS: &str = "quantisation of activations";
 
 /// Whether a tensor says how activations or the key/value cache are quantised.
@@ -207,9 +215,19 @@ fn predicting_layers(spec: &DecoderSpec, weights: &WeightStore) -> Vec<String> {
         .collect()
 }
 
+/// Modules of keys and values in layers that read those of an earlier one: some checkpoints store them
+/// as if they were needed.
+fn replaced_keys(spec: &DecoderSpec) -> Vec<String> {
+    let attention = spec.layers.iter().flat_map(|layer| &layer.attention);
+    let sharing = attention.filter(|attention| attention.shares().is_some());
+    let modules = ["k_proj.", "v_proj.", "k_norm.", "v_norm."];
+    let of_layer = |own: &Attention| modules.map(|module| format!("{}.{module}", own.module()));
+    sharing.flat_map(of_layer).collect()
+}
+
 /// What a tensor is that no decoder here reads, by its name and shape.
 fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
-    const OTHER_PARTS: [(&str, &str); 22] = [
+    const OTHER_PARTS: [(&str, &str); 25] = [
         ("vision_tower.", "vision"),
         ("model.vision_tower.", "vision"),
         ("vision_model.", "vision"),
@@ -228,6 +246,9 @@ fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
         ("model.multi_modal_projection.", "vision"),
         ("audio_tower.", "audio"),
         ("model.audio_tower.", "audio"),
+        ("model.embed_audio.", "audio"),
+        ("model.embed_vision.", "vision"),
+        ("model.vision_embedder.", "vision"),
         ("mtp.", PREDICTION),
         ("model.mtp.", PREDICTION),
         ("model.mtp_", PREDICTION),
@@ -241,7 +262,7 @@ fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
     }
     let (module, last) = name.rsplit_once('.').unwrap_or(("", name));
     let module = module.rsplit('.').next().unwrap_or(module);
-    // They pick keys where there are more than they may pick.
+    // Of layers that go by the choice of an earlier one.
     if name.contains(".self_attn.indexer.") {
         return Some("sparse indexers");
     }

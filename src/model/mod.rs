@@ -18,6 +18,7 @@ mod gguf;
 mod json;
 mod kv_bias;
 mod ledger;
+mod per_layer;
 mod place;
 mod recognise;
 mod rope_config;

@@ -31,6 +31,8 @@ pub struct RopeDefaults {
     pub partial: Option<f64>,
     /// Pairing of dimensions.
     pub interleaved: bool,
+    /// Whether dynamic scaling with an `alpha` is a stretched base, whatever the length.
+    pub alpha: bool,
 }
 
 impl Default for RopeDefaults {
@@ -39,6 +41,7 @@ impl Default for RopeDefaults {
             theta: 1e4,
             partial: None,
             interleaved: false,
+            alpha: false,
         }
     }
 }
@@ -59,6 +62,13 @@ pub enum RopeScaling {
         factor: f64,
         /// Positions of pre-training.
         original: usize,
+    },
+    /// Only the first pairs of the whole head's series rotate (Gemma 4, 2026).
+    Proportional {
+        /// Pairs that rotate.
+        pairs: usize,
+        /// Divisor.
+        factor: f64,
     },
     /// Wavelength-dependent interpolation of Llama 3.1.
     Llama3 {
@@ -89,8 +99,10 @@ pub enum RopeScaling {
         short: Vec<f32>,
         /// Divisors of longer ones.
         long: Vec<f32>,
-        /// Factor on cosines and sines.
+        /// Factor on cosines and sines of sequences up to `original`.
         attention: f64,
+        /// The same of longer ones.
+        long_attention: f64,
         /// Positions of pre-training.
         original: usize,
     },
@@ -150,6 +162,8 @@ impl Rope {
         match &self.scaling {
             RopeScaling::Default | RopeScaling::Dynamic { .. } => frequency,
             RopeScaling::Linear { factor } => frequency / *factor as f32,
+            RopeScaling::Proportional { pairs, .. } if pair >= *pairs => 0.0,
+            RopeScaling::Proportional { factor, .. } => frequency / *factor as f32,
             RopeScaling::Long {
                 short,
                 long,
@@ -191,6 +205,11 @@ impl Rope {
     pub fn table(&self, length: usize) -> RopeTable {
         let frequencies = self.inverse_frequencies(length);
         let factor = match self.scaling {
+            RopeScaling::Long {
+                long_attention,
+                original,
+                ..
+            } if length > original => long_attention,
             RopeScaling::Yarn { attention, .. } | RopeScaling::Long { attention, .. } => attention,
             _ => 1.0,
         };

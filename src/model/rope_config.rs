@@ -56,10 +56,17 @@ impl Rope {
         } else {
             setting("partial_rotary_factor", defaults.partial.unwrap_or(1.0))?
         };
-        if !(0.0..=1.0).contains(&share) || (share != 1.0 && defaults.partial.is_none()) {
+        let scaled = section.map(kind).transpose()?;
+        // Its share is one of the whole head's pairs, where a family rotates whole heads.
+        let proportional = scaled == Some(PROPORTIONAL) && defaults.partial.is_none();
+        let whole = defaults.partial.is_none() && !proportional;
+        if !(0.0..=1.0).contains(&share) || (share != 1.0 && whole) {
             return Err(config.refuse("partial_rotary_factor", "this family rotates whole heads"));
         }
-        let dims = (head_dim as f64 * share) as usize;
+        let dims = match proportional {
+            true => head_dim,
+            false => (head_dim as f64 * share) as usize,
+        };
         if theta <= 0.0 {
             return Err(Error::new(
                 "config.json",
@@ -68,10 +75,19 @@ impl Rope {
             .remedy("correct it in config.json, or take the file of the original model"));
         }
         check_dims(dims)?;
+        if let Some(section) = section.filter(|_| defaults.alpha)
+            && let Some(theta) = stretched(section, theta, dims)?
+        {
+            return Self::plain(theta, dims, defaults.interleaved);
+        }
         Ok(Self {
             theta,
             dims,
             scaling: match section {
+                Some(section) if proportional => RopeScaling::Proportional {
+                    pairs: (head_dim as f64 * share / 2.0) as usize,
+                    factor: positive(PROPORTIONAL, section.number_or("factor", 1.0)?)?,
+                },
                 Some(section) => {
                     let positions = (config, max_positions);
                     RopeScaling::from_section(section, theta, dims, positions)?
@@ -83,6 +99,24 @@ impl Rope {
     }
 }
 
+/// Older configs say `type`, newer ones `rope_type`.
+fn kind(section: &Config) -> Result<&str> {
+    section.text_or("rope_type", section.text_or("type", "default")?)
+}
+
+/// The base that the `alpha` of dynamic scaling makes of this one, where there is one (Hunyuan).
+fn stretched(section: &Config, theta: f64, dims: usize) -> Result<Option<f64>> {
+    let alpha = section.number_opt("alpha")?.filter(|alpha| *alpha != 0.0);
+    let Some(alpha) = alpha.filter(|_| kind(section).is_ok_and(|kind| kind == "dynamic")) else {
+        return Ok(None);
+    };
+    let base = theta * alpha.powf(dims as f64 / (dims as f64 - 2.0));
+    if !base.is_finite() || base <= 0.0 {
+        return Err(section.refuse("alpha", "it makes no base of the rotation"));
+    }
+    Ok(Some(base))
+}
+
 impl RopeScaling {
     fn from_section(
         section: &Config,
@@ -90,18 +124,8 @@ impl RopeScaling {
         dims: usize,
         (config, max_positions): (&Config, usize),
     ) -> Result<Self> {
-        // Older configs say `type`, newer ones `rope_type`.
-        let kind = section.text_or("rope_type", section.text_or("type", "default")?)?;
-        let positive = |factor: f64| {
-            if factor.is_nan() || factor <= 0.0 {
-                return Err(Error::new(
-                    "config.json",
-                    format!("rope scaling `{kind}` needs a positive `factor`"),
-                )
-                .remedy("correct it in config.json, or take the file of the original model"));
-            }
-            Ok(factor)
-        };
+        let kind = kind(section)?;
+        let positive = |factor: f64| positive(kind, factor);
         let factor = || positive(section.number_or("factor", f64::NAN)?);
         // Phi-3 writes it beside the section, and that one counts.
         let original = || {
@@ -137,6 +161,19 @@ impl RopeScaling {
             .remedy("run `massact models` for what is supported")),
         }
     }
+}
+
+const PROPORTIONAL: &str = "proportional";
+
+fn positive(kind: &str, factor: f64) -> Result<f64> {
+    if factor.is_nan() || factor <= 0.0 {
+        return Err(Error::new(
+            "config.json",
+            format!("rope scaling `{kind}` needs a positive `factor`"),
+        )
+        .remedy("correct it in config.json, or take the file of the original model"));
+    }
+    Ok(factor)
 }
 
 /// Refuses settings by kind of layer where a family has one rope.
@@ -220,10 +257,12 @@ fn long(
     } else {
         (1.0 + factor.ln() / (original as f64).ln()).sqrt()
     };
+    let attention = section.number_opt("attention_factor")?.unwrap_or(attention);
     Ok(RopeScaling::Long {
         short: divisors("short_factor")?,
         long: divisors("long_factor")?,
-        attention: section.number_opt("attention_factor")?.unwrap_or(attention),
+        attention,
+        long_attention: attention,
         original,
     })
 }
@@ -388,6 +427,26 @@ mod tests {
             .expect("linear")
             .inverse_frequencies(10);
         assert_eq!(halved, [0.5, 0.005]);
+    }
+
+    /// The rotating pairs are the first of the whole head's, in families that rotate whole heads.
+    #[test]
+    fn a_proportional_share_rotates_some_pairs() {
+        let of = |more: &str| {
+            rope(
+                &format!(r#"{{"rope_scaling": {{"rope_type": "proportional"{more}}}}}"#),
+                8,
+            )
+        };
+        let half = of(r#", "partial_rotary_factor": 0.5"#).expect("proportional");
+        assert_eq!(half.dims, 8);
+        assert_eq!(half.inverse_frequencies(10), [1.0, 0.1, 0.0, 0.0]);
+        let scaled = of(r#", "partial_rotary_factor": 0.7, "factor": 2"#).expect("scaled");
+        assert_eq!(scaled.inverse_frequencies(10), [0.5, 0.05, 0.0, 0.0]);
+        let whole = of("").expect("all of it");
+        let plain = rope("{}", 8).expect("default");
+        assert_eq!(whole.inverse_frequencies(10), plain.inverse_frequencies(10));
+        assert!(of(r#", "factor": 0"#).is_err());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) fn artifacts(
     );
     let massive: Vec<usize> = massive.iter().map(|(layer, _)| *layer).collect();
     let means: Vec<magnitudes::Means> = layers()
-        .map(|layer| (layer.top1_mean, layer.median_mean))
+        .map(|layer| (layer.layer, layer.top1_mean, layer.median_mean))
         .collect();
     let verdict = verdict(context.name(), result);
     let table = table(result, published);

@@ -32,6 +32,19 @@ impl Lines {
         self.add(label, color(index), marker, values);
     }
 
+    /// The same for values that only layers of a kind have: the line goes from one of them to the next.
+    pub(super) fn push_known(
+        &mut self,
+        index: usize,
+        label: &str,
+        values: impl IntoIterator<Item = f64>,
+    ) {
+        self.push(index, label, values);
+        if let Some(series) = self.0.last_mut() {
+            series.points.retain(|point| point.1.is_finite());
+        }
+    }
+
     /// Adds a line behind those that count.
     pub(super) fn push_gray(&mut self, label: &str, values: impl IntoIterator<Item = f64>) {
         self.add(label, palette::GRAY, Marker::Square, values);
@@ -91,6 +104,21 @@ mod tests {
         assert!(chart(&[]).contains(">none<"));
         assert!(!chart(&[3.0, 4.0]).contains(">none<"));
         assert!(!chart(&[]).contains(palette::BLUE));
+    }
+
+    #[test]
+    fn known_values_are_joined_over_layers_of_another_kind() {
+        let drawn = |push: fn(&mut Lines, [f64; 3])| {
+            let mut lines = Lines::default();
+            push(&mut lines, [1.0, f64::NAN, 2.0]);
+            let chart = lines.chart("title", "y", ScaleChoice::Linear);
+            let last = chart.series[0].points.last().copied();
+            assert_eq!(last, Some((2.0, 2.0)));
+            chart.to_svg().matches("<polyline").count()
+        };
+        // One is the legend's.
+        assert_eq!(drawn(|lines, values| lines.push(0, "a", values)), 1);
+        assert_eq!(drawn(|lines, values| lines.push_known(0, "a", values)), 2);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Mean top-1 and mean median of a layer.
-pub(super) type Means = (f64, f64);
+/// A layer, its mean top-1 and its mean median.
+pub(super) type Means = (usize, f64, f64);
 
 /// The figure.
 pub(super) struct Magnitudes<'a> {
@@ -70,12 +70,11 @@ impl Magnitudes<'_> {
     /// Mean top-1 and mean median by layer, the layers in `massive` marked.
     pub(super) fn chart(&self) -> LineChart {
         let points = |part: fn(&Means) -> f64| -> Vec<(f64, f64)> {
-            let means = self.layers.iter().enumerate();
-            means
-                .map(|(layer, means)| (layer as f64, part(means)))
-                .collect()
+            let layers = self.layers.iter();
+            layers.map(|means| (means.0 as f64, part(means))).collect()
         };
-        let values = self.layers.iter().flat_map(|(top, median)| [*top, *median]);
+        let values = self.layers.iter();
+        let values = values.flat_map(|(_, top, median)| [*top, *median]);
         LineChart {
             title: self.title.clone(),
             x_label: "Layer (first is 0)".to_owned(),
@@ -85,13 +84,13 @@ impl Magnitudes<'_> {
                     label: format!("median {}", self.tensors),
                     color: palette::GRAY,
                     marker: Marker::Square,
-                    points: points(|means| means.1),
+                    points: points(|means| means.2),
                 },
                 Series {
                     label: format!("top-1 {}", self.tensors),
                     color: self.color,
                     marker: Marker::Circle,
-                    points: points(|means| means.0),
+                    points: points(|means| means.1),
                 },
             ],
             y_scale: self.scale.of(values),

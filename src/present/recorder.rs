@@ -92,7 +92,10 @@ impl FileRecorder {
         sequences: &[Vec<u32>],
     ) -> Result<()> {
         let mut tensors = Vec::new();
-        for layer in 0..model.spec.layers.len() {
+        for (layer, spec) in model.spec.layers.iter().enumerate() {
+            if spec.attention.is_none() {
+                continue;
+            }
             for (sequence, ids) in sequences.iter().enumerate() {
                 for kind in PARTS {
                     let shape = vec![ids.len(), model.spec.hidden_size];
@@ -199,12 +202,18 @@ fn width(site: Site, layer: usize, model: &Model) -> usize {
         Site::Q => attention(|attention| attention.heads * attention.head_dim),
         Site::K => attention(|attention| attention.kv_heads * attention.head_dim),
         Site::V => attention(|attention| attention.kv_heads * attention.value_dim),
+        Site::AttentionGate => attention(|attention| {
+            let gate = attention.gate.as_ref();
+            gate.map_or(0, |gate| gate.out_features)
+        }),
+        Site::RouterLogits => spec.layers[layer]
+            .experts()
+            .map_or(0, |experts| experts.count),
         Site::Gate | Site::MlpInner => match &spec.layers[layer].mlp {
-            Some(Mlp::Gated(mlp)) => mlp.gate.out_features,
-            Some(Mlp::Plain { up, .. }) => up.out_features,
-            // The run refuses this site.
-            Some(Mlp::Experts(experts)) => experts.expert.gate.out_features,
-            None => 0,
+            Some(Mlp::Gated(mlp)) => mlp.up.out_features,
+            Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
+            // They have no such site.
+            Some(Mlp::Experts(_) | Mlp::SideBySide(_)) | None => 0,
         },
         _ => spec.hidden_size,
     }

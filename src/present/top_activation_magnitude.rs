@@ -30,7 +30,7 @@ pub(crate) fn artifacts(
     let means: Vec<magnitudes::Means> = result
         .layers
         .iter()
-        .map(|layer| (layer.top1_mean, layer.median_mean))
+        .map(|layer| (layer.layer, layer.top1_mean, layer.median_mean))
         .collect();
     let verdict = format!("{}: magnitudes of {}", context.name(), result.site.name());
     let table = table(result);

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     backend::{
         Backend, Change, HeadRequest, NormWeights, Rescaling, Rotation, Statistics,
-        StatisticsRequest, Target, cpu::Cpu,
+        StatisticsRequest, Target, Xielu, cpu::Cpu,
     },
     error::Result,
     model::{
@@ -39,6 +39,9 @@ pub(super) enum Operation {
     },
     Rotate {
         interleaved: bool,
+    },
+    RowScaling {
+        columns: usize,
     },
     Rows {
         columns: usize,
@@ -87,6 +90,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
         Operation::Rotate { interleaved: false },
         Operation::Rotate { interleaved: true },
         Operation::Rows { columns: 13 },
+        Operation::RowScaling { columns: 300 },
         Operation::Experts,
         Operation::Cells,
         Operation::Linear {
@@ -125,6 +129,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
             Activation::Silu,
             Activation::ScaledSilu(1.702),
             Activation::Sigmoid,
+            Activation::Softplus,
             Activation::GeluErf,
             Activation::GeluTanh,
             Activation::Relu,
@@ -204,11 +209,12 @@ impl Operation {
             Self::Transfer { rows, columns } => format!("copies, {rows} x {columns}"),
             Self::Weight { bytes } => format!("a weight of {} MiB", bytes >> 20),
             Self::Activate(activation) => format!("activation {activation:?}"),
-            Self::Arithmetic => "add, multiply, affine, clamp".to_owned(),
+            Self::Arithmetic => "add, multiply, affine, clamp, xIELU".to_owned(),
             Self::Norm { kind, width, .. } => format!("norm {kind:?}, {width} wide"),
             Self::Rotate { interleaved: false } => "rotation of halves".to_owned(),
             Self::Rotate { interleaved: true } => "rotation of neighbours".to_owned(),
             Self::Rows { columns } => format!("rows and heads, {columns} wide"),
+            Self::RowScaling { columns } => format!("scaled rows, {columns} wide"),
             Self::Embedding(dtype) => format!("embedding stored in {dtype}"),
             Self::Experts => "choice of experts".to_owned(),
             Self::Cells => "overwriting and reading values".to_owned(),
@@ -249,9 +255,11 @@ impl Operation {
             // Logits and sums are float32 whatever the type.
             Self::Likelihood { .. } => 1e-4,
             // Several roundings follow each other.
-            Self::Activate(_) | Self::Arithmetic | Self::Rows { .. } | Self::Experts => {
-                4.0 * rounding(dtype)
-            }
+            Self::Activate(_)
+            | Self::Arithmetic
+            | Self::Rows { .. }
+            | Self::RowScaling { .. }
+            | Self::Experts => 4.0 * rounding(dtype),
             // Probabilities are rounded before they meet the values, and the result once more.
             Self::Attention(_) => 2.0 * rounding(dtype),
             _ => rounding(dtype),
@@ -336,12 +344,23 @@ impl Operation {
                 b.rotate(&mut x, &[0..9, 9..14], rotation, &[&table, &table])?;
                 b.download(&x)
             }
+            &Self::RowScaling { columns } => {
+                let tensor = |seed| b.upload(5, columns, noise(5 * columns, seed, dtype));
+                let (mut x, mut gates) = (tensor(1)?, tensor(3)?);
+                b.match_magnitude(&mut x, &tensor(2)?, 1e-5)?;
+                b.multiply_columns(&mut x, &b.vector(noise(columns, 4, DType::Float32))?)?;
+                b.keep_largest(&mut gates, 0.25)?;
+                let mut out = b.download(&x)?;
+                out.extend(b.download(&gates)?);
+                Ok(out)
+            }
             &Self::Rows { columns } => {
                 let x = b.upload(7, columns, noise(7 * columns, 1, dtype))?;
                 let mut gathered = b.gather_rows(&x, &[6, 0, 0, 3])?;
                 let y = b.upload(4, columns, noise(4 * columns, 2, dtype))?;
                 let factors = b.upload(4, 1, vec![0.5, -2.0, 0.125, 1.0])?;
                 b.add_scaled(&mut gathered, &y, &factors)?;
+                b.scale_rows(&mut gathered, &b.vector(vec![2.0, 0.5, -1.0, 1.5])?)?;
                 let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
                 b.download(&b.join_heads(&own, &gathered, 3)?)
             }
@@ -460,10 +479,11 @@ impl Operation {
     }
 }
 
-/// Each row, summed over the experts that it visits, times their weights.
+/// Each row, summed over the experts that it visits, times their weights, which meet it before and behind
+/// the expert: chosen in groups, then one after the other.
 fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
     let (rows, experts) = (37, 40);
-    let routing = Routing {
+    let grouped = Routing {
         router: Linear::new("router".to_owned(), experts, experts),
         score: Score::Sigmoid,
         correction: None,
@@ -474,19 +494,34 @@ fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
         }),
         top_k: 6,
         renormalise: false,
+        epsilon: 0.0,
         scale: 1.5,
+    };
+    let sparse = Routing {
+        router: grouped.router.clone(),
+        score: Score::Sparse(0.4),
+        correction: None,
+        groups: None,
+        ..grouped
     };
     let logits = b.upload(rows, experts, noise(rows * experts, 1, dtype))?;
     let correction = b.vector(noise(experts, 2, DType::Float32))?;
-    let visitors = b.route(&logits, &routing, Some(&correction))?;
-    let mut out = b.zeros(&logits)?;
-    for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
-        if visits > 0 {
-            let own = b.gather_visitors(&logits, &visitors, expert)?;
-            b.add_visitors(&mut out, &own, &visitors, expert)?;
+    let mut found = Vec::new();
+    for (routing, correction) in [(&grouped, Some(&correction)), (&sparse, None)] {
+        let visitors = b.route(&logits, routing, correction)?;
+        let mut out = b.zeros(&logits)?;
+        for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
+            if visits > 0 {
+                let own = b.gather_visitors(&logits, &visitors, expert)?;
+                b.add_visitors(&mut out, &own, &visitors, expert, true)?;
+                let mut weighted = b.gather_visitors(&logits, &visitors, expert)?;
+                b.weigh_visitors(&mut weighted, &visitors, expert)?;
+                b.add_visitors(&mut out, &weighted, &visitors, expert, false)?;
+            }
         }
+        found.extend(b.download(&out)?);
     }
-    b.download(&out)
+    Ok(found)
 }
 
 /// The values of the last matrix of a packed weight, all of them, then those of some outputs: a product
@@ -523,7 +558,20 @@ fn arithmetic<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
     b.add(&mut x, &y)?;
     b.affine(&mut x, 0.75, -0.5)?;
     b.clamp(&mut x, -0.9, 0.5)?;
-    b.download(&x)
+    let factors = b.upload(rows, columns / 4, noise(rows * columns / 4, 3, dtype))?;
+    b.multiply_heads(&mut x, &factors)?;
+    let mut found = b.download(&x)?;
+    let mut x = b.upload(rows, columns, noise(rows * columns, 4, dtype))?;
+    b.affine(&mut x, 4.0, 0.0)?;
+    let scalars = Xielu {
+        square: 0.8,
+        exponential: 1.1,
+        linear: 0.5,
+        limit: -1e-6,
+    };
+    b.xielu(&mut x, scalars)?;
+    found.extend(b.download(&x)?);
+    Ok(found)
 }
 
 /// What was found, as numbers.

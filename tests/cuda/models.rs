@@ -148,6 +148,7 @@ fn maps(maps: &AttentionMaps) -> [Map<'_>; 6] {
         probs,
         logits,
         sink_mass,
+        viewers: _,
         max_logit,
     } = maps;
     [

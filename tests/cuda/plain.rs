@@ -8,10 +8,10 @@ use massact::{
     Result,
     backend::{
         Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, DeltaRequest,
-        Elementwise, Experts, Filter, HeadRequest, Magnitudes, Moments, NormWeights, Norms,
-        Precision, Products, Recurrences, Rescaling, Rotation, Rotations, RowOperations, Rows,
-        SelectiveScanRequest, StateSpaceRequest, Statistics, StatisticsRequest, StoredTensors,
-        Target, Tensors, Vocabulary,
+        Elementwise, Experts, Filter, HeadRequest, KeyChoice, KeyMask, Magnitudes, Moments,
+        NormWeights, Norms, Precision, Products, Recurrences, Rescaling, Rotation, Rotations,
+        RowOperations, RowScaling, Rows, SelectiveScanRequest, StateSpaceRequest, Statistics,
+        StatisticsRequest, StoredTensors, Target, Tensors, Vocabulary, Xielu,
         cpu::{self, Cpu},
     },
     model::{
@@ -93,6 +93,7 @@ impl Tensors for Plain {
     type Matrix<'w> = cpu::Matrix<'w>;
     type Vector = Vec<f32>;
     type Visitors = <Cpu as Tensors>::Visitors;
+    type KeyMask = KeyMask;
     type Pending = Vec<Statistics>;
 
     fn precision(&self) -> Precision {
@@ -178,6 +179,14 @@ impl Elementwise for Plain {
         self.change(x, |x| self.cpu.multiply(x, &other.values))
     }
 
+    fn xielu(&self, x: &mut Tensor, scalars: Xielu) -> Result<()> {
+        self.change(x, |x| self.cpu.xielu(x, scalars))
+    }
+
+    fn multiply_heads(&self, x: &mut Tensor, factors: &Tensor) -> Result<()> {
+        self.change(x, |x| self.cpu.multiply_heads(x, &factors.values))
+    }
+
     fn add(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
         self.change(x, |x| self.cpu.add(x, &other.values))
     }
@@ -200,38 +209,6 @@ impl Convolutions for Plain {
     ) -> Result<Tensor> {
         let exact = self.cpu.convolve(&x.values, sequences, filter)?;
         self.round(exact, self.precision.arithmetic())
-    }
-}
-
-impl Rotations for Plain {
-    fn rotate(
-        &self,
-        x: &mut Tensor,
-        sequences: &[Rows],
-        rotation: Rotation,
-        tables: &[&RopeTable],
-    ) -> Result<()> {
-        self.change(x, |x| self.cpu.rotate(x, sequences, rotation, tables))
-    }
-}
-
-impl Attention for Plain {
-    fn attention(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        sequences: &[Rows],
-        request: &AttentionRequest<'_, Vec<f32>>,
-    ) -> Result<AttentionOutput<Tensor>> {
-        let (q, k, v) = (&q.values, &k.values, &v.values);
-        let found = self.cpu.attention(q, k, v, sequences, request)?;
-        let dtype = self.precision.arithmetic();
-        Ok(AttentionOutput {
-            context: self.round(found.context, dtype)?,
-            maps: found.maps,
-            subset: found.subset.map(|x| self.round(x, dtype)).transpose()?,
-        })
     }
 }
 
@@ -282,6 +259,38 @@ impl Recurrences for Plain {
     }
 }
 
+impl Rotations for Plain {
+    fn rotate(
+        &self,
+        x: &mut Tensor,
+        sequences: &[Rows],
+        rotation: Rotation,
+        tables: &[&RopeTable],
+    ) -> Result<()> {
+        self.change(x, |x| self.cpu.rotate(x, sequences, rotation, tables))
+    }
+}
+
+impl Attention for Plain {
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        sequences: &[Rows],
+        request: &AttentionRequest<'_, Vec<f32>>,
+    ) -> Result<AttentionOutput<Tensor>> {
+        let (q, k, v) = (&q.values, &k.values, &v.values);
+        let found = self.cpu.attention(q, k, v, sequences, request)?;
+        let dtype = self.precision.arithmetic();
+        Ok(AttentionOutput {
+            context: self.round(found.context, dtype)?,
+            maps: found.maps,
+            subset: found.subset.map(|x| self.round(x, dtype)).transpose()?,
+        })
+    }
+}
+
 impl RowOperations for Plain {
     fn gather_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
         self.round(self.cpu.gather_rows(&x.values, rows)?, x.dtype)
@@ -292,9 +301,27 @@ impl RowOperations for Plain {
         self.change(out, |out| self.cpu.add_scaled(out, x, factors))
     }
 
+    fn scale_rows(&self, x: &mut Tensor, factors: &Vec<f32>) -> Result<()> {
+        self.change(x, |x| self.cpu.scale_rows(x, factors))
+    }
+
     fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
         let joined = self.cpu.join_heads(&own.values, &shared.values, heads)?;
         self.round(joined, own.dtype)
+    }
+}
+
+impl RowScaling for Plain {
+    fn match_magnitude(&self, x: &mut Tensor, like: &Tensor, floor: f32) -> Result<()> {
+        self.change(x, |x| self.cpu.match_magnitude(x, &like.values, floor))
+    }
+
+    fn keep_largest(&self, x: &mut Tensor, deviations: f32) -> Result<()> {
+        self.change(x, |x| self.cpu.keep_largest(x, deviations))
+    }
+
+    fn multiply_columns(&self, x: &mut Tensor, factors: &Vec<f32>) -> Result<()> {
+        self.change(x, |x| self.cpu.multiply_columns(x, factors))
     }
 }
 
@@ -322,15 +349,45 @@ impl Experts for Plain {
         self.round(gathered, x.dtype)
     }
 
+    fn weigh_visitors(
+        &self,
+        x: &mut Tensor,
+        visitors: &Self::Visitors,
+        expert: usize,
+    ) -> Result<()> {
+        self.change(x, |x| self.cpu.weigh_visitors(x, visitors, expert))
+    }
+
     fn add_visitors(
         &self,
         out: &mut Tensor,
         x: &Tensor,
         visitors: &Self::Visitors,
         expert: usize,
+        weighted: bool,
     ) -> Result<()> {
         let x = &x.values;
-        self.change(out, |out| self.cpu.add_visitors(out, x, visitors, expert))
+        self.change(out, |out| {
+            self.cpu.add_visitors(out, x, visitors, expert, weighted)
+        })
+    }
+}
+
+impl KeyChoice for Plain {
+    fn choose_keys(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        weights: &Tensor,
+        sequences: &[Rows],
+        most: usize,
+    ) -> Result<KeyMask> {
+        let (q, k, weights) = (&q.values, &k.values, &weights.values);
+        self.cpu.choose_keys(q, k, weights, sequences, most)
+    }
+
+    fn gather_choices(&self, mask: &KeyMask, rows: &[usize]) -> Result<KeyMask> {
+        self.cpu.gather_choices(mask, rows)
     }
 }
 

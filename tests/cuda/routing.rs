@@ -43,7 +43,7 @@ fn mix<B: Backend>(
                 .map(|row| (expert, row[0] as usize + 256 * row[1] as usize)),
         );
         b.affine(&mut own, 0.0, expert as f32 + 1.0)?;
-        b.add_visitors(&mut out, &own, &visitors, expert)?;
+        b.add_visitors(&mut out, &own, &visitors, expert, true)?;
     }
     Ok((came, b.download(&out)?))
 }
@@ -56,6 +56,7 @@ fn routing(score: Score, top_k: usize, groups: Option<ExpertGroups>) -> Routing 
         groups,
         top_k,
         renormalise: top_k.is_multiple_of(2),
+        epsilon: 1e-6,
         scale: 1.5,
     }
 }
@@ -106,6 +107,8 @@ fn every_way_to_choose() {
                 agree(dtype, (rows, experts), &logits, &routing, None);
                 agree(dtype, (rows, experts), &logits, &routing, Some(&correction));
             }
+            let routing = routing(Score::Sparse(0.3), top_k, None);
+            agree(dtype, (rows, experts), &logits, &routing, None);
         }
     }
 }

@@ -48,7 +48,10 @@ def measure(single: Observed, double: Observed, token_ids: list[int]) -> dict[st
         note("median", relative(median(hidden), median(truth)))
         note("top", relative(hidden.flatten()[order], truth.flatten()[order]))
         note("hidden", against_row_rms(hidden, truth))
-    for (logits, probs), (true_logits, true_probs) in zip(single.attention, double.attention, strict=True):
+    for maps, true_maps in zip(single.attention, double.attention, strict=True):
+        if maps is None:
+            continue
+        (logits, probs), (true_logits, true_probs) = maps, true_maps
         # Masked scores are huge in either precision; a masked probability is exactly zero.
         visible = true_logits > MASKED_BELOW
         note("attention_probs", (probs.double() - true_probs).abs().max().item())

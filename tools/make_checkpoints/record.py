@@ -16,25 +16,32 @@ SOFTMAXES = (torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
 
 @dataclass
 class Observed:
-    """One forward pass: `layers[l]` is [T, D], `attention[l]` logits and probabilities, [heads, T, T]."""
+    """One forward pass: `layers[l]` is [T, D], `attention[l]` logits and probabilities, [heads, T, T],
+    or None in a layer without attention."""
 
     logits: torch.Tensor = None
     layers: list[torch.Tensor] = field(default_factory=list)
-    attention: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    attention: list[tuple[torch.Tensor, torch.Tensor] | None] = field(default_factory=list)
 
 
 class RecordAttention(TorchFunctionMode):
-    """Collects argument and result of every attention softmax, in the order of the layers."""
+    """Collects argument and result of every attention softmax, in the order of the layers. Where the
+    code subtracts each row's maximum before (MiMo-V2), the argument is what was there before that."""
 
     def __init__(self, maps: list):
         super().__init__()
         self.maps = maps
+        self.shifted = None
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         # Four dimensions set attention apart from a router's softmax over experts.
         if function in SOFTMAXES and args[0].dim() == 4:
-            self.maps.append((args[0][0], result[0]))
+            own = self.shifted is not None and args[0] is self.shifted[1]
+            self.maps.append(((self.shifted[0] if own else args[0])[0], result[0]))
+        if function is torch.Tensor.sub and all(torch.is_tensor(part) and part.dim() == 4 for part in args):
+            if args[1].shape[-1] == 1 < args[0].shape[-1]:
+                self.shifted = (args[0], result)
         return result
 
 
@@ -79,22 +86,22 @@ def without_sink(layer: torch.nn.Module, logits: torch.Tensor, probabilities: to
 def observe(model: torch.nn.Module, token_ids: list[int], float64: bool = False) -> Observed:
     """Runs one sequence and records layer outputs, attention and the model's logits."""
     observed = Observed()
+    maps = []
 
     def keep(module, arguments, output):
         hidden = output[0] if isinstance(output, tuple) else output
-        observed.layers.append(hidden[0].clone())
+        # Of several residual streams (Gemma 3n) the first, which attention and MLP read and write.
+        first = hidden[0] if hidden.dim() == 4 else hidden
+        observed.layers.append(first[0].clone())
+        if len(maps) > 1:
+            raise ValueError(f"{len(maps)} attention softmaxes in layer {len(observed.layers) - 1}")
+        observed.attention.append(without_sink(module, *maps.pop()) if maps else None)
 
     with ExitStack() as stack:
-        layers = decoder_layers(model)
-        for layer in layers:
+        for layer in decoder_layers(model):
             stack.callback(layer.register_forward_hook(keep).remove)
-        stack.enter_context(RecordAttention(observed.attention))
+        stack.enter_context(RecordAttention(maps))
         if float64:
             stack.enter_context(StayInFloat64())
         observed.logits = model(torch.tensor([token_ids], device=model.device), use_cache=False).logits[0]
-    if len(observed.attention) != len(observed.layers):
-        raise ValueError(f"{len(observed.attention)} attention softmaxes in {len(observed.layers)} layers")
-    observed.attention = [
-        without_sink(layer, *maps) for layer, maps in zip(layers, observed.attention, strict=True)
-    ]
     return observed

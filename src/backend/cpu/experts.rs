@@ -1,7 +1,10 @@
 //! Which experts the tokens of a mixture visit: the definition.
 #![forbid(unsafe_code)]
 
-use super::{Cpu, Tensor, math, rows::add_rows};
+use super::{
+    Cpu, Tensor, math,
+    rows::{add_rows, scale_rows},
+};
 use crate::{
     backend::{self, RowOperations},
     error::Result,
@@ -40,15 +43,31 @@ impl backend::Experts for Cpu {
         self.gather_rows(x, &visitors[expert].rows)
     }
 
+    fn weigh_visitors(
+        &self,
+        x: &mut Tensor,
+        visitors: &Vec<Visitors>,
+        expert: usize,
+    ) -> Result<()> {
+        scale_rows(x, &visitors[expert].factors);
+        Ok(())
+    }
+
     fn add_visitors(
         &self,
         out: &mut Tensor,
         x: &Tensor,
         visitors: &Vec<Visitors>,
         expert: usize,
+        weighted: bool,
     ) -> Result<()> {
         let own = &visitors[expert];
-        add_rows(out, x, own.rows.iter().copied(), &own.factors);
+        let rows = own.rows.iter().copied();
+        if weighted {
+            add_rows(out, x, rows, &own.factors);
+        } else {
+            add_rows(out, x, rows, &vec![1.0; own.rows.len()]);
+        }
         Ok(())
     }
 }
@@ -73,6 +92,7 @@ fn visitors(
 /// The experts of one token and their weights.
 fn route(routing: &Routing, correction: Option<&[f32]>, logits: &[f32]) -> Vec<(usize, f32)> {
     let scores: Vec<f32> = match routing.score {
+        Score::Sparse(share) => return sparse(routing, share, logits),
         Score::Sigmoid => logits.iter().copied().map(math::sigmoid).collect(),
         Score::Softmax => softmax(logits),
     };
@@ -87,13 +107,34 @@ fn route(routing: &Routing, correction: Option<&[f32]>, logits: &[f32]) -> Vec<(
     let sum: f32 = chosen.iter().map(|expert| scores[*expert]).sum();
     let factor = if routing.renormalise {
         // Sigmoids may all vanish.
-        routing.scale / (sum + 1e-20)
+        routing.scale / (sum + routing.epsilon)
     } else {
         routing.scale
     };
     chosen
         .into_iter()
         .map(|expert| (expert, scores[expert] * factor))
+        .collect()
+}
+
+/// One expert after the other, with its softmax over those that are left and near it.
+fn sparse(routing: &Routing, share: f32, logits: &[f32]) -> Vec<(usize, f32)> {
+    let chosen = largest(logits, routing.top_k);
+    let weight = |place: usize| {
+        let best = logits[chosen[place]];
+        let near = |logit: f32| {
+            let far = (best - logit) / logit.abs().max(best) > share;
+            // Zero beside zero has no distance.
+            !far
+        };
+        let left = logits.iter().enumerate();
+        let left =
+            left.filter(|(expert, logit)| !chosen[..place].contains(expert) && near(**logit));
+        let sum: f32 = left.map(|(_, logit)| (logit - best).exp()).sum();
+        routing.scale / sum
+    };
+    (0..chosen.len())
+        .map(|place| (chosen[place], weight(place)))
         .collect()
 }
 

@@ -16,14 +16,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
-    // exp(r) on [-ln2/2, ln2/2], minimax coefficients of Cephes expf.
-    let mut p = 1.987_569_1e-4_f32;
-    p = p.mul_add(r, 1.398_199_9e-3);
-    p = p.mul_add(r, 8.333_452e-3);
-    p = p.mul_add(r, 4.166_579_6e-2);
-    p = p.mul_add(r, 1.666_666_5e-1);
-    p = p.mul_add(r, 0.5);
-    let value = p.mul_add(r * r, r) + 1.0;
+    let value = small_exp_m1(r) + 1.0;
     // Two factors, because 2^128 is not a float32 although exp(88.7) is.
     // The integer is in the last bits of the shifted value. Not `n as i32`: its rules for NaN and
     // values out of range keep a loop from being vectorised.
@@ -31,6 +24,25 @@ pub(super) fn exp(x: f32) -> f32 {
     let half = n >> 1;
     let scaled = value * power_of_two(half) * power_of_two(n - half);
     if x < -87.3 { 0.0 } else { scaled }
+}
+
+/// `exp(r) - 1` on [-ln2/2, ln2/2], minimax coefficients of Cephes expf.
+#[inline(always)]
+fn small_exp_m1(r: f32) -> f32 {
+    let mut p = 1.987_569_1e-4_f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 0.5);
+    p.mul_add(r * r, r)
+}
+
+/// `exp(x) - 1`, without cancellation near 0.
+#[inline(always)]
+pub(super) fn exp_m1(x: f32) -> f32 {
+    let (near, far) = (small_exp_m1(x), exp(x) - 1.0);
+    if x.abs() < 0.34 { near } else { far }
 }
 
 #[inline(always)]
@@ -239,6 +251,18 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
+    #[test]
+    fn softplus_matches_double_precision() {
+        for x in grid() {
+            let truth = f64::from(x).max(0.0) + (-f64::from(x).abs()).exp().ln_1p();
+            let error = (f64::from(softplus(x)) - truth).abs();
+            assert!(error <= 1e-6 * truth + 1e-37, "softplus({x}): {error:e}");
+        }
+        assert_eq!(softplus(1e4), 1e4);
+        assert_eq!(softplus(f32::NEG_INFINITY), 0.0);
+        assert!(softplus(f32::NAN).is_nan());
+    }
+
     /// erfc in double precision by its continued fraction or series, good to 1e-12.
     fn erfc_f64(x: f64) -> f64 {
         if x < 0.0 {
@@ -277,6 +301,7 @@ mod tests {
                 ),
                 ("scaled_silu", scaled_silu(x, 1.0), silu_truth, 1e-6),
                 ("silu", silu(x), silu_truth, 1e-6),
+                ("exp_m1", exp_m1(x), wide.exp_m1(), 1e-6),
                 ("softplus", softplus(x), wide.exp().ln_1p(), 1e-6),
                 // Far out the exponent grows to 200 or 72, and its rounding error with it.
                 ("gelu_tanh", gelu_tanh(x), tanh_truth, 3e-5),

@@ -4,9 +4,13 @@
 use super::{
     Cuda, Tensor, constants,
     device::{Argument, Device},
-    tensors::suffix,
+    tensors::{int, suffix},
 };
-use crate::{backend::Elementwise, error::Result, model::spec::Activation};
+use crate::{
+    backend::{Elementwise, Xielu},
+    error::Result,
+    model::spec::Activation,
+};
 
 /// The kernels' number of an activation, with the parameter.
 pub(super) fn activation_code(activation: Activation) -> (i32, f32) {
@@ -14,6 +18,7 @@ pub(super) fn activation_code(activation: Activation) -> (i32, f32) {
         Activation::Silu => (constants::ACTIVATION_SILU, 0.0),
         Activation::ScaledSilu(factor) => (constants::ACTIVATION_SCALED_SILU, factor),
         Activation::Sigmoid => (constants::ACTIVATION_SIGMOID, 0.0),
+        Activation::Softplus => (constants::ACTIVATION_SOFTPLUS, 0.0),
         Activation::GeluErf => (constants::ACTIVATION_GELU_ERF, 0.0),
         Activation::GeluTanh => (constants::ACTIVATION_GELU_TANH, 0.0),
         Activation::Relu => (constants::ACTIVATION_RELU, 0.0),
@@ -28,6 +33,17 @@ impl<D: Device> Elementwise for Cuda<D> {
         self.update("activate", x, &[], &[code.into(), parameter.into()])
     }
 
+    fn xielu(&self, x: &mut Tensor<D>, scalars: Xielu) -> Result<()> {
+        let Xielu {
+            square,
+            exponential,
+            linear,
+            limit,
+        } = scalars;
+        let scalars = [square, exponential, linear, limit].map(Into::into);
+        self.update("xielu", x, &[], &scalars)
+    }
+
     fn gate(&self, gate: &mut Tensor<D>, up: &Tensor<D>, activation: Activation) -> Result<()> {
         debug_assert_eq!(gate.dtype, up.dtype);
         let (code, parameter) = activation_code(activation);
@@ -38,6 +54,13 @@ impl<D: Device> Elementwise for Cuda<D> {
     fn multiply(&self, x: &mut Tensor<D>, other: &Tensor<D>) -> Result<()> {
         debug_assert_eq!(x.dtype, other.dtype);
         self.update("multiply", x, &[other.buffer.address().into()], &[])
+    }
+
+    fn multiply_heads(&self, x: &mut Tensor<D>, factors: &Tensor<D>) -> Result<()> {
+        debug_assert_eq!(x.dtype, factors.dtype);
+        let width = int(x.columns / factors.columns)?;
+        let operands = [factors.buffer.address().into()];
+        self.update("multiply_heads", x, &operands, &[width.into()])
     }
 
     fn add(&self, x: &mut Tensor<D>, other: &Tensor<D>) -> Result<()> {

@@ -4,7 +4,9 @@
 
 use super::{
     Cuda, Tensor,
-    constants::{ROUTE_MOST, ROUTE_WARPS, SCORE_SIGMOID, SCORE_SOFTMAX, VISITORS_THREADS},
+    constants::{
+        ROUTE_MOST, ROUTE_WARPS, SCORE_SIGMOID, SCORE_SOFTMAX, SCORE_SPARSE, VISITORS_THREADS,
+    },
     device::{Address, Device},
     memory::Buffer,
     tensors::{int, suffix, threads},
@@ -64,9 +66,10 @@ impl<D: Device> Experts for Cuda<D> {
             )
             .remedy("use --device cpu for this model"));
         }
-        let score = match routing.score {
-            Score::Softmax => SCORE_SOFTMAX,
-            Score::Sigmoid => SCORE_SIGMOID,
+        let (score, share) = match routing.score {
+            Score::Softmax => (SCORE_SOFTMAX, 0.0),
+            Score::Sigmoid => (SCORE_SIGMOID, 0.0),
+            Score::Sparse(share) => (SCORE_SPARSE, share),
         };
         let count = rows * visits;
         let words = |count: usize| self.buffer(count * size_of::<u32>());
@@ -89,6 +92,8 @@ impl<D: Device> Experts for Cuda<D> {
                 int(kept)?.into(),
                 int(best)?.into(),
                 i32::from(routing.renormalise).into(),
+                routing.epsilon.into(),
+                share.into(),
                 routing.scale.into(),
             ],
         )?;
@@ -129,12 +134,23 @@ impl<D: Device> Experts for Cuda<D> {
         self.gather("gather_visitors", x, rows, count)
     }
 
+    fn weigh_visitors(
+        &self,
+        x: &mut Tensor<D>,
+        visitors: &Visitors<D>,
+        expert: usize,
+    ) -> Result<()> {
+        let (_, weights, _) = visitors.of(expert);
+        self.scale_by(x, weights)
+    }
+
     fn add_visitors(
         &self,
         out: &mut Tensor<D>,
         x: &Tensor<D>,
         visitors: &Visitors<D>,
         expert: usize,
+        weighted: bool,
     ) -> Result<()> {
         debug_assert_eq!(out.dtype, x.dtype);
         let (rows, weights, _) = visitors.of(expert);
@@ -146,7 +162,7 @@ impl<D: Device> Experts for Cuda<D> {
                 out.buffer.address().into(),
                 x.buffer.address().into(),
                 rows.into(),
-                weights.into(),
+                weighted.then_some(weights).into(),
                 int(x.rows)?.into(),
                 int(x.columns)?.into(),
             ],

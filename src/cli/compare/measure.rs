@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     data::Sequences,
-    engine::Timings,
+    engine::{Timings, without_attention},
     error::Result,
     experiments::{
         CorpusWalk, Thresholds, attention_share,
@@ -189,7 +189,7 @@ impl Measurement<'_> {
                 }
             };
         }
-        if wanted(Experiment::Attention) {
+        if wanted(Experiment::Attention) && self.has_attention() {
             let found = attention_share::run(run.session(), &sequences.ids, thresholds)?;
             self.profile.attention = Some(found.result);
             self.timings += found.timings;
@@ -199,6 +199,19 @@ impl Measurement<'_> {
             self.profile.weights = Some(WeightProfile::of(spread));
         }
         Ok(())
+    }
+
+    /// Whether any layer has it, else with a word to the user.
+    fn has_attention(&self) -> bool {
+        let spec = &self.run.model().spec;
+        let has = without_attention(spec).len() < spec.layers.len();
+        if !has {
+            let label = &self.target.label;
+            self.run.progress.notice(&format!(
+                "{label}: no layer has attention, so there are no shares of it"
+            ));
+        }
+        has
     }
 
     /// Perplexity of the measured windows with their massive activations overwritten.

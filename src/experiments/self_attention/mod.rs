@@ -16,7 +16,8 @@
 //! - logit of the others: mean over t in Q and the j outside C that t sees of `L[t, j]`
 //! - sink mass of a key in a head: its probability, averaged over all queries that see it
 //!
-//! The decomposition is described in [`Decomposition`].
+//! The decomposition is described in [`Decomposition`]. Layers without attention have none of these
+//! numbers.
 #![forbid(unsafe_code)]
 
 mod decomposition;
@@ -32,8 +33,10 @@ use serde::Serialize;
 use super::{Finding, attention_share};
 use crate::{
     backend::{AttentionCapture, AttentionMaps, Entry, StatisticsRequest},
-    engine::{Discard, Observer, Plan, Session, Site, Timings},
+    engine::{Discard, Observer, Plan, Session, Site, Timings, check_attention, without_attention},
     error::{Error, Result},
+    model::spec::Layer,
+    report::number::ranges,
 };
 
 /// Value of the JSON's `schema` field.
@@ -90,11 +93,13 @@ pub struct SelfAttention {
     pub followed: Vec<usize>,
     /// Why these.
     pub followed_because: Reason,
-    /// First to last.
+    /// Other parts mix the tokens there.
+    pub layers_without_attention: Vec<usize>,
+    /// First to last, those without attention as well.
     pub layers: Vec<LayerAttention>,
 }
 
-/// Attention of one layer.
+/// Attention of one layer; without attention nothing is known but what is massive.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerAttention {
     /// 0-based index.
@@ -106,7 +111,7 @@ pub struct LayerAttention {
     pub attention_to_followed: Option<f64>,
     /// Share of all attention that the followed tokens receive together, as in
     /// [`attention_share`](super::attention_share): from every query, followed or not.
-    pub share_of_followed: f64,
+    pub share_of_followed: Option<f64>,
     /// The same as `attention_to_followed` if they attended evenly to all they see.
     pub even_share: Option<f64>,
     /// Mean logit of the keys that are not followed.
@@ -116,7 +121,7 @@ pub struct LayerAttention {
     /// The key with the largest sink mass of every head.
     pub sinks: Vec<Sink>,
     /// Attention output in two parts.
-    pub decomposition: Decomposition,
+    pub decomposition: Option<Decomposition>,
 }
 
 /// Runs the experiment; maps and outputs go to the observer as well.
@@ -164,30 +169,11 @@ pub fn run(
     let mut watch = Watch {
         observer,
         followed: followed.clone(),
+        tokens: token_ids.len(),
+        sees: BTreeMap::new(),
         maps: BTreeMap::new(),
         shares: BTreeMap::new(),
-        tokens: token_ids.len(),
-        heads: spec
-            .layers
-            .iter()
-            .map(|layer| {
-                layer
-                    .attention
-                    .as_ref()
-                    .map_or(0, |attention| attention.heads)
-            })
-            .collect(),
         decompositions: BTreeMap::new(),
-        windows: spec
-            .layers
-            .iter()
-            .map(|layer| {
-                layer
-                    .attention
-                    .as_ref()
-                    .and_then(|attention| attention.window)
-            })
-            .collect(),
     };
     let plan = Plan {
         keys: Some(vec![followed.clone()]),
@@ -196,26 +182,22 @@ pub fn run(
     let outcome = session.run(sequences, &plan, &mut watch)?;
     timings += outcome.timings;
     let tokens: Vec<String> = token_ids.iter().map(|id| session.token(*id)).collect();
-    let layers = watch
-        .maps
-        .into_values()
-        .zip(watch.shares.into_values())
-        .zip(watch.decompositions.into_values())
-        .zip(massive)
-        .enumerate()
-        .map(
-            |(layer, (((maps, share), decomposition), massive))| LayerAttention {
+    let layers = massive.into_iter().enumerate();
+    let layers = layers
+        .map(|(layer, massive)| {
+            let maps = watch.maps.remove(&layer).unwrap_or_default();
+            LayerAttention {
                 layer,
                 massive,
                 attention_to_followed: maps.attention_to_followed,
-                share_of_followed: share,
+                share_of_followed: watch.shares.remove(&layer),
                 even_share: maps.even_share,
                 logit_of_others: maps.logit_of_others,
                 followed: maps.followed,
                 sinks: maps.sinks,
-                decomposition,
-            },
-        )
+                decomposition: watch.decompositions.remove(&layer),
+            }
+        })
         .collect();
     Ok(Finding {
         result: SelfAttention {
@@ -224,6 +206,7 @@ pub fn run(
             massive_positions: massive_positions.into_iter().collect(),
             followed,
             followed_because,
+            layers_without_attention: without_attention(spec),
             layers,
         },
         timings,
@@ -246,10 +229,12 @@ pub fn plan(request: &Request) -> Plan {
     }
 }
 
-/// Refuses positions and layers that are not there.
+/// Refuses positions and layers that are not there, and a model without attention.
 pub fn check(session: &Session, sequences: &[Vec<u32>], request: &Request) -> Result<()> {
     let tokens = sequences.iter().map(Vec::len).min().unwrap_or(0);
-    let layers = session.model().spec.layers.len();
+    let spec = &session.model().spec;
+    check_attention(spec)?;
+    let layers = spec.layers.len();
     if let Some(positions) = &request.positions {
         if positions.is_empty() {
             return Err(Error::usage("--positions", "there is none").remedy("name one, such as 0"));
@@ -265,27 +250,40 @@ pub fn check(session: &Session, sequences: &[Vec<u32>], request: &Request) -> Re
             )));
         }
     }
-    if let HeadLayers::Some(chosen) = &request.head_layers
-        && let Some(layer) = chosen.iter().find(|layer| **layer >= layers)
-    {
-        return Err(Error::usage(
-            format!("--heads {layer}"),
-            format!("the model has {layers} layers"),
-        )
-        .remedy(format!("use layers from 0 to {}, or all", layers - 1)));
+    if let HeadLayers::Some(chosen) = &request.head_layers {
+        if let Some(layer) = chosen.iter().find(|layer| **layer >= layers) {
+            return Err(Error::usage(
+                format!("--heads {layer}"),
+                format!("the model has {layers} layers"),
+            )
+            .remedy(format!("use layers from 0 to {}, or all", layers - 1)));
+        }
+        check_layers("--heads", &spec.layers, chosen)?;
     }
     Ok(())
+}
+
+/// Refuses layers, all of which the model has, of which none has attention.
+pub fn check_layers(flag: &str, layers: &[Layer], chosen: &[usize]) -> Result<()> {
+    let has = |layer: &usize| layers[*layer].attention.is_some();
+    if chosen.is_empty() || chosen.iter().any(has) {
+        return Ok(());
+    }
+    let having: Vec<usize> = (0..layers.len()).filter(has).collect();
+    Err(Error::usage(
+        format!("{flag} {}", ranges(chosen)),
+        "there is no attention in these layers",
+    )
+    .remedy(format!("use some of {}", ranges(&having))))
 }
 
 /// Summarises what passes by on its way to the observer.
 struct Watch<'r> {
     observer: &'r mut dyn Observer,
     followed: Vec<usize>,
-    /// By layer.
-    windows: Vec<Option<usize>>,
-    /// By layer.
-    heads: Vec<usize>,
     tokens: usize,
+    /// By layer; for each query whether it sees a followed token.
+    sees: BTreeMap<usize, Vec<bool>>,
     /// By layer.
     maps: BTreeMap<usize, maps::Summary>,
     /// By layer; of all attention, what the followed tokens receive.
@@ -309,12 +307,14 @@ impl Observer for Watch<'_> {
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
         let summary = maps::Summary::of(&maps, &self.followed);
         self.maps.insert(layer, summary);
-        let mass = maps.sink_mass.as_deref().unwrap_or_default();
-        let (heads, window) = (self.heads[layer], self.windows[layer]);
-        let keys = attention_share::of_keys(mass, heads, self.tokens, window);
-        let extra = keys.len().saturating_sub(self.tokens);
-        let followed = self.followed.iter().map(|position| keys[extra + position]);
-        self.shares.insert(layer, followed.sum());
+        if let Some(probs) = &maps.probs_mean {
+            let keys = attention_share::of_keys(&maps, self.tokens);
+            let extra = keys.len().saturating_sub(self.tokens);
+            let followed = self.followed.iter().map(|position| keys[extra + position]);
+            self.shares.insert(layer, followed.sum());
+            let sees = maps::sees(probs, self.tokens, &self.followed);
+            self.sees.insert(layer, sees);
+        }
         self.observer.attention(layer, sequence, maps)
     }
 
@@ -326,8 +326,8 @@ impl Observer for Watch<'_> {
         whole: &[f32],
         part: &[f32],
     ) -> Result<()> {
-        let window = self.windows[layer];
-        let parts = Decomposition::of(&self.followed, window, columns, whole, part);
+        let sees = self.sees.get(&layer).map_or(&[][..], Vec::as_slice);
+        let parts = Decomposition::of(&self.followed, sees, columns, whole, part);
         self.decompositions.insert(layer, parts);
         self.observer
             .attention_parts(layer, sequence, columns, whole, part)

@@ -42,6 +42,7 @@ pub(super) const FAMILY: Family = Family {
         "skip_bias_add_qkv",
         "slow_but_exact",
     ],
+    computes: &[],
     numbers: &[],
     renamed: &[],
     wraps: None,

@@ -38,6 +38,7 @@ pub(super) const FAMILY: Family = Family {
         "rope_scaling",
         "rope_theta",
     ],
+    computes: &[],
     numbers: &[],
     renamed: &[],
     wraps: None,

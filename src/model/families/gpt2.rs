@@ -34,6 +34,7 @@ pub(super) const FAMILY: Family = Family {
         ("num_hidden_layers", "n_layer"),
     ],
     without_effect: &["n_ctx", "reorder_and_upcast_attn"],
+    computes: &[],
     numbers: &[],
     renamed: &[],
     wraps: None,

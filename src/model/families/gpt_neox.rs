@@ -29,6 +29,7 @@ pub(super) const FAMILY: Family = Family {
     defaults: &[],
     other_names: &[],
     without_effect: &[],
+    computes: &[],
     numbers: &[],
     renamed: &[],
     wraps: None,
@@ -51,6 +52,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         theta: config.number_or("rotary_emb_base", 1e4)?,
         partial: Some(config.number_or("rotary_pct", 0.25)?),
         interleaved: false,
+        alpha: false,
     };
     // transformers knows this family's own names only, and a section before them.
     if let Some(section) = filled(config, "rope_parameters")?.or(filled(config, "rope_scaling")?) {

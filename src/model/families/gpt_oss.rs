@@ -126,8 +126,11 @@ impl ExpertSizes {
                 groups: None,
                 top_k: self.top_k,
                 renormalise: true,
+                epsilon: 1e-20,
                 scale: 1.0,
             },
+            latent: None,
+            weighted_inputs: false,
             shared: None,
         }
     }

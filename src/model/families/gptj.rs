@@ -31,6 +31,7 @@ pub(super) const FAMILY: Family = Family {
         ("num_hidden_layers", "n_layer"),
     ],
     without_effect: &["n_ctx", "rotary", "scale_attn_weights"],
+    computes: &[],
     numbers: &[],
     renamed: &[],
     wraps: None,

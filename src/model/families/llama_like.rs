@@ -149,7 +149,8 @@ pub(super) fn describe(
     })
 }
 
-fn attention(parts: &LayerParts<'_>, options: &Options) -> Attention {
+/// The attention of a layer.
+pub(super) fn attention(parts: &LayerParts<'_>, options: &Options) -> Attention {
     let sizes = options.sizes;
     let (q_width, kv_width) = (sizes.q_width(), sizes.kv_width());
     let linear = |module: &str, outputs| {

@@ -137,15 +137,31 @@ fn cwm(config: &Config, names: &Names) -> Result<DecoderSpec> {
         layer.attention.window = windows[parts.index];
         Ok(())
     })?;
-    if config.get("rope_parameters").is_none() && filled(config, "rope_scaling")?.is_none() {
-        // What the config class assumes.
-        let usual = Config::parse(
-            br#"{"rope_type": "llama3", "rope_theta": 1000000.0, "factor": 16.0, "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}"#,
-        )?;
-        let (width, positions) = (sizes.head_dim, sizes.positions);
-        let rope = Rope::from_section(config, Some(&usual), width, positions, options.rope)?;
-        spec.ropes = vec![rope];
-    }
+    llama3_by_default(config, &options, 16.0, &mut spec)?;
     Ok(spec)
+}
+
+/// Llama 3's scaling, by this factor and with the base of `options`, where the config says none: some
+/// config classes assume it, whatever `rope_theta` is.
+pub(super) fn llama3_by_default(
+    config: &Config,
+    options: &Options,
+    factor: f64,
+    spec: &mut DecoderSpec,
+) -> Result<()> {
+    if config.get("rope_parameters").is_some() || filled(config, "rope_scaling")?.is_some() {
+        return Ok(());
+    }
+    let usual = Config::parse(
+        br#"{"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192}"#,
+    )?;
+    let usual = usual
+        .with("factor", factor.into())
+        .with("rope_theta", options.rope.theta.into());
+    let sizes = options.sizes;
+    let (width, positions) = (sizes.head_dim, sizes.positions);
+    let rope = Rope::from_section(config, Some(&usual), width, positions, options.rope)?;
+    spec.ropes = vec![rope];
+    Ok(())
 }

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod afmoe;
+mod apertus;
+mod bamba;
 mod bloom;
 mod cohere;
 mod deepseek;
@@ -9,9 +11,14 @@ mod dots1;
 mod ernie;
 mod exaone;
 mod falcon;
+mod falcon_h1;
+mod gated_delta;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
+mod gemma4;
+mod gemma_layers;
 mod glm;
 mod glm_moe;
 mod gpt2;
@@ -21,11 +28,19 @@ mod gpt_oss;
 mod gptj;
 mod granite;
 mod granite_moe;
+mod hunyuan;
 mod hy_v3;
+mod jamba;
+mod kimi_linear;
+mod laguna;
 mod latent;
+mod lfm2;
 mod llama;
+mod llama4;
 mod llama_like;
 mod llama_relatives;
+mod mamba;
+mod mimo_v2;
 mod minimax_m2;
 mod mistral;
 mod mistral4;
@@ -33,24 +48,32 @@ mod moe;
 mod mpt;
 mod multimodal;
 mod nemotron;
+mod nemotron_h;
 mod olmo;
 mod olmo2;
+mod olmo_hybrid;
 mod opt;
 mod parts;
 mod phi;
 mod phi3;
+mod phimoe;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod routed;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod state_space;
 mod text_parts;
 
 use multimodal::Wrapper;
 
-use super::{config::Config, config_keys, names::Names, spec::DecoderSpec};
+use super::{config::Config, config_keys, names::Names, spec::DecoderSpec, weights::WeightStore};
 use crate::error::{Error, Result};
+
+/// Llama's embedding table.
+const LLAMA_EMBEDDING: &str = "embed_tokens.weight";
 
 /// One supported `model_type`.
 #[derive(Debug)]
@@ -73,6 +96,8 @@ pub struct Family {
     /// Keys that configs of this family have and its forward pass does not depend on, beside those
     /// of every family.
     pub without_effect: &'static [&'static str],
+    /// Keys that it reads and every other family refuses.
+    pub computes: &'static [&'static str],
     /// The same for keys whose defaults are no counts.
     pub numbers: &'static [(&'static str, f64)],
     /// Where its tensors are not called as `describe` calls them: beginnings of names, behind the
@@ -96,11 +121,12 @@ impl Family {
             model_type,
             example,
             notes,
-            embedding: "embed_tokens.weight",
+            embedding: LLAMA_EMBEDDING,
             prefixes: &["model.", ""],
             defaults: &[],
             other_names: &[],
             without_effect: &[],
+            computes: &[],
             numbers: &[],
             renamed: &[],
             wraps: None,
@@ -108,9 +134,19 @@ impl Family {
         }
     }
 
+    /// The tensor names of a checkpoint of this family: its own, or Llama's, under which transformers
+    /// may keep it.
+    pub fn names<'w>(&self, weights: &'w WeightStore) -> Result<Names<'w>> {
+        let own = Names::detect(weights, self.embedding, self.prefixes);
+        if own.is_ok() || self.renamed.is_empty() {
+            return own;
+        }
+        Names::detect(weights, LLAMA_EMBEDDING, self.prefixes).or(own)
+    }
+
     /// The description of a checkpoint of this family.
     pub fn spec(&self, config: &Config, names: &Names) -> Result<DecoderSpec> {
-        config_keys::refuse_other_mathematics(config)?;
+        config_keys::refuse_other_mathematics(config, self.computes)?;
         config.without_effect(self.without_effect);
         let config = config
             .renamed(self.other_names)
@@ -119,7 +155,8 @@ impl Family {
         if let Some(wraps) = self.wraps {
             return wraps.unwrap(&config, names);
         }
-        if self.renamed.is_empty() {
+        let llama = names.shape(&names.base(LLAMA_EMBEDDING)).is_some();
+        if self.renamed.is_empty() || self.embedding != LLAMA_EMBEDDING && llama {
             return (self.describe)(&config, names);
         }
         (self.describe)(&config, &names.renamed(self.renamed))
@@ -129,8 +166,10 @@ impl Family {
 /// Every supported family, by `model_type`.
 pub const FAMILIES: &[Family] = &[
     afmoe::FAMILY,
+    apertus::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
+    bamba::FAMILY,
     bloom::FAMILY,
     cohere::FAMILY,
     cohere::COHERE2,
@@ -147,11 +186,19 @@ pub const FAMILIES: &[Family] = &[
     multimodal::EXAONE4_5,
     exaone::MOE,
     falcon::FAMILY,
+    falcon_h1::FAMILY,
+    mamba::FALCON_MAMBA,
     moe::FLEX_OLMO,
     gemma::FAMILY,
     gemma2::FAMILY,
     multimodal::GEMMA3,
     gemma3::FAMILY,
+    multimodal::GEMMA3N,
+    gemma3n::FAMILY,
+    multimodal::GEMMA4,
+    gemma4::FAMILY,
+    multimodal::GEMMA4_UNIFIED,
+    gemma4::UNIFIED,
     glm::FAMILY,
     glm::GLM4,
     glm_moe::FAMILY,
@@ -170,17 +217,29 @@ pub const FAMILIES: &[Family] = &[
     granite_moe::HYBRID,
     granite_moe::SHARED,
     llama_relatives::HELIUM,
+    hunyuan::DENSE,
+    hunyuan::MOE,
     hy_v3::FAMILY,
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
     multimodal::INTERNVL,
+    jamba::FAMILY,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
+    kimi_linear::FAMILY,
+    laguna::FAMILY,
+    lfm2::FAMILY,
+    lfm2::MOE,
     llama::FAMILY,
+    multimodal::LLAMA4,
+    llama4::TEXT,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,
     multimodal::LLAVA_NEXT_VIDEO,
     multimodal::LLAVA_ONEVISION,
+    mamba::FAMILY,
+    mamba::MAMBA2,
+    mimo_v2::FAMILY,
     minimax_m2::FAMILY,
     mistral::MINISTRAL,
     mistral::MINISTRAL3,
@@ -190,19 +249,27 @@ pub const FAMILIES: &[Family] = &[
     moe::MIXTRAL,
     mpt::FAMILY,
     nemotron::FAMILY,
+    nemotron_h::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo2::OLMO3,
+    olmo_hybrid::FAMILY,
     moe::OLMOE,
     opt::FAMILY,
     phi::FAMILY,
     phi3::FAMILY,
+    phimoe::FAMILY,
     qwen2::FAMILY,
     multimodal::QWEN2_5_VL,
     moe::QWEN2_MOE,
     multimodal::QWEN2_VL,
     qwen3::FAMILY,
+    multimodal::QWEN3_5,
+    multimodal::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5,
     moe::QWEN3_MOE,
+    qwen3_next::FAMILY,
     multimodal::QWEN3_VL,
     multimodal::QWEN3_VL_MOE,
     llama_relatives::SEED_OSS,
@@ -213,9 +280,29 @@ pub const FAMILIES: &[Family] = &[
     gemma2::VAULTGEMMA,
 ];
 
+/// Models with hyper-connections: a layer hands on several streams, which learned weights mix.
+const SEVERAL_STREAMS: &[&str] = &[
+    "deepseek_v4",
+    "glm5_next",
+    "glm5_next_text",
+    "hy_v4",
+    "hy_v4_vl",
+    "qwen4_exp",
+    "qwen4_exp_text",
+];
+
 /// The family of a config.
 pub fn find(config: &Config) -> Result<&'static Family> {
     let model_type = config.model_type()?;
+    if SEVERAL_STREAMS.contains(&model_type) {
+        return Err(Error::new(
+            "config.json",
+            format!(
+                "model_type `{model_type}` has several residual streams (hyper-connections), which massact does not compute"
+            ),
+        )
+        .remedy("run `massact models` for the list; docs/experiments.md says what a hidden state is there"));
+    }
     FAMILIES
         .iter()
         .find(|family| family.model_type == model_type)

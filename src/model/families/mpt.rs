@@ -49,6 +49,7 @@ pub(super) const FAMILY: Family = Family {
         "norm_type",
         "verbose",
     ],
+    computes: &[],
     numbers: &[],
     renamed: &[],
     wraps: None,

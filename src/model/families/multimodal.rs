@@ -4,6 +4,8 @@
 //! The rule is one; a wrapper is a row. What the vision and audio parts store is accounted for by name.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::{FAMILIES, Family, text_parts};
 use crate::{
     error::{Error, Result},
@@ -25,6 +27,10 @@ pub struct Wrapper {
     text_ties: bool,
     /// Whether old configs have the text part's keys beside the others.
     flat: bool,
+    /// Whether the text part's cap on the logits counts.
+    capped: bool,
+    /// Token ids of the vocabulary in whose place the outer model puts something else.
+    placeholders: fn(&Config) -> Result<Vec<Range<usize>>>,
 }
 
 /// Where the decoder lies, most usual first: as transformers 5 saves it, as earlier releases did, and
@@ -44,11 +50,17 @@ const OUTER: &[&str] = &[
     "_pad_token_id",
     "adapter_layer_norm_eps",
     "alignment_intermediate_size",
+    "audio_config",
+    "audio_soft_tokens_per_image",
+    "audio_token_id",
+    "boa_token_id",
     "boi_token_id",
     "boi_token_index",
     "deepstack_layer_map",
     "downsample_factor",
     "downsample_ratio",
+    "eoa_token_id",
+    "eoa_token_index",
     "eoi_token_id",
     "eoi_token_index",
     "freeze_text_layers",
@@ -87,6 +99,7 @@ const OUTER: &[&str] = &[
     "vision_end_token_id",
     "vision_feature_layer",
     "vision_feature_select_strategy",
+    "vision_soft_tokens_per_image",
     "vision_start_token_id",
     "vision_token_id",
 ];
@@ -100,6 +113,7 @@ const SIZES: &[(&str, [usize; 5])] = &[
     ("exaone4_5_text", [102_400, 4096, 16_384, 32, 32]),
     ("glm4v_moe_text", [151_424, 4096, 10_944, 46, 96]),
     ("glm4v_text", [151_552, 4096, 13_696, 40, 32]),
+    ("llama4_text", [202_048, 5120, 8192, 48, 40]),
     ("llama", [32_000, 4096, 11_008, 32, 32]),
     ("ministral3", [131_072, 4096, 14_336, 34, 32]),
     ("mistral", [32_000, 4096, 14_336, 32, 32]),
@@ -107,6 +121,8 @@ const SIZES: &[(&str, [usize; 5])] = &[
     ("qwen2_5_vl_text", [152_064, 8192, 29_568, 80, 64]),
     ("qwen2_vl_text", [152_064, 8192, 29_568, 80, 64]),
     ("qwen3", [151_936, 4096, 22_016, 32, 32]),
+    ("qwen3_5_moe_text", [248_320, 2048, 1, 40, 16]),
+    ("qwen3_5_text", [248_320, 4096, 12_288, 32, 16]),
     ("qwen3_vl_moe_text", [151_936, 2048, 5632, 24, 16]),
     ("qwen3_vl_text", [151_936, 4096, 22_016, 32, 32]),
 ];
@@ -135,6 +151,8 @@ const fn wrapper(
             tied,
             text_ties: false,
             flat: false,
+            capped: false,
+            placeholders: |_| Ok(Vec::new()),
         }),
         ..Family::llama_like(model_type, example, notes, no_text)
     }
@@ -149,6 +167,21 @@ const fn tied_by_either(row: Family, flat: bool) -> Family {
         wraps: Some(Wrapper {
             text_ties: true,
             flat,
+            ..wraps
+        }),
+        ..row
+    }
+}
+
+/// A row, of a wrapper that caps the logits as its text part does and has these placeholders.
+const fn capped(row: Family, placeholders: fn(&Config) -> Result<Vec<Range<usize>>>) -> Family {
+    let Some(wraps) = row.wraps else {
+        return row;
+    };
+    Family {
+        wraps: Some(Wrapper {
+            capped: true,
+            placeholders,
             ..wraps
         }),
         ..row
@@ -182,6 +215,57 @@ pub(super) const GEMMA3: Family = wrapper(
     "the text part of a multimodal checkpoint: `gemma3_text`, logits without its cap",
     "gemma3_text",
     true,
+);
+pub(super) const GEMMA3N: Family = capped(
+    wrapper(
+        "gemma3n",
+        "google/gemma-3n-E4B-it",
+        "the text part of a multimodal checkpoint: `gemma3n_text`",
+        "gemma3n_text",
+        true,
+    ),
+    // From here on the other parts have tables of their own.
+    |config| {
+        let vision = config.section("vision_config")?.unwrap_or_default();
+        Ok(vec![vision.size_or("vocab_offset", 262_144)?..usize::MAX])
+    },
+);
+/// Gemma 4 reads padding in the place of these, where there is no image and no sound.
+fn gemma4_placeholders(config: &Config) -> Result<Vec<Range<usize>>> {
+    let token = |(key, default): (&str, u64)| {
+        let token = match config.raw(key) {
+            None => default,
+            Some(token) => token.as_u64()?,
+        };
+        Some(token as usize..token as usize + 1)
+    };
+    let tokens = [
+        ("image_token_id", 258_880),
+        ("audio_token_id", 258_881),
+        ("video_token_id", 258_884),
+    ];
+    Ok(tokens.into_iter().filter_map(token).collect())
+}
+
+pub(super) const GEMMA4: Family = capped(
+    wrapper(
+        "gemma4",
+        "google/gemma-4-E2B-it",
+        "the text part of a multimodal checkpoint: `gemma4_text`",
+        "gemma4_text",
+        true,
+    ),
+    gemma4_placeholders,
+);
+pub(super) const GEMMA4_UNIFIED: Family = capped(
+    wrapper(
+        "gemma4_unified",
+        "google/gemma-4-12B-it",
+        "the text part of a multimodal checkpoint: `gemma4_unified_text`",
+        "gemma4_unified_text",
+        true,
+    ),
+    gemma4_placeholders,
 );
 pub(super) const GLM4V: Family = tied_by_either(
     wrapper(
@@ -223,6 +307,13 @@ pub(super) const KIMI_K25: Family = wrapper(
     "the text part of a multimodal checkpoint: `deepseek_v3`, also as `kimi_k2`",
     "deepseek_v3",
     true,
+);
+pub(super) const LLAMA4: Family = wrapper(
+    "llama4",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct",
+    "the text part of a multimodal checkpoint: `llama4_text`",
+    "llama4_text",
+    false,
 );
 pub(super) const LLAVA: Family = tied_by_either(
     wrapper(
@@ -288,6 +379,20 @@ pub(super) const QWEN2_VL: Family = tied_by_either(
     ),
     true,
 );
+pub(super) const QWEN3_5: Family = wrapper(
+    "qwen3_5",
+    "Qwen/Qwen3.5-9B",
+    "the text part of a multimodal checkpoint: `qwen3_5_text`",
+    "qwen3_5_text",
+    false,
+);
+pub(super) const QWEN3_5_MOE: Family = wrapper(
+    "qwen3_5_moe",
+    "Qwen/Qwen3.5-35B-A3B",
+    "the text part of a multimodal checkpoint: `qwen3_5_moe_text`",
+    "qwen3_5_moe_text",
+    false,
+);
 pub(super) const QWEN3_VL: Family = wrapper(
     "qwen3_vl",
     "Qwen/Qwen3-VL-2B-Instruct",
@@ -349,7 +454,11 @@ impl Wrapper {
         let tied = config.flag_or("tie_word_embeddings", self.tied)?
             || self.text_ties && spec.head.linear.weight == *tokens;
         let head = names.head(tied, tokens);
-        spec.head = Head::new(head, spec.hidden_size, spec.vocab_size);
+        spec.embedding.placeholders = (self.placeholders)(config)?;
+        spec.head = Head {
+            soft_cap: spec.head.soft_cap.filter(|_| self.capped),
+            ..Head::new(head, spec.hidden_size, spec.vocab_size)
+        };
         Ok(spec)
     }
 }

@@ -29,6 +29,7 @@ pub(super) const FAMILY: Family = Family {
     other_names: &[],
     // Where there is no final norm to remove.
     without_effect: &["_remove_final_layer_norm"],
+    computes: &[],
     numbers: &[],
     renamed: &[],
     wraps: None,

@@ -1,11 +1,13 @@
 //! Self-attention as data.
 #![forbid(unsafe_code)]
 
-use super::{Alibi, Linear, Norm, Vector};
+use std::ops::Range;
+
+use super::{Activation, Alibi, Indexer, KeyChoice, Linear, Norm, QueryGrowth, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
-/// Queries and keys pass norm, clipping and rotation in this order.
+/// Queries and keys pass norm, clipping and rotation in this order, if not told otherwise.
 #[derive(Debug, Clone)]
 pub struct Attention {
     /// Query heads.
@@ -22,6 +24,10 @@ pub struct Attention {
     pub projections: Projections,
     /// Norms of queries and keys.
     pub qk_norm: Option<QkNorm>,
+    /// Whether these norms come behind the rotation.
+    pub rotates_first: bool,
+    /// Norm of the values.
+    pub value_norm: Option<Norm>,
     /// Queries, keys and values are clamped to this magnitude.
     pub clip: Option<f32>,
     /// Index into [`super::DecoderSpec::ropes`]; none for no rotation.
@@ -30,6 +36,12 @@ pub struct Attention {
     pub rope_first: usize,
     /// Position `i` sees the keys `i - window < j <= i`.
     pub window: Option<usize>,
+    /// Position `i` sees the keys of its own chunk: those with `j / chunk == i / chunk`.
+    pub chunk: Option<usize>,
+    /// Which of the keys that mask, window and chunk leave a query sees; none for all.
+    pub choice: Option<KeyChoice>,
+    /// A factor on queries by their position, after their rotation.
+    pub query_growth: Option<QueryGrowth>,
     /// Logits become `cap * tanh(logit / cap)`.
     pub soft_cap: Option<f32>,
     /// Bias by key position.
@@ -38,8 +50,13 @@ pub struct Attention {
     pub sinks: Option<Vector>,
     /// One more key and value that every position sees.
     pub kv_bias: Option<KvBias>,
-    /// The heads' outputs are multiplied by the sigmoid of this projection, as wide as they are.
+    /// Factor on the values.
+    pub value_scale: f32,
+    /// The heads' outputs are multiplied by what becomes of this projection, as wide as they are or with
+    /// a value a head.
     pub gate: Option<Linear>,
+    /// Of the gate.
+    pub gate_activation: Activation,
     /// Output projection to `hidden_size`.
     pub o: Linear,
 }
@@ -61,16 +78,40 @@ impl Attention {
             scale: 1.0 / (head_dim as f32).sqrt(),
             projections: projections.into(),
             qk_norm: None,
+            rotates_first: false,
+            value_norm: None,
             clip: None,
             rope: None,
             rope_first: 0,
             window: None,
+            chunk: None,
+            choice: None,
+            query_growth: None,
             soft_cap: None,
             alibi: None,
             sinks: None,
             kv_bias: None,
+            value_scale: 1.0,
             gate: None,
+            gate_activation: Activation::Sigmoid,
             o,
+        }
+    }
+
+    /// With a gate in the rows of the query projection: `size` rows of queries, as many of the gate, in turn.
+    pub fn gate_beside_queries(&mut self, size: usize) {
+        if let Projections::Direct { q, .. } = &mut self.projections {
+            let part = |first| q.clone().grouped(first, size, 2 * size, 2 * q.out_features);
+            self.gate = Some(part(size));
+            *q = part(0);
+        }
+    }
+
+    /// The earlier layer whose keys and values it reads, if they are not its own.
+    pub fn shares(&self) -> Option<usize> {
+        match self.projections {
+            Projections::Shared { from, .. } => Some(from),
+            _ => None,
         }
     }
 
@@ -83,7 +124,9 @@ impl Attention {
                 linears.extend([&latent.compress, &latent.k_rope, &latent.k, &latent.v]);
                 linears
             }
+            Projections::Shared { q, .. } => vec![q],
         };
+        linears.extend(self.indexer().into_iter().flat_map(Indexer::linears));
         linears.extend(&self.gate);
         linears.push(&self.o);
         linears
@@ -101,22 +144,40 @@ impl Attention {
         if let Some(norm) = &self.qk_norm {
             norms.extend([&norm.q, &norm.k]);
         }
+        if let Projections::Shared { norm, .. } = &self.projections {
+            norms.extend(norm);
+        }
+        norms.extend(&self.value_norm);
+        norms.extend(self.indexer().map(|indexer| &indexer.k_norm));
         norms
     }
 
     /// The norms of the projections, to be changed.
     pub(super) fn norms_mut(&mut self) -> Vec<&mut Norm> {
         let mut norms = Vec::new();
-        if let Projections::Latent(latent) = &mut self.projections {
-            norms.push(&mut latent.norm);
-            if let LowRank::Factored { norm, .. } = &mut latent.q {
-                norms.push(norm);
+        match &mut self.projections {
+            Projections::Direct { .. } => {}
+            Projections::Latent(latent) => {
+                norms.push(&mut latent.norm);
+                if let LowRank::Factored { norm, .. } = &mut latent.q {
+                    norms.push(norm);
+                }
             }
+            Projections::Shared { norm, .. } => norms.extend(norm),
         }
         if let Some(norm) = &mut self.qk_norm {
             norms.extend([&mut norm.q, &mut norm.k]);
         }
+        norms.extend(&mut self.value_norm);
+        if let Some(KeyChoice::Own(indexer)) = &mut self.choice {
+            norms.push(&mut indexer.k_norm);
+        }
         norms
+    }
+
+    /// The indexer of this layer, if it has one.
+    pub fn indexer(&self) -> Option<&Indexer> {
+        self.choice.as_ref().and_then(KeyChoice::indexer)
     }
 
     /// The module that holds its tensors: the parent of the output projection.
@@ -124,6 +185,13 @@ impl Attention {
         let projection = self.o.weight.trim_end_matches(".weight");
         projection.rsplit_once('.').map_or("", |(module, _)| module)
     }
+}
+
+/// The keys that a causal mask, a window and a chunk leave to a query.
+pub fn visible(query: usize, window: Option<usize>, chunk: Option<usize>) -> Range<usize> {
+    let first = window.map_or(0, |window| (query + 1).saturating_sub(window));
+    let chunk = chunk.map_or(0, |chunk| query / chunk * chunk);
+    first.max(chunk)..query + 1
 }
 
 /// Names of the tensors of attention KV bias: a learned key and value in front of those of the
@@ -146,8 +214,17 @@ pub enum Projections {
         q: Linear,
         /// To `kv_heads * head_dim`.
         k: Linear,
-        /// To `kv_heads * value_dim`.
+        /// To `kv_heads * value_dim`; where it equals `k`, it is applied once.
         v: Linear,
+    },
+    /// Of queries alone: keys and values are those of an earlier layer, as its attention reads them.
+    Shared {
+        /// To `heads * head_dim`.
+        q: Linear,
+        /// Norm of the queries.
+        norm: Option<Norm>,
+        /// The layer whose keys and values they are.
+        from: usize,
     },
     /// Multi-head latent attention.
     Latent(Box<Latent>),

@@ -1,7 +1,7 @@
 //! A decoder layer as data: its parts, and how they meet the residual stream.
 #![forbid(unsafe_code)]
 
-use super::{Attention, Experts, Linear, Mixer, Mlp, Norm, Vector};
+use super::{AltUp, Attention, Experts, Laurel, Linear, Mixer, Mlp, Norm, PerLayerInput, Vector};
 
 /// One decoder layer.
 #[derive(Debug, Clone)]
@@ -20,15 +20,44 @@ pub struct Layer {
     pub mlp: Option<Mlp>,
     /// Factor on what each part adds to the residual stream.
     pub residual_scale: f32,
+    /// A low-rank part beside attention.
+    pub laurel: Option<Laurel>,
+    /// How it updates the other residual streams, where there are any.
+    pub altup: Option<AltUp>,
+    /// What its own embedding of the token adds at its end.
+    pub per_layer: Option<PerLayerInput>,
+    /// One value: a factor on the residual stream as it leaves the layer.
+    pub output_scale: Option<Vector>,
 }
 
 impl Layer {
+    /// A layer without parts, which a family gives it.
+    pub fn empty() -> Self {
+        Self {
+            wiring: Wiring::Sequential,
+            mixer_norms: Norms::default(),
+            attention: None,
+            mixer: None,
+            mlp_norms: Norms::default(),
+            mlp: None,
+            residual_scale: 1.0,
+            per_layer: None,
+            output_scale: None,
+            altup: None,
+            laurel: None,
+        }
+    }
+
     /// Every projection except those of experts.
     pub fn linears(&self) -> Vec<&Linear> {
         let mut linears = Vec::new();
         linears.extend(self.attention.iter().flat_map(Attention::linears));
         linears.extend(self.mixer.iter().flat_map(Mixer::linears));
         linears.extend(self.mlp.iter().flat_map(Mlp::linears));
+        linears.extend(self.per_layer.iter().flat_map(PerLayerInput::linears));
+        linears.extend(self.altup.iter().flat_map(AltUp::linears));
+        let laurel = self.laurel.iter();
+        linears.extend(laurel.flat_map(|laurel| [&laurel.left, &laurel.right]));
         linears
     }
 
@@ -36,14 +65,14 @@ impl Layer {
     pub fn norms(&self) -> Vec<&Norm> {
         let mut norms: Vec<&Norm> = Vec::new();
         for around in [&self.mixer_norms, &self.mlp_norms] {
-            norms.extend(
-                [&around.input, &around.output, &around.sum]
-                    .into_iter()
-                    .flatten(),
-            );
+            norms.extend(around.all());
         }
         norms.extend(self.attention.iter().flat_map(Attention::norms));
         norms.extend(self.mixer.iter().flat_map(Mixer::norms));
+        norms.extend(self.mlp.iter().flat_map(Mlp::norms));
+        norms.extend(self.per_layer.iter().map(|input| &input.norm));
+        norms.extend(self.altup.iter().map(|altup| &altup.router_norm));
+        norms.extend(self.laurel.iter().map(|laurel| &laurel.norm));
         norms
     }
 
@@ -51,14 +80,15 @@ impl Layer {
     pub fn norms_mut(&mut self) -> Vec<&mut Norm> {
         let mut norms: Vec<&mut Norm> = Vec::new();
         for around in [&mut self.mixer_norms, &mut self.mlp_norms] {
-            norms.extend(
-                [&mut around.input, &mut around.output, &mut around.sum]
-                    .into_iter()
-                    .flatten(),
-            );
+            norms.extend(around.all_mut());
         }
         norms.extend(self.attention.iter_mut().flat_map(Attention::norms_mut));
         norms.extend(self.mixer.iter_mut().flat_map(Mixer::norms_mut));
+        norms.extend(self.mlp.iter_mut().flat_map(Mlp::norms_mut));
+        norms.extend(self.per_layer.iter_mut().map(|input| &mut input.norm));
+        let altup = self.altup.iter_mut();
+        norms.extend(altup.map(|altup| &mut altup.router_norm));
+        norms.extend(self.laurel.iter_mut().map(|laurel| &mut laurel.norm));
         norms
     }
 
@@ -67,10 +97,16 @@ impl Layer {
         let mut vectors: Vec<&Vector> = Vec::new();
         vectors.extend(self.attention.iter().flat_map(|attention| &attention.sinks));
         vectors.extend(self.mixer.iter().flat_map(Mixer::vectors));
+        if let Some(Mlp::Xielu { scalars, .. }) = &self.mlp {
+            vectors.extend(scalars.vectors());
+        }
         vectors.extend(
             self.experts()
                 .and_then(|experts| experts.routing.correction.as_ref()),
         );
+        vectors.extend(self.mlp.iter().flat_map(Mlp::vectors));
+        vectors.extend(&self.output_scale);
+        vectors.extend(self.altup.iter().flat_map(|altup| &altup.output_scale));
         vectors
     }
 
@@ -78,6 +114,7 @@ impl Layer {
     pub fn experts(&self) -> Option<&Experts> {
         match &self.mlp {
             Some(Mlp::Experts(experts)) => Some(experts),
+            Some(Mlp::SideBySide(both)) => Some(&both.experts),
             _ => None,
         }
     }
@@ -141,6 +178,10 @@ impl From<TransformerLayer> for Layer {
             mlp_norms: layer.mlp_norms,
             mlp: Some(layer.mlp),
             residual_scale: layer.residual_scale,
+            laurel: None,
+            altup: None,
+            per_layer: None,
+            output_scale: None,
         }
     }
 }
@@ -189,6 +230,18 @@ impl Norms {
             input: Some(norm),
             ..Self::default()
         }
+    }
+
+    /// Those that are there.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Norm> {
+        [&self.input, &self.output, &self.sum].into_iter().flatten()
+    }
+
+    /// Those that are there, to be changed.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        [&mut self.input, &mut self.output, &mut self.sum]
+            .into_iter()
+            .flatten()
     }
 
     /// On the part's output only.

@@ -5,22 +5,36 @@
 #![forbid(unsafe_code)]
 
 mod alibi;
+mod altup;
 mod attention;
 mod layer;
 mod linear;
 mod mixer;
 mod mlp;
 mod norm;
+mod per_layer;
+mod query_growth;
+mod sparse;
 mod vector;
 
 pub use alibi::Alibi;
-pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
+pub use altup::{AltUp, LEAST_MEAN_SQUARE, Laurel, OtherStreams};
+pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm, visible};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
-pub use mixer::{Convolution, Mixer, ShortConvolution};
-pub use mlp::{Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared};
+pub use mixer::{
+    Convolution, GatedDelta, Mixer, Narrowed, SelectiveScan, ShortConvolution, StateSpace,
+};
+pub use mlp::{
+    Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide, Xielu,
+};
 pub use norm::{Learned, Norm, NormKind};
+pub use per_layer::{PerLayerEmbedding, PerLayerInput};
+pub use query_growth::QueryGrowth;
+pub use sparse::{Indexer, KeyChoice};
 pub use vector::Vector;
+
+use std::ops::Range;
 
 use super::rope::Rope;
 
@@ -73,6 +87,13 @@ impl DecoderSpec {
         }
     }
 
+    /// Whether a later layer reads the keys and values of layer `index` again.
+    pub fn shares_keys_of(&self, index: usize) -> bool {
+        let later = self.layers.iter().skip(index + 1);
+        let mut attention = later.flat_map(|layer| &layer.attention);
+        attention.any(|attention| attention.shares() == Some(index))
+    }
+
     /// Names of the tensors that layer `index` reads.
     pub fn layer_tensors(&self, index: usize) -> Vec<String> {
         self.layers[index].tensors()
@@ -91,6 +112,15 @@ impl DecoderSpec {
         );
         let projections = embedding.projection.iter().chain(&head.projection);
         names.extend(projections.chain([&head.linear]).flat_map(Linear::tensors));
+        if let Some(others) = &embedding.others {
+            let linears = others.begin.iter().chain(&others.end);
+            names.extend(linears.flat_map(Linear::tensors));
+        }
+        if let Some(per_layer) = &embedding.per_layer {
+            names.push(per_layer.table.clone());
+            names.extend(per_layer.projection.tensors());
+            names.extend(per_layer.norm.tensors().map(str::to_owned));
+        }
         let norms = embedding.norm.iter().chain(&self.final_norm);
         names.extend(norms.flat_map(Norm::tensors).map(str::to_owned));
         names.extend((0..self.layers.len()).flat_map(|index| self.layer_tensors(index)));
@@ -116,6 +146,12 @@ pub struct Embedding {
     pub positions: Option<LearnedPositions>,
     /// Norm of the sum.
     pub norm: Option<Norm>,
+    /// What the layers have of a token besides.
+    pub per_layer: Option<PerLayerEmbedding>,
+    /// Other residual streams.
+    pub others: Option<OtherStreams>,
+    /// Token ids in whose place other parts of a multimodal model put their own vectors.
+    pub placeholders: Vec<Range<usize>>,
 }
 
 impl Embedding {
@@ -129,6 +165,9 @@ impl Embedding {
             projection: None,
             positions: None,
             norm: None,
+            per_layer: None,
+            others: None,
+            placeholders: Vec::new(),
         }
     }
 }

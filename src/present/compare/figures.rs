@@ -64,6 +64,11 @@ impl Kind {
     }
 }
 
+/// What a layer without attention has no share of is not a number.
+fn known(share: Option<f64>) -> f64 {
+    share.unwrap_or(f64::NAN)
+}
+
 /// File name, heading, label of the values, their kind and the values of the figures.
 pub(super) const BY_LAYER: [(&str, &str, &str, Kind, ByLayer); 7] = [
     (
@@ -105,7 +110,7 @@ pub(super) const BY_LAYER: [(&str, &str, &str, Kind, ByLayer); 7] = [
         Kind::Share,
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
-            layers.map(|layer| layer.first_token).collect()
+            layers.map(|layer| known(layer.first_token)).collect()
         },
     ),
     (
@@ -115,7 +120,7 @@ pub(super) const BY_LAYER: [(&str, &str, &str, Kind, ByLayer); 7] = [
         Kind::Share,
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
-            layers.map(|layer| layer.massive_tokens).collect()
+            layers.map(|layer| known(layer.massive_tokens)).collect()
         },
     ),
     (
@@ -125,8 +130,7 @@ pub(super) const BY_LAYER: [(&str, &str, &str, Kind, ByLayer); 7] = [
         Kind::Share,
         |profile| {
             let layers = profile.attention.iter().flat_map(|found| &found.layers);
-            let shares: Option<Vec<f64>> = layers.map(|layer| layer.kv_bias).collect();
-            shares.unwrap_or_default()
+            layers.map(|layer| known(layer.kv_bias)).collect()
         },
     ),
     (

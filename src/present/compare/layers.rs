@@ -33,14 +33,14 @@ const COLUMNS: [Column; 7] = [
     (
         "attention to first",
         "attention_first_token",
-        |profile, layer| Some(profile.attention.as_ref()?.layers.get(layer)?.first_token),
+        |profile, layer| profile.attention.as_ref()?.layers.get(layer)?.first_token,
     ),
     (
         "to massive",
         "attention_massive_tokens",
         |profile, layer| {
             let layers = &profile.attention.as_ref()?.layers;
-            Some(layers.get(layer)?.massive_tokens)
+            layers.get(layer)?.massive_tokens
         },
     ),
     ("to KV bias", "attention_kv_bias", |profile, layer| {

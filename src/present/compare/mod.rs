@@ -11,7 +11,10 @@ pub(crate) use entries::{Entry, Measured, same_tokens};
 
 use serde_json::{Value, json};
 
-use self::entries::{Since, measured, since_first};
+use self::{
+    entries::{Since, measured, since_first},
+    figures::Kind,
+};
 use super::{
     Artifacts,
     intervention_analysis::ratio_chart,
@@ -63,7 +66,11 @@ pub(crate) fn artifacts(
         let mut lines = Lines::default();
         for (index, entry) in entries.iter().enumerate() {
             if let Ok(measured) = &entry.outcome {
-                lines.push(index, &entry.label, values(&measured.profile));
+                let values = values(&measured.profile);
+                match kind {
+                    Kind::Magnitude => lines.push(index, &entry.label, values),
+                    Kind::Share => lines.push_known(index, &entry.label, values),
+                }
             }
         }
         if !lines.is_empty() {
@@ -91,7 +98,8 @@ pub(crate) fn artifacts(
         };
         if let Some(found) = &measured.profile.existence {
             let layers = found.layers.iter();
-            let means: Vec<Means> = layers.map(|l| (l.top1_mean, l.median_mean)).collect();
+            let means = layers.map(|l| (l.layer, l.top1_mean, l.median_mean));
+            let means: Vec<Means> = means.collect();
             let figure = Magnitudes {
                 title: entry.label.clone(),
                 tensors: sites::tensors(Site::LayerOutput),

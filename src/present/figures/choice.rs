@@ -20,7 +20,7 @@ pub(crate) enum Figure {
 }
 
 /// One panel of a figure of magnitudes: its y label, and the sites with what they are called.
-type Panel = (&'static str, &'static [(Site, &'static str)]);
+pub(super) type Panel = (&'static str, &'static [(Site, &'static str)]);
 
 impl Figure {
     /// Name of its files.
@@ -71,6 +71,12 @@ impl Figure {
                 ),
             ],
         }
+    }
+
+    /// Whether no layer has anything that it shows.
+    pub(super) fn is_absent(self, absent: &[Site]) -> bool {
+        let mut sites = self.panels().iter().flat_map(|panel| panel.1).peekable();
+        sites.peek().is_some() && sites.all(|(site, _)| absent.contains(site))
     }
 
     /// The sites that some figures need.

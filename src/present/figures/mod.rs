@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     experiments::activation_figures::{ActivationFigures, SCHEMA, SiteMagnitudes},
     report::{
+        html::{Body, Section},
         number::{listed, significant},
         plot::ScaleChoice,
         records::Records,
@@ -47,6 +48,12 @@ pub(crate) fn artifacts(
     let mut artifacts = Artifacts::new("figures.json", context.document(SCHEMA, result)?)?;
     let mut sections = Vec::new();
     for figure in which {
+        if figure.is_absent(&result.absent_sites) {
+            let text = "no layer of this model has any of these tensors";
+            artifacts.line(format!("\n{}: {text}", figure.file()));
+            sections.push(Section::new(figure.heading(), Body::Text(text.to_owned())));
+            continue;
+        }
         let panels = charts::panels(*figure, result, look.scale);
         let svg = match figure {
             Figure::OutputFeatureTokenwise => {
@@ -96,6 +103,11 @@ fn sites(result: &ActivationFigures) -> Vec<(&'static str, &[SiteMagnitudes])> {
         .collect()
 }
 
+/// What a site has in a layer; nothing where the layer lacks it.
+fn in_layer(layers: &[SiteMagnitudes], layer: usize) -> Option<&SiteMagnitudes> {
+    layers.iter().find(|found| found.layer == layer)
+}
+
 /// The table in full, with the medians.
 fn records(result: &ActivationFigures) -> Records {
     let sites = sites(result);
@@ -112,7 +124,7 @@ fn records(result: &ActivationFigures) -> Records {
             json!(!layer.massive.is_empty()),
         ];
         for (_, layers) in &sites {
-            let found = layers.get(layer.layer);
+            let found = in_layer(layers, layer.layer);
             record.push(json!(found.map(|found| found.max)));
             record.push(json!(found.map(|found| found.median)));
         }
@@ -143,8 +155,10 @@ fn table(result: &ActivationFigures) -> Table {
             significant(f64::from(layer.median)),
             if massive { "yes" } else { "" }.to_owned(),
         ];
-        let largest = sites.iter().map(|(_, layers)| layers[layer.layer].max);
-        cells.extend(largest.map(|max| significant(f64::from(max))));
+        cells.extend(sites.iter().map(|(_, layers)| {
+            let found = in_layer(layers, layer.layer);
+            found.map_or_else(|| "-".to_owned(), |found| significant(f64::from(found.max)))
+        }));
         table.push(Row::new(cells).emphasised(massive));
     }
     table

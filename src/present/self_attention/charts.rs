@@ -64,10 +64,10 @@ pub(super) fn trajectory(model: &str, result: &SelfAttention) -> Panels {
         let position = result.followed[index];
         let label = token(result, position);
         if result.followed.len() > 1 {
-            let share = |l: &LayerAttention| l.followed[index].probability;
+            let share = |l: &LayerAttention| l.followed.get(index)?.probability;
             shares.push(line(&label, color, marker, result, share));
         }
-        let logit = |l: &LayerAttention| l.followed[index].logit;
+        let logit = |l: &LayerAttention| l.followed.get(index)?.logit;
         logits.push(line(&label, color, marker, result, logit));
     }
     let charts = [
@@ -93,17 +93,17 @@ pub(super) fn decomposition(model: &str, result: &SelfAttention, scale: ScaleCho
             palette::GRAY,
             Marker::Square,
             result,
-            |l| l.decomposition.norm_attention,
+            |l| l.decomposition.as_ref()?.norm_attention,
         ),
         line(&part, palette::BLUE, Marker::Circle, result, |l| {
-            l.decomposition.norm_followed
+            l.decomposition.as_ref()?.norm_followed
         }),
         line(
             "from all others",
             palette::VERMILION,
             Marker::Triangle,
             result,
-            |l| l.decomposition.norm_rest,
+            |l| l.decomposition.as_ref()?.norm_rest,
         ),
     ];
     let cosines = vec![
@@ -112,21 +112,21 @@ pub(super) fn decomposition(model: &str, result: &SelfAttention, scale: ScaleCho
             palette::GRAY,
             Marker::Square,
             result,
-            |l| l.decomposition.cosine,
+            |l| l.decomposition.as_ref()?.cosine,
         ),
         line(
             &format!("{part}, two queries"),
             palette::BLUE,
             Marker::Circle,
             result,
-            |l| l.decomposition.similarity_followed,
+            |l| l.decomposition.as_ref()?.similarity_followed,
         ),
         line(
             "from all others, two queries",
             palette::VERMILION,
             Marker::Triangle,
             result,
-            |l| l.decomposition.similarity_rest,
+            |l| l.decomposition.as_ref()?.similarity_rest,
         ),
     ];
     let charts = [
@@ -160,6 +160,7 @@ fn together(result: &SelfAttention) -> String {
     }
 }
 
+/// From one layer with attention to the next.
 fn line(
     label: &str,
     color: &'static str,
@@ -174,6 +175,7 @@ fn line(
         points: result
             .layers
             .iter()
+            .filter(|layer| layer.decomposition.is_some())
             .map(|layer| (layer.layer as f64, value(layer).unwrap_or(f64::NAN)))
             .collect(),
     }

@@ -22,7 +22,7 @@ use crate::{
     error::Result,
     experiments::self_attention::{Reason, SCHEMA, SelfAttention},
     report::{
-        number::significant,
+        number::{ranges, significant},
         plot::ScaleChoice,
         records::Records,
         table::{Align, Row, Table},
@@ -129,7 +129,7 @@ fn bright(result: &SelfAttention) -> BTreeSet<usize> {
     }
     let mut keys: Vec<(usize, usize)> = heads.into_iter().collect();
     // A single head's favourite is no bright key of the mean.
-    let layers = result.layers.len();
+    let layers = result.layers.len() - result.layers_without_attention.len();
     keys.retain(|(_, heads)| *heads > layers / 2);
     keys.sort_by_key(|(position, heads)| (usize::MAX - heads, *position));
     let keys = keys.into_iter().take(MOST_BRIGHT);
@@ -153,7 +153,7 @@ fn records(result: &SelfAttention) -> Records {
         "similarity_rest",
     ]);
     for layer in &result.layers {
-        let parts = &layer.decomposition;
+        let parts = layer.decomposition.as_ref();
         records.push(json!([
             layer.layer,
             !layer.massive.is_empty(),
@@ -161,12 +161,12 @@ fn records(result: &SelfAttention) -> Records {
             layer.share_of_followed,
             layer.even_share,
             layer.logit_of_others,
-            parts.norm_attention,
-            parts.norm_followed,
-            parts.norm_rest,
-            parts.cosine,
-            parts.similarity_followed,
-            parts.similarity_rest,
+            parts.map(|parts| parts.norm_attention),
+            parts.map(|parts| parts.norm_followed),
+            parts.map(|parts| parts.norm_rest),
+            parts.map(|parts| parts.cosine),
+            parts.map(|parts| parts.similarity_followed),
+            parts.map(|parts| parts.similarity_rest),
         ]));
     }
     records
@@ -195,13 +195,19 @@ fn verdict(name: &str, result: &SelfAttention) -> String {
             100.0 * share
         ),
     };
-    match result.followed_because {
+    let without = match result.layers_without_attention.as_slice() {
+        [] => String::new(),
+        [layer] => format!("; layer {layer} has no attention"),
+        layers => format!("; layers {} have no attention", ranges(layers)),
+    };
+    let verdict = match result.followed_because {
         Reason::Massive => format!("{name} has massive activations on {tokens}; {share}"),
         Reason::Given => format!("{name}, following {tokens}: {share}"),
         Reason::First => {
             format!("{name} has no massive activations here; following {tokens}: {share}")
         }
-    }
+    };
+    verdict + &without
 }
 
 fn table(result: &SelfAttention) -> Table {
@@ -217,7 +223,7 @@ fn table(result: &SelfAttention) -> Table {
     ]);
     let number = |value: Option<f64>| value.map_or_else(|| "-".into(), significant);
     for layer in &result.layers {
-        let parts = &layer.decomposition;
+        let parts = layer.decomposition.as_ref();
         let massive = !layer.massive.is_empty();
         table.push(
             Row::new([
@@ -225,10 +231,10 @@ fn table(result: &SelfAttention) -> Table {
                 if massive { "yes" } else { "" }.to_owned(),
                 number(layer.attention_to_followed),
                 number(layer.even_share),
-                number(parts.norm_followed),
-                number(parts.norm_rest),
-                number(parts.cosine),
-                number(parts.similarity_followed),
+                number(parts.and_then(|parts| parts.norm_followed)),
+                number(parts.and_then(|parts| parts.norm_rest)),
+                number(parts.and_then(|parts| parts.cosine)),
+                number(parts.and_then(|parts| parts.similarity_followed)),
             ])
             .emphasised(massive),
         );

@@ -10,10 +10,10 @@ YARN = {
     "beta_slow": 1.0,
     "mscale": 1.0,
     "mscale_all_dim": 1.0,
-    # As long as the longest sequence: beyond, queries grow.
-    "original_max_position_embeddings": 32,
+    # Queries grow beyond.
+    "original_max_position_embeddings": 8,
     "max_position_embeddings": 128,
-    "llama_4_scaling_beta": 0.1,
+    "llama_4_scaling_beta": 0.6,
 }
 MINISTRAL3 = llama_like(
     "ministral3",
@@ -36,6 +36,26 @@ EXAONE4 = llama_like(
     sliding_window=WINDOW,
     layer_types=["sliding_attention", "full_attention", "full_attention", "sliding_attention"],
 )
+
+
+
+def llama_names(name: str) -> str:
+    """EXAONE's published names under those that transformers has in memory."""
+    for published, own in (
+        ("transformer.wte.", "model.embed_tokens."),
+        ("transformer.h.", "model.layers."),
+        ("transformer.ln_f.", "model.norm."),
+        ("attn.attention.", "self_attn."),
+        ("out_proj.", "o_proj."),
+        ("ln_1.", "input_layernorm."),
+        ("ln_2.", "post_attention_layernorm."),
+        ("c_fc_0.", "gate_proj."),
+        ("c_fc_1.", "up_proj."),
+        ("c_proj.", "down_proj."),
+    ):
+        name = name.replace(published, own)
+    return name
+
 
 ROWS = [
     small("arcee", llama_like("arcee", "ArceeForCausalLM", hidden_act="relu2", mlp_bias=True)),
@@ -72,6 +92,12 @@ ROWS = [
             hidden_act=None,
             activation_function="silu",
         ),
+    ),
+    # As transformers keeps it: Llama's names.
+    small(
+        "exaone-llama-names",
+        llama_like("exaone", "ExaoneForCausalLM", head_dim=8, tie_word_embeddings=True),
+        rename=llama_names,
     ),
     small("exaone4", EXAONE4),
     # As the published 1.2B: no window, and all layers rotate.

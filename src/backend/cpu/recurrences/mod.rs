@@ -1,4 +1,4 @@
-//! Recurrences over tokens: sequences and columns on all cores.
+//! Recurrences over tokens: sequences, and heads or columns of each, on all cores.
 #![forbid(unsafe_code)]
 
 mod columns;
@@ -10,9 +10,34 @@ use super::{Cpu, Tensor};
 use crate::{
     backend::{DeltaRequest, Recurrences, Rows, SelectiveScanRequest, StateSpaceRequest},
     error::Result,
+    interrupt,
 };
 
 impl Recurrences for Cpu {
+    fn delta_rule(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        decay: &Tensor,
+        beta: &Tensor,
+        sequences: &[Rows],
+        request: &DeltaRequest<'_, Vec<f32>>,
+    ) -> Result<Tensor> {
+        let mut out = self.tensor(v.rows, v.columns);
+        let inputs = delta::Inputs {
+            q,
+            k,
+            v,
+            decay,
+            beta,
+            request,
+        };
+        delta::run(&mut out, &inputs, sequences);
+        interrupt::check()?;
+        Ok(out)
+    }
+
     fn state_space(
         &self,
         x: &Tensor,
@@ -48,21 +73,6 @@ impl Recurrences for Cpu {
             request,
             &mut out,
         );
-        Ok(out)
-    }
-
-    fn delta_rule(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        decay: &Tensor,
-        beta: &Tensor,
-        sequences: &[Rows],
-        request: &DeltaRequest<'_, Vec<f32>>,
-    ) -> Result<Tensor> {
-        let mut out = self.tensor(v.rows, v.columns);
-        delta::run(&mut out, [q, k, v, decay, beta], sequences, request);
         Ok(out)
     }
 }
