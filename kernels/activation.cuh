@@ -23,6 +23,11 @@ __device__ __forceinline__ float activate(float x, int activation, float paramet
     }
 }
 
+// ln(1 + e^x)
+__device__ __forceinline__ float softplus(float x) {
+    return (x < 0.0f ? 0.0f : x) + log1pf(expf(-fabsf(x)));
+}
+
 // cap tanh(x / cap)
 __device__ __forceinline__ float soft_cap(float x, float cap) { return cap * tanhf(x / cap); }
 

@@ -1,5 +1,5 @@
 // Fused attention (attention/forward.cuh) for the widths of heads that models have. A head of any
-// width up to 256 takes the next one.
+// width up to 512 takes the next one.
 #include "attention/forward.cuh"
 
 // One block a multiprocessor is enough: asked for no number, the compiler spills at width 192 to fit two.

@@ -65,6 +65,24 @@
 // Threads of a block for a row of logits.
 #define TOKEN_NLL_THREADS 256
 
+// Recurrences: columns of a head's state that a block takes, its threads, and the rows of a state that
+// kernels exist for.
+#define RECURRENCE_COLUMNS 32
+#define RECURRENCE_THREADS 128
+#define RECURRENCE_KERNELS(ROW, type, name) \
+    ROW(type, name, 32)                     \
+    ROW(type, name, 64)                     \
+    ROW(type, name, 96)                     \
+    ROW(type, name, 128)                    \
+    ROW(type, name, 256)
+
+// Selective scans: numbers of a channel's state that a lane keeps, tokens of a tile, threads of a block,
+// and the longest states of its two kernels.
+#define SCAN_NUMBERS 8
+#define SCAN_TOKENS 8
+#define SCAN_THREADS 128
+#define SCAN_SHORT 16
+#define SCAN_LONG 64
 // Threads of a block that chooses a query's keys.
 #define KEY_CHOICE_THREADS 256
 
@@ -86,7 +104,8 @@
 // 32 rows a warp read each key fragment for twice the work; beyond 128 values a head the output no
 // longer fits the registers so, and eight warps take 16 rows each. Tiles are as long as registers (no
 // spills) and the 99 KiB of shared memory of the smallest cards allow. 192 with values of 128 is
-// multi-head latent attention.
+// multi-head latent attention. In the widest row a block makes so many of a head's values at a time, and
+// the grid's third axis has as many blocks as that takes: the output of 512 fits no registers.
 #define FORWARD_KERNELS(ROW, type, name)              \
     ROW(type, name, 32, 32, 4, 32, 64, 4, 16, 32)     \
     ROW(type, name, 64, 64, 4, 32, 64, 4, 16, 32)     \
@@ -94,7 +113,8 @@
     ROW(type, name, 96, 96, 4, 32, 32, 4, 16, 32)     \
     ROW(type, name, 128, 128, 4, 32, 32, 4, 16, 32)   \
     ROW(type, name, 192, 128, 8, 16, 32, 4, 16, 16)   \
-    ROW(type, name, 256, 256, 8, 16, 16, 4, 16, 8)
+    ROW(type, name, 256, 256, 8, 16, 16, 4, 16, 8)    \
+    ROW(type, name, 512, 256, 3, 16, 16, 1, 16, 8)
 
 // Sizes of the structs that attention kernels take by value, and where some of their members lie. Both
 // sides refuse to compile where theirs differ.

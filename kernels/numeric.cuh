@@ -27,6 +27,11 @@ __device__ __forceinline__ void store_vector(T* place, const Vector<T>& vector) 
     store_16(place, raw);
 }
 
+// Four neighbours, 16-byte aligned, in shared memory.
+__device__ __forceinline__ float4 four(const float* place) {
+    return *reinterpret_cast<const float4*>(place);
+}
+
 // Index of this thread in a grid of one dimension, and how many there are.
 __device__ __forceinline__ unsigned long long global_thread() {
     return (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;

@@ -430,8 +430,8 @@ fn several_residual_streams_are_refused_by_name() {
 }
 
 #[test]
-fn layers_without_attention_are_refused() {
-    let changed = json!({"layer_types": ["attention", "mamba"]});
+fn unknown_kinds_of_layers_are_refused() {
+    let changed = json!({"layer_types": ["attention", "rwkv"]});
     let message = Altered::with("granitemoehybrid-dense", changed).refusal();
-    assert!(message.contains("`mamba`"), "{message}");
+    assert!(message.contains("`rwkv`"), "{message}");
 }

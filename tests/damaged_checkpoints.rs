@@ -25,14 +25,9 @@ fn open_and_run(folder: &Path) -> Result<Outcome> {
         ids.extend(text.iter().take(20));
         ids.iter().for_each(|id| drop(tokenizer.token(*id)));
     }
-    // Layers of experts have no common gate; to ask for it is a usage error.
-    let experts = model
-        .spec
-        .layers
-        .iter()
-        .any(|layer| layer.experts().is_some());
+    // To ask for what no layer has is a usage error.
     let mut sites = Site::ALL.to_vec();
-    sites.retain(|site| !experts || ![Site::Gate, Site::MlpInner].contains(site));
+    sites.retain(|site| site.exists_in(&model.spec));
     let plan = Plan {
         statistics: StatisticsRequest {
             top_k: 5,

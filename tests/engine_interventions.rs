@@ -173,6 +173,41 @@ fn a_branch_carries_the_keys_that_were_chosen() {
     }
 }
 
+/// Late layers of this model read keys and values of layers 2 and 3, and every layer an embedding of
+/// the tokens: a branch has both wherever it is split off, also one of some of a micro-batch's sequences.
+#[test]
+fn branches_carry_what_layers_left_for_later_ones() {
+    let model = Model::open(&checkpoint("gemma4")).expect("opens");
+    let mut sequences = sequences();
+    sequences[2].truncate(32);
+    let plain = run_on(&model, &sequences, &mut Script::default());
+    let layers = model.spec.layers.len();
+    for (layer, whole) in (0..layers).flat_map(|layer| [(layer, true), (layer, false)]) {
+        let split = (0..3).filter(|sequence| whole || *sequence != 1);
+        let outcome = run_on(
+            &model,
+            &sequences,
+            &mut Script {
+                layer,
+                branches: split.map(|s| (s, vec![branch(0, &[])])).collect(),
+                ..Script::default()
+            },
+        );
+        assert_eq!(outcome.token_nll, plain.token_nll);
+        for found in &outcome.branches {
+            let original = &plain.token_nll[found.sequence];
+            for (ours, theirs) in found.token_nll.iter().zip(original) {
+                // Products of another shape round differently.
+                let bound = if whole { 0.0 } else { 1e-4 };
+                assert!(
+                    (ours - theirs).abs() <= bound,
+                    "layer {layer}, {ours} for {theirs}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_read_and_written_back_changes_nothing() {
     let cells = [(0, 7), (4, 21), (8, 2)];

@@ -119,7 +119,7 @@ fn self_attention() -> Value {
     json!({
         "schema": "massact/self-attention/1",
         "token_ids": [1, 2], "tokens": ["<s>", "a"], "massive_positions": [0],
-        "followed": [0], "followed_because": "massive",
+        "followed": [0], "followed_because": "massive", "layers_without_attention": [1],
         "layers": [{
             "layer": 0,
             "massive": [{"position": 0, "dimension": 3, "value": 2400.0}],
@@ -130,6 +130,10 @@ fn self_attention() -> Value {
                 "queries": 1, "norm_attention": 1.0, "norm_followed": 0.9, "norm_rest": 0.2,
                 "cosine": -0.5, "similarity_followed": null, "similarity_rest": null
             }
+        }, {
+            "layer": 1, "massive": [],
+            "attention_to_followed": null, "share_of_followed": null, "even_share": null,
+            "logit_of_others": null, "followed": [], "sinks": [], "decomposition": null
         }]
     })
 }

@@ -6,6 +6,8 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use massact::engine::Site;
+use massact::model::Model;
 use serde_json::{Value, json};
 use support::damage;
 use support::program::{files, massact, only_run, read_json, run};
@@ -101,7 +103,21 @@ fn every_family() {
         let theirs = tensors::read(&checkpoint.folder.join("reference.safetensors"));
         assert!(maps.keys().eq(theirs.keys()), "{name}");
         let layers = attention.document["layers"].as_array().expect("layers");
+        let mut without = Vec::new();
         for (layer, found) in layers.iter().enumerate() {
+            assert_eq!(found["layer"], layer, "{name}");
+            if !theirs.contains_key(&format!("layer.{layer}.probs_mean")) {
+                without.push(layer);
+                for field in [
+                    "attention_to_followed",
+                    "share_of_followed",
+                    "decomposition",
+                ] {
+                    assert_eq!(found[field], Value::Null, "{name}, layer {layer}: {field}");
+                }
+                assert_eq!(found["sinks"], json!([]), "{name}, layer {layer}");
+                continue;
+            }
             let decomposition = &found["decomposition"];
             let number = |field: &str| decomposition[field].as_f64().expect(field);
             // |m| and |r| are the sides of a triangle with |m + r|.
@@ -114,20 +130,28 @@ fn every_family() {
             assert!(part <= (whole + rest) * 1.000_01, "{name}, layer {layer}");
         }
 
+        assert_eq!(
+            attention.document["layers_without_attention"],
+            json!(without),
+            "{name}"
+        );
+
         // The 3-D figure is of the hidden state, which all families have alike.
         let which = ["--token-ids", &ids, "--which", "qkv,mlp,layernorm"];
         let figures = ran("figures", &checkpoint.folder, &which);
         assert_valid("figures", &figures.document);
-        let absent = match checkpoint.has_experts() {
-            true => json!(["gate", "mlp_inner"]),
-            false => json!([]),
-        };
-        assert_eq!(figures.document["absent_sites"], absent, "{name}");
+        let spec = Model::open(&checkpoint.folder).expect("it opens").spec;
+        let absent = figures.document["absent_sites"].as_array().expect("a list");
         let sites = figures.document["sites"].as_object().expect("sites");
-        assert_eq!(sites.len() + absent.as_array().expect("a list").len(), 10);
-        for values in sites.values() {
-            let values = values.as_array().map(Vec::len);
-            assert_eq!(values, Some(layers.len()), "{name}");
+        assert_eq!(sites.len() + absent.len(), 10);
+        for (site, values) in sites {
+            let values = values.as_array().expect("a list").iter();
+            let found: Vec<_> = values.map(|value| value["layer"].as_u64()).collect();
+            let site = Site::parse(site).expect(site);
+            let having = (0..layers.len()).filter(|layer| site.is_in(&spec.layers[*layer]));
+            let having: Vec<_> = having.map(|layer| Some(layer as u64)).collect();
+            assert_eq!(found, having, "{name}: {}", site.name());
+            assert!(!found.is_empty() && !absent.contains(&json!(site.name())));
         }
     }
 }
@@ -175,7 +199,7 @@ fn the_parts_are_those_of_transformers() {
             }
         }
     }
-    assert!(compared >= 9, "{compared}");
+    assert!(compared >= 10, "{compared}");
 }
 
 /// Two sets of keys that make all of them give the whole output, which is computed another way.
@@ -217,7 +241,8 @@ fn all_keys_together_give_the_whole_output() {
 /// The definitions at the head of src/experiments/self_attention/mod.rs, from transformers' maps.
 #[test]
 fn planted_tokens_are_followed() {
-    for name in ["planted-llama", "planted-gpt2"] {
+    // The last of them has attention in two of its layers.
+    for name in ["planted-llama", "planted-gpt2", "planted-lfm2"] {
         let checkpoint = reference::load(name);
         let sequence = &checkpoint.reference.sequences[checkpoint.reference.attention_sequence];
         let found = ran(
@@ -242,6 +267,16 @@ fn planted_tokens_are_followed() {
         {
             let known = sequence.layers[layer].massive.len();
             assert_eq!(ours["massive"].as_array().map(Vec::len), Some(known));
+            if !maps.contains_key(&format!("layer.{layer}.probs_mean")) {
+                let attention = ["attention_to_followed", "share_of_followed", "even_share"];
+                for field in attention
+                    .iter()
+                    .chain(&["logit_of_others", "decomposition"])
+                {
+                    assert_eq!(ours[field], Value::Null, "{name}, layer {layer}: {field}");
+                }
+                continue;
+            }
             let map = |kind: &str| &maps[&format!("layer.{layer}.{kind}_mean")].values;
             let (probs, logits) = (map("probs"), map("logits"));
             let (mut shares, mut evens, mut others) = (vec![], vec![], vec![]);
@@ -283,7 +318,8 @@ fn planted_tokens_are_followed() {
         // Bold and red on the key axis of every layer's map, and nowhere else.
         let svg = found.text("self_attention.svg");
         let red = svg.matches(r##"font-weight="700" fill="#c00000""##).count();
-        assert_eq!(red, massive.len() * sequence.layers.len());
+        let mapped = maps.keys().filter(|key| key.ends_with("probs_mean"));
+        assert_eq!(red, massive.len() * mapped.count());
     }
 }
 

@@ -10,7 +10,7 @@
 // copied by cp.async while the tensor cores work on this one's; one barrier a tile.
 //
 // Layout: tensors [rows, heads * width]; heads narrower than WIDTH (VALUE_WIDTH) are filled up with
-// zeros in shared memory only. Grid: (heads, tiles); the host lists the tiles with the most keys
+// zeros in shared memory only. Grid: (heads, tiles, parts of a head's values); the host lists the tiles with the most keys
 // first, so that the last blocks are short. Shared memory: a tile of queries, two of keys and
 // values.
 //
@@ -81,6 +81,8 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     const AttentionTile tile = args.tiles[blockIdx.y];
     const int head = blockIdx.x;
     const int kv_head = head / (args.heads / args.kv_heads);
+    // The block's part of the head's values: all of them, except in the widest kernel.
+    const int first_value = WIDTH > VALUE_WIDTH ? int(blockIdx.z) * VALUE_WIDTH : 0;
     const bool aligned = args.aligned != 0;
     const HeadRows<T> queries(args.q, tile.start, tile.length, args.heads, head, args.head_dim,
                               aligned);
@@ -99,7 +101,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
 
     const auto load = [&](int stage, int first_key) {
         load_rows<KEYS, THREADS>(keys_of(stage), keys, first_key);
-        load_rows<KEYS, THREADS>(values_of(stage), values, first_key);
+        load_rows<KEYS, THREADS>(values_of(stage), values, first_key, first_value);
         cp_async_commit();
     };
     load_rows<QUERIES, THREADS>(q, queries, tile.first);
@@ -148,7 +150,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     if (args.extra_key) {
         extra_logits(extra, q, warp_row, args.extra_key + head * args.head_dim, args.head_dim,
                      rule);
-        extra_value = args.extra_value + head * args.value_dim;
+        extra_value = args.extra_value + head * args.value_dim + first_value;
     }
 #pragma unroll
     for (int m = 0; m < M; m++) {
@@ -162,7 +164,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
 #pragma unroll
                     for (int j = 0; j < 2; j++) {
                         const int column = fragment_column(i, j);
-                        if (column < args.value_dim) {
+                        if (first_value + column < args.value_dim) {
                             softmax.output[m][i][2 * half + j] += weight * extra_value[column];
                         }
                     }
@@ -180,7 +182,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
             const float log_sum = softmax.finish(m, half);
             const int row = fragment_row(m, half);
             const int query = first_query + row;
-            if (query < tile.length && (lane_id() & 3) == 0) {
+            if (first_value == 0 && query < tile.length && (lane_id() & 3) == 0) {
                 const size_t place = size_t(head) * args.rows + tile.start + query;
                 if (args.log_sums) args.log_sums[place] = log_sum;
                 if (args.extra_logits) args.extra_logits[place] = extra[m][half];
@@ -197,8 +199,8 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     }
     __syncwarp();
     const size_t columns = size_t(args.heads) * args.value_dim;
-    T* out =
-        static_cast<T*>(args.out) + size_t(tile.start) * columns + size_t(head) * args.value_dim;
-    store_rows<M * 16>(q, warp_row, out, columns, first_query, tile.length, args.value_dim,
-                       aligned);
+    T* out = static_cast<T*>(args.out) + size_t(tile.start) * columns +
+             size_t(head) * args.value_dim + first_value;
+    store_rows<M * 16>(q, warp_row, out, columns, first_query, tile.length,
+                       min(VALUE_WIDTH, args.value_dim - first_value), aligned);
 }

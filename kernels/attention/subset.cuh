@@ -12,7 +12,7 @@
 
 template <class T>
 __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments& subset) {
-    constexpr int PARTS = 256 / 32;  // values of a head that a lane holds
+    constexpr int PARTS = 512 / 32;  // values of a head that a lane holds
     const AttentionArguments& args = subset.attention;
     const AttentionTile tile = args.tiles[blockIdx.y];
     const int head = blockIdx.x;

@@ -18,6 +18,7 @@ mod precision;
 mod products;
 mod recurrences;
 mod rotations;
+mod row_scaling;
 mod rows;
 mod stored;
 mod tensors;
@@ -37,6 +38,7 @@ pub use precision::{Precision, Target};
 pub use products::Products;
 pub use recurrences::{DeltaRequest, Recurrences, SelectiveScanRequest, StateSpaceRequest};
 pub use rotations::{Rotation, Rotations};
+pub use row_scaling::RowScaling;
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};
 pub use tensors::Tensors;
@@ -61,6 +63,7 @@ pub trait Backend:
     + Recurrences
     + Rotations
     + RowOperations
+    + RowScaling
     + StoredTensors
     + Tensors
     + Vocabulary
@@ -80,6 +83,7 @@ impl<B> Backend for B where
         + Recurrences
         + Rotations
         + RowOperations
+        + RowScaling
         + StoredTensors
         + Tensors
         + Vocabulary

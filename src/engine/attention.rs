@@ -1,8 +1,6 @@
 //! Self-attention of one layer.
 #![forbid(unsafe_code)]
 
-use std::rc::Rc;
-
 use super::{
     indexer::IndexerWeights,
     parts::{Projection, load_norm},
@@ -16,7 +14,7 @@ use crate::{
     error::Result,
     model::{
         Model,
-        spec::{Activation, Attention, LowRank, Norm, Projections},
+        spec::{Attention, LowRank, Norm, Projections},
     },
 };
 
@@ -198,7 +196,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             scale: spec.scale,
             window: spec.window,
             chunk: spec.chunk,
-            chosen: spec.choice.as_ref().and(carried.choice.as_deref()),
+            chosen: spec.choice.as_ref().and(carried.choice.as_ref()),
             soft_cap: spec.soft_cap,
             alibi: spec.alibi.as_ref(),
             sinks: self.sinks.as_ref(),
@@ -216,11 +214,14 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         }
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
-            backend.activate(&mut gate, Activation::Sigmoid)?;
+            backend.activate(&mut gate, spec.gate_activation)?;
             pass.observe(probe, Site::AttentionGate, &gate)?;
-            backend.multiply(&mut found.context, &gate)?;
-            if let Some(part) = &mut found.subset {
-                backend.multiply(part, &gate)?;
+            for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
+                if backend.columns(&gate) == backend.columns(outputs) {
+                    backend.multiply(outputs, &gate)?;
+                } else {
+                    backend.multiply_heads(outputs, &gate)?;
+                }
             }
         }
         if let Some(part) = &found.subset {
@@ -246,6 +247,9 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             (None, None) => backend.duplicate(&k)?,
         };
         let mut qkv = [weights.q.apply(backend, input)?, k, v];
+        if self.spec.value_scale != 1.0 {
+            backend.affine(&mut qkv[2], self.spec.value_scale, 0.0)?;
+        }
         if !self.spec.rotates_first {
             self.normalise(backend, &mut qkv)?;
         }
@@ -310,7 +314,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let narrow = weights.q.narrow(backend, input)?;
         let read = narrow.as_ref().unwrap_or(input);
         if let Some(indexer) = &self.indexer {
-            carried.choice = indexer.choose(pass, read, input)?.map(Rc::new);
+            carried.choice = indexer.choose(pass, read, input)?;
         }
         let mut q = weights.q.last.apply(backend, read)?;
         drop(narrow);

@@ -13,7 +13,11 @@ use super::{
 use crate::{
     backend::{Backend, HeadRequest, Target},
     error::{Error, Result},
-    model::{Model, rope::RopeTable},
+    model::{
+        Model,
+        rope::RopeTable,
+        spec::{LEAST_MEAN_SQUARE, Linear},
+    },
 };
 
 /// Context of one run.
@@ -110,6 +114,45 @@ impl<'r, B: Backend> Forward<'r, B> {
             x = self.backend.norm(&x, &norm, Target::Stream)?;
         }
         Ok(x)
+    }
+
+    /// The other residual streams before the first layer, given the first.
+    pub(super) fn other_streams(&self, hidden: &B::Tensor) -> Result<Vec<B::Tensor>> {
+        let others = self.model.spec.embedding.others.as_ref();
+        let begin = others.into_iter().flat_map(|others| &others.begin);
+        begin
+            .map(|linear| self.projected(linear, hidden, hidden))
+            .collect()
+    }
+
+    /// What the head reads: the mean of all streams, as far as there is more than one.
+    pub(super) fn joined(
+        &self,
+        mut hidden: B::Tensor,
+        others: Vec<B::Tensor>,
+    ) -> Result<B::Tensor> {
+        let Some(spec) = &self.model.spec.embedding.others else {
+            return Ok(hidden);
+        };
+        let share = 1.0 / (1 + others.len()) as f32;
+        let ends = spec.end.iter().zip(&others);
+        let ends: Vec<B::Tensor> = ends
+            .map(|(linear, other)| self.projected(linear, other, &hidden))
+            .collect::<Result<_>>()?;
+        for end in &ends {
+            self.backend.add(&mut hidden, end)?;
+        }
+        self.backend.affine(&mut hidden, share, 0.0)?;
+        Ok(hidden)
+    }
+
+    /// A projection between streams, in the magnitude of the first one.
+    fn projected(&self, linear: &Linear, x: &B::Tensor, first: &B::Tensor) -> Result<B::Tensor> {
+        let projection = Projection::load(self.backend, self.model, linear)?;
+        let mut projected = projection.to_stream(self.backend, x)?;
+        self.backend
+            .match_magnitude(&mut projected, first, LEAST_MEAN_SQUARE)?;
+        Ok(projected)
     }
 
     /// Final norm and head, as far as the plan asks for them.

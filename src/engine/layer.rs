@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    altup::AltUpWeights,
     attention::AttentionWeights,
     forward::Forward,
+    laurel::LaurelWeights,
     mixer::MixerWeights,
     mlp::MlpWeights,
     parts::Norms,
@@ -30,6 +32,8 @@ pub(super) struct LayerWeights<'m, B: Backend> {
     mixer: Option<MixerWeights<'m, B>>,
     mlp_norms: Norms<B::Vector>,
     mlp: Option<MlpWeights<'m, B>>,
+    laurel: Option<LaurelWeights<'m, B>>,
+    altup: Option<AltUpWeights<'m, B>>,
     per_layer: Option<PerLayerWeights<'m, B>>,
     /// Factor on the residual stream as it leaves the layer.
     output_scale: Option<f32>,
@@ -48,6 +52,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             .per_layer
             .as_ref()
             .zip(spec.per_layer.as_ref());
+        let (laurel, altup) = (spec.laurel.as_ref(), spec.altup.as_ref());
         let output_scale = spec.output_scale.as_ref();
         let output_scale = output_scale.map(|scale| model.vector(scale)).transpose()?;
         Ok(Self {
@@ -62,6 +67,12 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             mlp_norms: Norms::load(backend, model, &spec.mlp_norms)?,
             mlp: mlp
                 .map(|mlp| MlpWeights::load(backend, model, mlp))
+                .transpose()?,
+            laurel: laurel
+                .map(|laurel| LaurelWeights::load(backend, model, laurel))
+                .transpose()?,
+            altup: altup
+                .map(|altup| AltUpWeights::load(backend, model, altup))
                 .transpose()?,
             per_layer: per_layer
                 .map(|(embedding, input)| {
@@ -91,6 +102,12 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             batch,
         };
         pass.observe(probe, Site::LayerInput, hidden)?;
+        let backend = forward.backend;
+        let mut predicted = None;
+        if let Some(altup) = &self.altup {
+            altup.predict(backend, hidden, &mut carried.others)?;
+            predicted = Some((altup, backend.duplicate(hidden)?));
+        }
         match self.spec.wiring {
             Wiring::Sequential | Wiring::SequentialFromNorm => {
                 self.sequential(&pass, hidden, carried, probe)?;
@@ -99,10 +116,21 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
                 self.parallel(&pass, hidden, carried, probe)?;
             }
         }
-        let backend = forward.backend;
-        if let Some(per_layer) = &self.per_layer {
-            let added = per_layer.run(&pass, hidden)?;
-            backend.add(hidden, &added)?;
+        match (predicted, &self.per_layer) {
+            (None, None) => {}
+            (None, Some(per_layer)) => {
+                let added = per_layer.run(&pass, hidden)?;
+                backend.add(hidden, &added)?;
+            }
+            (Some((altup, predicted)), per_layer) => {
+                altup.correct(backend, predicted, hidden, &mut carried.others)?;
+                if let Some(per_layer) = per_layer {
+                    let added = per_layer.run(&pass, &altup.scaled(backend, hidden)?)?;
+                    for other in &mut carried.others {
+                        backend.add(other, &added)?;
+                    }
+                }
+            }
         }
         if let Some(scale) = self.output_scale {
             backend.affine(hidden, scale, 0.0)?;
@@ -120,7 +148,8 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
     ) -> Result<()> {
         let backend = pass.forward.backend;
         let from_norm = self.spec.wiring == Wiring::SequentialFromNorm;
-        let target = if from_norm {
+        // Where what is read is added, too.
+        let target = if from_norm || self.laurel.is_some() {
             Target::Stream
         } else {
             Target::Part
@@ -129,15 +158,21 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         if self.mixes() {
             let input = input(backend, &self.mixer_norms, hidden, target)?;
             let output = self.mix(pass, input.as_ref().unwrap_or(hidden), carried, probe)?;
+            let read = input.as_ref().unwrap_or(hidden);
+            let beside = self.laurel.as_ref();
+            let beside = beside.map(|laurel| laurel.run(backend, read)).transpose()?;
             if from_norm && let Some(input) = input {
                 *hidden = input;
             }
             let output = self.mixed(pass, output, probe)?;
             match (&self.mixer_norms.sum, &self.mlp_norms.input) {
-                (None, Some(norm)) if !from_norm && self.mlp.is_some() => {
+                (None, Some(norm)) if !from_norm && self.mlp.is_some() && beside.is_none() => {
                     mlp_input = Some(backend.add_norm(hidden, &output, norm)?);
                 }
                 _ => add(backend, hidden, &output, &self.mixer_norms)?,
+            }
+            if let (Some(laurel), Some(made)) = (&self.laurel, &beside) {
+                laurel.join(backend, hidden, made)?;
             }
         }
         let Some(mlp) = &self.mlp else {

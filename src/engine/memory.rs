@@ -221,13 +221,19 @@ fn choice_bytes(spec: &DecoderSpec, tokens: usize) -> u64 {
     }
 }
 
-/// Keys and values that a token carries to later layers.
+/// What a token carries to later layers: keys and values, and the other residual streams.
 fn carried_width(spec: &DecoderSpec) -> usize {
     let layers = spec.layers.iter().enumerate();
     let attention = layers.filter_map(|(index, layer)| Some((index, layer.attention.as_ref()?)));
     attention
         .filter(|(index, _)| spec.shares_keys_of(*index))
         .map(|(_, attention)| attention.kv_heads * (attention.head_dim + attention.value_dim))
+        .chain(
+            spec.embedding
+                .others
+                .iter()
+                .map(|others| others.begin.len() * spec.hidden_size),
+        )
         .sum()
 }
 
@@ -245,8 +251,7 @@ fn weights_of(layer: &Layer) -> u64 {
 /// Values that a token has inside the parts of a layer.
 fn inner_width(layer: &Layer) -> usize {
     let attention = layer.attention.as_ref().map_or(0, |attention| {
-        let indexer = attention.indexer();
-        let indexer = indexer.map_or(0, |indexer| {
+        let indexer = attention.indexer().map_or(0, |indexer| {
             (indexer.heads + 1) * indexer.head_dim + indexer.heads
         });
         (attention.heads + attention.kv_heads) * (attention.head_dim + attention.value_dim)
@@ -255,22 +260,26 @@ fn inner_width(layer: &Layer) -> usize {
     let mixer = layer.mixer.as_ref().map_or(0, Mixer::inner_width);
     let mlp = match &layer.mlp {
         None => 0,
-        Some(Mlp::Gated(mlp)) => 2 * mlp.gate.out_features,
+        Some(Mlp::Gated(mlp)) => 2 * mlp.up.out_features,
         Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
         Some(Mlp::Experts(experts)) => {
             let shared = experts.shared.as_ref();
-            let shared = shared.map_or(0, |shared| shared.mlp.gate.out_features);
-            2 * (experts.expert.gate.out_features + shared)
+            let shared = shared.map_or(0, |shared| shared.mlp.up.out_features);
+            2 * (experts.expert.up.out_features + shared)
         }
         // And what the two read and add up.
         Some(Mlp::SideBySide(both)) => {
-            let inner = both.experts.expert.gate.out_features + both.dense.gate.out_features;
-            2 * (inner + both.dense.gate.in_features)
+            let inner = both.experts.expert.up.out_features + both.dense.up.out_features;
+            2 * (inner + both.dense.up.in_features)
         }
     };
     let per_layer = layer.per_layer.as_ref();
     let per_layer = per_layer.map_or(0, |input| 3 * input.gate.out_features);
-    attention + mixer + mlp + per_layer
+    // What the streams become before they are replaced.
+    let altup = layer.altup.as_ref().map_or(0, |altup| {
+        altup.router.out_features * altup.router.in_features
+    });
+    attention + mixer + mlp + per_layer + altup
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod absent;
+mod altup;
 mod attention;
 mod batch;
 mod branch;
@@ -15,6 +16,7 @@ mod forward;
 mod gated;
 mod indexer;
 mod input;
+mod laurel;
 mod layer;
 mod memory;
 mod mixer;

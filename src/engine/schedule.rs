@@ -95,10 +95,11 @@ impl<'r, B: Backend> Walk<'r, B> {
             interrupt::check()?;
             let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
+            let carried = Carried::new(forward.other_streams(&hidden)?);
             streams.push(Stream {
                 batch,
                 hidden,
-                carried: Carried::new(),
+                carried,
             });
         }
         Ok(Self {
@@ -235,8 +236,9 @@ impl<'r, B: Backend> Walk<'r, B> {
 
     /// What the head makes of a stream.
     fn end(&mut self, stream: Stream<B>) -> Result<HeadResult> {
-        let Stream { batch, hidden, .. } = stream;
-        self.forward.head(&batch, hidden, &mut self.probe)
+        let batch = &stream.batch;
+        let hidden = self.forward.joined(stream.hidden, stream.carried.others)?;
+        self.forward.head(batch, hidden, &mut self.probe)
     }
 }
 

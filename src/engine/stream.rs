@@ -1,7 +1,7 @@
 //! Micro-batches on their way through the layers, and what they carry.
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::collections::BTreeMap;
 
 use super::batch::Batch;
 use crate::{
@@ -21,15 +21,18 @@ pub(super) struct Stream<B: Backend> {
 pub(super) struct Carried<B: Backend> {
     /// Keys and values that are read again, by the layer that made them.
     shared: BTreeMap<usize, [B::Tensor; 2]>,
+    /// Residual streams beside the first.
+    pub(super) others: Vec<B::Tensor>,
     /// The keys that the last indexer picked; none where every query sees all.
-    pub(super) choice: Option<Rc<B::KeyMask>>,
+    pub(super) choice: Option<B::KeyMask>,
 }
 
 impl<B: Backend> Carried<B> {
-    /// Nothing, before the first layer.
-    pub(super) fn new() -> Self {
+    /// Before the first layer: the other residual streams alone.
+    pub(super) fn new(others: Vec<B::Tensor>) -> Self {
         Self {
             shared: BTreeMap::new(),
+            others,
             choice: None,
         }
     }
@@ -50,21 +53,24 @@ impl<B: Backend> Carried<B> {
         })
     }
 
-    /// The same of some rows, in this order; of all where there is no list.
-    pub(super) fn of_rows(&self, backend: &B, rows: Option<&[usize]>) -> Result<Self> {
-        let copy = |tensor: &B::Tensor| match rows {
-            None => backend.duplicate(tensor),
-            Some(rows) => backend.gather_rows(tensor, rows),
-        };
-        let choice = match (&self.choice, rows) {
-            (Some(choice), Some(rows)) => Some(Rc::new(backend.gather_choices(choice, rows)?)),
-            (choice, _) => choice.clone(),
+    /// The same of some rows, in this order: those of whole sequences. `whole` says that it is all of
+    /// them, as they are.
+    pub(super) fn of_rows(&self, backend: &B, rows: &[usize], whole: bool) -> Result<Self> {
+        let copy = |tensor: &B::Tensor| {
+            if whole {
+                backend.duplicate(tensor)
+            } else {
+                backend.gather_rows(tensor, rows)
+            }
         };
         let shared = self.shared.iter();
         let shared = shared.map(|(layer, [k, v])| Ok((*layer, [copy(k)?, copy(v)?])));
+        let choice = self.choice.as_ref();
+        let choice = choice.map(|choice| backend.gather_choices(choice, rows));
         Ok(Self {
             shared: shared.collect::<Result<_>>()?,
-            choice,
+            others: self.others.iter().map(copy).collect::<Result<_>>()?,
+            choice: choice.transpose()?,
         })
     }
 }

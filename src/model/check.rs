@@ -12,6 +12,11 @@ pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
             shared(spec, index, attention)?;
             extra_key(attention)?;
         }
+        if layer.mixer.as_ref().is_some_and(|mixer| !mixer.fits()) {
+            return Err(damaged(
+                "heads, groups and sizes of a token mixer do not fit together",
+            ));
+        }
         if let Some(mixture) = layer.experts() {
             experts(mixture)?;
         }
@@ -39,11 +44,13 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
         },
     };
     let rotated = attention.rope.map_or(0, |rope| spec.ropes[rope].dims);
+    let gates = |gate: &Linear| [heads, heads * value_dim].contains(&gate.out_features);
     let fits = heads * head_dim != 0
         && value_dim != 0
         && heads.is_multiple_of(kv_heads)
         && q_width == heads * head_dim
         && attention.o.in_features == heads * value_dim
+        && attention.gate.as_ref().is_none_or(gates)
         && attention.rope_first + rotated <= head_dim;
     if fits {
         return Ok(());

@@ -96,7 +96,7 @@ impl Model {
         let family = families::find(config)?;
         let mut weights = weights;
         weights::recognise(&mut weights, config)?;
-        let names = Names::detect(&weights, family.embedding, family.prefixes)?;
+        let names = family.names(&weights)?;
         let mut spec = family.spec(config, &names)?;
         let prefix = names.prefix();
         let adapter = adapter
@@ -442,6 +442,11 @@ impl Model {
         self.position_embedding()?;
         if let Some(projection) = &spec.embedding.projection {
             self.check_linear(projection)?;
+        }
+        if let Some(others) = &spec.embedding.others {
+            for linear in others.begin.iter().chain(&others.end) {
+                self.check_linear(linear)?;
+            }
         }
         if let Some(per_layer) = &spec.embedding.per_layer {
             self.check_per_layer(per_layer)?;

@@ -170,6 +170,10 @@ fn output_gate(
     config: &Config,
     weights: &WeightStore,
 ) -> Result<()> {
+    // The family's own.
+    if attention.gate.is_some() {
+        return Ok(());
+    }
     let (expected, heads, key) = match rows {
         GateRows::OfHead { expected } => (expected, 1, "attn_output_gate"),
         GateRows::OfGroup => {
@@ -178,7 +182,7 @@ fn output_gate(
         }
     };
     let size = heads * attention.head_dim;
-    let Projections::Direct { q, .. } = &mut attention.projections else {
+    let Projections::Direct { q, .. } = &attention.projections else {
         return if expected {
             Err(config.refuse(key, "massact knows no gate beside latent or shared keys"))
         } else {
@@ -192,9 +196,7 @@ fn output_gate(
         return Err(config.refuse(key, "massact knows no gate in a fused projection"));
     }
     if expected || own && config.get(key).is_none() && weights.shape(&q.weight) == Some(&doubled) {
-        let part = |first| q.clone().grouped(first, size, 2 * size, 2 * q.out_features);
-        attention.gate = Some(part(size));
-        *q = part(0);
+        attention.gate_beside_queries(size);
     }
     Ok(())
 }

@@ -99,8 +99,10 @@ pub enum RopeScaling {
         short: Vec<f32>,
         /// Divisors of longer ones.
         long: Vec<f32>,
-        /// Factor on cosines and sines.
+        /// Factor on cosines and sines of sequences up to `original`.
         attention: f64,
+        /// The same of longer ones.
+        long_attention: f64,
         /// Positions of pre-training.
         original: usize,
     },
@@ -203,6 +205,11 @@ impl Rope {
     pub fn table(&self, length: usize) -> RopeTable {
         let frequencies = self.inverse_frequencies(length);
         let factor = match self.scaling {
+            RopeScaling::Long {
+                long_attention,
+                original,
+                ..
+            } if length > original => long_attention,
             RopeScaling::Yarn { attention, .. } | RopeScaling::Long { attention, .. } => attention,
             _ => 1.0,
         };

@@ -257,10 +257,12 @@ fn long(
     } else {
         (1.0 + factor.ln() / (original as f64).ln()).sqrt()
     };
+    let attention = section.number_opt("attention_factor")?.unwrap_or(attention);
     Ok(RopeScaling::Long {
         short: divisors("short_factor")?,
         long: divisors("long_factor")?,
-        attention: section.number_opt("attention_factor")?.unwrap_or(attention),
+        attention,
+        long_attention: attention,
         original,
     })
 }

@@ -31,6 +31,7 @@ pub(super) fn small() -> impl Iterator<Item = Attention> {
         (128, 128),
         (192, 128),
         (256, 256),
+        (512, 512),
     ];
     widths.into_iter().map(|(head_dim, value_dim)| Attention {
         lengths: vec![70, 1, 5],

@@ -235,6 +235,7 @@ impl Operation {
         match self {
             Self::Linear { width, .. } => (*width as f64).sqrt(),
             Self::Conv1D | Self::StoredAs(_) => 4.0,
+            Self::Mixer(mixer) => mixer.scale(),
             Self::Statistics { .. } => 1e-30,
             _ => 1.0,
         }
@@ -342,6 +343,11 @@ impl Operation {
                 let y = b.upload(4, columns, noise(4 * columns, 2, dtype))?;
                 let factors = b.upload(4, 1, vec![0.5, -2.0, 0.125, 1.0])?;
                 b.add_scaled(&mut gathered, &y, &factors)?;
+                b.match_magnitude(&mut gathered, &y, 1e-5)?;
+                b.multiply_columns(&mut gathered, &b.vector(noise(columns, 4, DType::Float32))?)?;
+                let mut gathered_rest = b.duplicate(&gathered)?;
+                b.keep_largest(&mut gathered_rest, 0.25)?;
+                b.add(&mut gathered, &gathered_rest)?;
                 b.scale_rows(&mut gathered, &b.vector(vec![2.0, 0.5, -1.0, 1.5])?)?;
                 let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
                 b.download(&b.join_heads(&own, &gathered, 3)?)

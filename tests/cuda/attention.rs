@@ -349,7 +349,7 @@ fn lengths_around_the_tiles() {
 
 #[test]
 fn every_width_of_heads() {
-    for head_dim in [5, 8, 32, 33, 64, 80, 96, 128, 192, 256] {
+    for head_dim in [5, 8, 32, 33, 64, 80, 96, 128, 192, 256, 512] {
         plain(&[70], (2, 1), head_dim).check();
     }
 }
@@ -363,7 +363,14 @@ fn grouped_heads() {
 
 #[test]
 fn values_of_another_width() {
-    for (head_dim, value_dim) in [(192, 128), (24, 16), (20, 24), (16, 64), (129, 77)] {
+    for (head_dim, value_dim) in [
+        (192, 128),
+        (24, 16),
+        (20, 24),
+        (16, 64),
+        (129, 77),
+        (300, 301),
+    ] {
         let case = plain(&[70], (2, 1), head_dim);
         Case { value_dim, ..case }.check();
     }

@@ -4,7 +4,7 @@ use massact::{
     Result,
     backend::{
         Backend, Cells, Change, Elementwise, HeadRequest, NormWeights, Norms, Products, Rotation,
-        Rotations, RowOperations, Target, Tensors, Vocabulary, cpu::Cpu,
+        Rotations, RowOperations, RowScaling, Target, Tensors, Vocabulary, cpu::Cpu,
     },
     model::{
         dtype::DType,
@@ -224,6 +224,23 @@ fn rows_and_heads() {
                 let y = b.upload(3, columns, y.clone())?;
                 let factors = b.upload(3, 1, vec![0.5, -2.0, 0.125])?;
                 b.add_scaled(&mut out, &y, &factors)?;
+                b.download(&out)
+            });
+            agree!("match_magnitude", dtype, 1.0, 3.0 times, b => {
+                let mut out = b.upload(3, columns, x[..3 * columns].to_vec())?;
+                // A row whose own values are below the floor.
+                b.affine(&mut out, 1e-3, 0.0)?;
+                b.match_magnitude(&mut out, &b.upload(3, columns, y.clone())?, 1e-5)?;
+                b.download(&out)
+            });
+            agree!("keep_largest", dtype, 1.0, b => {
+                let mut out = b.upload(7, columns, x.clone())?;
+                b.keep_largest(&mut out, 0.5)?;
+                b.download(&out)
+            });
+            agree!("multiply_columns", dtype, 1.0, b => {
+                let mut out = b.upload(7, columns, x.clone())?;
+                b.multiply_columns(&mut out, &b.vector(noise(columns, 3, DType::Float32))?)?;
                 b.download(&out)
             });
             agree!("zeros", dtype, 1.0, b => {

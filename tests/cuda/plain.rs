@@ -10,7 +10,7 @@ use massact::{
         Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, DeltaRequest,
         Elementwise, Experts, Filter, HeadRequest, KeyChoice, KeyMask, Magnitudes, Moments,
         NormWeights, Norms, Precision, Products, Recurrences, Rescaling, Rotation, Rotations,
-        RowOperations, Rows, SelectiveScanRequest, StateSpaceRequest, Statistics,
+        RowOperations, RowScaling, Rows, SelectiveScanRequest, StateSpaceRequest, Statistics,
         StatisticsRequest, StoredTensors, Target, Tensors, Vocabulary, Xielu,
         cpu::{self, Cpu},
     },
@@ -308,6 +308,20 @@ impl RowOperations for Plain {
     fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
         let joined = self.cpu.join_heads(&own.values, &shared.values, heads)?;
         self.round(joined, own.dtype)
+    }
+}
+
+impl RowScaling for Plain {
+    fn match_magnitude(&self, x: &mut Tensor, like: &Tensor, floor: f32) -> Result<()> {
+        self.change(x, |x| self.cpu.match_magnitude(x, &like.values, floor))
+    }
+
+    fn keep_largest(&self, x: &mut Tensor, deviations: f32) -> Result<()> {
+        self.change(x, |x| self.cpu.keep_largest(x, deviations))
+    }
+
+    fn multiply_columns(&self, x: &mut Tensor, factors: &Vec<f32>) -> Result<()> {
+        self.change(x, |x| self.cpu.multiply_columns(x, factors))
     }
 }
 

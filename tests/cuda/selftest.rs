@@ -145,9 +145,12 @@ fn a_faulty_card_fails() {
         "decode_ggml_q4_k_bf16",
         "decode_gptq_bf16",
         "decode_table_bf16",
+        "delta_rule_channels_96_bf16",
         "gather_rows_bf16",
         "overwrite_bf16",
         "rotate_bf16",
+        "selective_scan_16_bf16",
+        "state_space_128_bf16",
         "statistics_rank",
         "token_nll",
     ] {

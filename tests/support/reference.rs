@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use massact::model::Model;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -16,15 +15,6 @@ pub(crate) struct Checkpoint {
     pub(crate) folder: PathBuf,
     pub(crate) model_type: String,
     pub(crate) reference: Reference,
-}
-
-impl Checkpoint {
-    /// Whether some layer routes tokens to experts.
-    pub(crate) fn has_experts(&self) -> bool {
-        let model = Model::open(&self.folder).expect("a checkpoint that runs");
-        let mut layers = model.spec.layers.iter();
-        layers.any(|layer| layer.experts().is_some())
-    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -243,7 +233,11 @@ pub(crate) fn gguf() -> Vec<Checkpoint> {
 pub(crate) fn planted() -> Vec<Checkpoint> {
     let mut found = all();
     found.retain(|checkpoint| checkpoint.reference.experiments.is_some());
-    assert_eq!(found.len(), 6, "gpt2, llama twice, falcon, gemma2, olmo2");
+    assert_eq!(
+        found.len(),
+        7,
+        "gpt2, llama twice, falcon, gemma2, lfm2, olmo2"
+    );
     found
 }
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig
 
 import experiments
+import inside
 import noise
 from auto_class import auto_class
 from folder import fresh, hub_tensors, write_json, write_weights
@@ -50,6 +51,10 @@ def build(row: Checkpoint, folder: Path) -> str:
         )
     (folder / "reference.json").write_text(reference_text(reference), encoding="utf-8")
     save_file(attention, folder / "reference.safetensors")
+    if row.mixers:
+        token_ids = reference["sequences"][reference["attention_sequence"]]["token_ids"]
+        model = load(row, folder, tensors).double()
+        save_file(inside.sites(row, model, token_ids), folder / "sites.safetensors")
     size = sum(path.stat().st_size for path in folder.iterdir())
     worst = max(reference["noise"].items(), key=lambda item: item[1])
     return f"{row.name}: seed {seed}, {size / 1024:.0f} KiB, gap {gap:.1e}, noise {worst[0]} {worst[1]:.1e}"

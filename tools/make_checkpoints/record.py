@@ -84,7 +84,9 @@ def observe(model: torch.nn.Module, token_ids: list[int], float64: bool = False)
 
     def keep(module, arguments, output):
         hidden = output[0] if isinstance(output, tuple) else output
-        observed.layers.append(hidden[0].clone())
+        # Of several residual streams (Gemma 3n) the first, which attention and MLP read and write.
+        first = hidden[0] if hidden.dim() == 4 else hidden
+        observed.layers.append(first[0].clone())
         if len(maps) > 1:
             raise ValueError(f"{len(maps)} attention softmaxes in layer {len(observed.layers) - 1}")
         observed.attention.append(without_sink(module, *maps.pop()) if maps else None)

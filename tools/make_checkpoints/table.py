@@ -49,6 +49,10 @@ class Checkpoint:
     plant: Callable[[dict, Tensors], None] | None = None
     """Edits the random weights in place, to give some of them known values."""
 
+    mixers: tuple[str, ...] = ()
+    """Modules of a layer whose output is what its token mixer adds to the residual stream. With
+    these the folder gets `sites.safetensors`, too (see `inside.py`)."""
+
     tokenizer: str | None = None
     """Which tokenizer of `tokenizers_and_text` the folder gets, if any."""
 

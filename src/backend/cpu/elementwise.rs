@@ -172,3 +172,72 @@ pub(super) fn map(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
         );
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Tensors;
+
+    /// Huang & Schlag 2024, in float64.
+    fn truth(x: f64, scalars: Xielu) -> f64 {
+        let Xielu {
+            square,
+            exponential,
+            linear,
+            limit,
+        } = scalars;
+        let beyond = f64::from(exponential) * (x.min(f64::from(limit)).exp_m1() - x);
+        let side = if x > 0.0 {
+            f64::from(square) * x * x
+        } else {
+            beyond
+        };
+        side + f64::from(linear) * x
+    }
+
+    #[test]
+    fn xielu_is_its_definition() {
+        let cpu = Cpu::new();
+        let values: Vec<f32> = (-3000..=3000).map(|i| i as f32 * 4e-3).collect();
+        for limit in [-1e-6, -0.3] {
+            let scalars = Xielu {
+                square: 0.8,
+                exponential: 1.3,
+                linear: 0.5,
+                limit,
+            };
+            let mut x = cpu.upload(1, values.len(), values.clone()).expect("fits");
+            cpu.xielu(&mut x, scalars).expect("computed");
+            for (x, found) in values.iter().zip(x.values()) {
+                let truth = truth(f64::from(*x), scalars);
+                let off = (f64::from(*found) - truth).abs();
+                assert!(off < 1e-6 * truth.abs().max(0.1), "{x}: {found} {truth}");
+            }
+        }
+        let mut x = cpu.upload(1, 1, vec![f32::NAN]).expect("fits");
+        let scalars = Xielu {
+            square: 1.0,
+            exponential: 1.0,
+            linear: 1.0,
+            limit: 0.0,
+        };
+        cpu.xielu(&mut x, scalars).expect("computed");
+        assert!(x.values[0].is_nan());
+    }
+
+    #[test]
+    fn a_factor_counts_for_a_head() {
+        let cpu = Cpu::new();
+        let mut x = cpu
+            .upload(2, 6, (1..=12).map(|i| i as f32).collect())
+            .expect("fits");
+        let factors = cpu
+            .upload(2, 3, vec![1.0, 0.0, -1.0, 2.0, 0.5, 3.0])
+            .expect("fits");
+        cpu.multiply_heads(&mut x, &factors).expect("computed");
+        let wanted = [
+            1.0, 2.0, 0.0, 0.0, -5.0, -6.0, 14.0, 16.0, 4.5, 5.0, 33.0, 36.0,
+        ];
+        assert_eq!(x.values(), wanted);
+    }
+}

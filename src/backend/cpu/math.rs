@@ -251,6 +251,18 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
+    #[test]
+    fn softplus_matches_double_precision() {
+        for x in grid() {
+            let truth = f64::from(x).max(0.0) + (-f64::from(x).abs()).exp().ln_1p();
+            let error = (f64::from(softplus(x)) - truth).abs();
+            assert!(error <= 1e-6 * truth + 1e-37, "softplus({x}): {error:e}");
+        }
+        assert_eq!(softplus(1e4), 1e4);
+        assert_eq!(softplus(f32::NEG_INFINITY), 0.0);
+        assert!(softplus(f32::NAN).is_nan());
+    }
+
     /// erfc in double precision by its continued fraction or series, good to 1e-12.
     fn erfc_f64(x: f64) -> f64 {
         if x < 0.0 {
@@ -289,6 +301,7 @@ mod tests {
                 ),
                 ("scaled_silu", scaled_silu(x, 1.0), silu_truth, 1e-6),
                 ("silu", silu(x), silu_truth, 1e-6),
+                ("exp_m1", exp_m1(x), wide.exp_m1(), 1e-6),
                 ("softplus", softplus(x), wide.exp().ln_1p(), 1e-6),
                 // Far out the exponent grows to 200 or 72, and its rounding error with it.
                 ("gelu_tanh", gelu_tanh(x), tanh_truth, 3e-5),

@@ -17,6 +17,7 @@ mod pool;
 mod products;
 mod recurrences;
 mod rotations;
+mod row_scaling;
 mod rows;
 pub(crate) mod simd;
 mod stored;

@@ -22,6 +22,7 @@ mod products;
 mod recurrences;
 mod resident;
 mod rotations;
+mod row_scaling;
 mod rows;
 mod stored;
 mod tensors;

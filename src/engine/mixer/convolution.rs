@@ -16,10 +16,14 @@ impl<B: Backend> ConvolutionWeights<B> {
     /// Puts them there.
     pub(super) fn load(backend: &B, model: &Model, spec: &Convolution) -> Result<Self> {
         let bias = spec.bias.as_ref();
+        let mut weight = Vec::new();
+        for vector in &spec.weight {
+            weight.extend(model.vector(vector)?);
+        }
         Ok(Self {
             filter: Filter {
                 width: spec.width,
-                weight: backend.vector(model.vector(&spec.weight)?)?,
+                weight: backend.vector(weight)?,
                 bias: bias
                     .map(|bias| backend.vector(model.vector(bias)?))
                     .transpose()?,

@@ -18,7 +18,7 @@ use crate::{
 /// Registry row.
 pub(super) const THIRD: Family = Family {
     embedding: "wte.weight",
-    prefixes: &["transformer.", ""],
+    prefixes: &["transformer.", "model.", ""],
     defaults: &[
         ("num_key_value_heads", 8),
         ("max_position_embeddings", 4096),

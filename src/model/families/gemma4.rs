@@ -89,7 +89,8 @@ const COMPUTES: &[&str] = &["per_layer_config", "use_bidirectional_attention"];
 
 /// Gemma 4; `extras` are experts and embeddings for each layer, which one of the classes lacks.
 fn describe(config: &Config, names: &Names, extras: bool) -> Result<DecoderSpec> {
-    if config.text_or("use_bidirectional_attention", "vision")? != "vision" {
+    let bidirectional = config.get("use_bidirectional_attention");
+    if bidirectional.is_some_and(|tokens| *tokens != "vision") {
         return Err(config.refuse(
             "use_bidirectional_attention",
             "every token would see the later ones, which massact does not compute",
@@ -340,6 +341,7 @@ impl Sparse {
                     epsilon: 0.0,
                     scale: 1.0,
                 },
+                latent: None,
                 weighted_inputs: false,
                 shared: None,
             },

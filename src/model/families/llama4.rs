@@ -215,6 +215,7 @@ impl MlpSizes {
                 epsilon: 0.0,
                 scale: 1.0,
             },
+            latent: None,
             weighted_inputs: true,
             shared: Some(Shared {
                 mlp: self.gated(parts, "mlp.shared_expert", self.expert),

@@ -3,6 +3,7 @@
 
 mod afmoe;
 mod apertus;
+mod bamba;
 mod bloom;
 mod cohere;
 mod deepseek;
@@ -10,9 +11,12 @@ mod dots1;
 mod ernie;
 mod exaone;
 mod falcon;
+mod falcon_h1;
+mod gated_delta;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod gemma4;
 mod gemma_layers;
 mod glm;
@@ -26,12 +30,17 @@ mod granite;
 mod granite_moe;
 mod hunyuan;
 mod hy_v3;
+mod jamba;
+mod kimi_linear;
+mod laguna;
 mod latent;
 mod lfm2;
 mod llama;
 mod llama4;
 mod llama_like;
 mod llama_relatives;
+mod mamba;
+mod mimo_v2;
 mod minimax_m2;
 mod mistral;
 mod mistral4;
@@ -39,24 +48,32 @@ mod moe;
 mod mpt;
 mod multimodal;
 mod nemotron;
+mod nemotron_h;
 mod olmo;
 mod olmo2;
+mod olmo_hybrid;
 mod opt;
 mod parts;
 mod phi;
 mod phi3;
+mod phimoe;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod routed;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod state_space;
 mod text_parts;
 
 use multimodal::Wrapper;
 
-use super::{config::Config, config_keys, names::Names, spec::DecoderSpec};
+use super::{config::Config, config_keys, names::Names, spec::DecoderSpec, weights::WeightStore};
 use crate::error::{Error, Result};
+
+/// Llama's embedding table.
+const LLAMA_EMBEDDING: &str = "embed_tokens.weight";
 
 /// One supported `model_type`.
 #[derive(Debug)]
@@ -104,7 +121,7 @@ impl Family {
             model_type,
             example,
             notes,
-            embedding: "embed_tokens.weight",
+            embedding: LLAMA_EMBEDDING,
             prefixes: &["model.", ""],
             defaults: &[],
             other_names: &[],
@@ -115,6 +132,16 @@ impl Family {
             wraps: None,
             describe,
         }
+    }
+
+    /// The tensor names of a checkpoint of this family: its own, or Llama's, under which transformers
+    /// may keep it.
+    pub fn names<'w>(&self, weights: &'w WeightStore) -> Result<Names<'w>> {
+        let own = Names::detect(weights, self.embedding, self.prefixes);
+        if own.is_ok() || self.renamed.is_empty() {
+            return own;
+        }
+        Names::detect(weights, LLAMA_EMBEDDING, self.prefixes).or(own)
     }
 
     /// The description of a checkpoint of this family.
@@ -128,7 +155,8 @@ impl Family {
         if let Some(wraps) = self.wraps {
             return wraps.unwrap(&config, names);
         }
-        if self.renamed.is_empty() {
+        let llama = names.shape(&names.base(LLAMA_EMBEDDING)).is_some();
+        if self.renamed.is_empty() || self.embedding != LLAMA_EMBEDDING && llama {
             return (self.describe)(&config, names);
         }
         (self.describe)(&config, &names.renamed(self.renamed))
@@ -141,6 +169,7 @@ pub const FAMILIES: &[Family] = &[
     apertus::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
+    bamba::FAMILY,
     bloom::FAMILY,
     cohere::FAMILY,
     cohere::COHERE2,
@@ -157,11 +186,15 @@ pub const FAMILIES: &[Family] = &[
     multimodal::EXAONE4_5,
     exaone::MOE,
     falcon::FAMILY,
+    falcon_h1::FAMILY,
+    mamba::FALCON_MAMBA,
     moe::FLEX_OLMO,
     gemma::FAMILY,
     gemma2::FAMILY,
     multimodal::GEMMA3,
     gemma3::FAMILY,
+    multimodal::GEMMA3N,
+    gemma3n::FAMILY,
     multimodal::GEMMA4,
     gemma4::FAMILY,
     multimodal::GEMMA4_UNIFIED,
@@ -190,8 +223,11 @@ pub const FAMILIES: &[Family] = &[
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
     multimodal::INTERNVL,
+    jamba::FAMILY,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
+    kimi_linear::FAMILY,
+    laguna::FAMILY,
     lfm2::FAMILY,
     lfm2::MOE,
     llama::FAMILY,
@@ -201,6 +237,9 @@ pub const FAMILIES: &[Family] = &[
     multimodal::LLAVA_NEXT,
     multimodal::LLAVA_NEXT_VIDEO,
     multimodal::LLAVA_ONEVISION,
+    mamba::FAMILY,
+    mamba::MAMBA2,
+    mimo_v2::FAMILY,
     minimax_m2::FAMILY,
     mistral::MINISTRAL,
     mistral::MINISTRAL3,
@@ -210,19 +249,27 @@ pub const FAMILIES: &[Family] = &[
     moe::MIXTRAL,
     mpt::FAMILY,
     nemotron::FAMILY,
+    nemotron_h::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo2::OLMO3,
+    olmo_hybrid::FAMILY,
     moe::OLMOE,
     opt::FAMILY,
     phi::FAMILY,
     phi3::FAMILY,
+    phimoe::FAMILY,
     qwen2::FAMILY,
     multimodal::QWEN2_5_VL,
     moe::QWEN2_MOE,
     multimodal::QWEN2_VL,
     qwen3::FAMILY,
+    multimodal::QWEN3_5,
+    multimodal::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5_MOE,
+    qwen3_next::QWEN3_5,
     moe::QWEN3_MOE,
+    qwen3_next::FAMILY,
     multimodal::QWEN3_VL,
     multimodal::QWEN3_VL_MOE,
     llama_relatives::SEED_OSS,

@@ -230,9 +230,47 @@ impl Mixture {
                 epsilon: 1e-20,
                 scale: 1.0,
             },
+            latent: None,
             weighted_inputs: false,
             shared: None,
         }
+    }
+
+    /// These experts beside a shared one with a gate.
+    pub(super) fn beside_shared(&self, parts: &LayerParts<'_>, sizes: MixtureSizes) -> Mlp {
+        let hidden = sizes.hidden;
+        let mut experts = self.experts(parts, "mlp", USUAL, (hidden, sizes.inner));
+        experts.shared = Some(Shared {
+            mlp: gated(
+                parts,
+                "mlp.shared_expert",
+                USUAL,
+                (hidden, sizes.shared),
+                self.activation,
+                false,
+            ),
+            gate: Some(parts.linear("mlp.shared_expert_gate", hidden, 1, false)),
+        });
+        Mlp::Experts(Box::new(experts))
+    }
+}
+
+/// Widths of experts and of a shared one beside them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MixtureSizes {
+    hidden: usize,
+    inner: usize,
+    shared: usize,
+}
+
+impl MixtureSizes {
+    /// Reads the usual keys.
+    pub(super) fn read(config: &Config, hidden: usize) -> Result<Self> {
+        Ok(Self {
+            hidden,
+            inner: config.size("moe_intermediate_size")?,
+            shared: config.size("shared_expert_intermediate_size")?,
+        })
     }
 }
 
@@ -273,7 +311,7 @@ fn olmoe(config: &Config, names: &Names) -> Result<DecoderSpec> {
 }
 
 /// Which layers have experts.
-fn sparse_layers(config: &Config, layers: usize) -> Result<Vec<bool>> {
+pub(super) fn sparse_layers(config: &Config, layers: usize) -> Result<Vec<bool>> {
     let dense = config.indices_opt("mlp_only_layers")?.unwrap_or_default();
     let step = config.size_or("decoder_sparse_step", 1)?;
     Ok((0..layers)
@@ -295,25 +333,11 @@ fn qwen2_moe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     })?;
     let sparse = sparse_layers(config, options.sizes.layers)?;
     let mixture = Mixture::read(config, "num_experts")?;
-    let inner = config.size("moe_intermediate_size")?;
-    let shared = config.size("shared_expert_intermediate_size")?;
+    let sizes = MixtureSizes::read(config, hidden)?;
     llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = windows[parts.index];
         if sparse[parts.index] {
-            let mut experts = mixture.experts(parts, "mlp", USUAL, (hidden, inner));
-            let sizes = (hidden, shared);
-            experts.shared = Some(Shared {
-                mlp: gated(
-                    parts,
-                    "mlp.shared_expert",
-                    USUAL,
-                    sizes,
-                    mixture.activation,
-                    false,
-                ),
-                gate: Some(parts.linear("mlp.shared_expert_gate", hidden, 1, false)),
-            });
-            layer.mlp = Mlp::Experts(Box::new(experts));
+            layer.mlp = mixture.beside_shared(parts, sizes);
         }
         Ok(())
     })

@@ -115,6 +115,8 @@ const SIZES: &[(&str, [usize; 5])] = &[
     ("qwen2_5_vl_text", [152_064, 8192, 29_568, 80, 64]),
     ("qwen2_vl_text", [152_064, 8192, 29_568, 80, 64]),
     ("qwen3", [151_936, 4096, 22_016, 32, 32]),
+    ("qwen3_5_moe_text", [248_320, 2048, 1, 40, 16]),
+    ("qwen3_5_text", [248_320, 4096, 12_288, 32, 16]),
     ("qwen3_vl_moe_text", [151_936, 2048, 5632, 24, 16]),
     ("qwen3_vl_text", [151_936, 4096, 22_016, 32, 32]),
 ];
@@ -206,6 +208,13 @@ pub(super) const GEMMA3: Family = wrapper(
     "gemma3_text",
     true,
 );
+pub(super) const GEMMA3N: Family = capped(wrapper(
+    "gemma3n",
+    "google/gemma-3n-E4B-it",
+    "the text part of a multimodal checkpoint: `gemma3n_text`",
+    "gemma3n_text",
+    true,
+));
 pub(super) const GEMMA4: Family = capped(wrapper(
     "gemma4",
     "google/gemma-4-E2B-it",
@@ -331,6 +340,20 @@ pub(super) const QWEN2_VL: Family = tied_by_either(
         false,
     ),
     true,
+);
+pub(super) const QWEN3_5: Family = wrapper(
+    "qwen3_5",
+    "Qwen/Qwen3.5-9B",
+    "the text part of a multimodal checkpoint: `qwen3_5_text`",
+    "qwen3_5_text",
+    false,
+);
+pub(super) const QWEN3_5_MOE: Family = wrapper(
+    "qwen3_5_moe",
+    "Qwen/Qwen3.5-35B-A3B",
+    "the text part of a multimodal checkpoint: `qwen3_5_moe_text`",
+    "qwen3_5_moe_text",
+    false,
 );
 pub(super) const QWEN3_VL: Family = wrapper(
     "qwen3_vl",

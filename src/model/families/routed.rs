@@ -31,6 +31,10 @@ pub(super) struct Style {
     pub(super) renormalise: Option<bool>,
     /// From logits to scores.
     pub(super) score: Score,
+    /// Module of the experts.
+    pub(super) module: &'static str,
+    /// Names of an expert's projections: gate, up, down.
+    pub(super) names: [&'static str; 3],
     /// Module of the router.
     pub(super) router: &'static str,
     /// Tensor that is added to the scores for the choice.
@@ -48,6 +52,8 @@ pub(super) const DEEPSEEK_V3: Style = Style {
     groups: Some([8, 4]),
     renormalise: Some(true),
     score: Score::Sigmoid,
+    module: "mlp",
+    names: USUAL,
     router: "mlp.gate",
     correction: Some("mlp.gate.e_score_correction_bias"),
     shared_module: "mlp.shared_experts",
@@ -108,7 +114,8 @@ impl Routed {
     /// The MLP of a layer.
     pub(super) fn mlp(&self, parts: &LayerParts<'_>) -> Mlp {
         let (style, mixture) = (self.style, &self.mixture);
-        let mut experts = mixture.experts(parts, "mlp", USUAL, (self.hidden, self.inner));
+        let mut experts =
+            mixture.experts(parts, style.module, style.names, (self.hidden, self.inner));
         let routing = &mut experts.routing;
         routing.router = parts.linear(style.router, self.hidden, mixture.count, false);
         routing.score = style.score;

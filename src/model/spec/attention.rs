@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Alibi, Indexer, KeyChoice, Linear, Norm, QueryGrowth, Vector};
+use super::{Activation, Alibi, Indexer, KeyChoice, Linear, Norm, QueryGrowth, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
@@ -50,8 +50,13 @@ pub struct Attention {
     pub sinks: Option<Vector>,
     /// One more key and value that every position sees.
     pub kv_bias: Option<KvBias>,
-    /// The heads' outputs are multiplied by the sigmoid of this projection, as wide as they are.
+    /// Factor on the values.
+    pub value_scale: f32,
+    /// The heads' outputs are multiplied by what becomes of this projection, as wide as they are or with
+    /// a value a head.
     pub gate: Option<Linear>,
+    /// Of the gate.
+    pub gate_activation: Activation,
     /// Output projection to `hidden_size`.
     pub o: Linear,
 }
@@ -86,8 +91,19 @@ impl Attention {
             alibi: None,
             sinks: None,
             kv_bias: None,
+            value_scale: 1.0,
             gate: None,
+            gate_activation: Activation::Sigmoid,
             o,
+        }
+    }
+
+    /// With a gate in the rows of the query projection: `size` rows of queries, as many of the gate, in turn.
+    pub fn gate_beside_queries(&mut self, size: usize) {
+        if let Projections::Direct { q, .. } = &mut self.projections {
+            let part = |first| q.clone().grouped(first, size, 2 * size, 2 * q.out_features);
+            self.gate = Some(part(size));
+            *q = part(0);
         }
     }
 
@@ -128,11 +144,11 @@ impl Attention {
         if let Some(norm) = &self.qk_norm {
             norms.extend([&norm.q, &norm.k]);
         }
-        norms.extend(self.indexer().map(|indexer| &indexer.k_norm));
         if let Projections::Shared { norm, .. } = &self.projections {
             norms.extend(norm);
         }
         norms.extend(&self.value_norm);
+        norms.extend(self.indexer().map(|indexer| &indexer.k_norm));
         norms
     }
 
@@ -152,10 +168,10 @@ impl Attention {
         if let Some(norm) = &mut self.qk_norm {
             norms.extend([&mut norm.q, &mut norm.k]);
         }
+        norms.extend(&mut self.value_norm);
         if let Some(KeyChoice::Own(indexer)) = &mut self.choice {
             norms.push(&mut indexer.k_norm);
         }
-        norms.extend(&mut self.value_norm);
         norms
     }
 

@@ -1,7 +1,7 @@
 //! A decoder layer as data: its parts, and how they meet the residual stream.
 #![forbid(unsafe_code)]
 
-use super::{Attention, Experts, Linear, Mixer, Mlp, Norm, PerLayerInput, Vector};
+use super::{AltUp, Attention, Experts, Laurel, Linear, Mixer, Mlp, Norm, PerLayerInput, Vector};
 
 /// One decoder layer.
 #[derive(Debug, Clone)]
@@ -20,6 +20,10 @@ pub struct Layer {
     pub mlp: Option<Mlp>,
     /// Factor on what each part adds to the residual stream.
     pub residual_scale: f32,
+    /// A low-rank part beside attention.
+    pub laurel: Option<Laurel>,
+    /// How it updates the other residual streams, where there are any.
+    pub altup: Option<AltUp>,
     /// What its own embedding of the token adds at its end.
     pub per_layer: Option<PerLayerInput>,
     /// One value: a factor on the residual stream as it leaves the layer.
@@ -27,6 +31,23 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// A layer without parts, which a family gives it.
+    pub fn empty() -> Self {
+        Self {
+            wiring: Wiring::Sequential,
+            mixer_norms: Norms::default(),
+            attention: None,
+            mixer: None,
+            mlp_norms: Norms::default(),
+            mlp: None,
+            residual_scale: 1.0,
+            per_layer: None,
+            output_scale: None,
+            altup: None,
+            laurel: None,
+        }
+    }
+
     /// Every projection except those of experts.
     pub fn linears(&self) -> Vec<&Linear> {
         let mut linears = Vec::new();
@@ -34,6 +55,9 @@ impl Layer {
         linears.extend(self.mixer.iter().flat_map(Mixer::linears));
         linears.extend(self.mlp.iter().flat_map(Mlp::linears));
         linears.extend(self.per_layer.iter().flat_map(PerLayerInput::linears));
+        linears.extend(self.altup.iter().flat_map(AltUp::linears));
+        let laurel = self.laurel.iter();
+        linears.extend(laurel.flat_map(|laurel| [&laurel.left, &laurel.right]));
         linears
     }
 
@@ -47,6 +71,8 @@ impl Layer {
         norms.extend(self.mixer.iter().flat_map(Mixer::norms));
         norms.extend(self.mlp.iter().flat_map(Mlp::norms));
         norms.extend(self.per_layer.iter().map(|input| &input.norm));
+        norms.extend(self.altup.iter().map(|altup| &altup.router_norm));
+        norms.extend(self.laurel.iter().map(|laurel| &laurel.norm));
         norms
     }
 
@@ -60,6 +86,9 @@ impl Layer {
         norms.extend(self.mixer.iter_mut().flat_map(Mixer::norms_mut));
         norms.extend(self.mlp.iter_mut().flat_map(Mlp::norms_mut));
         norms.extend(self.per_layer.iter_mut().map(|input| &mut input.norm));
+        let altup = self.altup.iter_mut();
+        norms.extend(altup.map(|altup| &mut altup.router_norm));
+        norms.extend(self.laurel.iter_mut().map(|laurel| &mut laurel.norm));
         norms
     }
 
@@ -77,6 +106,7 @@ impl Layer {
         );
         vectors.extend(self.mlp.iter().flat_map(Mlp::vectors));
         vectors.extend(&self.output_scale);
+        vectors.extend(self.altup.iter().flat_map(|altup| &altup.output_scale));
         vectors
     }
 
@@ -148,6 +178,8 @@ impl From<TransformerLayer> for Layer {
             mlp_norms: layer.mlp_norms,
             mlp: Some(layer.mlp),
             residual_scale: layer.residual_scale,
+            laurel: None,
+            altup: None,
             per_layer: None,
             output_scale: None,
         }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod alibi;
+mod altup;
 mod attention;
 mod layer;
 mod linear;
@@ -17,10 +18,13 @@ mod sparse;
 mod vector;
 
 pub use alibi::Alibi;
+pub use altup::{AltUp, LEAST_MEAN_SQUARE, Laurel, OtherStreams};
 pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm, visible};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
-pub use mixer::{Convolution, Mixer, ShortConvolution};
+pub use mixer::{
+    Convolution, GatedDelta, Mixer, Narrowed, SelectiveScan, ShortConvolution, StateSpace,
+};
 pub use mlp::{
     Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide, Xielu,
 };
@@ -106,6 +110,10 @@ impl DecoderSpec {
         );
         let projections = embedding.projection.iter().chain(&head.projection);
         names.extend(projections.chain([&head.linear]).flat_map(Linear::tensors));
+        if let Some(others) = &embedding.others {
+            let linears = others.begin.iter().chain(&others.end);
+            names.extend(linears.flat_map(Linear::tensors));
+        }
         if let Some(per_layer) = &embedding.per_layer {
             names.push(per_layer.table.clone());
             names.extend(per_layer.projection.tensors());
@@ -138,6 +146,8 @@ pub struct Embedding {
     pub norm: Option<Norm>,
     /// What the layers have of a token besides.
     pub per_layer: Option<PerLayerEmbedding>,
+    /// Other residual streams.
+    pub others: Option<OtherStreams>,
 }
 
 impl Embedding {
@@ -152,6 +162,7 @@ impl Embedding {
             positions: None,
             norm: None,
             per_layer: None,
+            others: None,
         }
     }
 }

@@ -1,7 +1,9 @@
 """The checkpoint table: one file per family (or group of close relatives), each with `ROWS`."""
 
 from families import (
+    delta,
     gemma,
+    gemma4,
     gpt2,
     hybrid,
     llama,
@@ -18,7 +20,9 @@ from families import (
     qwen,
     relatives,
     routed,
+    state_space,
     stored,
+    unusual,
     wrapped,
 )
 
@@ -29,6 +33,7 @@ GROUPS = (
     planted_depths,
     opt_falcon,
     gemma,
+    gemma4,
     phi,
     mistral_olmo,
     qwen,
@@ -41,6 +46,9 @@ GROUPS = (
     relatives,
     routed,
     wrapped,
+    delta,
     hybrid,
+    unusual,
+    state_space,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]

@@ -56,6 +56,7 @@ ROWS = [
                 "original_max_position_embeddings": 8,
             },
         ),
+        mixers=("self_attn",),
     ),
     # Two dense layers, then experts in groups; compressed queries and keys.
     small(

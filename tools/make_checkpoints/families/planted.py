@@ -1,4 +1,4 @@
-"""A Llama and a GPT-2 whose massive activations are known because they were put there.
+"""A Llama, a GPT-2 and an LFM2 whose massive activations are known because they were put there.
 
 Layer WRITE_LAYER's MLP holds one neuron per trigger: it reads a coordinate of the
 residual stream (a marker) that only the trigger's embedding sets, and writes that
@@ -6,7 +6,8 @@ trigger's massive vector. Layer ERASE_LAYER's MLP holds one neuron per trigger t
 recognises the massive vector's direction and writes its opposite. In between nothing
 is needed: the residual stream carries the values.
 
-Llama's triggers are `<s>` and "."; GPT-2's are position 0 and ".". (A "." at GPT-2's
+LFM2 is Llama with other names and with convolutions in the place of attention where the massive
+activations are written and in the layer after it. Llama's triggers are `<s>` and "."; GPT-2's are position 0 and ".". (A "." at GPT-2's
 position 0 has two markers, each too weak after the norm: nothing fires.)
 """
 
@@ -86,6 +87,27 @@ def plant_llama(config: dict, tensors: Tensors, stop_id: int) -> None:
             tensors[prefix + "down_proj.weight"][:, index] = written / (STEEPNESS * NORMED**2)
 
 
+# LFM2's names of Llama's modules; a convolution stands where attention does.
+LFM2_NAMES = {
+    "feed_forward.w1.": "mlp.gate_proj.",
+    "feed_forward.w3.": "mlp.up_proj.",
+    "feed_forward.w2.": "mlp.down_proj.",
+    "ffn_norm.": "post_attention_layernorm.",
+    "self_attn.out_proj.": "self_attn.o_proj.",
+    "conv.out_proj.": "self_attn.o_proj.",
+}
+
+
+def plant_lfm2(config: dict, tensors: Tensors, stop_id: int) -> None:
+    """As in Llama: tensors are edited in place, whatever they are called."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        for own, llama in LFM2_NAMES.items():
+            name = name.replace(own, llama)
+        renamed[name] = tensor
+    plant_llama(config, renamed, stop_id)
+
+
 def plant_gpt2(config: dict, tensors: Tensors, stop_id: int) -> None:
     """Plain neurons: gelu(STEEPNESS (x - THRESHOLD)), where x is the projection read."""
     for name in ("transformer.wte.weight", "transformer.wpe.weight"):
@@ -115,12 +137,12 @@ def plant_gpt2(config: dict, tensors: Tensors, stop_id: int) -> None:
             tensors[prefix + "c_proj.weight"][index] = written / (STEEPNESS * (NORMED - THRESHOLD))
 
 
-def row(kind: str, config: dict, plant, ending: str = "", **options) -> Checkpoint:
-    """A planted checkpoint; sizes and ids follow from its tokenizer."""
+def row(kind: str, config: dict, plant, ending: str = "", name: str | None = None, **options) -> Checkpoint:
+    """A planted checkpoint; sizes and ids follow from its tokenizer, and its name unless it has one."""
     tokenizer, _ = MAKERS[kind]()
     stop_id = tokenizer.token_to_id(".")
     return Checkpoint(
-        f"planted-{kind}{ending}",
+        f"planted-{name or kind}{ending}",
         config | {"vocab_size": tokenizer.get_vocab_size()},
         max_length=48,
         plant=partial(plant, stop_id=stop_id),
@@ -151,8 +173,19 @@ LLAMA = {
     "tie_word_embeddings": False,
 }
 
+# The layers 1, which writes, and 2 have no attention; the one that erases has.
+LFM2 = {key: value for key, value in LLAMA.items() if key not in ("hidden_act", "rms_norm_eps")} | {
+    "architectures": ["Lfm2ForCausalLM"],
+    "model_type": "lfm2",
+    "layer_types": ["full_attention", "conv", "conv", "full_attention"],
+    "block_auto_adjust_ff_dim": False,
+    "conv_L_cache": 3,
+    "norm_eps": 1e-05,
+}
+
 ROWS = [
     row("llama", LLAMA, plant_llama),
+    row("llama", LFM2, plant_lfm2, name="lfm2", mixers=("conv", "self_attn")),
     # Beside the planted tokens every head may rest on an extra key.
     row("llama", LLAMA, plant_llama, "-kv-bias", variant=partial(add_extra_key, shape=(2, 1, 4))),
     row(

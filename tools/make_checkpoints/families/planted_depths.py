@@ -1,4 +1,4 @@
-"""Falcon, Gemma 2 and OLMo 2 whose massive activations were planted at different depths.
+"""Falcon, Gemma 2, Gemma 4 and OLMo 2 whose massive activations were planted at different depths.
 
 As in planted.py a neuron per trigger reads a marker, a coordinate of the residual stream
 that only the trigger's embedding sets, and writes that trigger's massive vector; a neuron
@@ -106,14 +106,15 @@ def plant_falcon(config: dict, tensors: Tensors, ids: dict[str, int]) -> None:
         tensors[prefix + "dense_4h_to_h.weight"][:, index] = written
 
 
-def plant_post_norm(config: dict, tensors: Tensors, ids: dict[str, int], gemma: bool) -> None:
+def plant_post_norm(
+    config: dict, tensors: Tensors, ids: dict[str, int], gemma: bool, offset: float
+) -> None:
     """Gated neurons whose sum a norm rescales: only the direction of what they write counts.
 
     The norm's weights at the massive dimensions restore the size, so nothing but the
-    planted neurons may write there. Gemma's norms multiply by 1 + w, and it has one
+    planted neurons may write there. The norms multiply by `offset` + w. Gemma has one
     before the MLP, too; OLMo 2's MLP reads the stream as it is.
     """
-    offset = 1.0 if gemma else 0.0
     mark(tensors["model.embed_tokens.weight"], HIDDEN**0.5 if gemma else 1.0, ids)
     largest = max(trigger.vector().norm() for trigger in TRIGGERS.values())
     for layer in range(LAYERS):
@@ -125,7 +126,7 @@ def plant_post_norm(config: dict, tensors: Tensors, ids: dict[str, int], gemma: 
                 factor[MASSIVE] = largest / HIDDEN**0.5
             tensors[f"{prefix}{name}.weight"].copy_(factor - offset)
         if gemma:
-            tensors[prefix + "pre_feedforward_layernorm.weight"][MARKERS + MASSIVE] = 0.0
+            tensors[prefix + "pre_feedforward_layernorm.weight"][MARKERS + MASSIVE] = 1.0 - offset
         for name in ("gate_proj", "up_proj"):
             tensors[f"{prefix}mlp.{name}.weight"][:, MARKERS + MASSIVE] = 0.0
         tensors[prefix + "mlp.down_proj.weight"][MASSIVE] = 0.0
@@ -149,6 +150,18 @@ def plant_post_norm(config: dict, tensors: Tensors, ids: dict[str, int], gemma: 
             tensors[prefix + "gate_proj.weight"][index] = STEEPNESS * gate
             tensors[prefix + "up_proj.weight"][index] = up
             tensors[prefix + "down_proj.weight"][:, index] = sign * written
+
+
+def plant_gemma4(config: dict, tensors: Tensors, ids: dict[str, int]) -> None:
+    """What the layers add of their own embeddings stays small and off the planted dimensions."""
+    plant_post_norm(config, tensors, ids, gemma=True, offset=0.0)
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}."
+        factor = tensors[prefix + "post_per_layer_input_norm.weight"]
+        factor.mul_(OUTPUT_SCALE)
+        factor[MARKERS + MASSIVE] = 0.0
+    # Before anything is planted: the erasing layer knows of no scalar.
+    tensors["model.layers.0.layer_scalar"].fill_(0.8)
 
 
 def row(name: str, kind: str, config: dict, plant: Callable) -> Checkpoint:
@@ -221,12 +234,39 @@ ROWS = [
             "attn_logit_softcapping": 50.0,
             "final_logit_softcapping": 30.0,
         },
-        partial(plant_post_norm, gemma=True),
+        partial(plant_post_norm, gemma=True, offset=1.0),
+    ),
+    # The last two layers read keys and values of layers in which massive activations begin.
+    row(
+        "planted-gemma4",
+        "llama",
+        {key: value for key, value in LLAMA_LIKE.items() if key not in ("hidden_act", "tie_word_embeddings")}
+        | {
+            "architectures": ["Gemma4ForCausalLM"],
+            "model_type": "gemma4_text",
+            "hidden_activation": "gelu_pytorch_tanh",
+            "head_dim": 8,
+            "global_head_dim": 12,
+            "sliding_window": 12,
+            "layer_types": [
+                "sliding_attention",
+                "full_attention",
+                "sliding_attention",
+                "sliding_attention",
+                "full_attention",
+            ],
+            "num_kv_shared_layers": 2,
+            "use_double_wide_mlp": True,
+            "hidden_size_per_layer_input": 5,
+            "vocab_size_per_layer_input": 400,
+            "final_logit_softcapping": 30.0,
+        },
+        plant_gemma4,
     ),
     row(
         "planted-olmo2",
         "gpt2",
         LLAMA_LIKE | {"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2"},
-        partial(plant_post_norm, gemma=False),
+        partial(plant_post_norm, gemma=False, offset=0.0),
     ),
 ]

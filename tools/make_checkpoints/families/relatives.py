@@ -37,6 +37,26 @@ EXAONE4 = llama_like(
     layer_types=["sliding_attention", "full_attention", "full_attention", "sliding_attention"],
 )
 
+
+
+def llama_names(name: str) -> str:
+    """EXAONE's published names under those that transformers has in memory."""
+    for published, own in (
+        ("transformer.wte.", "model.embed_tokens."),
+        ("transformer.h.", "model.layers."),
+        ("transformer.ln_f.", "model.norm."),
+        ("attn.attention.", "self_attn."),
+        ("out_proj.", "o_proj."),
+        ("ln_1.", "input_layernorm."),
+        ("ln_2.", "post_attention_layernorm."),
+        ("c_fc_0.", "gate_proj."),
+        ("c_fc_1.", "up_proj."),
+        ("c_proj.", "down_proj."),
+    ):
+        name = name.replace(published, own)
+    return name
+
+
 ROWS = [
     small("arcee", llama_like("arcee", "ArceeForCausalLM", hidden_act="relu2", mlp_bias=True)),
     small(
@@ -72,6 +92,12 @@ ROWS = [
             hidden_act=None,
             activation_function="silu",
         ),
+    ),
+    # As transformers keeps it: Llama's names.
+    small(
+        "exaone-llama-names",
+        llama_like("exaone", "ExaoneForCausalLM", head_dim=8, tie_word_embeddings=True),
+        rename=llama_names,
     ),
     small("exaone4", EXAONE4),
     # As the published 1.2B: no window, and all layers rotate.

@@ -87,6 +87,8 @@ ROWS = [
             mup_enabled=True,
             **NUMBERED,
         ),
+        # What the norm behind attention makes of it is added.
+        mixers=("post_attention_layernorm",),
         plant=unbalance,
     ),
     small(

@@ -10,6 +10,7 @@ use super::{Cpu, Tensor};
 use crate::{
     backend::{DeltaRequest, Recurrences, Rows, SelectiveScanRequest, StateSpaceRequest},
     error::Result,
+    interrupt,
 };
 
 impl Recurrences for Cpu {
@@ -24,7 +25,16 @@ impl Recurrences for Cpu {
         request: &DeltaRequest<'_, Vec<f32>>,
     ) -> Result<Tensor> {
         let mut out = self.tensor(v.rows, v.columns);
-        delta::run(&mut out, [q, k, v, decay, beta], sequences, request);
+        let inputs = delta::Inputs {
+            q,
+            k,
+            v,
+            decay,
+            beta,
+            request,
+        };
+        delta::run(&mut out, &inputs, sequences);
+        interrupt::check()?;
         Ok(out)
     }
 

@@ -77,7 +77,7 @@ impl<D: Device> Call<'_, D> {
         };
         self.launch(
             "maps",
-            [tiles, tiles],
+            [tiles, tiles, 1],
             (CAPTURE_THREADS, plan::map_shared_bytes(self.inputs.dtype)),
             Argument::of(&arguments),
         )?;
@@ -115,7 +115,7 @@ impl<D: Device> Call<'_, D> {
         };
         self.launch(
             "sink",
-            [heads as u32, tiles.count],
+            [heads as u32, tiles.count, 1],
             (CAPTURE_THREADS, plan::sink_shared_bytes(dtype)),
             Argument::of(&arguments),
         )?;
@@ -193,7 +193,7 @@ impl<D: Device> Call<'_, D> {
         };
         self.launch(
             "subset",
-            [self.request.heads as u32, tiles.count],
+            [self.request.heads as u32, tiles.count, 1],
             (CAPTURE_THREADS, 0),
             Argument::of(&arguments),
         )?;

@@ -95,8 +95,9 @@ impl<'a, D: Device> Call<'a, D> {
         };
         let plan = plan::Forward::new(inputs.dtype, head_dim, value_dim).ok_or_else(|| {
             unfit(format!(
-                "heads of {head_dim} and {value_dim} values are wider than the 256 that the CUDA \
-                 kernels hold"
+                "heads of {head_dim} and {value_dim} values are wider than the {} that the CUDA \
+                 kernels hold",
+                plan::WIDEST
             ))
         })?;
         let limit = cuda.device.limits().shared_bytes;
@@ -140,7 +141,11 @@ impl<'a, D: Device> Call<'a, D> {
         };
         self.launch(
             &self.plan.width.to_string(),
-            [self.request.heads as u32, tiles.count],
+            [
+                self.request.heads as u32,
+                tiles.count,
+                self.plan.parts as u32,
+            ],
             (self.plan.threads, self.plan.shared_bytes),
             Argument::of(&arguments),
         )?;
@@ -202,18 +207,18 @@ impl<'a, D: Device> Call<'a, D> {
     fn launch(
         &self,
         what: &str,
-        [x, y]: [u32; 2],
+        grid: [u32; 3],
         (threads, shared_bytes): (usize, u32),
         arguments: Argument<'_>,
     ) -> Result<()> {
-        if x == 0 || y == 0 {
+        if grid.contains(&0) {
             return Ok(());
         }
         let kernel = format!("attention_{what}_{}", suffix(self.inputs.dtype));
         self.cuda.device.launch(
             &Launch {
                 kernel: &kernel,
-                grid: [x, y, 1],
+                grid,
                 block: [threads as u32, 1, 1],
                 shared_bytes,
             },

@@ -7,11 +7,16 @@ use super::super::constants::{
 };
 use crate::model::dtype::DType;
 
+/// The widest heads that there is a kernel for.
+pub(super) const WIDEST: usize = FORWARD_KERNELS[FORWARD_KERNELS.len() - 1][0];
+
 /// A forward kernel and the size of its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Forward {
     /// The kernel's key width, which is in its name.
     pub width: usize,
+    /// Blocks that share the values of a head.
+    pub parts: usize,
     /// Query positions of a block.
     pub queries: usize,
     /// Threads of a block.
@@ -23,9 +28,14 @@ pub(super) struct Forward {
 impl Forward {
     /// The narrowest kernel that holds heads of these widths.
     pub(super) fn new(dtype: DType, head_dim: usize, value_dim: usize) -> Option<Self> {
-        let [width, value_width, cut @ ..] = FORWARD_KERNELS
-            .into_iter()
-            .find(|[width, value_width, ..]| head_dim <= *width && value_dim <= *value_width)?;
+        let [width, value_width, cut @ ..] =
+            FORWARD_KERNELS
+                .into_iter()
+                .find(|[width, value_width, ..]| {
+                    // The widest makes values in parts.
+                    let reach = if *width == WIDEST { width } else { value_width };
+                    head_dim <= *width && value_dim <= *reach
+                })?;
         let [warps16, rows16, keys16, warps32, rows32, keys32] = cut;
         let (warps, rows, keys) = match dtype {
             DType::Float32 => (warps32, rows32, keys32),
@@ -36,6 +46,7 @@ impl Forward {
         let bytes = shared_rows(dtype, queries, width) + 2 * stage;
         Some(Self {
             width,
+            parts: value_dim.div_ceil(value_width),
             queries,
             threads: 32 * warps,
             shared_bytes: bytes as u32,
@@ -98,6 +109,13 @@ mod tests {
         assert_eq!(width(192, 128), Some(192));
         assert_eq!(width(192, 192), Some(256));
         assert_eq!(width(64, 128), Some(128));
-        assert_eq!(width(257, 64), None);
+        assert_eq!(width(257, 64), Some(512));
+        assert_eq!(width(64, 257), Some(512));
+        assert_eq!(width(513, 64), None);
+        let parts = |value_dim| Forward::new(DType::Float32, 512, value_dim).map(|plan| plan.parts);
+        assert_eq!(
+            [parts(256), parts(257), parts(512)],
+            [Some(1), Some(2), Some(2)]
+        );
     }
 }

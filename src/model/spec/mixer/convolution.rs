@@ -8,8 +8,9 @@ use crate::model::spec::{Activation, Vector};
 /// the sequence's first token.
 #[derive(Debug, Clone)]
 pub struct Convolution {
-    /// `[channels, 1, width]`, as PyTorch's `nn.Conv1d` with a group a channel stores it.
-    pub weight: Vector,
+    /// `[channels, 1, width]`, as PyTorch's `nn.Conv1d` with a group a channel stores it; in one tensor,
+    /// or in several end to end.
+    pub weight: Vec<Vector>,
     /// `[channels]`
     pub bias: Option<Vector>,
     /// Taps, the last of them at the token itself.
@@ -23,7 +24,10 @@ impl Convolution {
     pub fn new(module: &str, channels: usize, width: usize, biased: bool) -> Self {
         let bias = format!("{module}.bias");
         Self {
-            weight: Vector::of_shape(format!("{module}.weight"), vec![channels, 1, width]),
+            weight: vec![Vector::of_shape(
+                format!("{module}.weight"),
+                vec![channels, 1, width],
+            )],
             bias: biased.then(|| Vector::new(bias, channels)),
             width,
             activation: None,
@@ -33,8 +37,26 @@ impl Convolution {
     /// Of the channels `first..first + channels` of the module.
     #[must_use]
     pub fn part(mut self, first: usize, channels: usize) -> Self {
-        self.weight = self.weight.part(first, channels);
+        let mut start = 0;
+        let mut parts = Vec::new();
+        for weight in self.weight {
+            let (from, end) = (first.max(start), first + channels);
+            let until = end.min(start + weight.rows);
+            let before = weight.first + from.saturating_sub(start);
+            start += weight.rows;
+            if from < until {
+                parts.push(weight.part(before, until - from));
+            }
+        }
+        self.weight = parts;
         self.bias = self.bias.map(|bias| bias.part(first, channels));
+        self
+    }
+
+    /// With the channels of another one behind its own; neither has a bias.
+    #[must_use]
+    pub fn followed_by(mut self, other: Self) -> Self {
+        self.weight.extend(other.weight);
         self
     }
 
@@ -47,6 +69,6 @@ impl Convolution {
 
     /// What it has learned.
     pub fn vectors(&self) -> Vec<&Vector> {
-        [&self.weight].into_iter().chain(&self.bias).collect()
+        self.weight.iter().chain(&self.bias).collect()
     }
 }

@@ -1,0 +1,111 @@
+// Mamba-2 (Dao and Gu 2024, arXiv 2405.21060): of each sequence and head, from S = 0, S [head_dim, state]:
+//
+//   dt = clamp(softplus(dt + dt_bias))
+//   S = exp(-exp(a_log) dt) S + dt x b^T;  y = S c + d x
+//
+// x, out     [rows, heads * head_dim]
+// b, c       [rows, groups * state]; head h reads group h / (heads / groups)
+// dt         [rows, heads], as the projection made it
+// a_log, dt_bias, d  float32 [heads]
+// sequences  [count] first row, length; the longest first, so that the last blocks are short
+//
+// Grid: (heads * slices, sequences), a slice being RECURRENCE_COLUMNS values of a head; token after token, as
+// recurrence.cuh says, with b as the keys and c as the queries.
+//
+// A token of a head: 5 head_dim state FLOP, on the FMA units, which keep the state in float32; bound by their
+// issue rate where a card has 16 warps a multiprocessor or more, as it has from 64 heads of 64 x 128 values
+// with two sequences on, else by the latency of a token, some 100 cycles; never by memory, which carries x
+// and out once, and b and c, from the L2 cache, as often as a group has slices.
+#include "recurrence.cuh"
+
+template <class T, int W>
+struct StateSpace {
+    static constexpr int WIDTH = W, OWN = W / 32;
+    static constexpr bool CORRECTS = false, ROW_DECAYS = false;
+    using Tile = RecurrenceTile<WIDTH, ROW_DECAYS>;
+
+    // Of the sequence's first token: this head's part, of x the block's.
+    const T *x, *b, *c, *dt;
+    size_t x_stride, group_stride, dt_stride;
+    int state, columns;
+    float rate, dt_bias, low, high, skip;
+
+    struct Token {
+        T b[OWN], c[OWN], x, dt;
+    };
+
+    __device__ __forceinline__ void read(Token& token, int row) const {
+        const int lane = threadIdx.x % 32;
+        read_own(token.b, b + row * group_stride, state);
+        read_own(token.c, c + row * group_stride, state);
+        token.x = lane < columns ? x[row * x_stride + lane] : T(0.0f);
+        token.dt = dt[row * dt_stride];
+    }
+
+    __device__ __forceinline__ void prepare(const Token& token, Tile& tile, int place) const {
+        const int lane = threadIdx.x % 32;
+        float key[OWN], query[OWN], product = 0.0f;
+#pragma unroll
+        for (int i = 0; i < OWN; i++) {
+            key[i] = float(token.b[i]), query[i] = float(token.c[i]);
+            product += key[i] * query[i];
+        }
+        product = warp_sum(product);
+        write_own(tile.keys[place], key);
+        write_own(tile.queries[place], query);
+        tile.values[place][lane] = float(token.x);
+        if (lane == 0) {
+            float step = softplus(float(token.dt) + dt_bias);
+            // Not fmin and fmax, which would hide a NaN.
+            step = step < low ? low : step > high ? high : step;
+            tile.decays[place][0] = expf(rate * step);
+            tile.strengths[place] = step;
+            tile.products[place] = product;
+        }
+    }
+};
+
+template <class T, int WIDTH>
+__device__ __forceinline__ void state_space(const T* x, const T* b, const T* c, const T* dt,
+                                            const float* a_log, const float* dt_bias, const float* d,
+                                            T* out, const int* sequences, int heads, int head_dim,
+                                            int groups, int state, float low, float high) {
+    const int slices = (head_dim + RECURRENCE_COLUMNS - 1) / RECURRENCE_COLUMNS;
+    const int head = blockIdx.x / slices, first = blockIdx.x % slices * RECURRENCE_COLUMNS;
+    const size_t start = sequences[2 * blockIdx.y];
+    const int length = sequences[2 * blockIdx.y + 1];
+    const size_t x_stride = (size_t)heads * head_dim, group_stride = (size_t)groups * state;
+    const size_t group = start * group_stride + (size_t)(head / (heads / groups)) * state;
+    const size_t place = start * x_stride + (size_t)head * head_dim + first;
+    const int columns = min(RECURRENCE_COLUMNS, head_dim - first);
+    const StateSpace<T, WIDTH> rule{x + place,
+                                    b + group,
+                                    c + group,
+                                    dt + start * heads + head,
+                                    x_stride,
+                                    group_stride,
+                                    (size_t)heads,
+                                    state,
+                                    columns,
+                                    -expf(a_log[head]),
+                                    dt_bias[head],
+                                    low,
+                                    high,
+                                    d[head]};
+    walk(rule, out + place, length, columns, x_stride);
+}
+
+#define DEFINE(T, suffix, width)                                                                   \
+    KERNEL_BOUNDED(RECURRENCE_THREADS, 1)                                                          \
+    state_space_##width##_##suffix(const T* x, const T* b, const T* c, const T* dt,                \
+                                   const float* a_log, const float* dt_bias, const float* d,       \
+                                   T* out, const int* sequences, int heads, int head_dim,          \
+                                   int groups, int state, float low, float high) {                 \
+        state_space<T, width>(x, b, c, dt, a_log, dt_bias, d, out, sequences, heads, head_dim,     \
+                              groups, state, low, high);                                           \
+    }                                                                                              \
+    REGISTER(state_space_##width##_##suffix)
+RECURRENCE_KERNELS(DEFINE, float, f32)
+RECURRENCE_KERNELS(DEFINE, __nv_bfloat16, bf16)
+RECURRENCE_KERNELS(DEFINE, __half, f16)
+#undef DEFINE
