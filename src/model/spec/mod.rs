@@ -19,7 +19,7 @@ mod vector;
 
 pub use alibi::Alibi;
 pub use altup::{AltUp, LEAST_MEAN_SQUARE, Laurel, OtherStreams};
-pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
+pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm, visible};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mixer::{
@@ -33,6 +33,8 @@ pub use per_layer::{PerLayerEmbedding, PerLayerInput};
 pub use query_growth::QueryGrowth;
 pub use sparse::{Indexer, KeyChoice};
 pub use vector::Vector;
+
+use std::ops::Range;
 
 use super::rope::Rope;
 
@@ -148,6 +150,8 @@ pub struct Embedding {
     pub per_layer: Option<PerLayerEmbedding>,
     /// Other residual streams.
     pub others: Option<OtherStreams>,
+    /// Token ids in whose place other parts of a multimodal model put their own vectors.
+    pub placeholders: Vec<Range<usize>>,
 }
 
 impl Embedding {
@@ -163,6 +167,7 @@ impl Embedding {
             norm: None,
             per_layer: None,
             others: None,
+            placeholders: Vec::new(),
         }
     }
 }
