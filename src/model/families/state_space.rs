@@ -134,8 +134,8 @@ pub(super) fn limits(config: &Config, key: &str) -> Result<(f32, f32)> {
         }
     };
     let both = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    let both: Vec<f32> = both.iter().filter_map(number).collect();
-    match *both {
+    let both: Option<Vec<f32>> = both.iter().map(number).collect();
+    match *both.unwrap_or_default() {
         [low, high] if low <= high => Ok((low, high)),
         _ => Err(config.refuse(key, "a least and a greatest number are expected")),
     }
@@ -173,6 +173,7 @@ mod tests {
             "[1.0, 0.0]",
             r#"[0.0, "NaN"]"#,
             "[0.0, 1.0, 2.0]",
+            r#"[0.0, "x", 1.0]"#,
         ] {
             assert_eq!(
                 read(&format!(r#"{{"time_step_limit": {wrong}}}"#)),
