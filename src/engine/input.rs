@@ -46,6 +46,19 @@ fn check_sequences(model: &Model, sequences: &[Vec<u32>]) -> Result<()> {
                 spec.vocab_size - 1
             )));
         }
+        let placeholders = &spec.embedding.placeholders;
+        if let Some(token) = sequence.iter().find(|token| {
+            let token = **token as usize;
+            placeholders.iter().any(|tokens| tokens.contains(&token))
+        }) {
+            return Err(Error::usage(
+                format!("sequence {index}"),
+                format!(
+                    "token id {token} stands for an image or a sound, which massact does not read"
+                ),
+            )
+            .remedy("leave it out"));
+        }
         if let Some((positions, bound)) = spec.longest()
             && sequence.len() > positions
         {

@@ -429,6 +429,26 @@ mod tests {
         assert_eq!(halved, [0.5, 0.005]);
     }
 
+    /// The rotating pairs are the first of the whole head's, in families that rotate whole heads.
+    #[test]
+    fn a_proportional_share_rotates_some_pairs() {
+        let of = |more: &str| {
+            rope(
+                &format!(r#"{{"rope_scaling": {{"rope_type": "proportional"{more}}}}}"#),
+                8,
+            )
+        };
+        let half = of(r#", "partial_rotary_factor": 0.5"#).expect("proportional");
+        assert_eq!(half.dims, 8);
+        assert_eq!(half.inverse_frequencies(10), [1.0, 0.1, 0.0, 0.0]);
+        let scaled = of(r#", "partial_rotary_factor": 0.7, "factor": 2"#).expect("scaled");
+        assert_eq!(scaled.inverse_frequencies(10), [0.5, 0.05, 0.0, 0.0]);
+        let whole = of("").expect("all of it");
+        let plain = rope("{}", 8).expect("default");
+        assert_eq!(whole.inverse_frequencies(10), plain.inverse_frequencies(10));
+        assert!(of(r#", "factor": 0"#).is_err());
+    }
+
     #[test]
     fn dynamic_changes_only_beyond_the_original_length() {
         let dynamic = rope(

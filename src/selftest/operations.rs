@@ -40,6 +40,9 @@ pub(super) enum Operation {
     Rotate {
         interleaved: bool,
     },
+    RowScaling {
+        columns: usize,
+    },
     Rows {
         columns: usize,
     },
@@ -87,6 +90,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
         Operation::Rotate { interleaved: false },
         Operation::Rotate { interleaved: true },
         Operation::Rows { columns: 13 },
+        Operation::RowScaling { columns: 300 },
         Operation::Experts,
         Operation::Cells,
         Operation::Linear {
@@ -210,6 +214,7 @@ impl Operation {
             Self::Rotate { interleaved: false } => "rotation of halves".to_owned(),
             Self::Rotate { interleaved: true } => "rotation of neighbours".to_owned(),
             Self::Rows { columns } => format!("rows and heads, {columns} wide"),
+            Self::RowScaling { columns } => format!("scaled rows, {columns} wide"),
             Self::Embedding(dtype) => format!("embedding stored in {dtype}"),
             Self::Experts => "choice of experts".to_owned(),
             Self::Cells => "overwriting and reading values".to_owned(),
@@ -250,9 +255,11 @@ impl Operation {
             // Logits and sums are float32 whatever the type.
             Self::Likelihood { .. } => 1e-4,
             // Several roundings follow each other.
-            Self::Activate(_) | Self::Arithmetic | Self::Rows { .. } | Self::Experts => {
-                4.0 * rounding(dtype)
-            }
+            Self::Activate(_)
+            | Self::Arithmetic
+            | Self::Rows { .. }
+            | Self::RowScaling { .. }
+            | Self::Experts => 4.0 * rounding(dtype),
             // Probabilities are rounded before they meet the values, and the result once more.
             Self::Attention(_) => 2.0 * rounding(dtype),
             _ => rounding(dtype),
@@ -337,17 +344,22 @@ impl Operation {
                 b.rotate(&mut x, &[0..9, 9..14], rotation, &[&table, &table])?;
                 b.download(&x)
             }
+            &Self::RowScaling { columns } => {
+                let tensor = |seed| b.upload(5, columns, noise(5 * columns, seed, dtype));
+                let (mut x, mut gates) = (tensor(1)?, tensor(3)?);
+                b.match_magnitude(&mut x, &tensor(2)?, 1e-5)?;
+                b.multiply_columns(&mut x, &b.vector(noise(columns, 4, DType::Float32))?)?;
+                b.keep_largest(&mut gates, 0.25)?;
+                let mut out = b.download(&x)?;
+                out.extend(b.download(&gates)?);
+                Ok(out)
+            }
             &Self::Rows { columns } => {
                 let x = b.upload(7, columns, noise(7 * columns, 1, dtype))?;
                 let mut gathered = b.gather_rows(&x, &[6, 0, 0, 3])?;
                 let y = b.upload(4, columns, noise(4 * columns, 2, dtype))?;
                 let factors = b.upload(4, 1, vec![0.5, -2.0, 0.125, 1.0])?;
                 b.add_scaled(&mut gathered, &y, &factors)?;
-                b.match_magnitude(&mut gathered, &y, 1e-5)?;
-                b.multiply_columns(&mut gathered, &b.vector(noise(columns, 4, DType::Float32))?)?;
-                let mut gathered_rest = b.duplicate(&gathered)?;
-                b.keep_largest(&mut gathered_rest, 0.25)?;
-                b.add(&mut gathered, &gathered_rest)?;
                 b.scale_rows(&mut gathered, &b.vector(vec![2.0, 0.5, -1.0, 1.5])?)?;
                 let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
                 b.download(&b.join_heads(&own, &gathered, 3)?)

@@ -131,3 +131,23 @@ impl Embeddings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_layers_read_the_last_of_their_kind() {
+        let config = Config::default();
+        let sources = |slides: &[bool], shared| key_sources(&config, slides, shared);
+        let slides = [true, false, true, true, false, true];
+        assert_eq!(sources(&slides, 0.0), Ok(vec![None; 6]));
+        let read = [None, None, None, Some(2), Some(1), Some(2)];
+        assert_eq!(sources(&slides, 3.0), Ok(read.to_vec()));
+        // No global layer before them, none at all, and no number of layers.
+        for shared in [5.0, 6.0, 7.0, 1.5, -1.0] {
+            let message = sources(&slides, shared).expect_err("refused").to_string();
+            assert!(message.contains("num_kv_shared_layers"), "{message}");
+        }
+    }
+}

@@ -4,6 +4,8 @@
 //! The rule is one; a wrapper is a row. What the vision and audio parts store is accounted for by name.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::{FAMILIES, Family, text_parts};
 use crate::{
     error::{Error, Result},
@@ -27,6 +29,8 @@ pub struct Wrapper {
     flat: bool,
     /// Whether the text part's cap on the logits counts.
     capped: bool,
+    /// Token ids of the vocabulary in whose place the outer model puts something else.
+    placeholders: fn(&Config) -> Result<Vec<Range<usize>>>,
 }
 
 /// Where the decoder lies, most usual first: as transformers 5 saves it, as earlier releases did, and
@@ -47,6 +51,7 @@ const OUTER: &[&str] = &[
     "adapter_layer_norm_eps",
     "alignment_intermediate_size",
     "audio_config",
+    "audio_soft_tokens_per_image",
     "audio_token_id",
     "boa_token_id",
     "boi_token_id",
@@ -94,6 +99,7 @@ const OUTER: &[&str] = &[
     "vision_end_token_id",
     "vision_feature_layer",
     "vision_feature_select_strategy",
+    "vision_soft_tokens_per_image",
     "vision_start_token_id",
     "vision_token_id",
 ];
@@ -146,6 +152,7 @@ const fn wrapper(
             text_ties: false,
             flat: false,
             capped: false,
+            placeholders: |_| Ok(Vec::new()),
         }),
         ..Family::llama_like(model_type, example, notes, no_text)
     }
@@ -166,14 +173,15 @@ const fn tied_by_either(row: Family, flat: bool) -> Family {
     }
 }
 
-/// A row, of a wrapper that caps the logits as its text part does.
-const fn capped(row: Family) -> Family {
+/// A row, of a wrapper that caps the logits as its text part does and has these placeholders.
+const fn capped(row: Family, placeholders: fn(&Config) -> Result<Vec<Range<usize>>>) -> Family {
     let Some(wraps) = row.wraps else {
         return row;
     };
     Family {
         wraps: Some(Wrapper {
             capped: true,
+            placeholders,
             ..wraps
         }),
         ..row
@@ -208,27 +216,57 @@ pub(super) const GEMMA3: Family = wrapper(
     "gemma3_text",
     true,
 );
-pub(super) const GEMMA3N: Family = capped(wrapper(
-    "gemma3n",
-    "google/gemma-3n-E4B-it",
-    "the text part of a multimodal checkpoint: `gemma3n_text`",
-    "gemma3n_text",
-    true,
-));
-pub(super) const GEMMA4: Family = capped(wrapper(
-    "gemma4",
-    "google/gemma-4-E2B-it",
-    "the text part of a multimodal checkpoint: `gemma4_text`",
-    "gemma4_text",
-    true,
-));
-pub(super) const GEMMA4_UNIFIED: Family = capped(wrapper(
-    "gemma4_unified",
-    "google/gemma-4-12B-it",
-    "the text part of a multimodal checkpoint: `gemma4_unified_text`",
-    "gemma4_unified_text",
-    true,
-));
+pub(super) const GEMMA3N: Family = capped(
+    wrapper(
+        "gemma3n",
+        "google/gemma-3n-E4B-it",
+        "the text part of a multimodal checkpoint: `gemma3n_text`",
+        "gemma3n_text",
+        true,
+    ),
+    // From here on the other parts have tables of their own.
+    |config| {
+        let vision = config.section("vision_config")?.unwrap_or_default();
+        Ok(vec![vision.size_or("vocab_offset", 262_144)?..usize::MAX])
+    },
+);
+/// Gemma 4 reads padding in the place of these, where there is no image and no sound.
+fn gemma4_placeholders(config: &Config) -> Result<Vec<Range<usize>>> {
+    let token = |(key, default): (&str, u64)| {
+        let token = match config.raw(key) {
+            None => default,
+            Some(token) => token.as_u64()?,
+        };
+        Some(token as usize..token as usize + 1)
+    };
+    let tokens = [
+        ("image_token_id", 258_880),
+        ("audio_token_id", 258_881),
+        ("video_token_id", 258_884),
+    ];
+    Ok(tokens.into_iter().filter_map(token).collect())
+}
+
+pub(super) const GEMMA4: Family = capped(
+    wrapper(
+        "gemma4",
+        "google/gemma-4-E2B-it",
+        "the text part of a multimodal checkpoint: `gemma4_text`",
+        "gemma4_text",
+        true,
+    ),
+    gemma4_placeholders,
+);
+pub(super) const GEMMA4_UNIFIED: Family = capped(
+    wrapper(
+        "gemma4_unified",
+        "google/gemma-4-12B-it",
+        "the text part of a multimodal checkpoint: `gemma4_unified_text`",
+        "gemma4_unified_text",
+        true,
+    ),
+    gemma4_placeholders,
+);
 pub(super) const GLM4V: Family = tied_by_either(
     wrapper(
         "glm4v",
@@ -416,6 +454,7 @@ impl Wrapper {
         let tied = config.flag_or("tie_word_embeddings", self.tied)?
             || self.text_ties && spec.head.linear.weight == *tokens;
         let head = names.head(tied, tokens);
+        spec.embedding.placeholders = (self.placeholders)(config)?;
         spec.head = Head {
             soft_cap: spec.head.soft_cap.filter(|_| self.capped),
             ..Head::new(head, spec.hidden_size, spec.vocab_size)

@@ -34,6 +34,8 @@ pub use query_growth::QueryGrowth;
 pub use sparse::{Indexer, KeyChoice};
 pub use vector::Vector;
 
+use std::ops::Range;
+
 use super::rope::Rope;
 
 /// A decoder-only transformer.
@@ -148,6 +150,8 @@ pub struct Embedding {
     pub per_layer: Option<PerLayerEmbedding>,
     /// Other residual streams.
     pub others: Option<OtherStreams>,
+    /// Token ids in whose place other parts of a multimodal model put their own vectors.
+    pub placeholders: Vec<Range<usize>>,
 }
 
 impl Embedding {
@@ -163,6 +167,7 @@ impl Embedding {
             norm: None,
             per_layer: None,
             others: None,
+            placeholders: Vec::new(),
         }
     }
 }
