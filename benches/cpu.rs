@@ -8,7 +8,8 @@ use std::{collections::HashMap, hint::black_box, sync::LazyLock};
 use divan::{Bencher, counter::ItemsCount};
 use massact::{
     backend::{
-        Attention, AttentionCapture, AttentionRequest, Magnitudes, StatisticsRequest, Tensors,
+        Attention, AttentionCapture, AttentionRequest, DeltaRequest, Magnitudes, Recurrences,
+        StatisticsRequest, Tensors,
         cpu::{Cpu, Tensor},
     },
     engine::{self, Discard, Plan, Site},
@@ -74,6 +75,8 @@ fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
         head_dim,
         value_dim: head_dim,
         window: None,
+        chunk: None,
+        chosen: None,
         soft_cap: None,
         alibi: None,
         sinks: None,
@@ -85,6 +88,49 @@ fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
     bencher
         .counter(ItemsCount::new(tokens))
         .bench_local(|| cpu.attention(black_box(&q), &k, &v, sequence, &request));
+}
+
+/// Tokens per second of the gated delta rule: (tokens, key heads, value heads, width of a head, a decay per
+/// key channel).
+#[divan::bench(args = [(4096, 16, 32, 128, false), (4096, 32, 32, 128, true)])]
+fn delta_rule(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize, bool)) {
+    let (tokens, key_heads, heads, head_dim, per_channel) = shape;
+    let cpu = Cpu::new();
+    let decays = heads * if per_channel { head_dim } else { 1 };
+    let q = tensor(&cpu, tokens, key_heads * head_dim);
+    let k = tensor(&cpu, tokens, key_heads * head_dim);
+    let v = tensor(&cpu, tokens, heads * head_dim);
+    let decay = tensor(&cpu, tokens, decays);
+    let beta = tensor(&cpu, tokens, heads);
+    let (a_log, dt_bias) = (noise(heads), noise(decays));
+    let all = 0..tokens;
+    let sequence = std::slice::from_ref(&all);
+    let request = DeltaRequest {
+        key_heads,
+        heads,
+        key_dim: head_dim,
+        value_dim: head_dim,
+        a_log: &a_log,
+        dt_bias: &dt_bias,
+        per_channel,
+        beta_scale: 1.0,
+    };
+    bencher
+        .counter(ItemsCount::new(tokens))
+        .bench_local(|| cpu.delta_rule(black_box(&q), &k, &v, &decay, &beta, sequence, &request));
+}
+
+/// Tokens per second through one layer of Qwen3.5 35B-A3B's widths with a dense MLP, statistics included: a
+/// gated delta net.
+#[divan::bench(sample_count = 5)]
+fn layer_gated_delta(bencher: Bencher<'_, '_>) {
+    pass(bencher, &GATED_DELTA_LAYER, 4096);
+}
+
+/// The same, of the model's layers with attention.
+#[divan::bench(sample_count = 5)]
+fn layer_gated_attention(bencher: Bencher<'_, '_>) {
+    pass(bencher, &GATED_ATTENTION_LAYER, 4096);
 }
 
 /// Tokens per second through one layer of the 1.1B Llama shape, statistics included.
@@ -149,6 +195,62 @@ static LLAMA_1B_LAYER: LazyLock<Model> = LazyLock::new(|| {
         &tensors,
     )
 });
+
+static GATED_DELTA_LAYER: LazyLock<Model> = LazyLock::new(|| {
+    let (hidden, keys, values, heads) = (2048, 2048, 4096, 32);
+    let of_net = [
+        ("in_proj_qkv.weight", vec![2 * keys + values, hidden]),
+        ("in_proj_z.weight", vec![values, hidden]),
+        ("in_proj_a.weight", vec![heads, hidden]),
+        ("in_proj_b.weight", vec![heads, hidden]),
+        ("conv1d.weight", vec![2 * keys + values, 1, 4]),
+        ("A_log", vec![heads]),
+        ("dt_bias", vec![heads]),
+        ("norm.weight", vec![128]),
+        ("out_proj.weight", vec![hidden, values]),
+    ];
+    qwen3_5_layer("linear_attn", "linear_attention", &of_net)
+});
+
+static GATED_ATTENTION_LAYER: LazyLock<Model> = LazyLock::new(|| {
+    let (hidden, q, kv) = (2048, 4096, 512);
+    let of_attention = [
+        ("q_proj.weight", vec![2 * q, hidden]),
+        ("k_proj.weight", vec![kv, hidden]),
+        ("v_proj.weight", vec![kv, hidden]),
+        ("q_norm.weight", vec![256]),
+        ("k_norm.weight", vec![256]),
+        ("o_proj.weight", vec![hidden, q]),
+    ];
+    qwen3_5_layer("self_attn", "full_attention", &of_attention)
+});
+
+/// One layer of this kind, with these tensors in its module.
+fn qwen3_5_layer(module: &str, kind: &str, of_module: &[(&str, Vec<usize>)]) -> Model {
+    let (hidden, inner) = (2048, 5632);
+    let mut tensors = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![500, hidden]),
+        ("model.norm.weight".to_owned(), vec![hidden]),
+    ];
+    for (name, shape) in [
+        ("input_layernorm", vec![hidden]),
+        ("post_attention_layernorm", vec![hidden]),
+        ("mlp.gate_proj", vec![inner, hidden]),
+        ("mlp.up_proj", vec![inner, hidden]),
+        ("mlp.down_proj", vec![hidden, inner]),
+    ] {
+        tensors.push((format!("model.layers.0.{name}.weight"), shape));
+    }
+    for (name, shape) in of_module {
+        tensors.push((format!("model.layers.0.{module}.{name}"), shape.clone()));
+    }
+    let config = format!(
+        r#"{{"model_type": "qwen3_5_text", "vocab_size": 500, "hidden_size": {hidden},
+            "intermediate_size": {inner}, "num_hidden_layers": 1, "num_attention_heads": 16,
+            "num_key_value_heads": 2, "layer_types": ["{kind}"]}}"#
+    );
+    model(&config, &tensors)
+}
 
 static GPT2_124M: LazyLock<Model> = LazyLock::new(|| {
     let hidden = 768;

@@ -83,6 +83,8 @@
 #define SCAN_THREADS 128
 #define SCAN_SHORT 16
 #define SCAN_LONG 64
+// Threads of a block that chooses a query's keys.
+#define KEY_CHOICE_THREADS 256
 
 // Attention: spare bytes of a row in shared memory; the ring of the kernels that look again: bytes of a
 // row, stages; their threads, and what a block of each works on.
@@ -116,11 +118,11 @@
 
 // Sizes of the structs that attention kernels take by value, and where some of their members lie. Both
 // sides refuse to compile where theirs differ.
-#define ATTENTION_BYTES 136
+#define ATTENTION_BYTES 152
 #define ATTENTION_OUT_OFFSET 64
-#define ATTENTION_ROWS_OFFSET 88
-#define ATTENTION_SCALE_OFFSET 112
-#define ATTENTION_ALIGNED_OFFSET 132
-#define ATTENTION_MAPS_BYTES 176
-#define ATTENTION_SINK_BYTES 176
-#define ATTENTION_SUBSET_BYTES 152
+#define ATTENTION_ROWS_OFFSET 96
+#define ATTENTION_SCALE_OFFSET 128
+#define ATTENTION_ALIGNED_OFFSET 148
+#define ATTENTION_MAPS_BYTES 192
+#define ATTENTION_SINK_BYTES 192
+#define ATTENTION_SUBSET_BYTES 168

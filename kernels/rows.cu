@@ -1,4 +1,4 @@
-// Moving rows: gather, weighted sums, and heads that share a part.
+// Moving rows: gather, weighted sums, factors, and heads that share a part.
 //
 // A block per row (grid-stride). All move their tensors once and are bound by memory.
 #include "rows.cuh"
@@ -29,6 +29,10 @@ __device__ __forceinline__ void join(const T* own, const T* shared, T* out, int 
         add(out, x, nullptr, factors, count, columns);                                          \
     }                                                                                           \
     REGISTER(add_scaled_##suffix)                                                               \
+    KERNEL scale_rows_##suffix(T* x, const float* factors, int count, int columns) {            \
+        scale(x, factors, count, columns);                                                      \
+    }                                                                                           \
+    REGISTER(scale_rows_##suffix)                                                               \
     KERNEL join_heads_##suffix(const T* own, const T* shared, T* out, int rows, int heads,      \
                                int first, int second) {                                         \
         join(own, shared, out, rows, heads, first, second);                                     \

@@ -52,6 +52,8 @@ impl Case {
             value_dim: self.head_dim,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
             window: None,
+            chunk: None,
+            chosen: None,
             soft_cap: None,
             alibi: None,
             sinks: None,

@@ -137,6 +137,42 @@ fn a_branch_without_changes_is_the_original_bit_for_bit() {
     }
 }
 
+/// Layers that have no indexer go by the choice of one before the branch split off.
+#[test]
+fn a_branch_carries_the_keys_that_were_chosen() {
+    let model = Model::open(&checkpoint("glm-moe-dsa")).expect("opens");
+    let mut sequences = sequences();
+    sequences[2].truncate(32);
+    let plain = run_on(
+        &model,
+        &sequences,
+        &mut Script {
+            layer: 99,
+            ..Script::default()
+        },
+    );
+    for layer in 0..4 {
+        // Not all, so that rows of the choice are others in the branch.
+        let outcome = run_on(
+            &model,
+            &sequences,
+            &mut Script {
+                layer,
+                branches: [0, 2].map(|s| (s, vec![branch(0, &[])])).into(),
+                ..Script::default()
+            },
+        );
+        for sequence in [0, 2] {
+            let found = &of(&outcome, sequence, 0).token_nll;
+            let original = &plain.token_nll[sequence];
+            assert_eq!(found.len(), original.len());
+            for (found, original) in found.iter().zip(original) {
+                assert!((found - original).abs() < 1e-5, "{layer} {sequence}");
+            }
+        }
+    }
+}
+
 /// Late layers of this model read keys and values of layers 2 and 3, and every layer an embedding of
 /// the tokens: a branch has both wherever it is split off, also one of some of a micro-batch's sequences.
 #[test]

@@ -223,6 +223,19 @@ fn attention_of(checkpoint: &Checkpoint) -> Findings {
         );
         tensors::read(&only_run(temp.path()).join("attention.safetensors"))
     };
+    if theirs.is_empty() {
+        // No layer has attention, and no map is made up.
+        let temp = tempfile::tempdir().expect("a folder");
+        let mut command = massact(["capture", "--token-ids", "1,2", "--attention", "mean"]);
+        command.arg("--save-dir").arg(temp.path());
+        command.arg("--pretrained").arg(&checkpoint.folder);
+        let done = run(&mut command);
+        findings.check(
+            done.stderr.contains("no layer of this model has any"),
+            || format!("attention of layers without: {}", done.stderr),
+        );
+        return findings;
+    }
     let mut ours = maps("mean");
     let means = |name: &String| name.ends_with("_mean");
     assert!(ours.keys().all(means));
@@ -303,8 +316,8 @@ const STREAM: [&str; 8] = [
     "layer_output",
 ];
 
-/// Families whose layers add attention and MLP to the residual stream and do nothing else to it.
-const PRE_NORM: [&str; 22] = [
+/// Families whose layers add token mixer and MLP to the residual stream and do nothing else to it.
+const PRE_NORM: [&str; 25] = [
     "cohere",
     "cohere2",
     "falcon",
@@ -313,6 +326,8 @@ const PRE_NORM: [&str; 22] = [
     "gpt2",
     "gpt_neox",
     "gptj",
+    "lfm2",
+    "lfm2_moe",
     "llama",
     "ministral",
     "mistral",
@@ -325,6 +340,7 @@ const PRE_NORM: [&str; 22] = [
     "phi3",
     "qwen2",
     "qwen3",
+    "qwen3_next",
     "smollm3",
     "starcoder2",
 ];

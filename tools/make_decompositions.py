@@ -3,7 +3,7 @@
     python tools/make_decompositions.py [--checkpoints tests/checkpoints] [NAME ...]
 
 Writes `decomposition.safetensors` into the folder of each checkpoint: `positions` (the
-tokens), and for each layer `layer.{l}.output` and `layer.{l}.followed`, [T, hidden_size]
+tokens), and for each layer with attention `layer.{l}.output` and `layer.{l}.followed`, [T, hidden_size]
 each: what attention makes of the attention sequence of reference.json, and the part of it
 that comes from those tokens as keys, both through the output projection without its bias.
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent / "make_checkpoints"))
 from record import SOFTMAXES, StayInFloat64, decoder_layers  # noqa: E402
 
 # One of every kind of attention: plain, grouped, soft-capped and windowed, with sinks, with
-# ALiBi, latent, with a residual inside.
+# ALiBi, latent, with a residual inside, in some layers only.
 NAMES = (
     "planted-llama",
     "planted-gpt2",
@@ -39,22 +39,23 @@ NAMES = (
     "falcon-alibi",
     "bloom",
     "deepseek-v2",
+    "planted-lfm2",
 )
 # Where nothing is massive.
 POSITIONS = (0, 7, 12)
 
 
 class KeepKeys(TorchFunctionMode):
-    """Sets the probabilities of all but some keys to zero in one layer."""
+    """Sets the probabilities of all but some keys to zero in the layer that attends as the `place`-th."""
 
-    def __init__(self, layer: int, keys: list[int]):
+    def __init__(self, place: int, keys: list[int]):
         super().__init__()
-        self.layer, self.keys, self.seen = layer, keys, 0
+        self.place, self.keys, self.seen = place, keys, 0
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         if function in SOFTMAXES and args[0].dim() == 4:
-            if self.seen == self.layer:
+            if self.seen == self.place:
                 kept = torch.zeros(result.shape[-1], dtype=result.dtype)
                 kept[self.keys] = 1.0
                 result = result * kept
@@ -62,27 +63,30 @@ class KeepKeys(TorchFunctionMode):
         return result
 
 
-def attention_module(layer: torch.nn.Module) -> torch.nn.Module:
-    """The layer's self-attention, by the name of its class."""
-    children = layer.named_children()
-    found = [child for _, child in children if "Attention" in type(child).__name__]
-    if len(found) != 1:
-        raise ValueError(f"{type(layer).__name__}: {len(found)} attention modules")
-    return found[0]
+def attention_modules(model) -> dict[int, torch.nn.Module]:
+    """By layer, its self-attention, by the name of its class."""
+    modules = {}
+    for number, layer in enumerate(decoder_layers(model)):
+        children = layer.named_children()
+        found = [child for _, child in children if "Attention" in type(child).__name__]
+        if len(found) > 1:
+            raise ValueError(f"{type(layer).__name__}: {len(found)} attention modules")
+        if found:
+            modules[number] = found[0]
+    return modules
 
 
 @torch.no_grad()
-def attention_output(model, layer: int, keys: list[int], token_ids: list[int]) -> torch.Tensor:
-    """The attention module's output in one layer, from these keys alone."""
+def attention_output(model, module, place: int, keys: list[int], token_ids: list[int]) -> torch.Tensor:
+    """The output of an attention module, the `place`-th, from these keys alone."""
     kept = []
 
     def keep(module, arguments, output):
         kept.append((output[0] if isinstance(output, tuple) else output)[0].clone())
 
-    module = attention_module(decoder_layers(model)[layer])
     handle = module.register_forward_hook(keep)
     try:
-        with KeepKeys(layer, keys), StayInFloat64():
+        with KeepKeys(place, keys), StayInFloat64():
             model(torch.tensor([token_ids]), use_cache=False)
     finally:
         handle.remove()
@@ -104,10 +108,10 @@ def decompose(folder: Path) -> dict[str, torch.Tensor]:
     )
     model = model.eval().double()
     tensors = {"positions": torch.tensor(positions, dtype=torch.float32)}
-    for layer in range(len(decoder_layers(model))):
-        nothing = attention_output(model, layer, [], token_ids)
+    for place, (layer, module) in enumerate(attention_modules(model).items()):
+        nothing = attention_output(model, module, place, [], token_ids)
         for name, keys in (("output", range(len(token_ids))), ("followed", positions)):
-            given = attention_output(model, layer, list(keys), token_ids) - nothing
+            given = attention_output(model, module, place, list(keys), token_ids) - nothing
             tensors[f"layer.{layer}.{name}"] = given.float().contiguous()
     return tensors
 

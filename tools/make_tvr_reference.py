@@ -41,6 +41,8 @@ CASES = [
     ("gpt-oss", {"target_std": 0.02}),
     ("opt-pre-norm", {"target_std": 0.25}),
     ("cohere-qk-norm", {"target_std": 0.25}),
+    # Convolutions' weights have three dimensions.
+    ("lfm2", {"target_std": 0.2}),
 ]
 
 

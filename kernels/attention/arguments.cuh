@@ -26,12 +26,15 @@ struct AttentionArguments {
     void* out;                   // [rows, heads * value_dim]
     float* log_sums;             // [heads, rows]: log2 of the softmax's denominator
     float* extra_logits;         // [heads, rows]: logit of the extra key, times log2(e)
+    const unsigned* chosen;      // [rows, words]: bit j is set if the row's query may see key j
     int rows;
     int heads;
     int kv_heads;
     int head_dim;
     int value_dim;
     int window;      // position i sees the keys i - window < j <= i
+    int chunk;       // of those, the keys of its own chunk: j / chunk == i / chunk
+    int words;
     float scale;     // logits are q.k * scale,
     float soft_cap;  // then soft_cap * tanh(logit / soft_cap) unless this is 0,
     float alibi_factor;

@@ -2,7 +2,7 @@
 //
 // Computes, for every sequence (a range of rows) and query head h, whose KV head is
 // h / (heads / kv_heads), the attention of transformers' eager implementation: logits q.k * scale,
-// soft cap, ALiBi; keys i - window < j <= i; a sink logit without value; an extra learned key and
+// soft cap, ALiBi; keys i - window < j <= i of the query's chunk that were chosen for it; a sink logit without value; an extra learned key and
 // value in front (KV bias).
 //
 // FlashAttention-2's structure (Dao 2023): a block owns WARPS * M * 16 queries of one head, whose
@@ -96,7 +96,8 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     const int first_query = tile.first + warp_row;
     const int last_query = first_query + M * 16 - 1;
     const int end = min(tile.length, tile.first + QUERIES);
-    const int begin = max(0, tile.first - args.window + 1) / KEYS * KEYS;
+    const Mask mask(args, tile.start, tile.length);
+    const int begin = max(0, mask.first(tile.first)) / KEYS * KEYS;
 
     const auto load = [&](int stage, int first_key) {
         load_rows<KEYS, THREADS>(keys_of(stage), keys, first_key);
@@ -125,7 +126,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
         }
         add_scores(scores, q, warp_row, keys_of(stage));
         rule.finish(scores, first_key);
-        if (first_key + KEYS - 1 > first_query || first_key <= last_query - args.window) {
+        if (first_key + KEYS - 1 > first_query || first_key < mask.first(last_query) || mask.chosen) {
 #pragma unroll
             for (int m = 0; m < M; m++) {
 #pragma unroll
@@ -134,7 +135,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
                     for (int j = 0; j < 4; j++) {
                         const int query = first_query + fragment_row(m, j / 2);
                         const int key = first_key + fragment_column(n, j % 2);
-                        if (!visible(query, key, args.window)) scores[m][n][j] = -INFINITY;
+                        if (!mask(query, key)) scores[m][n][j] = -INFINITY;
                     }
                 }
             }

@@ -74,7 +74,39 @@ struct LogitRule {
     }
 };
 
-// Causal, within a window.
-__device__ __forceinline__ bool visible(int query, int key, int window) {
-    return key <= query && key > query - window;
-}
+// Which keys a query of a sequence sees: no later ones, within a window and a chunk, and of these the chosen.
+struct Mask {
+    int length;
+    int window;
+    int chunk;
+    const unsigned* chosen;  // of the sequence's first query
+    int words;
+
+    __device__ Mask(const AttentionArguments& args, int start, int length)
+        : length(length),
+          window(args.window),
+          chunk(args.chunk),
+          chosen(args.chosen ? args.chosen + size_t(start) * args.words : nullptr),
+          words(args.words) {}
+
+    // The first key that window and chunk leave to the query; may be negative.
+    __device__ int first(int query) const {
+        return max(query - window + 1, query / chunk * chunk);
+    }
+
+    // The first query that window and chunk keep from seeing the key.
+    __device__ int end(int key) const {
+        const int within = window < length - key ? key + window : length;
+        const int start = key / chunk * chunk;
+        return chunk < length - start ? min(within, start + chunk) : within;
+    }
+
+    __device__ bool chose(int query, int key) const {
+        return !chosen ||
+               (query < length && (chosen[size_t(query) * words + key / 32] >> (key % 32) & 1));
+    }
+
+    __device__ bool operator()(int query, int key) const {
+        return key <= query && key >= first(query) && chose(query, key);
+    }
+};

@@ -38,8 +38,9 @@ __device__ __forceinline__ void attention_maps(const AttentionMapArguments& map)
         }
     };
 
+    const Mask mask(args, map.start, map.length);
     const bool hidden = first_key >= first_query + MAP_TILE ||
-                        first_key + MAP_TILE - 1 <= first_query - args.window;
+                        first_key + MAP_TILE - 1 < mask.first(first_query);
     float probs[N][4], logits[N][4];
 #pragma unroll
     for (int n = 0; n < N; n++) {
@@ -79,7 +80,7 @@ __device__ __forceinline__ void attention_maps(const AttentionMapArguments& map)
         if (map.probs) {
             for_each([&](int n, int j, int query, int key) {
                 const float value = scores[0][n][j];
-                const bool seen = visible(query, key, args.window);
+                const bool seen = mask(query, key);
                 const size_t at = head * head_size + place(query, key);
                 map.probs[at] =
                     seen ? exp2_approximate(fmaf(value, rule.factor, -log_sums[j / 2])) : NAN;
@@ -100,7 +101,7 @@ __device__ __forceinline__ void attention_maps(const AttentionMapArguments& map)
     }
     if (map.probs_mean) {
         for_each([&](int n, int j, int query, int key) {
-            const bool seen = !hidden && visible(query, key, args.window);
+            const bool seen = !hidden && mask(query, key);
             map.probs_mean[place(query, key)] = seen ? probs[n][j] / args.heads : NAN;
             map.logits_mean[place(query, key)] = seen ? logits[n][j] / args.heads : NAN;
         });

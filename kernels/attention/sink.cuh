@@ -57,13 +57,15 @@ __device__ __forceinline__ void attention_sink(const AttentionSinkArguments& sin
     // Queries that see at least one of the block's keys.
     const int begin = tile.first / SINK_QUERIES * SINK_QUERIES;
     const int last_key = min(tile.first + KEYS, tile.length) - 1;
-    const int end = args.window < tile.length - last_key ? last_key + args.window : tile.length;
+    const Mask mask(args, tile.start, tile.length);
+    const int end = mask.end(last_key);
 
-    float mass[M][2], peak[M][2];
+    float mass[M][2], peak[M][2], viewers[M][2];
 #pragma unroll
     for (int m = 0; m < M; m++) {
         mass[m][0] = mass[m][1] = 0.0f;
         peak[m][0] = peak[m][1] = -INFINITY;
+        viewers[m][0] = viewers[m][1] = 0.0f;
     }
     SHARED_DYNAMIC(T, memory);
     const ScoreStream<T, KEYS, SINK_QUERIES, CAPTURE_THREADS> stream{memory, args.head_dim};
@@ -84,12 +86,13 @@ __device__ __forceinline__ void attention_sink(const AttentionSinkArguments& sin
 #pragma unroll
                     for (int j = 0; j < 2; j++) {
                         const int query = first_query + fragment_column(n, j);
-                        if (query >= tile.length || !visible(query, key, args.window)) continue;
+                        if (query >= tile.length || !mask(query, key)) continue;
                         float value = scores[m][n][2 * half + j];
                         if (!rule.plain) value = rule.finish(value, bias);
                         mass[m][half] +=
                             exp2_approximate(fmaf(value, rule.factor, -log_sums[query]));
                         peak[m][half] = fmaxf(peak[m][half], value);
+                        if (mask.chosen) viewers[m][half] += 1.0f;
                     }
                 }
             }
@@ -103,10 +106,13 @@ __device__ __forceinline__ void attention_sink(const AttentionSinkArguments& sin
         for (int half = 0; half < 2; half++) {
             const float total = row_sum(mass[m][half]);
             const float largest = row_max(peak[m][half]);
+            const float chosen = row_sum(viewers[m][half]);
             const int key = warp_key + fragment_row(m, half);
             if (key < tile.length && (lane_id() & 3) == 0) {
                 const size_t place = size_t(head) * args.rows + tile.start + key;
-                sink.mass[place] = total / min(tile.length - key, args.window);
+                // A key that no query sees receives nothing.
+                sink.mass[place] =
+                    total / (mask.chosen ? fmaxf(chosen, 1.0f) : float(mask.end(key) - key));
                 sink.peak[place] = largest * rule.unit;
             }
         }

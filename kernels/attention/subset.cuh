@@ -24,6 +24,7 @@ __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments&
     const HeadRows<T> values(args.v, tile.start, tile.length, args.kv_heads, kv_head,
                              args.value_dim, false);
     const LogitRule<T> rule(args, head, tile.length);
+    const Mask mask(args, tile.start, tile.length);
     const int* list = subset.keys + subset.offsets[tile.sequence];
     const int count = subset.offsets[tile.sequence + 1] - subset.offsets[tile.sequence];
     const int end = min(tile.first + SUBSET_QUERIES, tile.length);
@@ -40,7 +41,7 @@ __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments&
         }
         for (int i = 0; i < count; i++) {
             const int key = list[i];
-            if (!visible(query, key, args.window)) continue;
+            if (!mask(query, key)) continue;
             const T* key_row = keys.values + size_t(key) * keys.stride;
             const T* value_row = values.values + size_t(key) * values.stride;
             float value = 0.0f;

@@ -1,12 +1,12 @@
 //! Attention, with the maps that can be captured from it.
 #![forbid(unsafe_code)]
 
-use super::{Rows, Tensors};
+use super::{KeyMask, Rows, Tensors};
 use crate::{error::Result, model::spec::Alibi};
 
-/// Shape and options of an attention call; `V` is the backend's vector.
+/// Shape and options of an attention call; `V` is the backend's vector, `M` its mask of chosen keys.
 #[derive(Debug)]
-pub struct AttentionRequest<'a, V> {
+pub struct AttentionRequest<'a, V, M = KeyMask> {
     /// Query heads.
     pub heads: usize,
     /// Key/value heads.
@@ -19,6 +19,10 @@ pub struct AttentionRequest<'a, V> {
     pub scale: f32,
     /// Position `i` sees the keys `i - window < j <= i`.
     pub window: Option<usize>,
+    /// Position `i` sees the keys of its own chunk: those with `j / chunk == i / chunk`.
+    pub chunk: Option<usize>,
+    /// Of the keys that mask, window and chunk leave, a position sees those chosen for it.
+    pub chosen: Option<&'a M>,
     /// Logits become `cap * tanh(logit / cap)`.
     pub soft_cap: Option<f32>,
     /// Bias by key position, after the soft cap.
@@ -34,23 +38,27 @@ pub struct AttentionRequest<'a, V> {
     pub subset: Option<&'a [Vec<usize>]>,
 }
 
-impl<V> AttentionRequest<'_, V> {
+impl<V, M> AttentionRequest<'_, V, M> {
     /// Columns of a map of `length` keys: with a [`KvBias`] its key is the first.
     pub fn map_columns(&self, length: usize) -> usize {
         length + usize::from(self.kv_bias.is_some())
     }
 
-    /// The keys that position `query` sees.
+    /// The keys that mask, window and chunk leave to position `query`.
     pub fn visible(&self, query: usize) -> std::ops::Range<usize> {
         let first = self
             .window
             .map_or(0, |window| (query + 1).saturating_sub(window));
-        first..query + 1
+        let chunk = self.chunk.map_or(0, |chunk| query / chunk * chunk);
+        first.max(chunk)..query + 1
     }
 
-    /// How many of the queries `0..length` see the key.
+    /// How many of the queries `0..length` see the key, as far as mask, window and chunk go.
     pub fn viewers(&self, key: usize, length: usize) -> usize {
-        (length - key).min(self.window.unwrap_or(usize::MAX))
+        let chunk = self
+            .chunk
+            .map_or(length, |chunk| key / chunk * chunk + chunk);
+        (length.min(chunk) - key).min(self.window.unwrap_or(usize::MAX))
     }
 }
 
@@ -99,7 +107,7 @@ impl AttentionCapture {
 }
 
 /// Attention maps of one sequence of length T. Entries that the mask hides (later keys, keys
-/// outside a window) are NaN. With a [`KvBias`] maps have T + 1 columns, of which its key is the
+/// outside a window or chunk, keys that were not chosen) are NaN. With a [`KvBias`] maps have T + 1 columns, of which its key is the
 /// first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AttentionMaps {
@@ -111,7 +119,8 @@ pub struct AttentionMaps {
     pub probs: Option<Vec<f32>>,
     /// `[heads, T, T]` logits.
     pub logits: Option<Vec<f32>>,
-    /// `[heads, T]`: the probability each key receives, averaged over the queries that see it.
+    /// `[heads, T]`: the probability each key receives, averaged over the queries that see it; 0 where
+    /// none does.
     pub sink_mass: Option<Vec<f32>>,
     /// `[heads]`: the largest logit, over all queries and the keys they see.
     pub max_logit: Option<Vec<f32>>,
@@ -127,6 +136,6 @@ pub trait Attention: Tensors {
         k: &Self::Tensor,
         v: &Self::Tensor,
         sequences: &[Rows],
-        request: &AttentionRequest<'_, Self::Vector>,
+        request: &AttentionRequest<'_, Self::Vector, Self::KeyMask>,
     ) -> Result<AttentionOutput<Self::Tensor>>;
 }

@@ -23,12 +23,21 @@ pub trait Experts: Tensors {
         visitors: &Self::Visitors,
         expert: usize,
     ) -> Result<Self::Tensor>;
-    /// Adds what the expert made of its visitors, times their weights, to their rows of `out`.
+    /// Multiplies the expert's gathered visitors by their weights.
+    fn weigh_visitors(
+        &self,
+        x: &mut Self::Tensor,
+        visitors: &Self::Visitors,
+        expert: usize,
+    ) -> Result<()>;
+    /// Adds what the expert made of its visitors to their rows of `out`; times their weights, if it is
+    /// `weighted` here.
     fn add_visitors(
         &self,
         out: &mut Self::Tensor,
         x: &Self::Tensor,
         visitors: &Self::Visitors,
         expert: usize,
+        weighted: bool,
     ) -> Result<()>;
 }

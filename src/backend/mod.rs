@@ -11,6 +11,7 @@ pub mod cpu;
 pub mod cuda;
 mod elementwise;
 mod experts;
+mod key_choice;
 mod magnitudes;
 mod norms;
 mod precision;
@@ -30,6 +31,7 @@ pub use cells::{Cells, Change};
 pub use convolutions::{Convolutions, Filter};
 pub use elementwise::{Elementwise, Xielu};
 pub use experts::Experts;
+pub use key_choice::{KeyChoice, KeyMask};
 pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};
 pub use precision::{Precision, Target};
@@ -54,6 +56,7 @@ pub trait Backend:
     + Convolutions
     + Elementwise
     + Experts
+    + KeyChoice
     + Magnitudes
     + Norms
     + Products
@@ -73,6 +76,7 @@ impl<B> Backend for B where
         + Convolutions
         + Elementwise
         + Experts
+        + KeyChoice
         + Magnitudes
         + Norms
         + Products

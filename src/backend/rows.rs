@@ -15,6 +15,8 @@ pub trait RowOperations: Tensors {
         x: &Self::Tensor,
         factors: &Self::Tensor,
     ) -> Result<()>;
+    /// Multiplies row `i` of `x` by value `i` of `factors`, `[rows]`.
+    fn scale_rows(&self, x: &mut Self::Tensor, factors: &Self::Vector) -> Result<()>;
     /// Every head of `own` (there are `heads`) followed by the one head `shared`.
     fn join_heads(
         &self,

@@ -14,6 +14,8 @@ pub trait Tensors {
     type Vector;
     /// Which rows visit which expert of a mixture; may be on the device.
     type Visitors;
+    /// Which keys each query sees; may be on the device.
+    type KeyMask;
     /// Statistics that may still be on the device.
     type Pending;
     /// The types that it computes in.

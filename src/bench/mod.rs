@@ -4,6 +4,7 @@
 mod clock;
 mod operations;
 mod passes;
+mod recurrences;
 
 pub use clock::Effort;
 pub use operations::{SHAPES, Shape};
@@ -48,6 +49,8 @@ pub enum Part {
     Product,
     /// Causal attention without and with capture.
     Attention,
+    /// The gated delta rule, with one decay a head and one a key channel.
+    DeltaRule,
     /// Passes of a model.
     Model,
 }

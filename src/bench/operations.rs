@@ -8,6 +8,7 @@ use super::{
     clock::{Call, time},
     noise,
     passes::passes,
+    recurrences::delta_rule,
 };
 use crate::{
     backend::{AttentionCapture, AttentionRequest, Backend, NormWeights, Target},
@@ -84,6 +85,14 @@ pub(super) fn measure<B: Backend>(
             }
             Ok(found)
         }
+        Part::DeltaRule => {
+            let mut found = Vec::new();
+            for head_dim in &request.head_dims {
+                let heads = (hidden / head_dim).max(1);
+                found.extend(delta_rule(bench, heads, *head_dim)?);
+            }
+            Ok(found)
+        }
         Part::Model => Ok(passes(bench, model)?.to_vec()),
     }
 }
@@ -96,7 +105,7 @@ impl<B: Backend> Bench<'_, B> {
     }
 
     /// A tensor of these values, normalised, as the parts of a layer have it.
-    fn part(&self, columns: usize, values: Vec<f32>) -> Result<B::Tensor> {
+    pub(super) fn part(&self, columns: usize, values: Vec<f32>) -> Result<B::Tensor> {
         let stream = self.backend.upload(self.rows(), columns, values)?;
         let norm = rms_norm(columns, None);
         self.backend.norm(&stream, &norm, Target::Part)
@@ -252,6 +261,8 @@ fn attention<B: Backend>(
         value_dim: head_dim,
         scale: 1.0 / (head_dim as f32).sqrt(),
         window: None,
+        chunk: None,
+        chosen: None,
         soft_cap: None,
         alibi: None,
         sinks: None,

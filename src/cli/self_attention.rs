@@ -141,7 +141,7 @@ pub(super) fn run(args: &SelfAttentionArgs, shared: &Shared) -> Result<Done> {
         if args.raw {
             files.take_parts(folder, model, &sequences.ids)?;
         }
-        let mut recorder = MapRecorder::new(files, args.show_logits, drawn.clone());
+        let mut recorder = MapRecorder::new(files, &model.spec, args.show_logits, drawn.clone());
         let finding = self_attention::run(run.session(), &sequences.ids, &request, &mut recorder)?;
         Ok(Finding {
             result: (finding.result, recorder.finish()?),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    indexer::IndexerWeights,
     parts::{Projection, load_norm},
     pass::Pass,
     probe::Probe,
@@ -25,6 +26,7 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
     value_norm: Option<NormWeights<B::Vector>>,
     /// Whether later layers read its keys and values again.
     read_again: bool,
+    indexer: Option<IndexerWeights<'m, B>>,
     sinks: Option<B::Vector>,
     /// Extra key and value.
     kv_bias: Option<[B::Vector; 2]>,
@@ -93,14 +95,13 @@ impl<'m, B: Backend> LowRankWeights<'m, B> {
         })
     }
 
-    fn apply(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        match &self.narrow {
-            None => self.last.apply(backend, x),
-            Some((down, norm)) => {
-                let narrow = backend.norm(&down.apply(backend, x)?, norm, Target::Part)?;
-                self.last.apply(backend, &narrow)
-            }
-        }
+    /// The narrow middle, where there is one.
+    fn narrow(&self, backend: &B, x: &B::Tensor) -> Result<Option<B::Tensor>> {
+        let narrow = self.narrow.as_ref().map(|(down, norm)| {
+            let narrow = down.apply(backend, x)?;
+            backend.norm(&narrow, norm, Target::Part)
+        });
+        narrow.transpose()
     }
 }
 
@@ -153,6 +154,10 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             qk_norm: qk_norm.transpose()?,
             value_norm: norm(&spec.value_norm)?,
             read_again: model.spec.shares_keys_of(index),
+            indexer: spec
+                .indexer()
+                .map(|indexer| IndexerWeights::load(backend, model, indexer))
+                .transpose()?,
             sinks: sinks.transpose()?,
             kv_bias: kv_bias.transpose()?,
             gate: spec.gate.as_ref().map(load).transpose()?,
@@ -170,11 +175,12 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let spec = self.spec;
-        let (q, source) = match &self.projections {
+        let (mut q, source) = match &self.projections {
             QkvWeights::Direct(weights) => self.direct(pass, weights, input)?,
-            QkvWeights::Latent(latent) => self.latent(pass, latent, input)?,
+            QkvWeights::Latent(latent) => self.latent(pass, latent, input, carried)?,
             QkvWeights::Shared(weights) => self.shared(pass, weights, input)?,
         };
+        self.grow(pass, &mut q)?;
         let [k, v] = match &source {
             Source::Own(own) => own,
             Source::Layer(layer) => carried.of(*layer)?,
@@ -189,6 +195,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             value_dim: spec.value_dim,
             scale: spec.scale,
             window: spec.window,
+            chunk: spec.chunk,
+            chosen: spec.choice.as_ref().and(carried.choice.as_ref()),
             soft_cap: spec.soft_cap,
             alibi: spec.alibi.as_ref(),
             sinks: self.sinks.as_ref(),
@@ -299,10 +307,17 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         pass: &Pass<'_, '_, B>,
         weights: &LatentWeights<'m, B>,
         input: &B::Tensor,
+        carried: &mut Carried<B>,
     ) -> Result<(B::Tensor, Source<B>)> {
         let backend = pass.forward.backend;
         let spec = self.spec;
-        let mut q = weights.q.apply(backend, input)?;
+        let narrow = weights.q.narrow(backend, input)?;
+        let read = narrow.as_ref().unwrap_or(input);
+        if let Some(indexer) = &self.indexer {
+            carried.choice = indexer.choose(pass, read, input)?;
+        }
+        let mut q = weights.q.last.apply(backend, read)?;
+        drop(narrow);
         let rotation = Rotation {
             head_dim: spec.head_dim,
             first: spec.rope_first,
@@ -320,6 +335,20 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let k = backend.join_heads(&k, &shared, spec.kv_heads)?;
         let v = weights.v.apply(backend, &latent)?;
         Ok((q, Source::Own([k, v])))
+    }
+
+    /// Multiplies queries by what their positions say.
+    fn grow(&self, pass: &Pass<'_, '_, B>, q: &mut B::Tensor) -> Result<()> {
+        let Some(growth) = self.spec.query_growth else {
+            return Ok(());
+        };
+        let positions = pass.batch.rows.iter().flat_map(|rows| 0..rows.len());
+        let factors: Vec<f32> = positions.map(|position| growth.factor(position)).collect();
+        if factors.iter().all(|factor| *factor == 1.0) {
+            return Ok(());
+        }
+        let backend = pass.forward.backend;
+        backend.scale_rows(q, &backend.vector(factors)?)
     }
 
     fn rotate(&self, pass: &Pass<'_, '_, B>, x: &mut B::Tensor, rotation: Rotation) -> Result<()> {

@@ -25,17 +25,17 @@ impl<B: Backend> BranchStream<B> {
     ) -> Result<Self> {
         let batch = &original.batch;
         let whole = branches.iter().map(|(place, _)| *place);
-        let rows: Option<Vec<usize>> = (!whole.eq(0..batch.rows.len())).then(|| {
-            let rows = branches
-                .iter()
-                .flat_map(|(place, _)| batch.rows[*place].clone());
-            rows.collect()
-        });
-        let hidden = match &rows {
-            None => backend.duplicate(&original.hidden)?,
-            Some(rows) => backend.gather_rows(&original.hidden, rows)?,
+        let whole = whole.eq(0..batch.rows.len());
+        let rows: Vec<usize> = branches
+            .iter()
+            .flat_map(|(place, _)| batch.rows[*place].clone())
+            .collect();
+        let hidden = if whole {
+            backend.duplicate(&original.hidden)?
+        } else {
+            backend.gather_rows(&original.hidden, &rows)?
         };
-        let carried = original.carried.of_rows(backend, rows.as_deref())?;
+        let carried = original.carried.of_rows(backend, &rows, whole)?;
         let mut first = 0;
         let mut own = Batch {
             sequences: Vec::new(),

@@ -22,6 +22,7 @@ pub(super) struct ExpertWeights<'m, B: Backend> {
     spec: &'m Experts,
     router: Projection<'m, B>,
     correction: Option<B::Vector>,
+    latent: Option<[Projection<'m, B>; 2]>,
     shared: Option<(GatedWeights<'m, B>, Option<Projection<'m, B>>)>,
 }
 
@@ -35,6 +36,8 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
                 shared.gate.as_ref().map(load).transpose()?,
             ))
         });
+        let latent = spec.latent.as_ref();
+        let latent = latent.map(|[down, up]| Ok([load(down)?, load(up)?]));
         let correction = spec.routing.correction.as_ref();
         Ok(Self {
             spec,
@@ -42,6 +45,7 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
             correction: correction
                 .map(|correction| backend.vector(model.vector(correction)?))
                 .transpose()?,
+            latent: latent.transpose()?,
             shared: shared.transpose()?,
         })
     }
@@ -76,10 +80,15 @@ pub(super) fn visit<B: Backend>(
     let backend = forward.backend;
     let spec = weights.spec;
     let visitors = backend.route(logits, &spec.routing, weights.correction.as_ref())?;
-    let mut out = backend.zeros(input)?;
+    let latent = weights.latent.as_ref();
+    let narrow = latent
+        .map(|[down, _]| down.apply(backend, input))
+        .transpose()?;
+    let read = narrow.as_ref().unwrap_or(input);
+    let mut out = backend.zeros(read)?;
     let load = |expert: usize| {
         let mlp = GatedMlp {
-            gate: spec.expert.gate.of_expert(expert),
+            gate: spec.expert.gate.as_ref().map(|gate| gate.of_expert(expert)),
             up: spec.expert.up.of_expert(expert),
             down: spec.expert.down.of_expert(expert),
             ..spec.expert
@@ -106,12 +115,18 @@ pub(super) fn visit<B: Backend>(
                 loaded => Some(loaded?),
             };
         }
-        let x = backend.gather_visitors(input, &visitors, expert)?;
+        let mut x = backend.gather_visitors(read, &visitors, expert)?;
+        if spec.weighted_inputs {
+            backend.weigh_visitors(&mut x, &visitors, expert)?;
+        }
         let mut y = mlp.run(backend, &x)?;
         if let Some(factors) = factors {
             backend.affine(&mut y, factors[expert], 0.0)?;
         }
-        backend.add_visitors(&mut out, &y, &visitors, expert)?;
+        backend.add_visitors(&mut out, &y, &visitors, expert, !spec.weighted_inputs)?;
+    }
+    if let Some([_, up]) = latent {
+        out = up.to_stream(backend, &out)?;
     }
     if let Some((mlp, gate)) = &weights.shared {
         let y = mlp.run(backend, input)?;

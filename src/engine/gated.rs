@@ -13,7 +13,7 @@ use crate::{
 
 /// A gated MLP on the device.
 pub(super) struct GatedWeights<'m, B: Backend> {
-    gate: Projection<'m, B>,
+    gate: Option<Projection<'m, B>>,
     up: Projection<'m, B>,
     down: Projection<'m, B>,
     activation: Activation,
@@ -25,8 +25,11 @@ pub(super) struct GatedWeights<'m, B: Backend> {
 impl<'m, B: Backend> GatedWeights<'m, B> {
     /// Puts it on the device.
     pub(super) fn load(backend: &B, model: &'m Model, spec: &GatedMlp) -> Result<Self> {
+        let gate = spec.gate.as_ref();
         Ok(Self {
-            gate: Projection::load(backend, model, &spec.gate)?,
+            gate: gate
+                .map(|gate| Projection::load(backend, model, gate))
+                .transpose()?,
             up: Projection::load(backend, model, &spec.up)?,
             down: Projection::load(backend, model, &spec.down)?,
             activation: spec.activation,
@@ -36,7 +39,7 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
         })
     }
 
-    /// `down(activation(gate(x)) * (up(x) + offset))`
+    /// `down(activation(gate(x)) * (up(x) + offset))`, or `down(activation(up(x)))`.
     pub(super) fn run(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
         let inner = self.inner(backend, input)?;
         self.down(backend, &inner)
@@ -49,15 +52,21 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
 
     /// What the down projection reads, in one pass after the two products.
     pub(super) fn inner(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
-        let mut inner = self.gate(backend, input)?;
+        let Some(gate) = &self.gate else {
+            return self.activated(backend, input);
+        };
+        let mut inner = self.gate(backend, gate, input)?;
         let up = self.up(backend, input)?;
         backend.gate(&mut inner, &up, self.activation)?;
         Ok(inner)
     }
 
-    /// `activation(gate(x))`, for whoever looks at it; [`GatedWeights::multiplied`] goes on.
+    /// `activation(gate(x))`, or `activation(up(x))`, for whoever looks at it; [`GatedWeights::multiplied`] goes on.
     pub(super) fn activated(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
-        let mut gate = self.gate(backend, input)?;
+        let mut gate = match &self.gate {
+            Some(gate) => self.gate(backend, gate, input)?,
+            None => self.up(backend, input)?,
+        };
         backend.activate(&mut gate, self.activation)?;
         Ok(gate)
     }
@@ -68,12 +77,14 @@ impl<'m, B: Backend> GatedWeights<'m, B> {
         input: &B::Tensor,
         mut gate: B::Tensor,
     ) -> Result<B::Tensor> {
-        backend.multiply(&mut gate, &self.up(backend, input)?)?;
+        if self.gate.is_some() {
+            backend.multiply(&mut gate, &self.up(backend, input)?)?;
+        }
         Ok(gate)
     }
 
-    fn gate(&self, backend: &B, input: &B::Tensor) -> Result<B::Tensor> {
-        let mut gate = self.gate.apply(backend, input)?;
+    fn gate(&self, backend: &B, gate: &Projection<'m, B>, input: &B::Tensor) -> Result<B::Tensor> {
+        let mut gate = gate.apply(backend, input)?;
         if let Some(limit) = self.limit {
             backend.clamp(&mut gate, f32::NEG_INFINITY, limit)?;
         }

@@ -241,17 +241,17 @@ fn inner_width(layer: &Layer) -> usize {
     let mixer = layer.mixer.as_ref().map_or(0, Mixer::inner_width);
     let mlp = match &layer.mlp {
         None => 0,
-        Some(Mlp::Gated(mlp)) => 2 * mlp.gate.out_features,
+        Some(Mlp::Gated(mlp)) => 2 * mlp.up.out_features,
         Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
         Some(Mlp::Experts(experts)) => {
             let shared = experts.shared.as_ref();
-            let shared = shared.map_or(0, |shared| shared.mlp.gate.out_features);
-            2 * (experts.expert.gate.out_features + shared)
+            let shared = shared.map_or(0, |shared| shared.mlp.up.out_features);
+            2 * (experts.expert.up.out_features + shared)
         }
         // And what the two read and add up.
         Some(Mlp::SideBySide(both)) => {
-            let inner = both.experts.expert.gate.out_features + both.dense.gate.out_features;
-            2 * (inner + both.dense.gate.in_features)
+            let inner = both.experts.expert.up.out_features + both.dense.up.out_features;
+            2 * (inner + both.dense.up.in_features)
         }
     };
     let per_layer = layer.per_layer.as_ref();

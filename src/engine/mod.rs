@@ -14,6 +14,7 @@ mod device;
 mod experts;
 mod forward;
 mod gated;
+mod indexer;
 mod input;
 mod laurel;
 mod layer;

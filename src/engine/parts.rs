@@ -13,32 +13,55 @@ use crate::{
 /// A projection on the device.
 pub(super) struct Projection<'m, B: Backend> {
     weight: B::Matrix<'m>,
+    /// Divided by the factor on the input.
     bias: Option<B::Vector>,
+    /// Of input and output together.
+    scale: f32,
 }
 
 impl<'m, B: Backend> Projection<'m, B> {
     /// Puts it there.
     pub(super) fn load(backend: &B, model: &'m Model, linear: &Linear) -> Result<Self> {
-        let bias = model.bias(linear)?;
+        let mut bias = model.bias(linear)?;
+        if linear.input_scale != 1.0 {
+            for value in bias.iter_mut().flatten() {
+                *value /= linear.input_scale;
+            }
+        }
         Ok(Self {
             weight: backend.matrix(model.matrix(linear)?)?,
             bias: bias.map(|bias| backend.vector(bias)).transpose()?,
+            scale: linear.input_scale * linear.output_scale,
         })
     }
 
     /// `x W^T + b`, for another operation of the same part of a layer.
     pub(super) fn apply(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        backend.linear(x, &self.weight, self.bias.as_ref(), Target::Part)
+        self.linear(backend, x, self.bias.as_ref(), Target::Part)
     }
 
     /// `x W^T + b`, for the residual stream.
     pub(super) fn to_stream(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        backend.linear(x, &self.weight, self.bias.as_ref(), Target::Stream)
+        self.linear(backend, x, self.bias.as_ref(), Target::Stream)
     }
 
     /// `x W^T`: what of [`Projection::to_stream`] is linear.
     pub(super) fn product(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        backend.linear(x, &self.weight, None, Target::Stream)
+        self.linear(backend, x, None, Target::Stream)
+    }
+
+    fn linear(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        bias: Option<&B::Vector>,
+        target: Target,
+    ) -> Result<B::Tensor> {
+        let mut y = backend.linear(x, &self.weight, bias, target)?;
+        if self.scale != 1.0 {
+            backend.affine(&mut y, self.scale, 0.0)?;
+        }
+        Ok(y)
     }
 }
 

@@ -24,8 +24,8 @@ pub enum Site {
     K,
     /// Values: `[tokens, kv_heads * head_dim]`.
     V,
-    /// The sigmoid that the heads' outputs are multiplied by, where attention has a gate:
-    /// `[tokens, heads * value_dim]`.
+    /// What the heads' outputs are multiplied by, where attention has a gate, after the gate's
+    /// activation function: `[tokens, heads * value_dim]`, or `[tokens, heads]`.
     AttentionGate,
     /// What attention adds to the residual stream, after the output projection.
     AttentionOutput,

@@ -23,6 +23,8 @@ pub(super) struct Carried<B: Backend> {
     shared: BTreeMap<usize, [B::Tensor; 2]>,
     /// Residual streams beside the first.
     pub(super) others: Vec<B::Tensor>,
+    /// The keys that the last indexer picked; none where every query sees all.
+    pub(super) choice: Option<B::KeyMask>,
 }
 
 impl<B: Backend> Carried<B> {
@@ -31,6 +33,7 @@ impl<B: Backend> Carried<B> {
         Self {
             shared: BTreeMap::new(),
             others,
+            choice: None,
         }
     }
 
@@ -50,17 +53,24 @@ impl<B: Backend> Carried<B> {
         })
     }
 
-    /// The same of some rows, in this order; of all where there is no list.
-    pub(super) fn of_rows(&self, backend: &B, rows: Option<&[usize]>) -> Result<Self> {
-        let copy = |tensor: &B::Tensor| match rows {
-            None => backend.duplicate(tensor),
-            Some(rows) => backend.gather_rows(tensor, rows),
+    /// The same of some rows, in this order: those of whole sequences. `whole` says that it is all of
+    /// them, as they are.
+    pub(super) fn of_rows(&self, backend: &B, rows: &[usize], whole: bool) -> Result<Self> {
+        let copy = |tensor: &B::Tensor| {
+            if whole {
+                backend.duplicate(tensor)
+            } else {
+                backend.gather_rows(tensor, rows)
+            }
         };
         let shared = self.shared.iter();
         let shared = shared.map(|(layer, [k, v])| Ok((*layer, [copy(k)?, copy(v)?])));
+        let choice = self.choice.as_ref();
+        let choice = choice.map(|choice| backend.gather_choices(choice, rows));
         Ok(Self {
             shared: shared.collect::<Result<_>>()?,
             others: self.others.iter().map(copy).collect::<Result<_>>()?,
+            choice: choice.transpose()?,
         })
     }
 }

@@ -1,9 +1,7 @@
 //! Checks of a description before anything divides by its numbers.
 #![forbid(unsafe_code)]
 
-use super::spec::{
-    Attention, DecoderSpec, Experts, Linear, LowRank, Mixer, Projections, RowGroups,
-};
+use super::spec::{Attention, DecoderSpec, Experts, Linear, LowRank, Projections, RowGroups};
 use crate::error::{Error, Result};
 
 /// Refuses numbers that do not fit together.
@@ -14,13 +12,10 @@ pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
             shared(spec, index, attention)?;
             extra_key(attention)?;
         }
-        if let Some(Mixer::GatedDelta(mixer)) = &layer.mixer
-            && !mixer.fits()
-        {
-            return Err(damaged(format!(
-                "{} value heads of width {} and {} key heads of width {} of a gated delta net do not fit together",
-                mixer.heads, mixer.value_dim, mixer.key_heads, mixer.key_dim
-            )));
+        if layer.mixer.as_ref().is_some_and(|mixer| !mixer.fits()) {
+            return Err(damaged(
+                "heads, groups and sizes of a token mixer do not fit together",
+            ));
         }
         if let Some(mixture) = layer.experts() {
             experts(mixture)?;

@@ -107,6 +107,21 @@ mod tests {
     }
 
     #[test]
+    fn known_values_are_joined_over_layers_of_another_kind() {
+        let drawn = |push: fn(&mut Lines, [f64; 3])| {
+            let mut lines = Lines::default();
+            push(&mut lines, [1.0, f64::NAN, 2.0]);
+            let chart = lines.chart("title", "y", ScaleChoice::Linear);
+            let last = chart.series[0].points.last().copied();
+            assert_eq!(last, Some((2.0, 2.0)));
+            chart.to_svg().matches("<polyline").count()
+        };
+        // One is the legend's.
+        assert_eq!(drawn(|lines, values| lines.push(0, "a", values)), 1);
+        assert_eq!(drawn(|lines, values| lines.push_known(0, "a", values)), 2);
+    }
+
+    #[test]
     fn seven_projections_have_seven_colours() {
         let colors: std::collections::BTreeSet<_> = (0..9).map(color).collect();
         assert_eq!(colors.len(), 9);

@@ -210,7 +210,7 @@ fn width(site: Site, layer: usize, model: &Model) -> usize {
             .experts()
             .map_or(0, |experts| experts.count),
         Site::Gate | Site::MlpInner => match &spec.layers[layer].mlp {
-            Some(Mlp::Gated(mlp)) => mlp.gate.out_features,
+            Some(Mlp::Gated(mlp)) => mlp.up.out_features,
             Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
             // They have no such site.
             Some(Mlp::Experts(_) | Mlp::SideBySide(_)) | None => 0,

@@ -2,7 +2,7 @@
 
 use super::inputs::noise;
 use crate::{
-    backend::{AttentionCapture, AttentionMaps, AttentionRequest, Backend, KvBias},
+    backend::{AttentionCapture, AttentionMaps, AttentionRequest, Backend, KvBias, Rows},
     error::Result,
     model::{dtype::DType, spec::Alibi},
 };
@@ -15,8 +15,10 @@ pub(super) struct Attention {
     kv_heads: usize,
     head_dim: usize,
     value_dim: usize,
-    /// Window, soft cap, ALiBi, sinks and KV bias.
+    /// Window, chunks, soft cap, ALiBi, sinks and KV bias.
     options: bool,
+    /// Queries see some keys that are chosen for them.
+    chosen: bool,
 }
 
 /// Every width of heads, on a few tokens.
@@ -38,6 +40,7 @@ pub(super) fn small() -> impl Iterator<Item = Attention> {
         head_dim,
         value_dim,
         options: head_dim == 16 || head_dim == 80,
+        chosen: head_dim == 80 || head_dim == 192,
     })
 }
 
@@ -50,6 +53,7 @@ pub(super) fn large() -> impl Iterator<Item = Attention> {
         head_dim: width,
         value_dim: width,
         options: false,
+        chosen: false,
     })
 }
 
@@ -57,7 +61,8 @@ impl Attention {
     pub(super) fn name(&self) -> String {
         let (tokens, head_dim, value_dim) = (self.lengths[0], self.head_dim, self.value_dim);
         let options = if self.options { ", all options" } else { "" };
-        format!("attention, {tokens} tokens, heads of {head_dim}/{value_dim}{options}")
+        let chosen = if self.chosen { ", chosen keys" } else { "" };
+        format!("attention, {tokens} tokens, heads of {head_dim}/{value_dim}{options}{chosen}")
     }
 
     pub(super) fn compute<B: Backend>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
@@ -87,6 +92,10 @@ impl Attention {
             .iter()
             .map(|length| (0..*length).step_by(3).collect())
             .collect();
+        let chosen = self
+            .chosen
+            .then(|| choose(b, rows, &sequences))
+            .transpose()?;
         let request = AttentionRequest {
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -94,6 +103,8 @@ impl Attention {
             value_dim: self.value_dim,
             scale: 4.0 / (self.head_dim as f32).sqrt(),
             window: self.options.then_some(40),
+            chunk: self.options.then_some(27),
+            chosen: chosen.as_ref(),
             soft_cap: self.options.then_some(5.0),
             alibi: self.options.then_some(&alibi),
             sinks: self.options.then_some(&sinks),
@@ -113,6 +124,19 @@ impl Attention {
         out.extend(found.maps.into_iter().flat_map(maps));
         Ok(out)
     }
+}
+
+/// Some keys of each query. Numbers are so coarse that scores are exact and many are equal.
+fn choose<B: Backend>(b: &B, rows: usize, sequences: &[Rows]) -> Result<B::KeyMask> {
+    let (heads, width) = (3, 5);
+    let coarse = |columns, seed| {
+        let values = noise(rows * columns, seed, DType::Float32);
+        let values = values.into_iter().map(|x| (x * 2.0).round() / 2.0);
+        b.upload(rows, columns, values.collect())
+    };
+    let (q, k) = (coarse(heads * width, 7)?, coarse(width, 8)?);
+    let all = b.choose_keys(&q, &k, &coarse(heads, 9)?, sequences, 9)?;
+    b.gather_choices(&all, &(0..rows).collect::<Vec<_>>())
 }
 
 fn maps(maps: AttentionMaps) -> impl Iterator<Item = f32> {

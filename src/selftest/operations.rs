@@ -360,6 +360,7 @@ impl Operation {
                 let y = b.upload(4, columns, noise(4 * columns, 2, dtype))?;
                 let factors = b.upload(4, 1, vec![0.5, -2.0, 0.125, 1.0])?;
                 b.add_scaled(&mut gathered, &y, &factors)?;
+                b.scale_rows(&mut gathered, &b.vector(vec![2.0, 0.5, -1.0, 1.5])?)?;
                 let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
                 b.download(&b.join_heads(&own, &gathered, 3)?)
             }
@@ -478,8 +479,8 @@ impl Operation {
     }
 }
 
-/// Each row, summed over the experts that it visits, times their weights: chosen in groups, then one
-/// after the other.
+/// Each row, summed over the experts that it visits, times their weights, which meet it before and behind
+/// the expert: chosen in groups, then one after the other.
 fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
     let (rows, experts) = (37, 40);
     let grouped = Routing {
@@ -512,7 +513,10 @@ fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
         for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
             if visits > 0 {
                 let own = b.gather_visitors(&logits, &visitors, expert)?;
-                b.add_visitors(&mut out, &own, &visitors, expert)?;
+                b.add_visitors(&mut out, &own, &visitors, expert, true)?;
+                let mut weighted = b.gather_visitors(&logits, &visitors, expert)?;
+                b.weigh_visitors(&mut weighted, &visitors, expert)?;
+                b.add_visitors(&mut out, &weighted, &visitors, expert, false)?;
             }
         }
         found.extend(b.download(&out)?);

@@ -21,6 +21,9 @@ struct Case {
     head_dim: usize,
     value_dim: usize,
     window: Option<usize>,
+    chunk: Option<usize>,
+    /// Queries see this many keys, chosen for them.
+    chosen: Option<usize>,
     soft_cap: Option<f32>,
     alibi: Option<Alibi>,
     sinks: bool,
@@ -36,6 +39,8 @@ fn plain(lengths: &[usize], (heads, kv_heads): (usize, usize), head_dim: usize) 
         head_dim,
         value_dim: head_dim,
         window: None,
+        chunk: None,
+        chosen: None,
         soft_cap: None,
         alibi: None,
         sinks: false,
@@ -121,12 +126,28 @@ impl Case {
         lists.collect()
     }
 
-    fn request<'a, V>(
+    /// Chosen by numbers so coarse that scores are exact and many are equal.
+    fn choice<B: Backend>(&self, b: &B) -> Result<Option<B::KeyMask>> {
+        let rows = self.rows();
+        let upload = |columns: usize, seed| {
+            let values = random(DType::Float32, seed, rows * columns);
+            let values = values.iter().map(|x| (x * 2.0).round() / 2.0);
+            b.upload(rows, columns, values.collect())
+        };
+        let choose = |most| {
+            let (q, k) = (upload(3 * 5, 7)?, upload(5, 8)?);
+            b.choose_keys(&q, &k, &upload(3, 9)?, &self.sequences(), most)
+        };
+        self.chosen.map(choose).transpose()
+    }
+
+    fn request<'a, V, M>(
         &'a self,
         sinks: &'a V,
         [k, v]: &'a [V; 2],
         subset: &'a [Vec<usize>],
-    ) -> AttentionRequest<'a, V> {
+        chosen: Option<&'a M>,
+    ) -> AttentionRequest<'a, V, M> {
         AttentionRequest {
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -134,6 +155,8 @@ impl Case {
             value_dim: self.value_dim,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
             window: self.window,
+            chunk: self.chunk,
+            chosen,
             soft_cap: self.soft_cap,
             alibi: self.alibi.as_ref(),
             sinks: self.sinks.then_some(sinks),
@@ -156,7 +179,8 @@ impl Case {
         let [extra_key, extra_value] = self.kv_bias();
         let kv_bias = [b.vector(extra_key)?, b.vector(extra_value)?];
         let subset = self.subset();
-        let request = self.request(&sinks, &kv_bias, &subset);
+        let choice = self.choice(b)?;
+        let request = self.request(&sinks, &kv_bias, &subset, choice.as_ref());
         let found = b.attention(&q, &k, &v, &self.sequences(), &request)?;
         Ok(Found {
             context: b.download(&found.context)?,
@@ -235,13 +259,16 @@ impl Case {
     fn check(&self) {
         for dtype in DTYPES {
             let what = format!(
-                "{dtype} T {:?} heads {}/{} of {}/{} window {:?} cap {:?} alibi {} sinks {} bias {}",
+                "{dtype} T {:?} heads {}/{} of {}/{} window {:?} chunk {:?} chosen {:?} cap {:?} alibi {} \
+                 sinks {} bias {}",
                 self.lengths,
                 self.heads,
                 self.kv_heads,
                 self.head_dim,
                 self.value_dim,
                 self.window,
+                self.chunk,
+                self.chosen,
                 self.soft_cap,
                 self.alibi.is_some(),
                 self.sinks,
@@ -361,6 +388,45 @@ fn windows_narrower_and_wider_than_a_tile() {
 }
 
 #[test]
+fn chunks_narrower_and_wider_than_a_tile() {
+    for (chunk, window) in [
+        (1, None),
+        (7, None),
+        (64, Some(40)),
+        (100, Some(70)),
+        (1000, None),
+    ] {
+        let case = plain(&[200, 3], (2, 1), 16);
+        Case {
+            chunk: Some(chunk),
+            window,
+            ..case
+        }
+        .check();
+    }
+}
+
+#[test]
+fn keys_chosen_for_each_query() {
+    for most in [1, 6, 100] {
+        let case = plain(&[140, 3, 33], (4, 2), 16);
+        Case {
+            chosen: Some(most),
+            ..case.clone()
+        }
+        .check();
+    }
+    Case {
+        chosen: Some(5),
+        value_dim: 128,
+        sinks: true,
+        kv_bias: true,
+        ..plain(&[70, 1], (2, 1), 192)
+    }
+    .check();
+}
+
+#[test]
 fn soft_cap_alibi_sinks_and_extra_keys() {
     let case = plain(&[140, 2], (4, 2), 16);
     let bloom = Alibi::new(4);
@@ -425,6 +491,11 @@ fn every_kernel_is_free_of_races() {
             sinks: true,
             kv_bias: true,
             ..plain(&[70, 1], (2, 1), 8)
+        },
+        Case {
+            chunk: Some(30),
+            chosen: Some(5),
+            ..plain(&[70, 3], (2, 1), 8)
         },
         plain(&[66], (1, 1), 5),
         Case {

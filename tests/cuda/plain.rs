@@ -8,10 +8,10 @@ use massact::{
     Result,
     backend::{
         Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, DeltaRequest,
-        Elementwise, Experts, Filter, HeadRequest, Magnitudes, Moments, NormWeights, Norms,
-        Precision, Products, Recurrences, Rescaling, Rotation, Rotations, RowOperations,
-        RowScaling, Rows, SelectiveScanRequest, StateSpaceRequest, Statistics, StatisticsRequest,
-        StoredTensors, Target, Tensors, Vocabulary, Xielu,
+        Elementwise, Experts, Filter, HeadRequest, KeyChoice, KeyMask, Magnitudes, Moments,
+        NormWeights, Norms, Precision, Products, Recurrences, Rescaling, Rotation, Rotations,
+        RowOperations, RowScaling, Rows, SelectiveScanRequest, StateSpaceRequest, Statistics,
+        StatisticsRequest, StoredTensors, Target, Tensors, Vocabulary, Xielu,
         cpu::{self, Cpu},
     },
     model::{
@@ -93,6 +93,7 @@ impl Tensors for Plain {
     type Matrix<'w> = cpu::Matrix<'w>;
     type Vector = Vec<f32>;
     type Visitors = <Cpu as Tensors>::Visitors;
+    type KeyMask = KeyMask;
     type Pending = Vec<Statistics>;
 
     fn precision(&self) -> Precision {
@@ -300,6 +301,10 @@ impl RowOperations for Plain {
         self.change(out, |out| self.cpu.add_scaled(out, x, factors))
     }
 
+    fn scale_rows(&self, x: &mut Tensor, factors: &Vec<f32>) -> Result<()> {
+        self.change(x, |x| self.cpu.scale_rows(x, factors))
+    }
+
     fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
         let joined = self.cpu.join_heads(&own.values, &shared.values, heads)?;
         self.round(joined, own.dtype)
@@ -344,15 +349,45 @@ impl Experts for Plain {
         self.round(gathered, x.dtype)
     }
 
+    fn weigh_visitors(
+        &self,
+        x: &mut Tensor,
+        visitors: &Self::Visitors,
+        expert: usize,
+    ) -> Result<()> {
+        self.change(x, |x| self.cpu.weigh_visitors(x, visitors, expert))
+    }
+
     fn add_visitors(
         &self,
         out: &mut Tensor,
         x: &Tensor,
         visitors: &Self::Visitors,
         expert: usize,
+        weighted: bool,
     ) -> Result<()> {
         let x = &x.values;
-        self.change(out, |out| self.cpu.add_visitors(out, x, visitors, expert))
+        self.change(out, |out| {
+            self.cpu.add_visitors(out, x, visitors, expert, weighted)
+        })
+    }
+}
+
+impl KeyChoice for Plain {
+    fn choose_keys(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        weights: &Tensor,
+        sequences: &[Rows],
+        most: usize,
+    ) -> Result<KeyMask> {
+        let (q, k, weights) = (&q.values, &k.values, &weights.values);
+        self.cpu.choose_keys(q, k, weights, sequences, most)
+    }
+
+    fn gather_choices(&self, mask: &KeyMask, rows: &[usize]) -> Result<KeyMask> {
+        self.cpu.gather_choices(mask, rows)
     }
 }
 

@@ -43,7 +43,7 @@ fn mix<B: Backend>(
                 .map(|row| (expert, row[0] as usize + 256 * row[1] as usize)),
         );
         b.affine(&mut own, 0.0, expert as f32 + 1.0)?;
-        b.add_visitors(&mut out, &own, &visitors, expert)?;
+        b.add_visitors(&mut out, &own, &visitors, expert, true)?;
     }
     Ok((came, b.download(&out)?))
 }

@@ -25,6 +25,7 @@ fn every_operation_can_be_timed() {
             Part::Statistics,
             Part::Product,
             Part::Attention,
+            Part::DeltaRule,
             Part::Model,
         ],
         shape: SHAPES[0],

@@ -233,7 +233,11 @@ pub(crate) fn gguf() -> Vec<Checkpoint> {
 pub(crate) fn planted() -> Vec<Checkpoint> {
     let mut found = all();
     found.retain(|checkpoint| checkpoint.reference.experiments.is_some());
-    assert_eq!(found.len(), 6, "gpt2, llama twice, falcon, gemma2, olmo2");
+    assert_eq!(
+        found.len(),
+        7,
+        "gpt2, llama twice, falcon, gemma2, lfm2, olmo2"
+    );
     found
 }
 

@@ -88,7 +88,7 @@ def attention_summary(observed: Observed) -> dict[str, torch.Tensor]:
     """Head means of probabilities and logits, each key's sink mass and each head's largest logit,
     by tensor name.
 
-    Entries that the mask hides (later keys, keys outside a window) are NaN.
+    Entries that the mask hides (later keys, keys outside a window, keys not chosen) are NaN.
     """
     tensors = {}
     for layer, maps in enumerate(observed.attention):
@@ -101,6 +101,7 @@ def attention_summary(observed: Observed) -> dict[str, torch.Tensor]:
             tensors[f"layer.{layer}.{name}_mean"] = mean.float()
         seen_by = (~hidden_by_mask).sum(dim=1)
         received = probabilities.masked_fill(hidden_by_mask, 0.0).sum(dim=1)
-        tensors[f"layer.{layer}.sink_mass"] = (received / seen_by).float()
+        # A key that no query sees receives nothing.
+        tensors[f"layer.{layer}.sink_mass"] = (received / seen_by.clamp(min=1)).float()
         tensors[f"layer.{layer}.max_logit"] = logits.amax(dim=(1, 2)).float()
     return {name: tensor.contiguous() for name, tensor in tensors.items()}

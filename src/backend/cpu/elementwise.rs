@@ -208,7 +208,7 @@ mod tests {
             };
             let mut x = cpu.upload(1, values.len(), values.clone()).expect("fits");
             cpu.xielu(&mut x, scalars).expect("computed");
-            for (x, found) in values.iter().zip(&x.values) {
+            for (x, found) in values.iter().zip(x.values()) {
                 let truth = truth(f64::from(*x), scalars);
                 let off = (f64::from(*found) - truth).abs();
                 assert!(off < 1e-6 * truth.abs().max(0.1), "{x}: {found} {truth}");
@@ -238,6 +238,6 @@ mod tests {
         let wanted = [
             1.0, 2.0, 0.0, 0.0, -5.0, -6.0, 14.0, 16.0, 4.5, 5.0, 33.0, 36.0,
         ];
-        assert_eq!(x.values, wanted);
+        assert_eq!(x.values(), wanted);
     }
 }

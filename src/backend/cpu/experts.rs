@@ -1,7 +1,10 @@
 //! Which experts the tokens of a mixture visit: the definition.
 #![forbid(unsafe_code)]
 
-use super::{Cpu, Tensor, math, rows::add_rows};
+use super::{
+    Cpu, Tensor, math,
+    rows::{add_rows, scale_rows},
+};
 use crate::{
     backend::{self, RowOperations},
     error::Result,
@@ -40,15 +43,31 @@ impl backend::Experts for Cpu {
         self.gather_rows(x, &visitors[expert].rows)
     }
 
+    fn weigh_visitors(
+        &self,
+        x: &mut Tensor,
+        visitors: &Vec<Visitors>,
+        expert: usize,
+    ) -> Result<()> {
+        scale_rows(x, &visitors[expert].factors);
+        Ok(())
+    }
+
     fn add_visitors(
         &self,
         out: &mut Tensor,
         x: &Tensor,
         visitors: &Vec<Visitors>,
         expert: usize,
+        weighted: bool,
     ) -> Result<()> {
         let own = &visitors[expert];
-        add_rows(out, x, own.rows.iter().copied(), &own.factors);
+        let rows = own.rows.iter().copied();
+        if weighted {
+            add_rows(out, x, rows, &own.factors);
+        } else {
+            add_rows(out, x, rows, &vec![1.0; own.rows.len()]);
+        }
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod convolutions;
 mod elementwise;
 mod experts;
 mod gemm;
+mod key_choice;
 mod magnitudes;
 mod math;
 mod norms;

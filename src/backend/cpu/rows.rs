@@ -18,6 +18,11 @@ impl RowOperations for Cpu {
         Ok(())
     }
 
+    fn scale_rows(&self, x: &mut Tensor, factors: &Vec<f32>) -> Result<()> {
+        scale_rows(x, factors);
+        Ok(())
+    }
+
     fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
         let (first, second) = (own.columns / heads, shared.columns);
         let mut out = self.tensor(own.rows, heads * (first + second));
@@ -33,6 +38,15 @@ impl RowOperations for Cpu {
             }
         }
         Ok(out)
+    }
+}
+
+/// Multiplies each row by its factor.
+pub(super) fn scale_rows(x: &mut Tensor, factors: &[f32]) {
+    for (row, factor) in x.values.chunks_exact_mut(x.columns).zip(factors) {
+        for value in row {
+            *value *= factor;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Cpu, experts, pool::Buffer, products};
 use crate::{
-    backend::{Precision, Statistics, Tensors},
+    backend::{KeyMask, Precision, Statistics, Tensors},
     error::Result,
     model::dtype::DType,
 };
@@ -42,6 +42,7 @@ impl Tensors for Cpu {
     type Matrix<'w> = products::Matrix<'w>;
     type Vector = Vec<f32>;
     type Visitors = Vec<experts::Visitors>;
+    type KeyMask = KeyMask;
     type Pending = Vec<Statistics>;
 
     fn precision(&self) -> Precision {

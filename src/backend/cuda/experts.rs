@@ -134,12 +134,23 @@ impl<D: Device> Experts for Cuda<D> {
         self.gather("gather_visitors", x, rows, count)
     }
 
+    fn weigh_visitors(
+        &self,
+        x: &mut Tensor<D>,
+        visitors: &Visitors<D>,
+        expert: usize,
+    ) -> Result<()> {
+        let (_, weights, _) = visitors.of(expert);
+        self.scale_by(x, weights)
+    }
+
     fn add_visitors(
         &self,
         out: &mut Tensor<D>,
         x: &Tensor<D>,
         visitors: &Visitors<D>,
         expert: usize,
+        weighted: bool,
     ) -> Result<()> {
         debug_assert_eq!(out.dtype, x.dtype);
         let (rows, weights, _) = visitors.of(expert);
@@ -151,7 +162,7 @@ impl<D: Device> Experts for Cuda<D> {
                 out.buffer.address().into(),
                 x.buffer.address().into(),
                 rows.into(),
-                weights.into(),
+                weighted.then_some(weights).into(),
                 int(x.rows)?.into(),
                 int(x.columns)?.into(),
             ],

@@ -13,6 +13,7 @@ mod device;
 pub mod driver;
 mod elementwise;
 mod experts;
+mod key_choice;
 mod magnitudes;
 mod memory;
 mod norms;
@@ -30,6 +31,7 @@ mod vocabulary;
 
 pub use device::{Address, Argument, Device, Launch, Limits, Operand, Product, Source};
 pub use experts::Visitors;
+pub use key_choice::KeyMask;
 pub use magnitudes::Pending;
 pub use memory::Buffer;
 pub use products::Matrix;

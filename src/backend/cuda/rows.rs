@@ -4,6 +4,7 @@
 use super::{
     Cuda, Tensor,
     device::{Address, Device},
+    memory::Buffer,
     tensors::{int, suffix, threads},
 };
 use crate::{backend::RowOperations, error::Result, model::dtype::DType};
@@ -38,6 +39,10 @@ impl<D: Device> RowOperations for Cuda<D> {
         )
     }
 
+    fn scale_rows(&self, x: &mut Tensor<D>, factors: &Buffer<D>) -> Result<()> {
+        self.scale_by(x, factors.address())
+    }
+
     fn join_heads(&self, own: &Tensor<D>, shared: &Tensor<D>, heads: usize) -> Result<Tensor<D>> {
         let columns = own.columns + heads * shared.columns;
         let out = self.tensor(own.rows, columns, own.dtype)?;
@@ -60,6 +65,21 @@ impl<D: Device> RowOperations for Cuda<D> {
 }
 
 impl<D: Device> Cuda<D> {
+    /// Multiplies row `i` by the `i`-th of these float32 factors.
+    pub(super) fn scale_by(&self, x: &Tensor<D>, factors: Address) -> Result<()> {
+        self.launch(
+            &format!("scale_rows_{}", suffix(x.dtype)),
+            [int(x.rows)?.cast_unsigned(), 1],
+            threads(x.columns),
+            &[
+                x.buffer.address().into(),
+                factors.into(),
+                int(x.rows)?.into(),
+                int(x.columns)?.into(),
+            ],
+        )
+    }
+
     /// The `count` rows of a list on the device, by the kernel of this name.
     pub(super) fn gather(
         &self,

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Cuda, Matrix, Pending, Visitors,
+    Cuda, KeyMask, Matrix, Pending, Visitors,
     device::{Address, Argument, Device, Launch, Operand},
     memory::{self, Buffer},
 };
@@ -63,6 +63,7 @@ impl<D: Device> Tensors for Cuda<D> {
     type Matrix<'w> = Matrix<D>;
     type Vector = Buffer<D>;
     type Visitors = Visitors<D>;
+    type KeyMask = KeyMask<D>;
     type Pending = Pending<D>;
 
     fn precision(&self) -> Precision {

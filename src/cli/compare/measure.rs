@@ -33,7 +33,6 @@ use crate::{
         intervention_analysis::{document, notices},
     },
     progress::Progress,
-    report::number::ranges,
     tvr,
 };
 
@@ -202,19 +201,17 @@ impl Measurement<'_> {
         Ok(())
     }
 
-    /// Whether there is any, else with a word to the user.
+    /// Whether any layer has it, else with a word to the user.
     fn has_attention(&self) -> bool {
         let spec = &self.run.model().spec;
-        let without = without_attention(spec);
-        let all = without.len() == spec.layers.len();
-        let what = match without.as_slice() {
-            [] => return true,
-            _ if all => "no layer has attention, so there are no shares of it".to_owned(),
-            layers => format!("shares of attention: layers {} have none", ranges(layers)),
-        };
-        let label = &self.target.label;
-        self.run.progress.notice(&format!("{label}: {what}"));
-        !all
+        let has = without_attention(spec).len() < spec.layers.len();
+        if !has {
+            let label = &self.target.label;
+            self.run.progress.notice(&format!(
+                "{label}: no layer has attention, so there are no shares of it"
+            ));
+        }
+        has
     }
 
     /// Perplexity of the measured windows with their massive activations overwritten.

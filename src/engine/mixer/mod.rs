@@ -3,9 +3,14 @@
 
 mod convolution;
 mod gated_delta;
+mod selective_scan;
 mod short_convolution;
+mod state_space;
 
-use self::{gated_delta::GatedDeltaWeights, short_convolution::ShortConvolutionWeights};
+use self::{
+    gated_delta::GatedDeltaWeights, selective_scan::SelectiveScanWeights,
+    short_convolution::ShortConvolutionWeights, state_space::StateSpaceWeights,
+};
 use super::pass::Pass;
 use crate::{
     backend::Backend,
@@ -17,6 +22,8 @@ use crate::{
 pub(super) enum MixerWeights<'m, B: Backend> {
     GatedDelta(Box<GatedDeltaWeights<'m, B>>),
     ShortConvolution(ShortConvolutionWeights<'m, B>),
+    StateSpace(Box<StateSpaceWeights<'m, B>>),
+    SelectiveScan(Box<SelectiveScanWeights<'m, B>>),
 }
 
 impl<'m, B: Backend> MixerWeights<'m, B> {
@@ -29,6 +36,12 @@ impl<'m, B: Backend> MixerWeights<'m, B> {
             Mixer::ShortConvolution(spec) => {
                 Self::ShortConvolution(ShortConvolutionWeights::load(backend, model, spec)?)
             }
+            Mixer::StateSpace(spec) => {
+                Self::StateSpace(Box::new(StateSpaceWeights::load(backend, model, spec)?))
+            }
+            Mixer::SelectiveScan(spec) => {
+                Self::SelectiveScan(Box::new(SelectiveScanWeights::load(backend, model, spec)?))
+            }
         })
     }
 
@@ -37,6 +50,8 @@ impl<'m, B: Backend> MixerWeights<'m, B> {
         match self {
             Self::GatedDelta(mixer) => mixer.run(pass, input),
             Self::ShortConvolution(mixer) => mixer.run(pass, input),
+            Self::StateSpace(mixer) => mixer.run(pass, input),
+            Self::SelectiveScan(mixer) => mixer.run(pass, input),
         }
     }
 }

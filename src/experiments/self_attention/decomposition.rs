@@ -30,25 +30,22 @@ pub struct Decomposition {
 }
 
 impl Decomposition {
-    /// Of `[T, columns]` values `a` (`whole`) and `m` (`part`); `window` as attention has it.
+    /// Of `[T, columns]` values `a` (`whole`) and `m` (`part`); `sees` says of each query whether it sees
+    /// a followed token.
     pub(super) fn of(
         followed: &[usize],
-        window: Option<usize>,
+        sees: &[bool],
         columns: usize,
         whole: &[f32],
         part: &[f32],
     ) -> Self {
-        let sees_one = |query: usize| {
-            let first = window.map_or(0, |window| (query + 1).saturating_sub(window));
-            followed.iter().any(|key| (first..=query).contains(key))
-        };
         let mut queries = 0;
         let mut norms = [0.0; 3];
         let (mut cosines, mut angles) = (0.0, 0usize);
         let mut directions = [Directions::new(columns), Directions::new(columns)];
         let rows = whole.chunks_exact(columns).zip(part.chunks_exact(columns));
         for (query, (whole, part)) in rows.enumerate() {
-            if followed.contains(&query) || !sees_one(query) {
+            if followed.contains(&query) || sees.get(query) != Some(&true) {
                 continue;
             }
             queries += 1;
@@ -120,10 +117,11 @@ mod tests {
 
     #[test]
     fn means_over_the_queries_that_see_one() {
-        // Token 0 is followed; token 3 does not see it through a window of three.
+        // Token 0 is followed; token 3 does not see it.
         let whole = [9.0, 9.0, 3.0, 4.0, 3.0, 0.0, 7.0, 7.0];
         let part = [9.0, 0.0, 3.0, 0.0, 3.0, -4.0, 7.0, 0.0];
-        let found = Decomposition::of(&[0], Some(3), 2, &whole, &part);
+        let sees = [true, true, true, false];
+        let found = Decomposition::of(&[0], &sees, 2, &whole, &part);
         assert_eq!(found.queries, 2);
         assert_eq!(found.norm_attention, Some(4.0));
         assert_eq!(found.norm_followed, Some(4.0));
@@ -139,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_single_token_has_no_query() {
-        let found = Decomposition::of(&[0], None, 2, &[1.0, 2.0], &[1.0, 2.0]);
+        let found = Decomposition::of(&[0], &[true], 2, &[1.0, 2.0], &[1.0, 2.0]);
         assert_eq!(found.queries, 0);
         assert_eq!(found.norm_attention, None);
         assert_eq!(found.similarity_rest, None);

@@ -112,6 +112,15 @@ impl Summary {
     }
 }
 
+/// For each of the queries whether it sees a followed token, of the mean map of their probabilities.
+pub(super) fn sees(probs: &[f32], tokens: usize, followed: &[usize]) -> Vec<bool> {
+    let keys = probs.len() / tokens.max(1);
+    let extra = keys.saturating_sub(tokens);
+    let rows = probs.chunks(keys.max(1));
+    rows.map(|row| followed.iter().any(|key| !row[extra + key].is_nan()))
+        .collect()
+}
+
 /// Tokens, and columns that are no tokens, of a map with this many entries: `T x (T + extra)`.
 fn shape(entries: usize) -> (usize, usize) {
     let tokens = entries.isqrt();
@@ -170,6 +179,9 @@ mod tests {
             let value = value.expect("there are queries");
             assert!((value - truth).abs() < 1e-6, "{value} {truth}");
         };
+        let probs = maps.probs_mean.as_ref().expect("probabilities");
+        assert_eq!(sees(probs, 4, &[0]), [true, true, true, false]);
+        assert_eq!(sees(probs, 4, &[2]), [false, false, true, true]);
         // Queries 2 and 3; 1 is followed itself and 0 too.
         let found = Summary::of(&maps, &[0, 1]);
         near(found.attention_to_followed, (0.4 + 0.2) / 2.0);
@@ -199,6 +211,8 @@ mod tests {
             sink_mass: Some(vec![0.6, 0.35, 0.1]),
             ..AttentionMaps::default()
         };
+        let probs = maps.probs_mean.as_ref().expect("probabilities");
+        assert_eq!(sees(probs, 2, &[1]), [false, true]);
         let found = Summary::of(&maps, &[0]);
         assert_eq!(found.attention_to_followed, Some(f64::from(0.4f32)));
         assert_eq!(found.even_share, Some(1.0 / 3.0));

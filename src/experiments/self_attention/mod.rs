@@ -169,8 +169,8 @@ pub fn run(
     let mut watch = Watch {
         observer,
         followed: followed.clone(),
-        layers: &spec.layers,
         tokens: token_ids.len(),
+        sees: BTreeMap::new(),
         maps: BTreeMap::new(),
         shares: BTreeMap::new(),
         decompositions: BTreeMap::new(),
@@ -281,8 +281,9 @@ pub fn check_layers(flag: &str, layers: &[Layer], chosen: &[usize]) -> Result<()
 struct Watch<'r> {
     observer: &'r mut dyn Observer,
     followed: Vec<usize>,
-    layers: &'r [Layer],
     tokens: usize,
+    /// By layer; for each query whether it sees a followed token.
+    sees: BTreeMap<usize, Vec<bool>>,
     /// By layer.
     maps: BTreeMap<usize, maps::Summary>,
     /// By layer; of all attention, what the followed tokens receive.
@@ -306,12 +307,13 @@ impl Observer for Watch<'_> {
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
         let summary = maps::Summary::of(&maps, &self.followed);
         self.maps.insert(layer, summary);
-        if let Some(attention) = &self.layers[layer].attention {
-            let mass = maps.sink_mass.as_deref().unwrap_or_default();
-            let keys = attention_share::of_keys(mass, attention, self.tokens);
+        if let Some(probs) = &maps.probs_mean {
+            let keys = attention_share::of_map(probs, self.tokens);
             let extra = keys.len().saturating_sub(self.tokens);
             let followed = self.followed.iter().map(|position| keys[extra + position]);
             self.shares.insert(layer, followed.sum());
+            let sees = maps::sees(probs, self.tokens, &self.followed);
+            self.sees.insert(layer, sees);
         }
         self.observer.attention(layer, sequence, maps)
     }
@@ -324,9 +326,8 @@ impl Observer for Watch<'_> {
         whole: &[f32],
         part: &[f32],
     ) -> Result<()> {
-        let attention = self.layers[layer].attention.as_ref();
-        let window = attention.and_then(|attention| attention.window);
-        let parts = Decomposition::of(&self.followed, window, columns, whole, part);
+        let sees = self.sees.get(&layer).map_or(&[][..], Vec::as_slice);
+        let parts = Decomposition::of(&self.followed, sees, columns, whole, part);
         self.decompositions.insert(layer, parts);
         self.observer
             .attention_parts(layer, sequence, columns, whole, part)

@@ -9,6 +9,7 @@ use super::{
     Family,
     latent::{self, LatentSizes},
     llama_like::Options,
+    parts::{LayerParts, NormStyle},
     routed::{DEEPSEEK_V3, Style, sparse_by_type},
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
-        spec::{DecoderSpec, ExpertGroups, Limit, Score},
+        spec::{DecoderSpec, ExpertGroups, Indexer, KeyChoice, Score},
     },
 };
 
@@ -88,6 +89,8 @@ pub(super) const V32: Family = Family {
         ("v_head_dim", 128),
         ("max_position_embeddings", 163_840),
         ("index_topk", 2048),
+        ("index_head_dim", 128),
+        ("index_n_heads", 64),
     ],
     other_names: &[
         ("num_local_experts", "n_routed_experts"),
@@ -96,8 +99,8 @@ pub(super) const V32: Family = Family {
     ..Family {
         model_type: "deepseek_v32",
         example: "deepseek-ai/DeepSeek-V3.2-Exp",
-        notes: "`deepseek_v3` with an indexer that picks keys: computed up to as many tokens as it picks, where it picks all",
-        describe: |config, names| indexed(config, names, DEEPSEEK_V3),
+        notes: "`deepseek_v3` with an indexer that picks the keys that a query sees",
+        describe: |config, names| indexed(config, names, DEEPSEEK_V3, false),
         ..V3
     }
 };
@@ -112,6 +115,8 @@ pub(super) const GLM_MOE_DSA: Family = Family {
         ("v_head_dim", 256),
         ("max_position_embeddings", 202_752),
         ("index_topk", 2048),
+        ("index_head_dim", 128),
+        ("index_n_heads", 32),
     ],
     numbers: &[("rms_norm_eps", 1e-5)],
     model_type: "glm_moe_dsa",
@@ -122,7 +127,7 @@ pub(super) const GLM_MOE_DSA: Family = Family {
             groups: Some([1, 1]),
             ..DEEPSEEK_V3
         };
-        indexed(config, names, style)
+        indexed(config, names, style, true)
     },
     ..V32
 };
@@ -163,8 +168,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     // In families that have lists of the kinds of layers.
     "first_k_dense_replace",
     "head_dim",
-    "index_head_dim",
-    "index_n_heads",
     "index_share_for_mtp_iteration",
     "index_skip_topk_offset",
     "index_topk_freq",
@@ -247,15 +250,121 @@ fn third(
     })
 }
 
-/// With an indexer, which picks all keys as long as there are no more than it may pick.
-fn indexed(config: &Config, names: &Names, style: Style) -> Result<DecoderSpec> {
+/// With an indexer in every layer, or, where layers may `share` one, in some.
+fn indexed(config: &Config, names: &Names, style: Style, share: bool) -> Result<DecoderSpec> {
     let first = config.number_or("first_k_dense_replace", 3.0)?;
     let mut spec = third(config, names, style, true, |layers| {
         sparse_by_type(config, layers, first)
     })?;
-    spec.limit = Some(Limit {
-        tokens: config.size("index_topk")?,
-        why: "beyond, its indexer (`index_topk`) leaves keys out, which massact does not compute",
-    });
+    let sizes = IndexerSizes {
+        most: config.size("index_topk")?,
+        heads: config.heads("index_n_heads")?,
+        head_dim: config.size("index_head_dim")?,
+        hidden: spec.hidden_size,
+        rank: config.size("q_lora_rank")?,
+        // One rotates neighbours there, too, the other halves.
+        rope: usize::from(!share),
+    };
+    if sizes.head_dim < spec.ropes[0].dims {
+        return Err(config.refuse(
+            "index_head_dim",
+            "its heads are narrower than what is rotated",
+        ));
+    }
+    if !share {
+        let halves = Rope {
+            interleaved: false,
+            ..spec.ropes[0].clone()
+        };
+        spec.ropes.push(halves);
+    }
+    let own = if share {
+        own_indexers(config, spec.layers.len())?
+    } else {
+        vec![true; spec.layers.len()]
+    };
+    for (index, (layer, own)) in spec.layers.iter_mut().zip(own).enumerate() {
+        let parts = LayerParts {
+            names,
+            list: "layers",
+            index,
+            style: NormStyle::layer(1e-6),
+        };
+        if let Some(attention) = &mut layer.attention {
+            attention.choice = Some(if own {
+                KeyChoice::Own(Box::new(sizes.indexer(&parts)))
+            } else {
+                KeyChoice::Earlier
+            });
+        }
+    }
     Ok(spec)
+}
+
+/// Which layers have an indexer of their own: `indexer_types` says it, or else a pattern, or else how often
+/// one comes and how many layers begin with their own.
+fn own_indexers(config: &Config, layers: usize) -> Result<Vec<bool>> {
+    const KINDS: &str = "indexer_types";
+    const PATTERN: &str = "index_topk_pattern";
+    let own = |key, kind: &str| match kind {
+        "full" | "F" => Ok(true),
+        "shared" | "S" => Ok(false),
+        other => Err(config.refuse(
+            key,
+            &format!("it has `{other}`, which massact does not compute"),
+        )),
+    };
+    let letters = |text: &str| text.chars().map(String::from).collect();
+    let listed = match (config.texts_opt(KINDS)?, config.get(PATTERN)) {
+        (Some(kinds), _) => Some((KINDS, kinds)),
+        (None, Some(Value::String(text))) => Some((PATTERN, letters(text))),
+        (None, Some(_)) => config.texts_opt(PATTERN)?.map(|kinds| (PATTERN, kinds)),
+        (None, None) => None,
+    };
+    let own: Vec<bool> = match listed {
+        Some((key, kinds)) => {
+            config.check_per_layer(key, &kinds, layers)?;
+            let own = kinds.iter().map(|kind| own(key, kind));
+            own.collect::<Result<_>>()?
+        }
+        None => {
+            let every = config.number_or("index_topk_freq", 1.0)?.max(1.0);
+            let offset = config.number_or("index_skip_topk_offset", 2.0)?;
+            (0..layers)
+                .map(|index| (index as f64 - offset + 1.0).max(0.0) % every == 0.0)
+                .collect()
+        }
+    };
+    if own.first() == Some(&false) {
+        return Err(config.refuse(KINDS, "its first layer has no choice of keys before it"));
+    }
+    Ok(own)
+}
+
+/// Sizes of indexers.
+struct IndexerSizes {
+    most: usize,
+    heads: usize,
+    head_dim: usize,
+    hidden: usize,
+    rank: usize,
+    rope: usize,
+}
+
+impl IndexerSizes {
+    fn indexer(&self, parts: &LayerParts<'_>) -> Indexer {
+        let linear = |name: &str, inputs, outputs| {
+            parts.linear(&format!("self_attn.indexer.{name}"), inputs, outputs, false)
+        };
+        Indexer {
+            most: self.most,
+            heads: self.heads,
+            head_dim: self.head_dim,
+            q: linear("wq_b", self.rank, self.heads * self.head_dim),
+            k: linear("wk", self.hidden, self.head_dim),
+            k_norm: parts.norm("self_attn.indexer.k_norm", self.head_dim),
+            weights: linear("weights_proj", self.hidden, self.heads),
+            rope: self.rope,
+        }
+    }
 }

@@ -341,6 +341,8 @@ impl Sparse {
                     epsilon: 0.0,
                     scale: 1.0,
                 },
+                latent: None,
+                weighted_inputs: false,
                 shared: None,
             },
             expert_norms: Norms {

@@ -129,6 +129,8 @@ impl ExpertSizes {
                 epsilon: 1e-20,
                 scale: 1.0,
             },
+            latent: None,
+            weighted_inputs: false,
             shared: None,
         }
     }

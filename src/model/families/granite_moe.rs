@@ -1,18 +1,21 @@
-//! Granite with experts (transformers `modeling_granitemoe.py`, `modeling_granitemoeshared.py`), and of
-//! `modeling_granitemoehybrid.py` what has attention in every layer.
+//! Granite with experts (transformers `modeling_granitemoe.py`, `modeling_granitemoeshared.py`), and with
+//! Mamba-2's layers (`modeling_granitemoehybrid.py`).
 #![forbid(unsafe_code)]
 
 use super::{
     Family, granite,
     llama_like::Options,
-    parts::{LayerParts, activation, consecutive},
+    parts::{LayerParts, NormStyle, activation, consecutive},
+    state_space::Mamba2,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     model::{
         config::Config,
         names::Names,
-        spec::{Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Routing, Score, Shared},
+        spec::{
+            Activation, DecoderSpec, Experts, GatedMlp, Linear, Mixer, Mlp, Routing, Score, Shared,
+        },
     },
 };
 
@@ -40,53 +43,67 @@ pub(super) const SHARED: Family = Family {
 pub(super) const HYBRID: Family = Family {
     model_type: "granitemoehybrid",
     example: "ibm-granite/granite-4.0-350m",
-    notes: "`granitemoeshared` with or without experts and rotation; models with attention in every layer",
+    notes: "`granitemoeshared` with or without experts and rotation; Mamba-2 in the place of attention in most layers",
+    defaults: &[
+        ("num_local_experts", 8),
+        ("num_experts_per_tok", 2),
+        ("mamba_n_heads", 128),
+        ("mamba_expand", 2),
+    ],
     other_names: &[("layers_block_type", "layer_types")],
-    // Of the layers that massact refuses.
     without_effect: &[
         "mamba_chunk_size",
-        "mamba_conv_bias",
-        "mamba_d_conv",
-        "mamba_d_head",
-        "mamba_d_state",
-        "mamba_expand",
-        "mamba_n_groups",
-        "mamba_n_heads",
-        "mamba_proj_bias",
         "normalization_function",
         "num_experts_per_tok",
         "rope_theta",
         "rope_scaling",
         "rope_parameters",
-        "time_step_limit",
     ],
-    describe: |config, names| {
-        let kinds = config.texts_opt("layer_types")?.unwrap_or_default();
-        let layers = config.layers("num_hidden_layers")?;
-        config.check_per_layer("layer_types", &kinds, layers)?;
-        let attends = |kind: &String| matches!(kind.as_str(), "attention" | "full_attention");
-        if let Some(other) = kinds.iter().find(|kind| !attends(kind)) {
-            return Err(Error::new(
-                "config.json",
-                format!("`layer_types` has `{other}`: massact runs models of this family that have attention in every layer"),
-            )
-            .remedy("run `massact models` for what is supported"));
-        }
-        let mut spec = describe(config, names, Some(1024.0))?;
-        if config
-            .get("position_embedding_type")
-            .is_none_or(|kind| kind != "rope")
-        {
-            let attention = spec
-                .layers
-                .iter_mut()
-                .flat_map(|layer| &mut layer.attention);
-            attention.for_each(|attention| attention.rope = None);
-        }
-        Ok(spec)
-    },
+    describe: hybrid,
     ..FAMILY
 };
+
+fn hybrid(config: &Config, names: &Names) -> Result<DecoderSpec> {
+    const KINDS: &str = "layer_types";
+    let layers = config.layers("num_hidden_layers")?;
+    let kinds = match config.texts_opt(KINDS)? {
+        Some(kinds) => kinds,
+        None => vec!["mamba".to_owned(); layers],
+    };
+    config.check_per_layer(KINDS, &kinds, layers)?;
+    let mut spec = describe(config, names, Some(1024.0))?;
+    let rotates = config
+        .get("position_embedding_type")
+        .is_some_and(|kind| kind == "rope");
+    let hidden = spec.hidden_size;
+    let style = NormStyle::rms(config.number_or("rms_norm_eps", 1e-6)?);
+    let inner = config.size("mamba_expand")? * hidden;
+    for (index, (layer, kind)) in spec.layers.iter_mut().zip(&kinds).enumerate() {
+        match (kind.as_str(), &mut layer.attention) {
+            ("attention" | "full_attention", Some(attention)) => {
+                if !rotates {
+                    attention.rope = None;
+                }
+            }
+            ("mamba" | "linear_attention", attention) => {
+                let parts = LayerParts {
+                    names,
+                    list: "layers",
+                    index,
+                    style,
+                };
+                let mamba = Mamba2::read(config, hidden, inner, style.epsilon)?;
+                *attention = None;
+                let mixer = mamba.mixer(&parts, "mamba");
+                layer.mixer = Some(Mixer::StateSpace(Box::new(mixer)));
+            }
+            (other, _) => {
+                return Err(config.refuse(KINDS, &format!("massact knows no layers `{other}`")));
+            }
+        }
+    }
+    Ok(spec)
+}
 
 /// With a shared MLP of `shared_intermediate_size`, which has this default, where the family knows it.
 fn describe(config: &Config, names: &Names, shared: Option<f64>) -> Result<DecoderSpec> {
@@ -137,6 +154,8 @@ fn describe(config: &Config, names: &Names, shared: Option<f64>) -> Result<Decod
                 epsilon: 1e-20,
                 scale: 1.0,
             },
+            latent: None,
+            weighted_inputs: false,
             shared: None,
         });
         layer.mlp = match (experts, shared) {

@@ -51,6 +51,8 @@ pub(super) const DENSE: Family = Family {
         "rope_scaling.mscale_all_dim",
         "text_end_id",
         "text_start_id",
+        "use_mixed_mlp_moe",
+        "num_shared_expert",
         "use_rotary_pos_emb",
     ],
     renamed: &[

@@ -50,6 +50,10 @@ pub(super) const FAMILY: Family = Family {
     without_effect: &[
         "first_k_dense_replace",
         "head_dim",
+        // Where published configs have them in a section.
+        "linear_conv_kernel_dim",
+        "linear_head_dim",
+        "linear_num_heads",
         "num_key_value_heads",
         "num_nextn_predict_layers",
         "qk_head_dim",
@@ -97,7 +101,11 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         config.refuse_unless(key, &only)?;
     }
     // Nothing rotates.
-    let config = &config.without(&["rope_parameters", "rope_scaling", "rope_theta"]);
+    let mut config = config.without(&["rope_parameters", "rope_scaling", "rope_theta"]);
+    if config.raw("moe_renormalize") == Some(&Value::Null) {
+        config = config.with("norm_topk_prob", Value::Bool(false));
+    }
+    let config = &config;
     let mut options = Options::read(config)?;
     options.mlp_bias = false;
     let (hidden, inner) = (options.sizes.hidden, options.sizes.inner);

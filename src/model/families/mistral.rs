@@ -14,7 +14,7 @@ use crate::{
         names::Names,
         rope::{Rope, RopeDefaults},
         rope_config::filled,
-        spec::{DecoderSpec, Limit},
+        spec::{DecoderSpec, QueryGrowth},
     },
 };
 
@@ -60,15 +60,15 @@ pub(super) const MINISTRAL3: Family = Family {
     ..Family::llama_like(
         "ministral3",
         "mistralai/Ministral-3-8B-Base-2512",
-        "`mistral` with yarn, computed up to the positions where queries begin to grow",
+        "`mistral` with yarn, queries that grow with their position",
         |config, names| {
             let yarn =
                 br#"{"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 16.0, "mscale": 1.0,
                 "original_max_position_embeddings": 16384, "mscale_all_dim": 1.0,
                 "llama_4_scaling_beta": 0.1}"#;
-            let (section, limit) = growing_queries(config, yarn)?;
+            let (section, growth) = growing_queries(config, yarn)?;
             let mut spec = mistral(&config.without(&ROPE_SECTIONS), names)?;
-            spec.limit = limit;
+            grow(&mut spec, growth);
             let sizes = Sizes::read(config)?;
             let (width, positions) = (sizes.head_dim, sizes.positions);
             let defaults = RopeDefaults::default();
@@ -92,9 +92,12 @@ pub(super) const OF_ROPE: &[&str] = &[
 
 const ROPE_SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
-/// The rotary section, which by default is `usual`, and the first position whose query is scaled:
-/// by `1 + beta ln(1 + floor(position / original))`.
-pub(super) fn growing_queries(config: &Config, usual: &[u8]) -> Result<(Config, Option<Limit>)> {
+/// The rotary section, which by default is `usual`, and how queries grow: by
+/// `1 + beta ln(1 + floor(position / original))`.
+pub(super) fn growing_queries(
+    config: &Config,
+    usual: &[u8],
+) -> Result<(Config, Option<QueryGrowth>)> {
     let new = filled(config, "rope_parameters")?;
     let section = match new.or(filled(config, "rope_scaling")?) {
         Some(section) => section,
@@ -102,12 +105,23 @@ pub(super) fn growing_queries(config: &Config, usual: &[u8]) -> Result<(Config, 
     };
     let original = section.size_opt("original_max_position_embeddings")?;
     let beta = section.number_opt("llama_4_scaling_beta")?;
-    let limit = original.filter(|_| beta.is_some_and(|beta| beta != 0.0));
-    let limit = limit.map(|tokens| Limit {
-        tokens,
-        why: "beyond, queries grow with their position (`llama_4_scaling_beta`), which massact does not compute",
+    let growth = original.zip(beta).map(|(original, beta)| QueryGrowth {
+        rate: beta as f32,
+        step: original as f32,
+        offset: 0.0,
     });
-    Ok((section, limit))
+    Ok((section, growth))
+}
+
+/// Lets the queries of all layers grow.
+pub(super) fn grow(spec: &mut DecoderSpec, growth: Option<QueryGrowth>) {
+    for attention in spec
+        .layers
+        .iter_mut()
+        .flat_map(|layer| &mut layer.attention)
+    {
+        attention.query_growth = growth;
+    }
 }
 
 /// transformers ignores `layer_types` in this family.

@@ -7,7 +7,7 @@ use super::{
     Family,
     latent::{self, LatentSizes},
     llama_like::Options,
-    mistral::{OF_ROPE, growing_queries},
+    mistral::{OF_ROPE, grow, growing_queries},
     routed::{DEEPSEEK_V3, Style},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(super) const FAMILY: Family = Family {
     ..Family::llama_like(
         "mistral4",
         "mistralai/Mistral-Small-4-119B-2603",
-        "multi-head latent attention as in `deepseek_v3`, softmax routing, computed up to the positions where queries begin to grow",
+        "multi-head latent attention as in `deepseek_v3`, softmax routing, queries that grow with their position",
         describe,
     )
 };
@@ -56,7 +56,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let routed = style.read(config, options.sizes.hidden)?;
     let yarn = br#"{"rope_type": "yarn", "rope_theta": 10000.0, "factor": 128.0, "mscale": 1.0,
         "original_max_position_embeddings": 8192, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}"#;
-    let (section, limit) = growing_queries(config, yarn)?;
+    let (section, growth) = growing_queries(config, yarn)?;
     let latent = LatentSizes::read(config, &options)?.scaled_by(&section)?;
     let width = latent.nope + latent.rope;
     // transformers takes a share of it for rotation.
@@ -78,6 +78,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         }
         Ok(())
     })?;
-    spec.limit = limit;
+    grow(&mut spec, growth);
     Ok(spec)
 }

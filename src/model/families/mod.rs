@@ -3,6 +3,7 @@
 
 mod afmoe;
 mod apertus;
+mod bamba;
 mod bloom;
 mod cohere;
 mod deepseek;
@@ -10,6 +11,7 @@ mod dots1;
 mod ernie;
 mod exaone;
 mod falcon;
+mod falcon_h1;
 mod gated_delta;
 mod gemma;
 mod gemma2;
@@ -28,13 +30,16 @@ mod granite;
 mod granite_moe;
 mod hunyuan;
 mod hy_v3;
+mod jamba;
 mod kimi_linear;
 mod laguna;
 mod latent;
 mod lfm2;
 mod llama;
+mod llama4;
 mod llama_like;
 mod llama_relatives;
+mod mamba;
 mod mimo_v2;
 mod minimax_m2;
 mod mistral;
@@ -43,6 +48,7 @@ mod moe;
 mod mpt;
 mod multimodal;
 mod nemotron;
+mod nemotron_h;
 mod olmo;
 mod olmo2;
 mod olmo_hybrid;
@@ -58,6 +64,7 @@ mod routed;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod state_space;
 mod text_parts;
 
 use multimodal::Wrapper;
@@ -162,6 +169,7 @@ pub const FAMILIES: &[Family] = &[
     apertus::FAMILY,
     llama_relatives::ARCEE,
     multimodal::AYA_VISION,
+    bamba::FAMILY,
     bloom::FAMILY,
     cohere::FAMILY,
     cohere::COHERE2,
@@ -178,6 +186,8 @@ pub const FAMILIES: &[Family] = &[
     multimodal::EXAONE4_5,
     exaone::MOE,
     falcon::FAMILY,
+    falcon_h1::FAMILY,
+    mamba::FALCON_MAMBA,
     moe::FLEX_OLMO,
     gemma::FAMILY,
     gemma2::FAMILY,
@@ -213,6 +223,7 @@ pub const FAMILIES: &[Family] = &[
     multimodal::IDEFICS3,
     llama_relatives::INTERNLM3,
     multimodal::INTERNVL,
+    jamba::FAMILY,
     deepseek::KIMI_K2,
     multimodal::KIMI_K25,
     kimi_linear::FAMILY,
@@ -220,10 +231,14 @@ pub const FAMILIES: &[Family] = &[
     lfm2::FAMILY,
     lfm2::MOE,
     llama::FAMILY,
+    multimodal::LLAMA4,
+    llama4::TEXT,
     multimodal::LLAVA,
     multimodal::LLAVA_NEXT,
     multimodal::LLAVA_NEXT_VIDEO,
     multimodal::LLAVA_ONEVISION,
+    mamba::FAMILY,
+    mamba::MAMBA2,
     mimo_v2::FAMILY,
     minimax_m2::FAMILY,
     mistral::MINISTRAL,
@@ -234,6 +249,7 @@ pub const FAMILIES: &[Family] = &[
     moe::MIXTRAL,
     mpt::FAMILY,
     nemotron::FAMILY,
+    nemotron_h::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo2::OLMO3,

@@ -230,6 +230,8 @@ impl Mixture {
                 epsilon: 1e-20,
                 scale: 1.0,
             },
+            latent: None,
+            weighted_inputs: false,
             shared: None,
         }
     }

@@ -113,6 +113,7 @@ const SIZES: &[(&str, [usize; 5])] = &[
     ("exaone4_5_text", [102_400, 4096, 16_384, 32, 32]),
     ("glm4v_moe_text", [151_424, 4096, 10_944, 46, 96]),
     ("glm4v_text", [151_552, 4096, 13_696, 40, 32]),
+    ("llama4_text", [202_048, 5120, 8192, 48, 40]),
     ("llama", [32_000, 4096, 11_008, 32, 32]),
     ("ministral3", [131_072, 4096, 14_336, 34, 32]),
     ("mistral", [32_000, 4096, 14_336, 32, 32]),
@@ -306,6 +307,13 @@ pub(super) const KIMI_K25: Family = wrapper(
     "the text part of a multimodal checkpoint: `deepseek_v3`, also as `kimi_k2`",
     "deepseek_v3",
     true,
+);
+pub(super) const LLAMA4: Family = wrapper(
+    "llama4",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct",
+    "the text part of a multimodal checkpoint: `llama4_text`",
+    "llama4_text",
+    false,
 );
 pub(super) const LLAVA: Family = tied_by_either(
     wrapper(

@@ -27,13 +27,14 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 65_536),
         ("linear_conv_kernel_dim", 4),
     ],
-    // Where training starts.
+    // Where training starts; what scales no rotation.
     without_effect: &[
         "linear_a_log_max",
         "linear_a_log_min",
         "linear_dt_init_floor",
         "linear_dt_max",
         "linear_dt_min",
+        "rope_parameters.rope_type",
     ],
     ..Family::llama_like(
         "olmo_hybrid",
@@ -132,15 +133,21 @@ fn delta_sizes(config: &Config, options: &Options) -> Result<DeltaSizes> {
 
 /// Whether queries and keys rotate: a base that is null says that they do not.
 fn rotates(config: &Config) -> Result<bool> {
-    let section = match filled(config, "rope_parameters")? {
-        Some(section) => Some(section),
-        None => filled(config, "rope_scaling")?,
+    let says = |section: Option<&Config>| {
+        let own = section.filter(|section| section.has("rope_theta"));
+        own.unwrap_or(config).raw("rope_theta") != Some(&Value::Null)
     };
-    let base = match &section {
-        Some(section) if section.has("rope_theta") => section.raw("rope_theta"),
-        _ => config.raw("rope_theta"),
-    };
-    Ok(base != Some(&Value::Null))
+    let sections = [
+        filled(config, "rope_parameters")?,
+        filled(config, "rope_scaling")?,
+    ];
+    match &sections {
+        [Some(new), Some(old)] if says(Some(new)) != says(Some(old)) => Err(config.refuse(
+            "rope_scaling",
+            "beside `rope_parameters` that say something else of `rope_theta`",
+        )),
+        [new, old] => Ok(says(new.as_ref().or(old.as_ref()))),
+    }
 }
 
 fn net(parts: &LayerParts<'_>, sizes: &DeltaSizes) -> GatedDelta {

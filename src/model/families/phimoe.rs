@@ -32,7 +32,7 @@ pub(super) const FAMILY: Family = Family {
         ("num_experts_per_tok", 2),
         ("num_local_experts", 16),
     ],
-    without_effect: &["input_jitter_noise"],
+    without_effect: &["input_jitter_noise", "original_max_position_embeddings"],
     ..Family::llama_like(
         "phimoe",
         "microsoft/Phi-3.5-MoE-instruct",
@@ -54,6 +54,8 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         renormalise: false,
         ..Mixture::read(config, "num_local_experts")?
     };
+    // The one in the rotary settings counts.
+    let config = &config.without(&["original_max_position_embeddings"]);
     let jitter = config.number_or("router_jitter_noise", 0.01)?;
     let mut spec = llama_like::describe(config, names, &options, |parts, layer| {
         layer.attention.window = window;

@@ -1,7 +1,7 @@
 //! Self-attention as data.
 #![forbid(unsafe_code)]
 
-use super::{Activation, Alibi, Linear, Norm, Vector};
+use super::{Activation, Alibi, Indexer, KeyChoice, Linear, Norm, QueryGrowth, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
@@ -34,6 +34,12 @@ pub struct Attention {
     pub rope_first: usize,
     /// Position `i` sees the keys `i - window < j <= i`.
     pub window: Option<usize>,
+    /// Position `i` sees the keys of its own chunk: those with `j / chunk == i / chunk`.
+    pub chunk: Option<usize>,
+    /// Which of the keys that mask, window and chunk leave a query sees; none for all.
+    pub choice: Option<KeyChoice>,
+    /// A factor on queries by their position, after their rotation.
+    pub query_growth: Option<QueryGrowth>,
     /// Logits become `cap * tanh(logit / cap)`.
     pub soft_cap: Option<f32>,
     /// Bias by key position.
@@ -76,6 +82,9 @@ impl Attention {
             rope: None,
             rope_first: 0,
             window: None,
+            chunk: None,
+            choice: None,
+            query_growth: None,
             soft_cap: None,
             alibi: None,
             sinks: None,
@@ -115,6 +124,7 @@ impl Attention {
             }
             Projections::Shared { q, .. } => vec![q],
         };
+        linears.extend(self.indexer().into_iter().flat_map(Indexer::linears));
         linears.extend(&self.gate);
         linears.push(&self.o);
         linears
@@ -136,6 +146,7 @@ impl Attention {
             norms.extend(norm);
         }
         norms.extend(&self.value_norm);
+        norms.extend(self.indexer().map(|indexer| &indexer.k_norm));
         norms
     }
 
@@ -156,7 +167,15 @@ impl Attention {
             norms.extend([&mut norm.q, &mut norm.k]);
         }
         norms.extend(&mut self.value_norm);
+        if let Some(KeyChoice::Own(indexer)) = &mut self.choice {
+            norms.push(&mut indexer.k_norm);
+        }
         norms
+    }
+
+    /// The indexer of this layer, if it has one.
+    pub fn indexer(&self) -> Option<&Indexer> {
+        self.choice.as_ref().and_then(KeyChoice::indexer)
     }
 
     /// The module that holds its tensors: the parent of the output projection.

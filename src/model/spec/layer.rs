@@ -31,6 +31,23 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// A layer without parts, which a family gives it.
+    pub fn empty() -> Self {
+        Self {
+            wiring: Wiring::Sequential,
+            mixer_norms: Norms::default(),
+            attention: None,
+            mixer: None,
+            mlp_norms: Norms::default(),
+            mlp: None,
+            residual_scale: 1.0,
+            per_layer: None,
+            output_scale: None,
+            altup: None,
+            laurel: None,
+        }
+    }
+
     /// Every projection except those of experts.
     pub fn linears(&self) -> Vec<&Linear> {
         let mut linears = Vec::new();

@@ -1,8 +1,8 @@
 //! Projections and where their weights lie in the stored tensors.
 #![forbid(unsafe_code)]
 
-/// `y = x W^T + b`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `y = output_scale (W input_scale x + b)`; both factors are usually 1.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
     /// Tensor that holds the weight (perhaps among others' rows).
     pub weight: String,
@@ -22,6 +22,10 @@ pub struct Linear {
     pub groups: Option<RowGroups>,
     /// Tensors that stack the experts along their first axis: which one, of how many.
     pub stacked: Option<(usize, usize)>,
+    /// Factor on the input; not 0.
+    pub input_scale: f32,
+    /// Factor on the output, the bias included.
+    pub output_scale: f32,
 }
 
 impl Linear {
@@ -37,6 +41,8 @@ impl Linear {
             stored_outputs: out_features,
             groups: None,
             stacked: None,
+            input_scale: 1.0,
+            output_scale: 1.0,
         }
     }
 
@@ -67,6 +73,13 @@ impl Linear {
     pub fn grouped(mut self, first: usize, size: usize, stride: usize, stored: usize) -> Self {
         self.groups = Some(RowGroups { size, stride });
         self.part_of(first, stored)
+    }
+
+    /// With these factors on input and output.
+    #[must_use]
+    pub fn scaled(mut self, input: f32, output: f32) -> Self {
+        (self.input_scale, self.output_scale) = (input, output);
+        self
     }
 
     /// In tensors that stack `count` experts along their first axis.

@@ -36,11 +36,11 @@ impl Mlp {
     /// Every projection except those of experts.
     pub(super) fn linears(&self) -> Vec<&Linear> {
         match self {
-            Self::Gated(mlp) => mlp.linears().to_vec(),
+            Self::Gated(mlp) => mlp.linears(),
             Self::Plain { up, down, .. } | Self::Xielu { up, down, .. } => vec![up, down],
             Self::Experts(experts) => experts.linears(),
             Self::SideBySide(both) => {
-                let mut linears = both.dense.linears().to_vec();
+                let mut linears = both.dense.linears();
                 linears.extend(both.experts.linears());
                 linears
             }
@@ -98,16 +98,17 @@ pub struct SideBySide {
     pub expert_scale: Vector,
 }
 
-/// `down(activation(gate(x)) * (up(x) + up_offset))`, gate and up clamped where there is a limit.
+/// `down(activation(gate(x)) * (up(x) + up_offset))`, gate and up clamped where there is a limit; without a
+/// gate `down(activation(up(x)))`, as experts and what is beside them may be, too.
 #[derive(Debug, Clone)]
 pub struct GatedMlp {
     /// Gate projection.
-    pub gate: Linear,
+    pub gate: Option<Linear>,
     /// Up projection.
     pub up: Linear,
     /// Down projection.
     pub down: Linear,
-    /// Nonlinearity on the gate.
+    /// Nonlinearity on the gate, or on up where there is none.
     pub activation: Activation,
     /// Of each token's gates only what exceeds their mean by so many standard deviations passes, less that
     /// cutoff, before the nonlinearity.
@@ -122,7 +123,15 @@ impl GatedMlp {
     /// `down(activation(gate(x)) * up(x))`.
     pub fn new(gate: Linear, up: Linear, down: Linear, activation: Activation) -> Self {
         Self {
-            gate,
+            gate: Some(gate),
+            ..Self::plain(up, down, activation)
+        }
+    }
+
+    /// `down(activation(up(x)))`.
+    pub fn plain(up: Linear, down: Linear, activation: Activation) -> Self {
+        Self {
+            gate: None,
             up,
             down,
             activation,
@@ -133,8 +142,8 @@ impl GatedMlp {
     }
 
     /// Its projections.
-    pub fn linears(&self) -> [&Linear; 3] {
-        [&self.gate, &self.up, &self.down]
+    pub fn linears(&self) -> Vec<&Linear> {
+        self.gate.iter().chain([&self.up, &self.down]).collect()
     }
 }
 
@@ -180,6 +189,10 @@ pub struct Experts {
     pub expert: GatedMlp,
     /// Which experts a token visits, and with which weights.
     pub routing: Routing,
+    /// To the width that the experts read and write, and back; none where that is the residual stream's.
+    pub latent: Option<[Linear; 2]>,
+    /// Whether a visit's weight is a factor on what the expert reads, rather than on what it makes of it.
+    pub weighted_inputs: bool,
     /// An MLP that every token visits.
     pub shared: Option<Shared>,
 }
@@ -192,6 +205,7 @@ impl Experts {
             linears.extend(shared.mlp.linears());
             linears.extend(&shared.gate);
         }
+        linears.extend(self.latent.iter().flatten());
         linears
     }
 }

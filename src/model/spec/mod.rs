@@ -13,6 +13,8 @@ mod mixer;
 mod mlp;
 mod norm;
 mod per_layer;
+mod query_growth;
+mod sparse;
 mod vector;
 
 pub use alibi::Alibi;
@@ -20,12 +22,16 @@ pub use altup::{AltUp, LEAST_MEAN_SQUARE, Laurel, OtherStreams};
 pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
-pub use mixer::{Convolution, GatedDelta, Mixer, Narrowed, ShortConvolution};
+pub use mixer::{
+    Convolution, GatedDelta, Mixer, Narrowed, SelectiveScan, ShortConvolution, StateSpace,
+};
 pub use mlp::{
     Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide, Xielu,
 };
 pub use norm::{Learned, Norm, NormKind};
 pub use per_layer::{PerLayerEmbedding, PerLayerInput};
+pub use query_growth::QueryGrowth;
+pub use sparse::{Indexer, KeyChoice};
 pub use vector::Vector;
 
 use std::ops::Range;

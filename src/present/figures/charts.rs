@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Figure;
+use super::{Figure, choice::Panel};
 use crate::{
     backend::Entry,
     engine::{Observer, Site},
@@ -75,15 +75,20 @@ pub(super) fn tokenwise(
     grid.to_svg()
 }
 
+/// The panels of which any layer has something.
+fn shown(figure: Figure, result: &ActivationFigures) -> impl Iterator<Item = &'static Panel> {
+    let has = |(site, _): &(Site, &str)| result.sites.contains_key(site.name());
+    let panels = figure.panels().iter();
+    panels.filter(move |(_, sites)| sites.iter().any(has))
+}
+
 /// Largest and median magnitude at a figure's sites, a chart a panel.
 pub(super) fn panels(
     figure: Figure,
     result: &ActivationFigures,
     scale: ScaleChoice,
 ) -> Vec<LineChart> {
-    figure
-        .panels()
-        .iter()
+    shown(figure, result)
         .map(|(y_label, sites)| {
             let series = series(result, sites);
             let values = series.iter().flat_map(|series| &series.points);
@@ -105,7 +110,7 @@ pub(super) fn explored(
     charts: &[LineChart],
     result: &ActivationFigures,
 ) -> Vec<Chart> {
-    let panels = charts.iter().zip(figure.panels());
+    let panels = charts.iter().zip(shown(figure, result));
     let noted = panels.map(|(chart, (_, sites))| {
         sites
             .iter()
@@ -149,9 +154,9 @@ pub(super) fn magnitudes(
     let mut inner = figure.panels().iter().flat_map(|panel| panel.1);
     let absent = inner.any(|(site, _)| result.absent_sites.contains(site));
     // Experts have no inner tensor that all tokens share.
-    let what = match absent {
-        true => "MLP output",
-        false => figure.heading(),
+    let what = match figure {
+        Figure::Mlp if absent => "MLP output",
+        _ => figure.heading(),
     };
     let title = format!("{what} of {model}");
     LineChart::column(&title, charts)

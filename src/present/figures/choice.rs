@@ -20,7 +20,7 @@ pub(crate) enum Figure {
 }
 
 /// One panel of a figure of magnitudes: its y label, and the sites with what they are called.
-type Panel = (&'static str, &'static [(Site, &'static str)]);
+pub(super) type Panel = (&'static str, &'static [(Site, &'static str)]);
 
 impl Figure {
     /// Name of its files.

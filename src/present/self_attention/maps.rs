@@ -1,11 +1,15 @@
 //! Attention maps as pictures.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crate::{
     backend::AttentionMaps,
     engine::{Observer, Site},
     error::Result,
+    model::spec::DecoderSpec,
     present::FileRecorder,
     report::{
         html::{Chart, MapLabels, MapSet},
@@ -24,6 +28,8 @@ pub(crate) struct Maps {
     pub(super) heads: BTreeMap<usize, Vec<Heatmap>>,
     /// The layers that are drawn; none for all of them.
     layers: Option<BTreeSet<usize>>,
+    /// Learned keys in front of the tokens, in the layers that have most of them.
+    extra: usize,
 }
 
 /// Keeps what the pictures show of the maps on their way to the files.
@@ -36,12 +42,16 @@ impl MapRecorder {
     /// Pictures of logits or probabilities, of these layers or of all.
     pub(crate) fn new(
         files: FileRecorder,
+        spec: &DecoderSpec,
         show_logits: bool,
         layers: Option<BTreeSet<usize>>,
     ) -> Self {
+        let mut attention = spec.layers.iter().flat_map(|layer| &layer.attention);
+        let extra = attention.any(|attention| attention.kv_bias.is_some());
         Self {
             files,
             maps: Maps {
+                extra: usize::from(extra),
                 show_logits,
                 means: BTreeMap::new(),
                 heads: BTreeMap::new(),
@@ -81,14 +91,15 @@ impl Observer for MapRecorder {
         let mean = mean.as_deref().unwrap_or_default();
         // One learned key may stand before the tokens.
         let rows = mean.len().isqrt();
-        let columns = mean.len() / rows.max(1);
         let shown = &mut self.maps;
-        let map = Heatmap::new(format!("Layer {layer}"), mean, rows, columns);
-        shown.means.insert(layer, map);
+        let columns = rows + shown.extra;
+        let map =
+            |title, values| Heatmap::new(title, &widened(values, rows, columns), rows, columns);
+        let drawn = map(format!("Layer {layer}"), mean);
+        shown.means.insert(layer, drawn);
         if let Some(each) = each {
             let heads = each.chunks(mean.len().max(1)).enumerate();
-            let heads =
-                heads.map(|(head, map)| Heatmap::new(format!("Head {head}"), map, rows, columns));
+            let heads = heads.map(|(head, values)| map(format!("Head {head}"), values));
             shown.heads.insert(layer, heads.collect());
         }
         self.files.attention(layer, sequence, maps)
@@ -105,6 +116,18 @@ impl Observer for MapRecorder {
         self.files
             .attention_parts(layer, sequence, columns, whole, part)
     }
+}
+
+/// A map with blank columns in front, up to so many: the maps of all layers have the same keys.
+fn widened(map: &[f32], rows: usize, columns: usize) -> Cow<'_, [f32]> {
+    let missing = columns.saturating_sub(map.len() / rows.max(1));
+    if missing == 0 {
+        return Cow::Borrowed(map);
+    }
+    let rows = map.chunks((columns - missing).max(1));
+    let blank = std::iter::repeat_n(f32::NAN, missing);
+    rows.flat_map(|row| blank.clone().chain(row.iter().copied()))
+        .collect()
 }
 
 impl Maps {
@@ -223,4 +246,19 @@ pub(super) fn grid(
         shared: labels.shared_scale,
     };
     grid.to_svg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_without_a_learned_key_have_a_blank_in_its_place() {
+        let map = [1.0, 2.0, 3.0, 4.0];
+        assert_eq!(*widened(&map, 2, 2), map);
+        let wide = widened(&map, 2, 3);
+        assert!(wide[0].is_nan() && wide[3].is_nan() && wide.len() == 6);
+        assert_eq!((&wide[1..3], &wide[4..]), (&map[..2], &map[2..]));
+        assert!(widened(&[], 0, 1).is_empty());
+    }
 }

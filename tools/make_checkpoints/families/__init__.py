@@ -20,6 +20,7 @@ from families import (
     qwen,
     relatives,
     routed,
+    state_space,
     stored,
     unusual,
     wrapped,
@@ -48,5 +49,6 @@ GROUPS = (
     delta,
     hybrid,
     unusual,
+    state_space,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]

@@ -4,6 +4,7 @@ import torch
 
 from families.common import llama_like, small
 from families.mixtures import unbalance
+from families.stored import stacked_experts
 from families.wrapped import QWEN_VISION, text, wrapper
 from table import Tensors
 
@@ -61,6 +62,7 @@ ROWS = [
         llama_like("qwen3_next", "Qwen3NextForCausalLM", **HYBRID, **EXPERTS)
         | {"num_key_value_heads": 2, "mlp_only_layers": [1], "norm_topk_prob": False},
         plant=remember,
+        mixers=("linear_attn", "self_attn"),
     ),
     # Kinds of layers by an interval, one value head a key head, weights renormalised by default.
     small(
@@ -94,6 +96,7 @@ ROWS = [
         ),
         plant=remember,
     ),
+    # Experts as published, stacked.
     small(
         "qwen3-5-moe",
         wrapper(
@@ -102,6 +105,7 @@ ROWS = [
             text("qwen3_5_moe_text", rope_theta=None, **HYBRID, **EXPERTS) | {"rope_parameters": MROPE},
             VISION,
         ),
+        layout=stacked_experts,
         plant=remember,
     ),
     # As published: no rotation.

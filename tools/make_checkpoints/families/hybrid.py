@@ -42,6 +42,7 @@ ROWS = [
             **LFM2,
         ),
         plant=unbalance,
+        mixers=("conv", "self_attn"),
     ),
     # With the keys of the first published configs.
     small(

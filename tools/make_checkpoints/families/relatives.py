@@ -10,10 +10,10 @@ YARN = {
     "beta_slow": 1.0,
     "mscale": 1.0,
     "mscale_all_dim": 1.0,
-    # As long as the longest sequence: beyond, queries grow.
-    "original_max_position_embeddings": 32,
+    # Queries grow beyond.
+    "original_max_position_embeddings": 8,
     "max_position_embeddings": 128,
-    "llama_4_scaling_beta": 0.1,
+    "llama_4_scaling_beta": 0.6,
 }
 MINISTRAL3 = llama_like(
     "ministral3",

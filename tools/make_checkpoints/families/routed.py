@@ -40,7 +40,8 @@ LATENT = {
     "qk_nope_head_dim": 6,
     "v_head_dim": 8,
 }
-INDEXER = {"index_topk": 32, "index_head_dim": 6, "index_n_heads": 3}
+# Fewer keys than the longer sequences have, and so many heads that few sums are nothing.
+INDEXER = {"index_topk": 7, "index_head_dim": 6, "index_n_heads": 9}
 DENSE_FIRST = ["dense", "dense", "sparse", "sparse"]
 SLIDING = ["sliding_attention", "full_attention"] * 2
 GRANITE = {
@@ -50,6 +51,26 @@ GRANITE = {
     "logits_scaling": 2.5,
     "tie_word_embeddings": True,
 }
+LLAMA4 = llama_like(
+    "llama4_text",
+    "Llama4ForCausalLM",
+    num_hidden_layers=8,
+    num_attention_heads=3,
+    num_key_value_heads=1,
+    head_dim=8,
+    intermediate_size=9,
+    intermediate_size_mlp=29,
+    num_local_experts=5,
+    num_experts_per_tok=2,
+    interleave_moe_layer_step=2,
+    no_rope_layers=[1, 1, 0, 0, 1, 1, 0, 0],
+    attention_chunk_size=5,
+    floor_scale=6,
+    attn_scale=0.4,
+    attention_bias=True,
+    # Beyond this vocabulary by default.
+    pad_token_id=1,
+)
 
 ROWS = [
     small(
@@ -243,6 +264,8 @@ ROWS = [
         | {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 2},
         plant=unbalance,
     ),
+    # Two layers of each kind: rotated within chunks or neither, dense or with experts.
+    small("llama4-text", LLAMA4, plant=unbalance),
     small(
         "minimax-m2",
         llama_like(

@@ -3,7 +3,7 @@
 from families.common import EPSILON, ROPE_THETA, SIZE, WINDOW, llama_like, small
 from families.mixtures import unbalance
 from families.relatives import EXAONE4, MINISTRAL3
-from families.routed import EXPERTS, LATENT
+from families.routed import EXPERTS, LATENT, LLAMA4
 
 TEXT = SIZE | {"rms_norm_eps": EPSILON, "rope_theta": ROPE_THETA}
 SIGLIP = {
@@ -157,6 +157,28 @@ ROWS = [
         plant=unbalance,
     ),
     # The flag in the text config ties as well.
+    small(
+        "llama4",
+        wrapper(
+            "llama4",
+            "Llama4ForConditionalGeneration",
+            {key: value for key, value in LLAMA4.items() if key not in ("architectures", "tie_word_embeddings")}
+            | {"num_hidden_layers": 2, "no_rope_layers": [1, 0]},
+            {
+                "model_type": "llama4_vision_model",
+                "hidden_size": 4,
+                "intermediate_size": 16,
+                "num_attention_heads": 1,
+                "num_hidden_layers": 1,
+                "image_size": 4,
+                "patch_size": 2,
+                "vision_output_dim": 2,
+                "projector_input_dim": 2,
+                "projector_output_dim": 2,
+            },
+        ),
+        plant=unbalance,
+    ),
     small(
         "llava",
         wrapper(

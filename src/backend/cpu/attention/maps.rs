@@ -75,13 +75,16 @@ pub(super) fn capture(
     }
     if let Some(mass) = &mut maps.sink_mass {
         let columns = sequence.request.map_columns(sequence.length);
+        let viewers: Vec<usize> = (0..sequence.length)
+            .map(|key| sequence.viewers(key))
+            .collect();
         for row in mass.chunks_exact_mut(columns) {
             let (extra, keys) = row.split_at_mut(columns - sequence.length);
             for value in extra {
                 *value /= sequence.length as f32;
             }
-            for (key, value) in keys.iter_mut().enumerate() {
-                *value /= sequence.request.viewers(key, sequence.length) as f32;
+            for (value, viewers) in keys.iter_mut().zip(&viewers) {
+                *value /= (*viewers).max(1) as f32;
             }
         }
     }
@@ -136,6 +139,7 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
             let visible = request.visible(first + row);
             let products = &mut products[row * keys..(row + 1) * keys][visible.clone()];
             sequence.finish_logits(head, visible.start, products);
+            sequence.hide_unchosen(first + row, visible.start, products);
             logits.clear();
             logits.extend(sequence.extra_logit(head, &queries[row * width..(row + 1) * width]));
             logits.extend_from_slice(products);
@@ -156,7 +160,11 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
                     let start = (head * positions + row) * columns + column;
                     let place = start..start + probs.len();
                     block.head_probs[place.clone()].copy_from_slice(probs);
-                    block.head_logits[place].copy_from_slice(logits);
+                    block.head_logits[place.clone()].copy_from_slice(logits);
+                    if request.chosen.is_some() {
+                        hide(&mut block.head_probs[place.clone()], logits);
+                        hide(&mut block.head_logits[place], logits);
+                    }
                 }
                 if request.capture.sink {
                     add(&mut block.received[head * columns + column..], probs);
@@ -191,6 +199,15 @@ fn softmax(logits: &[f32], sink: Option<f32>, probs: &mut Vec<f32>) {
             }
         },
     );
+}
+
+/// Makes NaN of the entries whose logits say that their keys were not chosen.
+fn hide(entries: &mut [f32], logits: &[f32]) {
+    for (entry, logit) in entries.iter_mut().zip(logits) {
+        if *logit == f32::NEG_INFINITY {
+            *entry = f32::NAN;
+        }
+    }
 }
 
 fn add(sum: &mut [f32], values: &[f32]) {
@@ -240,8 +257,11 @@ fn take(sequence: Sequence<'_>, maps: &mut AttentionMaps, block: &Block) {
         let rows = map[block.first * columns..].chunks_exact_mut(columns);
         for (row, (out, sums)) in rows.zip(sums.chunks_exact(columns)).enumerate() {
             let visible = sequence.request.visible(block.first + row);
-            for column in (0..extra).chain(visible.start + extra..visible.end + extra) {
+            for column in 0..extra {
                 out[column] = sums[column] / heads as f32;
+            }
+            for key in visible.filter(|key| sequence.chose(block.first + row, *key)) {
+                out[extra + key] = sums[extra + key] / heads as f32;
             }
         }
     }

@@ -107,6 +107,33 @@ impl<'a> Sequence<'a> {
         }
     }
 
+    /// Hides from a query the keys `first..` that were not chosen for it.
+    fn hide_unchosen(&self, query: usize, first: usize, logits: &mut [f32]) {
+        if self.request.chosen.is_some() {
+            for (key, logit) in (first..).zip(logits) {
+                if !self.chose(query, key) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+    }
+
+    /// Whether a key that mask, window and chunk leave to the query is one that it sees.
+    fn chose(&self, query: usize, key: usize) -> bool {
+        let chosen = self.request.chosen;
+        chosen.is_none_or(|chosen| chosen.sees(self.start + query, key))
+    }
+
+    /// How many queries see the key.
+    fn viewers(&self, key: usize) -> usize {
+        let viewers = self.request.viewers(key, self.length);
+        let seen = |query: &usize| self.chose(*query, key);
+        match self.request.chosen {
+            None => viewers,
+            Some(_) => (key..key + viewers).filter(seen).count(),
+        }
+    }
+
     /// The logit of the extra key in one head, given the scaled query.
     fn extra_logit(&self, head: usize, query: &[f32]) -> Option<f32> {
         let width = self.request.head_dim;
@@ -204,7 +231,7 @@ fn run(
 mod tests {
     use super::*;
     use crate::{
-        backend::{AttentionCapture, Tensors, cpu::Cpu},
+        backend::{AttentionCapture, KeyMask, Tensors, cpu::Cpu},
         model::spec::Alibi,
     };
 
@@ -218,6 +245,31 @@ mod tests {
                 (state >> 8) as f32 / (1 << 23) as f32 - 1.0
             })
             .collect()
+    }
+
+    fn sees(request: &AttentionRequest<'_, Vec<f32>>, query: usize, key: usize) -> bool {
+        key <= query
+            && request.window.is_none_or(|window| query - key < window)
+            && request
+                .chunk
+                .is_none_or(|chunk| query / chunk == key / chunk)
+            && request.chosen.is_none_or(|chosen| chosen.sees(query, key))
+    }
+
+    /// A choice that leaves the first tiles of late queries empty, and one key to nobody.
+    fn choice() -> KeyMask {
+        let words = LENGTH.div_ceil(32);
+        let mut bits = vec![0; LENGTH * words];
+        for query in 0..LENGTH {
+            for key in 0..=query {
+                let near = key + query % 5 == query;
+                let some = near || (7 * key + 3 * query) % 11 < 3;
+                if some && key != 10 && (query < 500 || key > 300) {
+                    bits[query * words + key / 32] |= 1 << (key % 32);
+                }
+            }
+        }
+        KeyMask { words, bits }
     }
 
     /// Probabilities `[T]` of one row in double precision; hidden keys are 0.
@@ -235,14 +287,14 @@ mod tests {
                 .collect()
         };
         let queries = part(q, request.heads, head, query);
-        let first = request
-            .window
-            .map_or(0, |window| (query + 1).saturating_sub(window));
         let mut weights = vec![0.0; LENGTH];
         let mut total = request
             .sinks
             .map_or(0.0, |sinks| f64::from(sinks[head]).exp());
-        for (key, weight) in weights.iter_mut().enumerate().take(query + 1).skip(first) {
+        for (key, weight) in weights.iter_mut().enumerate() {
+            if !sees(request, query, key) {
+                continue;
+            }
             let keys = part(k, request.kv_heads, head / group, key);
             let dot: f64 = queries.iter().zip(&keys).map(|(a, b)| a * b).sum();
             let mut logit = dot * f64::from(request.scale);
@@ -301,7 +353,8 @@ mod tests {
                 }
             }
             for (key, sum) in received.iter().enumerate() {
-                let truth = sum / request.viewers(key, LENGTH) as f64;
+                let viewers = (0..LENGTH).filter(|query| sees(request, *query, key));
+                let truth = sum / viewers.count().max(1) as f64;
                 let got = f64::from(mass[head * LENGTH + key]);
                 assert!((got - truth).abs() < bound, "{head} {key}: {got} {truth}");
             }
@@ -314,6 +367,7 @@ mod tests {
         let (alibi, sinks) = (Alibi::exact(3), vec![0.5, -1.0, 3.0]);
         // First and last, the ends of a block of queries, neighbours.
         let subset = [vec![0, 63, 64, 301, 302, LENGTH - 1]];
+        let chosen = choice();
         let plain = || AttentionRequest {
             heads: 3,
             kv_heads: 1,
@@ -321,6 +375,8 @@ mod tests {
             value_dim: 6,
             scale: 0.9,
             window: None,
+            chunk: None,
+            chosen: None,
             soft_cap: None,
             alibi: None,
             sinks: None,
@@ -345,6 +401,25 @@ mod tests {
             AttentionRequest {
                 soft_cap: Some(0.7),
                 window: Some(1),
+                ..plain()
+            },
+            AttentionRequest {
+                chunk: Some(7),
+                ..plain()
+            },
+            AttentionRequest {
+                chunk: Some(300),
+                window: Some(290),
+                ..plain()
+            },
+            AttentionRequest {
+                chosen: Some(&chosen),
+                ..plain()
+            },
+            AttentionRequest {
+                chosen: Some(&chosen),
+                sinks: Some(&sinks),
+                chunk: Some(400),
                 ..plain()
             },
             AttentionRequest {

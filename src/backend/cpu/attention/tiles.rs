@@ -106,6 +106,8 @@ impl Scratch {
                 if changed {
                     sequence.finish_logits(head + row % heads, tile, logits);
                 }
+                let seen = visible.start..visible.end.max(visible.start);
+                sequence.hide_unchosen(first + row / heads, tile + seen.start, &mut logits[seen]);
                 let output = &mut self.output[row * value_width..(row + 1) * value_width];
                 update(&mut self.softmax[row], logits, visible, output);
             }
@@ -183,6 +185,11 @@ fn update(state: &mut (f32, f32), logits: &mut [f32], visible: Rows, output: &mu
         #[inline(always)]
         || {
             let max = state.0.max(math::max(seen));
+            if max == f32::NEG_INFINITY {
+                // No key of the tile was chosen, nor any before.
+                seen.fill(0.0);
+                return;
+            }
             if max > state.0 {
                 let shrink = math::exp(state.0 - max);
                 state.1 *= shrink;

@@ -10,7 +10,7 @@ mod tiles;
 
 use self::{arguments::Arguments, tiles::Tiles};
 use super::{
-    Address, Argument, Buffer, Cuda, Device, Launch, Tensor,
+    Address, Argument, Buffer, Cuda, Device, KeyMask, Launch, Tensor,
     tensors::{int, suffix},
 };
 use crate::{
@@ -26,7 +26,7 @@ impl<D: Device> Attention for Cuda<D> {
         k: &Tensor<D>,
         v: &Tensor<D>,
         sequences: &[Rows],
-        request: &AttentionRequest<'_, Buffer<D>>,
+        request: &AttentionRequest<'_, Buffer<D>, KeyMask<D>>,
     ) -> Result<AttentionOutput<Tensor<D>>> {
         let inputs = Inputs {
             dtype: q.dtype,
@@ -71,7 +71,7 @@ struct Call<'a, D: Device> {
     cuda: &'a Cuda<D>,
     inputs: Inputs,
     sequences: &'a [Rows],
-    request: &'a AttentionRequest<'a, Buffer<D>>,
+    request: &'a AttentionRequest<'a, Buffer<D>, KeyMask<D>>,
     plan: plan::Forward,
     /// `[heads]`, for ALiBi.
     slopes: Option<Buffer<D>>,
@@ -86,7 +86,7 @@ impl<'a, D: Device> Call<'a, D> {
         cuda: &'a Cuda<D>,
         inputs: Inputs,
         sequences: &'a [Rows],
-        request: &'a AttentionRequest<'a, Buffer<D>>,
+        request: &'a AttentionRequest<'a, Buffer<D>, KeyMask<D>>,
         again: bool,
     ) -> Result<Self> {
         let (head_dim, value_dim) = (request.head_dim, request.value_dim);
@@ -164,8 +164,12 @@ impl<'a, D: Device> Call<'a, D> {
         let request = self.request;
         let address = |buffer: Option<&Buffer<D>>| buffer.map_or(Address::NULL, Buffer::address);
         let alibi = |part: fn(&Alibi) -> bool| i32::from(request.alibi.is_some_and(part));
-        // A window beyond any row is as good as none.
-        let window = request.window.and_then(|window| i32::try_from(window).ok());
+        // A window or chunk beyond any row is as good as none.
+        let within = |size: Option<usize>| {
+            let size = size.and_then(|size| i32::try_from(size).ok());
+            size.unwrap_or(i32::MAX)
+        };
+        let chosen = request.chosen.map(|mask| &mask.bits);
         let bytes = self.inputs.dtype.size();
         let aligned = (request.head_dim * bytes).is_multiple_of(16)
             && (request.value_dim * bytes).is_multiple_of(16);
@@ -181,12 +185,15 @@ impl<'a, D: Device> Call<'a, D> {
             out: Address::NULL,
             log_sums: address(self.log_sums.as_ref()),
             extra_logits: address(self.extra_logits.as_ref()),
+            chosen: address(chosen.map(|bits| &bits.buffer)),
             rows: int(self.inputs.rows)?,
             heads: int(request.heads)?,
             kv_heads: int(request.kv_heads)?,
             head_dim: int(request.head_dim)?,
             value_dim: int(request.value_dim)?,
-            window: window.unwrap_or(i32::MAX),
+            window: within(request.window),
+            chunk: within(request.chunk),
+            words: int(chosen.map_or(0, |bits| bits.columns))?,
             scale: request.scale,
             soft_cap: request.soft_cap.unwrap_or(0.0),
             alibi_factor: request.alibi.map_or(0.0, |alibi| alibi.factor),

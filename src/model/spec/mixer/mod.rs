@@ -3,11 +3,15 @@
 
 mod convolution;
 mod gated_delta;
+mod selective_scan;
 mod short_convolution;
+mod state_space;
 
 pub use convolution::Convolution;
 pub use gated_delta::{GatedDelta, Narrowed};
+pub use selective_scan::SelectiveScan;
 pub use short_convolution::ShortConvolution;
+pub use state_space::StateSpace;
 
 use super::{Linear, Norm, Vector};
 
@@ -18,6 +22,10 @@ pub enum Mixer {
     GatedDelta(Box<GatedDelta>),
     /// A gated short convolution (LFM2).
     ShortConvolution(Box<ShortConvolution>),
+    /// A state space layer (Mamba-2).
+    StateSpace(Box<StateSpace>),
+    /// A selective scan (Mamba).
+    SelectiveScan(Box<SelectiveScan>),
 }
 
 impl Mixer {
@@ -26,6 +34,8 @@ impl Mixer {
         match self {
             Self::GatedDelta(mixer) => mixer.linears(),
             Self::ShortConvolution(mixer) => mixer.linears(),
+            Self::StateSpace(mixer) => mixer.linears(),
+            Self::SelectiveScan(mixer) => mixer.linears(),
         }
     }
 
@@ -34,6 +44,8 @@ impl Mixer {
         match self {
             Self::GatedDelta(mixer) => vec![&mixer.norm],
             Self::ShortConvolution(_) => Vec::new(),
+            Self::StateSpace(mixer) => mixer.norm.iter().collect(),
+            Self::SelectiveScan(mixer) => mixer.norms.iter().flatten().collect(),
         }
     }
 
@@ -42,6 +54,8 @@ impl Mixer {
         match self {
             Self::GatedDelta(mixer) => vec![&mut mixer.norm],
             Self::ShortConvolution(_) => Vec::new(),
+            Self::StateSpace(mixer) => mixer.norm.iter_mut().collect(),
+            Self::SelectiveScan(mixer) => mixer.norms.iter_mut().flatten().collect(),
         }
     }
 
@@ -50,14 +64,30 @@ impl Mixer {
         match self {
             Self::GatedDelta(mixer) => mixer.vectors(),
             Self::ShortConvolution(mixer) => mixer.convolution.vectors(),
+            Self::StateSpace(mixer) => mixer.vectors(),
+            Self::SelectiveScan(mixer) => mixer.vectors(),
+        }
+    }
+
+    /// Whether its numbers fit together.
+    pub fn fits(&self) -> bool {
+        match self {
+            Self::GatedDelta(mixer) => mixer.fits(),
+            Self::StateSpace(mixer) => mixer.fits(),
+            Self::ShortConvolution(_) | Self::SelectiveScan(_) => true,
         }
     }
 
     /// Values that a token has inside it.
     pub fn inner_width(&self) -> usize {
-        self.linears()
-            .iter()
-            .map(|linear| linear.out_features)
-            .sum()
+        let linears = self.linears();
+        let projected: usize = linears.iter().map(|linear| linear.out_features).sum();
+        let after = match self {
+            Self::GatedDelta(_) | Self::ShortConvolution(_) => 0,
+            // The output, and the parts of it that are put together.
+            Self::StateSpace(mixer) => 2 * mixer.gate.out_features,
+            Self::SelectiveScan(mixer) => 2 * mixer.gate.out_features,
+        };
+        projected + after
     }
 }

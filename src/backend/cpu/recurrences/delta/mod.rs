@@ -22,14 +22,17 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::backend::{
-    DeltaRequest, Rows,
-    cpu::{
-        Tensor,
-        gemm::{self, Operand, Output, Shape},
-        math,
-        simd::vectorise,
+use crate::{
+    backend::{
+        DeltaRequest, Rows,
+        cpu::{
+            Tensor,
+            gemm::{self, Operand, Output, Shape},
+            math,
+            simd::vectorise,
+        },
     },
+    interrupt,
 };
 
 /// Tokens of a chunk.
@@ -134,6 +137,10 @@ impl Scratch {
         let mut out = vec![0.0; rows.len() * width];
         self.state.fill(0.0);
         for (index, out) in out.chunks_mut(CHUNK * width).enumerate() {
+            // What is made then is nobody's: the caller checks.
+            if interrupt::requested() {
+                break;
+            }
             let start = rows.start + index * CHUNK;
             let tokens = start..start + out.len() / width;
             self.read(inputs, tokens.clone(), head);

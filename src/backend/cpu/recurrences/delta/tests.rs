@@ -197,7 +197,7 @@ fn lengths_around_the_chunk_and_the_block() {
                 ..PLAIN
             };
             let error = case.error();
-            assert!(error < 2e-6, "{case:?}: {error:e}");
+            assert!(error < 5e-6, "{case:?}: {error:e}");
         }
     }
 }
