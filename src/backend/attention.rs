@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::{KeyMask, Rows, Tensors};
-use crate::{error::Result, model::spec::Alibi};
+use crate::{
+    error::Result,
+    model::spec::{self, Alibi},
+};
 
 /// Shape and options of an attention call; `V` is the backend's vector, `M` its mask of chosen keys.
 #[derive(Debug)]
@@ -46,11 +49,7 @@ impl<V, M> AttentionRequest<'_, V, M> {
 
     /// The keys that mask, window and chunk leave to position `query`.
     pub fn visible(&self, query: usize) -> std::ops::Range<usize> {
-        let first = self
-            .window
-            .map_or(0, |window| (query + 1).saturating_sub(window));
-        let chunk = self.chunk.map_or(0, |chunk| query / chunk * chunk);
-        first.max(chunk)..query + 1
+        spec::visible(query, self.window, self.chunk)
     }
 
     /// How many of the queries `0..length` see the key, as far as mask, window and chunk go.
@@ -122,6 +121,9 @@ pub struct AttentionMaps {
     /// `[heads, T]`: the probability each key receives, averaged over the queries that see it; 0 where
     /// none does.
     pub sink_mass: Option<Vec<f32>>,
+    /// `[T]`: how many queries see each key, beside the sink mass; the key of a [`KvBias`] is not among
+    /// them.
+    pub viewers: Option<Vec<u32>>,
     /// `[heads]`: the largest logit, over all queries and the keys they see.
     pub max_logit: Option<Vec<f32>>,
 }

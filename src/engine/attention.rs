@@ -1,6 +1,8 @@
 //! Self-attention of one layer.
 #![forbid(unsafe_code)]
 
+use std::rc::Rc;
+
 use super::{
     indexer::IndexerWeights,
     parts::{Projection, load_norm},
@@ -196,7 +198,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             scale: spec.scale,
             window: spec.window,
             chunk: spec.chunk,
-            chosen: spec.choice.as_ref().and(carried.choice.as_ref()),
+            chosen: spec.choice.as_ref().and(carried.choice.as_deref()),
             soft_cap: spec.soft_cap,
             alibi: spec.alibi.as_ref(),
             sinks: self.sinks.as_ref(),
@@ -314,7 +316,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let narrow = weights.q.narrow(backend, input)?;
         let read = narrow.as_ref().unwrap_or(input);
         if let Some(indexer) = &self.indexer {
-            carried.choice = indexer.choose(pass, read, input)?;
+            carried.choice = indexer.choose(pass, read, input)?.map(Rc::new);
         }
         let mut q = weights.q.last.apply(backend, read)?;
         drop(narrow);

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use crate::{
     backend::Precision,
     error::Error,
-    model::spec::{DecoderSpec, Layer, Linear, Mixer, Mlp},
+    model::spec::{Attention, DecoderSpec, Layer, Linear, Mixer, Mlp},
 };
 
 /// Without a stated budget, the share of the free memory that a run takes.
@@ -50,7 +50,9 @@ impl Footprint {
         let weights = weights + per_layer.map_or(0, |own| (own.width * spec.hidden_size) as u64);
         let for_stream = OUTPUTS * spec.hidden_size;
         let token = (width - for_stream) as u64 * arithmetic + for_stream as u64 * residual;
-        let stream = spec.hidden_size as u64 * residual + carried_width(spec) as u64 * arithmetic;
+        let stream = spec.hidden_size as u64 * residual
+            + carried_width(spec) as u64 * arithmetic
+            + choice_bytes(spec, tokens);
         let streams = stream.saturating_mul(1 + variants as u64);
         Self {
             fixed: rows
@@ -206,6 +208,19 @@ pub fn token_width(spec: &DecoderSpec) -> usize {
     (2 + OUTPUTS) * spec.hidden_size + inner
 }
 
+/// The keys that an indexer picked for a token, which it carries until the next one picks: a bit each.
+fn choice_bytes(spec: &DecoderSpec, tokens: usize) -> u64 {
+    let attention = spec.layers.iter().flat_map(|layer| &layer.attention);
+    let picks = attention
+        .filter_map(Attention::indexer)
+        .any(|indexer| indexer.most < tokens);
+    if picks {
+        4 * tokens.div_ceil(32) as u64
+    } else {
+        0
+    }
+}
+
 /// What a token carries to later layers: keys and values, and the other residual streams.
 fn carried_width(spec: &DecoderSpec) -> usize {
     let layers = spec.layers.iter().enumerate();
@@ -236,7 +251,12 @@ fn weights_of(layer: &Layer) -> u64 {
 /// Values that a token has inside the parts of a layer.
 fn inner_width(layer: &Layer) -> usize {
     let attention = layer.attention.as_ref().map_or(0, |attention| {
+        let indexer = attention.indexer();
+        let indexer = indexer.map_or(0, |indexer| {
+            (indexer.heads + 1) * indexer.head_dim + indexer.heads
+        });
         (attention.heads + attention.kv_heads) * (attention.head_dim + attention.value_dim)
+            + indexer
     });
     let mixer = layer.mixer.as_ref().map_or(0, Mixer::inner_width);
     let mlp = match &layer.mlp {

@@ -1,7 +1,7 @@
 //! Micro-batches on their way through the layers, and what they carry.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use super::batch::Batch;
 use crate::{
@@ -24,7 +24,7 @@ pub(super) struct Carried<B: Backend> {
     /// Residual streams beside the first.
     pub(super) others: Vec<B::Tensor>,
     /// The keys that the last indexer picked; none where every query sees all.
-    pub(super) choice: Option<B::KeyMask>,
+    pub(super) choice: Option<Rc<B::KeyMask>>,
 }
 
 impl<B: Backend> Carried<B> {
@@ -65,12 +65,14 @@ impl<B: Backend> Carried<B> {
         };
         let shared = self.shared.iter();
         let shared = shared.map(|(layer, [k, v])| Ok((*layer, [copy(k)?, copy(v)?])));
-        let choice = self.choice.as_ref();
-        let choice = choice.map(|choice| backend.gather_choices(choice, rows));
+        let choice = match &self.choice {
+            Some(choice) if !whole => Some(Rc::new(backend.gather_choices(choice, rows)?)),
+            choice => choice.clone(),
+        };
         Ok(Self {
             shared: shared.collect::<Result<_>>()?,
             others: self.others.iter().map(copy).collect::<Result<_>>()?,
-            choice: choice.transpose()?,
+            choice,
         })
     }
 }

@@ -16,7 +16,6 @@ use crate::{
     backend::{AttentionCapture, AttentionMaps},
     engine::{Observer, Plan, Session, Site},
     error::Result,
-    model::spec::{Attention, Layer},
 };
 
 /// Shares by layer, and their means.
@@ -52,19 +51,15 @@ pub fn run(
     thresholds: Thresholds,
 ) -> Result<Finding<AttentionShare>> {
     let layers = &session.model().spec.layers;
-    // Who sees a key follows from its position, unless queries choose their keys.
-    let mut attention = layers.iter().flat_map(|layer| &layer.attention);
     let plan = Plan {
         attention: AttentionCapture {
             sink: true,
-            mean: attention.any(|attention| attention.choice.is_some()),
             ..AttentionCapture::default()
         },
         ..Plan::magnitudes(Site::LayerOutput, thresholds.request(0))
     };
     let mut received = Received {
         lengths: sequences.iter().map(Vec::len).collect(),
-        layers,
         shares: vec![vec![Vec::new(); sequences.len()]; layers.len()],
     };
     let outcome = session.run(sequences, &plan, &mut received)?;
@@ -133,64 +128,35 @@ fn of_layer(
 }
 
 /// Reduces the sink mass of every head to the share of every key.
-struct Received<'m> {
+struct Received {
     lengths: Vec<usize>,
-    layers: &'m [Layer],
     /// By layer, sequence and key.
     shares: Vec<Vec<Vec<f64>>>,
 }
 
-impl Observer for Received<'_> {
+impl Observer for Received {
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
-        if let Some(attention) = &self.layers[layer].attention {
-            let length = self.lengths[sequence];
-            let mass = maps.sink_mass.as_deref().unwrap_or_default();
-            self.shares[layer][sequence] = match &maps.probs_mean {
-                Some(probs) => of_map(probs, length),
-                None => of_keys(mass, attention, length),
-            };
-        }
+        self.shares[layer][sequence] = of_keys(&maps, self.lengths[sequence]);
         Ok(())
     }
 }
 
-/// The share of every key of a layer, a learned one first, from the probabilities `[length, keys]`, mean
-/// over heads; those that are hidden are NaN.
-pub(super) fn of_map(probs: &[f32], length: usize) -> Vec<f64> {
-    let keys = probs.len() / length.max(1);
-    let mut shares = vec![0.0; keys];
-    for row in probs.chunks(keys.max(1)) {
-        let seen = shares
-            .iter_mut()
-            .zip(row)
-            .filter(|(_, prob)| !prob.is_nan());
-        for (share, prob) in seen {
-            *share += f64::from(*prob) / length as f64;
-        }
-    }
-    shares
-}
-
-/// The same from the sink mass `[heads, keys]`.
-fn of_keys(mass: &[f32], attention: &Attention, length: usize) -> Vec<f64> {
-    let heads = attention.heads;
+/// The share of every key of a layer, a learned one first, from the maps of a sequence of `length` tokens.
+pub(super) fn of_keys(maps: &AttentionMaps, length: usize) -> Vec<f64> {
+    let heads = maps.max_logit.as_ref().map_or(1, Vec::len).max(1);
+    let mass = maps.sink_mass.as_deref().unwrap_or_default();
+    let viewers = maps.viewers.as_deref().unwrap_or_default();
     let keys = mass.len() / heads;
     let extra = keys.saturating_sub(length);
-    let window = attention.window.unwrap_or(usize::MAX);
-    // The first query behind those that see a key's chunk.
-    let end = |position: usize| match attention.chunk {
-        Some(chunk) => length.min(position / chunk * chunk + chunk),
-        None => length,
-    };
     let mut shares = vec![0.0; keys];
     for head in mass.chunks(keys.max(1)) {
         for (key, (share, mass)) in shares.iter_mut().zip(head).enumerate() {
             // The sink mass is a mean over the queries that see the key: all see a learned one.
             let viewers = match key.checked_sub(extra) {
-                Some(position) => (end(position) - position).min(window),
-                None => length,
+                Some(position) => viewers.get(position).map_or(0.0, |count| f64::from(*count)),
+                None => length as f64,
             };
-            *share += f64::from(*mass) * viewers as f64 / length as f64 / heads as f64;
+            *share += f64::from(*mass) * viewers / length as f64 / heads as f64;
         }
     }
     shares

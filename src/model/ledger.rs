@@ -262,7 +262,7 @@ fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
     }
     let (module, last) = name.rsplit_once('.').unwrap_or(("", name));
     let module = module.rsplit('.').next().unwrap_or(module);
-    // They pick keys where there are more than they may pick.
+    // Of layers that go by the choice of an earlier one.
     if name.contains(".self_attn.indexer.") {
         return Some("sparse indexers");
     }

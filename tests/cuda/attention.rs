@@ -297,6 +297,7 @@ impl Case {
                     let map = |map: &Option<Vec<f32>>| map.clone().expect("asked for");
                     near(&what, name, &map(found), &map(truth), 1e-5);
                 }
+                assert_eq!(found.viewers, truth.viewers, "{what}");
             }
             for order in [Order::Reverse, Order::Random(7)] {
                 let other = self.on_card(dtype, Emulator::new(order)).expect("runs");

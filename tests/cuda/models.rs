@@ -128,6 +128,7 @@ fn maps(maps: &AttentionMaps) -> [(&'static str, bool, &[f32]); 6] {
         probs,
         logits,
         sink_mass,
+        viewers: _,
         max_logit,
     } = maps;
     [

@@ -25,17 +25,23 @@ class Observed:
 
 
 class RecordAttention(TorchFunctionMode):
-    """Collects argument and result of every attention softmax, in the order of the layers."""
+    """Collects argument and result of every attention softmax, in the order of the layers. Where the
+    code subtracts each row's maximum before (MiMo-V2), the argument is what was there before that."""
 
     def __init__(self, maps: list):
         super().__init__()
         self.maps = maps
+        self.shifted = None
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         # Four dimensions set attention apart from a router's softmax over experts.
         if function in SOFTMAXES and args[0].dim() == 4:
-            self.maps.append((args[0][0], result[0]))
+            own = self.shifted is not None and args[0] is self.shifted[1]
+            self.maps.append(((self.shifted[0] if own else args[0])[0], result[0]))
+        if function is torch.Tensor.sub and all(torch.is_tensor(part) and part.dim() == 4 for part in args):
+            if args[1].shape[-1] == 1 < args[0].shape[-1]:
+                self.shifted = (args[0], result)
         return result
 
 

@@ -20,6 +20,16 @@ pub struct KeyMask<D: Device> {
     pub(super) bits: Tensor<D>,
 }
 
+impl<D: Device> KeyMask<D> {
+    /// Brings it to the host.
+    pub(super) fn on_host(&self, cuda: &Cuda<D>) -> Result<backend::KeyMask> {
+        Ok(backend::KeyMask {
+            words: self.bits.columns,
+            bits: cuda.fetch(&self.bits.buffer, self.bits.len())?,
+        })
+    }
+}
+
 impl<D: Device> KeyChoice for Cuda<D> {
     fn choose_keys(
         &self,

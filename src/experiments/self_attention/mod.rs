@@ -308,7 +308,7 @@ impl Observer for Watch<'_> {
         let summary = maps::Summary::of(&maps, &self.followed);
         self.maps.insert(layer, summary);
         if let Some(probs) = &maps.probs_mean {
-            let keys = attention_share::of_map(probs, self.tokens);
+            let keys = attention_share::of_keys(&maps, self.tokens);
             let extra = keys.len().saturating_sub(self.tokens);
             let followed = self.followed.iter().map(|position| keys[extra + position]);
             self.shares.insert(layer, followed.sum());

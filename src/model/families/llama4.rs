@@ -13,7 +13,6 @@ use crate::{
     model::{
         config::Config,
         names::Names,
-        rope::RopeScaling,
         spec::{
             Activation, DecoderSpec, Experts, GatedMlp, Linear, Mlp, Norm, QkNorm, QueryGrowth,
             Routing, Score, Shared, WeightLayout,
@@ -63,7 +62,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let mlp = MlpSizes::read(config, sizes)?;
     let qk_norm = config.flag_or("use_qk_norm", true)?;
     let growth = growth(config)?;
-    let mut spec = llama_like::describe(config, names, &options, |parts, layer| {
+    llama_like::describe(config, names, &options, |parts, layer| {
         let rotated = rotates[parts.index];
         if !rotated {
             layer.attention.rope = None;
@@ -74,6 +73,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
                 q: norm.clone(),
                 k: norm,
             });
+            layer.attention.rotates_first = true;
         }
         layer.attention.chunk = chunks[parts.index];
         layer.mlp = if sparse[parts.index] {
@@ -82,23 +82,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             Mlp::Gated(mlp.gated(parts, "mlp", mlp.dense))
         };
         Ok(())
-    })?;
-    // Their norm has no weights and comes behind the rotation, with which it can be exchanged, unless
-    // rotation lengthens.
-    let lengthens = spec.ropes.iter().any(|rope| match rope.scaling {
-        RopeScaling::Yarn { attention, .. } | RopeScaling::Long { attention, .. } => {
-            attention != 1.0
-        }
-        _ => false,
-    });
-    if qk_norm && lengthens {
-        return Err(config.refuse(
-            "use_qk_norm",
-            "a norm behind a rotation that scales, too, is not computed",
-        ));
-    }
-    spec.ropes.truncate(1);
-    Ok(spec)
+    })
 }
 
 /// A norm of heads without learned vectors.

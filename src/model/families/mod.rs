@@ -280,9 +280,29 @@ pub const FAMILIES: &[Family] = &[
     gemma2::VAULTGEMMA,
 ];
 
+/// Models with hyper-connections: a layer hands on several streams, which learned weights mix.
+const SEVERAL_STREAMS: &[&str] = &[
+    "deepseek_v4",
+    "glm5_next",
+    "glm5_next_text",
+    "hy_v4",
+    "hy_v4_vl",
+    "qwen4_exp",
+    "qwen4_exp_text",
+];
+
 /// The family of a config.
 pub fn find(config: &Config) -> Result<&'static Family> {
     let model_type = config.model_type()?;
+    if SEVERAL_STREAMS.contains(&model_type) {
+        return Err(Error::new(
+            "config.json",
+            format!(
+                "model_type `{model_type}` has several residual streams (hyper-connections), which massact does not compute"
+            ),
+        )
+        .remedy("run `massact models` for the list; docs/experiments.md says what a hidden state is there"));
+    }
     FAMILIES
         .iter()
         .find(|family| family.model_type == model_type)

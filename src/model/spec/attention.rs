@@ -1,6 +1,8 @@
 //! Self-attention as data.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::{Activation, Alibi, Indexer, KeyChoice, Linear, Norm, QueryGrowth, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
@@ -183,6 +185,13 @@ impl Attention {
         let projection = self.o.weight.trim_end_matches(".weight");
         projection.rsplit_once('.').map_or("", |(module, _)| module)
     }
+}
+
+/// The keys that a causal mask, a window and a chunk leave to a query.
+pub fn visible(query: usize, window: Option<usize>, chunk: Option<usize>) -> Range<usize> {
+    let first = window.map_or(0, |window| (query + 1).saturating_sub(window));
+    let chunk = chunk.map_or(0, |chunk| query / chunk * chunk);
+    first.max(chunk)..query + 1
 }
 
 /// Names of the tensors of attention KV bias: a learned key and value in front of those of the

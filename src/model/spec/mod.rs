@@ -19,7 +19,7 @@ mod vector;
 
 pub use alibi::Alibi;
 pub use altup::{AltUp, LEAST_MEAN_SQUARE, Laurel, OtherStreams};
-pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm};
+pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm, visible};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mixer::{

@@ -40,8 +40,8 @@ LATENT = {
     "qk_nope_head_dim": 6,
     "v_head_dim": 8,
 }
-# Fewer keys than the longer sequences have, and so many heads that few sums are nothing.
-INDEXER = {"index_topk": 7, "index_head_dim": 6, "index_n_heads": 9}
+# Fewer keys than the longer sequences have, and so many heads that no sum is nothing: ties have no order.
+INDEXER = {"index_topk": 7, "index_head_dim": 6, "index_n_heads": 17}
 DENSE_FIRST = ["dense", "dense", "sparse", "sparse"]
 SLIDING = ["sliding_attention", "full_attention"] * 2
 GRANITE = {

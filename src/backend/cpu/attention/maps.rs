@@ -75,9 +75,8 @@ pub(super) fn capture(
     }
     if let Some(mass) = &mut maps.sink_mass {
         let columns = sequence.request.map_columns(sequence.length);
-        let viewers: Vec<usize> = (0..sequence.length)
-            .map(|key| sequence.viewers(key))
-            .collect();
+        let viewers = (0..sequence.length).map(|key| sequence.viewers(key) as u32);
+        let viewers: Vec<u32> = viewers.collect();
         for row in mass.chunks_exact_mut(columns) {
             let (extra, keys) = row.split_at_mut(columns - sequence.length);
             for value in extra {
@@ -87,6 +86,7 @@ pub(super) fn capture(
                 *value /= (*viewers).max(1) as f32;
             }
         }
+        maps.viewers = Some(viewers);
     }
     Ok(maps)
 }
@@ -240,6 +240,7 @@ fn empty(sequence: Sequence<'_>) -> AttentionMaps {
         probs: hidden(capture.heads, heads * length * columns),
         logits: hidden(capture.heads, heads * length * columns),
         sink_mass: capture.sink.then(|| vec![0.0; heads * columns]),
+        viewers: None,
         max_logit: capture.sink.then(|| vec![f32::NEG_INFINITY; heads]),
     }
 }

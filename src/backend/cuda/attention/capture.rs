@@ -13,7 +13,7 @@ use super::{
     tiles::Tiles,
 };
 use crate::{
-    backend::{AttentionMaps, Rows},
+    backend::{AttentionMaps, KeyMask, Rows},
     error::Result,
 };
 
@@ -33,6 +33,8 @@ impl<D: Device> Call<'_, D> {
     pub(super) fn maps(&self) -> Result<Vec<AttentionMaps>> {
         let capture = self.request.capture;
         let sinks = capture.sink.then(|| self.sinks()).transpose()?;
+        let chosen = self.request.chosen.filter(|_| capture.sink);
+        let choice = chosen.map(|mask| mask.on_host(self.cuda)).transpose()?;
         let sequences = self.sequences.iter().enumerate();
         sequences
             .map(|(index, rows)| {
@@ -43,6 +45,7 @@ impl<D: Device> Call<'_, D> {
                 };
                 if let Some(sinks) = &sinks {
                     maps.sink_mass = Some(self.mass_of(sinks, index, rows));
+                    maps.viewers = Some(self.viewers(choice.as_ref(), rows));
                     maps.max_logit = Some(self.largest_of(sinks, index, rows));
                 }
                 Ok(maps)
@@ -136,6 +139,21 @@ impl<D: Device> Call<'_, D> {
             mass.extend_from_slice(&sinks.mass[head * all..][rows.clone()]);
         }
         mass
+    }
+
+    /// How many queries of a sequence see each key.
+    fn viewers(&self, choice: Option<&KeyMask>, rows: &Rows) -> Vec<u32> {
+        let viewers = |key: usize| {
+            let viewers = self.request.viewers(key, rows.len());
+            let queries = key..key + viewers;
+            match choice {
+                None => viewers as u32,
+                Some(choice) => queries
+                    .filter(|query| choice.sees(rows.start + query, key))
+                    .count() as u32,
+            }
+        };
+        (0..rows.len()).map(viewers).collect()
     }
 
     /// `[heads]`
