@@ -27,6 +27,10 @@
 #define NORM_BLOCK_THREADS 1024
 #define NORM_CHUNK 8
 
+// Convolutions: rows of a tile, threads of a block.
+#define CONVOLUTION_ROWS 64
+#define CONVOLUTION_THREADS 128
+
 // Experts: rows (warps) of a block that routes, entries that a warp keeps in order, threads of a
 // block that lists visitors.
 #define ROUTE_WARPS 4
@@ -76,10 +80,9 @@
     ROW(type, name, 128)                    \
     ROW(type, name, 256)
 
-// Selective scans: numbers of a channel's state that a lane keeps, tokens of a tile, threads of a block,
+// Selective scans: numbers of a channel's state that a lane keeps, threads of a block,
 // and the longest states of its two kernels.
 #define SCAN_NUMBERS 8
-#define SCAN_TOKENS 8
 #define SCAN_THREADS 128
 #define SCAN_SHORT 16
 #define SCAN_LONG 64

@@ -11,17 +11,17 @@
 //            of S (Kimi Linear)
 // beta       b [rows, heads]
 // a_log      float32 [heads]; dt_bias: float32, as many as a row of decay has
-// sequences  [count] first row, length; the longest first, so that the last blocks are short
+// sequences  a tile for each, the longest first, so that the last blocks are short
 //
 // Grid: (heads * slices, sequences), a slice being RECURRENCE_COLUMNS columns of S; token after token, as
-// recurrence.cuh says. Norms, decay and beta of a tile are made by every block that needs them, a warp a
-// token: some 5% of the work.
+// recurrence.cuh says. Norms, decay and beta of a tile are made by every block that needs them.
 //
-// A token of a head: 8 key_dim value_dim FLOP (6 without the decay's), on the FMA units, which keep the
-// state in float32. It is bound by their issue rate where a card has 16 warps a multiprocessor or more
-// (heads * sequences of about 60 with 128 x 128 values a state), else by the latency of a token, some 200
-// cycles; never by memory, which carries q, k, v and out once or, of q and k, as often as there are slices
-// and value heads of a key head.
+// A token of a head: 7 key_dim value_dim FLOP, on the FMA units, which keep the state in float32. With states
+// of 128 x 128 a warp, which has 8 of their columns, takes 200 instructions a token, and some 30 to prepare
+// it: by that count it is bound by their issue where a scheduler has two warps or more (heads * sequences of
+// about 60 on 132 multiprocessors), else by the latency of a token. Memory carries v and out once, q and k
+// as often as a key head has value heads and slices, from the L2 cache where they fit.
+#include "attention/arguments.cuh"
 #include "recurrence.cuh"
 
 template <class T, int W, bool PER_CHANNEL>
@@ -35,24 +35,26 @@ struct DeltaRule {
     const float* dt_bias;
     size_t key_stride, value_stride, decay_stride, beta_stride;
     int key_dim, columns;
-    float rate, beta_scale;
+    float rate, beta_scale, query_scale;
     static constexpr float skip = 0.0f;
 
     struct Token {
-        T query[OWN], key[OWN], decay[PER_CHANNEL ? OWN : 1], value, beta;
+        T query[OWN], key[OWN], decay[PER_CHANNEL ? OWN : 1], value;
+    };
+    struct Gates {
+        T decay, beta;
     };
 
-    __device__ __forceinline__ void read(Token& token, int row) const {
-        const int lane = threadIdx.x % 32;
-        read_own(token.query, queries + row * key_stride, key_dim);
-        read_own(token.key, keys + row * key_stride, key_dim);
-        token.value = lane < columns ? values[row * value_stride + lane] : T(0.0f);
-        token.beta = betas[row * beta_stride];
-        if constexpr (PER_CHANNEL) {
-            read_own(token.decay, decays + row * decay_stride, key_dim);
-        } else {
-            token.decay[0] = decays[row * decay_stride];
-        }
+    __device__ __forceinline__ void read(Token& token, int row, bool there) const {
+        const int lane = threadIdx.x % 32, width = there ? key_dim : 0;
+        read_own(token.query, queries + row * key_stride, width);
+        read_own(token.key, keys + row * key_stride, width);
+        if constexpr (PER_CHANNEL) read_own(token.decay, decays + row * decay_stride, width);
+        token.value = there && lane < columns ? values[row * value_stride + lane] : T(0.0f);
+    }
+    __device__ __forceinline__ void read(Gates& gates, int row, bool there) const {
+        gates.beta = there ? betas[row * beta_stride] : T(0.0f);
+        gates.decay = there && !PER_CHANNEL ? decays[row * decay_stride] : T(0.0f);
     }
 
     __device__ __forceinline__ float kept(T decay, float bias) const {
@@ -69,15 +71,15 @@ struct DeltaRule {
             keys_squared += key[i] * key[i];
             product += query[i] * key[i];
         }
-        const float query_factor =
-            1.0f / (sqrtf(warp_sum(queries_squared) + 1e-6f) * sqrtf(float(key_dim)));
-        const float key_factor = 1.0f / sqrtf(warp_sum(keys_squared) + 1e-6f);
+        const float query_factor = rsqrtf(warp_sum(queries_squared) + 1e-6f) * query_scale;
+        const float key_factor = rsqrtf(warp_sum(keys_squared) + 1e-6f);
         product = warp_sum(product) * query_factor * key_factor;
 #pragma unroll
         for (int i = 0; i < OWN; i++) query[i] *= query_factor, key[i] *= key_factor;
         write_own(tile.queries[place], query);
         write_own(tile.keys[place], key);
         tile.values[place][lane] = float(token.value);
+        if (lane == 0) tile.products[place] = product;
         if constexpr (PER_CHANNEL) {
             float decay[OWN];
 #pragma unroll
@@ -87,23 +89,22 @@ struct DeltaRule {
             }
             write_own(tile.decays[place], decay);
         }
-        if (lane == 0) {
-            if constexpr (!PER_CHANNEL) tile.decays[place][0] = kept(token.decay[0], dt_bias[0]);
-            tile.strengths[place] = beta_scale / (1.0f + expf(-float(token.beta)));
-            tile.products[place] = product;
-        }
+    }
+    __device__ __forceinline__ void prepare(const Gates& gates, Tile& tile, int place) const {
+        if constexpr (!PER_CHANNEL) tile.decays[place][0] = kept(gates.decay, dt_bias[0]);
+        tile.strengths[place] = beta_scale / (1.0f + expf(-float(gates.beta)));
     }
 };
 
 template <class T, int WIDTH, bool PER_CHANNEL>
 __device__ __forceinline__ void delta_rule(const T* q, const T* k, const T* v, const T* decay,
                                            const T* beta, const float* a_log, const float* dt_bias,
-                                           T* out, const int* sequences, int key_heads, int heads,
+                                           T* out, const AttentionTile* sequences, int key_heads, int heads,
                                            int key_dim, int value_dim, float beta_scale) {
     const int slices = (value_dim + RECURRENCE_COLUMNS - 1) / RECURRENCE_COLUMNS;
     const int head = blockIdx.x / slices, first = blockIdx.x % slices * RECURRENCE_COLUMNS;
-    const size_t start = sequences[2 * blockIdx.y];
-    const int length = sequences[2 * blockIdx.y + 1];
+    const size_t start = sequences[blockIdx.y].start;
+    const int length = sequences[blockIdx.y].length;
     const size_t key_stride = (size_t)key_heads * key_dim, value_stride = (size_t)heads * value_dim;
     const int channels = PER_CHANNEL ? key_dim : 1;
     const size_t decay_stride = (size_t)heads * channels;
@@ -124,7 +125,8 @@ __device__ __forceinline__ void delta_rule(const T* q, const T* k, const T* v, c
                                                 key_dim,
                                                 columns,
                                                 -expf(a_log[head]),
-                                                beta_scale};
+                                                beta_scale,
+                                                rsqrtf(float(key_dim))};
     walk(rule, out + value, length, columns, value_stride);
 }
 
@@ -132,7 +134,7 @@ __device__ __forceinline__ void delta_rule(const T* q, const T* k, const T* v, c
     KERNEL_BOUNDED(RECURRENCE_THREADS, 1)                                                          \
     name##_##width##_##suffix(const T* q, const T* k, const T* v, const T* decay, const T* beta,   \
                               const float* a_log, const float* dt_bias, T* out,                    \
-                              const int* sequences, int key_heads, int heads, int key_dim,         \
+                              const AttentionTile* sequences, int key_heads, int heads, int key_dim,         \
                               int value_dim, float beta_scale) {                                   \
         delta_rule<T, width, per_channel>(q, k, v, decay, beta, a_log, dt_bias, out, sequences,    \
                                           key_heads, heads, key_dim, value_dim, beta_scale);       \

@@ -9,8 +9,9 @@
 // o = decay S^T q + (k.q) step with the S before, both sums over the rows are made in the same shuffles.
 //
 // Tokens come in tiles through shared memory, in float32: a Rule reads them (the next tile's into registers,
-// while this one is at work) and writes what a tile needs. Lane l of a warp reads and prepares the entries
-// l, l + 32, .. of its tokens' keys and queries, so that loads are coalesced whatever the widths are.
+// while this one is at work) and writes what a tile needs. Of each of a warp's tokens lane l reads and
+// prepares the entries l, l + 32, .. of key and query, so that loads are coalesced whatever the widths are;
+// what a token has only one of, decay and strength, lane l does for the l-th token.
 #pragma once
 #include "activation.cuh"
 #include "numeric.cuh"
@@ -33,7 +34,7 @@ struct RecurrenceTile {
     float products[TOKENS];
 };
 
-// The entries of one row that this lane reads: 0 beyond its end.
+// The entries of one row that this lane reads: 0 beyond its `width` entries.
 template <class T, int OWN>
 __device__ __forceinline__ void read_own(T (&own)[OWN], const T* row, int width) {
     int lane = threadIdx.x % 32;
@@ -68,21 +69,23 @@ __device__ __forceinline__ void walk(const Rule& rule, T* out, int length, int c
 #pragma unroll
     for (int row = 0; row < ROWS; row++) state[0][row] = state[1][row] = 0.0f;
 
+    // Zeros beyond the sequence's end.
     typename Rule::Token next[OWN_TOKENS];
+    typename Rule::Gates next_gates;
     const auto read = [&](int first) {
+        first += warp * OWN_TOKENS;
 #pragma unroll
-        for (int i = 0; i < OWN_TOKENS; i++) {
-            const int token = first + warp * OWN_TOKENS + i;
-            if (token < length) rule.read(next[i], token);
-        }
+        for (int i = 0; i < OWN_TOKENS; i++) rule.read(next[i], first + i, first + i < length);
+        const bool there = lane < OWN_TOKENS && first + lane < length;
+        rule.read(next_gates, first + lane, there);
     };
     read(0);
     for (int first = 0; first < length; first += TOKENS) {
 #pragma unroll
         for (int i = 0; i < OWN_TOKENS; i++) {
-            const int token = warp * OWN_TOKENS + i;
-            if (first + token < length) rule.prepare(next[i], tile[0], token);
+            rule.prepare(next[i], tile[0], warp * OWN_TOKENS + i);
         }
+        if (lane < OWN_TOKENS) rule.prepare(next_gates, tile[0], warp * OWN_TOKENS + lane);
         __syncthreads();
         read(first + TOKENS);
 

@@ -6,30 +6,30 @@
 // x, dt, out  [rows, inner]; dt as the projection made it
 // b, c        [rows, state]
 // a_log       float32 [inner, state]; dt_bias, d  float32 [inner]
-// sequences   [count] first row, length; the longest first, so that the last blocks are short
+// sequences   a tile for each, the longest first, so that the last blocks are short
 //
 // LANES lanes share a channel, SCAN_NUMBERS numbers of its state each, in registers; warps read x and dt of
 // neighbouring channels, the next tile's before this one's tokens are at work. b and c, which all channels
 // need, come in tiles through shared memory. Grid: (blocks of channels, sequences), token after token.
 //
-// A token of a channel: 5 state FLOP and `state` exponentials; bound by issue (the exponential is an
-// instruction of its own) where there are two warps a scheduler or more, that is from 8,000 channels of 16
-// numbers in two sequences on, else by the latency of a token, some 60 cycles. Memory carries
-// x, dt and out once.
+// A token of a channel: 5 state FLOP and `state` exponentials, each an instruction of its own; bound by issue
+// where a scheduler has two warps or more (16,384 channels of 16 numbers, all sequences together, on 132
+// multiprocessors), else by the latency of a token. Memory carries x, dt and out once.
 #include "activation.cuh"
+#include "attention/arguments.cuh"
 #include "numeric.cuh"
 
 template <class T, int LANES>
 __device__ __forceinline__ void selective_scan(const T* x, const T* dt, const T* b, const T* c,
                                                const float* a_log, const float* dt_bias,
-                                               const float* d, T* out, const int* sequences,
+                                               const float* d, T* out, const AttentionTile* sequences,
                                                int inner, int state) {
-    constexpr int WIDTH = LANES * SCAN_NUMBERS, TOKENS = SCAN_TOKENS;
+    constexpr int WIDTH = LANES * SCAN_NUMBERS, TOKENS = 8;
     constexpr int SHARE = (TOKENS * WIDTH + SCAN_THREADS - 1) / SCAN_THREADS;
     SHARED(float, inputs, [TOKENS][WIDTH]);
     SHARED(float, outputs, [TOKENS][WIDTH]);
-    const size_t start = sequences[2 * blockIdx.y];
-    const int length = sequences[2 * blockIdx.y + 1];
+    const size_t start = sequences[blockIdx.y].start;
+    const int length = sequences[blockIdx.y].length;
     b += start * state, c += start * state;
 
     const int own = threadIdx.x % LANES * SCAN_NUMBERS;
@@ -119,7 +119,7 @@ __device__ __forceinline__ void selective_scan(const T* x, const T* dt, const T*
     KERNEL_BOUNDED(SCAN_THREADS, 1)                                                                 \
     selective_scan_##width##_##suffix(const T* x, const T* dt, const T* b, const T* c,             \
                                       const float* a_log, const float* dt_bias, const float* d,    \
-                                      T* out, const int* sequences, int inner, int state) {        \
+                                      T* out, const AttentionTile* sequences, int inner, int state) {        \
         static_assert(lanes * SCAN_NUMBERS == width);                                              \
         selective_scan<T, lanes>(x, dt, b, c, a_log, dt_bias, d, out, sequences, inner, state);    \
     }                                                                                              \

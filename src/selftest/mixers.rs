@@ -60,7 +60,8 @@ pub(super) fn small() -> impl Iterator<Item = Mixer> {
     };
     let mut kinds = vec![
         convolution(37, 4, Some(Activation::Silu)),
-        convolution(12, 3, None),
+        convolution(40, 4, Some(Activation::Silu)),
+        convolution(16, 3, None),
         Kind::SelectiveScan {
             inner: 69,
             state: 16,
@@ -156,7 +157,9 @@ impl Mixer {
             Kind::StateSpace { state, .. } | Kind::SelectiveScan { state, .. } => {
                 (state as f64).sqrt()
             }
-            Kind::Convolution { .. } | Kind::DeltaRule { .. } => 1.0,
+            // A query's length.
+            Kind::DeltaRule { key_dim, .. } => 1.0 / (key_dim as f64).sqrt(),
+            Kind::Convolution { .. } => 1.0,
         }
     }
 

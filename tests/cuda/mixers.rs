@@ -18,31 +18,34 @@ use crate::{
 #[test]
 fn convolutions() {
     for dtype in DTYPES {
-        // One tap, more taps than tokens, several blocks.
+        // One tap, more taps than tokens, the widths that models have on whole vectors, several blocks.
         for (channels, width, bias, activation) in [
             (1, 1, false, None),
             (13, 7, true, None),
-            (300, 4, true, Some(Activation::Silu)),
+            (16, 5, true, None),
+            (24, 3, false, None),
+            (1200, 4, true, Some(Activation::Silu)),
         ] {
-            let x = noise(9 * channels, 1, dtype);
             agree!(format!("{channels} channels, {width} taps"), dtype, 1.0, b => {
-                let vector = |count, seed| b.vector(noise(count, seed, DType::Float32));
                 let filter = Filter {
                     width,
-                    weight: vector(channels * width, 2)?,
-                    bias: bias.then(|| vector(channels, 3)).transpose()?,
+                    weight: learned(b, channels * width, 2, 0.0)?,
+                    bias: bias.then(|| learned(b, channels, 3, 0.0)).transpose()?,
                     activation,
                 };
-                let x = b.upload(9, channels, x.clone())?;
-                b.download(&b.convolve(&x, &[0..3, 3..4, 4..9], &filter)?)
+                let x = inputs(b, channels, 1, 1.0, dtype)?;
+                b.download(&b.convolve(&x, &LONG, &filter)?)
             });
         }
     }
 }
 
 /// Tokens that are not a whole tile, several tiles, one token; not in the order of their lengths.
-const SEQUENCES: [Rows; 3] = [0..1, 1..40, 40..57];
-const ROWS: usize = 57;
+const SEQUENCES: [Rows; 3] = [0..1, 1..54, 54..71];
+const ROWS: usize = 71;
+
+/// More than one tile of a convolution, and less than its taps.
+const LONG: [Rows; 2] = [0..2, 2..71];
 
 /// A tensor of noise times a factor.
 fn inputs<B: Tensors>(
@@ -77,7 +80,9 @@ fn delta_rules() {
         for (key_heads, heads, key_dim, value_dim, strength) in shapes {
             for per_channel in [false, true] {
                 let what = format!("states of {key_dim} x {value_dim}, channels {per_channel}");
-                agree!(what, dtype, 1.0, b => {
+                // A query's length, and so the size of what is read with it.
+                let scale = 1.0 / (key_dim as f32).sqrt();
+                agree!(what, dtype, scale, b => {
                     let decays = if per_channel { heads * key_dim } else { heads };
                     let request = DeltaRequest {
                         key_heads,

@@ -24,8 +24,9 @@ use crate::{
 /// Those that run in 16 bits too, and what each adds: grouped queries by 3 and by 7, learned positions, planted massive activations,
 /// an extra key, parallel attention, ALiBi, soft caps with windows and norms behind the parts, sinks
 /// with MXFP4 experts, experts of two kinds, latent attention, partial rotation, DyT, packed weights whose
-/// lines are inputs' and outputs'.
-const CHECKPOINTS: [&str; 19] = [
+/// lines are inputs' and outputs'; short convolutions, the gated delta rule with a decay a head and with a
+/// decay a channel.
+const CHECKPOINTS: [&str; 22] = [
     "llama-gqa3-f32",
     "llama-gqa7-head-dim",
     "gpt2-f32",
@@ -45,6 +46,9 @@ const CHECKPOINTS: [&str; 19] = [
     "dyt-llama",
     "gptq-act-order",
     "compressed-pack-odd",
+    "lfm2",
+    "qwen3-next",
+    "kimi-linear",
 ];
 
 /// Tokens of a sequence at most, because emulation is slow.
@@ -120,8 +124,24 @@ fn rms(values: &[f32]) -> f32 {
     (squares / values.len() as f64).sqrt() as f32
 }
 
-/// The maps of a layer and sequence with their names, and whether they are logits.
-fn maps(maps: &AttentionMaps) -> [(&'static str, bool, &[f32]); 6] {
+/// A map with its name, and whether it is of logits.
+type Map<'a> = (&'static str, bool, &'a [f32]);
+
+/// Both runs' maps of a layer and sequence: none where the layer has no attention.
+fn paired_maps<'a>(
+    got: &'a Seen,
+    wanted: &'a Seen,
+    place: (usize, usize),
+) -> Vec<(Map<'a>, Map<'a>)> {
+    match (got.maps.get(&place), wanted.maps.get(&place)) {
+        (Some(got), Some(wanted)) => maps(got).into_iter().zip(maps(wanted)).collect(),
+        (None, None) => Vec::new(),
+        _ => panic!("only one run has maps of layer {}", place.0),
+    }
+}
+
+/// The maps of a layer and sequence.
+fn maps(maps: &AttentionMaps) -> [Map<'_>; 6] {
     let AttentionMaps {
         probs_mean,
         logits_mean,
@@ -217,10 +237,7 @@ fn agrees_in_float32(checkpoint: &Checkpoint, got: &Seen, wanted: &Seen) {
             (places(&found.top), places(&found.massive))
         };
         assert_eq!(place(got), place(wanted), "{at}");
-        let pairs = maps(&got.maps[&(*layer, *sequence)])
-            .into_iter()
-            .zip(maps(&wanted.maps[&(*layer, *sequence)]));
-        for ((map, logits, got), (_, _, wanted)) in pairs {
+        for ((map, logits, got), (_, _, wanted)) in paired_maps(got, wanted, (*layer, *sequence)) {
             let largest = wanted.iter().fold(1f32, |most, x| most.max(x.abs()));
             let scale = if logits { largest } else { 1.0 };
             near(&format!("{at}, {map}"), got, wanted, TOLERANCE, scale);
@@ -271,10 +288,7 @@ fn errors(got: &Seen, exact: &Seen) -> BTreeMap<String, f64> {
         for (got, exact) in rows.zip(hidden.chunks(exact.columns)) {
             take(&kind, got, exact, rms(exact));
         }
-        let pairs = maps(&got.maps[&(*layer, *sequence)])
-            .into_iter()
-            .zip(maps(&exact.maps[&(*layer, *sequence)]));
-        for ((_, logits, got), (_, _, exact)) in pairs {
+        for ((_, logits, got), (_, _, exact)) in paired_maps(got, exact, (*layer, *sequence)) {
             let kind = if logits {
                 "attention logits"
             } else {

@@ -3,6 +3,8 @@
 
 use super::{
     Cuda, Tensor,
+    attention::tiles::Tiles,
+    constants::{CONVOLUTION_ROWS, CONVOLUTION_THREADS},
     device::Device,
     elementwise::activation_code,
     memory::Buffer,
@@ -21,27 +23,31 @@ impl<D: Device> Convolutions for Cuda<D> {
         filter: &Filter<Buffer<D>>,
     ) -> Result<Tensor<D>> {
         let out = self.tensor(x.rows, x.columns, x.dtype)?;
+        let tiles = Tiles::new(self, sequences, CONVOLUTION_ROWS, |_, length| length)?;
+        let per_vector = 16 / x.dtype.size();
+        let groups = if x.columns.is_multiple_of(per_vector) {
+            x.columns / per_vector
+        } else {
+            x.columns
+        };
         // -1: none.
         let (code, parameter) = filter.activation.map_or((-1, 0.0), activation_code);
-        for rows in sequences {
-            let start = rows.start * x.columns * x.dtype.size();
-            self.launch(
-                &format!("convolve_{}", suffix(x.dtype)),
-                [self.blocks(rows.len() * x.columns), 1],
-                256,
-                &[
-                    x.buffer.address().offset(start).into(),
-                    out.buffer.address().offset(start).into(),
-                    filter.weight.address().into(),
-                    filter.bias.as_ref().map(Buffer::address).into(),
-                    int(rows.len())?.into(),
-                    int(x.columns)?.into(),
-                    int(filter.width)?.into(),
-                    code.into(),
-                    parameter.into(),
-                ],
-            )?;
-        }
+        self.launch(
+            &format!("convolve_{}", suffix(x.dtype)),
+            [groups.div_ceil(CONVOLUTION_THREADS) as u32, tiles.count],
+            CONVOLUTION_THREADS as u32,
+            &[
+                x.buffer.address().into(),
+                out.buffer.address().into(),
+                filter.weight.address().into(),
+                filter.bias.as_ref().map(Buffer::address).into(),
+                tiles.buffer.address().into(),
+                int(x.columns)?.into(),
+                int(filter.width)?.into(),
+                code.into(),
+                parameter.into(),
+            ],
+        )?;
         Ok(out)
     }
 }

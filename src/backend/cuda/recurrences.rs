@@ -2,10 +2,9 @@
 //! `kernels/selective_scan.cu`).
 #![forbid(unsafe_code)]
 
-use std::cmp::Reverse;
-
 use super::{
     Cuda, Tensor,
+    attention::tiles::Tiles,
     constants::{
         RECURRENCE_COLUMNS, RECURRENCE_KERNELS, RECURRENCE_THREADS, SCAN_LONG, SCAN_NUMBERS,
         SCAN_SHORT, SCAN_THREADS,
@@ -32,10 +31,10 @@ impl<D: Device> Recurrences for Cuda<D> {
         let width = narrowest("state space", &RECURRENCE_KERNELS.concat(), request.state)?;
         let out = self.tensor(x.rows, x.columns, x.dtype)?;
         let slices = request.head_dim.div_ceil(RECURRENCE_COLUMNS);
-        let listed = self.longest_first(sequences)?;
+        let whole = Tiles::new(self, sequences, usize::MAX, |_, length| length)?;
         self.launch(
             &format!("state_space_{width}_{}", suffix(x.dtype)),
-            [(request.heads * slices) as u32, sequences.len() as u32],
+            [(request.heads * slices) as u32, whole.count],
             RECURRENCE_THREADS as u32,
             &[
                 x.buffer.address().into(),
@@ -46,7 +45,7 @@ impl<D: Device> Recurrences for Cuda<D> {
                 request.dt_bias.address().into(),
                 request.d.address().into(),
                 out.buffer.address().into(),
-                listed.address().into(),
+                whole.buffer.address().into(),
                 int(request.heads)?.into(),
                 int(request.head_dim)?.into(),
                 int(request.groups)?.into(),
@@ -70,10 +69,10 @@ impl<D: Device> Recurrences for Cuda<D> {
         let width = narrowest("selective scan", &[SCAN_SHORT, SCAN_LONG], request.state)?;
         let out = self.tensor(x.rows, x.columns, x.dtype)?;
         let channels = SCAN_THREADS * SCAN_NUMBERS / width;
-        let listed = self.longest_first(sequences)?;
+        let whole = Tiles::new(self, sequences, usize::MAX, |_, length| length)?;
         self.launch(
             &format!("selective_scan_{width}_{}", suffix(x.dtype)),
-            [x.columns.div_ceil(channels) as u32, sequences.len() as u32],
+            [x.columns.div_ceil(channels) as u32, whole.count],
             SCAN_THREADS as u32,
             &[
                 x.buffer.address().into(),
@@ -84,7 +83,7 @@ impl<D: Device> Recurrences for Cuda<D> {
                 request.dt_bias.address().into(),
                 request.d.address().into(),
                 out.buffer.address().into(),
-                listed.address().into(),
+                whole.buffer.address().into(),
                 int(x.columns)?.into(),
                 int(request.state)?.into(),
             ],
@@ -107,10 +106,10 @@ impl<D: Device> Recurrences for Cuda<D> {
         let out = self.tensor(v.rows, v.columns, v.dtype)?;
         let slices = request.value_dim.div_ceil(RECURRENCE_COLUMNS);
         let channels = if request.per_channel { "_channels" } else { "" };
-        let listed = self.longest_first(sequences)?;
+        let whole = Tiles::new(self, sequences, usize::MAX, |_, length| length)?;
         self.launch(
             &format!("delta_rule{channels}_{width}_{}", suffix(v.dtype)),
-            [(request.heads * slices) as u32, sequences.len() as u32],
+            [(request.heads * slices) as u32, whole.count],
             RECURRENCE_THREADS as u32,
             &[
                 q.buffer.address().into(),
@@ -121,7 +120,7 @@ impl<D: Device> Recurrences for Cuda<D> {
                 request.a_log.address().into(),
                 request.dt_bias.address().into(),
                 out.buffer.address().into(),
-                listed.address().into(),
+                whole.buffer.address().into(),
                 int(request.key_heads)?.into(),
                 int(request.heads)?.into(),
                 int(request.key_dim)?.into(),
@@ -143,17 +142,4 @@ fn narrowest(operation: &str, widths: &[usize], rows: usize) -> Result<usize> {
         );
         Error::new(operation, reason).remedy("use --device cpu for this model")
     })
-}
-
-impl<D: Device> Cuda<D> {
-    /// First row and length of each sequence, the longest first: their blocks start in this order.
-    fn longest_first(&self, sequences: &[Rows]) -> Result<Buffer<D>> {
-        let mut sequences: Vec<&Rows> = sequences.iter().collect();
-        sequences.sort_by_key(|rows| Reverse(rows.len()));
-        let listed: Result<Vec<[i32; 2]>> = sequences
-            .into_iter()
-            .map(|rows| Ok([int(rows.start)?, int(rows.len())?]))
-            .collect();
-        self.list(&listed?)
-    }
 }

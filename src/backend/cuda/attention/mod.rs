@@ -6,7 +6,7 @@
 mod arguments;
 mod capture;
 mod plan;
-mod tiles;
+pub(super) mod tiles;
 
 use self::{arguments::Arguments, tiles::Tiles};
 use super::{

@@ -5,7 +5,7 @@ use super::super::{Buffer, Cuda, Device, tensors::int};
 use crate::{backend::Rows, error::Result};
 
 /// The tiles of a launch on the device: `AttentionTile` of `kernels/attention/arguments.cuh`.
-pub(super) struct Tiles<D: Device> {
+pub(in super::super) struct Tiles<D: Device> {
     /// `[count]` records of four integers.
     pub buffer: Buffer<D>,
     /// How many.
@@ -16,7 +16,7 @@ impl<D: Device> Tiles<D> {
     /// Cuts every sequence into tiles of `size` positions. Those with the most `work`, given their
     /// first position and the sequence's length, come first, so that the last blocks to finish are
     /// short ones.
-    pub(super) fn new(
+    pub(in super::super) fn new(
         cuda: &Cuda<D>,
         sequences: &[Rows],
         size: usize,
