@@ -9,7 +9,7 @@ use divan::{Bencher, counter::ItemsCount};
 use massact::{
     backend::{
         Attention, AttentionCapture, AttentionRequest, DeltaRequest, Magnitudes, Recurrences,
-        StatisticsRequest, Tensors,
+        SelectiveScanRequest, StateSpaceRequest, StatisticsRequest, Tensors,
         cpu::{Cpu, Tensor},
     },
     engine::{self, Discard, Plan, Site},
@@ -118,6 +118,68 @@ fn delta_rule(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize, bool
     bencher
         .counter(ItemsCount::new(tokens))
         .bench_local(|| cpu.delta_rule(black_box(&q), &k, &v, &decay, &beta, sequence, &request));
+}
+
+/// Tokens per second of Mamba-2's state space: (tokens, heads, width of a head, groups, state).
+#[divan::bench(args = [(4096, 32, 64, 1, 128), (4096, 64, 64, 8, 128)])]
+fn state_space(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize, usize)) {
+    let (tokens, heads, head_dim, groups, state) = shape;
+    let cpu = Cpu::new();
+    let x = tensor(&cpu, tokens, heads * head_dim);
+    let b = tensor(&cpu, tokens, groups * state);
+    let c = tensor(&cpu, tokens, groups * state);
+    let dt = tensor(&cpu, tokens, heads);
+    let (a_log, dt_bias, d) = (noise(heads), noise(heads), noise(heads));
+    let all = 0..tokens;
+    let sequence = std::slice::from_ref(&all);
+    let request = StateSpaceRequest {
+        heads,
+        head_dim,
+        groups,
+        state,
+        a_log: &a_log,
+        dt_bias: &dt_bias,
+        d: &d,
+        dt_limits: (0.0, f32::INFINITY),
+    };
+    bencher
+        .counter(ItemsCount::new(tokens))
+        .bench_local(|| cpu.state_space(black_box(&x), &b, &c, &dt, sequence, &request));
+}
+
+/// Tokens per second of Mamba's selective scan: (tokens, channels, state).
+#[divan::bench(args = [(4096, 2048, 16)])]
+fn selective_scan(bencher: Bencher<'_, '_>, shape: (usize, usize, usize)) {
+    let (tokens, inner, state) = shape;
+    let cpu = Cpu::new();
+    let x = tensor(&cpu, tokens, inner);
+    let dt = tensor(&cpu, tokens, inner);
+    let b = tensor(&cpu, tokens, state);
+    let c = tensor(&cpu, tokens, state);
+    let (a_log, dt_bias, d) = (noise(inner * state), noise(inner), noise(inner));
+    let all = 0..tokens;
+    let sequence = std::slice::from_ref(&all);
+    let request = SelectiveScanRequest {
+        state,
+        a_log: &a_log,
+        dt_bias: &dt_bias,
+        d: &d,
+    };
+    bencher
+        .counter(ItemsCount::new(tokens))
+        .bench_local(|| cpu.selective_scan(black_box(&x), &dt, &b, &c, sequence, &request));
+}
+
+/// Tokens per second through one layer of Nemotron-H of width 1024, statistics included: Mamba-2.
+#[divan::bench(sample_count = 5)]
+fn layer_state_space(bencher: Bencher<'_, '_>) {
+    pass(bencher, &STATE_SPACE_LAYER, 4096);
+}
+
+/// The same of a layer of attention.
+#[divan::bench(sample_count = 5)]
+fn layer_attention(bencher: Bencher<'_, '_>) {
+    pass(bencher, &ATTENTION_LAYER, 4096);
 }
 
 /// Tokens per second through one layer of Qwen3.5 35B-A3B's widths with a dense MLP, statistics included: a
@@ -248,6 +310,54 @@ fn qwen3_5_layer(module: &str, kind: &str, of_module: &[(&str, Vec<usize>)]) -> 
         r#"{{"model_type": "qwen3_5_text", "vocab_size": 500, "hidden_size": {hidden},
             "intermediate_size": {inner}, "num_hidden_layers": 1, "num_attention_heads": 16,
             "num_key_value_heads": 2, "layer_types": ["{kind}"]}}"#
+    );
+    model(&config, &tensors)
+}
+
+static STATE_SPACE_LAYER: LazyLock<Model> = LazyLock::new(|| {
+    let (hidden, inner, shared, heads) = (1024, 2048, 128, 32);
+    let of_mixer = [
+        ("in_proj.weight", vec![2 * (inner + shared) + heads, hidden]),
+        ("conv1d.weight", vec![inner + 2 * shared, 1, 4]),
+        ("conv1d.bias", vec![inner + 2 * shared]),
+        ("A_log", vec![heads]),
+        ("D", vec![heads]),
+        ("dt_bias", vec![heads]),
+        ("norm.weight", vec![inner]),
+        ("out_proj.weight", vec![hidden, inner]),
+    ];
+    nemotron_h_layer("mamba", &of_mixer)
+});
+
+static ATTENTION_LAYER: LazyLock<Model> = LazyLock::new(|| {
+    let hidden = 1024;
+    let projections = [
+        "q_proj.weight",
+        "k_proj.weight",
+        "v_proj.weight",
+        "o_proj.weight",
+    ];
+    nemotron_h_layer(
+        "attention",
+        &projections.map(|name| (name, vec![hidden, hidden])),
+    )
+});
+
+/// One layer of this kind, with these tensors.
+fn nemotron_h_layer(kind: &str, of_mixer: &[(&str, Vec<usize>)]) -> Model {
+    let hidden = 1024;
+    let mut tensors = vec![
+        ("backbone.embeddings.weight".to_owned(), vec![500, hidden]),
+        ("backbone.layers.0.norm.weight".to_owned(), vec![hidden]),
+        ("backbone.norm_f.weight".to_owned(), vec![hidden]),
+    ];
+    for (name, shape) in of_mixer {
+        tensors.push((format!("backbone.layers.0.mixer.{name}"), shape.clone()));
+    }
+    let config = format!(
+        r#"{{"model_type": "nemotron_h", "vocab_size": 500, "hidden_size": {hidden},
+            "layers_block_type": ["{kind}"], "num_attention_heads": 16, "num_key_value_heads": 16,
+            "head_dim": 64, "mamba_num_heads": 32, "mamba_head_dim": 64, "n_groups": 1}}"#
     );
     model(&config, &tensors)
 }

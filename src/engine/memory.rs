@@ -251,8 +251,7 @@ fn weights_of(layer: &Layer) -> u64 {
 /// Values that a token has inside the parts of a layer.
 fn inner_width(layer: &Layer) -> usize {
     let attention = layer.attention.as_ref().map_or(0, |attention| {
-        let indexer = attention.indexer();
-        let indexer = indexer.map_or(0, |indexer| {
+        let indexer = attention.indexer().map_or(0, |indexer| {
             (indexer.heads + 1) * indexer.head_dim + indexer.heads
         });
         (attention.heads + attention.kv_heads) * (attention.head_dim + attention.value_dim)

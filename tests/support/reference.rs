@@ -235,8 +235,8 @@ pub(crate) fn planted() -> Vec<Checkpoint> {
     found.retain(|checkpoint| checkpoint.reference.experiments.is_some());
     assert_eq!(
         found.len(),
-        7,
-        "gpt2, llama twice, falcon, gemma2, lfm2, olmo2"
+        8,
+        "gpt2, llama twice, falcon, gemma2, gemma4, lfm2, olmo2"
     );
     found
 }

@@ -42,7 +42,6 @@ pub(super) const FAMILY: Family = Family {
         "layer_types",
         "n_layer",
         "pad_vocab_size_multiple",
-        "rescale_prenorm_residual",
         "residual_in_fp32",
         "rms_norm",
         "ssm_cfg",
@@ -110,7 +109,6 @@ pub(super) const MAMBA2: Family = Family {
         "intermediate_size",
         "layer_types",
         "norm_before_gate",
-        "rescale_prenorm_residual",
         "residual_in_fp32",
         "rms_norm",
         "time_step_floor",
@@ -136,6 +134,8 @@ fn describe(
     tied: bool,
     mixer: impl Fn(&LayerParts<'_>) -> Mixer,
 ) -> Result<DecoderSpec> {
+    // With it the library changes stored weights when it opens a model.
+    config.refuse_unless("rescale_prenorm_residual", &false.into())?;
     let (hidden, vocab) = (config.size("hidden_size")?, config.size("vocab_size")?);
     let style = NormStyle::rms(config.number_or("layer_norm_epsilon", 1e-5)?);
     let layers = (0..config.layers("num_hidden_layers")?).map(|index| {

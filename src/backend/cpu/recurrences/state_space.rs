@@ -151,18 +151,7 @@ impl<'a> Scan<'a> {
             let decay = self.decay(head, first, length);
             let column = index * head_dim;
             decay.weigh(&self.products, &mut self.weights, length);
-            let d = self.request.d[head];
-            for token in 0..length {
-                let x = &self.input.x.row(first + token)[head * head_dim..][..head_dim];
-                let at = token * width + column;
-                let y = &mut y[at..at + head_dim];
-                let steps = &mut self.steps[at..at + head_dim];
-                let (dt, so_far) = (decay.dt[token], decay.so_far[token]);
-                for ((y, step), x) in y.iter_mut().zip(steps).zip(x) {
-                    *y = *y * so_far + d * x;
-                    *step = dt * x;
-                }
-            }
+            self.begin(head, column, first, &decay, y);
             let steps = whole(&self.steps[column..], width);
             let weights = whole(&self.weights, CHUNK);
             product(
@@ -173,18 +162,7 @@ impl<'a> Scan<'a> {
                 weights,
                 steps,
             );
-            for token in 0..length {
-                let at = token * width + column;
-                for step in &mut self.steps[at..at + head_dim] {
-                    *step *= decay.to_last[token];
-                }
-            }
-            let kept = decay.so_far[length - 1];
-            for row in self.state.chunks_exact_mut(width) {
-                for value in &mut row[column..column + head_dim] {
-                    *value *= kept;
-                }
-            }
+            self.end(column, length, &decay);
         }
         let steps = whole(&self.steps, width);
         product(
@@ -194,6 +172,52 @@ impl<'a> Scan<'a> {
             true,
             transposed,
             steps,
+        );
+    }
+
+    /// What a head's tokens see of earlier chunks, what passes by the state, and `dt x`.
+    fn begin(&mut self, head: usize, column: usize, first: usize, decay: &Decay, y: &mut [f32]) {
+        let (width, head_dim) = (self.width, self.request.head_dim);
+        let (x, d) = (self.input.x, self.request.d[head]);
+        let steps = &mut self.steps;
+        vectorise(
+            #[inline(always)]
+            || {
+                let rows = y.chunks_exact_mut(width).zip(steps.chunks_exact_mut(width));
+                for (token, (y, steps)) in rows.enumerate() {
+                    let x = &x.row(first + token)[head * head_dim..][..head_dim];
+                    let y = &mut y[column..column + head_dim];
+                    let steps = &mut steps[column..column + head_dim];
+                    let (dt, so_far) = (decay.dt[token], decay.so_far[token]);
+                    for ((y, step), x) in y.iter_mut().zip(steps).zip(x) {
+                        *y = *y * so_far + d * x;
+                        *step = dt * x;
+                    }
+                }
+            },
+        );
+    }
+
+    /// Decays a head's tokens and state to the end of the chunk.
+    fn end(&mut self, column: usize, length: usize, decay: &Decay) {
+        let (width, head_dim) = (self.width, self.request.head_dim);
+        let (steps, state) = (&mut self.steps, &mut self.state);
+        vectorise(
+            #[inline(always)]
+            || {
+                let rows = steps.chunks_exact_mut(width).zip(&decay.to_last);
+                for (steps, to_last) in rows.take(length) {
+                    for step in &mut steps[column..column + head_dim] {
+                        *step *= to_last;
+                    }
+                }
+                let kept = decay.so_far[length - 1];
+                for row in state.chunks_exact_mut(width) {
+                    for value in &mut row[column..column + head_dim] {
+                        *value *= kept;
+                    }
+                }
+            },
         );
     }
 
