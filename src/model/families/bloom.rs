@@ -97,7 +97,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "bloom".into(),
         vocab_size,
         hidden_size: hidden,
-        limit: None,
         max_positions: None,
         head,
         embedding,

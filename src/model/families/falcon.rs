@@ -125,7 +125,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "falcon".into(),
         vocab_size,
         hidden_size: hidden,
-        limit: None,
         max_positions: ropes
             .first()
             .is_some_and(|rope| !rope.unlimited())

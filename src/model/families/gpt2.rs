@@ -178,7 +178,6 @@ fn layers(
         model_type: config.text_or("model_type", "gpt2")?.to_owned(),
         vocab_size,
         hidden_size: hidden,
-        limit: None,
         max_positions: Some(config.size("n_positions")?),
         head,
         embedding,

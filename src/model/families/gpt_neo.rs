@@ -137,7 +137,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "gpt_neo".into(),
         vocab_size,
         hidden_size: hidden,
-        limit: None,
         max_positions: Some(config.size("max_position_embeddings")?),
         head,
         embedding,

@@ -99,7 +99,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "gpt_neox".into(),
         vocab_size,
         hidden_size: hidden,
-        limit: None,
         max_positions: (!rope.unlimited()).then_some(positions),
         head: Head::new(head, hidden, vocab_size),
         embedding: Embedding::new(embedding, hidden),

@@ -76,7 +76,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "gptj".into(),
         vocab_size,
         hidden_size: hidden,
-        limit: None,
         max_positions: Some(config.size_or("n_positions", 2048)?),
         head,
         embedding: Embedding::new(embedding, hidden),

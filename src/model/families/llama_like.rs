@@ -68,6 +68,8 @@ pub(super) struct Options {
     /// What an absent `tie_word_embeddings` means.
     pub(super) tied: bool,
     pub(super) rope: RopeDefaults,
+    /// Whether there is any rotation.
+    pub(super) rotates: bool,
     /// Whether q, k and v have biases.
     pub(super) qkv_bias: bool,
     /// Whether the output projection has a bias.
@@ -90,6 +92,7 @@ impl Options {
             norm: NormStyle::rms(config.number_or("rms_norm_eps", 1e-6)?),
             tied: false,
             rope: RopeDefaults::default(),
+            rotates: true,
             qkv_bias: attention_bias,
             o_bias: attention_bias,
             mlp_bias: config.flag_or("mlp_bias", false)?,
@@ -108,7 +111,11 @@ pub(super) fn describe(
     mut adjust: impl FnMut(&LayerParts<'_>, &mut TransformerLayer) -> Result<()>,
 ) -> Result<DecoderSpec> {
     let sizes = options.sizes;
-    let rope = Rope::from_config(config, sizes.head_dim, sizes.positions, options.rope)?;
+    let mut ropes = Vec::new();
+    if options.rotates {
+        let (width, positions) = (sizes.head_dim, sizes.positions);
+        ropes.push(Rope::from_config(config, width, positions, options.rope)?);
+    }
     let activation = activation(config.text_or("hidden_act", options.activation)?)?;
     let layers = (0..sizes.layers)
         .map(|index| {
@@ -119,7 +126,7 @@ pub(super) fn describe(
                 style: options.norm,
             };
             let mut attention = attention(&parts, options);
-            attention.rope = Some(0);
+            attention.rope = options.rotates.then_some(0);
             let (gate, up) = gate_and_up(&parts, options);
             let down = parts.linear("mlp.down_proj", sizes.inner, sizes.hidden, options.mlp_bias);
             let mut layer = TransformerLayer::new(
@@ -139,11 +146,10 @@ pub(super) fn describe(
         model_type: config.text_or("model_type", "")?.to_owned(),
         vocab_size: sizes.vocab,
         hidden_size: sizes.hidden,
-        limit: None,
-        max_positions: (!rope.unlimited()).then_some(sizes.positions),
+        max_positions: ropes.iter().any(|rope| !rope.unlimited()).then_some(sizes.positions),
         head: Head::new(head, sizes.hidden, sizes.vocab),
         embedding: Embedding::new(embedding, sizes.hidden),
-        ropes: vec![rope],
+        ropes,
         layers,
         final_norm: Some(options.norm.norm(&names.base("norm"), sizes.hidden)),
     })

@@ -38,7 +38,6 @@ pub(super) const FAMILY: Family = Family {
         "d_inner",
         "d_model",
         "fused_add_norm",
-        "intermediate_size",
         "layer_types",
         "n_layer",
         "pad_vocab_size_multiple",
@@ -158,7 +157,6 @@ fn describe(
         model_type: config.text_or("model_type", "")?.to_owned(),
         vocab_size: vocab,
         hidden_size: hidden,
-        limit: None,
         // Nothing counts positions.
         max_positions: None,
         embedding: Embedding::new(embedding, hidden),
@@ -217,7 +215,10 @@ impl Mamba {
         let hidden = config.size("hidden_size")?;
         Ok(Self {
             hidden,
-            inner: config.size("expand")? * hidden,
+            inner: match config.size_opt("intermediate_size")? {
+                Some(inner) => inner,
+                None => config.size("expand")? * hidden,
+            },
             state: config.size("state_size")?,
             rank: rank(config, "time_step_rank", hidden)?,
             width: config.size("conv_kernel")?,

@@ -111,7 +111,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: "mpt".into(),
         vocab_size,
         hidden_size: hidden,
-        limit: None,
         max_positions: None,
         head: Head::new(names.head(tied, &embedding), hidden, vocab_size),
         embedding: Embedding::new(embedding, hidden),

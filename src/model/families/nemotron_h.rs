@@ -159,7 +159,6 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         model_type: config.text_or("model_type", "")?.to_owned(),
         vocab_size: vocab,
         hidden_size: hidden,
-        limit: None,
         // Nothing counts positions.
         max_positions: None,
         embedding: Embedding::new(embedding, hidden),

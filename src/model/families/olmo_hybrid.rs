@@ -55,12 +55,8 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         index % 4 != 3 && (index != last || last > 2)
     })?;
     let negative = config.flag_or("linear_allow_neg_eigval", true)?;
-    let rotates = rotates(config)?;
-    let config = match rotates {
-        true => config.clone(),
-        false => config.without(&["rope_parameters", "rope_scaling", "rope_theta"]),
-    };
-    let mut spec = llama_like::describe(&config, names, &options, |parts, layer| {
+    options.rotates = rotates(config)?;
+    let mut spec = llama_like::describe(config, names, &options, |parts, layer| {
         if linear[parts.index] {
             layer.attention_norms = Norms::before(norm(parts, LINEAR[0], sizes.hidden));
             layer.mlp_norms = Norms::before(norm(parts, LINEAR[1], sizes.hidden));
@@ -68,14 +64,8 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             place_norms(parts, sizes, layer);
             layer.attention_norms = Norms::after(norm(parts, FULL, sizes.hidden));
         }
-        if !rotates {
-            layer.attention.rope = None;
-        }
         Ok(())
     })?;
-    if !rotates {
-        spec.ropes.clear();
-    }
     replace(&mut spec, names, options.norm, &linear, |parts| {
         let mut net = net(parts, &delta);
         if negative {

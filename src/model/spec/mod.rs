@@ -49,8 +49,6 @@ pub struct DecoderSpec {
     pub hidden_size: usize,
     /// Longest sequence the positions allow, where there is a limit.
     pub max_positions: Option<usize>,
-    /// Where longer sequences mean other mathematics, which is not computed.
-    pub limit: Option<Limit>,
     /// From token ids to the residual stream.
     pub embedding: Embedding,
     /// Rotary embeddings that layers refer to by index.
@@ -63,28 +61,11 @@ pub struct DecoderSpec {
     pub head: Head,
 }
 
-/// The longest sequence whose mathematics is the described one.
-#[derive(Debug, Clone, Copy)]
-pub struct Limit {
-    /// Its length.
-    pub tokens: usize,
-    /// What begins beyond.
-    pub why: &'static str,
-}
-
 impl DecoderSpec {
-    /// The longest sequence that is computed, if there is one, and what bounds it.
+    /// The longest sequence, if there is a bound, and what bounds it.
     pub fn longest(&self) -> Option<(usize, String)> {
         let positions = self.max_positions;
-        let of_model = positions.map(|count| (count, format!("the model has {count} positions")));
-        match (self.limit, of_model) {
-            (Some(Limit { tokens, why }), of_model)
-                if of_model.as_ref().is_none_or(|(count, _)| tokens < *count) =>
-            {
-                Some((tokens, format!("massact computes {tokens}: {why}")))
-            }
-            (_, of_model) => of_model,
-        }
+        positions.map(|count| (count, format!("the model has {count} positions")))
     }
 
     /// Whether a later layer reads the keys and values of layer `index` again.
