@@ -4,7 +4,7 @@ use massact::{
     Result,
     backend::{
         Backend, Cells, Change, Elementwise, HeadRequest, NormWeights, Norms, Products, Rotation,
-        Rotations, RowOperations, RowScaling, Target, Tensors, Vocabulary, cpu::Cpu,
+        Rotations, RowOperations, RowScaling, Target, Tensors, Vocabulary, Xielu, cpu::Cpu,
     },
     model::{
         dtype::DType,
@@ -70,6 +70,7 @@ fn elementwise() {
                 Activation::Silu,
                 Activation::ScaledSilu(1.702),
                 Activation::Sigmoid,
+                Activation::Softplus,
                 Activation::GeluErf,
                 Activation::GeluTanh,
                 Activation::Relu,
@@ -101,6 +102,24 @@ fn elementwise() {
             agree!("multiply", dtype, 1e-3, b => {
                 let mut x = b.upload(rows, columns, x.clone())?;
                 b.multiply(&mut x, &b.upload(rows, columns, y.clone())?)?;
+                b.download(&x)
+            });
+            let heads = [1, columns.div_ceil(4), columns];
+            for heads in heads
+                .into_iter()
+                .filter(|heads| columns.is_multiple_of(*heads))
+            {
+                agree!(format!("multiply, {heads} heads"), dtype, 1e-3, b => {
+                    let mut x = b.upload(rows, columns, x.clone())?;
+                    let factors = b.upload(rows, heads, y[..rows * heads].to_vec())?;
+                    b.multiply_heads(&mut x, &factors)?;
+                    b.download(&x)
+                });
+            }
+            agree!("xielu", dtype, 1.0, b => {
+                let mut x = b.upload(rows, columns, x.clone())?;
+                let scalars = Xielu { square: 0.8, exponential: 1.3, linear: 0.5, limit: -0.2 };
+                b.xielu(&mut x, scalars)?;
                 b.download(&x)
             });
             agree!("add", dtype, 1e-3, b => {
