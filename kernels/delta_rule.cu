@@ -19,7 +19,7 @@
 // A token of a head: 7 key_dim value_dim FLOP, on the FMA units, which keep the state in float32. With states
 // of 128 x 128 a warp, which has 8 of their columns, takes 200 instructions a token, and some 30 to prepare
 // it: by that count it is bound by their issue where a scheduler has two warps or more (heads * sequences of
-// about 60 on 132 multiprocessors), else by the latency of a token. Memory carries v and out once, q and k
+// 66 on 132 multiprocessors), else by the latency of a token. Memory carries v and out once, q and k
 // as often as a key head has value heads and slices, from the L2 cache where they fit.
 #include "attention/arguments.cuh"
 #include "recurrence.cuh"

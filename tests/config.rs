@@ -479,3 +479,50 @@ fn gated_delta_nets_that_are_not_computed_are_refused() {
         assert!(message.contains(reason), "{name}: {message}");
     }
 }
+
+#[test]
+fn settings_of_state_spaces_that_do_not_fit_are_refused() {
+    let kinds = json!(["mamba", "moe", "attention", "rwkv"]);
+    for (name, changed, what) in [
+        ("mamba2", json!({"num_heads": 7}), "`num_heads`"),
+        (
+            "mamba",
+            json!({"rescale_prenorm_residual": true}),
+            "`rescale_prenorm_residual`",
+        ),
+        (
+            "bamba",
+            json!({"time_step_limit": [1.0]}),
+            "`time_step_limit`",
+        ),
+        (
+            "bamba",
+            json!({"time_step_limit": [2.0, 1.0]}),
+            "`time_step_limit`",
+        ),
+        ("nemotron-h", json!({"n_groups": 4}), "do not fit together"),
+        (
+            "nemotron-h-latent",
+            json!({"layers_block_type": kinds}),
+            "`rwkv`",
+        ),
+        (
+            "falcon-h1",
+            json!({"ssm_multipliers": [1.0]}),
+            "`ssm_multipliers`",
+        ),
+        (
+            "falcon-h1",
+            json!({"ssm_in_multiplier": 0}),
+            "`ssm_in_multiplier`",
+        ),
+        (
+            "jamba",
+            json!({"attn_layer_offset": 3}),
+            "`attn_layer_offset`",
+        ),
+    ] {
+        let message = Altered::with(name, changed).refusal();
+        assert!(message.contains(what), "{name}: {message}");
+    }
+}

@@ -25,8 +25,8 @@ use crate::{
 /// an extra key, parallel attention, ALiBi, soft caps with windows and norms behind the parts, sinks
 /// with MXFP4 experts, experts of two kinds, latent attention, partial rotation, DyT, packed weights whose
 /// lines are inputs' and outputs'; short convolutions, the gated delta rule with a decay a head and with a
-/// decay a channel.
-const CHECKPOINTS: [&str; 22] = [
+/// decay a channel, Mamba-2 beside attention, and Mamba alone.
+const CHECKPOINTS: [&str; 24] = [
     "llama-gqa3-f32",
     "llama-gqa7-head-dim",
     "gpt2-f32",
@@ -49,6 +49,8 @@ const CHECKPOINTS: [&str; 22] = [
     "lfm2",
     "qwen3-next",
     "kimi-linear",
+    "falcon-h1",
+    "falcon-mamba",
 ];
 
 /// Tokens of a sequence at most, because emulation is slow.

@@ -113,7 +113,10 @@ fn describe(config: &Config, names: &Names, extras: bool) -> Result<DecoderSpec>
     let wide = config.flag_or("use_double_wide_mlp", false)?;
     let sparse = match extras && config.flag_or("enable_moe_block", false)? {
         true => Some(Sparse::read(config, hidden, activation)?),
-        false => None,
+        false => {
+            config.without_effect(&["moe_intermediate_size", "num_experts", "top_k_experts"]);
+            None
+        }
     };
     let per_layer = match extras {
         true => Embeddings::read(config, sizes, activation)?,

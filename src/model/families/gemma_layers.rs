@@ -94,6 +94,7 @@ impl Embeddings {
             .raw(WIDTH)
             .is_some_and(|width| width.as_f64() == Some(0.0))
         {
+            config.without_effect(&["vocab_size_per_layer_input"]);
             return Ok(None);
         }
         Ok(Some(Self {

@@ -51,13 +51,22 @@ pub(super) const HYBRID: Family = Family {
         ("mamba_expand", 2),
     ],
     other_names: &[("layers_block_type", "layer_types")],
+    // Some of them where a model has no layers of the kind.
     without_effect: &[
         "mamba_chunk_size",
+        "mamba_conv_bias",
+        "mamba_d_conv",
+        "mamba_d_head",
+        "mamba_d_state",
+        "mamba_n_groups",
+        "mamba_n_heads",
+        "mamba_proj_bias",
         "normalization_function",
         "num_experts_per_tok",
         "rope_theta",
         "rope_scaling",
         "rope_parameters",
+        "time_step_limit",
     ],
     describe: hybrid,
     ..FAMILY

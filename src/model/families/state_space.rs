@@ -134,8 +134,8 @@ pub(super) fn limits(config: &Config, key: &str) -> Result<(f32, f32)> {
         }
     };
     let both = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    let both: Vec<f32> = both.iter().filter_map(number).collect();
-    match *both {
+    let both: Option<Vec<f32>> = both.iter().map(number).collect();
+    match *both.unwrap_or_default() {
         [low, high] if low <= high => Ok((low, high)),
         _ => Err(config.refuse(key, "a least and a greatest number are expected")),
     }
@@ -149,4 +149,37 @@ pub(super) fn factors<const N: usize>(config: &Config, key: &str) -> Result<[f32
     let found: Vec<f32> = found.into_iter().map(|factor| factor as f32).collect();
     <[f32; N]>::try_from(found)
         .map_err(|_| config.refuse(key, &format!("{N} numbers are expected")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_as_any_library_writes_them() {
+        let read = |text: &str| {
+            let config = Config::parse(text.as_bytes()).expect("an object");
+            limits(&config, "time_step_limit").ok()
+        };
+        let free = Some((0.0, f32::INFINITY));
+        assert_eq!(read("{}"), free);
+        assert_eq!(read(r#"{"time_step_limit": [0.0, Infinity]}"#), free);
+        let tagged = r#"{"time_step_limit": [0.0, {"__float__": "Infinity"}]}"#;
+        assert_eq!(read(tagged), free);
+        assert_eq!(read(r#"{"time_step_limit": [0.1, 2]}"#), Some((0.1, 2.0)));
+        for wrong in [
+            "null",
+            "[0.0]",
+            "[1.0, 0.0]",
+            r#"[0.0, "NaN"]"#,
+            "[0.0, 1.0, 2.0]",
+            r#"[0.0, "x", 1.0]"#,
+        ] {
+            assert_eq!(
+                read(&format!(r#"{{"time_step_limit": {wrong}}}"#)),
+                None,
+                "{wrong}"
+            );
+        }
+    }
 }
