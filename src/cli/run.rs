@@ -190,12 +190,19 @@ impl<'a> Run<'a> {
         )
     }
 
+    /// What was said of the model, and of layers that lack what was asked for.
+    fn notices(&self) -> Vec<String> {
+        let mut notices = self.model().notices();
+        notices.extend(self.session().lacking());
+        notices
+    }
+
     /// What the experiment's result does not know.
     pub(super) fn context<'c>(&'c self, settings: &'c Value) -> Context<'c> {
         Context {
             model: &self.checkpoint().record,
             computed_in: self.computed_in.clone(),
-            notices: self.model().notices(),
+            notices: self.notices(),
             settings,
             origin: self.origin(None, &[]),
         }
@@ -302,7 +309,7 @@ impl<'a> Run<'a> {
             compute_dtype: self.arithmetic.clone(),
             config: self.model().config_record().clone(),
             weights: self.model().weights_record().clone(),
-            notices: self.model().notices(),
+            notices: self.notices(),
             inputs,
             tokens_per_second: timings.tokens_per_second(texts.tokens),
             timings,

@@ -102,8 +102,18 @@ pub(super) fn notices(spec: &DecoderSpec, plan: &Plan) -> Vec<String> {
         add("attention maps", &|layer| Site::Q.lacking(layer));
     }
     let lines = found.into_iter().map(|(names, layers, reason)| {
-        let (names, layers) = (names.join(", "), ranges(&layers));
-        format!("{names}: layers {layers} are left out, which {reason}")
+        let names = names.join(", ");
+        match layers.as_slice() {
+            // The reasons speak of several layers.
+            [layer] => {
+                let reason = reason.replace("have ", "has ").replace("mix ", "mixes ");
+                format!("{names}: layer {layer} is left out, which {reason}")
+            }
+            layers => format!(
+                "{names}: layers {} are left out, which {reason}",
+                ranges(layers)
+            ),
+        }
     });
     lines.collect()
 }

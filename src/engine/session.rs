@@ -370,6 +370,11 @@ impl Session {
         self.runner.footprint(&self.model, tokens, variants, rows)
     }
 
+    /// What was said of layers that lack what was asked for.
+    pub fn lacking(&self) -> Vec<String> {
+        self.lacking.borrow().iter().cloned().collect()
+    }
+
     /// Says which layers lack what the plan asks for, once.
     fn tell_lacking(&self, plan: &Plan) {
         for notice in absent::notices(&self.model.spec, plan) {

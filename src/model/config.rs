@@ -227,6 +227,7 @@ impl Config {
             Some(value) => match value.as_u64() {
                 Some(size @ 1..=LARGEST) => Ok(Some(size as usize)),
                 Some(0) if key == "sliding_window" => Err(no_window(key)),
+                Some(1..) => Err(wrong(key, value, "at most 2147483648")),
                 _ => Err(wrong(key, value, "a positive integer")),
             },
         }

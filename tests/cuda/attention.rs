@@ -519,13 +519,13 @@ fn every_kernel_is_free_of_races() {
 /// Heads wider than any kernel are refused with the remedy.
 #[test]
 fn wider_heads_are_refused() {
-    let error = plain(&[3], (1, 1), 257)
+    let error = plain(&[3], (1, 1), 513)
         .on_card(DType::Float32, Emulator::new(Order::Forward))
         .err()
         .expect("no kernel is so wide")
         .to_string();
     assert!(
-        error.contains("257") && error.contains("--device cpu"),
+        error.contains("513") && error.contains("--device cpu"),
         "{error}"
     );
 }

@@ -48,7 +48,10 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     options.norm = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     let sizes = options.sizes;
     let inner = match config.size_opt("mamba_d_ssm")? {
-        Some(inner) => inner,
+        Some(inner) => {
+            config.without_effect(&["mamba_expand"]);
+            inner
+        }
         None => config.size("mamba_expand")? * sizes.hidden,
     };
     let mamba = Mamba2 {

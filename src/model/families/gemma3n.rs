@@ -52,6 +52,9 @@ pub(super) const FAMILY: Family = Family {
     )
 };
 
+/// Each is described in memory before a tensor is looked up.
+const MOST_STREAMS: usize = 64;
+
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     config.refuse_unless("altup_active_idx", &Value::from(0))?;
     let inner = inner_widths(config)?;
@@ -74,6 +77,12 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let activation = activation(config.text_or("hidden_activation", "gelu_pytorch_tanh")?)?;
     let cutoffs = cutoffs(config, sizes.layers)?;
     let streams = config.size("altup_num_inputs")?;
+    if streams > MOST_STREAMS {
+        return Err(config.refuse(
+            "altup_num_inputs",
+            "massact runs models of up to 64 residual streams",
+        ));
+    }
     let rank = config.size("laurel_rank")?;
     let corrected = config.flag_or("altup_correct_scale", true)?;
     let Some(per_layer) = Embeddings::read(config, sizes, activation)? else {

@@ -90,7 +90,7 @@ const COMPUTES: &[&str] = &["per_layer_config", "use_bidirectional_attention"];
 /// Gemma 4; `extras` are experts and embeddings for each layer, which one of the classes lacks.
 fn describe(config: &Config, names: &Names, extras: bool) -> Result<DecoderSpec> {
     let bidirectional = config.get("use_bidirectional_attention");
-    if bidirectional.is_some_and(|tokens| *tokens != "vision") {
+    if bidirectional.is_some_and(|tokens| *tokens != "vision" && *tokens != false) {
         return Err(config.refuse(
             "use_bidirectional_attention",
             "every token would see the later ones, which massact does not compute",

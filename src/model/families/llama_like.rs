@@ -146,7 +146,10 @@ pub(super) fn describe(
         model_type: config.text_or("model_type", "")?.to_owned(),
         vocab_size: sizes.vocab,
         hidden_size: sizes.hidden,
-        max_positions: ropes.iter().any(|rope| !rope.unlimited()).then_some(sizes.positions),
+        max_positions: ropes
+            .iter()
+            .any(|rope| !rope.unlimited())
+            .then_some(sizes.positions),
         head: Head::new(head, sizes.hidden, sizes.vocab),
         embedding: Embedding::new(embedding, sizes.hidden),
         ropes,

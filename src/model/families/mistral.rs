@@ -103,7 +103,19 @@ pub(super) fn growing_queries(
         Some(section) => section,
         None => Config::parse(usual)?,
     };
-    let original = section.size_opt("original_max_position_embeddings")?;
+    const ORIGINAL: &str = "original_max_position_embeddings";
+    let kind = section.text_or("rope_type", section.text_or("type", "default")?)?;
+    let original = match kind {
+        // As for the rotation: what stands beside the section counts first.
+        "yarn" | "llama3" | "longrope" => match config.size_opt(ORIGINAL)? {
+            None => Some(match section.size_opt(ORIGINAL)? {
+                None => config.size("max_position_embeddings")?,
+                Some(original) => original,
+            }),
+            beside => beside,
+        },
+        _ => section.size_opt(ORIGINAL)?,
+    };
     let beta = section.number_opt("llama_4_scaling_beta")?;
     let growth = original.zip(beta).map(|(original, beta)| QueryGrowth {
         rate: beta as f32,

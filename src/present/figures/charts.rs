@@ -77,9 +77,28 @@ pub(super) fn tokenwise(
 
 /// The panels of which any layer has something.
 fn shown(figure: Figure, result: &ActivationFigures) -> impl Iterator<Item = &'static Panel> {
-    let has = |(site, _): &(Site, &str)| result.sites.contains_key(site.name());
     let panels = figure.panels().iter();
-    panels.filter(move |(_, sites)| sites.iter().any(has))
+    panels.filter(move |(_, sites)| {
+        let mut shown = sites.iter();
+        shown.any(|(site, _)| !layers_of(figure, result, sites, *site).is_empty())
+    })
+}
+
+/// What a panel shows of a site. Before and after a norm are two sites, and only layers that have both
+/// have the norm.
+fn layers_of<'r>(
+    figure: Figure,
+    result: &'r ActivationFigures,
+    sites: &[(Site, &str)],
+    site: Site,
+) -> Vec<&'r SiteMagnitudes> {
+    let of = |site: Site| result.sites.get(site.name()).into_iter().flatten();
+    let whole = |layer: &&SiteMagnitudes| {
+        let mut sites = sites.iter();
+        figure != Figure::Layernorm
+            || sites.all(|(other, _)| of(*other).any(|found| found.layer == layer.layer))
+    };
+    of(site).filter(whole).collect()
 }
 
 /// Largest and median magnitude at a figure's sites, a chart a panel.
@@ -90,7 +109,7 @@ pub(super) fn panels(
 ) -> Vec<LineChart> {
     shown(figure, result)
         .map(|(y_label, sites)| {
-            let series = series(result, sites);
+            let series = series(figure, result, sites);
             let values = series.iter().flat_map(|series| &series.points);
             LineChart {
                 title: String::new(),
@@ -115,7 +134,7 @@ pub(super) fn explored(
         sites
             .iter()
             .fold(Lines::from(chart), |lines, (site, label)| {
-                let layers = result.sites.get(site.name()).into_iter().flatten();
+                let layers = layers_of(figure, result, sites, *site).into_iter();
                 let places = layers.map(|layer| place(result, layer.top.first()));
                 lines.noted(&top1(label), places.collect())
             })
@@ -162,7 +181,7 @@ pub(super) fn magnitudes(
     LineChart::column(&title, charts)
 }
 
-fn series(result: &ActivationFigures, sites: &[(Site, &str)]) -> Vec<Series> {
+fn series(figure: Figure, result: &ActivationFigures, sites: &[(Site, &str)]) -> Vec<Series> {
     let styles = [
         (palette::BLUE, palette::BLUE_TINT, Marker::Circle),
         (
@@ -172,26 +191,27 @@ fn series(result: &ActivationFigures, sites: &[(Site, &str)]) -> Vec<Series> {
         ),
         (palette::GREEN, palette::GREEN_TINT, Marker::Diamond),
     ];
-    let points = |layers: &[SiteMagnitudes], value: fn(&SiteMagnitudes) -> f32| {
-        let point = |layer: &SiteMagnitudes| (layer.layer as f64, f64::from(value(layer)));
+    let points = |layers: &[&SiteMagnitudes], value: fn(&SiteMagnitudes) -> f32| {
+        let point = |layer: &&SiteMagnitudes| (layer.layer as f64, f64::from(value(layer)));
         layers.iter().map(point).collect()
     };
     let (mut medians, mut largest) = (Vec::new(), Vec::new());
     for ((site, label), (color, tint, marker)) in sites.iter().zip(styles) {
-        let Some(layers) = result.sites.get(site.name()) else {
+        let layers = layers_of(figure, result, sites, *site);
+        if layers.is_empty() {
             continue;
-        };
+        }
         medians.push(Series {
             label: format!("median, {label}"),
             color: tint,
             marker,
-            points: points(layers, |layer| layer.median),
+            points: points(&layers, |layer| layer.median),
         });
         largest.push(Series {
             label: top1(label),
             color,
             marker,
-            points: points(layers, |layer| layer.max),
+            points: points(&layers, |layer| layer.max),
         });
     }
     medians.extend(largest);

@@ -75,8 +75,16 @@ impl Figure {
 
     /// Whether no layer has anything that it shows.
     pub(super) fn is_absent(self, absent: &[Site]) -> bool {
-        let mut sites = self.panels().iter().flat_map(|panel| panel.1).peekable();
-        sites.peek().is_some() && sites.all(|(site, _)| absent.contains(site))
+        let lacks = |sites: &[(Site, &str)]| {
+            let mut sites = sites.iter().map(|(site, _)| absent.contains(site));
+            match self {
+                // Before and after a norm.
+                Self::Layernorm => sites.any(|lacks| lacks),
+                _ => sites.all(|lacks| lacks),
+            }
+        };
+        let panels = self.panels();
+        !panels.is_empty() && panels.iter().all(|(_, sites)| lacks(sites))
     }
 
     /// The sites that some figures need.
