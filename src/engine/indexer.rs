@@ -23,7 +23,12 @@ pub(super) struct IndexerWeights<'m, B: Backend> {
 impl<'m, B: Backend> IndexerWeights<'m, B> {
     /// Puts it there.
     pub(super) fn load(backend: &B, model: &'m Model, spec: &'m Indexer) -> Result<Self> {
-        let load = |linear| Projection::load(backend, model, linear);
+        // Scores are only compared with each other.
+        let load = |linear| {
+            model.check_finite(linear)?;
+            Projection::load(backend, model, linear)
+        };
+        model.check_finite_norm(&spec.k_norm)?;
         Ok(Self {
             spec,
             q: load(&spec.q)?,

@@ -286,6 +286,34 @@ impl Model {
         }
     }
 
+    /// Refuses a projection with values that are infinite or not a number, where what it makes only takes
+    /// part in comparisons, and they would vanish without a trace.
+    pub fn check_finite(&self, linear: &Linear) -> Result<()> {
+        let matrix = self.matrix(linear)?;
+        let mut row = vec![0.0; linear.in_features];
+        for index in 0..linear.out_features {
+            matrix.write_output(index, &mut row);
+            if row.iter().any(|value| !value.is_finite()) {
+                return Err(not_finite(&linear.weight));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of a norm.
+    pub fn check_finite_norm(&self, norm: &Norm) -> Result<()> {
+        let NormVectors {
+            weight,
+            bias,
+            alpha,
+        } = self.norm(norm)?;
+        let mut values = [weight, bias, alpha].into_iter().flatten().flatten();
+        match norm.tensors().next() {
+            Some(tensor) if values.any(|value| !value.is_finite()) => Err(not_finite(tensor)),
+            _ => Ok(()),
+        }
+    }
+
     /// The bias of a projection.
     pub fn bias(&self, linear: &Linear) -> Result<Option<Vec<f32>>> {
         let Some(name) = &linear.bias else {
@@ -408,11 +436,7 @@ impl Model {
         if values.iter().all(|value| value.is_finite()) {
             return Ok(values);
         }
-        Err(Error::new(
-            format!("tensor `{name}`"),
-            "it has values that are infinite or not a number",
-        )
-        .remedy("the checkpoint is damaged or diverged in training; use another one"))
+        Err(not_finite(name))
     }
 
     /// The head's weight `[vocab_size, width]`.
@@ -485,4 +509,12 @@ impl Model {
         self.bias(linear)?;
         Ok(())
     }
+}
+
+fn not_finite(tensor: &str) -> Error {
+    Error::new(
+        format!("tensor `{tensor}`"),
+        "it has values that are infinite or not a number",
+    )
+    .remedy("the checkpoint is damaged or diverged in training; use another one")
 }

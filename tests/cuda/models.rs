@@ -9,7 +9,10 @@ use massact::{
         AttentionCapture, AttentionMaps, Backend, Change, Magnitudes, Precision, Statistics,
         StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda,
     },
-    engine::{self, Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Site},
+    engine::{
+        self, Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Site,
+        without_attention,
+    },
     model::{Model, dtype::DType},
     progress::Progress,
 };
@@ -103,12 +106,14 @@ impl Observer for Seen {
 }
 
 fn run<B: Backend>(backend: &B, model: &Model, sequences: &[Vec<u32>]) -> Seen {
+    // Where no layer has attention, its maps are refused.
+    let maps = without_attention(&model.spec).len() < model.spec.layers.len();
     let plan = Plan {
         raw: vec![Site::LayerOutput],
         attention: AttentionCapture {
-            mean: true,
-            heads: true,
-            sink: true,
+            mean: maps,
+            heads: maps,
+            sink: maps,
         },
         nll: true,
         last_logits: 16,
@@ -199,12 +204,12 @@ const TOLERANCE: f32 = 1e-5;
 /// and norms mix the values of a row, and only of a row, so that a token with massive activations
 /// excuses nothing in the others. Where the layer takes a massive activation away, what is left is a
 /// difference of large values, and the scale is that of the row before the layer.
-fn row_agrees(at: &str, got: &[f32], wanted: &[f32], before: &[f32]) {
+fn row_agrees(at: &str, tolerance: f32, got: &[f32], wanted: &[f32], before: &[f32]) {
     let difference: Vec<f32> = got.iter().zip(wanted).map(|(a, b)| a - b).collect();
     // A token whose embedding is zero may have a row of zeros.
     let (error, scale) = (rms(&difference), rms(wanted).max(rms(before)));
     assert!(
-        error <= TOLERANCE * scale,
+        error <= tolerance * scale,
         "{at}: error {error:.1e} in a row of {scale:.1e}"
     );
 }
@@ -218,6 +223,8 @@ fn agrees_in_float32(checkpoint: &Checkpoint, got: &Seen, wanted: &Seen) {
     let noise = &checkpoint.reference.noise;
     let head = reference::tolerance(noise.nll.max(noise.last_logits)) as f32;
     let head = head.max(TOLERANCE);
+    // Recurrences add up what rounding does to a row: there transformers in float32 is as far from the truth.
+    let hidden = TOLERANCE.max(noise.hidden as f32);
     assert_eq!(got.hidden.len(), wanted.hidden.len());
     for ((layer, sequence), wanted_rows) in &wanted.hidden {
         let at = format!("{name}, layer {layer}, sequence {sequence}");
@@ -228,7 +235,7 @@ fn agrees_in_float32(checkpoint: &Checkpoint, got: &Seen, wanted: &Seen) {
         let wanted_rows = wanted_rows.chunks(columns).zip(before.chunks(columns));
         for (position, (got, (wanted, before))) in rows.zip(wanted_rows).enumerate() {
             let at = format!("{at}, position {position}");
-            row_agrees(&at, got, wanted, before);
+            row_agrees(&at, hidden, got, wanted, before);
         }
         let place = |seen: &Seen| {
             let found = &seen.outcome.statistics[&Site::LayerOutput][*layer][*sequence];

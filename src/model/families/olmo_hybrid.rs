@@ -56,6 +56,9 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     })?;
     let negative = config.flag_or("linear_allow_neg_eigval", true)?;
     options.rotates = rotates(config)?;
+    if !options.rotates {
+        config.without_effect(&["rope_parameters", "rope_scaling", "rope_theta"]);
+    }
     let mut spec = llama_like::describe(config, names, &options, |parts, layer| {
         if linear[parts.index] {
             layer.attention_norms = Norms::before(norm(parts, LINEAR[0], sizes.hidden));
