@@ -112,7 +112,7 @@ fn ragged_as_alone(model: &Model, lengths: &[usize]) {
         {
             near(&at, *ours, *theirs, 10.0);
         }
-        let sites = plan(&model).sites.len();
+        let sites = plan(model).sites.len();
         assert!(sites > 10 && together.statistics.len() == sites);
         for (site, layers) in &together.statistics {
             let layers_alone = &alone.statistics[site];

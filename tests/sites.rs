@@ -71,7 +71,7 @@ fn a_site_of_some_layers_is_captured_there() {
     let (done, raw) = capture(&checkpoint, &more);
     let raw = raw.unwrap_or_else(|| panic!("{}", done.stderr));
     let layers = |site: &str| -> Vec<usize> {
-        let own = |key: &String| Some(key.strip_prefix(site)?.split('.').nth(1)?.parse().ok()?);
+        let own = |key: &String| key.strip_prefix(site)?.split('.').nth(1)?.parse().ok();
         raw.keys().filter_map(own).collect()
     };
     assert_eq!(layers("gate"), [0, 1]);

@@ -227,7 +227,8 @@ pub(super) const GEMMA3N: Family = capped(
     // From here on the other parts have tables of their own.
     |config| {
         let vision = config.section("vision_config")?.unwrap_or_default();
-        Ok(vec![vision.size_or("vocab_offset", 262_144)?..usize::MAX])
+        let first = vision.size_or("vocab_offset", 262_144)?;
+        Ok(std::iter::once(first..usize::MAX).collect())
     },
 );
 /// Gemma 4 reads padding in the place of these, where there is no image and no sound.

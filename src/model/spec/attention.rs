@@ -206,7 +206,6 @@ pub struct KvBias {
 
 /// From the layer's input to queries, keys and values.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "one a layer")]
 pub enum Projections {
     /// A projection each.
     Direct {
