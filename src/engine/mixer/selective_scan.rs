@@ -1,4 +1,4 @@
-//! The selective scan of Mamba.
+//! The selective scan: projections, convolution and gate around its recurrence.
 #![forbid(unsafe_code)]
 
 use super::convolution::ConvolutionWeights;

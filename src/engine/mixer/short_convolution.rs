@@ -1,4 +1,4 @@
-//! The gated short convolution of LFM2.
+//! The gated short convolution.
 #![forbid(unsafe_code)]
 
 use super::convolution::ConvolutionWeights;

@@ -1,4 +1,4 @@
-//! The state space layer of Mamba-2.
+//! The state space layer: gates, convolutions and norms around its recurrence.
 #![forbid(unsafe_code)]
 
 use super::convolution::ConvolutionWeights;
