@@ -3,8 +3,12 @@
 
 use crate::{
     backend::{Backend, Filter, Rows},
+    engine::{parts::Projection, pass::Pass},
     error::Result,
-    model::{Model, spec::Convolution},
+    model::{
+        Model,
+        spec::{Convolution, Linear},
+    },
 };
 
 /// Its taps.
@@ -40,5 +44,34 @@ impl<B: Backend> ConvolutionWeights<B> {
         sequences: &[Rows],
     ) -> Result<B::Tensor> {
         backend.convolve(x, sequences, &self.filter)
+    }
+}
+
+/// A projection and the convolution behind it.
+pub(super) struct Convolved<'m, B: Backend> {
+    projection: Projection<'m, B>,
+    convolution: ConvolutionWeights<B>,
+}
+
+impl<'m, B: Backend> Convolved<'m, B> {
+    /// Puts both on the device.
+    pub(super) fn load(
+        backend: &B,
+        model: &'m Model,
+        linear: &Linear,
+        convolution: &Convolution,
+    ) -> Result<Self> {
+        Ok(Self {
+            projection: Projection::load(backend, model, linear)?,
+            convolution: ConvolutionWeights::load(backend, model, convolution)?,
+        })
+    }
+
+    /// Over the tokens of each sequence.
+    pub(super) fn apply(&self, pass: &Pass<'_, '_, B>, input: &B::Tensor) -> Result<B::Tensor> {
+        let backend = pass.forward.backend;
+        let projected = self.projection.apply(backend, input)?;
+        self.convolution
+            .apply(backend, &projected, &pass.batch.rows)
     }
 }

@@ -1,7 +1,7 @@
 //! A gated delta net.
 #![forbid(unsafe_code)]
 
-use super::convolution::ConvolutionWeights;
+use super::convolution::Convolved;
 use crate::{
     backend::{Backend, DeltaRequest, NormWeights, Target},
     engine::{
@@ -30,9 +30,6 @@ pub(in crate::engine) struct GatedDeltaWeights<'m, B: Backend> {
     out: Projection<'m, B>,
 }
 
-/// A projection and the convolution behind it.
-type Convolved<'m, B> = (Projection<'m, B>, ConvolutionWeights<B>);
-
 /// A projection, perhaps through a narrow middle.
 struct NarrowedWeights<'m, B: Backend> {
     first: Option<Projection<'m, B>>,
@@ -59,17 +56,17 @@ impl<'m, B: Backend> NarrowedWeights<'m, B> {
 impl<'m, B: Backend> GatedDeltaWeights<'m, B> {
     pub(super) fn load(backend: &B, model: &'m Model, spec: &'m GatedDelta) -> Result<Self> {
         let load = |linear| Projection::load(backend, model, linear);
-        let filter =
-            |index: usize| ConvolutionWeights::load(backend, model, &spec.convolutions[index]);
+        let vector = |vector| backend.vector(model.vector(vector)?);
+        let [q, k, v] = &spec.convolutions;
         Ok(Self {
             spec,
-            q: (load(&spec.q)?, filter(0)?),
-            k: (load(&spec.k)?, filter(1)?),
-            v: (load(&spec.v)?, filter(2)?),
+            q: Convolved::load(backend, model, &spec.q, q)?,
+            k: Convolved::load(backend, model, &spec.k, k)?,
+            v: Convolved::load(backend, model, &spec.v, v)?,
             decay: NarrowedWeights::load(backend, model, &spec.decay)?,
             beta: load(&spec.beta)?,
-            a_log: backend.vector(model.vector(&spec.a_log)?)?,
-            dt_bias: backend.vector(model.vector(&spec.dt_bias)?)?,
+            a_log: vector(&spec.a_log)?,
+            dt_bias: vector(&spec.dt_bias)?,
             norm: load_norm(backend, model, &spec.norm)?,
             gate: NarrowedWeights::load(backend, model, &spec.gate)?,
             out: load(&spec.out)?,
@@ -87,15 +84,9 @@ impl<'m, B: Backend> GatedDeltaWeights<'m, B> {
 
     fn recur(&self, pass: &Pass<'_, '_, B>, input: &B::Tensor) -> Result<B::Tensor> {
         let (backend, spec) = (pass.forward.backend, self.spec);
-        let rows = &pass.batch.rows;
-        let convolved = |(projection, filter): &Convolved<'m, B>| {
-            filter.apply(backend, &projection.apply(backend, input)?, rows)
-        };
-        let [q, k, v] = [
-            convolved(&self.q)?,
-            convolved(&self.k)?,
-            convolved(&self.v)?,
-        ];
+        let q = self.q.apply(pass, input)?;
+        let k = self.k.apply(pass, input)?;
+        let v = self.v.apply(pass, input)?;
         let decay = self.decay.apply(backend, input)?;
         let beta = self.beta.apply(backend, input)?;
         let request = DeltaRequest {
@@ -108,6 +99,6 @@ impl<'m, B: Backend> GatedDeltaWeights<'m, B> {
             per_channel: spec.per_channel,
             beta_scale: spec.beta_scale,
         };
-        backend.delta_rule(&q, &k, &v, &decay, &beta, rows, &request)
+        backend.delta_rule(&q, &k, &v, &decay, &beta, &pass.batch.rows, &request)
     }
 }

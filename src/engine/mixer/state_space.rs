@@ -1,7 +1,7 @@
 //! The state space layer: gates, convolutions and norms around its recurrence.
 #![forbid(unsafe_code)]
 
-use super::convolution::ConvolutionWeights;
+use super::convolution::Convolved;
 use crate::{
     backend::{Backend, NormWeights, StateSpaceRequest, Target},
     engine::{
@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     model::{
         Model,
-        spec::{Activation, Convolution, Linear, StateSpace},
+        spec::{Activation, StateSpace},
     },
 };
 
@@ -28,33 +28,6 @@ pub(in crate::engine) struct StateSpaceWeights<'m, B: Backend> {
     d: B::Vector,
     norm: Option<NormWeights<B::Vector>>,
     out: Projection<'m, B>,
-}
-
-/// A projection and the convolution behind it.
-struct Convolved<'m, B: Backend> {
-    projection: Projection<'m, B>,
-    convolution: ConvolutionWeights<B>,
-}
-
-impl<'m, B: Backend> Convolved<'m, B> {
-    fn load(
-        backend: &B,
-        model: &'m Model,
-        linear: &Linear,
-        convolution: &Convolution,
-    ) -> Result<Self> {
-        Ok(Self {
-            projection: Projection::load(backend, model, linear)?,
-            convolution: ConvolutionWeights::load(backend, model, convolution)?,
-        })
-    }
-
-    fn apply(&self, pass: &Pass<'_, '_, B>, input: &B::Tensor) -> Result<B::Tensor> {
-        let backend = pass.forward.backend;
-        let projected = self.projection.apply(backend, input)?;
-        self.convolution
-            .apply(backend, &projected, &pass.batch.rows)
-    }
 }
 
 impl<'m, B: Backend> StateSpaceWeights<'m, B> {
