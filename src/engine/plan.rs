@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{observer::BranchOutcome, site::Site};
+use super::{likelihood::Scored, observer::BranchOutcome, site::Site};
 use crate::backend::{AttentionCapture, Statistics, StatisticsRequest};
 
 /// What to observe. What is not asked for is not computed.
@@ -28,6 +28,8 @@ pub struct Plan {
     pub all_layers: bool,
     /// Whether to compute the next-token negative log-likelihood.
     pub nll: bool,
+    /// For each sequence the predictions whose likelihood is computed; none for all.
+    pub scored: Option<Vec<Scored>>,
     /// How many of the last position's logits to report.
     pub last_logits: usize,
     /// The most branches that the observer splits off a sequence; memory is kept for them.
@@ -51,6 +53,7 @@ impl Default for Plan {
             keys: None,
             all_layers: false,
             nll: false,
+            scored: None,
             last_logits: 0,
             variants: 0,
         }
@@ -111,7 +114,8 @@ impl Plan {
 pub struct Outcome {
     /// Statistics by site, then `[layer][sequence]`; empty for layers that lack the site.
     pub statistics: BTreeMap<Site, Vec<Vec<Statistics>>>,
-    /// For each sequence the NLL of tokens 1.., in nats; empty unless planned.
+    /// For each sequence the NLL of tokens 1.., or of what the plan's `scored` says, in nats; empty unless
+    /// planned.
     pub token_nll: Vec<Vec<f32>>,
     /// For each sequence the first logits of its last position; empty unless planned.
     pub last_logits: Vec<Vec<f32>>,
