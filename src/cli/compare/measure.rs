@@ -247,7 +247,7 @@ impl Measurement<'_> {
         } else {
             self.walk(thresholds)?
         };
-        let found = intervention_analysis::run(run.session(), &walk, &evaluation, &setup)?;
+        let found = intervention_analysis::run(run.session(), &walk, &evaluation, &[], &setup)?;
         self.timings += found.timings;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
         for notice in notices(&found.result) {
@@ -263,6 +263,7 @@ impl Measurement<'_> {
             noise: setup.noise,
             compat: Compat::None,
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
+            tasks: None,
         })?;
         let published = published::find(
             run.checkpoint().record.published_name(),

@@ -13,7 +13,8 @@ use super::{PositionsFrom, Walks, interventions::Intervention, noise::Noise};
 use crate::{
     backend::Statistics,
     engine::{
-        Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Session, Site, Timings,
+        Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Scored, Session, Site,
+        Timings,
     },
     error::{Error, Result},
     experiments::{Thresholds, corpus::FirstMassive},
@@ -28,6 +29,8 @@ pub(super) struct Experiment<'a> {
     pub(super) positions_from: PositionsFrom,
     /// Of the noise.
     pub(super) seed: u64,
+    /// By window: the predictions that count; none for all.
+    pub(super) scored: Option<Vec<Scored>>,
 }
 
 /// One window's results.
@@ -139,6 +142,9 @@ impl Evaluation<'_> {
             positions: positions.collect(),
             again,
         };
+        let scored = self.experiment.scored.as_ref();
+        self.plan.scored =
+            scored.map(|scored| windows.iter().map(|window| scored[*window]).collect());
         let outcome = self.session.run(&sequences, &self.plan, &mut splitter)?;
         self.evaluated.timings += outcome.timings;
         if !again {
@@ -186,12 +192,28 @@ impl Evaluation<'_> {
         }
     }
 
+    /// What a window is, in messages.
+    fn described(&self, window: usize) -> String {
+        let scored = self.experiment.scored.as_deref().unwrap_or(&[]);
+        let is_answer = |scored: &Scored| scored.next.is_some();
+        let of_sets = scored
+            .iter()
+            .take_while(|scored| !is_answer(scored))
+            .count();
+        match scored.get(window) {
+            Some(scored) if is_answer(scored) => {
+                format!("answer {} of the tasks", window - of_sets)
+            }
+            _ => format!("evaluation window {window}"),
+        }
+    }
+
     fn changed(&mut self, window: usize, branch: BranchOutcome) -> Result<()> {
         let nll = mean(&branch.token_nll);
         if !nll.is_finite() {
             let name = &self.experiment.interventions[branch.variant].name;
             return Err(Error::new(
-                format!("{name}, evaluation window {window}"),
+                format!("{name}, {}", self.described(window)),
                 "its likelihoods are infinite or not numbers in float32",
             )
             .remedy("write smaller values with --set-to or --noise, or choose other --layers"));

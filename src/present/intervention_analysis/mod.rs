@@ -4,6 +4,7 @@ mod files;
 mod ratios;
 mod records;
 mod tables;
+mod tasks;
 
 pub(super) use ratios::{Groups, RatioRow, chart as ratio_chart};
 
@@ -48,6 +49,7 @@ pub(crate) fn artifacts(
         sections.push(section.explored([Chart::from(&chart)]));
     }
     sections.push(page::table("Perplexity", &table));
+    let accuracy = tasks::add(&mut artifacts, &mut sections, result)?;
     let evaluation = tables::evaluation(result);
     sections.push(page::table(
         "Massive activations in the evaluation windows",
@@ -66,6 +68,10 @@ pub(crate) fn artifacts(
         highlight: table.rows.iter().any(|row| row.emphasis),
     };
     artifacts.table(table);
+    if let Some(accuracy) = accuracy {
+        artifacts.line("");
+        artifacts.table(accuracy);
+    }
     artifacts.line(format!("\n{}", verdict.text));
     for notice in notices(result) {
         artifacts.notice(notice);
@@ -136,6 +142,7 @@ fn verdict(name: &str, result: &InterventionAnalysis, compat: Compat) -> String 
 pub(crate) fn notices(result: &InterventionAnalysis) -> Vec<String> {
     untreated(result)
         .map(|(set, treated)| notice(result, set, treated))
+        .chain(tasks::notice(result))
         .collect()
 }
 
