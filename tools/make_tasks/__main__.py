@@ -22,6 +22,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import torch
 
 import items
@@ -29,6 +31,8 @@ from zeroed import Zeroed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMED = ["hellaswag", "piqa", "social_iqa", "winogrande", "truthfulqa_mc1", "truthfulqa_mc2", "arc_easy", "arc_challenge"]
+# Sets with lists and objects in their rows, also as the hub serves them.
+PARQUET = ["hellaswag", "truthfulqa", "arc_easy"]
 
 
 def file_of(task: str) -> str:
@@ -41,7 +45,7 @@ def harness(folder: Path, add_bos_token: bool | None = None):
     return HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1, add_bos_token=add_bos_token)
 
 
-def lm_eval(model, out: Path) -> dict:
+def lm_eval(model, out: Path, limit: int | None) -> dict:
     """The package's own tasks on our files."""
     from lm_eval import simple_evaluate
     from lm_eval.api.task import ConfigurableTask
@@ -69,7 +73,7 @@ def lm_eval(model, out: Path) -> dict:
     for config in configured:
         config.pop("tag", None)
     own_data = [ConfigurableTask(config=config) for config in configured]
-    found = simple_evaluate(model=model, tasks=own_data, log_samples=True)
+    found = simple_evaluate(model=model, tasks=own_data, log_samples=True, limit=limit)
     tasks = {}
     for task in NAMED:
         results, samples = found["results"][task], found["samples"][task]
@@ -207,15 +211,23 @@ def main() -> None:
     parser.add_argument("--lighteval", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "tasks")
     parser.add_argument("--check", type=Path)
+    parser.add_argument("--limit", type=int, help="with --check: the first items of each task only")
     args = parser.parse_args()
+    if args.limit and not args.check:
+        parser.error("--limit goes with --check")
     torch.manual_seed(0)
     out = Path(tempfile.mkdtemp()) if args.check else args.out
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in items.SETS.items():
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name in PARQUET:
+        table = pyarrow.Table.from_pylist(items.SETS[name])
+        pyarrow.parquet.write_table(table, out / f"{name}.parquet", compression="zstd")
+    if args.limit:
+        items.SETS = {name: rows[: args.limit] for name, rows in items.SETS.items()}
     model = harness(args.model)
-    reference = {"lm-eval": {**lm_eval(model, out), "own": own(model)}}
+    reference = {"lm-eval": {**lm_eval(model, out, args.limit), "own": own(model)}}
     if args.lighteval:
         reference["lighteval"] = lighteval(model, args.lighteval)
     if args.check:
