@@ -27,10 +27,10 @@ use crate::{
 pub(super) struct CaptureArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
-    /// One sequence: this text.
+    /// One sequence: this text. Repeatable.
     #[arg(long, value_name = "S")]
-    text: Option<String>,
-    /// A file that is the joined text: windows are cut from its start.
+    text: Vec<String>,
+    /// A file that is the joined text, or - for standard input: windows are cut from its start.
     #[arg(long, value_name = "FILE")]
     text_file: Option<PathBuf>,
     /// A dataset by name, or a local file of documents; the built-in text when no input is named.
@@ -46,7 +46,8 @@ pub(super) struct CaptureArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     nsamples: usize,
     /// Start every text with the BOS token (EOS if the tokenizer has no BOS).
-    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true,
+        num_args = 0..=1, default_missing_value = "true")]
     add_bos_token: bool,
     /// Seed of the random choice of documents.
     #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
@@ -56,7 +57,7 @@ pub(super) struct CaptureArgs {
     top_k: usize,
     /// Tensors to look at: embedding, layer_input, attention_input, q, k, v, attention_gate,
     /// attention_output, mixer_output, residual_mid, mlp_input, router_logits, gate, mlp_inner,
-    /// mlp_output, layer_output, final_norm.
+    /// mlp_output, layer_output, final_norm; or all.
     #[arg(
         long,
         value_name = "A,B",
@@ -76,6 +77,9 @@ pub(super) struct CaptureArgs {
     /// Report the first N logits of the last position.
     #[arg(long, value_name = "N", default_value_t = 0)]
     last_logits: usize,
+    /// Report the N most likely tokens after the last position, with their probabilities.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    top_tokens: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
@@ -110,13 +114,19 @@ impl CaptureArgs {
         }
     }
 
-    fn plan(&self) -> Result<Plan> {
-        let sites = self
-            .sites
-            .iter()
-            .map(|name| Site::parse(name.trim()))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Plan {
+    /// The sites that are asked for; none for all that the model has.
+    fn sites(&self) -> Result<Option<Vec<Site>>> {
+        if let [all] = self.sites.as_slice()
+            && all.trim() == "all"
+        {
+            return Ok(None);
+        }
+        let sites = self.sites.iter().map(|name| Site::parse(name.trim()));
+        sites.collect::<Result<_>>().map(Some)
+    }
+
+    fn plan(&self, sites: Vec<Site>) -> Plan {
+        Plan {
             statistics: StatisticsRequest {
                 top_k: self.top_k,
                 abs_threshold: self.thresholds.abs_threshold as f32,
@@ -132,7 +142,7 @@ impl CaptureArgs {
             nll: self.nll,
             last_logits: self.last_logits,
             ..Plan::default()
-        })
+        }
     }
 
     pub(super) fn settings(&self, sites: &[Site], sequences: &Sequences) -> Settings<'_> {
@@ -146,6 +156,7 @@ impl CaptureArgs {
             attention: self.attention,
             nll: self.nll,
             last_logits: self.last_logits,
+            top_tokens: self.top_tokens,
             thresholds: self.thresholds,
             input: ids_hash(&sequences.ids),
             lengths: lengths
@@ -167,6 +178,7 @@ pub(super) struct Settings<'a> {
     attention: Option<AttentionArg>,
     nll: bool,
     last_logits: usize,
+    top_tokens: usize,
     #[serde(flatten)]
     thresholds: ThresholdArgs,
     input: String,
@@ -177,21 +189,32 @@ pub(super) struct Settings<'a> {
 }
 
 pub(super) fn run(args: &CaptureArgs, shared: &Shared) -> Result<Done> {
-    let plan = args.plan()?;
+    let sites = args.sites()?;
     let run = Run::open(shared, "capture", &args.model, &args.output, args.seed)?;
     let model = run.model();
+    let all = || {
+        let sites = Site::ALL.into_iter();
+        sites.filter(|site| site.exists_in(&model.spec)).collect()
+    };
+    let plan = args.plan(sites.unwrap_or_else(all));
     let text = args.text();
     let sequences = if !args.token_ids.is_empty() {
         Sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
-    } else if let Some(sentence) = &args.text {
-        Sequences::of_text(sentence, text.add_bos_token, model, run.progress)?
+    } else if !args.text.is_empty() {
+        Sequences::of_texts(&args.text, text.add_bos_token, model, run.progress)?
     } else {
         run.windows(&text, args.nsamples)?
     };
     let settings = settings::value(&args.settings(&plan.sites, &sequences))?;
     let experiment = |folder: &RunFolder| {
         let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids, None)?;
-        let finding = capture::run(run.session(), &sequences.ids, &plan, &mut recorder)?;
+        let finding = capture::run(
+            run.session(),
+            &sequences.ids,
+            &plan,
+            args.top_tokens,
+            &mut recorder,
+        )?;
         recorder.commit()?;
         Ok(finding)
     };

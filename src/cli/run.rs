@@ -366,12 +366,16 @@ impl Done {
         })
     }
 
-    /// Prints the document with `--json`, else the tables, and says where the files are.
-    pub(super) fn show(&self, json: bool) -> Result<()> {
+    /// Prints the document with `--json`, the folder with `--print-folder`, else the tables, and says
+    /// where the files are.
+    pub(super) fn show(&self, output: &OutputArgs) -> Result<()> {
         for notice in &self.artifacts.notices {
             self.progress.notice(notice);
         }
-        if json {
+        if output.print_folder {
+            return super::print_path(&self.folder);
+        }
+        if output.json {
             super::print_json(&self.artifacts.document)?;
         } else {
             for block in &self.artifacts.terminal {

@@ -130,6 +130,8 @@ mod tests {
         "scale",
         "shared_scale",
         "figure_format",
+        "no_figures",
+        "print_folder",
         "tables",
     ];
 
