@@ -13,6 +13,7 @@ mod existence_validation;
 mod experiment;
 mod figures;
 mod intervention_analysis;
+mod life;
 mod models;
 mod reproduce;
 mod run;

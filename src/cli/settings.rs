@@ -148,7 +148,7 @@ mod tests {
     ];
 
     /// Command, flag, and the setting that has another name or stands for several flags.
-    const RENAMED: [(&str, &str, &str); 15] = [
+    const RENAMED: [(&str, &str, &str); 18] = [
         ("existence-validation", "text_file", "dataset"),
         ("tokens-analysis", "text_file", "dataset"),
         ("top-activation-magnitude", "text_file", "dataset"),
@@ -161,6 +161,9 @@ mod tests {
         ("figures", "text_file", "input"),
         ("figures", "sentence", "input"),
         ("figures", "token_ids", "input"),
+        ("life", "text_file", "input"),
+        ("life", "sentence", "input"),
+        ("life", "token_ids", "input"),
         ("capture", "text", "input"),
         ("capture", "text_file", "input"),
         ("capture", "token_ids", "input"),
@@ -189,6 +192,7 @@ mod tests {
             Command::Experiment(Experiment::InterventionAnalysis(args)) => {
                 value(&args.settings(&sequences, &[]))
             }
+            Command::Experiment(Experiment::Life(args)) => value(&args.settings(&sequences)),
             Command::Experiment(Experiment::Capture(args)) => {
                 value(&args.settings(&[Site::Q], &sequences))
             }
@@ -246,7 +250,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(commands, 9);
+        assert_eq!(commands, 10);
     }
 
     #[test]

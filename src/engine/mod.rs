@@ -32,6 +32,7 @@ mod session;
 mod side_by_side;
 mod site;
 mod stream;
+mod trace;
 
 pub use absent::{check_attention, without_attention};
 pub use device::{Device, Place, Types};
@@ -41,3 +42,4 @@ pub use plan::{Outcome, Plan, Timings};
 pub use schedule::run;
 pub use session::Session;
 pub use site::Site;
+pub use trace::{Source, Step};

@@ -24,6 +24,9 @@ pub struct Plan {
     /// For each sequence the ascending positions of some tokens: what these keys give to the
     /// attention output of every layer goes to the observer.
     pub keys: Option<Vec<Vec<usize>>>,
+    /// For each sequence the (position, dimension) of values of the residual stream whose way through every
+    /// layer goes to the observer.
+    pub trace: Option<Vec<Vec<(usize, usize)>>>,
     /// Whether to run the layers even if nothing in them is observed: to time them.
     pub all_layers: bool,
     /// Whether to compute the next-token negative log-likelihood.
@@ -49,6 +52,7 @@ impl Default for Plan {
             attention: AttentionCapture::default(),
             head_layers: None,
             keys: None,
+            trace: None,
             all_layers: false,
             nll: false,
             last_logits: 0,
@@ -100,6 +104,7 @@ impl Plan {
             || self.needs_final_norm()
             || self.attention.any()
             || self.keys.is_some()
+            || self.trace.is_some()
             || Site::ALL
                 .iter()
                 .any(|site| site.per_layer() && self.observes(*site))

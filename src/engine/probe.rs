@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{batch::Batch, observer::Observer, plan::Plan, site::Site};
+use super::{batch::Batch, observer::Observer, plan::Plan, site::Site, trace::Ledger};
 use crate::{
     backend::{AttentionMaps, Backend, Precision, Statistics, StatisticsRequest},
     error::{Error, Result},
@@ -22,14 +22,16 @@ enum Measured<B: Backend> {
 
 /// Collects statistics on the device and forwards raw captures.
 pub(super) struct Probe<'r, B: Backend> {
-    backend: &'r B,
+    pub(super) backend: &'r B,
     plan: &'r Plan,
-    observer: &'r mut dyn Observer,
+    pub(super) observer: &'r mut dyn Observer,
     /// Index of the first sequence that it sees.
     first: usize,
     /// By site and layer, in the order of the micro-batches.
     measured: BTreeMap<(Site, usize), Vec<Measured<B>>>,
     time: Duration,
+    /// The values that are followed through the layer.
+    pub(super) ledger: Ledger,
 }
 
 impl<'r, B: Backend> Probe<'r, B> {
@@ -47,6 +49,7 @@ impl<'r, B: Backend> Probe<'r, B> {
             first,
             measured: BTreeMap::new(),
             time: Duration::ZERO,
+            ledger: Ledger::default(),
         }
     }
 

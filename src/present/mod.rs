@@ -11,6 +11,7 @@ pub(crate) mod existence_validation;
 pub(crate) mod figures;
 mod formats;
 pub(crate) mod intervention_analysis;
+pub(crate) mod life;
 mod lines;
 mod magnitudes;
 mod page;
