@@ -8,6 +8,7 @@ use super::{
     existence_validation::{self, ExistenceArgs},
     figures::{self, FiguresArgs},
     intervention_analysis::{self, InterventionArgs},
+    profile::{self, ProfileArgs},
     run::Done,
     self_attention::{self, SelfAttentionArgs},
     shared::{CorpusRequest, Shared},
@@ -31,6 +32,7 @@ pub(super) enum Experiment {
     #[command(alias = "intervention_analysis")]
     InterventionAnalysis(InterventionArgs),
     Capture(CaptureArgs),
+    Profile(ProfileArgs),
 }
 
 impl Experiment {
@@ -44,6 +46,7 @@ impl Experiment {
             Self::Figures(args) => figures::run(args, shared),
             Self::InterventionAnalysis(args) => intervention_analysis::run(args, shared),
             Self::Capture(args) => capture::run(args, shared),
+            Self::Profile(args) => profile::run(args, shared),
         }
     }
 
@@ -57,6 +60,7 @@ impl Experiment {
             Self::Figures(args) => &args.model,
             Self::InterventionAnalysis(args) => &args.model,
             Self::Capture(args) => &args.model,
+            Self::Profile(args) => &args.model,
         }
     }
 
@@ -70,6 +74,7 @@ impl Experiment {
             Self::Figures(args) => &mut args.model,
             Self::InterventionAnalysis(args) => &mut args.model,
             Self::Capture(args) => &mut args.model,
+            Self::Profile(args) => &mut args.model,
         }
     }
 
@@ -83,6 +88,7 @@ impl Experiment {
             Self::Figures(args) => &args.output,
             Self::InterventionAnalysis(args) => &args.output,
             Self::Capture(args) => &args.output,
+            Self::Profile(args) => &args.output,
         }
     }
 
@@ -96,6 +102,7 @@ impl Experiment {
             Self::Figures(args) => &mut args.output,
             Self::InterventionAnalysis(args) => &mut args.output,
             Self::Capture(args) => &mut args.output,
+            Self::Profile(args) => &mut args.output,
         }
     }
 

@@ -13,6 +13,7 @@ mod corpus;
 pub mod existence_validation;
 pub mod intervention_analysis;
 pub mod places;
+pub mod profile;
 pub mod published;
 pub mod self_attention;
 mod summary;

@@ -14,6 +14,7 @@ pub(crate) mod intervention_analysis;
 mod lines;
 mod magnitudes;
 mod page;
+pub(crate) mod profile;
 mod recorder;
 pub(crate) mod self_attention;
 mod sites;
