@@ -32,7 +32,12 @@ pub(super) struct DeviceArgs {
     #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
     pub(super) dtype: DTypeArg,
     /// `auto`, `cpu` or `cuda[:N]`; auto is the first card that massact can use, else the CPU.
-    #[arg(long, default_value = "auto", env = "MASSACT_DEVICE", hide_env_values = true)]
+    #[arg(
+        long,
+        default_value = "auto",
+        env = "MASSACT_DEVICE",
+        hide_env_values = true
+    )]
     pub(super) device: String,
     /// Type of the residual stream on a card: auto is the arithmetic's; float32 keeps the digits of
     /// massive activations beside 16-bit arithmetic, and does not overflow.

@@ -1,14 +1,13 @@
 //! `massact capture`
 
-use std::path::PathBuf;
-
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, TokenIds, positive, token_ids},
+    args::{ModelArgs, OutputArgs, ThresholdArgs},
+    input::InputArgs,
     run::{Done, Run},
-    settings::{self, ids_hash},
+    settings::{self, InputSettings},
     shared::Shared,
 };
 use crate::{
@@ -23,35 +22,11 @@ use crate::{
 
 /// Numbers, tensors and attention maps of any text or token ids.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("input").args(["text", "text_file", "token_ids", "dataset"]))]
 pub(super) struct CaptureArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
-    /// One sequence: this text. Repeatable.
-    #[arg(long, value_name = "S")]
-    text: Vec<String>,
-    /// A file that is the joined text, or - for standard input: windows are cut from its start.
-    #[arg(long, value_name = "FILE")]
-    text_file: Option<PathBuf>,
-    /// A dataset by name, or a local file of documents; the built-in text when no input is named.
-    #[arg(long, value_name = "NAME_OR_FILE")]
-    dataset: Option<String>,
-    /// One sequence: these ids, used as they are. Repeatable.
-    #[arg(long, value_name = "1,2,3", value_parser = token_ids)]
-    token_ids: Vec<TokenIds>,
-    /// Tokens in a window of a text file or dataset, BOS included.
-    #[arg(long, value_name = "N")]
-    context_length: Option<usize>,
-    /// Windows taken from a text file or dataset.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
-    nsamples: usize,
-    /// Start every text with the BOS token (EOS if the tokenizer has no BOS).
-    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true,
-        num_args = 0..=1, default_missing_value = "true")]
-    add_bos_token: bool,
-    /// Seed of the random choice of documents.
-    #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
-    seed: u64,
+    #[command(flatten)]
+    input: InputArgs,
     /// Entries of largest magnitude to list.
     #[arg(long, value_name = "K", default_value_t = 5)]
     top_k: usize,
@@ -104,16 +79,6 @@ impl CaptureArgs {
         self.model.source.name()
     }
 
-    fn text(&self) -> TextArgs {
-        TextArgs {
-            dataset: self.dataset.clone().or_else(|| Some("builtin".to_owned())),
-            text_file: self.text_file.clone(),
-            context_length: self.context_length,
-            add_bos_token: self.add_bos_token,
-            seed: self.seed,
-        }
-    }
-
     /// The sites that are asked for; none for all that the model has.
     fn sites(&self) -> Result<Option<Vec<Site>>> {
         if let [all] = self.sites.as_slice()
@@ -146,10 +111,8 @@ impl CaptureArgs {
     }
 
     pub(super) fn settings(&self, sites: &[Site], sequences: &Sequences) -> Settings<'_> {
-        let lengths: Vec<usize> = sequences.ids.iter().map(Vec::len).collect();
         Settings {
-            context_length: sequences.context_length,
-            add_bos_token: sequences.add_bos_token,
+            input: InputSettings::of(sequences, self.model.source.revision.as_deref()),
             sites: sites.to_vec(),
             top_k: self.top_k,
             raw: self.raw,
@@ -158,20 +121,14 @@ impl CaptureArgs {
             last_logits: self.last_logits,
             top_tokens: self.top_tokens,
             thresholds: self.thresholds,
-            input: ids_hash(&sequences.ids),
-            lengths: lengths
-                .iter()
-                .any(|length| *length != sequences.context_length)
-                .then_some(lengths),
-            revision: self.model.source.revision.as_deref(),
         }
     }
 }
 
 #[derive(Serialize)]
 pub(super) struct Settings<'a> {
-    context_length: usize,
-    add_bos_token: bool,
+    #[serde(flatten)]
+    input: InputSettings<'a>,
     sites: Vec<Site>,
     top_k: usize,
     raw: bool,
@@ -181,30 +138,24 @@ pub(super) struct Settings<'a> {
     top_tokens: usize,
     #[serde(flatten)]
     thresholds: ThresholdArgs,
-    input: String,
-    /// Tokens of each sequence where they differ: the same ids may be cut elsewhere.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lengths: Option<Vec<usize>>,
-    revision: Option<&'a str>,
 }
 
 pub(super) fn run(args: &CaptureArgs, shared: &Shared) -> Result<Done> {
     let sites = args.sites()?;
-    let run = Run::open(shared, "capture", &args.model, &args.output, args.seed)?;
+    let run = Run::open(
+        shared,
+        "capture",
+        &args.model,
+        &args.output,
+        args.input.seed,
+    )?;
     let model = run.model();
     let all = || {
         let sites = Site::ALL.into_iter();
         sites.filter(|site| site.exists_in(&model.spec)).collect()
     };
     let plan = args.plan(sites.unwrap_or_else(all));
-    let text = args.text();
-    let sequences = if !args.token_ids.is_empty() {
-        Sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
-    } else if !args.text.is_empty() {
-        Sequences::of_texts(&args.text, text.add_bos_token, model, run.progress)?
-    } else {
-        run.windows(&text, args.nsamples)?
-    };
+    let sequences = args.input.load(&run)?;
     let settings = settings::value(&args.settings(&plan.sites, &sequences))?;
     let experiment = |folder: &RunFolder| {
         let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids, None)?;

@@ -39,7 +39,9 @@ fn manual(mut program: Command, folder: &Path) -> Result<()> {
     program.build();
     let of_folder = |error| Error::new(folder.display(), error);
     std::fs::create_dir_all(folder).map_err(of_folder)?;
-    let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
+    let commands = program
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
     let pages: Vec<Command> = commands
         .filter(|command| command.get_name() != "help")
         .cloned()

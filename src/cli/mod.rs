@@ -12,9 +12,11 @@ mod devices;
 mod existence_validation;
 mod experiment;
 mod figures;
+mod input;
 mod intervention_analysis;
 mod life;
 mod models;
+mod profile;
 mod reproduce;
 mod run;
 mod self_attention;
@@ -105,9 +107,7 @@ impl Command {
         let words = words.map(|word| word.to_string_lossy().into_owned());
         let shared = Shared::of(words.collect());
         match self {
-            Self::Experiment(experiment) => {
-                experiment.run(&shared)?.show(experiment.output())
-            }
+            Self::Experiment(experiment) => experiment.run(&shared)?.show(experiment.output()),
             Self::Tvr(args) => tvr::run(args, &shared)?.show(&args.output),
             Self::Compare(args) => compare::run(args, &shared),
             Self::Sweep(args) => sweep::run(args),

@@ -27,6 +27,7 @@ mod pass;
 mod per_layer;
 mod plan;
 mod probe;
+mod profiles;
 mod schedule;
 mod session;
 mod side_by_side;

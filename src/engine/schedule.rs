@@ -89,7 +89,13 @@ impl<'r, B: Backend> Walk<'r, B> {
         let sequences = part.sequences;
         let started = Instant::now();
         let forward = Forward::new(backend, model, plan, sequences, part.range.clone());
-        let mut probe = Probe::new(backend, plan, observer, part.range.start);
+        let mut probe = Probe::new(
+            backend,
+            &model.spec.layers,
+            plan,
+            observer,
+            part.range.start,
+        );
         let mut streams = Vec::new();
         for batch in batches(sequences, part.range.clone(), part.batch_rows) {
             interrupt::check()?;
@@ -200,11 +206,12 @@ impl<'r, B: Backend> Walk<'r, B> {
         };
         interrupt::check()?;
         // Before the head's own error: what overflowed in a layer is reported with that layer.
-        let (statistics, statistics_time) = self.probe.finish()?;
+        let found = self.probe.finish()?;
         head?;
-        outcome.statistics = statistics;
-        outcome.timings.statistics = statistics_time;
-        outcome.timings.forward = self.started.elapsed().saturating_sub(statistics_time);
+        outcome.statistics = found.statistics;
+        outcome.profiles = found.profiles;
+        outcome.timings.statistics = found.time;
+        outcome.timings.forward = self.started.elapsed().saturating_sub(found.time);
         Ok(outcome)
     }
 

@@ -15,6 +15,7 @@ pub(crate) mod life;
 mod lines;
 mod magnitudes;
 mod page;
+pub(crate) mod profile;
 mod recorder;
 pub(crate) mod self_attention;
 mod sites;
