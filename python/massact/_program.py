@@ -53,8 +53,8 @@ def program() -> str:
 
 
 def version() -> str:
-    """What `massact --version` says."""
-    return subprocess.run([program(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    """What `massact -V` says; `massact --version` knows the commit and the built-in kernels, too."""
+    return subprocess.run([program(), "-V"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def flags(settings: Mapping[str, object]) -> list[str]:

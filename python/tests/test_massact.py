@@ -116,6 +116,6 @@ def test_what_the_program_says_is_seen(tmp_path, capsys):
 
 
 def test_the_module_is_the_program():
-    done = subprocess.run([sys.executable, "-m", "massact", "--version"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "massact", "-V"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("massact ")
     assert massact.version() == done.stdout.strip()

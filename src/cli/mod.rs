@@ -43,13 +43,14 @@ use serde_json::Value;
 
 use self::{experiment::Experiment, shared::Shared};
 use crate::{
+    backend::cuda::driver::built,
     error::{Error, Result},
     interrupt, panics,
 };
 
 /// Find, measure and intervene on massive activations in decoder LLMs.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, long_version = long_version(), about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -89,6 +90,23 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// With what it was built from and for.
+fn long_version() -> String {
+    let kernels = match built() {
+        Ok(compiler) => format!("built in, by {compiler}"),
+        Err(reason) => format!("none: {reason}"),
+    };
+    let build = run::build();
+    let known = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
+    format!(
+        "{}\ncommit   {}\ncompiler {}\ntarget   {}\nkernels  {kernels}",
+        build.version,
+        known(build.git_commit),
+        known(build.rustc),
+        known(build.target),
+    )
 }
 
 /// What clap calls the choice, as what prints tables calls it.

@@ -322,7 +322,8 @@ impl<'a> Run<'a> {
     }
 }
 
-fn build() -> Build {
+/// What this program was built from.
+pub(super) fn build() -> Build {
     Build::new(
         option_env!("MASSACT_GIT_COMMIT"),
         option_env!("MASSACT_RUSTC"),
