@@ -43,6 +43,35 @@ impl TextSettings {
     }
 }
 
+/// Any sequences, and which state of the model.
+#[derive(Debug, Serialize)]
+pub(super) struct InputSettings<'a> {
+    context_length: usize,
+    add_bos_token: bool,
+    /// Identifies the ids.
+    input: String,
+    /// Tokens of each sequence where they differ: the same ids may be cut elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lengths: Option<Vec<usize>>,
+    revision: Option<&'a str>,
+}
+
+impl<'a> InputSettings<'a> {
+    pub(super) fn of(sequences: &Sequences, revision: Option<&'a str>) -> Self {
+        let lengths: Vec<usize> = sequences.ids.iter().map(Vec::len).collect();
+        Self {
+            context_length: sequences.context_length,
+            add_bos_token: sequences.add_bos_token,
+            input: ids_hash(&sequences.ids),
+            lengths: lengths
+                .iter()
+                .any(|length| *length != sequences.context_length)
+                .then_some(lengths),
+            revision,
+        }
+    }
+}
+
 /// What an experiment over several sequences has in any case.
 #[derive(Debug, Serialize)]
 pub(super) struct CorpusSettings {
@@ -120,7 +149,7 @@ mod tests {
     use crate::engine::Site;
 
     /// Flags that change no number, whatever the command.
-    const NO_NUMBERS: [&str; 10] = [
+    const NO_NUMBERS: [&str; 12] = [
         "save_dir",
         "quiet",
         "json",
@@ -130,6 +159,8 @@ mod tests {
         "scale",
         "shared_scale",
         "figure_format",
+        "no_figures",
+        "print_folder",
         "tables",
     ];
 
@@ -146,7 +177,7 @@ mod tests {
     ];
 
     /// Command, flag, and the setting that has another name or stands for several flags.
-    const RENAMED: [(&str, &str, &str); 15] = [
+    const RENAMED: [(&str, &str, &str); 21] = [
         ("existence-validation", "text_file", "dataset"),
         ("tokens-analysis", "text_file", "dataset"),
         ("top-activation-magnitude", "text_file", "dataset"),
@@ -159,9 +190,15 @@ mod tests {
         ("figures", "text_file", "input"),
         ("figures", "sentence", "input"),
         ("figures", "token_ids", "input"),
+        ("life", "text_file", "input"),
+        ("life", "sentence", "input"),
+        ("life", "token_ids", "input"),
         ("capture", "text", "input"),
         ("capture", "text_file", "input"),
         ("capture", "token_ids", "input"),
+        ("profile", "text", "input"),
+        ("profile", "text_file", "input"),
+        ("profile", "token_ids", "input"),
     ];
 
     /// What the ids' hash stands for, too.
@@ -187,7 +224,11 @@ mod tests {
             Command::Experiment(Experiment::InterventionAnalysis(args)) => {
                 value(&args.settings(&sequences, &[]))
             }
+            Command::Experiment(Experiment::Life(args)) => value(&args.settings(&sequences)),
             Command::Experiment(Experiment::Capture(args)) => {
+                value(&args.settings(&[Site::Q], &sequences))
+            }
+            Command::Experiment(Experiment::Profile(args)) => {
                 value(&args.settings(&[Site::Q], &sequences))
             }
             Command::Tvr(args) => value(&args.settings()),
@@ -197,7 +238,9 @@ mod tests {
             | Command::Selftest(_)
             | Command::Bench(_)
             | Command::Models(_)
-            | Command::Devices(_) => {
+            | Command::Devices(_)
+            | Command::Show(_)
+            | Command::Completions(_) => {
                 return None;
             }
         };
@@ -215,6 +258,8 @@ mod tests {
                 "compare" => &["a", "b"],
                 "tvr" => &["--dry-run"],
                 "sweep" => &["merge", "a"],
+                "show" => &["a"],
+                "completions" => &["bash"],
                 _ => &[],
             };
             let line = [&["massact", name][..], more].concat();
@@ -227,7 +272,7 @@ mod tests {
                 let flag = argument.get_id().as_str();
                 let renamed = RENAMED.iter().find(|row| (row.0, row.1) == (name, flag));
                 let mut key = renamed.map_or(flag, |row| row.2);
-                if name == "capture" && OF_IDS.contains(&flag) {
+                if ["capture", "profile"].contains(&name) && OF_IDS.contains(&flag) {
                     key = "input";
                 }
                 let named = settings.get(key).is_some();
@@ -244,7 +289,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(commands, 9);
+        assert_eq!(commands, 11);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{
     probe::Probe,
     site::Site,
     stream::{Carried, Stream},
+    trace::Step,
 };
 use crate::{
     backend::{Backend, NormWeights, Target},
@@ -102,10 +103,12 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             batch,
         };
         pass.observe(probe, Site::LayerInput, hidden)?;
+        probe.begin(&pass, hidden)?;
         let backend = forward.backend;
         let mut predicted = None;
         if let Some(altup) = &self.altup {
             altup.predict(backend, hidden, &mut carried.others)?;
+            probe.changed(Step::Altup, hidden)?;
             predicted = Some((altup, backend.duplicate(hidden)?));
         }
         match self.spec.wiring {
@@ -121,9 +124,11 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             (None, Some(per_layer)) => {
                 let added = per_layer.run(&pass, hidden)?;
                 backend.add(hidden, &added)?;
+                probe.added(Step::PerLayerEmbedding, &added)?;
             }
             (Some((altup, predicted)), per_layer) => {
                 altup.correct(backend, predicted, hidden, &mut carried.others)?;
+                probe.changed(Step::Altup, hidden)?;
                 if let Some(per_layer) = per_layer {
                     let added = per_layer.run(&pass, &altup.scaled(backend, hidden)?)?;
                     for other in &mut carried.others {
@@ -134,7 +139,9 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         }
         if let Some(scale) = self.output_scale {
             backend.affine(hidden, scale, 0.0)?;
+            probe.changed(Step::Scale, hidden)?;
         }
+        probe.end(hidden)?;
         pass.observe(probe, Site::LayerOutput, hidden)
     }
 
@@ -162,7 +169,10 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             let beside = self.laurel.as_ref();
             let beside = beside.map(|laurel| laurel.run(backend, read)).transpose()?;
             match input {
-                Some(input) if from_norm => *hidden = input,
+                Some(input) if from_norm => {
+                    *hidden = input;
+                    probe.changed(Step::Norm, hidden)?;
+                }
                 // Its memory is the next tensor's.
                 input => drop(input),
             }
@@ -171,10 +181,11 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
                 (None, Some(norm)) if !from_norm && self.mlp.is_some() && beside.is_none() => {
                     mlp_input = Some(backend.add_norm(hidden, &output, norm)?);
                 }
-                _ => add(backend, hidden, &output, &self.mixer_norms)?,
+                _ => add(backend, hidden, &output, &self.mixer_norms, probe)?,
             }
             if let (Some(laurel), Some(made)) = (&self.laurel, &beside) {
                 laurel.join(backend, hidden, made)?;
+                probe.changed(Step::Laurel, hidden)?;
             }
         }
         let Some(mlp) = &self.mlp else {
@@ -190,10 +201,12 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let output = mlp.run(pass, read, probe)?;
         if from_norm && let Some(input) = input {
             *hidden = input;
+            probe.changed(Step::Norm, hidden)?;
         }
         let output = self.output(pass, output, &self.mlp_norms)?;
         pass.observe(probe, Site::MlpOutput, &output)?;
-        add(backend, hidden, &output, &self.mlp_norms)
+        probe.added(Step::Mlp, &output)?;
+        add(backend, hidden, &output, &self.mlp_norms, probe)
     }
 
     /// Both parts on the layer's input.
@@ -225,11 +238,12 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         drop(shared);
         if let Some(mixed) = mixed {
             let mixed = self.mixed(pass, mixed, probe)?;
-            add(backend, hidden, &mixed, &self.mixer_norms)?;
+            add(backend, hidden, &mixed, &self.mixer_norms, probe)?;
         }
         let output = self.output(pass, output, &self.mlp_norms)?;
         pass.observe(probe, Site::MlpOutput, &output)?;
-        add(backend, hidden, &output, &self.mlp_norms)
+        probe.added(Step::Mlp, &output)?;
+        add(backend, hidden, &output, &self.mlp_norms, probe)
     }
 
     /// Whether anything mixes tokens here.
@@ -257,7 +271,9 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             (Some(mut attention), Some(mixer)) => {
                 // Its own share, while it can be told.
                 pass.observe(probe, Site::AttentionOutput, &attention)?;
-                backend.add(&mut attention, &mixer.run(pass, input)?)?;
+                let mixed = mixer.run(pass, input)?;
+                probe.beside(&attention, &mixed)?;
+                backend.add(&mut attention, &mixed)?;
                 Ok(attention)
             }
             (Some(attention), None) => Ok(attention),
@@ -278,6 +294,15 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             pass.observe(probe, Site::AttentionOutput, &output)?;
         }
         pass.observe(probe, Site::MixerOutput, &output)?;
+        match (&self.attention, &self.mixer) {
+            (Some(_), Some(_)) => {
+                let norm = self.mixer_norms.output.is_some();
+                probe.added_beside(&output, (!norm).then_some(self.spec.residual_scale))?;
+            }
+            (Some(_), None) => probe.added(Step::Attention, &output)?,
+            (None, Some(_)) => probe.added(Step::Mixer, &output)?,
+            (None, None) => {}
+        }
         Ok(output)
     }
 
@@ -305,10 +330,12 @@ fn add<B: Backend>(
     hidden: &mut B::Tensor,
     output: &B::Tensor,
     norms: &Norms<B::Vector>,
+    probe: &mut Probe<'_, B>,
 ) -> Result<()> {
     backend.add(hidden, output)?;
     if let Some(norm) = &norms.sum {
         *hidden = backend.norm(hidden, norm, Target::Stream)?;
+        probe.changed(Step::Norm, hidden)?;
     }
     Ok(())
 }

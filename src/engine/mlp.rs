@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::{
     experts, experts::ExpertWeights, gated::GatedWeights, parts::Projection, pass::Pass,
-    probe::Probe, side_by_side::SideBySideWeights, site::Site,
+    probe::Probe, side_by_side::SideBySideWeights, site::Site, trace::Source,
 };
 use crate::{
     backend::{Backend, Xielu},
@@ -165,7 +165,9 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
                     mlp.inner(backend, input)?
                 };
                 pass.observe(probe, Site::MlpInner, &inner)?;
-                mlp.down(backend, &inner)
+                let output = mlp.down(backend, &inner)?;
+                probe.source(Source::Dense, &inner, &output)?;
+                Ok(output)
             }
             Self::Plain {
                 up,
@@ -176,7 +178,9 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
                 nonlinearity.apply(backend, &mut inner)?;
                 pass.observe(probe, Site::Gate, &inner)?;
                 pass.observe(probe, Site::MlpInner, &inner)?;
-                down.to_stream(backend, &inner)
+                let output = down.to_stream(backend, &inner)?;
+                probe.source(Source::Dense, &inner, &output)?;
+                Ok(output)
             }
             Self::Experts(weights) => experts::run(pass, weights, input, probe),
             Self::SideBySide(both) => both.run(pass, input, probe),

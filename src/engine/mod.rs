@@ -27,11 +27,13 @@ mod pass;
 mod per_layer;
 mod plan;
 mod probe;
+mod profiles;
 mod schedule;
 mod session;
 mod side_by_side;
 mod site;
 mod stream;
+mod trace;
 mod waiting;
 
 pub use absent::{check_attention, without_attention};
@@ -42,3 +44,4 @@ pub use plan::{Outcome, Plan, Spilled, Timings};
 pub use schedule::run;
 pub use session::Session;
 pub use site::Site;
+pub use trace::{Source, Step};

@@ -10,7 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use super::site::Site;
+use super::{
+    site::Site,
+    trace::{Source, Step},
+};
 use crate::{
     backend::{AttentionMaps, Change, Statistics},
     error::Result,
@@ -48,6 +51,28 @@ pub trait Observer {
         _columns: usize,
         _whole: &[f32],
         _part: &[f32],
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// What a step of a layer (layer, sequence) adds to the values that the plan traces, in their order; or
+    /// the values, for the input and the output. The input comes first, and what was said of the layer
+    /// before is void.
+    fn step(&mut self, _place: (usize, usize), _step: Step, _values: &[f32]) {}
+
+    /// A whole row of the stream that has traced values, at (layer, sequence, position): every layer's
+    /// output, and the first one's input.
+    fn row(&mut self, _place: (usize, usize, usize), _step: Step, _values: &[f32]) {}
+
+    /// What a down projection of the layer's MLP reads at (layer, sequence, position), a row with traced
+    /// values, and what comes of it: the MLP's output, or an expert's with its weight, before any norm or
+    /// factor of the layer.
+    fn source(
+        &mut self,
+        _place: (usize, usize, usize),
+        _source: Source,
+        _inner: &[f32],
+        _output: &[f32],
     ) -> Result<()> {
         Ok(())
     }

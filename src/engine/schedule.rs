@@ -96,7 +96,13 @@ impl<'r, B: Backend> Walk<'r, B> {
         let mlp_rows = memory::mlp_rows(part.batch_rows);
         let range = part.range.clone();
         let forward = Forward::new(backend, model, plan, sequences, range, mlp_rows);
-        let mut probe = Probe::new(backend, plan, observer, part.range.start);
+        let mut probe = Probe::new(
+            backend,
+            &model.spec.layers,
+            plan,
+            observer,
+            part.range.start,
+        );
         let width = model.spec.hidden_size;
         let mut waiting_room = WaitingRoom::new(backend, width, part.room);
         let mut streams = Vec::new();
@@ -220,12 +226,13 @@ impl<'r, B: Backend> Walk<'r, B> {
         };
         interrupt::check()?;
         // Before the head's own error: what overflowed in a layer is reported with that layer.
-        let (statistics, statistics_time) = self.probe.finish()?;
+        let found = self.probe.finish()?;
         head?;
-        outcome.statistics = statistics;
-        outcome.timings.statistics = statistics_time;
+        outcome.statistics = found.statistics;
+        outcome.profiles = found.profiles;
+        outcome.timings.statistics = found.time;
         outcome.spilled = self.waiting_room.spilled();
-        outcome.timings.forward = self.started.elapsed().saturating_sub(statistics_time);
+        outcome.timings.forward = self.started.elapsed().saturating_sub(found.time);
         Ok(outcome)
     }
 

@@ -207,10 +207,7 @@ impl Session {
 
     /// The text of a token; without a tokenizer, its id.
     pub fn token(&self, id: u32) -> String {
-        match &self.model.tokenizer {
-            Some(tokenizer) => tokenizer.token(id),
-            None => format!("<{id}>"),
-        }
+        self.model.token(id)
     }
 
     /// Refuses, before any text is read, sequences of which not even one could run.

@@ -15,6 +15,7 @@ mod math;
 mod norms;
 mod pool;
 mod products;
+mod profiles;
 mod recurrences;
 mod rotations;
 mod row_scaling;
@@ -27,6 +28,7 @@ mod vocabulary;
 use self::pool::Pool;
 
 pub use products::Matrix;
+pub(super) use profiles::profile_of;
 pub use tensors::Tensor;
 
 /// The processor.

@@ -19,6 +19,7 @@ mod memory;
 mod norms;
 mod packed;
 mod products;
+mod profiles;
 mod recurrences;
 mod resident;
 mod rotations;

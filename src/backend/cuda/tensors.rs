@@ -7,7 +7,7 @@ use super::{
     memory::{self, Buffer},
 };
 use crate::{
-    backend::{Precision, Tensors},
+    backend::{Precision, Profile, Tensors},
     error::{Error, Result},
     model::{dtype::DType, weights::Elements},
 };
@@ -65,6 +65,7 @@ impl<D: Device> Tensors for Cuda<D> {
     type Visitors = Visitors<D>;
     type KeyMask = KeyMask<D>;
     type Pending = Pending<D>;
+    type PendingProfile = Vec<Profile>;
 
     fn precision(&self) -> Precision {
         self.precision
