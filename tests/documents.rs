@@ -116,7 +116,7 @@ fn every_document_of_every_command_is_valid() {
         "--repetitions",
         "1",
         "--parts",
-        "norm,model",
+        "norm,model,looking",
     ]));
     let printed = printed.succeeded().json();
     assert_valid(&schema_of(&printed), &printed);

@@ -3,7 +3,9 @@
 mod support;
 
 use massact::backend::{AttentionCapture, AttentionMaps, StatisticsRequest, Tensors, cpu::Cpu};
-use massact::engine::{self, Discard, Footprint, Observer, Outcome, Place, Plan, Session, Site};
+use massact::engine::{
+    self, Discard, Footprint, Observer, Outcome, Place, Plan, Session, Site, Wants,
+};
 use massact::model::Model;
 use massact::progress::Progress;
 use massact::{Result, model::demo};
@@ -33,6 +35,14 @@ impl Observer for Keep {
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
         self.maps.push((layer, sequence, maps));
         Ok(())
+    }
+}
+
+fn wants(tokens: usize, variants: usize) -> Wants {
+    Wants {
+        tokens,
+        variants,
+        looks_inside: false,
     }
 }
 
@@ -180,7 +190,7 @@ fn what_streams_carry_takes_memory() {
     let model = Model::open(&checkpoint("gemma4")).expect("opens");
     let of = |variants| {
         let precision = Tensors::precision(&Cpu::new());
-        Footprint::of(precision, 1, &model.spec, 10, variants, 10).streams_of_batch
+        Footprint::of(precision, 1, &model.spec, wants(10, variants), 10).streams_of_batch
     };
     let floats = 10 * (24 + 2 * (8 + 8) + 2 * (12 + 12));
     assert_eq!([of(0), of(2)], [4 * floats, 3 * 4 * floats]);

@@ -30,6 +30,8 @@ pub(super) struct Forward<'r, B: Backend> {
     /// By rope index and the sequence length it is for.
     tables: HashMap<(usize, usize), RopeTable>,
     longest: usize,
+    /// Rows that an MLP computes at once.
+    pub(super) mlp_rows: usize,
 }
 
 /// NLL and logits of the sequences of one micro-batch.
@@ -45,6 +47,7 @@ impl<'r, B: Backend> Forward<'r, B> {
         plan: &'r Plan,
         all: &'r [Vec<u32>],
         part: Range<usize>,
+        mlp_rows: usize,
     ) -> Self {
         let sequences = &all[part];
         let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
@@ -55,6 +58,7 @@ impl<'r, B: Backend> Forward<'r, B> {
             sequences: all,
             tables: HashMap::new(),
             longest,
+            mlp_rows,
         };
         for (index, rope) in model.spec.ropes.iter().enumerate() {
             for sequence in sequences {

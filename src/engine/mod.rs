@@ -34,12 +34,13 @@ mod side_by_side;
 mod site;
 mod stream;
 mod trace;
+mod waiting;
 
 pub use absent::{check_attention, without_attention};
 pub use device::{Device, Place, Types};
-pub use memory::{Footprint, available, budget, human, token_width};
+pub use memory::{Footprint, Wants, available, budget, human, token_width};
 pub use observer::{Actions, Branch, BranchOutcome, Discard, Observer, Overwrite};
-pub use plan::{Outcome, Plan, Timings};
+pub use plan::{Outcome, Plan, Spilled, Timings};
 pub use schedule::run;
 pub use session::Session;
 pub use site::Site;

@@ -101,6 +101,11 @@ impl Plan {
         observed.iter().any(|sites| sites.contains(&site))
     }
 
+    /// Whether it looks into MLPs, of which each then has to be there at once.
+    pub(super) fn looks_inside(&self) -> bool {
+        self.observes(Site::Gate) || self.observes(Site::MlpInner)
+    }
+
     pub(super) fn needs_final_norm(&self) -> bool {
         self.needs_head() || self.observes(Site::FinalNorm)
     }
@@ -135,6 +140,17 @@ pub struct Outcome {
     pub walks: usize,
     /// Where the time went.
     pub timings: Timings,
+    /// What of the residual streams did not stay on the device.
+    pub spilled: Spilled,
+}
+
+/// Bytes of residual streams that waited elsewhere than on the device, as often as they did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Spilled {
+    /// On the host.
+    pub to_host: u64,
+    /// In a file.
+    pub to_file: u64,
 }
 
 impl Outcome {
@@ -147,6 +163,8 @@ impl Outcome {
         self.branches.extend(other.branches);
         self.walks += other.walks;
         self.timings += other.timings;
+        self.spilled.to_host += other.spilled.to_host;
+        self.spilled.to_file += other.spilled.to_file;
     }
 }
 

@@ -8,12 +8,15 @@ use rayon::prelude::*;
 
 use super::{Cpu, Tensor, elementwise, math, simd::vectorise};
 use crate::{
-    backend::{Elementwise, HeadRequest, Products, Target, Vocabulary},
+    backend::{Elementwise, HeadRequest, Products, RowOperations, Target, Vocabulary},
     error::Result,
 };
 
 /// Vocabulary entries at a time.
 const PIECE: usize = 2048;
+
+/// Rows at a time: with a piece of the vocabulary's logits 64 MiB, however long a sequence is.
+const ROWS: usize = 8192;
 
 /// Running log-sum-exp of a row.
 #[derive(Clone, Copy)]
@@ -30,7 +33,16 @@ impl Vocabulary for Cpu {
         head: &HeadRequest<'_, Vec<f32>>,
         targets: &[Option<u32>],
     ) -> Result<Vec<f32>> {
-        token_nll(self, x, head, targets)
+        if x.rows <= ROWS {
+            return token_nll(self, x, head, targets);
+        }
+        let mut nll = Vec::with_capacity(x.rows);
+        for (part, targets) in targets.chunks(ROWS).enumerate() {
+            let rows: Vec<usize> = (part * ROWS..).take(targets.len()).collect();
+            let rows = self.gather_rows(x, &rows)?;
+            nll.extend(token_nll(self, &rows, head, targets)?);
+        }
+        Ok(nll)
     }
 }
 
