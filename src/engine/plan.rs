@@ -27,6 +27,8 @@ pub struct Plan {
     /// For each sequence the (position, dimension) of values of the residual stream whose way through every
     /// layer goes to the observer.
     pub trace: Option<Vec<Vec<(usize, usize)>>>,
+    /// Single values of some tensors that go to the observer.
+    pub reading: Option<Reading>,
     /// Whether to run the layers even if nothing in them is observed: to time them.
     pub all_layers: bool,
     /// Whether to compute the next-token negative log-likelihood.
@@ -35,6 +37,17 @@ pub struct Plan {
     pub last_logits: usize,
     /// The most branches that the observer splits off a sequence; memory is kept for them.
     pub variants: usize,
+}
+
+/// Single values of a site's tensors.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The site.
+    pub site: Site,
+    /// The layers; 0 for a site that is of no layer.
+    pub layers: Vec<usize>,
+    /// For each sequence the (position, column) of the values.
+    pub cells: Vec<Vec<(usize, usize)>>,
 }
 
 impl Default for Plan {
@@ -53,6 +66,7 @@ impl Default for Plan {
             head_layers: None,
             keys: None,
             trace: None,
+            reading: None,
             all_layers: false,
             nll: false,
             last_logits: 0,
@@ -91,7 +105,12 @@ impl Plan {
     }
 
     pub(super) fn observes(&self, site: Site) -> bool {
-        self.sites.contains(&site) || self.raw.contains(&site)
+        self.sites.contains(&site)
+            || self.raw.contains(&site)
+            || self
+                .reading
+                .as_ref()
+                .is_some_and(|reading| reading.site == site)
     }
 
     pub(super) fn needs_final_norm(&self) -> bool {

@@ -90,23 +90,27 @@ impl<'r, B: Backend> Walk<'r, B> {
         let started = Instant::now();
         let forward = Forward::new(backend, model, plan, sequences, part.range.clone());
         let mut probe = Probe::new(backend, plan, observer, part.range.start);
-        let mut streams = Vec::new();
+        let (mut streams, mut branches) = (Vec::new(), Vec::new());
         for batch in batches(sequences, part.range.clone(), part.batch_rows) {
             interrupt::check()?;
             let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
             let carried = Carried::new(forward.other_streams(&hidden)?);
-            streams.push(Stream {
+            let stream = Stream {
                 batch,
                 hidden,
                 carried,
-            });
+            };
+            branches.extend(begin(backend, probe.observer(), &stream)?);
+            if !probe.observer().only_branches() {
+                streams.push(stream);
+            }
         }
         Ok(Self {
             forward,
             probe,
             streams,
-            branches: Vec::new(),
+            branches,
             progress,
             started,
         })
@@ -240,6 +244,28 @@ impl<'r, B: Backend> Walk<'r, B> {
         let hidden = self.forward.joined(stream.hidden, stream.carried.others)?;
         self.forward.head(batch, hidden, &mut self.probe)
     }
+}
+
+/// Splits off what leaves a micro-batch before the first layer: one stream a variant.
+fn begin<B: Backend>(
+    backend: &B,
+    acting: &mut dyn Observer,
+    original: &Stream<B>,
+) -> Result<Vec<BranchStream<B>>> {
+    let mut by_variant: BTreeMap<usize, Vec<(usize, Branch)>> = BTreeMap::new();
+    for (place, sequence) in original.batch.sequences.iter().enumerate() {
+        for branch in acting.first_branches(*sequence)? {
+            let branches = by_variant.entry(branch.variant).or_default();
+            branches.push((place, branch));
+        }
+    }
+    let split = by_variant.into_values().map(|branches| {
+        let mut branch = BranchStream::split(backend, original, branches)?;
+        let Stream { batch, hidden, .. } = &mut branch.stream;
+        batch.edit(backend, (Site::Embedding, 0), hidden)?;
+        Ok(branch)
+    });
+    split.collect()
 }
 
 /// Asks the observer about each sequence of a micro-batch, reads what it wants to see and splits
