@@ -247,6 +247,8 @@ impl Observer for Intervene {
         let branch = Branch {
             variant: 0,
             overwrites: BTreeMap::from([(layer, vec![zero])]),
+            edits: Vec::new(),
+            heads_off: Vec::new(),
         };
         Ok(Actions {
             read: Vec::new(),

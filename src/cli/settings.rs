@@ -6,7 +6,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::args::ThresholdArgs;
+use super::{args::ThresholdArgs, intervention_analysis::PlaceSettings};
 use crate::{
     data::Sequences,
     error::{Error, Result},
@@ -102,6 +102,8 @@ pub(super) struct InterventionSettings {
     pub(super) set_to: Vec<f32>,
     pub(super) noise: Vec<f64>,
     pub(super) compat: Compat,
+    #[serde(flatten)]
+    pub(super) place: PlaceSettings,
     pub(super) evaluation_sets: Vec<SetSettings>,
 }
 
@@ -175,6 +177,31 @@ mod tests {
         "residual_dtype",
         "tf32",
     ];
+
+    /// Flags of intervention-analysis that are settings only if they are given, so that the published
+    /// experiment keeps its folder, each with a value.
+    const IF_GIVEN: [(&str, &str); 7] = [
+        ("site", "--site=mlp_output"),
+        ("positions", "--positions=first"),
+        ("dimensions", "--dimensions=3"),
+        ("shuffle", "--shuffle"),
+        ("clip", "--clip=2"),
+        ("head", "--head=0:1"),
+        ("controls", "--controls"),
+    ];
+
+    #[test]
+    fn what_departs_from_the_published_experiment_is_a_setting_if_it_is_given() {
+        for (setting, flag) in IF_GIVEN {
+            let of = |more: &[&str]| {
+                let line = [&["massact", "intervention-analysis"][..], more].concat();
+                let parsed = Cli::try_parse_from(line).expect("a complete command line");
+                settings(&parsed.command).expect("settings")
+            };
+            assert_eq!(of(&[]).get(setting), None, "{setting}");
+            assert!(of(&[flag]).get(setting).is_some(), "{setting}");
+        }
+    }
 
     /// Command, flag, and the setting that has another name or stands for several flags.
     const RENAMED: [(&str, &str, &str); 21] = [
@@ -277,7 +304,10 @@ mod tests {
                 }
                 let named = settings.get(key).is_some();
                 assert!(
-                    named || NO_NUMBERS.contains(&flag) || ELSEWHERE.contains(&flag),
+                    named
+                        || NO_NUMBERS.contains(&flag)
+                        || ELSEWHERE.contains(&flag)
+                        || IF_GIVEN.iter().any(|row| row.0 == flag),
                     "{name} --{flag} is in no setting: {settings}"
                 );
                 if name == "compare" && ELSEWHERE.contains(&flag) {

@@ -57,6 +57,8 @@ impl<B: Backend> BranchStream<Stream<B>> {
             sequences: Vec::new(),
             rows: Vec::new(),
             observed: false,
+            edits: Vec::new(),
+            heads_off: Vec::new(),
         };
         let branches = branches
             .into_iter()
@@ -65,6 +67,11 @@ impl<B: Backend> BranchStream<Stream<B>> {
                 let rows = batch.rows[place].len();
                 own.sequences.push(sequence);
                 own.rows.push(first..first + rows);
+                let edits = branch.edits.iter();
+                own.edits
+                    .extend(edits.map(|edit| edit.clone().placed(first)));
+                // Equal in all branches of a variant.
+                own.heads_off.clone_from(&branch.heads_off);
                 first += rows;
                 let outcome = BranchOutcome {
                     sequence,

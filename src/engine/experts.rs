@@ -64,7 +64,8 @@ pub(super) fn run<B: Backend>(
     probe: &mut Probe<'_, B>,
 ) -> Result<B::Tensor> {
     let forward = pass.forward;
-    let logits = weights.logits(forward.backend, input)?;
+    let mut logits = weights.logits(forward.backend, input)?;
+    pass.edit(Site::RouterLogits, &mut logits)?;
     pass.observe(probe, Site::RouterLogits, &logits)?;
     visit(pass, weights, &logits, input, None, probe)
 }

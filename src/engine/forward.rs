@@ -167,13 +167,14 @@ impl<'r, B: Backend> Forward<'r, B> {
         hidden: B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<HeadResult> {
-        let normed = match &self.model.spec.final_norm {
+        let mut normed = match &self.model.spec.final_norm {
             Some(norm) => {
                 let norm = load_norm(self.backend, self.model, norm)?;
                 self.backend.norm(&hidden, &norm, Target::Part)?
             }
             None => hidden,
         };
+        batch.edit(self.backend, (Site::FinalNorm, 0), &mut normed)?;
         probe.observe(Site::FinalNorm, 0, batch, &normed)?;
         let normed = match &self.model.spec.head.projection {
             Some(projection) if self.plan.needs_head() => {

@@ -102,6 +102,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             index,
             batch,
         };
+        pass.edit(Site::LayerInput, hidden)?;
         pass.observe(probe, Site::LayerInput, hidden)?;
         probe.begin(&pass, hidden)?;
         let backend = forward.backend;
@@ -141,6 +142,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             backend.affine(hidden, scale, 0.0)?;
             probe.changed(Step::Scale, hidden)?;
         }
+        pass.edit(Site::LayerOutput, hidden)?;
         probe.end(hidden)?;
         pass.observe(probe, Site::LayerOutput, hidden)
     }
@@ -178,7 +180,12 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             }
             let output = self.mixed(pass, output, probe)?;
             match (&self.mixer_norms.sum, &self.mlp_norms.input) {
-                (None, Some(norm)) if !from_norm && self.mlp.is_some() && beside.is_none() => {
+                (None, Some(norm))
+                    if !from_norm
+                        && self.mlp.is_some()
+                        && beside.is_none()
+                        && !pass.edits(Site::ResidualMid) =>
+                {
                     mlp_input = Some(backend.add_norm(hidden, &output, norm)?);
                 }
                 _ => add(backend, hidden, &output, &self.mixer_norms, probe)?,
@@ -191,19 +198,23 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let Some(mlp) = &self.mlp else {
             return Ok(());
         };
+        pass.edit(Site::ResidualMid, hidden)?;
         let input = match mlp_input {
             Some(input) => Some(input),
             None => input(backend, &self.mlp_norms, hidden, target)?,
         };
         pass.observe(probe, Site::ResidualMid, hidden)?;
         let read = input.as_ref().unwrap_or(hidden);
+        let edited = pass.edited(Site::MlpInput, read)?;
+        let read = edited.as_ref().unwrap_or(read);
         pass.observe(probe, Site::MlpInput, read)?;
         let output = mlp.run(pass, read, probe)?;
         if from_norm && let Some(input) = input {
             *hidden = input;
             probe.changed(Step::Norm, hidden)?;
         }
-        let output = self.output(pass, output, &self.mlp_norms)?;
+        let mut output = self.output(pass, output, &self.mlp_norms)?;
+        pass.edit(Site::MlpOutput, &mut output)?;
         pass.observe(probe, Site::MlpOutput, &output)?;
         probe.added(Step::Mlp, &output)?;
         add(backend, hidden, &output, &self.mlp_norms, probe)
@@ -228,11 +239,14 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         } else {
             None
         };
+        pass.edit(Site::ResidualMid, hidden)?;
         pass.observe(probe, Site::ResidualMid, hidden)?;
         if self.spec.wiring == Wiring::Parallel {
             shared = input(backend, &self.mlp_norms, hidden, Target::Part)?;
         }
         let read = shared.as_ref().unwrap_or(hidden);
+        let edited = pass.edited(Site::MlpInput, read)?;
+        let read = edited.as_ref().unwrap_or(read);
         pass.observe(probe, Site::MlpInput, read)?;
         let output = mlp.run(pass, read, probe)?;
         drop(shared);
@@ -240,7 +254,8 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             let mixed = self.mixed(pass, mixed, probe)?;
             add(backend, hidden, &mixed, &self.mixer_norms, probe)?;
         }
-        let output = self.output(pass, output, &self.mlp_norms)?;
+        let mut output = self.output(pass, output, &self.mlp_norms)?;
+        pass.edit(Site::MlpOutput, &mut output)?;
         pass.observe(probe, Site::MlpOutput, &output)?;
         probe.added(Step::Mlp, &output)?;
         add(backend, hidden, &output, &self.mlp_norms, probe)
@@ -262,14 +277,17 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let backend = pass.forward.backend;
         let attention = match &self.attention {
             Some(attention) => {
-                pass.observe(probe, Site::AttentionInput, input)?;
-                Some(attention.run(pass, input, carried, probe)?)
+                let edited = pass.edited(Site::AttentionInput, input)?;
+                let read = edited.as_ref().unwrap_or(input);
+                pass.observe(probe, Site::AttentionInput, read)?;
+                Some(attention.run(pass, read, carried, probe)?)
             }
             None => None,
         };
         match (attention, &self.mixer) {
             (Some(mut attention), Some(mixer)) => {
                 // Its own share, while it can be told.
+                pass.edit(Site::AttentionOutput, &mut attention)?;
                 pass.observe(probe, Site::AttentionOutput, &attention)?;
                 let mixed = mixer.run(pass, input)?;
                 probe.beside(&attention, &mixed)?;
@@ -289,10 +307,12 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         output: B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
-        let output = self.output(pass, output, &self.mixer_norms)?;
+        let mut output = self.output(pass, output, &self.mixer_norms)?;
         if self.mixer.is_none() {
+            pass.edit(Site::AttentionOutput, &mut output)?;
             pass.observe(probe, Site::AttentionOutput, &output)?;
         }
+        pass.edit(Site::MixerOutput, &mut output)?;
         pass.observe(probe, Site::MixerOutput, &output)?;
         match (&self.attention, &self.mixer) {
             (Some(_), Some(_)) => {

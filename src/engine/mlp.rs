@@ -104,8 +104,7 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
     ) -> Result<B::Tensor> {
         let rows = pass.batch.rows.last().map_or(0, |rows| rows.end);
         let most = pass.forward.mlp_rows;
-        let looked_into = pass.observes(Site::Gate) || pass.observes(Site::MlpInner);
-        if rows <= most || looked_into {
+        if rows <= most || pass.looks_into_mlp() {
             return self.whole(pass, input, probe);
         }
         let backend = pass.forward.backend;
@@ -157,13 +156,15 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
         let backend = pass.forward.backend;
         match self {
             Self::Gated(mlp) => {
-                let inner = if pass.observes(Site::Gate) {
-                    let gate = mlp.activated(backend, input)?;
+                let mut inner = if pass.observes(Site::Gate) || pass.edits(Site::Gate) {
+                    let mut gate = mlp.activated(backend, input)?;
+                    pass.edit(Site::Gate, &mut gate)?;
                     pass.observe(probe, Site::Gate, &gate)?;
                     mlp.multiplied(backend, input, gate)?
                 } else {
                     mlp.inner(backend, input)?
                 };
+                pass.edit(Site::MlpInner, &mut inner)?;
                 pass.observe(probe, Site::MlpInner, &inner)?;
                 let output = mlp.down(backend, &inner)?;
                 probe.source(Source::Dense, &inner, &output)?;
@@ -176,7 +177,9 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
             } => {
                 let mut inner = up.apply(backend, input)?;
                 nonlinearity.apply(backend, &mut inner)?;
+                pass.edit(Site::Gate, &mut inner)?;
                 pass.observe(probe, Site::Gate, &inner)?;
+                pass.edit(Site::MlpInner, &mut inner)?;
                 pass.observe(probe, Site::MlpInner, &inner)?;
                 let output = down.to_stream(backend, &inner)?;
                 probe.source(Source::Dense, &inner, &output)?;

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    edit::Edit,
     site::Site,
     trace::{Source, Step},
 };
@@ -92,6 +93,19 @@ pub trait Observer {
     /// Takes the values that [`Actions::read`] asked for, in that order.
     fn values(&mut self, _layer: usize, _sequence: usize, _values: &[f32]) {}
 
+    /// The values of the plan's reading, in their order.
+    fn reading(&mut self, _layer: usize, _sequence: usize, _values: &[f32]) {}
+
+    /// The branches that leave a sequence before the first layer.
+    fn first_branches(&mut self, _sequence: usize) -> Result<Vec<Branch>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether the original sequences are done before the first layer, and only branches walk.
+    fn only_branches(&self) -> bool {
+        false
+    }
+
     /// The layer after which the original sequences are done, if that is not the last: then they
     /// have no likelihoods, and only branches go on.
     fn last_original_layer(&self) -> Option<usize> {
@@ -124,6 +138,11 @@ pub struct Branch {
     /// What is written at the outputs of which layers, from the layer of the split on; of values
     /// listed twice the last counts. Layers below are past: what is listed for them is not written.
     pub overwrites: BTreeMap<usize, Vec<Overwrite>>,
+    /// What is changed at other sites, or by other rules, of the layers behind the split.
+    pub edits: Vec<Edit>,
+    /// (layer, head) of attention heads whose output is zero, in layers behind the split; equal for all
+    /// sequences of a variant.
+    pub heads_off: Vec<(usize, usize)>,
 }
 
 /// What is to happen to a sequence after a layer.

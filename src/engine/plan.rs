@@ -31,6 +31,10 @@ pub struct Plan {
     /// For each sequence the (position, dimension) of values of the residual stream whose way through every
     /// layer goes to the observer.
     pub trace: Option<Vec<Vec<(usize, usize)>>>,
+    /// Single values of some tensors that go to the observer.
+    pub reading: Option<Reading>,
+    /// The site at which the observer's branches change values, where it is not the layers' outputs.
+    pub edited: Option<Site>,
     /// Whether to run the layers even if nothing in them is observed: to time them.
     pub all_layers: bool,
     /// Whether to compute the next-token negative log-likelihood.
@@ -41,6 +45,17 @@ pub struct Plan {
     pub last_logits: usize,
     /// The most branches that the observer splits off a sequence; memory is kept for them.
     pub variants: usize,
+}
+
+/// Single values of a site's tensors.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The site.
+    pub site: Site,
+    /// The layers; 0 for a site that is of no layer.
+    pub layers: Vec<usize>,
+    /// For each sequence the (position, column) of the values.
+    pub cells: Vec<Vec<(usize, usize)>>,
 }
 
 impl Default for Plan {
@@ -61,6 +76,8 @@ impl Default for Plan {
             head_layers: None,
             keys: None,
             trace: None,
+            reading: None,
+            edited: None,
             all_layers: false,
             nll: false,
             scored: None,
@@ -101,12 +118,15 @@ impl Plan {
 
     pub(super) fn observes(&self, site: Site) -> bool {
         let observed = [&self.sites, &self.profiled, &self.raw];
-        observed.iter().any(|sites| sites.contains(&site))
+        let read = self.reading.as_ref().map(|reading| reading.site);
+        read == Some(site) || observed.iter().any(|sites| sites.contains(&site))
     }
 
     /// Whether it looks into MLPs, of which each then has to be there at once.
     pub(super) fn looks_inside(&self) -> bool {
-        self.observes(Site::Gate) || self.observes(Site::MlpInner)
+        let inside = [Site::Gate, Site::MlpInner];
+        let looks = |site: &Site| self.observes(*site) || self.edited == Some(*site);
+        self.trace.is_some() || inside.iter().any(looks)
     }
 
     pub(super) fn needs_final_norm(&self) -> bool {

@@ -95,6 +95,17 @@ impl<'r, B: Backend> Probe<'r, B> {
             self.profiles.observe(site, layer, batch, tensor)?;
             self.time += started.elapsed();
         }
+        if let Some(reading) = &self.plan.reading
+            && reading.site == site
+            && reading.layers.contains(&layer)
+        {
+            for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
+                let own = reading.cells.get(*sequence).into_iter().flatten();
+                let cells: Vec<_> = own.map(|cell| (rows.start + cell.0, cell.1)).collect();
+                let values = self.backend.values_at(tensor, &cells)?;
+                self.observer.reading(layer, *sequence, &values);
+            }
+        }
         if self.plan.records(site, layer) {
             let values = self.backend.download(tensor)?;
             let columns = self.backend.columns(tensor);

@@ -105,23 +105,29 @@ impl<'r, B: Backend> Walk<'r, B> {
         );
         let width = model.spec.hidden_size;
         let mut waiting_room = WaitingRoom::new(backend, width, part.room);
-        let mut streams = Vec::new();
+        let (mut streams, mut branches) = (Vec::new(), Vec::new());
         for batch in batches(sequences, part.range.clone(), part.batch_rows) {
             interrupt::check()?;
             let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
             let carried = Carried::new(forward.other_streams(&hidden)?);
-            streams.push(waiting_room.leave(Stream {
+            let stream = Stream {
                 batch,
                 hidden,
                 carried,
-            })?);
+            };
+            for branch in begin(backend, probe.observer(), &stream)? {
+                branches.push(branch.with(|stream| waiting_room.leave(stream))?);
+            }
+            if !probe.observer().only_branches() {
+                streams.push(waiting_room.leave(stream)?);
+            }
         }
         Ok(Self {
             forward,
             probe,
             streams,
-            branches: Vec::new(),
+            branches,
             waiting_room,
             progress,
             started,
@@ -270,6 +276,28 @@ impl<'r, B: Backend> Walk<'r, B> {
         let hidden = self.forward.joined(stream.hidden, stream.carried.others)?;
         self.forward.head(batch, hidden, &mut self.probe)
     }
+}
+
+/// Splits off what leaves a micro-batch before the first layer: one stream a variant.
+fn begin<B: Backend>(
+    backend: &B,
+    acting: &mut dyn Observer,
+    original: &Stream<B>,
+) -> Result<Vec<BranchStream<Stream<B>>>> {
+    let mut by_variant: BTreeMap<usize, Vec<(usize, Branch)>> = BTreeMap::new();
+    for (place, sequence) in original.batch.sequences.iter().enumerate() {
+        for branch in acting.first_branches(*sequence)? {
+            let branches = by_variant.entry(branch.variant).or_default();
+            branches.push((place, branch));
+        }
+    }
+    let split = by_variant.into_values().map(|branches| {
+        let mut branch = BranchStream::split(backend, original, branches)?;
+        let Stream { batch, hidden, .. } = &mut branch.stream;
+        batch.edit(backend, (Site::Embedding, 0), hidden)?;
+        Ok(branch)
+    });
+    split.collect()
 }
 
 /// Asks the observer about each sequence of a micro-batch, reads what it wants to see, and says what is to be

@@ -65,6 +65,7 @@ impl<'m, B: Backend> SideBySideWeights<'m, B> {
         let read = backend.norm(input, &self.router_norm, Target::Part)?;
         let mut logits = self.experts.logits(backend, &read)?;
         backend.affine(&mut logits, self.router_scale, 0.0)?;
+        pass.edit(Site::RouterLogits, &mut logits)?;
         pass.observe(probe, Site::RouterLogits, &logits)?;
         let read = norm(&self.expert_norms.input, input, Target::Part)?;
         let read = read.as_ref().unwrap_or(input);

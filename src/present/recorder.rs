@@ -8,10 +8,7 @@ use crate::{
     backend::AttentionMaps,
     engine::{Observer, Plan, Site},
     error::Result,
-    model::{
-        Model,
-        spec::{Attention, Mlp},
-    },
+    model::Model,
     report::{RunFolder, tensors::TensorFile},
 };
 
@@ -42,7 +39,7 @@ impl FileRecorder {
             let places = 0..if site.per_layer() { layers } else { 1 };
             for layer in places.filter(|layer| site.is_in(&model.spec.layers[*layer])) {
                 for (sequence, ids) in sequences.iter().enumerate() {
-                    let shape = vec![ids.len(), width(*site, layer, model)];
+                    let shape = vec![ids.len(), site.width(&model.spec, layer)];
                     raw.push((raw_name(*site, layer, sequence), shape));
                 }
             }
@@ -209,30 +206,5 @@ fn attention_name(sequence: usize, layer: usize, kind: &str) -> String {
     match sequence {
         0 => format!("layer.{layer}.{kind}"),
         _ => format!("sequence.{sequence}.layer.{layer}.{kind}"),
-    }
-}
-
-fn width(site: Site, layer: usize, model: &Model) -> usize {
-    let spec = &model.spec;
-    let attention =
-        |width: fn(&Attention) -> usize| spec.layers[layer].attention.as_ref().map_or(0, width);
-    match site {
-        Site::Q => attention(|attention| attention.heads * attention.head_dim),
-        Site::K => attention(|attention| attention.kv_heads * attention.head_dim),
-        Site::V => attention(|attention| attention.kv_heads * attention.value_dim),
-        Site::AttentionGate => attention(|attention| {
-            let gate = attention.gate.as_ref();
-            gate.map_or(0, |gate| gate.out_features)
-        }),
-        Site::RouterLogits => spec.layers[layer]
-            .experts()
-            .map_or(0, |experts| experts.count),
-        Site::Gate | Site::MlpInner => match &spec.layers[layer].mlp {
-            Some(Mlp::Gated(mlp)) => mlp.up.out_features,
-            Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
-            // They have no such site.
-            Some(Mlp::Experts(_) | Mlp::SideBySide(_)) | None => 0,
-        },
-        _ => spec.hidden_size,
     }
 }
