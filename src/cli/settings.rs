@@ -8,7 +8,10 @@ use serde_json::Value;
 
 use super::{args::ThresholdArgs, intervention_analysis::PlaceSettings};
 use crate::{
-    data::Sequences,
+    data::{
+        Sequences,
+        items::{Convention, Task},
+    },
     error::{Error, Result},
     experiments::intervention_analysis::{EvaluationSet, PositionsFrom, WrittenLayers},
     present::Compat,
@@ -105,6 +108,8 @@ pub(super) struct InterventionSettings {
     #[serde(flatten)]
     pub(super) place: PlaceSettings,
     pub(super) evaluation_sets: Vec<SetSettings>,
+    #[serde(flatten)]
+    pub(super) tasks: Option<TaskSettings>,
 }
 
 fn layers<S: Serializer>(layers: &WrittenLayers, to: S) -> Result<S::Ok, S::Error> {
@@ -115,7 +120,30 @@ fn layers<S: Serializer>(layers: &WrittenLayers, to: S) -> Result<S::Ok, S::Erro
     }
 }
 
-/// An evaluation set.
+/// Of the tasks whose accuracy is measured.
+#[derive(Debug, Serialize)]
+pub(super) struct TaskSettings {
+    pub(super) task_sets: Vec<SetSettings>,
+    pub(super) task_convention: Convention,
+    pub(super) task_add_bos_token: Option<bool>,
+    pub(super) limit: Option<usize>,
+}
+
+impl From<&Task> for SetSettings {
+    fn from(task: &Task) -> Self {
+        let items = task.items.iter().flat_map(|item| &item.choices);
+        let ids: Vec<Vec<u32>> = items
+            .map(|request| request.ids.iter().copied().chain([request.last]).collect())
+            .collect();
+        Self {
+            name: task.name.clone(),
+            windows: ids.len(),
+            tokens_blake3: ids_hash(&ids),
+        }
+    }
+}
+
+/// An evaluation set, or a task, whose answers are its windows.
 #[derive(Debug, Serialize)]
 pub(super) struct SetSettings {
     name: String,
@@ -204,13 +232,15 @@ mod tests {
     }
 
     /// Command, flag, and the setting that has another name or stands for several flags.
-    const RENAMED: [(&str, &str, &str); 21] = [
+    const RENAMED: [(&str, &str, &str); 23] = [
         ("existence-validation", "text_file", "dataset"),
         ("tokens-analysis", "text_file", "dataset"),
         ("top-activation-magnitude", "text_file", "dataset"),
         ("top-activation-magnitude", "module_name", "site"),
         ("intervention-analysis", "text_file", "dataset"),
         ("intervention-analysis", "eval", "evaluation_sets"),
+        ("intervention-analysis", "tasks", "task_sets"),
+        ("intervention-analysis", "task", "task_sets"),
         ("self-attention", "text_file", "input"),
         ("self-attention", "sentence", "input"),
         ("self-attention", "token_ids", "input"),
@@ -249,7 +279,14 @@ mod tests {
             }
             Command::Experiment(Experiment::Figures(args)) => value(&args.settings(&sequences)),
             Command::Experiment(Experiment::InterventionAnalysis(args)) => {
-                value(&args.settings(&sequences, &[]))
+                // Settings of tasks are there where tasks are.
+                let task = Task {
+                    name: "piqa".to_owned(),
+                    convention: Convention::LmEval,
+                    normed: true,
+                    items: Vec::new(),
+                };
+                value(&args.settings(&sequences, &[], &[task]))
             }
             Command::Experiment(Experiment::Life(args)) => value(&args.settings(&sequences)),
             Command::Experiment(Experiment::Capture(args)) => {

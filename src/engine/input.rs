@@ -35,7 +35,9 @@ fn check_scored(model: &Model, sequences: &[Vec<u32>], plan: &Plan) -> Result<()
         ));
     }
     for (index, (sequence, scored)) in sequences.iter().zip(scored).enumerate() {
-        let next = scored.next.filter(|id| *id as usize >= model.spec.vocab_size);
+        let next = scored
+            .next
+            .filter(|id| *id as usize >= model.spec.vocab_size);
         if scored.from >= sequence.len() || next.is_some() {
             return Err(Error::usage(
                 format!("sequence {index}"),
