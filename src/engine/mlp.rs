@@ -104,8 +104,7 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
     ) -> Result<B::Tensor> {
         let rows = pass.batch.rows.last().map_or(0, |rows| rows.end);
         let most = pass.forward.mlp_rows;
-        let looked_into = pass.observes(Site::Gate) || pass.observes(Site::MlpInner);
-        if rows <= most || looked_into {
+        if rows <= most || pass.forward.plan.looks_inside() {
             return self.whole(pass, input, probe);
         }
         let backend = pass.forward.backend;

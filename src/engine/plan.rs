@@ -103,7 +103,7 @@ impl Plan {
 
     /// Whether it looks into MLPs, of which each then has to be there at once.
     pub(super) fn looks_inside(&self) -> bool {
-        self.observes(Site::Gate) || self.observes(Site::MlpInner)
+        self.observes(Site::Gate) || self.observes(Site::MlpInner) || self.trace.is_some()
     }
 
     pub(super) fn needs_final_norm(&self) -> bool {

@@ -13,6 +13,7 @@ mod precision;
 mod routing;
 mod selftest;
 mod speed;
+mod spilling;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
