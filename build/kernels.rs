@@ -24,7 +24,10 @@ pub(crate) fn embed() {
     let list = match nvcc::find() {
         Ok(nvcc) => match compile_all(&nvcc, &out) {
             Ok(kernels) => listing(
-                &format!("Ok({:?})", format!("nvcc {} for {}", nvcc.version, targets())),
+                &format!(
+                    "Ok({:?})",
+                    format!("nvcc {} for {}", nvcc.version, targets())
+                ),
                 nvcc.release,
                 &kernels,
             ),
@@ -50,7 +53,9 @@ pub(crate) fn embed() {
 /// What the options compile for: cards of some generations, and PTX for those that come.
 fn targets() -> String {
     let options = fs::read_to_string(OPTIONS).expect("the kernels are part of the crate");
-    let codes = options.lines().filter_map(|line| line.split_once("code=").map(|(_, code)| code));
+    let codes = options
+        .lines()
+        .filter_map(|line| line.split_once("code=").map(|(_, code)| code));
     let named = codes.map(|code| match code.strip_prefix("compute_") {
         Some(generation) => format!("PTX {generation}"),
         None => code.to_owned(),

@@ -103,11 +103,16 @@ fn every_command_line_is_understood() {
 /// What needs a model or a text that is not built in, or a card.
 fn needs_more(call: &[String]) -> bool {
     let names = |word: &String| {
-        word.contains(['/', '=']) || [".gguf", ".txt", ".jsonl", ".toml"].iter().any(|end| word.ends_with(end))
+        word.contains(['/', '='])
+            || [".gguf", ".txt", ".jsonl", ".toml"]
+                .iter()
+                .any(|end| word.ends_with(end))
     };
     let placeholders = ["DIR", "out", "FOLDER"];
     call.iter().any(names)
-        || call.iter().any(|word| placeholders.contains(&word.as_str()))
+        || call
+            .iter()
+            .any(|word| placeholders.contains(&word.as_str()))
         || ["selftest", "sweep", "reproduce", "bench"].contains(&call[0].as_str())
 }
 
@@ -137,13 +142,19 @@ fn the_readme_shows_what_is_printed() {
     let mut compared = 0;
     for pair in all.windows(2) {
         let [asked, shown] = pair else { continue };
-        let calls: Vec<_> = asked.lines.iter().filter_map(|line| arguments(line)).collect();
+        let calls: Vec<_> = asked
+            .lines
+            .iter()
+            .filter_map(|line| arguments(line))
+            .collect();
         let [call] = calls.as_slice() else { continue };
         if needs_more(call) || arguments(&shown.lines[0]).is_some() {
             continue;
         }
         let mut command = massact(call);
-        let printed = run(command.env("MASSACT_SAVE_DIR", temp.path())).succeeded().stdout;
+        let printed = run(command.env("MASSACT_SAVE_DIR", temp.path()))
+            .succeeded()
+            .stdout;
         let printed: Vec<&str> = printed.lines().map(str::trim).collect();
         let shown_lines: Vec<&str> = shown.lines.iter().map(|line| line.trim()).collect();
         assert_eq!(shown_lines, printed, "{}", shown.place);

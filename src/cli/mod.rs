@@ -36,6 +36,7 @@ use std::{
     io::{ErrorKind, Write},
     path::Path,
     process::ExitCode,
+    sync::LazyLock,
 };
 
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
@@ -50,7 +51,7 @@ use crate::{
 
 /// Find, measure and intervene on massive activations in decoder LLMs.
 #[derive(Debug, Parser)]
-#[command(version, long_version = long_version(), about, max_term_width = 100)]
+#[command(version, long_version = LONG_VERSION.as_str(), about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -93,7 +94,7 @@ pub fn main() -> ExitCode {
 }
 
 /// With what it was built from and for.
-fn long_version() -> String {
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     let kernels = match built() {
         Ok(compiler) => format!("built in, by {compiler}"),
         Err(reason) => format!("none: {reason}"),
@@ -107,7 +108,7 @@ fn long_version() -> String {
         known(build.rustc),
         known(build.target),
     )
-}
+});
 
 /// What clap calls the choice, as what prints tables calls it.
 fn colours(choice: ColorChoice) -> anstream::ColorChoice {
