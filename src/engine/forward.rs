@@ -5,6 +5,7 @@ use std::{collections::HashMap, ops::Range};
 
 use super::{
     batch::Batch,
+    likelihood::Predictions,
     parts::{Projection, load_norm},
     plan::Plan,
     probe::Probe,
@@ -186,22 +187,21 @@ impl<'r, B: Backend> Forward<'r, B> {
             last_logits: Vec::new(),
         };
         if self.plan.nll {
-            let targets: Vec<Option<u32>> = batch
-                .tokens(self.sequences)
-                .flat_map(|tokens| {
-                    let next = tokens.iter().skip(1).copied().map(Some);
-                    next.chain([None]).take(tokens.len())
-                })
-                .collect();
-            let nll = self
-                .backend
-                .token_nll(&normed, &self.head_request()?, &targets)?;
-            for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
-                let nll = nll[rows.start..rows.end - 1].to_vec();
-                if batch.observed {
-                    self.check_head("likelihoods", *sequence, &nll)?;
+            let predictions = Predictions::of(self.plan, batch, self.sequences);
+            let (head, targets) = (self.head_request()?, &predictions.targets);
+            let nll = match &predictions.rows {
+                Some(rows) if rows.is_empty() => Vec::new(),
+                Some(rows) => {
+                    let predicting = self.backend.gather_rows(&normed, rows)?;
+                    self.backend.token_nll(&predicting, &head, targets)?
                 }
-                result.token_nll.push(nll);
+                None => self.backend.token_nll(&normed, &head, targets)?,
+            };
+            result.token_nll = predictions.by_sequence(&nll);
+            if batch.observed {
+                for (sequence, nll) in batch.sequences.iter().zip(&result.token_nll) {
+                    self.check_head("likelihoods", *sequence, nll)?;
+                }
             }
         }
         if self.plan.last_logits > 0 && batch.observed {

@@ -120,10 +120,18 @@ pub(super) struct Fit {
 }
 
 impl Fit {
-    /// What it needs and how often the model is read, for people.
-    pub(super) fn text(&self, sequences: usize, tokens: usize, variants: usize) -> String {
-        let walks = match sequences.div_ceil(self.part) {
+    /// What it needs and how often the model is read, for people. `sequences` is how many there are, and
+    /// how many of `tokens` tokens are as long together.
+    pub(super) fn text(
+        &self,
+        (sequences, count_of_longest): (usize, usize),
+        tokens: usize,
+        variants: usize,
+    ) -> String {
+        let ragged = count_of_longest < sequences;
+        let walks = match count_of_longest.div_ceil(self.part) {
             1 => "one walk through the model".to_owned(),
+            walks if ragged => format!("about {walks} walks through the model"),
             walks => format!(
                 "{walks} walks through the model, {} each",
                 count(self.part, "sequence")
@@ -143,8 +151,9 @@ impl Fit {
             }
         };
         format!(
-            "{} of {tokens} tokens{}: about {needed} of memory, {walks}",
+            "{} of {}{tokens} tokens{}: about {needed} of memory, {walks}",
             count(sequences, "sequence"),
+            if ragged { "up to " } else { "" },
             variants_of_each(variants),
         )
     }
@@ -436,8 +445,12 @@ mod tests {
             room: None,
         };
         assert_eq!(
-            fit.text(10, 8, 0),
+            fit.text((10, 10), 8, 0),
             "10 sequences of 8 tokens: about 2 kB of memory, 3 walks through the model, 4 sequences each"
+        );
+        assert_eq!(
+            fit.text((30, 10), 8, 0),
+            "30 sequences of up to 8 tokens: about 2 kB of memory, about 3 walks through the model"
         );
     }
 }

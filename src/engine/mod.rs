@@ -18,6 +18,7 @@ mod indexer;
 mod input;
 mod laurel;
 mod layer;
+mod likelihood;
 mod memory;
 mod mixer;
 mod mlp;
@@ -38,6 +39,7 @@ mod waiting;
 
 pub use absent::{check_attention, without_attention};
 pub use device::{Device, Place, Types};
+pub use likelihood::Scored;
 pub use memory::{Footprint, Wants, available, budget, human, token_width};
 pub use observer::{Actions, Branch, BranchOutcome, Discard, Observer, Overwrite};
 pub use plan::{Outcome, Plan, Spilled, Timings};

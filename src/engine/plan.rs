@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{observer::BranchOutcome, site::Site};
+use super::{likelihood::Scored, observer::BranchOutcome, site::Site};
 use crate::backend::{AttentionCapture, Profile, ProfileRequest, Statistics, StatisticsRequest};
 
 /// What to observe. What is not asked for is not computed.
@@ -35,6 +35,8 @@ pub struct Plan {
     pub all_layers: bool,
     /// Whether to compute the next-token negative log-likelihood.
     pub nll: bool,
+    /// For each sequence the predictions whose likelihood is computed; none for all.
+    pub scored: Option<Vec<Scored>>,
     /// How many of the last position's logits to report.
     pub last_logits: usize,
     /// The most branches that the observer splits off a sequence; memory is kept for them.
@@ -61,6 +63,7 @@ impl Default for Plan {
             trace: None,
             all_layers: false,
             nll: false,
+            scored: None,
             last_logits: 0,
             variants: 0,
         }
@@ -130,7 +133,8 @@ pub struct Outcome {
     pub statistics: BTreeMap<Site, Vec<Vec<Statistics>>>,
     /// Profiles by site, then `[layer][sequence]`; empty for layers that lack the site.
     pub profiles: BTreeMap<Site, Vec<Vec<Profile>>>,
-    /// For each sequence the NLL of tokens 1.., in nats; empty unless planned.
+    /// For each sequence the NLL of tokens 1.., or of what the plan's `scored` says, in nats; empty unless
+    /// planned.
     pub token_nll: Vec<Vec<f32>>,
     /// For each sequence the first logits of its last position; empty unless planned.
     pub last_logits: Vec<Vec<f32>>,

@@ -15,6 +15,7 @@ use std::{
 
 use super::{
     absent,
+    batch::part_end,
     device::{Device, Place, Types},
     input,
     memory::{self, Fit, Footprint, Wants},
@@ -245,17 +246,21 @@ impl Session {
             variants: plan.variants,
             looks_inside: plan.looks_inside(),
         };
-        let mut fit = self.fit(sequences.len(), wants)?;
-        self.tell(&fit, sequences.len(), tokens, plan.variants);
+        // As many of the longest have as many tokens.
+        let rows: usize = sequences.iter().map(Vec::len).sum();
+        let count = rows.div_ceil(tokens.max(1));
+        let mut fit = self.fit(count, wants)?;
+        self.tell(&fit, (sequences.len(), count), tokens, plan.variants);
         // Each part is a walk of its own.
-        let parts = sequences.len().div_ceil(fit.part.max(1));
-        self.keep_weights(&fit, sequences.len());
+        let parts = count.div_ceil(fit.part.max(1));
+        self.keep_weights(&fit, count);
         let mut outcome = Outcome::default();
         let mut next = 0;
         self.expect_walks(1);
         self.expect_parts(parts);
         while next < sequences.len() {
-            let range = next..(next + fit.part).min(sequences.len());
+            let most = fit.part.saturating_mul(tokens);
+            let range = next..part_end(sequences, next, fit.rows, most);
             match self.walk(sequences, range.clone(), &fit, plan, observer) {
                 Ok(found) => {
                     outcome.append(found);
@@ -263,7 +268,7 @@ impl Session {
                 }
                 Err(error) if error.is_out_of_memory() => {
                     fit = self.smaller(&fit, wants, error)?;
-                    self.keep_weights(&fit, sequences.len());
+                    self.keep_weights(&fit, count);
                 }
                 Err(error) => return Err(error),
             }
@@ -458,7 +463,7 @@ impl Session {
     }
 
     /// Says what the run needs, once.
-    fn tell(&self, fit: &Fit, sequences: usize, tokens: usize, variants: usize) {
+    fn tell(&self, fit: &Fit, sequences: (usize, usize), tokens: usize, variants: usize) {
         let text = fit.text(sequences, tokens, variants);
         if *self.told.borrow() != text {
             self.progress.get().notice(&text);

@@ -10,6 +10,7 @@ mod packed;
 mod plain;
 mod planted;
 mod precision;
+mod profiles;
 mod routing;
 mod selftest;
 mod speed;

@@ -28,7 +28,6 @@ mod vocabulary;
 use self::pool::Pool;
 
 pub use products::Matrix;
-pub(super) use profiles::profile_of;
 pub use tensors::Tensor;
 
 /// The processor.

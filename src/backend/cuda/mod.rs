@@ -36,6 +36,7 @@ pub use key_choice::KeyMask;
 pub use magnitudes::Pending;
 pub use memory::Buffer;
 pub use products::Matrix;
+pub use profiles::PendingProfile;
 pub use tensors::Tensor;
 
 use std::{cell::RefCell, rc::Rc};

@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Cuda, KeyMask, Matrix, Pending, Visitors,
+    Cuda, KeyMask, Matrix, Pending, PendingProfile, Visitors,
     device::{Address, Argument, Device, Launch, Operand},
     memory::{self, Buffer},
 };
 use crate::{
-    backend::{Precision, Profile, Tensors},
+    backend::{Precision, Tensors},
     error::{Error, Result},
     model::{dtype::DType, weights::Elements},
 };
@@ -65,7 +65,7 @@ impl<D: Device> Tensors for Cuda<D> {
     type Visitors = Visitors<D>;
     type KeyMask = KeyMask<D>;
     type Pending = Pending<D>;
-    type PendingProfile = Vec<Profile>;
+    type PendingProfile = PendingProfile<D>;
 
     fn precision(&self) -> Precision {
         self.precision

@@ -56,11 +56,7 @@ impl Profiles for Cpu {
 }
 
 /// The profile of a row-major matrix of `columns` columns.
-pub(in crate::backend) fn profile_of(
-    values: &[f32],
-    columns: usize,
-    request: &ProfileRequest,
-) -> Profile {
+fn profile_of(values: &[f32], columns: usize, request: &ProfileRequest) -> Profile {
     let rows_at_once = (CHUNK / columns.max(1)).max(1);
     let first_row = &values[..columns.min(values.len())];
     // Any value near the mean serves.
