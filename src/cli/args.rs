@@ -47,7 +47,8 @@ pub(super) struct DeviceArgs {
     #[arg(long)]
     pub(super) tf32: bool,
     /// Memory for the residual streams and one layer, such as 8GB; more sequences than fit run in
-    /// parts, each of which reads the model again. Default: four fifths of what is free.
+    /// parts, each of which reads the model again, or wait on the host where that moves less. Default:
+    /// four fifths of what is free.
     #[arg(long, value_name = "SIZE")]
     #[serde(skip)]
     pub(super) memory_budget: Option<Bytes>,

@@ -6,7 +6,7 @@ use massact::{
     backend::{Precision, StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda},
     bench::{self, Effort, Part, Request, Shape},
     engine::{Discard, Outcome, Plan, Site, run},
-    model::{demo, dtype::DType},
+    model::dtype::DType,
     progress::Progress,
 };
 use massact_emulator::{Emulator, Order};
@@ -17,7 +17,8 @@ fn every_operation_can_be_timed() {
     let precision = Precision::new(arithmetic, residual).expect("a wider stream");
     let backend = Cuda::new(Emulator::new(Order::Forward), precision);
     backend.synchronise().expect("waits");
-    let model = demo::open(demo::NAME).expect("built in");
+    let shape = Shape::named("tiny").expect("known");
+    let model = shape.model(Some(2), 4).expect("runs");
     let request = Request {
         parts: vec![
             Part::Copy,
@@ -31,7 +32,7 @@ fn every_operation_can_be_timed() {
             Part::Model,
             Part::Looking,
         ],
-        shape: Shape::named("tiny").expect("known"),
+        shape,
         head_dims: vec![64, 128, 256],
         sequences: 2,
         tokens: 4,

@@ -109,3 +109,33 @@ fn token_nll(
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::Tensors, model::weights::AssembledMatrix};
+
+    /// The end of the first part and all of the second.
+    #[test]
+    fn many_rows_are_taken_in_parts() {
+        let (rows, width, vocabulary) = (ROWS + 3, 2, 7);
+        let cpu = Cpu::new();
+        let value = |index: usize| (index % 101) as f32 / 50.0 - 1.0;
+        let x = (0..rows * width).map(value).collect();
+        let x = cpu.upload(rows, width, x).expect("in memory");
+        let weights: Vec<f32> = (0..vocabulary * width)
+            .map(|index| value(31 * index))
+            .collect();
+        let head = HeadRequest {
+            weight: AssembledMatrix::from_f32(&weights, vocabulary, width).into(),
+            bias: None,
+            scale: 1.0,
+            soft_cap: None,
+        };
+        let target = |row: usize| (row % 5 > 0).then_some((row % vocabulary) as u32);
+        let targets: Vec<Option<u32>> = (0..rows).map(target).collect();
+        let parts = cpu.token_nll(&x, &head, &targets).expect("computes");
+        let whole = token_nll(&cpu, &x, &head, &targets).expect("computes");
+        assert_eq!(parts, whole);
+    }
+}
