@@ -76,6 +76,7 @@ fn every_documented_number_is_in_the_experiments_schema() {
         "top_activation_magnitude",
         "self_attention",
         "figures",
+        "life",
         "compare",
     ] {
         assert!(seen.iter().any(|own| own == name), "no section on {name}");

@@ -8,6 +8,8 @@ use super::{
     existence_validation::{self, ExistenceArgs},
     figures::{self, FiguresArgs},
     intervention_analysis::{self, InterventionArgs},
+    life::{self, LifeArgs},
+    profile::{self, ProfileArgs},
     run::Done,
     self_attention::{self, SelfAttentionArgs},
     shared::{CorpusRequest, Shared},
@@ -30,7 +32,9 @@ pub(super) enum Experiment {
     Figures(FiguresArgs),
     #[command(alias = "intervention_analysis")]
     InterventionAnalysis(InterventionArgs),
+    Life(LifeArgs),
     Capture(CaptureArgs),
+    Profile(ProfileArgs),
 }
 
 impl Experiment {
@@ -43,7 +47,9 @@ impl Experiment {
             Self::SelfAttention(args) => self_attention::run(args, shared),
             Self::Figures(args) => figures::run(args, shared),
             Self::InterventionAnalysis(args) => intervention_analysis::run(args, shared),
+            Self::Life(args) => life::run(args, shared),
             Self::Capture(args) => capture::run(args, shared),
+            Self::Profile(args) => profile::run(args, shared),
         }
     }
 
@@ -56,7 +62,9 @@ impl Experiment {
             Self::SelfAttention(args) => &args.model,
             Self::Figures(args) => &args.model,
             Self::InterventionAnalysis(args) => &args.model,
+            Self::Life(args) => &args.model,
             Self::Capture(args) => &args.model,
+            Self::Profile(args) => &args.model,
         }
     }
 
@@ -69,7 +77,9 @@ impl Experiment {
             Self::SelfAttention(args) => &mut args.model,
             Self::Figures(args) => &mut args.model,
             Self::InterventionAnalysis(args) => &mut args.model,
+            Self::Life(args) => &mut args.model,
             Self::Capture(args) => &mut args.model,
+            Self::Profile(args) => &mut args.model,
         }
     }
 
@@ -82,7 +92,9 @@ impl Experiment {
             Self::SelfAttention(args) => &args.output,
             Self::Figures(args) => &args.output,
             Self::InterventionAnalysis(args) => &args.output,
+            Self::Life(args) => &args.output,
             Self::Capture(args) => &args.output,
+            Self::Profile(args) => &args.output,
         }
     }
 
@@ -95,7 +107,9 @@ impl Experiment {
             Self::SelfAttention(args) => &mut args.output,
             Self::Figures(args) => &mut args.output,
             Self::InterventionAnalysis(args) => &mut args.output,
+            Self::Life(args) => &mut args.output,
             Self::Capture(args) => &mut args.output,
+            Self::Profile(args) => &mut args.output,
         }
     }
 

@@ -6,7 +6,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::args::ThresholdArgs;
+use super::{args::ThresholdArgs, intervention_analysis::PlaceSettings};
 use crate::{
     data::{
         Sequences,
@@ -46,6 +46,35 @@ impl TextSettings {
     }
 }
 
+/// Any sequences, and which state of the model.
+#[derive(Debug, Serialize)]
+pub(super) struct InputSettings<'a> {
+    context_length: usize,
+    add_bos_token: bool,
+    /// Identifies the ids.
+    input: String,
+    /// Tokens of each sequence where they differ: the same ids may be cut elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lengths: Option<Vec<usize>>,
+    revision: Option<&'a str>,
+}
+
+impl<'a> InputSettings<'a> {
+    pub(super) fn of(sequences: &Sequences, revision: Option<&'a str>) -> Self {
+        let lengths: Vec<usize> = sequences.ids.iter().map(Vec::len).collect();
+        Self {
+            context_length: sequences.context_length,
+            add_bos_token: sequences.add_bos_token,
+            input: ids_hash(&sequences.ids),
+            lengths: lengths
+                .iter()
+                .any(|length| *length != sequences.context_length)
+                .then_some(lengths),
+            revision,
+        }
+    }
+}
+
 /// What an experiment over several sequences has in any case.
 #[derive(Debug, Serialize)]
 pub(super) struct CorpusSettings {
@@ -76,6 +105,8 @@ pub(super) struct InterventionSettings {
     pub(super) set_to: Vec<f32>,
     pub(super) noise: Vec<f64>,
     pub(super) compat: Compat,
+    #[serde(flatten)]
+    pub(super) place: PlaceSettings,
     pub(super) evaluation_sets: Vec<SetSettings>,
     #[serde(flatten)]
     pub(super) tasks: Option<TaskSettings>,
@@ -148,7 +179,7 @@ mod tests {
     use crate::engine::Site;
 
     /// Flags that change no number, whatever the command.
-    const NO_NUMBERS: [&str; 10] = [
+    const NO_NUMBERS: [&str; 12] = [
         "save_dir",
         "quiet",
         "json",
@@ -158,6 +189,8 @@ mod tests {
         "scale",
         "shared_scale",
         "figure_format",
+        "no_figures",
+        "print_folder",
         "tables",
     ];
 
@@ -173,8 +206,33 @@ mod tests {
         "tf32",
     ];
 
+    /// Flags of intervention-analysis that are settings only if they are given, so that the published
+    /// experiment keeps its folder, each with a value.
+    const IF_GIVEN: [(&str, &str); 7] = [
+        ("site", "--site=mlp_output"),
+        ("positions", "--positions=first"),
+        ("dimensions", "--dimensions=3"),
+        ("shuffle", "--shuffle"),
+        ("clip", "--clip=2"),
+        ("head", "--head=0:1"),
+        ("controls", "--controls"),
+    ];
+
+    #[test]
+    fn what_departs_from_the_published_experiment_is_a_setting_if_it_is_given() {
+        for (setting, flag) in IF_GIVEN {
+            let of = |more: &[&str]| {
+                let line = [&["massact", "intervention-analysis"][..], more].concat();
+                let parsed = Cli::try_parse_from(line).expect("a complete command line");
+                settings(&parsed.command).expect("settings")
+            };
+            assert_eq!(of(&[]).get(setting), None, "{setting}");
+            assert!(of(&[flag]).get(setting).is_some(), "{setting}");
+        }
+    }
+
     /// Command, flag, and the setting that has another name or stands for several flags.
-    const RENAMED: [(&str, &str, &str); 17] = [
+    const RENAMED: [(&str, &str, &str); 23] = [
         ("existence-validation", "text_file", "dataset"),
         ("tokens-analysis", "text_file", "dataset"),
         ("top-activation-magnitude", "text_file", "dataset"),
@@ -189,9 +247,15 @@ mod tests {
         ("figures", "text_file", "input"),
         ("figures", "sentence", "input"),
         ("figures", "token_ids", "input"),
+        ("life", "text_file", "input"),
+        ("life", "sentence", "input"),
+        ("life", "token_ids", "input"),
         ("capture", "text", "input"),
         ("capture", "text_file", "input"),
         ("capture", "token_ids", "input"),
+        ("profile", "text", "input"),
+        ("profile", "text_file", "input"),
+        ("profile", "token_ids", "input"),
     ];
 
     /// What the ids' hash stands for, too.
@@ -224,7 +288,11 @@ mod tests {
                 };
                 value(&args.settings(&sequences, &[], &[task]))
             }
+            Command::Experiment(Experiment::Life(args)) => value(&args.settings(&sequences)),
             Command::Experiment(Experiment::Capture(args)) => {
+                value(&args.settings(&[Site::Q], &sequences))
+            }
+            Command::Experiment(Experiment::Profile(args)) => {
                 value(&args.settings(&[Site::Q], &sequences))
             }
             Command::Tvr(args) => value(&args.settings()),
@@ -234,7 +302,9 @@ mod tests {
             | Command::Selftest(_)
             | Command::Bench(_)
             | Command::Models(_)
-            | Command::Devices(_) => {
+            | Command::Devices(_)
+            | Command::Show(_)
+            | Command::Completions(_) => {
                 return None;
             }
         };
@@ -252,6 +322,8 @@ mod tests {
                 "compare" => &["a", "b"],
                 "tvr" => &["--dry-run"],
                 "sweep" => &["merge", "a"],
+                "show" => &["a"],
+                "completions" => &["bash"],
                 _ => &[],
             };
             let line = [&["massact", name][..], more].concat();
@@ -264,12 +336,15 @@ mod tests {
                 let flag = argument.get_id().as_str();
                 let renamed = RENAMED.iter().find(|row| (row.0, row.1) == (name, flag));
                 let mut key = renamed.map_or(flag, |row| row.2);
-                if name == "capture" && OF_IDS.contains(&flag) {
+                if ["capture", "profile"].contains(&name) && OF_IDS.contains(&flag) {
                     key = "input";
                 }
                 let named = settings.get(key).is_some();
                 assert!(
-                    named || NO_NUMBERS.contains(&flag) || ELSEWHERE.contains(&flag),
+                    named
+                        || NO_NUMBERS.contains(&flag)
+                        || ELSEWHERE.contains(&flag)
+                        || IF_GIVEN.iter().any(|row| row.0 == flag),
                     "{name} --{flag} is in no setting: {settings}"
                 );
                 if name == "compare" && ELSEWHERE.contains(&flag) {
@@ -281,7 +356,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(commands, 9);
+        assert_eq!(commands, 11);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::edit::Edit;
 use crate::backend::Rows;
 
 /// Whole sequences that pass through a layer together.
@@ -14,6 +15,10 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Rows>,
     /// Whether the probes look at it; they do not at variants of sequences.
     pub(super) observed: bool,
+    /// What is changed in it, by row; nothing in an original.
+    pub(super) edits: Vec<Edit>,
+    /// (layer, head) that are switched off in it.
+    pub(super) heads_off: Vec<(usize, usize)>,
 }
 
 impl Batch {
@@ -34,6 +39,8 @@ pub(super) fn batches(all: &[Vec<u32>], part: Range<usize>, target: usize) -> Ve
                 sequences: Vec::new(),
                 rows: Vec::new(),
                 observed: true,
+                edits: Vec::new(),
+                heads_off: Vec::new(),
             });
             rows = 0;
         }

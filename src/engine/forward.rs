@@ -31,6 +31,8 @@ pub(super) struct Forward<'r, B: Backend> {
     /// By rope index and the sequence length it is for.
     tables: HashMap<(usize, usize), RopeTable>,
     longest: usize,
+    /// Rows that an MLP computes at once.
+    pub(super) mlp_rows: usize,
 }
 
 /// NLL and logits of the sequences of one micro-batch.
@@ -46,6 +48,7 @@ impl<'r, B: Backend> Forward<'r, B> {
         plan: &'r Plan,
         all: &'r [Vec<u32>],
         part: Range<usize>,
+        mlp_rows: usize,
     ) -> Self {
         let sequences = &all[part];
         let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
@@ -56,6 +59,7 @@ impl<'r, B: Backend> Forward<'r, B> {
             sequences: all,
             tables: HashMap::new(),
             longest,
+            mlp_rows,
         };
         for (index, rope) in model.spec.ropes.iter().enumerate() {
             for sequence in sequences {
@@ -163,13 +167,14 @@ impl<'r, B: Backend> Forward<'r, B> {
         hidden: B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<HeadResult> {
-        let normed = match &self.model.spec.final_norm {
+        let mut normed = match &self.model.spec.final_norm {
             Some(norm) => {
                 let norm = load_norm(self.backend, self.model, norm)?;
                 self.backend.norm(&hidden, &norm, Target::Part)?
             }
             None => hidden,
         };
+        batch.edit(self.backend, (Site::FinalNorm, 0), &mut normed)?;
         probe.observe(Site::FinalNorm, 0, batch, &normed)?;
         let normed = match &self.model.spec.head.projection {
             Some(projection) if self.plan.needs_head() => {

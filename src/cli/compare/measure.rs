@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     super::{
+        intervention_analysis::PlaceSettings,
         run::Run,
         settings::{self, CorpusSettings, InterventionSettings, TextSettings, TokensSettings},
         shared::Shared,
@@ -23,7 +24,9 @@ use crate::{
         changes::Massive,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
-        intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
+        intervention_analysis::{
+            self, Anywhere, EvaluationSet, PositionsFrom, Setup, WrittenLayers,
+        },
         places::{Place, Values},
         published, tokens_analysis,
     },
@@ -224,6 +227,7 @@ impl Measurement<'_> {
             ));
         }
         let setup = Setup {
+            anywhere: Anywhere::default(),
             thresholds,
             nsamples: corpus.ids.len(),
             calibration_nsamples: corpus.ids.len(),
@@ -261,6 +265,7 @@ impl Measurement<'_> {
             positions_from: setup.positions_from,
             set_to: setup.constants,
             noise: setup.noise,
+            place: PlaceSettings::default(),
             compat: Compat::None,
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
             tasks: None,

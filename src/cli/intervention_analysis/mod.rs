@@ -1,13 +1,16 @@
 //! `massact intervention-analysis`
 
+mod place;
 mod sets;
 mod tasks;
+
+pub(super) use place::PlaceSettings;
 
 use std::collections::BTreeSet;
 
 use clap::Args;
 
-use self::{sets::SetArg, tasks::TaskArgs};
+use self::{place::PlaceArgs, sets::SetArg, tasks::TaskArgs};
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
     run::{Done, Run, Texts},
@@ -61,6 +64,8 @@ pub(super) struct InterventionArgs {
     /// layer, as in the published program, or the layer that is overwritten.
     #[arg(long, value_enum, default_value_t = PositionsFrom::Own)]
     positions_from: PositionsFrom,
+    #[command(flatten)]
+    place: PlaceArgs,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     /// Whose dimensions are overwritten: `reference` follows the published program, whose list
@@ -130,6 +135,7 @@ impl InterventionArgs {
             set_to: self.set_to.clone(),
             noise: self.noise.clone(),
             compat: self.compat,
+            place: self.place.settings(),
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
             tasks: self.tasks.settings(tasks),
         }
@@ -146,6 +152,7 @@ impl InterventionArgs {
             noise: self.noise.clone(),
             reference: self.compat == Compat::Reference,
             seed: self.text.seed,
+            anywhere: self.place.anywhere(),
         }
     }
 }
@@ -160,11 +167,12 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
     )?;
     let model = run.model();
     args.layers.check(&model.spec)?;
+    args.place.anywhere().check(&model.spec)?;
     let wanted_tasks = args.tasks.wanted()?;
     let wanted = sets::wanted(&args.eval, &args.text, run.built_in_model(), run.progress)?;
     // Before gigabytes of text are read. How many means there will be is not known yet.
     let context_length = sequences::context_length(args.text.context_length, model)?;
-    let variants = 2 + args.set_to.len() + args.noise.len();
+    let variants = 2 + args.set_to.len() + args.noise.len() + args.place.variants();
     run.session().check_memory(context_length, variants)?;
     let corpus = run.windows(&args.text, args.corpus().nsamples)?;
     let mut evaluation = Vec::new();
@@ -181,7 +189,11 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
     let mut texts = Texts::from(&corpus);
     texts.evaluation = &sources;
     texts.tokens += evaluated as u64;
-    let setup = args.setup();
+    let mut setup = args.setup();
+    if !setup.anywhere.at_published_place() {
+        let calibration = corpus.ids.iter().take(args.calibration_nsamples);
+        setup.anywhere.calibration = calibration.cloned().collect();
+    }
     run.conduct(
         texts,
         &settings::value(&args.settings(&corpus, &evaluation, &tasks))?,
