@@ -12,6 +12,7 @@ use super::{
     run::Done,
     self_attention::{self, SelfAttentionArgs},
     shared::{CorpusRequest, Shared},
+    sinks::{self, SinksArgs},
     tokens_analysis::{self, TokensArgs},
     top_activation_magnitude::{self, MagnitudeArgs},
 };
@@ -33,6 +34,7 @@ pub(super) enum Experiment {
     InterventionAnalysis(InterventionArgs),
     Capture(CaptureArgs),
     Profile(ProfileArgs),
+    Sinks(SinksArgs),
 }
 
 impl Experiment {
@@ -47,6 +49,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => intervention_analysis::run(args, shared),
             Self::Capture(args) => capture::run(args, shared),
             Self::Profile(args) => profile::run(args, shared),
+            Self::Sinks(args) => sinks::run(args, shared),
         }
     }
 
@@ -61,6 +64,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => &args.model,
             Self::Capture(args) => &args.model,
             Self::Profile(args) => &args.model,
+            Self::Sinks(args) => &args.model,
         }
     }
 
@@ -75,6 +79,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => &mut args.model,
             Self::Capture(args) => &mut args.model,
             Self::Profile(args) => &mut args.model,
+            Self::Sinks(args) => &mut args.model,
         }
     }
 
@@ -89,6 +94,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => &args.output,
             Self::Capture(args) => &args.output,
             Self::Profile(args) => &args.output,
+            Self::Sinks(args) => &args.output,
         }
     }
 
@@ -103,6 +109,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => &mut args.output,
             Self::Capture(args) => &mut args.output,
             Self::Profile(args) => &mut args.output,
+            Self::Sinks(args) => &mut args.output,
         }
     }
 

@@ -22,6 +22,7 @@ mod selftest;
 mod sentence;
 mod settings;
 mod shared;
+mod sinks;
 mod sweep;
 mod tokens_analysis;
 mod top_activation_magnitude;

@@ -175,7 +175,7 @@ mod tests {
     ];
 
     /// Command, flag, and the setting that has another name or stands for several flags.
-    const RENAMED: [(&str, &str, &str); 18] = [
+    const RENAMED: [(&str, &str, &str); 20] = [
         ("existence-validation", "text_file", "dataset"),
         ("tokens-analysis", "text_file", "dataset"),
         ("top-activation-magnitude", "text_file", "dataset"),
@@ -191,6 +191,8 @@ mod tests {
         ("capture", "text", "input"),
         ("capture", "text_file", "input"),
         ("capture", "token_ids", "input"),
+        ("sinks", "text_file", "input"),
+        ("sinks", "token_ids", "input"),
         ("profile", "text", "input"),
         ("profile", "text_file", "input"),
         ("profile", "token_ids", "input"),
@@ -225,6 +227,7 @@ mod tests {
             Command::Experiment(Experiment::Profile(args)) => {
                 value(&args.settings(&[Site::Q], &sequences))
             }
+            Command::Experiment(Experiment::Sinks(args)) => value(&args.settings(&sequences)),
             Command::Tvr(args) => value(&args.settings()),
             Command::Compare(args) => value(&args.settings(&args.text)),
             Command::Sweep(_)
@@ -279,7 +282,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(commands, 10);
+        assert_eq!(commands, 11);
     }
 
     #[test]

@@ -16,58 +16,84 @@ const ROUNDER: f32 = 12_582_912.0;
 /// Sums of squared errors with the scale `max / 127`, and with `clip / 127` where larger magnitudes are
 /// set to the clip. Errors are taken in units of the scale, in which they neither overflow nor vanish.
 pub(super) fn of(values: &[f32], max: f32, clip: f64) -> [f64; 2] {
-    let clip = clip as f32;
-    let (whole, clipped) = (LEVELS / max, LEVELS / clip);
+    let (whole, clipped) = (LEVELS / max, LEVELS / clip as f32);
     if !whole.is_finite() {
         // Nothing but zeros, or too small for a scale.
         return [0.0; 2];
     }
-    let clipped = if clipped.is_finite() { clipped } else { 0.0 };
+    let scales = Scales {
+        whole,
+        clipped: if clipped.is_finite() { clipped } else { 0.0 },
+        clip,
+    };
     let parts: Vec<[f64; 2]> = values
         .par_chunks(CHUNK)
         .map(|chunk| {
             let mut sums = [0.0; 2];
             vectorise(
                 #[inline(always)]
-                || sums = chunk_errors(chunk, whole, clipped),
+                || sums = chunk_errors(chunk, &scales),
             );
             sums
         })
         .collect();
-    let scales = [max, clip].map(|most| f64::from(most) / f64::from(LEVELS));
+    let units = [f64::from(max), clip].map(|most| (most / f64::from(LEVELS)).powi(2));
     let mut sums = [0.0; 2];
     for part in parts {
         for (sum, part) in sums.iter_mut().zip(part) {
             *sum += part;
         }
     }
-    [
-        sums[0] * scales[0] * scales[0],
-        sums[1] * scales[1] * scales[1],
-    ]
+    [sums[0] * units[0], sums[1] * units[1]]
+}
+
+/// 127 over the largest, and over the clip; 0 where that has no scale.
+struct Scales {
+    whole: f32,
+    clipped: f32,
+    clip: f64,
 }
 
 #[inline(always)]
-fn chunk_errors(values: &[f32], whole: f32, clipped: f32) -> [f64; 2] {
+fn chunk_errors(values: &[f32], scales: &Scales) -> [f64; 2] {
     let mut total = [0.0; 2];
+    let edge = scales.clip as f32;
     for block in values.chunks(BLOCK) {
         let mut sums = [[0.0f32; LANES]; 2];
         let mut chunks = block.chunks_exact(LANES);
         for chunk in &mut chunks {
             for lane in 0..LANES {
-                sums[0][lane] += squared_error(chunk[lane], whole);
-                sums[1][lane] += squared_error(chunk[lane], clipped);
+                sums[0][lane] += squared_error(chunk[lane], scales.whole);
+                sums[1][lane] += squared_error(chunk[lane].max(-edge).min(edge), scales.clipped);
             }
         }
         for value in chunks.remainder() {
-            sums[0][0] += squared_error(*value, whole);
-            sums[1][0] += squared_error(*value, clipped);
+            sums[0][0] += squared_error(*value, scales.whole);
+            sums[1][0] += squared_error(value.max(-edge).min(edge), scales.clipped);
         }
         for (total, lanes) in total.iter_mut().zip(sums) {
             *total += f64::from(lanes.iter().sum::<f32>());
         }
+        total[1] += beyond(block, scales);
     }
     total
+}
+
+/// What is clipped is most of the error, and few values are: in float64.
+#[inline(always)]
+fn beyond(block: &[f32], scales: &Scales) -> f64 {
+    let edge = scales.clip as f32;
+    let mut largest = 0.0f32;
+    for value in block {
+        largest = largest.max(value.abs());
+    }
+    if largest <= edge || scales.clipped == 0.0 {
+        return 0.0;
+    }
+    let levels = f64::from(LEVELS);
+    let clipped = block.iter().filter(|value| value.abs() > edge);
+    let over = clipped.map(|value| f64::from(value.abs()) * (levels / scales.clip) - levels);
+    over.map(|over| over * over).sum()
 }
 
 #[inline(always)]
