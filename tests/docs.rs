@@ -78,6 +78,7 @@ fn every_documented_number_is_in_the_experiments_schema() {
         "figures",
         "profile",
         "sinks",
+        "life",
         "compare",
     ] {
         assert!(seen.iter().any(|own| own == name), "no section on {name}");

@@ -32,7 +32,7 @@ pub(super) struct CaptureArgs {
     top_k: usize,
     /// Tensors to look at: embedding, layer_input, attention_input, q, k, v, attention_gate,
     /// attention_output, mixer_output, residual_mid, mlp_input, router_logits, gate, mlp_inner,
-    /// mlp_output, layer_output, final_norm.
+    /// mlp_output, layer_output, final_norm; or all.
     #[arg(
         long,
         value_name = "A,B",
@@ -52,6 +52,9 @@ pub(super) struct CaptureArgs {
     /// Report the first N logits of the last position.
     #[arg(long, value_name = "N", default_value_t = 0)]
     last_logits: usize,
+    /// Report the N most likely tokens after the last position, with their probabilities.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    top_tokens: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
@@ -76,13 +79,19 @@ impl CaptureArgs {
         self.model.source.name()
     }
 
-    fn plan(&self) -> Result<Plan> {
-        let sites = self
-            .sites
-            .iter()
-            .map(|name| Site::parse(name.trim()))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Plan {
+    /// The sites that are asked for; none for all that the model has.
+    fn sites(&self) -> Result<Option<Vec<Site>>> {
+        if let [all] = self.sites.as_slice()
+            && all.trim() == "all"
+        {
+            return Ok(None);
+        }
+        let sites = self.sites.iter().map(|name| Site::parse(name.trim()));
+        sites.collect::<Result<_>>().map(Some)
+    }
+
+    fn plan(&self, sites: Vec<Site>) -> Plan {
+        Plan {
             statistics: StatisticsRequest {
                 top_k: self.top_k,
                 abs_threshold: self.thresholds.abs_threshold as f32,
@@ -98,7 +107,7 @@ impl CaptureArgs {
             nll: self.nll,
             last_logits: self.last_logits,
             ..Plan::default()
-        })
+        }
     }
 
     pub(super) fn settings(&self, sites: &[Site], sequences: &Sequences) -> Settings<'_> {
@@ -110,6 +119,7 @@ impl CaptureArgs {
             attention: self.attention,
             nll: self.nll,
             last_logits: self.last_logits,
+            top_tokens: self.top_tokens,
             thresholds: self.thresholds,
         }
     }
@@ -125,12 +135,13 @@ pub(super) struct Settings<'a> {
     attention: Option<AttentionArg>,
     nll: bool,
     last_logits: usize,
+    top_tokens: usize,
     #[serde(flatten)]
     thresholds: ThresholdArgs,
 }
 
 pub(super) fn run(args: &CaptureArgs, shared: &Shared) -> Result<Done> {
-    let plan = args.plan()?;
+    let sites = args.sites()?;
     let run = Run::open(
         shared,
         "capture",
@@ -139,11 +150,22 @@ pub(super) fn run(args: &CaptureArgs, shared: &Shared) -> Result<Done> {
         args.input.seed,
     )?;
     let model = run.model();
+    let all = || {
+        let sites = Site::ALL.into_iter();
+        sites.filter(|site| site.exists_in(&model.spec)).collect()
+    };
+    let plan = args.plan(sites.unwrap_or_else(all));
     let sequences = args.input.load(&run)?;
     let settings = settings::value(&args.settings(&plan.sites, &sequences))?;
     let experiment = |folder: &RunFolder| {
         let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids, None)?;
-        let finding = capture::run(run.session(), &sequences.ids, &plan, &mut recorder)?;
+        let finding = capture::run(
+            run.session(),
+            &sequences.ids,
+            &plan,
+            args.top_tokens,
+            &mut recorder,
+        )?;
         recorder.commit()?;
         Ok(finding)
     };

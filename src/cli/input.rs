@@ -14,10 +14,10 @@ use crate::{data::Sequences, error::Result};
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("input").args(["text", "text_file", "token_ids", "dataset"]))]
 pub(super) struct InputArgs {
-    /// One sequence: this text.
+    /// One sequence: this text. Repeatable.
     #[arg(long, value_name = "S")]
-    text: Option<String>,
-    /// A file that is the joined text: windows are cut from its start.
+    text: Vec<String>,
+    /// A file that is the joined text, or - for standard input: windows are cut from its start.
     #[arg(long, value_name = "FILE")]
     text_file: Option<PathBuf>,
     /// A dataset by name, or a local file of documents; the built-in text when no input is named.
@@ -33,7 +33,8 @@ pub(super) struct InputArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     nsamples: usize,
     /// Start every text with the BOS token (EOS if the tokenizer has no BOS).
-    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true,
+        num_args = 0..=1, default_missing_value = "true")]
     add_bos_token: bool,
     /// Seed of the random choice of documents.
     #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
@@ -47,8 +48,8 @@ impl InputArgs {
             let ids = self.token_ids.iter().map(|ids| ids.0.clone());
             return Ok(Sequences::of_ids(ids.collect()));
         }
-        if let Some(text) = &self.text {
-            return Sequences::of_text(text, self.add_bos_token, run.model(), run.progress);
+        if !self.text.is_empty() {
+            return Sequences::of_texts(&self.text, self.add_bos_token, run.model(), run.progress);
         }
         let text = TextArgs {
             dataset: self.dataset.clone().or_else(|| Some("builtin".to_owned())),

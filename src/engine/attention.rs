@@ -72,6 +72,8 @@ enum Source<B: Backend> {
     Own([B::Tensor; 2]),
     /// An earlier layer left them.
     Layer(usize),
+    /// The same, changed for this layer.
+    Edited([B::Tensor; 2]),
 }
 
 /// A projection, perhaps through a narrow middle.
@@ -177,14 +179,26 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let spec = self.spec;
-        let (mut q, source) = match &self.projections {
+        let (mut q, mut source) = match &self.projections {
             QkvWeights::Direct(weights) => self.direct(pass, weights, input)?,
             QkvWeights::Latent(latent) => self.latent(pass, latent, input, carried)?,
             QkvWeights::Shared(weights) => self.shared(pass, weights, input)?,
         };
         self.grow(pass, &mut q)?;
+        pass.edit(Site::Q, &mut q)?;
+        if let Source::Layer(layer) = &source
+            && (pass.edits(Site::K) || pass.edits(Site::V))
+        {
+            // A copy: later layers read them again.
+            let [k, v] = carried.of(*layer)?;
+            source = Source::Edited([backend.duplicate(k)?, backend.duplicate(v)?]);
+        }
+        if let Source::Own([k, v]) | Source::Edited([k, v]) = &mut source {
+            pass.edit(Site::K, k)?;
+            pass.edit(Site::V, v)?;
+        }
         let [k, v] = match &source {
-            Source::Own(own) => own,
+            Source::Own(own) | Source::Edited(own) => own,
             Source::Layer(layer) => carried.of(*layer)?,
         };
         for (site, tensor) in [(Site::Q, &q), (Site::K, k), (Site::V, v)] {
@@ -208,6 +222,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         };
         let rows = &pass.batch.rows;
         let mut found = backend.attention(&q, k, v, rows, &request)?;
+        // Its memory is the output's.
+        drop(q);
         probe.attention(pass.index, pass.batch, found.maps)?;
         if let Source::Own(own) = source
             && self.read_again
@@ -217,6 +233,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
             backend.activate(&mut gate, spec.gate_activation)?;
+            pass.edit(Site::AttentionGate, &mut gate)?;
             pass.observe(probe, Site::AttentionGate, &gate)?;
             for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
                 if backend.columns(&gate) == backend.columns(outputs) {
@@ -226,6 +243,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 }
             }
         }
+        pass.switch_off(spec.heads, &mut found.context)?;
         if let Some(part) = &found.subset {
             let whole = self.o.product(backend, &found.context)?;
             let part = self.o.product(backend, part)?;

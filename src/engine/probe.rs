@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{batch::Batch, observer::Observer, plan::Plan, profiles::ProfileProbe, site::Site};
+use super::{
+    batch::Batch, observer::Observer, plan::Plan, profiles::ProfileProbe, site::Site, trace::Ledger,
+};
 use crate::{
     backend::{AttentionMaps, Backend, Precision, Profile, Statistics, StatisticsRequest},
     error::{Error, Result},
@@ -23,15 +25,17 @@ enum Measured<B: Backend> {
 
 /// Collects statistics on the device and forwards raw captures.
 pub(super) struct Probe<'r, B: Backend> {
-    backend: &'r B,
+    pub(super) backend: &'r B,
     plan: &'r Plan,
-    observer: &'r mut dyn Observer,
+    pub(super) observer: &'r mut dyn Observer,
     /// Index of the first sequence that it sees.
     first: usize,
     /// By site and layer, in the order of the micro-batches.
     measured: BTreeMap<(Site, usize), Vec<Measured<B>>>,
     profiles: ProfileProbe<'r, B>,
     time: Duration,
+    /// The values that are followed through the layer.
+    pub(super) ledger: Ledger,
 }
 
 /// By site, then `[layer][sequence]`; empty for layers that lack the site.
@@ -62,6 +66,7 @@ impl<'r, B: Backend> Probe<'r, B> {
             measured: BTreeMap::new(),
             profiles: ProfileProbe::new(backend, layers, plan),
             time: Duration::ZERO,
+            ledger: Ledger::default(),
         }
     }
 
@@ -89,6 +94,17 @@ impl<'r, B: Backend> Probe<'r, B> {
             let started = Instant::now();
             self.profiles.observe(site, layer, batch, tensor)?;
             self.time += started.elapsed();
+        }
+        if let Some(reading) = &self.plan.reading
+            && reading.site == site
+            && reading.layers.contains(&layer)
+        {
+            for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
+                let own = reading.cells.get(*sequence).into_iter().flatten();
+                let cells: Vec<_> = own.map(|cell| (rows.start + cell.0, cell.1)).collect();
+                let values = self.backend.values_at(tensor, &cells)?;
+                self.observer.reading(layer, *sequence, &values);
+            }
         }
         if self.plan.records(site, layer) {
             let values = self.backend.download(tensor)?;

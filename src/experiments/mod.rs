@@ -12,6 +12,7 @@ pub mod compare;
 mod corpus;
 pub mod existence_validation;
 pub mod intervention_analysis;
+pub mod life;
 pub mod places;
 pub mod profile;
 pub mod published;

@@ -368,7 +368,11 @@ impl Operation {
                 b.add_scaled(&mut gathered, &y, &factors)?;
                 b.scale_rows(&mut gathered, &b.vector(vec![2.0, 0.5, -1.0, 1.5])?)?;
                 let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
-                b.download(&b.join_heads(&own, &gathered, 3)?)
+                let mut found = b.download(&b.join_heads(&own, &gathered, 3)?)?;
+                let mut all = b.zeros(&x)?;
+                b.put_rows(&mut all, 2, &b.gather_rows(&x, &[5, 1, 3])?)?;
+                found.extend(b.download(&all)?);
+                Ok(found)
             }
             &Self::Embedding(stored) => {
                 let values = noise(5 * 300, 1, stored);

@@ -14,6 +14,7 @@ mod profiles;
 mod routing;
 mod selftest;
 mod speed;
+mod spilling;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;

@@ -294,6 +294,10 @@ impl Attention for Plain {
 }
 
 impl RowOperations for Plain {
+    fn put_rows(&self, out: &mut Tensor, first: usize, x: &Tensor) -> Result<()> {
+        self.cpu.put_rows(&mut out.values, first, &x.values)
+    }
+
     fn gather_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
         self.round(self.cpu.gather_rows(&x.values, rows)?, x.dtype)
     }
