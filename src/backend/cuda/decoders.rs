@@ -70,8 +70,8 @@ impl<'e> Decoder<'e> {
                 [own.scales.columns, usize::from(own.does == Global::Divides)],
             ),
             // Blocks of ggml are decoded by the host.
-            // The host adds what an adapter adds.
-            Encoding::Adapted(_) => return Ok(None),
+            // The host adds what an adapter adds, and takes away what an experiment does.
+            Encoding::Adapted(_) | Encoding::Zeroed(_) => return Ok(None),
         };
         decoder.map(Some)
     }

@@ -14,6 +14,7 @@ mod int_rows;
 mod mxfp4;
 mod numbers;
 mod nvfp4;
+mod zeroed;
 
 use safetensors::Dtype;
 
@@ -33,6 +34,7 @@ pub(super) use blockwise::Layout;
 pub(super) use gptq::GptqParts;
 pub(super) use grid::Blocks;
 pub(super) use int_rows::IntRowsParts;
+pub(super) use zeroed::Zeroed;
 
 use super::shard::Stored;
 use crate::error::Result;
@@ -65,6 +67,8 @@ pub enum Encoding {
     Nvfp4(Nvfp4),
     /// Another, or none, and what an adapter adds to it.
     Adapted(Adapted),
+    /// Another, or none, and some weights that are zero.
+    Zeroed(Zeroed),
 }
 
 impl Encoding {
@@ -80,6 +84,7 @@ impl Encoding {
             Self::Mxfp4(_) => "MXFP4".to_owned(),
             Self::Nvfp4(_) => "NVFP4".to_owned(),
             Self::Adapted(own) => own.name(),
+            Self::Zeroed(own) => own.name(),
         }
     }
 
@@ -95,6 +100,7 @@ impl Encoding {
             Self::Mxfp4(own) => own.parts(),
             Self::Nvfp4(own) => own.parts(),
             Self::Adapted(own) => own.parts(),
+            Self::Zeroed(own) => own.parts(),
         }
     }
 
@@ -103,6 +109,7 @@ impl Encoding {
         match self {
             Self::Awq(_) | Self::Gptq(_) => true,
             Self::Adapted(own) => own.by_input(),
+            Self::Zeroed(own) => own.by_input(),
             _ => false,
         }
     }
@@ -113,6 +120,7 @@ impl Encoding {
         match self {
             Self::Mxfp4(_) => mxfp4::BLOCK,
             Self::Adapted(own) => own.padding(),
+            Self::Zeroed(own) => own.padding(),
             _ => 1,
         }
     }
@@ -129,6 +137,7 @@ impl Encoding {
             Self::Mxfp4(own) => own.decode(line, first, out),
             Self::Nvfp4(own) => own.decode(line, first, out),
             Self::Adapted(own) => own.decode(line, first, out),
+            Self::Zeroed(own) => own.decode(line, first, out),
         }
     }
 }
