@@ -67,7 +67,10 @@ fn every_document_of_every_command_is_valid() {
             "figures",
             [&on_model[..], &["--token-ids", "3,4,5,6"]].concat(),
         ),
-        ("life", [&on_model[..], &from_text].concat()),
+        (
+            "life",
+            [&on_model[..], &from_text, &["--ablate-weight"]].concat(),
+        ),
         (
             "capture",
             [
