@@ -6,6 +6,7 @@
 
 mod attention;
 mod cells;
+mod compression;
 mod convolutions;
 pub mod cpu;
 pub mod cuda;
@@ -21,6 +22,7 @@ mod rotations;
 mod row_scaling;
 mod rows;
 mod stored;
+mod streams;
 mod tensors;
 mod vocabulary;
 
@@ -28,6 +30,7 @@ pub use attention::{
     Attention, AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, KvBias,
 };
 pub use cells::{Cells, Change};
+pub use compression::{Compression, entries_of, with_entries};
 pub use convolutions::{Convolutions, Filter};
 pub use elementwise::{Elementwise, Xielu};
 pub use experts::Experts;
@@ -41,6 +44,7 @@ pub use rotations::{Rotation, Rotations};
 pub use row_scaling::RowScaling;
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};
+pub use streams::{StreamRequest, Streams};
 pub use tensors::Tensors;
 pub use vocabulary::{HeadRequest, Vocabulary};
 
@@ -53,6 +57,7 @@ pub type Rows = Range<usize>;
 pub trait Backend:
     Attention
     + Cells
+    + Compression
     + Convolutions
     + Elementwise
     + Experts
@@ -65,6 +70,7 @@ pub trait Backend:
     + RowOperations
     + RowScaling
     + StoredTensors
+    + Streams
     + Tensors
     + Vocabulary
 {
@@ -73,6 +79,7 @@ pub trait Backend:
 impl<B> Backend for B where
     B: Attention
         + Cells
+        + Compression
         + Convolutions
         + Elementwise
         + Experts
@@ -85,6 +92,7 @@ impl<B> Backend for B where
         + RowOperations
         + RowScaling
         + StoredTensors
+        + Streams
         + Tensors
         + Vocabulary
 {

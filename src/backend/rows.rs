@@ -1,6 +1,8 @@
 //! Moving and joining rows.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::Tensors;
 use crate::error::Result;
 
@@ -8,6 +10,8 @@ use crate::error::Result;
 pub trait RowOperations: Tensors {
     /// The rows `rows` of `x`, in this order.
     fn gather_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
+    /// The neighbouring columns `columns` of `x`.
+    fn gather_columns(&self, x: &Self::Tensor, columns: Range<usize>) -> Result<Self::Tensor>;
     /// Adds row `i` of `x` times value `i` of `factors`, `[rows, 1]`, to row `i` of `out`.
     fn add_scaled(
         &self,

@@ -4,9 +4,7 @@
 //! larger than the rest of the layer.
 #![forbid(unsafe_code)]
 
-use super::{
-    forward::Forward, gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site,
-};
+use super::{gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site};
 use crate::{
     backend::Backend,
     error::Result,
@@ -22,6 +20,8 @@ pub(super) struct ExpertWeights<'m, B: Backend> {
     spec: &'m Experts,
     router: Projection<'m, B>,
     correction: Option<B::Vector>,
+    /// The experts of every token id, where they are fixed.
+    table: Option<Vec<u32>>,
     latent: Option<[Projection<'m, B>; 2]>,
     shared: Option<(GatedWeights<'m, B>, Option<Projection<'m, B>>)>,
 }
@@ -45,9 +45,19 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
             correction: correction
                 .map(|correction| backend.vector(model.vector(correction)?))
                 .transpose()?,
+            table: model.token_table(spec)?,
             latent: latent.transpose()?,
             shared: shared.transpose()?,
         })
+    }
+
+    /// The experts of each row, where a table says them.
+    fn chosen(&self, pass: &Pass<'_, '_, B>) -> Option<Vec<u32>> {
+        let table = self.table.as_ref()?;
+        let count = self.spec.routing.top_k;
+        let tokens = pass.forward.tokens(pass.batch).into_iter();
+        let own = |token: usize| &table[token * count..(token + 1) * count];
+        Some(tokens.flat_map(own).copied().collect())
     }
 
     /// The router's logits.
@@ -63,23 +73,25 @@ pub(super) fn run<B: Backend>(
     input: &B::Tensor,
     probe: &mut Probe<'_, B>,
 ) -> Result<B::Tensor> {
-    let forward = pass.forward;
-    let logits = weights.logits(forward.backend, input)?;
+    let logits = weights.logits(pass.forward.backend, input)?;
     pass.observe(probe, Site::RouterLogits, &logits)?;
-    visit(forward, weights, &logits, input, None)
+    visit(pass, weights, &logits, input, None)
 }
 
 /// The same, given the router's logits, with a factor on each expert's output.
 pub(super) fn visit<B: Backend>(
-    forward: &Forward<'_, B>,
+    pass: &Pass<'_, '_, B>,
     weights: &ExpertWeights<'_, B>,
     logits: &B::Tensor,
     input: &B::Tensor,
     factors: Option<&[f32]>,
 ) -> Result<B::Tensor> {
+    let forward = pass.forward;
     let backend = forward.backend;
     let spec = weights.spec;
-    let visitors = backend.route(logits, &spec.routing, weights.correction.as_ref())?;
+    let chosen = weights.chosen(pass);
+    let correction = weights.correction.as_ref();
+    let visitors = backend.route(logits, &spec.routing, correction, chosen.as_deref())?;
     let latent = weights.latent.as_ref();
     let narrow = latent
         .map(|[down, _]| down.apply(backend, input))

@@ -48,9 +48,9 @@ impl Footprint {
         let weights = spec.layers.iter().map(weights_of).max().unwrap_or(0);
         let per_layer = spec.embedding.per_layer.as_ref();
         let weights = weights + per_layer.map_or(0, |own| (own.width * spec.hidden_size) as u64);
-        let for_stream = OUTPUTS * spec.hidden_size;
+        let for_stream = for_stream(spec);
         let token = (width - for_stream) as u64 * arithmetic + for_stream as u64 * residual;
-        let stream = spec.hidden_size as u64 * residual
+        let stream = spec.state_width() as u64 * residual
             + carried_width(spec) as u64 * arithmetic
             + choice_bytes(spec, tokens);
         let streams = stream.saturating_mul(1 + variants as u64);
@@ -205,7 +205,17 @@ pub fn token_width(spec: &DecoderSpec) -> usize {
     let layers = spec.layers.iter();
     let inner = layers.map(inner_width).max().unwrap_or(0);
     // What each part reads, and its output.
-    (2 + OUTPUTS) * spec.hidden_size + inner
+    2 * spec.hidden_size + for_stream(spec) + inner
+}
+
+/// Values of a token, in the residual stream's type, that a layer has beside the stream: outputs of its
+/// parts, and, where there are several streams, those that they become.
+fn for_stream(spec: &DecoderSpec) -> usize {
+    let mixed = match spec.streams() {
+        1 => 0,
+        _ => spec.state_width() + spec.hidden_size,
+    };
+    OUTPUTS * spec.hidden_size + mixed
 }
 
 /// The keys that an indexer picked for a token, which it carries until the next one picks: a bit each.
@@ -254,8 +264,14 @@ fn inner_width(layer: &Layer) -> usize {
         let indexer = attention.indexer().map_or(0, |indexer| {
             (indexer.heads + 1) * indexer.head_dim + indexer.heads
         });
+        let compressed = attention.compressed.as_ref().map_or(0, |compressed| {
+            // With queries, keys and outputs of entries once more.
+            let beside = 2 * (attention.heads + 1) * attention.head_dim;
+            compressed.inner_width() + beside
+        });
         (attention.heads + attention.kv_heads) * (attention.head_dim + attention.value_dim)
             + indexer
+            + compressed
     });
     let mixer = layer.mixer.as_ref().map_or(0, Mixer::inner_width);
     let mlp = match &layer.mlp {

@@ -96,6 +96,7 @@ impl<'r, B: Backend> Walk<'r, B> {
             let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
             let carried = Carried::new(forward.other_streams(&hidden)?);
+            let hidden = forward.spread(hidden)?;
             streams.push(Stream {
                 batch,
                 hidden,

@@ -48,8 +48,7 @@ impl<'m, B: Backend> SideBySideWeights<'m, B> {
         input: &B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
-        let forward = pass.forward;
-        let backend = forward.backend;
+        let backend = pass.forward.backend;
         let norm = |norm: &Option<NormWeights<B::Vector>>, x: &B::Tensor, target| {
             let norm = norm.as_ref();
             norm.map(|norm| backend.norm(x, norm, target)).transpose()
@@ -65,7 +64,7 @@ impl<'m, B: Backend> SideBySideWeights<'m, B> {
         pass.observe(probe, Site::RouterLogits, &logits)?;
         let read = norm(&self.expert_norms.input, input, Target::Part)?;
         let read = read.as_ref().unwrap_or(input);
-        let chosen = experts::visit(forward, &self.experts, &logits, read, Some(&self.factors))?;
+        let chosen = experts::visit(pass, &self.experts, &logits, read, Some(&self.factors))?;
         let normed = norm(&self.expert_norms.output, &chosen, Target::Stream)?;
         backend.add(&mut out, normed.as_ref().unwrap_or(&chosen))?;
         Ok(out)

@@ -215,6 +215,7 @@ fn width(site: Site, layer: usize, model: &Model) -> usize {
             // They have no such site.
             Some(Mlp::Experts(_) | Mlp::SideBySide(_)) | None => 0,
         },
+        Site::LayerInput | Site::ResidualMid | Site::LayerOutput => spec.state_width(),
         _ => spec.hidden_size,
     }
 }

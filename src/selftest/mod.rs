@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod experts;
 mod generated;
 mod inputs;
 mod mixers;
 mod model;
 mod operations;
 mod packed;
+mod streams;
 
 use std::fmt;
 

@@ -5,6 +5,7 @@
 
 mod attention;
 mod cells;
+mod compression;
 mod convolutions;
 mod elementwise;
 mod experts;
@@ -21,6 +22,7 @@ mod row_scaling;
 mod rows;
 pub(crate) mod simd;
 mod stored;
+mod streams;
 mod tensors;
 mod vocabulary;
 

@@ -1,6 +1,8 @@
 //! Moving and joining rows.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::{Cpu, Tensor};
 use crate::{backend::RowOperations, error::Result};
 
@@ -9,6 +11,14 @@ impl RowOperations for Cpu {
         let mut out = self.tensor(rows.len(), x.columns);
         for (row, out) in rows.iter().zip(out.values.chunks_exact_mut(x.columns)) {
             out.copy_from_slice(x.row(*row));
+        }
+        Ok(out)
+    }
+
+    fn gather_columns(&self, x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, columns.len());
+        for (row, out) in out.values.chunks_exact_mut(columns.len()).enumerate() {
+            out.copy_from_slice(&x.row(row)[columns.clone()]);
         }
         Ok(out)
     }
