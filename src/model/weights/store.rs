@@ -358,6 +358,22 @@ impl WeightStore {
         }
     }
 
+    /// The tensor `name`, which must hold integers of 32 or 64 bits.
+    pub fn integers(&self, name: &str) -> Result<Vec<i64>> {
+        let stored = match self.entry(name)? {
+            Entry::Plain(stored) => stored,
+            Entry::Packed(_) => return self.get(name).map(|_| Vec::new()),
+        };
+        stored.integers().ok_or_else(|| {
+            stored
+                .error(format!(
+                    "tensor `{name}` is stored as {:?} where integers are needed",
+                    stored.dtype()
+                ))
+                .remedy(MISMATCH)
+        })
+    }
+
     /// Index of the file that has the tensor `name`, unless it is packed; of several, the one that counts.
     pub fn shard_of(&self, name: &str) -> Option<usize> {
         Some(self.stored(name)?.part().0)
