@@ -19,6 +19,7 @@
 #define SCORE_SOFTMAX 0
 #define SCORE_SIGMOID 1
 #define SCORE_SPARSE 2
+#define SCORE_SQRT_SOFTPLUS 3
 
 // Norms: the widest group that a warp normalises, warps of such a block, most threads of the other
 // kind, values that a thread takes at a time.
@@ -36,6 +37,10 @@
 #define ROUTE_WARPS 4
 #define ROUTE_MOST 32
 #define VISITORS_THREADS 1024
+
+// Residual streams: the most of a token, threads of a block that makes weights.
+#define STREAMS_MOST 8
+#define STREAMS_THREADS 64
 
 // Statistics: threads of a block, entries that a warp keeps, static shared memory of statistics_read.
 #define STATISTICS_THREADS 1024

@@ -1,11 +1,12 @@
 // Which keys of a sequence each of its queries sees, where an indexer chooses them: the `most` with the
-// largest score, sum over heads of weight * max(q . k, 0), none of them later than the query; all of them
+// largest score, sum over heads of weight * max(q . k, 0), of those that it sees: a key stands for `rate` rows
+// and is seen from the last of them on. All of them
 // where there are no more. Among equals the earlier key wins.
 //
 // q        [length, heads * width], of one sequence
-// k        [length, width]
+// k        [keys, width]
 // weights  [length, heads]
-// scores   [blocks, length]: room for a query's scores, as integers in the same order
+// scores   [blocks, keys]: room for a query's scores, as integers in the same order
 // bits     [length, words]: key j of a query is bit j % 32 of word j / 32
 //
 // A block per query (grid-stride): a thread a key for the scores, then a radix select of four digits, then
@@ -33,14 +34,15 @@ __device__ __forceinline__ float score(const T* q, const T* k, const T* weights,
 
 template <class T>
 __device__ __forceinline__ void choose(const T* q, const T* k, const T* weights, unsigned* scores,
-                                       unsigned* bits, int length, int heads, int width, int words,
-                                       int most) {
+                                       unsigned* bits, int length, int keys, int rate, int heads,
+                                       int width, int words, int most) {
     SHARED(unsigned, counts, [256]);
     SHARED(unsigned, found, [2]);  // digits of the last chosen score so far; how many like it are chosen
-    unsigned* own = scores + size_t(blockIdx.x) * length;
+    unsigned* own = scores + size_t(blockIdx.x) * keys;
     for (int query = blockIdx.x; query < length; query += gridDim.x) {
-        const bool all = query < most;
-        for (int key = threadIdx.x; key <= query && !all; key += blockDim.x) {
+        const int seen = (query + 1) / rate;
+        const bool all = seen <= most;
+        for (int key = threadIdx.x; key < seen && !all; key += blockDim.x) {
             own[key] = in_order(score(q + size_t(query) * heads * width, k + size_t(key) * width,
                                       weights + size_t(query) * heads, heads, width));
         }
@@ -53,7 +55,7 @@ __device__ __forceinline__ void choose(const T* q, const T* k, const T* weights,
             for (int i = threadIdx.x; i < 256; i += blockDim.x) counts[i] = 0;
             __syncthreads();
             const unsigned digits = found[0];
-            for (int key = threadIdx.x; key <= query; key += blockDim.x) {
+            for (int key = threadIdx.x; key < seen; key += blockDim.x) {
                 const bool among = shift == 24 || own[key] >> (shift + 8) == digits;
                 if (among) atomicAdd(&counts[own[key] >> shift & 255], 1u);
             }
@@ -72,7 +74,7 @@ __device__ __forceinline__ void choose(const T* q, const T* k, const T* weights,
             unsigned left = found[1];
             for (int word = 0; word < words; word++) {
                 const int key = word * 32 + lane;
-                const bool there = key <= query;
+                const bool there = key < seen;
                 const unsigned value = there && !all ? own[key] : 0;
                 const bool like_last = there && !all && value == last;
                 const unsigned alike = __ballot_sync(FULL_WARP, like_last);
@@ -90,9 +92,9 @@ __device__ __forceinline__ void choose(const T* q, const T* k, const T* weights,
 #define DEFINE(T, suffix)                                                                       \
     KERNEL_BOUNDED(KEY_CHOICE_THREADS)                                                          \
     choose_keys_##suffix(const T* q, const T* k, const T* weights, unsigned* scores,            \
-                         unsigned* bits, int length, int heads, int width, int words,           \
-                         int most) {                                                            \
-        choose(q, k, weights, scores, bits, length, heads, width, words, most);                 \
+                         unsigned* bits, int length, int keys, int rate, int heads, int width,  \
+                         int words, int most) {                                                 \
+        choose(q, k, weights, scores, bits, length, keys, rate, heads, width, words, most);     \
     }                                                                                           \
     REGISTER(choose_keys_##suffix)
 FOR_EACH_FLOAT(DEFINE)

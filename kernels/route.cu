@@ -3,6 +3,7 @@
 //
 // logits      [rows, experts]
 // correction  float32 [experts] or null: counts for the choice, not for the weights
+// given       [rows, k] or null: experts that are not chosen by their scores
 // chosen      [rows, k]: experts, best first
 // factors     float32 [rows, k]
 // groups      0, or experts are in so many equal groups, of which the `kept` best take part; a group
@@ -61,8 +62,9 @@ __device__ __forceinline__ void leave_out_groups(float* choice, int experts, int
 }
 
 template <class T>
-__device__ __forceinline__ void route(const T* logits, const float* correction, unsigned* chosen,
-                                      float* factors, int rows, int experts, int score, int k,
+__device__ __forceinline__ void route(const T* logits, const float* correction,
+                                      const unsigned* given, unsigned* chosen, float* factors,
+                                      int rows, int experts, int score, int k,
                                       int groups, int kept, int best, int renormalise,
                                       float epsilon, float share, float scale) {
     SHARED_DYNAMIC(float, memory);
@@ -88,6 +90,11 @@ __device__ __forceinline__ void route(const T* logits, const float* correction, 
         for (int i = lane; i < experts; i += 32) scores[i] /= sum;
     } else if (score == SCORE_SPARSE) {
         for (int i = lane; i < experts; i += 32) scores[i] = float(own[i]);
+    } else if (score == SCORE_SQRT_SOFTPLUS) {
+        for (int i = lane; i < experts; i += 32) {
+            const float x = float(own[i]);
+            scores[i] = sqrtf(fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x))));
+        }
     } else {
         for (int i = lane; i < experts; i += 32) scores[i] = 1.0f / (1.0f + expf(-float(own[i])));
     }
@@ -97,8 +104,13 @@ __device__ __forceinline__ void route(const T* logits, const float* correction, 
     __syncwarp();
     if (groups > 0) leave_out_groups(choice, experts, groups, kept, best);
 
-    const WarpTop found = largest(choice, experts, k);
-    const int expert = lane < k ? (int)key_index(found.mine) : 0;
+    int expert = 0;
+    if (given) {
+        if (lane < k) expert = (int)given[(size_t)row * k + lane];
+    } else {
+        const WarpTop found = largest(choice, experts, k);
+        if (lane < k) expert = (int)key_index(found.mine);
+    }
     if (score == SCORE_SPARSE) {
         float mine = 0.0f;
         for (int place = 0; place < k; place++) {
@@ -135,11 +147,11 @@ __device__ __forceinline__ void route(const T* logits, const float* correction, 
 
 #define DEFINE(T, suffix)                                                                       \
     KERNEL_BOUNDED(ROUTE_WARPS * 32)                                                               \
-        route_##suffix(const T* logits, const float* correction, unsigned* chosen,              \
-                       float* factors, int rows, int experts, int score, int k, int groups,     \
+        route_##suffix(const T* logits, const float* correction, const unsigned* given,         \
+                       unsigned* chosen, float* factors, int rows, int experts, int score, int k, int groups,     \
                        int kept, int best, int renormalise, float epsilon, float share,         \
                        float scale) {                                                           \
-        route(logits, correction, chosen, factors, rows, experts, score, k, groups, kept, best, \
+        route(logits, correction, given, chosen, factors, rows, experts, score, k, groups, kept, best, \
               renormalise, epsilon, share, scale);                                              \
     }                                                                                           \
     REGISTER(route_##suffix)

@@ -18,12 +18,28 @@ __device__ __forceinline__ void join(const T* own, const T* shared, T* out, int 
     }
 }
 
+// Columns first..first + width of x ([rows, columns])
+template <class T>
+__device__ __forceinline__ void gather_columns(const T* x, T* out, int rows, int columns, int first,
+                                               int width) {
+    for (int row = blockIdx.x; row < rows; row += gridDim.x) {
+        for (int i = threadIdx.x; i < width; i += blockDim.x) {
+            out[(size_t)row * width + i] = x[(size_t)row * columns + first + i];
+        }
+    }
+}
+
 #define DEFINE(T, suffix)                                                                       \
     KERNEL gather_rows_##suffix(const T* x, T* out, const unsigned* rows, int count,            \
                                 int columns) {                                                  \
         gather(x, out, rows, count, columns);                                                   \
     }                                                                                           \
     REGISTER(gather_rows_##suffix)                                                              \
+    KERNEL gather_columns_##suffix(const T* x, T* out, int rows, int columns, int first,        \
+                                   int width) {                                                 \
+        gather_columns(x, out, rows, columns, first, width);                                    \
+    }                                                                                           \
+    REGISTER(gather_columns_##suffix)                                                           \
     KERNEL add_scaled_##suffix(T* out, const T* x, const float* factors, int count,             \
                                int columns) {                                                   \
         add(out, x, nullptr, factors, count, columns);                                          \

@@ -191,7 +191,7 @@ fn record(model: &Model, name: &str, (source, revision, commit): Source) -> Mode
         commit,
         model_type: model.spec.model_type.clone(),
         layers: model.spec.layers.len(),
-        hidden_size: model.spec.hidden_size,
+        hidden_size: model.spec.state_width(),
         dtype: model.weights_record().format.clone(),
     }
 }

@@ -422,7 +422,7 @@ fn indexers_that_cannot_choose_are_refused() {
 
 #[test]
 fn several_residual_streams_are_refused_by_name() {
-    for model_type in ["deepseek_v4", "hy_v4", "qwen4_exp", "qwen4_exp_text"] {
+    for model_type in ["hy_v4", "qwen4_exp", "qwen4_exp_text"] {
         let message = Altered::with("llama4-text", json!({"model_type": model_type})).refusal();
         let reason = format!("`{model_type}` has several residual streams");
         assert!(message.contains(&reason), "{message}");

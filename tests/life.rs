@@ -524,6 +524,57 @@ fn the_command_narrows_and_names() {
     );
 }
 
+/// The planted activations enter through single weights: without them they are gone, and the values that the
+/// weights made, no others.
+#[test]
+fn without_the_super_weights_nothing_enters() {
+    let ids: Vec<String> = (3..22).map(|id| id.to_string()).collect();
+    let ids = ["--token-ids", &ids.join(",")];
+    for name in ["planted-llama", "planted-gpt2"] {
+        let out = tempfile::tempdir().expect("a folder");
+        let mut program = massact([
+            "life",
+            "--quiet",
+            "--json",
+            "--ablate-weight",
+            "--pretrained",
+        ]);
+        program
+            .arg(checkpoint(name))
+            .arg("--save-dir")
+            .arg(out.path())
+            .args(ids);
+        let found = run(&mut program).succeeded().json();
+        let ablation = &found["ablation"];
+        let lives = found["activations"].as_array().expect("lives");
+        assert!(!lives.is_empty(), "{name}");
+        let peaks = |when: &str| -> Vec<f64> {
+            serde_json::from_value(ablation[when]["peaks"].clone()).expect("numbers")
+        };
+        for ((life, before), after) in lives.iter().zip(peaks("before")).zip(peaks("after")) {
+            let peak = life["peak"].as_f64().expect("a number");
+            assert!(
+                (before - peak).abs() <= 1e-4 * peak.abs(),
+                "{name}: {before} {peak}"
+            );
+            assert!(
+                after.abs() < 0.05 * before.abs(),
+                "{name}: {before} became {after}"
+            );
+        }
+        let weights = ablation["weights"].as_array().expect("weights");
+        assert!(
+            !weights.is_empty() && weights.len() <= lives.len(),
+            "{name}"
+        );
+        assert!(ablation["after"]["perplexity"].is_number(), "{name}");
+        assert_ne!(
+            ablation["after"]["sink_mass"], ablation["before"]["sink_mass"],
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn places_that_are_not_there_are_refused() {
     let ids = ["--token-ids", "3,4,5,6"];

@@ -316,6 +316,9 @@ const STREAM: [&str; 8] = [
     "layer_output",
 ];
 
+/// Of these, those that have all residual streams where layers hand on several.
+const HANDED_ON: [&str; 3] = ["residual_mid", "layer_input", "layer_output"];
+
 /// Families whose layers add token mixer and MLP to the residual stream and do nothing else to it.
 const PRE_NORM: [&str; 25] = [
     "cohere",
@@ -370,6 +373,7 @@ fn raw_of(checkpoint: &Checkpoint) {
         "mlp_inner",
         "mlp_output",
         "layer_output",
+        "stream_sum",
         "final_norm",
     ];
     let temp = tempfile::tempdir().expect("a folder");
@@ -417,8 +421,13 @@ fn raw_of(checkpoint: &Checkpoint) {
                 assert_eq!(tensor.shape.len(), 2, "{name}: {key}");
                 assert_eq!(tensor.shape[0], sequence.token_ids.len(), "{name}: {key}");
                 if STREAM.contains(&site) {
-                    let stream = &raw[&format!("layer_output.0.{index}")];
-                    assert_eq!(tensor.shape, stream.shape, "{name}: {key}");
+                    let streams = if HANDED_ON.contains(&site) {
+                        spec.streams()
+                    } else {
+                        1
+                    };
+                    let width = streams * spec.hidden_size;
+                    assert_eq!(tensor.shape[1], width, "{name}: {key}");
                 }
                 let said = &document["sequences"][index];
                 let said = match site {

@@ -7,12 +7,14 @@ use crate::{error::Result, model::spec::Routing};
 /// Routing, and the way to the experts and back.
 pub trait Experts: Tensors {
     /// Picks the experts of every row from the router's logits, `[rows, experts]`; `correction` holds
-    /// the values of the routing's tensor of that name. Among equals the earlier expert wins.
+    /// the values of the routing's tensor of that name. Among equals the earlier expert wins. Where a
+    /// routing has a table, the experts are `chosen`, `[rows, top_k]`, and no choice takes place.
     fn route(
         &self,
         logits: &Self::Tensor,
         routing: &Routing,
         correction: Option<&Self::Vector>,
+        chosen: Option<&[u32]>,
     ) -> Result<Self::Visitors>;
     /// How many rows visit each expert.
     fn visits(&self, visitors: &Self::Visitors) -> Vec<usize>;

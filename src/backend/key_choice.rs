@@ -28,17 +28,19 @@ impl KeyMask {
 
 /// Choosing keys (DeepSeek-V3.2, 2025: the lightning indexer of its sparse attention).
 pub trait KeyChoice: Tensors {
-    /// For each row the `most` keys of its sequence, none of them later than itself, with the largest
+    /// For each row the `most` keys of its sequence that it sees, with the largest
     /// `sum_h weights[h] * max(q_h . k, 0)`; all of them where there are no more. Among equals the
     /// earlier key wins.
     ///
-    /// `q` is `[rows, heads * width]`, `k` `[rows, width]`, `weights` `[rows, heads]`.
+    /// `q` is `[rows, heads * width]`, `weights` `[rows, heads]`, `k` `[keys, width]`: there are `keys.0` of
+    /// each sequence, each of which stands for `keys.1` of its rows and is seen from the last of them on.
     fn choose_keys(
         &self,
         q: &Self::Tensor,
         k: &Self::Tensor,
         weights: &Self::Tensor,
         sequences: &[Rows],
+        keys: (&[Rows], usize),
         most: usize,
     ) -> Result<Self::KeyMask>;
     /// The choices of these rows, in this order; each sequence's rows are there as a whole.

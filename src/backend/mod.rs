@@ -6,6 +6,7 @@
 
 mod attention;
 mod cells;
+mod compression;
 mod convolutions;
 pub mod cpu;
 pub mod cuda;
@@ -22,6 +23,7 @@ mod rotations;
 mod row_scaling;
 mod rows;
 mod stored;
+mod streams;
 mod tensors;
 mod vocabulary;
 
@@ -29,6 +31,7 @@ pub use attention::{
     Attention, AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, KvBias,
 };
 pub use cells::{Cells, Change};
+pub use compression::{Compression, entries_of, with_entries};
 pub use convolutions::{Convolutions, Filter};
 pub use elementwise::{Elementwise, Xielu};
 pub use experts::Experts;
@@ -46,6 +49,7 @@ pub use rotations::{Rotation, Rotations};
 pub use row_scaling::RowScaling;
 pub use rows::RowOperations;
 pub use stored::{Moments, Rescaling, StoredTensors};
+pub use streams::{StreamRequest, Streams};
 pub use tensors::Tensors;
 pub use vocabulary::{HeadRequest, Vocabulary};
 
@@ -58,6 +62,7 @@ pub type Rows = Range<usize>;
 pub trait Backend:
     Attention
     + Cells
+    + Compression
     + Convolutions
     + Elementwise
     + Experts
@@ -71,6 +76,7 @@ pub trait Backend:
     + RowOperations
     + RowScaling
     + StoredTensors
+    + Streams
     + Tensors
     + Vocabulary
 {
@@ -79,6 +85,7 @@ pub trait Backend:
 impl<B> Backend for B where
     B: Attention
         + Cells
+        + Compression
         + Convolutions
         + Elementwise
         + Experts
@@ -92,6 +99,7 @@ impl<B> Backend for B where
         + RowOperations
         + RowScaling
         + StoredTensors
+        + Streams
         + Tensors
         + Vocabulary
 {

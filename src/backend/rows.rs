@@ -1,6 +1,8 @@
 //! Moving and joining rows.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::Tensors;
 use crate::error::Result;
 
@@ -10,6 +12,9 @@ pub trait RowOperations: Tensors {
     fn gather_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
     /// Writes the rows of `x` over those of `out` from row `first` on; both are of one type.
     fn put_rows(&self, out: &mut Self::Tensor, first: usize, x: &Self::Tensor) -> Result<()>;
+
+    /// The neighbouring columns `columns` of `x`.
+    fn gather_columns(&self, x: &Self::Tensor, columns: Range<usize>) -> Result<Self::Tensor>;
     /// Adds row `i` of `x` times value `i` of `factors`, `[rows, 1]`, to row `i` of `out`.
     fn add_scaled(
         &self,

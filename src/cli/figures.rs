@@ -90,7 +90,7 @@ pub(super) fn run(args: &FiguresArgs, shared: &Shared) -> Result<Done> {
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
         |_| {
-            let width = model.spec.hidden_size;
+            let width = model.spec.state_width();
             let layers = drawn
                 .as_ref()
                 .map_or(model.spec.layers.len(), BTreeSet::len);

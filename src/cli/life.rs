@@ -13,7 +13,7 @@ use super::{
 use crate::{
     data::Sequences,
     error::Result,
-    experiments::life::{self, Choice, Setup},
+    experiments::life::{self, Ablation, Choice, Life, Setup},
     present,
 };
 
@@ -43,6 +43,10 @@ pub(super) struct LifeArgs {
     /// Neurons listed in every layer, those of the largest products.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
     neurons: usize,
+    /// Also set the weights through which they enter to zero, in memory, and measure again: perplexity of the
+    /// sequences, attention to the tokens, and the values.
+    #[arg(long)]
+    ablate_weight: bool,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
@@ -59,6 +63,7 @@ pub(super) struct Settings<'a> {
     dimension: &'a [usize],
     top_k: usize,
     neurons: usize,
+    ablate_weight: bool,
     #[serde(flatten)]
     thresholds: ThresholdArgs,
 }
@@ -74,6 +79,7 @@ impl LifeArgs {
             dimension: &self.dimension,
             top_k: self.top_k,
             neurons: self.neurons,
+            ablate_weight: self.ablate_weight,
             thresholds: self.thresholds,
         }
     }
@@ -99,7 +105,37 @@ pub(super) fn run(args: &LifeArgs, shared: &Shared) -> Result<Done> {
     run.conduct(
         (&sequences).into(),
         &settings::value(&args.settings(&sequences))?,
-        |_| life::run(run.session(), &sequences.ids, &args.setup()),
+        |_| {
+            let mut found = life::run(run.session(), &sequences.ids, &args.setup())?;
+            if args.ablate_weight {
+                found.result.ablation = ablation(args, shared, &run, &sequences, &found.result)?;
+            }
+            Ok(found)
+        },
         |result, context| present::life::artifacts(&result, context),
     )
+}
+
+/// The same sequences without the weights through which the values enter; none where there are no such.
+fn ablation(
+    args: &LifeArgs,
+    shared: &Shared,
+    run: &Run<'_>,
+    sequences: &Sequences,
+    life: &Life,
+) -> Result<Option<Ablation>> {
+    let weights = life.super_weights();
+    if weights.is_empty() {
+        return Ok(None);
+    }
+    let before = life::measure(run.session(), &sequences.ids, life)?;
+    let altered = shared.altered(&args.model, run.progress, |model| {
+        life::zero(model, &weights)
+    })?;
+    let after = life::measure(&altered, &sequences.ids, life)?;
+    Ok(Some(Ablation {
+        weights,
+        before,
+        after,
+    }))
 }

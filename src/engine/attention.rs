@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::{
+    compressed::{CompressedWeights, Entries},
     indexer::IndexerWeights,
     parts::{Projection, load_norm},
     pass::Pass,
@@ -16,6 +17,7 @@ use crate::{
     error::Result,
     model::{
         Model,
+        rope::RopeTable,
         spec::{Attention, LowRank, Norm, Projections},
     },
 };
@@ -29,10 +31,13 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
     /// Whether later layers read its keys and values again.
     read_again: bool,
     indexer: Option<IndexerWeights<'m, B>>,
+    compressed: Option<CompressedWeights<'m, B>>,
     sinks: Option<B::Vector>,
     /// Extra key and value.
     kv_bias: Option<[B::Vector; 2]>,
     gate: Option<Projection<'m, B>>,
+    /// Of each group of heads.
+    grouped: Option<Vec<Projection<'m, B>>>,
     o: Projection<'m, B>,
 }
 
@@ -41,6 +46,10 @@ enum QkvWeights<'m, B: Backend> {
     Direct(DirectWeights<'m, B>),
     Latent(Box<LatentWeights<'m, B>>),
     Shared(SharedWeights<'m, B>),
+    KeysAsValues {
+        q: LowRankWeights<'m, B>,
+        k: Projection<'m, B>,
+    },
 }
 
 /// A projection each; values without one are what the keys' gives.
@@ -146,6 +155,10 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                     norm: norm(own)?,
                     from: *from,
                 }),
+                Projections::KeysAsValues { q, k } => QkvWeights::KeysAsValues {
+                    q: LowRankWeights::load(backend, model, q)?,
+                    k: load(k)?,
+                },
                 Projections::Latent(latent) => QkvWeights::Latent(Box::new(LatentWeights {
                     q: LowRankWeights::load(backend, model, &latent.q)?,
                     compress: load(&latent.compress)?,
@@ -162,9 +175,23 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 .indexer()
                 .map(|indexer| IndexerWeights::load(backend, model, indexer))
                 .transpose()?,
+            compressed: spec
+                .compressed
+                .as_ref()
+                .map(|compressed| CompressedWeights::load(backend, model, compressed))
+                .transpose()?,
             sinks: sinks.transpose()?,
             kv_bias: kv_bias.transpose()?,
             gate: spec.gate.as_ref().map(load).transpose()?,
+            grouped: spec
+                .grouped
+                .as_ref()
+                .map(|grouped| {
+                    let groups = (0..grouped.groups)
+                        .map(|group| Projection::load(backend, model, &grouped.of(group)));
+                    groups.collect::<Result<_>>()
+                })
+                .transpose()?,
             o: load(&spec.o)?,
         })
     }
@@ -179,7 +206,13 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let spec = self.spec;
+        let mut entries = None;
         let (mut q, mut source) = match &self.projections {
+            QkvWeights::KeysAsValues { q, k } => {
+                let (q, source, own) = self.keys_as_values(pass, q, k, input)?;
+                entries = own;
+                (q, source)
+            }
             QkvWeights::Direct(weights) => self.direct(pass, weights, input)?,
             QkvWeights::Latent(latent) => self.latent(pass, latent, input, carried)?,
             QkvWeights::Shared(weights) => self.shared(pass, weights, input)?,
@@ -221,7 +254,12 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             subset: pass.keys(),
         };
         let rows = &pass.batch.rows;
-        let mut found = backend.attention(&q, k, v, rows, &request)?;
+        let mut found = match self.compressed.as_ref().zip(entries) {
+            Some((compressed, entries)) => {
+                compressed.attend(backend, &q, k, &entries, rows, request)?
+            }
+            None => backend.attention(&q, k, v, rows, &request)?,
+        };
         // Its memory is the output's.
         drop(q);
         probe.attention(pass.index, pass.batch, found.maps)?;
@@ -244,6 +282,14 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             }
         }
         pass.switch_off(spec.heads, &mut found.context)?;
+        for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
+            if self.spec.rotates_back {
+                self.rotate_back(pass, outputs)?;
+            }
+            if let Some(groups) = &self.grouped {
+                *outputs = in_groups(backend, groups, outputs)?;
+            }
+        }
         if let Some(part) = &found.subset {
             let whole = self.o.product(backend, &found.context)?;
             let part = self.o.product(backend, part)?;
@@ -357,6 +403,54 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         Ok((q, Source::Own([k, v])))
     }
 
+    /// Queries, keys that are values, too, and entries beside them.
+    fn keys_as_values(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        q: &LowRankWeights<'m, B>,
+        k: &Projection<'m, B>,
+        input: &B::Tensor,
+    ) -> Result<(B::Tensor, Source<B>, Option<Entries<B>>)> {
+        let backend = pass.forward.backend;
+        let narrow = q.narrow(backend, input)?;
+        let read = narrow.as_ref().unwrap_or(input);
+        let entries = match self.compressed.as_ref().zip(self.spec.rope) {
+            Some((compressed, rope)) => compressed.entries(pass, read, input, rope)?,
+            None => None,
+        };
+        let mut both = [q.last.apply(backend, read)?, k.apply(backend, input)?];
+        let rotation = self.rotation();
+        for (tensor, norm) in both.iter_mut().zip(self.qk_norm.iter().flatten()) {
+            *tensor = backend.norm(tensor, norm, Target::Part)?;
+        }
+        for tensor in &mut both {
+            self.rotate(pass, tensor, rotation)?;
+        }
+        let [q, k] = both;
+        let v = backend.duplicate(&k)?;
+        Ok((q, Source::Own([k, v]), entries))
+    }
+
+    fn rotation(&self) -> Rotation {
+        Rotation {
+            head_dim: self.spec.head_dim,
+            first: self.spec.rope_first,
+        }
+    }
+
+    /// Undoes, by the query's position, the rotation that values have.
+    fn rotate_back(&self, pass: &Pass<'_, '_, B>, outputs: &mut B::Tensor) -> Result<()> {
+        let Some(rope) = self.spec.rope else {
+            return Ok(());
+        };
+        let tables = pass.forward.rope_tables(rope, pass.batch);
+        let back: Vec<RopeTable> = tables.iter().map(|table| table.back()).collect();
+        let back: Vec<&RopeTable> = back.iter().collect();
+        let rows = &pass.batch.rows;
+        let backend = pass.forward.backend;
+        backend.rotate(outputs, rows, self.rotation(), &back)
+    }
+
     /// Multiplies queries by what their positions say.
     fn grow(&self, pass: &Pass<'_, '_, B>, q: &mut B::Tensor) -> Result<()> {
         let Some(growth) = self.spec.query_growth else {
@@ -379,4 +473,23 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let rows = &pass.batch.rows;
         pass.forward.backend.rotate(x, rows, rotation, &tables)
     }
+}
+
+/// Each group of heads through its own projection, the results side by side.
+fn in_groups<B: Backend>(
+    backend: &B,
+    groups: &[Projection<'_, B>],
+    heads: &B::Tensor,
+) -> Result<B::Tensor> {
+    let width = backend.columns(heads) / groups.len();
+    let mut joined: Option<B::Tensor> = None;
+    for (index, group) in groups.iter().enumerate() {
+        let own = backend.gather_columns(heads, index * width..(index + 1) * width)?;
+        let made = group.apply(backend, &own)?;
+        joined = Some(match joined {
+            None => made,
+            Some(before) => backend.join_heads(&before, &made, 1)?,
+        });
+    }
+    joined.map_or_else(|| backend.duplicate(heads), Ok)
 }

@@ -22,6 +22,8 @@ pub(super) struct ExpertWeights<'m, B: Backend> {
     spec: &'m Experts,
     router: Projection<'m, B>,
     correction: Option<B::Vector>,
+    /// The experts of every token id, where they are fixed.
+    table: Option<Vec<u32>>,
     latent: Option<[Projection<'m, B>; 2]>,
     shared: Option<(GatedWeights<'m, B>, Option<Projection<'m, B>>)>,
 }
@@ -45,9 +47,19 @@ impl<'m, B: Backend> ExpertWeights<'m, B> {
             correction: correction
                 .map(|correction| backend.vector(model.vector(correction)?))
                 .transpose()?,
+            table: model.token_table(spec)?,
             latent: latent.transpose()?,
             shared: shared.transpose()?,
         })
+    }
+
+    /// The experts of each row, where a table says them.
+    fn chosen(&self, pass: &Pass<'_, '_, B>) -> Option<Vec<u32>> {
+        let table = self.table.as_ref()?;
+        let count = self.spec.routing.top_k;
+        let tokens = pass.forward.tokens(pass.batch).into_iter();
+        let own = |token: usize| &table[token * count..(token + 1) * count];
+        Some(tokens.flat_map(own).copied().collect())
     }
 
     /// The router's logits.
@@ -82,14 +94,16 @@ pub(super) fn visit<B: Backend>(
     let forward = pass.forward;
     let backend = forward.backend;
     let spec = weights.spec;
-    let visitors = backend.route(logits, &spec.routing, weights.correction.as_ref())?;
+    let chosen = weights.chosen(pass);
+    let correction = weights.correction.as_ref();
+    let visitors = backend.route(logits, &spec.routing, correction, chosen.as_deref())?;
     let latent = weights.latent.as_ref();
     let narrow = latent
         .map(|[down, _]| down.apply(backend, input))
         .transpose()?;
     let read = narrow.as_ref().unwrap_or(input);
     let mut out = backend.zeros(read)?;
-    let followed = FollowedRow::all(backend, weights, logits, read, probe)?;
+    let followed = FollowedRow::all(backend, weights, logits, read, chosen.as_deref(), probe)?;
     let load = |expert: usize| {
         let mlp = GatedMlp {
             gate: spec.expert.gate.as_ref().map(|gate| gate.of_expert(expert)),
@@ -175,16 +189,21 @@ impl<B: Backend> FollowedRow<B> {
         weights: &ExpertWeights<'_, B>,
         logits: &B::Tensor,
         read: &B::Tensor,
+        chosen: Option<&[u32]>,
         probe: &Probe<'_, B>,
     ) -> Result<Vec<Self>> {
         if !probe.follows() {
             return Ok(Vec::new());
         }
         let (logits, read) = (probe.row_tensors(logits)?, probe.row_tensors(read)?);
-        let rows = logits.into_iter().zip(read).enumerate();
-        rows.map(|(index, (logits, read))| {
+        let rows = logits.into_iter().zip(read).zip(probe.rows_followed());
+        let rows = rows.enumerate();
+        rows.map(|(index, ((logits, read), row))| {
             let routing = &weights.spec.routing;
-            let visitors = backend.route(&logits, routing, weights.correction.as_ref())?;
+            let count = routing.top_k;
+            let chosen = chosen.map(|chosen| &chosen[row * count..(row + 1) * count]);
+            let correction = weights.correction.as_ref();
+            let visitors = backend.route(&logits, routing, correction, chosen)?;
             Ok(Self {
                 index,
                 read,

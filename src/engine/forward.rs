@@ -5,6 +5,7 @@ use std::{collections::HashMap, ops::Range};
 
 use super::{
     batch::Batch,
+    connections::ConnectionWeights,
     likelihood::Predictions,
     parts::{Projection, load_norm},
     plan::Plan,
@@ -121,6 +122,14 @@ impl<'r, B: Backend> Forward<'r, B> {
         Ok(x)
     }
 
+    /// What the first layer reads of the embedding: as many copies of it as there are streams to hand on.
+    pub(super) fn spread(&self, embedding: B::Tensor) -> Result<B::Tensor> {
+        match self.model.spec.streams() {
+            1 => Ok(embedding),
+            count => self.backend.spread(&embedding, count),
+        }
+    }
+
     /// The other residual streams before the first layer, given the first.
     pub(super) fn other_streams(&self, hidden: &B::Tensor) -> Result<Vec<B::Tensor>> {
         let others = self.model.spec.embedding.others.as_ref();
@@ -130,12 +139,18 @@ impl<'r, B: Backend> Forward<'r, B> {
             .collect()
     }
 
-    /// What the head reads: the mean of all streams, as far as there is more than one.
+    /// What the final norm reads: the mean of all streams, or a sum with weights of their own, as far as
+    /// there is more than one.
     pub(super) fn joined(
         &self,
         mut hidden: B::Tensor,
         others: Vec<B::Tensor>,
     ) -> Result<B::Tensor> {
+        if let Some(streams) = &self.model.spec.embedding.streams {
+            let collapse = &streams.collapse;
+            let collapse = ConnectionWeights::load(self.backend, self.model, collapse)?;
+            return Ok(collapse.read(self.backend, &hidden)?.1);
+        }
         let Some(spec) = &self.model.spec.embedding.others else {
             return Ok(hidden);
         };

@@ -63,7 +63,7 @@ impl<'m, B: Backend> IndexerWeights<'m, B> {
         backend.rotate(&mut k, rows, rotation, &tables)?;
         let weights = self.weights.apply(backend, input)?;
         // Its factors on products and weights change no order.
-        let choice = backend.choose_keys(&q, &k, &weights, rows, spec.most)?;
+        let choice = backend.choose_keys(&q, &k, &weights, rows, (rows, 1), spec.most)?;
         Ok(Some(choice))
     }
 }

@@ -4,6 +4,7 @@
 use super::{
     altup::AltUpWeights,
     attention::AttentionWeights,
+    connections::ConnectionWeights,
     forward::Forward,
     laurel::LaurelWeights,
     mixer::MixerWeights,
@@ -35,6 +36,8 @@ pub(super) struct LayerWeights<'m, B: Backend> {
     mlp: Option<MlpWeights<'m, B>>,
     laurel: Option<LaurelWeights<'m, B>>,
     altup: Option<AltUpWeights<'m, B>>,
+    /// Of what mixes tokens and of the MLP, where several streams are handed on.
+    connections: Option<[ConnectionWeights<'m, B>; 2]>,
     per_layer: Option<PerLayerWeights<'m, B>>,
     /// Factor on the residual stream as it leaves the layer.
     output_scale: Option<f32>,
@@ -75,6 +78,11 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             altup: altup
                 .map(|altup| AltUpWeights::load(backend, model, altup))
                 .transpose()?,
+            connections: spec
+                .connections
+                .as_ref()
+                .map(|own| ConnectionWeights::of_layer(backend, model, own))
+                .transpose()?,
             per_layer: per_layer
                 .map(|(embedding, input)| {
                     PerLayerWeights::load(backend, model, index, embedding, input)
@@ -113,6 +121,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             predicted = Some((altup, backend.duplicate(hidden)?));
         }
         match self.spec.wiring {
+            _ if self.connections.is_some() => self.connected(&pass, hidden, carried, probe)?,
             Wiring::Sequential | Wiring::SequentialFromNorm => {
                 self.sequential(&pass, hidden, carried, probe)?;
             }
@@ -142,9 +151,52 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             backend.affine(hidden, scale, 0.0)?;
             probe.changed(Step::Scale, hidden)?;
         }
+        if self.connections.is_some() && pass.observes(Site::StreamSum) {
+            let count = forward.model.spec.streams();
+            let sum = backend.collapse(hidden, count, None)?;
+            pass.observe(probe, Site::StreamSum, &sum)?;
+        }
         pass.edit(Site::LayerOutput, hidden)?;
         probe.end(hidden)?;
         pass.observe(probe, Site::LayerOutput, hidden)
+    }
+
+    /// One part after the other, each on a sum of the streams, which it adds to and mixes.
+    fn connected(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        hidden: &mut B::Tensor,
+        carried: &mut Carried<B>,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<()> {
+        let backend = pass.forward.backend;
+        let Some([mixer, connected_mlp]) = &self.connections else {
+            return Ok(());
+        };
+        if self.mixes() {
+            let (weights, read) = mixer.read(backend, hidden)?;
+            let input = input(backend, &self.mixer_norms, &read, Target::Part)?;
+            let output = self.mix(pass, input.as_ref().unwrap_or(&read), carried, probe)?;
+            let output = self.mixed(pass, output, probe)?;
+            *hidden = backend.mix_streams(hidden, &output, &weights)?;
+        }
+        let Some(mlp) = &self.mlp else {
+            return Ok(());
+        };
+        pass.edit(Site::ResidualMid, hidden)?;
+        pass.observe(probe, Site::ResidualMid, hidden)?;
+        let (weights, read) = connected_mlp.read(backend, hidden)?;
+        let input = input(backend, &self.mlp_norms, &read, Target::Part)?;
+        let read = input.as_ref().unwrap_or(&read);
+        let edited = pass.edited(Site::MlpInput, read)?;
+        let read = edited.as_ref().unwrap_or(read);
+        pass.observe(probe, Site::MlpInput, read)?;
+        let output = mlp.run(pass, read, probe)?;
+        let mut output = self.output(pass, output, &self.mlp_norms)?;
+        pass.edit(Site::MlpOutput, &mut output)?;
+        pass.observe(probe, Site::MlpOutput, &output)?;
+        *hidden = backend.mix_streams(hidden, &output, &weights)?;
+        Ok(())
     }
 
     /// One part after the other; either may be missing.

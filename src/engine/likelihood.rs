@@ -83,6 +83,8 @@ mod tests {
             sequences: vec![1, 2],
             rows: vec![0..3, 3..5],
             observed: true,
+            edits: Vec::new(),
+            heads_off: Vec::new(),
         };
         let plan = Plan {
             nll: true,

@@ -71,9 +71,9 @@ impl Footprint {
             beside.saturating_add(in_mlp.saturating_mul(mlp as u64))
         };
         let inside = spec.layers.iter().map(inside).max().unwrap_or(0);
-        let hidden = spec.hidden_size as u64;
-        let token = INPUTS as u64 * hidden * arithmetic + OUTPUTS as u64 * hidden * residual;
-        let stream = spec.hidden_size as u64 * residual
+        let inputs = (INPUTS * spec.hidden_size) as u64;
+        let token = inputs * arithmetic + for_stream(spec) as u64 * residual;
+        let stream = spec.state_width() as u64 * residual
             + carried_width(spec) as u64 * arithmetic
             + choice_bytes(spec, tokens);
         let streams = stream.saturating_mul(1 + variants as u64);
@@ -285,7 +285,17 @@ pub fn token_width(spec: &DecoderSpec) -> usize {
         let (beside, mlp) = inner_widths(layer);
         beside + mlp
     });
-    (INPUTS + OUTPUTS) * spec.hidden_size + inner.max().unwrap_or(0)
+    INPUTS * spec.hidden_size + for_stream(spec) + inner.max().unwrap_or(0)
+}
+
+/// Values of a token, in the residual stream's type, that a layer has beside the stream: outputs of its
+/// parts, and, where there are several streams, those that they become.
+fn for_stream(spec: &DecoderSpec) -> usize {
+    let mixed = match spec.streams() {
+        1 => 0,
+        _ => spec.state_width() + spec.hidden_size,
+    };
+    OUTPUTS * spec.hidden_size + mixed
 }
 
 /// The keys that an indexer picked for a token, which it carries until the next one picks: a bit each.
@@ -335,8 +345,14 @@ fn inner_widths(layer: &Layer) -> (usize, usize) {
         let indexer = attention.indexer().map_or(0, |indexer| {
             (indexer.heads + 1) * indexer.head_dim + indexer.heads
         });
+        let compressed = attention.compressed.as_ref().map_or(0, |compressed| {
+            // With queries, keys and outputs of entries once more.
+            let beside = 2 * (attention.heads + 1) * attention.head_dim;
+            compressed.inner_width() + beside
+        });
         (attention.heads + attention.kv_heads) * (attention.head_dim + attention.value_dim)
             + indexer
+            + compressed
     });
     let mixer = layer.mixer.as_ref().map_or(0, Mixer::inner_width);
     let mlp = match &layer.mlp {

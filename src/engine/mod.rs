@@ -10,6 +10,8 @@ mod altup;
 mod attention;
 mod batch;
 mod branch;
+mod compressed;
+mod connections;
 mod device;
 mod edit;
 mod experts;

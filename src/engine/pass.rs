@@ -34,7 +34,10 @@ impl<B: Backend> Pass<'_, '_, B> {
     pub(super) fn looks_into_mlp(&self) -> bool {
         let inside = [Site::Gate, Site::MlpInner];
         let follows = self.batch.observed && self.forward.plan.trace.is_some();
-        follows || inside.iter().any(|site| self.observes(*site) || self.edits(*site))
+        follows
+            || inside
+                .iter()
+                .any(|site| self.observes(*site) || self.edits(*site))
     }
 
     /// Shows a tensor to the probe.

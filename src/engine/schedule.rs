@@ -103,7 +103,7 @@ impl<'r, B: Backend> Walk<'r, B> {
             observer,
             part.range.start,
         );
-        let width = model.spec.hidden_size;
+        let width = model.spec.state_width();
         let mut waiting_room = WaitingRoom::new(backend, width, part.room);
         let (mut streams, mut branches) = (Vec::new(), Vec::new());
         for batch in batches(sequences, part.range.clone(), part.batch_rows) {
@@ -111,6 +111,7 @@ impl<'r, B: Backend> Walk<'r, B> {
             let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
             let carried = Carried::new(forward.other_streams(&hidden)?);
+            let hidden = forward.spread(hidden)?;
             let stream = Stream {
                 batch,
                 hidden,

@@ -49,13 +49,17 @@ pub enum Site {
     /// The residual stream after a layer: the hidden state in which massive activations are
     /// defined.
     LayerOutput,
+    /// The sum of the residual streams after a layer that hands on several, where
+    /// [`Site::LayerOutput`] is all of them: `[tokens, streams * hidden_size]`, as is what goes into a
+    /// layer and what is between its parts.
+    StreamSum,
     /// After the norm before the head.
     FinalNorm,
 }
 
 impl Site {
     /// All sites, in the order of the forward pass.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Embedding,
         Self::LayerInput,
         Self::AttentionInput,
@@ -72,6 +76,7 @@ impl Site {
         Self::MlpInner,
         Self::MlpOutput,
         Self::LayerOutput,
+        Self::StreamSum,
         Self::FinalNorm,
     ];
 
@@ -94,6 +99,7 @@ impl Site {
             Self::MlpInner => "mlp_inner",
             Self::MlpOutput => "mlp_output",
             Self::LayerOutput => "layer_output",
+            Self::StreamSum => "stream_sum",
             Self::FinalNorm => "final_norm",
         }
     }
@@ -145,6 +151,7 @@ impl Site {
                 layer.experts().is_some(),
                 "have experts, inside which tokens go different ways",
             )),
+            Self::StreamSum => lacking(layer.connections.is_none(), "have one residual stream"),
             Self::Embedding | Self::LayerInput | Self::LayerOutput | Self::FinalNorm => None,
         }
     }
@@ -189,6 +196,7 @@ impl Site {
                 // They have no such site.
                 Some(Mlp::Experts(_) | Mlp::SideBySide(_)) | None => 0,
             },
+            Self::LayerInput | Self::ResidualMid | Self::LayerOutput => spec.state_width(),
             _ => spec.hidden_size,
         }
     }

@@ -241,6 +241,8 @@ mod tests {
                 sequences: vec![first],
                 rows: vec![0..rows],
                 observed: true,
+                edits: Vec::new(),
+                heads_off: Vec::new(),
             },
             hidden: cpu.upload(rows, 3, values).expect("in memory"),
             carried: Carried::new(Vec::new()),

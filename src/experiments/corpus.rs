@@ -57,6 +57,8 @@ impl FirstMassive {
 pub struct CorpusWalk {
     /// By layer and sequence.
     statistics: Vec<Vec<Statistics>>,
+    /// The same of the sum of a layer's streams, where layers hand on several.
+    sums: Vec<Vec<Statistics>>,
     /// By sequence: its first massive layer with the values there; empty if they were not asked for.
     first: Vec<Option<FirstMassive>>,
     /// The values that were asked for by their places.
@@ -87,7 +89,10 @@ impl CorpusWalk {
         values: bool,
         places: impl IntoIterator<Item = Place>,
     ) -> Result<Self> {
-        let plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(TOP_K));
+        let mut plan = Plan::magnitudes(Site::LayerOutput, thresholds.request(TOP_K));
+        if session.model().spec.streams() > 1 {
+            plan.sites.push(Site::StreamSum);
+        }
         let mut reader = Reader {
             first: vec![None; if values { sequences.len() } else { 0 }],
             places: BTreeMap::new(),
@@ -99,8 +104,10 @@ impl CorpusWalk {
         }
         let mut outcome = session.run(sequences, &plan, &mut reader)?;
         let statistics = outcome.statistics.remove(&Site::LayerOutput);
+        let sums = outcome.statistics.remove(&Site::StreamSum);
         Ok(Self {
             statistics: statistics.unwrap_or_default(),
+            sums: sums.unwrap_or_default(),
             first: reader.first,
             watched: reader.watched,
             walks: outcome.walks,
@@ -114,6 +121,12 @@ impl CorpusWalk {
         layers
             .map(|found| &found[..count.min(found.len())])
             .collect()
+    }
+
+    /// The same of the sum of a layer's streams; none where it hands on one.
+    pub(super) fn sums(&self, layer: usize, count: usize) -> Option<&[Statistics]> {
+        let found = self.sums.get(layer)?;
+        Some(&found[..count.min(found.len())])
     }
 
     /// The first massive layers of the first `count` sequences.

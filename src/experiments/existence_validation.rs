@@ -46,10 +46,26 @@ pub struct LayerReport {
     pub ratio: Option<f64>,
     /// Whether this layer is massive.
     pub massive: bool,
+    /// The same of the sum of the layer's residual streams, where it hands on several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_sum: Option<Means>,
     /// The largest entries over all sequences.
     pub top: Vec<TokenEntry>,
     /// The two averaged quantities of each sequence.
     pub sequences: Vec<SequenceReport>,
+}
+
+/// The two means, and what follows of them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Means {
+    /// Mean over sequences of max |x|.
+    pub top1_mean: f64,
+    /// Mean over sequences of the median of |x|.
+    pub median_mean: f64,
+    /// `top1_mean / median_mean`; null when the median is 0.
+    pub ratio: Option<f64>,
+    /// Whether both thresholds are met.
+    pub massive: bool,
 }
 
 /// One sequence's part in a layer's means.
@@ -72,7 +88,13 @@ pub fn summarise(
         .layers(sequences.len())
         .into_iter()
         .enumerate()
-        .map(|(layer, found)| report(session, sequences, layer, found, thresholds))
+        .map(|(layer, found)| {
+            let sum = walk.sums(layer, sequences.len());
+            LayerReport {
+                stream_sum: sum.map(|found| Means::of(found, thresholds)),
+                ..report(session, sequences, layer, found, thresholds)
+            }
+        })
         .collect();
     ExistenceValidation {
         has_massive_activations: layers.iter().any(|layer| layer.massive),
@@ -90,14 +112,19 @@ fn report(
     found: &[Statistics],
     thresholds: Thresholds,
 ) -> LayerReport {
-    let top1_mean = mean(found.iter().map(|sequence| sequence.max));
-    let median_mean = mean(found.iter().map(|sequence| sequence.median));
+    let Means {
+        top1_mean,
+        median_mean,
+        ratio,
+        massive,
+    } = Means::of(found, thresholds);
     LayerReport {
         layer,
         top1_mean,
         median_mean,
-        ratio: (median_mean > 0.0).then(|| top1_mean / median_mean),
-        massive: is_massive(top1_mean, median_mean, thresholds),
+        ratio,
+        massive,
+        stream_sum: None,
         top: top_over_sequences(session, sequences, found, TOP_K),
         sequences: found
             .iter()
@@ -106,6 +133,19 @@ fn report(
                 median: sequence.median,
             })
             .collect(),
+    }
+}
+
+impl Means {
+    fn of(found: &[Statistics], thresholds: Thresholds) -> Self {
+        let top1_mean = mean(found.iter().map(|sequence| sequence.max));
+        let median_mean = mean(found.iter().map(|sequence| sequence.median));
+        Self {
+            top1_mean,
+            median_mean,
+            ratio: (median_mean > 0.0).then(|| top1_mean / median_mean),
+            massive: is_massive(top1_mean, median_mean, thresholds),
+        }
     }
 }
 

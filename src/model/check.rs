@@ -1,16 +1,20 @@
 //! Checks of a description before anything divides by its numbers.
 #![forbid(unsafe_code)]
 
-use super::spec::{Attention, DecoderSpec, Experts, Linear, LowRank, Projections, RowGroups};
+use super::spec::{
+    Attention, DecoderSpec, Experts, Grouped, Linear, MOST_STREAMS, Projections, RowGroups,
+};
 use crate::error::{Error, Result};
 
 /// Refuses numbers that do not fit together.
 pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
+    streams(spec)?;
     for (index, layer) in spec.layers.iter().enumerate() {
         if let Some(attention) = &layer.attention {
             heads(spec, attention)?;
             shared(spec, index, attention)?;
             extra_key(attention)?;
+            compressed(spec, attention)?;
         }
         if layer.mixer.as_ref().is_some_and(|mixer| !mixer.fits()) {
             return Err(damaged(
@@ -39,9 +43,8 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
     } = *attention;
     let q_width = match &attention.projections {
         Projections::Direct { q, .. } | Projections::Shared { q, .. } => q.out_features,
-        Projections::Latent(latent) => match &latent.q {
-            LowRank::Full(linear) | LowRank::Factored { up: linear, .. } => linear.out_features,
-        },
+        Projections::Latent(latent) => latent.q.out_features(),
+        Projections::KeysAsValues { q, .. } => q.out_features(),
     };
     let rotated = attention.rope.map_or(0, |rope| spec.ropes[rope].dims);
     let gates = |gate: &Linear| [heads, heads * value_dim].contains(&gate.out_features);
@@ -49,7 +52,15 @@ fn heads(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
         && value_dim != 0
         && heads.is_multiple_of(kv_heads)
         && q_width == heads * head_dim
-        && attention.o.in_features == heads * value_dim
+        && match &attention.grouped {
+            None => attention.o.in_features == heads * value_dim,
+            Some(Grouped { linear, groups }) => {
+                heads.is_multiple_of(*groups)
+                    && linear.in_features * groups == heads * value_dim
+                    && linear.out_features == attention.o.in_features
+                    && linear.out_features.is_multiple_of(*groups)
+            }
+        }
         && attention.gate.as_ref().is_none_or(gates)
         && attention.rope_first + rotated <= head_dim;
     if fits {
@@ -96,6 +107,43 @@ fn extra_key(attention: &Attention) -> Result<()> {
         .remedy("massact computes attention KV bias with every other kind of positions")),
         _ => Ok(()),
     }
+}
+
+/// Refuses compressed tokens beside what is not computed with them.
+fn compressed(spec: &DecoderSpec, attention: &Attention) -> Result<()> {
+    let Some(compressed) = &attention.compressed else {
+        return Ok(());
+    };
+    if let Some(bias) = &attention.kv_bias {
+        return Err(Error::new(
+            format!("tensor `{}`", bias.k),
+            "massact does not compute an extra key beside compressed tokens",
+        )
+        .remedy("use the model without it"));
+    }
+    let rotated = attention.rope.map_or(0, |rope| spec.ropes[rope].dims);
+    let choice = compressed.choice.as_ref();
+    let fits = choice.is_none_or(|choice| choice.head_dim >= rotated)
+        && compressed.rate > 0
+        // Rows of entries see nothing but a sink.
+        && attention.sinks.is_some();
+    if fits {
+        return Ok(());
+    }
+    Err(damaged(
+        "compressed tokens, rotated dimensions and an indexer's heads do not fit together",
+    ))
+}
+
+/// Refuses more residual streams than are computed.
+fn streams(spec: &DecoderSpec) -> Result<()> {
+    if (1..=MOST_STREAMS).contains(&spec.streams()) {
+        return Ok(());
+    }
+    Err(damaged(format!(
+        "{} residual streams; massact computes up to {MOST_STREAMS}",
+        spec.streams()
+    )))
 }
 
 fn experts(experts: &Experts) -> Result<()> {

@@ -13,7 +13,7 @@ use super::{
     ledger::WeightsRecord,
     names::Names,
     place, recognise,
-    spec::{DecoderSpec, Learned, Linear, Norm, RowGroups, Vector, WeightLayout},
+    spec::{DecoderSpec, Experts, Learned, Linear, Norm, RowGroups, Vector, WeightLayout},
     tied,
     tokenizer::{Tokenizer, TokenizerFiles},
     weights::{
@@ -294,6 +294,31 @@ impl Model {
         }
     }
 
+    /// Sets single weights of a projection, by (output, input), to zero in memory; the files stay as they are.
+    pub fn zero_weights(&mut self, linear: &Linear, weights: &[(usize, usize)]) -> Result<()> {
+        // Its shape is checked.
+        self.stored_matrix(linear)?;
+        let (outputs, inputs) = (linear.stored_outputs, linear.in_features);
+        let by_input = match self.weights.values(&linear.weight)? {
+            Values::Plain(..) => linear.layout == WeightLayout::InOut,
+            Values::Packed(tensor) => tensor.encoding().by_input(),
+        };
+        let first = linear.stacked.map_or(0, |(index, _)| index);
+        let places = weights
+            .iter()
+            .filter(|(output, input)| *output < linear.out_features && *input < linear.in_features);
+        let places: Vec<(usize, usize)> = places
+            .map(|&(output, input)| {
+                let output = linear.stored_output(output);
+                match by_input {
+                    true => (first * inputs + input, output),
+                    false => (first * outputs + output, input),
+                }
+            })
+            .collect();
+        self.weights.zero(&linear.weight, by_input, &places)
+    }
+
     /// Refuses a projection with values that are infinite or not a number, where what it makes only takes
     /// part in comparisons, and they would vanish without a trace.
     pub fn check_finite(&self, linear: &Linear) -> Result<()> {
@@ -447,6 +472,34 @@ impl Model {
         Err(not_finite(name))
     }
 
+    /// The experts of every token id, `[vocab_size, top_k]`, where a table says them.
+    pub fn token_table(&self, experts: &Experts) -> Result<Option<Vec<u32>>> {
+        let Some(table) = &experts.routing.table else {
+            return Ok(None);
+        };
+        let (name, count) = (&table.tensor, experts.routing.top_k);
+        self.weights.check_shape(name, &[table.tokens, count])?;
+        let ids = self.weights.integers(name)?;
+        let expert = |id: &i64| {
+            u32::try_from(*id)
+                .ok()
+                .filter(|id| (*id as usize) < experts.count)
+        };
+        let known: Option<Vec<u32>> = ids.iter().map(expert).collect();
+        let distinct = |own: &[u32]| (1..own.len()).all(|last| !own[..last].contains(&own[last]));
+        match known {
+            Some(known) if known.chunks(count.max(1)).all(distinct) => Ok(Some(known)),
+            _ => Err(Error::new(
+                format!("tensor `{name}`"),
+                format!(
+                    "its rows are not {count} different ones of {} experts",
+                    experts.count
+                ),
+            )
+            .remedy("the checkpoint is damaged; use another one")),
+        }
+    }
+
     /// The head's weight `[vocab_size, width]`.
     pub fn head(&self) -> Result<WeightMatrix<'_>> {
         let head = &self.spec.head;
@@ -483,6 +536,13 @@ impl Model {
         if let Some(per_layer) = &spec.embedding.per_layer {
             self.check_per_layer(per_layer)?;
         }
+        if let Some(streams) = &spec.embedding.streams {
+            let collapse = &streams.collapse;
+            self.check_linear(&collapse.weights)?;
+            for vector in collapse.vectors() {
+                self.vector(vector)?;
+            }
+        }
         for layer in &spec.layers {
             for linear in layer.linears() {
                 self.check_linear(linear)?;
@@ -497,6 +557,7 @@ impl Model {
                 self.kv_bias(attention)?;
             }
             if let Some(experts) = layer.experts() {
+                self.token_table(experts)?;
                 for expert in 0..experts.count {
                     for linear in experts.expert.linears() {
                         self.check_linear(&linear.of_expert(expert))?;

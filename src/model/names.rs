@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 
 /// What multimodal checkpoints put in front of the whole language model.
 const WRAPPER: &str = "language_model.";
-/// The head's tensor, as most families call it; GPT-NeoX calls it otherwise.
-const HEADS: [&str; 2] = [HEAD, "embed_out.weight"];
+/// The head's tensor, as most families call it; GPT-NeoX and DeepSeek-V4 call it otherwise.
+const HEADS: [&str; 3] = [HEAD, "embed_out.weight", "head.weight"];
 pub(super) const HEAD: &str = "lm_head.weight";
 
 /// Builds complete tensor names.

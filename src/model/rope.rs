@@ -243,3 +243,27 @@ pub struct RopeTable {
     /// `[length, pairs]`.
     pub sin: Vec<f32>,
 }
+
+impl RopeTable {
+    /// The rotations of the positions `0`, `step`, `2 step` and so on.
+    pub fn every(&self, step: usize) -> Self {
+        let pick = |values: &[f32]| {
+            let rows = values.chunks_exact(self.pairs.max(1)).step_by(step);
+            rows.flatten().copied().collect()
+        };
+        Self {
+            cos: pick(&self.cos),
+            sin: pick(&self.sin),
+            ..*self
+        }
+    }
+
+    /// The rotations the other way around.
+    pub fn back(&self) -> Self {
+        Self {
+            cos: self.cos.clone(),
+            sin: self.sin.iter().map(|sin| -sin).collect(),
+            ..*self
+        }
+    }
+}

@@ -104,6 +104,11 @@ fn table(result: &ExistenceValidation, published: Option<&PublishedRun>) -> Tabl
         ("ratio", Align::Right),
         ("massive", Align::Left),
     ];
+    let streams = result.layers.iter().any(|layer| layer.stream_sum.is_some());
+    if streams {
+        columns.push(("sum's top-1", Align::Right));
+        columns.push(("sum's median", Align::Right));
+    }
     if published.is_some() {
         columns.push(("published top-1", Align::Right));
     }
@@ -125,6 +130,12 @@ fn table(result: &ExistenceValidation, published: Option<&PublishedRun>) -> Tabl
             layer.ratio.map_or_else(|| "-".into(), significant),
             if layer.massive { "yes" } else { "" }.to_owned(),
         ];
+        if streams {
+            let sum = layer.stream_sum;
+            let cell = |value: Option<f64>| value.map_or_else(String::new, significant);
+            cells.push(cell(sum.map(|sum| sum.top1_mean)));
+            cells.push(cell(sum.map(|sum| sum.median_mean)));
+        }
         if let Some(published) = published {
             // Only massive layers were published.
             let value = published.existence_top1_mean_by_layer.get(&layer.layer);

@@ -21,6 +21,7 @@ pub(super) fn tensors(site: Site) -> &'static str {
         Site::MlpInner => "down projection inputs",
         Site::MlpOutput => "MLP outputs",
         Site::LayerOutput => "hidden states",
+        Site::StreamSum => "sums of streams",
         Site::FinalNorm => "final norm outputs",
     }
 }

@@ -178,7 +178,7 @@ pub struct ModelRecord {
     pub model_type: String,
     /// Number of decoder layers.
     pub layers: usize,
-    /// Width of the residual stream.
+    /// Width of the residual stream, of all of them together where layers hand on several.
     pub hidden_size: usize,
     /// Type the weights are stored in.
     pub dtype: String,

@@ -135,8 +135,53 @@ fn choose<B: Backend>(b: &B, rows: usize, sequences: &[Rows]) -> Result<B::KeyMa
         b.upload(rows, columns, values.collect())
     };
     let (q, k) = (coarse(heads * width, 7)?, coarse(width, 8)?);
-    let all = b.choose_keys(&q, &k, &coarse(heads, 9)?, sequences, 9)?;
+    let all = b.choose_keys(&q, &k, &coarse(heads, 9)?, sequences, (sequences, 1), 9)?;
     b.gather_choices(&all, &(0..rows).collect::<Vec<_>>())
+}
+
+/// Attention of entries and tokens under a mask by which rows of entries see nothing but a sink.
+pub(super) fn with_mask<B: Backend>(
+    b: &B,
+    mask: &B::KeyMask,
+    sequences: &[Rows],
+    dtype: DType,
+) -> Result<Vec<f32>> {
+    let (heads, width) = (2, 16);
+    let rows = sequences.last().map_or(0, |rows| rows.end);
+    let tensor = |columns, seed| b.upload(rows, columns, noise(rows * columns, seed, dtype));
+    let sinks = b.vector(noise(heads, 4, dtype))?;
+    let keys: Vec<Vec<usize>> = sequences
+        .iter()
+        .map(|rows| vec![0, rows.len() - 1])
+        .collect();
+    let request = AttentionRequest {
+        heads,
+        kv_heads: 1,
+        head_dim: width,
+        value_dim: width,
+        scale: 1.0,
+        window: None,
+        chunk: None,
+        chosen: Some(mask),
+        soft_cap: None,
+        alibi: None,
+        sinks: Some(&sinks),
+        kv_bias: None,
+        capture: AttentionCapture {
+            mean: true,
+            heads: true,
+            sink: true,
+        },
+        subset: Some(&keys),
+    };
+    let k = tensor(width, 2)?;
+    let found = b.attention(&tensor(heads * width, 1)?, &k, &k, sequences, &request)?;
+    let mut out = b.download(&found.context)?;
+    if let Some(subset) = &found.subset {
+        out.extend(b.download(subset)?);
+    }
+    out.extend(found.maps.into_iter().flat_map(maps));
+    Ok(out)
 }
 
 fn maps(maps: AttentionMaps) -> impl Iterator<Item = f32> {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod experts;
 mod generated;
 mod inputs;
 mod mixers;
@@ -12,6 +13,7 @@ mod model;
 mod operations;
 mod packed;
 mod profiles;
+mod streams;
 
 use std::fmt;
 

@@ -4,10 +4,12 @@ use super::{
     Check, Extent,
     attention::{self, Attention},
     difference,
+    experts::experts,
     inputs::{noise, rounded, rounding},
     mixers::{self, Mixer},
     packed::{self, Packed},
     profiles,
+    streams::{compressed, streams},
 };
 use crate::{
     backend::{
@@ -18,7 +20,7 @@ use crate::{
     model::{
         dtype::DType,
         rope::RopeTable,
-        spec::{Activation, ExpertGroups, Linear, NormKind, Routing, Score},
+        spec::{Activation, NormKind},
         weights::{AssembledMatrix, Elements},
     },
 };
@@ -53,6 +55,14 @@ pub(super) enum Operation {
     },
     /// Routing of a mixture of experts.
     Experts,
+    /// So many residual streams.
+    Streams {
+        count: usize,
+    },
+    /// Entries that stand for tokens.
+    Compressed {
+        overlaps: bool,
+    },
     Cells,
     Embedding(DType),
     Linear {
@@ -94,6 +104,10 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
         Operation::Rows { columns: 13 },
         Operation::RowScaling { columns: 300 },
         Operation::Experts,
+        Operation::Streams { count: 3 },
+        Operation::Streams { count: 8 },
+        Operation::Compressed { overlaps: false },
+        Operation::Compressed { overlaps: true },
         Operation::Cells,
         Operation::Linear {
             rows: 5,
@@ -221,6 +235,9 @@ impl Operation {
             Self::RowScaling { columns } => format!("scaled rows, {columns} wide"),
             Self::Embedding(dtype) => format!("embedding stored in {dtype}"),
             Self::Experts => "choice of experts".to_owned(),
+            Self::Streams { count } => format!("{count} residual streams"),
+            Self::Compressed { overlaps: false } => "compressed tokens".to_owned(),
+            Self::Compressed { overlaps: true } => "compressed tokens that overlap".to_owned(),
             Self::Cells => "overwriting and reading values".to_owned(),
             Self::Linear {
                 rows,
@@ -265,7 +282,9 @@ impl Operation {
             | Self::Arithmetic
             | Self::Rows { .. }
             | Self::RowScaling { .. }
-            | Self::Experts => 4.0 * rounding(dtype),
+            | Self::Experts
+            | Self::Streams { .. }
+            | Self::Compressed { .. } => 4.0 * rounding(dtype),
             // Probabilities are rounded before they meet the values, and the result once more.
             Self::Attention(_) => 2.0 * rounding(dtype),
             _ => rounding(dtype),
@@ -363,7 +382,8 @@ impl Operation {
             &Self::Rows { columns } => {
                 let x = b.upload(7, columns, noise(7 * columns, 1, dtype))?;
                 let mut gathered = b.gather_rows(&x, &[6, 0, 0, 3])?;
-                let y = b.upload(4, columns, noise(4 * columns, 2, dtype))?;
+                let y = b.upload(4, columns + 2, noise(4 * (columns + 2), 2, dtype))?;
+                let y = b.gather_columns(&y, 1..columns + 1)?;
                 let factors = b.upload(4, 1, vec![0.5, -2.0, 0.125, 1.0])?;
                 b.add_scaled(&mut gathered, &y, &factors)?;
                 b.scale_rows(&mut gathered, &b.vector(vec![2.0, 0.5, -1.0, 1.5])?)?;
@@ -381,6 +401,8 @@ impl Operation {
                 b.download(&b.embed(&table.view().into(), 300, &rows, 2.5)?)
             }
             Self::Experts => experts(b, dtype),
+            &Self::Streams { count } => streams(b, count, dtype),
+            &Self::Compressed { overlaps } => compressed(b, overlaps, dtype),
             Self::Cells => {
                 let mut x = b.upload(7, 11, noise(7 * 11, 1, dtype))?;
                 b.overwrite(
@@ -488,51 +510,6 @@ impl Operation {
             }
         }
     }
-}
-
-/// Each row, summed over the experts that it visits, times their weights, which meet it before and behind
-/// the expert: chosen in groups, then one after the other.
-fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
-    let (rows, experts) = (37, 40);
-    let grouped = Routing {
-        router: Linear::new("router".to_owned(), experts, experts),
-        score: Score::Sigmoid,
-        correction: None,
-        groups: Some(ExpertGroups {
-            count: 5,
-            kept: 3,
-            best: 2,
-        }),
-        top_k: 6,
-        renormalise: false,
-        epsilon: 0.0,
-        scale: 1.5,
-    };
-    let sparse = Routing {
-        router: grouped.router.clone(),
-        score: Score::Sparse(0.4),
-        correction: None,
-        groups: None,
-        ..grouped
-    };
-    let logits = b.upload(rows, experts, noise(rows * experts, 1, dtype))?;
-    let correction = b.vector(noise(experts, 2, DType::Float32))?;
-    let mut found = Vec::new();
-    for (routing, correction) in [(&grouped, Some(&correction)), (&sparse, None)] {
-        let visitors = b.route(&logits, routing, correction)?;
-        let mut out = b.zeros(&logits)?;
-        for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
-            if visits > 0 {
-                let own = b.gather_visitors(&logits, &visitors, expert)?;
-                b.add_visitors(&mut out, &own, &visitors, expert, true)?;
-                let mut weighted = b.gather_visitors(&logits, &visitors, expert)?;
-                b.weigh_visitors(&mut weighted, &visitors, expert)?;
-                b.add_visitors(&mut out, &weighted, &visitors, expert, false)?;
-            }
-        }
-        found.extend(b.download(&out)?);
-    }
-    Ok(found)
 }
 
 /// The values of the last matrix of a packed weight, all of them, then those of some outputs: a product

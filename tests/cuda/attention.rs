@@ -136,7 +136,8 @@ impl Case {
         };
         let choose = |most| {
             let (q, k) = (upload(3 * 5, 7)?, upload(5, 8)?);
-            b.choose_keys(&q, &k, &upload(3, 9)?, &self.sequences(), most)
+            let rows = self.sequences();
+            b.choose_keys(&q, &k, &upload(3, 9)?, &rows, (&rows, 1), most)
         };
         self.chosen.map(choose).transpose()
     }

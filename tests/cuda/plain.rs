@@ -4,15 +4,17 @@
 //! It is a strict measure. Learned vectors, rotations, and everything inside an operation (softmax
 //! and its weights among them) stay in float32, where PyTorch rounds many of them as well.
 
+use std::ops::Range;
+
 use massact::{
     Result,
     backend::{
-        Attention, AttentionOutput, AttentionRequest, Cells, Change, Convolutions, DeltaRequest,
-        Elementwise, Experts, Filter, HeadRequest, KeyChoice, KeyMask, Magnitudes, Moments,
-        NormWeights, Norms, Precision, Products, Profile, ProfileRequest, Profiles, Recurrences,
-        Rescaling, Rotation, Rotations, RowOperations, RowScaling, Rows, SelectiveScanRequest,
-        StateSpaceRequest, Statistics, StatisticsRequest, StoredTensors, Target, Tensors,
-        Vocabulary, Xielu,
+        Attention, AttentionOutput, AttentionRequest, Cells, Change, Compression, Convolutions,
+        DeltaRequest, Elementwise, Experts, Filter, HeadRequest, KeyChoice, KeyMask, Magnitudes,
+        Moments, NormWeights, Norms, Precision, Products, Profile, ProfileRequest, Profiles,
+        Recurrences, Rescaling, Rotation, Rotations, RowOperations, RowScaling, Rows,
+        SelectiveScanRequest, StateSpaceRequest, Statistics, StatisticsRequest, StoredTensors,
+        StreamRequest, Streams, Target, Tensors, Vocabulary, Xielu,
         cpu::{self, Cpu},
     },
     model::{
@@ -311,6 +313,11 @@ impl RowOperations for Plain {
         self.change(x, |x| self.cpu.scale_rows(x, factors))
     }
 
+    fn gather_columns(&self, x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+        let gathered = self.cpu.gather_columns(&x.values, columns)?;
+        self.round(gathered, x.dtype)
+    }
+
     fn join_heads(&self, own: &Tensor, shared: &Tensor, heads: usize) -> Result<Tensor> {
         let joined = self.cpu.join_heads(&own.values, &shared.values, heads)?;
         self.round(joined, own.dtype)
@@ -337,8 +344,9 @@ impl Experts for Plain {
         logits: &Tensor,
         routing: &Routing,
         correction: Option<&Vec<f32>>,
+        chosen: Option<&[u32]>,
     ) -> Result<Self::Visitors> {
-        self.cpu.route(&logits.values, routing, correction)
+        self.cpu.route(&logits.values, routing, correction, chosen)
     }
 
     fn visits(&self, visitors: &Self::Visitors) -> Vec<usize> {
@@ -386,14 +394,74 @@ impl KeyChoice for Plain {
         k: &Tensor,
         weights: &Tensor,
         sequences: &[Rows],
+        keys: (&[Rows], usize),
         most: usize,
     ) -> Result<KeyMask> {
         let (q, k, weights) = (&q.values, &k.values, &weights.values);
-        self.cpu.choose_keys(q, k, weights, sequences, most)
+        self.cpu.choose_keys(q, k, weights, sequences, keys, most)
     }
 
     fn gather_choices(&self, mask: &KeyMask, rows: &[usize]) -> Result<KeyMask> {
         self.cpu.gather_choices(mask, rows)
+    }
+}
+
+impl Streams for Plain {
+    fn spread(&self, x: &Tensor, count: usize) -> Result<Tensor> {
+        self.round(self.cpu.spread(&x.values, count)?, x.dtype)
+    }
+
+    fn stream_weights(
+        &self,
+        products: &mut Tensor,
+        request: &StreamRequest<'_, Vec<f32>>,
+    ) -> Result<()> {
+        self.change(products, |x| self.cpu.stream_weights(x, request))
+    }
+
+    fn collapse(&self, x: &Tensor, count: usize, weights: Option<&Tensor>) -> Result<Tensor> {
+        let weights = weights.map(|weights| &weights.values);
+        self.round(self.cpu.collapse(&x.values, count, weights)?, x.dtype)
+    }
+
+    fn mix_streams(&self, x: &Tensor, y: &Tensor, weights: &Tensor) -> Result<Tensor> {
+        let mixed = self
+            .cpu
+            .mix_streams(&x.values, &y.values, &weights.values)?;
+        self.round(mixed, x.dtype)
+    }
+}
+
+impl Compression for Plain {
+    fn compress(
+        &self,
+        values: &Tensor,
+        gate: &Tensor,
+        bias: &Vec<f32>,
+        sequences: &[Rows],
+        rate: usize,
+        overlaps: bool,
+    ) -> Result<Tensor> {
+        let (dtype, values, gate) = (values.dtype, &values.values, &gate.values);
+        let made = self
+            .cpu
+            .compress(values, gate, bias, sequences, rate, overlaps)?;
+        self.round(made, dtype)
+    }
+
+    fn gather_both(&self, first: &Tensor, second: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        let both = self.cpu.gather_both(&first.values, &second.values, rows)?;
+        self.round(both, first.dtype)
+    }
+
+    fn see_entries(
+        &self,
+        sequences: &[Rows],
+        rate: usize,
+        window: Option<usize>,
+        choice: Option<&KeyMask>,
+    ) -> Result<KeyMask> {
+        self.cpu.see_entries(sequences, rate, window, choice)
     }
 }
 

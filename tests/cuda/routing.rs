@@ -26,7 +26,7 @@ fn mix<B: Backend>(
     let correction = correction
         .map(|values| b.vector(values.to_vec()))
         .transpose()?;
-    let visitors = b.route(&logits, routing, correction.as_ref())?;
+    let visitors = b.route(&logits, routing, correction.as_ref(), None)?;
     // The first values of each row are its number, which 16 bits hold in two parts: who came shows.
     let values = (0..rows).flat_map(|row| [(row % 256) as f32, (row / 256) as f32, -0.5]);
     let x = b.upload(rows, 3, values.collect())?;
@@ -53,6 +53,7 @@ fn routing(score: Score, top_k: usize, groups: Option<ExpertGroups>) -> Routing 
         router: Linear::new("router.weight".to_owned(), 1, 1),
         score,
         correction: None,
+        table: None,
         groups,
         top_k,
         renormalise: top_k.is_multiple_of(2),

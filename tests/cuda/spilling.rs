@@ -171,6 +171,8 @@ impl Observer for Zeros {
                     change: Change::Set(5.0),
                 }],
             )]),
+            edits: Vec::new(),
+            heads_off: Vec::new(),
         };
         Ok(Actions {
             read: Vec::new(),

@@ -16,7 +16,7 @@ import experiments
 import inside
 import noise
 from auto_class import auto_class
-from folder import fresh, hub_tensors, write_json, write_weights
+from folder import fresh, hub_tensors, in_dtype, write_json, write_weights
 from quantities import attention_summary, sequence_summary, smallest_gap
 from record import observe
 from table import Checkpoint, Tensors
@@ -90,7 +90,7 @@ def write_checkpoint(row: Checkpoint, seed: int, folder: Path) -> Tensors:
     if row.tokenizer:
         write_tokenizer(row.tokenizer, row.context_length, folder)
         write_text(row.text_start, folder)
-    return {name: tensor.to(row.dtype) for name, tensor in tensors.items()}
+    return {name: in_dtype(tensor, row.dtype) for name, tensor in tensors.items()}
 
 
 def write_packed(row: Checkpoint, tensors: Tensors, folder: Path) -> Tensors:

@@ -22,13 +22,18 @@ def hub_tensors(model: torch.nn.Module) -> Tensors:
         return load_file(Path(folder) / "model.safetensors")
 
 
+def in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Numbers in this dtype; tables of integers as they are."""
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
 def write_weights(row: Checkpoint, tensors: Tensors, folder: Path) -> None:
     """Stores `tensors` in the row's dtype, names and number of files."""
     rename = row.rename or (lambda name: name)
     if row.packing:
         stored = tensors
     else:
-        stored = {rename(name): tensor.to(row.dtype).contiguous() for name, tensor in tensors.items()}
+        stored = {rename(name): in_dtype(tensor, row.dtype).contiguous() for name, tensor in tensors.items()}
         if row.layout:
             stored = row.layout(stored)
     if row.extra_tensors:

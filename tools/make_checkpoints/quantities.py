@@ -94,7 +94,9 @@ def attention_summary(observed: Observed) -> dict[str, torch.Tensor]:
     for layer, maps in enumerate(observed.attention):
         if maps is None:
             continue
-        logits, probabilities = maps
+        tensors[f"layer.{layer}.max_logit"] = maps[0].amax(dim=(1, 2)).float()
+        # Compressed tokens are behind the tokens, which the other maps are of.
+        logits, probabilities = (values[..., : values.shape[1]] for values in maps)
         hidden_by_mask = logits < MASKED_BELOW
         for name, values in (("logits", logits), ("probs", probabilities)):
             mean = values.masked_fill(hidden_by_mask, float("nan")).mean(dim=0)
@@ -103,5 +105,4 @@ def attention_summary(observed: Observed) -> dict[str, torch.Tensor]:
         received = probabilities.masked_fill(hidden_by_mask, 0.0).sum(dim=1)
         # A key that no query sees receives nothing.
         tensors[f"layer.{layer}.sink_mass"] = (received / seen_by.clamp(min=1)).float()
-        tensors[f"layer.{layer}.max_logit"] = logits.amax(dim=(1, 2)).float()
     return {name: tensor.contiguous() for name, tensor in tensors.items()}

@@ -16,8 +16,9 @@ SOFTMAXES = (torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax)
 
 @dataclass
 class Observed:
-    """One forward pass: `layers[l]` is [T, D], `attention[l]` logits and probabilities, [heads, T, T],
-    or None in a layer without attention."""
+    """One forward pass: `layers[l]` is [T, D], or [T, N * D] where a layer hands on N streams,
+    `attention[l]` logits and probabilities, [heads, T, T], or None in a layer without attention. Columns
+    behind the tokens' are those of compressed ones (DeepSeek-V4)."""
 
     logits: torch.Tensor = None
     layers: list[torch.Tensor] = field(default_factory=list)
@@ -90,9 +91,16 @@ def observe(model: torch.nn.Module, token_ids: list[int], float64: bool = False)
 
     def keep(module, arguments, output):
         hidden = output[0] if isinstance(output, tuple) else output
+        if hidden.dim() == 4 and hidden.shape[0] == 1:
+            # All streams of each token, one behind the other.
+            hidden = hidden.flatten(2)
         # Of several residual streams (Gemma 3n) the first, which attention and MLP read and write.
         first = hidden[0] if hidden.dim() == 4 else hidden
         observed.layers.append(first[0].clone())
+        if len(maps) > 1:
+            # Others of a layer with hyper-connections are over streams, or over the tokens of an entry.
+            heads, length = model.config.get_text_config().num_attention_heads, len(token_ids)
+            maps[:] = [own for own in maps if own[0].shape[:2] == (heads, length) and own[0].shape[2] > length]
         if len(maps) > 1:
             raise ValueError(f"{len(maps)} attention softmaxes in layer {len(observed.layers) - 1}")
         observed.attention.append(without_sink(module, *maps.pop()) if maps else None)

@@ -24,10 +24,21 @@ impl backend::Experts for Cpu {
         logits: &Tensor,
         routing: &Routing,
         correction: Option<&Vec<f32>>,
+        chosen: Option<&[u32]>,
     ) -> Result<Vec<Visitors>> {
         let correction = correction.map(Vec::as_slice);
         let experts = logits.columns;
-        Ok(visitors(logits.values(), experts, routing, correction))
+        let rows = logits.values().chunks_exact(experts).enumerate();
+        let mut visitors = vec![Visitors::default(); experts];
+        for (row, logits) in rows {
+            let places = row * routing.top_k..(row + 1) * routing.top_k;
+            let chosen = chosen.map(|chosen| &chosen[places]);
+            for (expert, factor) in route(routing, correction, chosen, logits) {
+                visitors[expert].rows.push(row);
+                visitors[expert].factors.push(factor);
+            }
+        }
+        Ok(visitors)
     }
 
     fn visits(&self, visitors: &Vec<Visitors>) -> Vec<usize> {
@@ -72,28 +83,20 @@ impl backend::Experts for Cpu {
     }
 }
 
-/// The visitors of each expert, given the router's logits, `experts` a row.
-fn visitors(
-    logits: &[f32],
-    experts: usize,
+/// The experts of one token and their weights.
+fn route(
     routing: &Routing,
     correction: Option<&[f32]>,
-) -> Vec<Visitors> {
-    let mut visitors = vec![Visitors::default(); experts];
-    for (row, logits) in logits.chunks_exact(experts).enumerate() {
-        for (expert, factor) in route(routing, correction, logits) {
-            visitors[expert].rows.push(row);
-            visitors[expert].factors.push(factor);
-        }
-    }
-    visitors
-}
-
-/// The experts of one token and their weights.
-fn route(routing: &Routing, correction: Option<&[f32]>, logits: &[f32]) -> Vec<(usize, f32)> {
+    given: Option<&[u32]>,
+    logits: &[f32],
+) -> Vec<(usize, f32)> {
     let scores: Vec<f32> = match routing.score {
         Score::Sparse(share) => return sparse(routing, share, logits),
         Score::Sigmoid => logits.iter().copied().map(math::sigmoid).collect(),
+        Score::SqrtSoftplus => logits
+            .iter()
+            .map(|logit| math::softplus(*logit).sqrt())
+            .collect(),
         Score::Softmax => softmax(logits),
     };
     let mut choice = scores.clone();
@@ -103,7 +106,10 @@ fn route(routing: &Routing, correction: Option<&[f32]>, logits: &[f32]) -> Vec<(
     if let Some(groups) = routing.groups {
         leave_out_groups(groups, &mut choice);
     }
-    let chosen = largest(&choice, routing.top_k);
+    let chosen = match given {
+        Some(given) => given.iter().map(|expert| *expert as usize).collect(),
+        None => largest(&choice, routing.top_k),
+    };
     let sum: f32 = chosen.iter().map(|expert| scores[*expert]).sum();
     let factor = if routing.renormalise {
         // Sigmoids may all vanish.

@@ -23,28 +23,32 @@ impl KeyChoice for Cpu {
         k: &Tensor,
         weights: &Tensor,
         sequences: &[Rows],
+        (keys, rate): (&[Rows], usize),
         most: usize,
     ) -> Result<KeyMask> {
-        let words = KeyMask::words_for(sequences);
+        let words = KeyMask::words_for(keys);
         let mut bits = vec![0; q.rows * words];
         let mut tasks = Vec::new();
         let mut rest = &mut bits[..];
-        for rows in sequences {
+        for (rows, keys) in sequences.iter().zip(keys) {
             let (mine, others) = rest.split_at_mut(rows.len() * words);
             rest = others;
             for (block, bits) in mine.chunks_mut((QUERIES * words).max(1)).enumerate() {
-                tasks.push((rows.start, block * QUERIES, bits));
+                tasks.push((rows.start, block * QUERIES, keys.start, bits));
             }
         }
-        tasks.into_par_iter().for_each(|(start, first, bits)| {
-            if !interrupt::requested() {
-                let scores = scores(start, first..first + bits.len() / words, [q, k, weights]);
-                let rows = scores.iter().zip(bits.chunks_exact_mut(words));
-                for (scores, bits) in rows {
-                    choose(scores, most, bits);
+        tasks
+            .into_par_iter()
+            .for_each(|(start, first, keys, bits)| {
+                if !interrupt::requested() {
+                    let queries = first..first + bits.len() / words;
+                    let scores = scores((start, queries), (keys, rate), [q, k, weights]);
+                    let rows = scores.iter().zip(bits.chunks_exact_mut(words));
+                    for (scores, bits) in rows {
+                        choose(scores, most, bits);
+                    }
                 }
-            }
-        });
+            });
         interrupt::check()?;
         Ok(KeyMask { words, bits })
     }
@@ -58,10 +62,18 @@ impl KeyChoice for Cpu {
     }
 }
 
-/// What each of the queries gives to the keys that are not later.
-fn scores(start: usize, queries: Rows, [q, k, weights]: [&Tensor; 3]) -> Vec<Vec<f32>> {
+/// What each of the queries, counted from its sequence's first row, gives to the keys that it sees, of those
+/// from row `first` on, each of which stands for `rate` rows.
+fn scores(
+    (start, queries): (usize, Rows),
+    (first, rate): (usize, usize),
+    [q, k, weights]: [&Tensor; 3],
+) -> Vec<Vec<f32>> {
     let (width, heads) = (k.columns, weights.columns);
-    let (count, keys) = (queries.len(), queries.end);
+    let (count, keys) = (queries.len(), queries.end / rate);
+    if keys == 0 {
+        return vec![Vec::new(); count];
+    }
     let mut products = vec![0.0; count * keys];
     let mut scores = vec![vec![0.0; keys]; count];
     let operand = |x: &'_ Tensor, row: usize, column: usize| row * x.columns + column;
@@ -83,7 +95,7 @@ fn scores(start: usize, queries: Rows, [q, k, weights]: [&Tensor; 3]) -> Vec<Vec
                 column_stride: 1,
             },
             Operand {
-                values: &k.values()[operand(k, start, 0)..],
+                values: &k.values()[operand(k, first, 0)..],
                 row_stride: 1,
                 column_stride: k.columns,
             },
@@ -97,7 +109,7 @@ fn scores(start: usize, queries: Rows, [q, k, weights]: [&Tensor; 3]) -> Vec<Vec
         }
     }
     for (query, scores) in queries.zip(&mut scores) {
-        scores.truncate(query + 1);
+        scores.truncate((query + 1) / rate);
     }
     scores
 }
@@ -138,6 +150,7 @@ mod tests {
             &column(keys)?,
             &column(vec![1.0, 1.0, 1.0, 1.0, 1.0, 2.0, -1.0, 1.0])?,
             &[0..5, 5..8],
+            (&[0..5, 5..8], 1),
             2,
         )?;
         let seen = |row: usize| -> Vec<usize> {
@@ -184,6 +197,7 @@ mod tests {
             &cpu.upload(rows, width, k.clone())?,
             &cpu.upload(rows, heads, weights.clone())?,
             std::slice::from_ref(&(0..rows)),
+            (std::slice::from_ref(&(0..rows)), 1),
             7,
         )?;
         for query in 0..rows {

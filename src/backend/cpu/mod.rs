@@ -6,6 +6,7 @@
 
 mod attention;
 mod cells;
+mod compression;
 mod convolutions;
 mod elementwise;
 mod experts;
@@ -26,6 +27,7 @@ mod row_scaling;
 mod rows;
 pub(crate) mod simd;
 mod stored;
+mod streams;
 mod tensors;
 mod vocabulary;
 

@@ -1,6 +1,8 @@
 //! Moving and joining rows.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::{Cpu, Tensor};
 use crate::{backend::RowOperations, error::Result};
 
@@ -17,6 +19,14 @@ impl RowOperations for Cpu {
         let start = first * x.columns;
         out.values[start..start + x.values.len()].copy_from_slice(x.values());
         Ok(())
+    }
+
+    fn gather_columns(&self, x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+        let mut out = self.tensor(x.rows, columns.len());
+        for (row, out) in out.values.chunks_exact_mut(columns.len()).enumerate() {
+            out.copy_from_slice(&x.row(row)[columns.clone()]);
+        }
+        Ok(out)
     }
 
     fn add_scaled(&self, out: &mut Tensor, x: &Tensor, factors: &Tensor) -> Result<()> {

@@ -75,8 +75,8 @@ impl<'e> Decoder<'e> {
                 Ok(decoder)
             }
             // Blocks of ggml are decoded by the host.
-            // The host adds what an adapter adds.
-            Encoding::Adapted(_) => return Ok(None),
+            // The host adds what an adapter adds, and takes away what an experiment does.
+            Encoding::Adapted(_) | Encoding::Zeroed(_) => return Ok(None),
         };
         decoder.map(Some)
     }

@@ -5,7 +5,8 @@
 use super::{
     Cuda, Tensor,
     constants::{
-        ROUTE_MOST, ROUTE_WARPS, SCORE_SIGMOID, SCORE_SOFTMAX, SCORE_SPARSE, VISITORS_THREADS,
+        ROUTE_MOST, ROUTE_WARPS, SCORE_SIGMOID, SCORE_SOFTMAX, SCORE_SPARSE, SCORE_SQRT_SOFTPLUS,
+        VISITORS_THREADS,
     },
     device::{Address, Device},
     memory::Buffer,
@@ -46,6 +47,7 @@ impl<D: Device> Experts for Cuda<D> {
         logits: &Tensor<D>,
         routing: &Routing,
         correction: Option<&Buffer<D>>,
+        given: Option<&[u32]>,
     ) -> Result<Visitors<D>> {
         let (rows, experts) = (logits.rows, logits.columns);
         let visits = routing.top_k.min(experts);
@@ -69,11 +71,13 @@ impl<D: Device> Experts for Cuda<D> {
         let (score, share) = match routing.score {
             Score::Softmax => (SCORE_SOFTMAX, 0.0),
             Score::Sigmoid => (SCORE_SIGMOID, 0.0),
+            Score::SqrtSoftplus => (SCORE_SQRT_SOFTPLUS, 0.0),
             Score::Sparse(share) => (SCORE_SPARSE, share),
         };
         let count = rows * visits;
         let words = |count: usize| self.buffer(count * size_of::<u32>());
         let (chosen, factors) = (words(count)?, words(count)?);
+        let given = given.map(|given| self.list(given)).transpose()?;
         self.launch_with(
             &format!("route_{}", suffix(logits.dtype)),
             [int(rows.div_ceil(ROUTE_WARPS))?.cast_unsigned(), 1],
@@ -82,6 +86,7 @@ impl<D: Device> Experts for Cuda<D> {
             &[
                 logits.buffer.address().into(),
                 correction.map(Buffer::address).into(),
+                given.as_ref().map(Buffer::address).into(),
                 chosen.address().into(),
                 factors.address().into(),
                 int(rows)?.into(),

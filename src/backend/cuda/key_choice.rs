@@ -37,15 +37,16 @@ impl<D: Device> KeyChoice for Cuda<D> {
         k: &Tensor<D>,
         weights: &Tensor<D>,
         sequences: &[Rows],
+        (keys, rate): (&[Rows], usize),
         most: usize,
     ) -> Result<KeyMask<D>> {
-        let words = backend::KeyMask::words_for(sequences);
+        let words = backend::KeyMask::words_for(keys);
         let bits = self.tensor(q.rows, words, DType::Float32)?;
-        for rows in sequences {
+        for (rows, keys) in sequences.iter().zip(keys) {
             let blocks = self.blocks(256 * rows.len()) as usize;
             let blocks = blocks.min(rows.len());
-            let scores = self.buffer(blocks * rows.len() * size_of::<u32>())?;
-            let from = |x: &Tensor<D>| {
+            let scores = self.buffer(blocks * keys.len().max(1) * size_of::<u32>())?;
+            let from = |x: &Tensor<D>, rows: &Rows| {
                 let start = rows.start * x.columns * x.dtype.size();
                 x.buffer.address().offset(start)
             };
@@ -54,12 +55,14 @@ impl<D: Device> KeyChoice for Cuda<D> {
                 [int(blocks)?.cast_unsigned(), 1],
                 KEY_CHOICE_THREADS as u32,
                 &[
-                    from(q).into(),
-                    from(k).into(),
-                    from(weights).into(),
+                    from(q, rows).into(),
+                    from(k, keys).into(),
+                    from(weights, rows).into(),
                     scores.address().into(),
-                    from(&bits).into(),
+                    from(&bits, rows).into(),
                     int(rows.len())?.into(),
+                    int(keys.len())?.into(),
+                    int(rate)?.into(),
                     int(weights.columns)?.into(),
                     int(k.columns)?.into(),
                     int(words)?.into(),

@@ -6,6 +6,7 @@
 //! Each trait of the backend is implemented in its file, with the launches of its kernels.
 mod attention;
 mod cells;
+mod compression;
 mod constants;
 mod convolutions;
 mod decoders;
@@ -26,6 +27,7 @@ mod rotations;
 mod row_scaling;
 mod rows;
 mod stored;
+mod streams;
 mod tensors;
 mod uploads;
 mod vocabulary;

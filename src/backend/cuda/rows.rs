@@ -1,6 +1,8 @@
 //! Moving rows (`kernels/rows.cu`).
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::{
     Cuda, Tensor,
     device::{Address, Device},
@@ -9,7 +11,7 @@ use super::{
 };
 use crate::{backend::RowOperations, error::Result, model::dtype::DType};
 
-fn indices(rows: &[usize]) -> Result<Vec<u32>> {
+pub(super) fn indices(rows: &[usize]) -> Result<Vec<u32>> {
     rows.iter()
         .map(|row| Ok(int(*row)?.cast_unsigned()))
         .collect()
@@ -26,6 +28,24 @@ impl<D: Device> RowOperations for Cuda<D> {
         let size = x.dtype.size();
         let to = out.buffer.address().offset(first * x.columns * size);
         self.device.copy(x.buffer.address(), to, x.len() * size)
+    }
+
+    fn gather_columns(&self, x: &Tensor<D>, columns: Range<usize>) -> Result<Tensor<D>> {
+        let out = self.tensor(x.rows, columns.len(), x.dtype)?;
+        self.launch(
+            &format!("gather_columns_{}", suffix(x.dtype)),
+            [int(x.rows)?.cast_unsigned(), 1],
+            threads(columns.len()),
+            &[
+                x.buffer.address().into(),
+                out.buffer.address().into(),
+                int(x.rows)?.into(),
+                int(x.columns)?.into(),
+                int(columns.start)?.into(),
+                int(columns.len())?.into(),
+            ],
+        )?;
+        Ok(out)
     }
 
     fn add_scaled(&self, out: &mut Tensor<D>, x: &Tensor<D>, factors: &Tensor<D>) -> Result<()> {

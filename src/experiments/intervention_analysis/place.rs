@@ -134,6 +134,13 @@ impl Anywhere {
     /// Refuses what the model does not have.
     pub fn check(&self, spec: &DecoderSpec) -> Result<()> {
         let width = spec.hidden_size;
+        if self.site == Site::Embedding && spec.streams() > 1 {
+            return Err(Error::usage(
+                "--site embedding",
+                "this model has it in several residual streams, which the first layer receives as one tensor",
+            )
+            .remedy("choose --site layer_input --layers 0"));
+        }
         if !spec.layers.iter().any(|layer| self.site.is_in(layer)) {
             return Err(Error::usage(
                 format!("--site {}", self.site.name()),

@@ -35,7 +35,15 @@ pub(super) struct Followed {
 impl Choice {
     /// Refuses places that are not there.
     pub(super) fn check(&self, session: &Session, sequences: &[Vec<u32>]) -> Result<()> {
-        let width = session.model().spec.hidden_size;
+        let spec = &session.model().spec;
+        if spec.streams() > 1 {
+            return Err(Error::usage(
+                "life",
+                "the layers of this model mix several residual streams, to none of which parts are added as they are",
+            )
+            .remedy("`massact tokens-analysis` says where its massive activations are, and `massact capture --sites layer_output,attention_output,mlp_output` has the parts"));
+        }
+        let width = spec.hidden_size;
         if let Some(dimension) = self.dimensions.iter().find(|index| **index >= width) {
             return Err(Error::usage(
                 format!("--dimension {dimension}"),

@@ -17,6 +17,7 @@
 //! activation enters, the super weight of arXiv 2411.07191.
 #![forbid(unsafe_code)]
 
+mod ablation;
 mod choice;
 mod ledger;
 mod neurons;
@@ -25,7 +26,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use self::{choice::Choice, neurons::Neuron};
+pub use self::{
+    ablation::{Ablation, Measured, Weight, measure, zero},
+    choice::Choice,
+    neurons::Neuron,
+};
 use self::{
     choice::Followed,
     ledger::{Book, Layers},
@@ -65,6 +70,9 @@ pub struct Life {
     pub left_out: usize,
     /// The tokens that they are on.
     pub tokens: Vec<TokenLife>,
+    /// What becomes of them without the super weights, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ablation: Option<Ablation>,
 }
 
 /// One sequence.
@@ -202,6 +210,7 @@ pub fn run(session: &Session, sequences: &[Vec<u32>], setup: &Setup) -> Result<F
         activations: Vec::new(),
         left_out,
         tokens: Vec::new(),
+        ablation: None,
     };
     if followed.is_empty() {
         return Ok(Finding { result, timings });

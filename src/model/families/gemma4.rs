@@ -338,6 +338,7 @@ impl Sparse {
                     router: parts.linear("router.proj", hidden, count, false),
                     score: Score::Softmax,
                     correction: None,
+                    table: None,
                     groups: None,
                     top_k: self.top_k,
                     renormalise: true,

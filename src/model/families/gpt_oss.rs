@@ -123,6 +123,7 @@ impl ExpertSizes {
                 // Softmax over the chosen logits is softmax over all, renormalised.
                 score: Score::Softmax,
                 correction: None,
+                table: None,
                 groups: None,
                 top_k: self.top_k,
                 renormalise: true,

@@ -157,6 +157,7 @@ fn describe(config: &Config, names: &Names, shared: Option<f64>) -> Result<Decod
                 // Softmax over the chosen logits is softmax over all, renormalised.
                 score: Score::Softmax,
                 correction: None,
+                table: None,
                 groups: None,
                 top_k,
                 renormalise: true,

@@ -209,6 +209,7 @@ impl MlpSizes {
                 router: parts.linear("mlp.router", self.hidden, self.experts, false),
                 score: Score::Sigmoid,
                 correction: None,
+                table: None,
                 groups: None,
                 top_k: self.top_k,
                 renormalise: false,

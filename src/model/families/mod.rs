@@ -7,6 +7,7 @@ mod bamba;
 mod bloom;
 mod cohere;
 mod deepseek;
+mod deepseek_v4;
 mod dots1;
 mod ernie;
 mod exaone;
@@ -178,6 +179,7 @@ pub const FAMILIES: &[Family] = &[
     deepseek::V2,
     deepseek::V3,
     deepseek::V32,
+    deepseek_v4::FAMILY,
     dots1::FAMILY,
     ernie::FAMILY,
     ernie::MOE,
@@ -282,7 +284,6 @@ pub const FAMILIES: &[Family] = &[
 
 /// Models with hyper-connections: a layer hands on several streams, which learned weights mix.
 const SEVERAL_STREAMS: &[&str] = &[
-    "deepseek_v4",
     "glm5_next",
     "glm5_next_text",
     "hy_v4",

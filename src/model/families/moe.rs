@@ -224,6 +224,7 @@ impl Mixture {
                 router: parts.linear(&format!("{module}.gate"), sizes.0, self.count, false),
                 score: Score::Softmax,
                 correction: None,
+                table: None,
                 groups: None,
                 top_k: self.top_k,
                 renormalise: self.renormalise,

@@ -333,6 +333,7 @@ impl Sparse {
                     parts.name("mixer.gate.e_score_correction_bias"),
                     self.count,
                 )),
+                table: None,
                 groups: self.groups,
                 top_k: self.top_k,
                 renormalise: self.renormalise,

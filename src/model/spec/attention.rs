@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Activation, Alibi, Indexer, KeyChoice, Linear, Norm, QueryGrowth, Vector};
+use super::{Activation, Alibi, Compressed, Indexer, KeyChoice, Linear, Norm, QueryGrowth, Vector};
 
 /// Causal multi-head self-attention; query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
@@ -40,6 +40,8 @@ pub struct Attention {
     pub chunk: Option<usize>,
     /// Which of the keys that mask, window and chunk leave a query sees; none for all.
     pub choice: Option<KeyChoice>,
+    /// Compressed tokens that a query sees beside those that window and chunk leave.
+    pub compressed: Option<Box<Compressed>>,
     /// A factor on queries by their position, after their rotation.
     pub query_growth: Option<QueryGrowth>,
     /// Logits become `cap * tanh(logit / cap)`.
@@ -57,6 +59,10 @@ pub struct Attention {
     pub gate: Option<Linear>,
     /// Of the gate.
     pub gate_activation: Activation,
+    /// Whether the heads' outputs are rotated back by the query's position: where values are rotated.
+    pub rotates_back: bool,
+    /// From the heads' outputs to what the output projection reads.
+    pub grouped: Option<Grouped>,
     /// Output projection to `hidden_size`.
     pub o: Linear,
 }
@@ -86,6 +92,7 @@ impl Attention {
             window: None,
             chunk: None,
             choice: None,
+            compressed: None,
             query_growth: None,
             soft_cap: None,
             alibi: None,
@@ -94,6 +101,8 @@ impl Attention {
             value_scale: 1.0,
             gate: None,
             gate_activation: Activation::Sigmoid,
+            rotates_back: false,
+            grouped: None,
             o,
         }
     }
@@ -125,7 +134,14 @@ impl Attention {
                 linears
             }
             Projections::Shared { q, .. } => vec![q],
+            Projections::KeysAsValues { q, k } => {
+                let mut linears = q.linears();
+                linears.push(k);
+                linears
+            }
         };
+        linears.extend(self.compressed.iter().flat_map(|own| own.linears()));
+        linears.extend(self.grouped.iter().map(|grouped| &grouped.linear));
         linears.extend(self.indexer().into_iter().flat_map(Indexer::linears));
         linears.extend(&self.gate);
         linears.push(&self.o);
@@ -135,11 +151,13 @@ impl Attention {
     /// The norms of the projections.
     pub(super) fn norms(&self) -> Vec<&Norm> {
         let mut norms = Vec::new();
-        if let Projections::Latent(latent) = &self.projections {
-            norms.push(&latent.norm);
-            if let LowRank::Factored { norm, .. } = &latent.q {
-                norms.push(norm);
+        match &self.projections {
+            Projections::Latent(latent) => {
+                norms.push(&latent.norm);
+                norms.extend(latent.q.norm());
             }
+            Projections::KeysAsValues { q, .. } => norms.extend(q.norm()),
+            Projections::Direct { .. } | Projections::Shared { .. } => {}
         }
         if let Some(norm) = &self.qk_norm {
             norms.extend([&norm.q, &norm.k]);
@@ -149,6 +167,7 @@ impl Attention {
         }
         norms.extend(&self.value_norm);
         norms.extend(self.indexer().map(|indexer| &indexer.k_norm));
+        norms.extend(self.compressed.iter().flat_map(|own| own.norms()));
         norms
     }
 
@@ -159,11 +178,10 @@ impl Attention {
             Projections::Direct { .. } => {}
             Projections::Latent(latent) => {
                 norms.push(&mut latent.norm);
-                if let LowRank::Factored { norm, .. } = &mut latent.q {
-                    norms.push(norm);
-                }
+                norms.extend(latent.q.norm_mut());
             }
             Projections::Shared { norm, .. } => norms.extend(norm),
+            Projections::KeysAsValues { q, .. } => norms.extend(q.norm_mut()),
         }
         if let Some(norm) = &mut self.qk_norm {
             norms.extend([&mut norm.q, &mut norm.k]);
@@ -172,7 +190,15 @@ impl Attention {
         if let Some(KeyChoice::Own(indexer)) = &mut self.choice {
             norms.push(&mut indexer.k_norm);
         }
+        norms.extend(self.compressed.iter_mut().flat_map(|own| own.norms_mut()));
         norms
+    }
+
+    /// What it has learned beside projections and norms.
+    pub(super) fn vectors(&self) -> Vec<&Vector> {
+        let mut vectors: Vec<&Vector> = self.sinks.iter().collect();
+        vectors.extend(self.compressed.iter().flat_map(|own| own.vectors()));
+        vectors
     }
 
     /// The indexer of this layer, if it has one.
@@ -227,6 +253,13 @@ pub enum Projections {
     },
     /// Multi-head latent attention.
     Latent(Box<Latent>),
+    /// Of queries, and one of what is rotated, read as keys and as values.
+    KeysAsValues {
+        /// To `heads * head_dim`.
+        q: LowRank,
+        /// To `kv_heads * head_dim`.
+        k: Linear,
+    },
 }
 
 impl From<[Linear; 3]> for Projections {
@@ -259,6 +292,27 @@ pub struct Latent {
     pub k_rope: Linear,
 }
 
+/// A projection of groups of heads, each by its own rows of a matrix.
+#[derive(Debug, Clone)]
+pub struct Grouped {
+    /// From the outputs of a group's heads to the results of all groups, one after the other.
+    pub linear: Linear,
+    /// Groups of neighbouring heads.
+    pub groups: usize,
+}
+
+impl Grouped {
+    /// The projection of a group.
+    #[must_use]
+    pub fn of(&self, group: usize) -> Linear {
+        let outputs = self.linear.out_features;
+        let own = outputs / self.groups;
+        let mut linear = self.linear.clone().part_of(group * own, outputs);
+        linear.out_features = own;
+        linear
+    }
+}
+
 /// A projection, perhaps through a narrow middle.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "one a layer")]
@@ -281,6 +335,20 @@ impl LowRank {
         match self {
             Self::Full(linear) => vec![linear],
             Self::Factored { down, up, .. } => vec![down, up],
+        }
+    }
+
+    fn norm(&self) -> Option<&Norm> {
+        match self {
+            Self::Full(_) => None,
+            Self::Factored { norm, .. } => Some(norm),
+        }
+    }
+
+    fn norm_mut(&mut self) -> Option<&mut Norm> {
+        match self {
+            Self::Full(_) => None,
+            Self::Factored { norm, .. } => Some(norm),
         }
     }
 

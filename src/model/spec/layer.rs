@@ -1,7 +1,10 @@
 //! A decoder layer as data: its parts, and how they meet the residual stream.
 #![forbid(unsafe_code)]
 
-use super::{AltUp, Attention, Experts, Laurel, Linear, Mixer, Mlp, Norm, PerLayerInput, Vector};
+use super::{
+    AltUp, Attention, Experts, HyperConnections, Laurel, Linear, Mixer, Mlp, Norm, PerLayerInput,
+    Vector,
+};
 
 /// One decoder layer.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct Layer {
     pub laurel: Option<Laurel>,
     /// How it updates the other residual streams, where there are any.
     pub altup: Option<AltUp>,
+    /// How its parts meet several residual streams that it hands on, where it does.
+    pub connections: Option<HyperConnections>,
     /// What its own embedding of the token adds at its end.
     pub per_layer: Option<PerLayerInput>,
     /// One value: a factor on the residual stream as it leaves the layer.
@@ -44,6 +49,7 @@ impl Layer {
             per_layer: None,
             output_scale: None,
             altup: None,
+            connections: None,
             laurel: None,
         }
     }
@@ -56,6 +62,8 @@ impl Layer {
         linears.extend(self.mlp.iter().flat_map(Mlp::linears));
         linears.extend(self.per_layer.iter().flat_map(PerLayerInput::linears));
         linears.extend(self.altup.iter().flat_map(AltUp::linears));
+        let connections = self.connections.iter().flat_map(HyperConnections::all);
+        linears.extend(connections.map(|own| &own.weights));
         let laurel = self.laurel.iter();
         linears.extend(laurel.flat_map(|laurel| [&laurel.left, &laurel.right]));
         linears
@@ -72,6 +80,8 @@ impl Layer {
         norms.extend(self.mlp.iter().flat_map(Mlp::norms));
         norms.extend(self.per_layer.iter().map(|input| &input.norm));
         norms.extend(self.altup.iter().map(|altup| &altup.router_norm));
+        let connections = self.connections.iter().flat_map(HyperConnections::all);
+        norms.extend(connections.map(|own| &own.norm));
         norms.extend(self.laurel.iter().map(|laurel| &laurel.norm));
         norms
     }
@@ -88,6 +98,9 @@ impl Layer {
         norms.extend(self.per_layer.iter_mut().map(|input| &mut input.norm));
         let altup = self.altup.iter_mut();
         norms.extend(altup.map(|altup| &mut altup.router_norm));
+        let connections = self.connections.iter_mut();
+        let connections = connections.flat_map(HyperConnections::all_mut);
+        norms.extend(connections.map(|own| &mut own.norm));
         norms.extend(self.laurel.iter_mut().map(|laurel| &mut laurel.norm));
         norms
     }
@@ -95,7 +108,9 @@ impl Layer {
     /// Every learned vector that is no norm's and no bias of a projection's.
     pub fn vectors(&self) -> Vec<&Vector> {
         let mut vectors: Vec<&Vector> = Vec::new();
-        vectors.extend(self.attention.iter().flat_map(|attention| &attention.sinks));
+        vectors.extend(self.attention.iter().flat_map(Attention::vectors));
+        let connections = self.connections.iter().flat_map(HyperConnections::all);
+        vectors.extend(connections.flat_map(|own| own.vectors()));
         vectors.extend(self.mixer.iter().flat_map(Mixer::vectors));
         if let Some(Mlp::Xielu { scalars, .. }) = &self.mlp {
             vectors.extend(scalars.vectors());
@@ -140,6 +155,10 @@ impl Layer {
                 .into_iter()
                 .map(|vector| vector.tensor.clone()),
         );
+        let table = self
+            .experts()
+            .and_then(|experts| experts.routing.table.as_ref());
+        names.extend(table.map(|table| table.tensor.clone()));
         let attention = self.attention.as_ref();
         if let Some(bias) = attention.and_then(|attention| attention.kv_bias.as_ref()) {
             names.extend([bias.k.clone(), bias.v.clone()]);
@@ -180,6 +199,7 @@ impl From<TransformerLayer> for Layer {
             residual_scale: layer.residual_scale,
             laurel: None,
             altup: None,
+            connections: None,
             per_layer: None,
             output_scale: None,
         }

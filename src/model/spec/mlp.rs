@@ -219,6 +219,8 @@ pub struct Routing {
     pub score: Score,
     /// `[count]`: added to the scores for the choice, not for the weights.
     pub correction: Option<Vector>,
+    /// Which experts a token visits, whatever their scores; those are its weights alone.
+    pub table: Option<TokenTable>,
     /// Only the best groups of experts take part.
     pub groups: Option<ExpertGroups>,
     /// Experts per token.
@@ -231,6 +233,15 @@ pub struct Routing {
     pub scale: f32,
 }
 
+/// The experts of every token id (hash layers, Roller et al. 2021): integers `[vocab_size, top_k]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenTable {
+    /// The tensor.
+    pub tensor: String,
+    /// Its rows.
+    pub tokens: usize,
+}
+
 /// Scores of the experts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Score {
@@ -238,6 +249,8 @@ pub enum Score {
     Softmax,
     /// Sigmoid of each logit.
     Sigmoid,
+    /// Square root of each logit's softplus.
+    SqrtSoftplus,
     /// The logits, which are chosen one after the other: the weight of each is its softmax over the
     /// experts that are left and whose distance from it is at most this share of the larger of the
     /// two magnitudes (SparseMixer-v2, Liu et al. 2024, as at inference). No correction, no groups.

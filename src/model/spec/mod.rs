@@ -7,6 +7,7 @@
 mod alibi;
 mod altup;
 mod attention;
+mod compressed;
 mod layer;
 mod linear;
 mod mixer;
@@ -15,23 +16,27 @@ mod norm;
 mod per_layer;
 mod query_growth;
 mod sparse;
+mod streams;
 mod vector;
 
 pub use alibi::Alibi;
 pub use altup::{AltUp, LEAST_MEAN_SQUARE, Laurel, OtherStreams};
-pub use attention::{Attention, KvBias, Latent, LowRank, Projections, QkNorm, visible};
+pub use attention::{Attention, Grouped, KvBias, Latent, LowRank, Projections, QkNorm, visible};
+pub use compressed::{Compressed, Compressor, EntryChoice};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mixer::{
     Convolution, GatedDelta, Mixer, Narrowed, SelectiveScan, ShortConvolution, StateSpace,
 };
 pub use mlp::{
-    Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide, Xielu,
+    Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide,
+    TokenTable, Xielu,
 };
 pub use norm::{Learned, Norm, NormKind};
 pub use per_layer::{PerLayerEmbedding, PerLayerInput};
 pub use query_growth::QueryGrowth;
 pub use sparse::{Indexer, KeyChoice};
+pub use streams::{HyperConnections, MOST_STREAMS, StreamWeights, Streams};
 pub use vector::Vector;
 
 use std::ops::Range;
@@ -68,6 +73,17 @@ impl DecoderSpec {
         positions.map(|count| (count, format!("the model has {count} positions")))
     }
 
+    /// Residual streams that layers hand on.
+    pub fn streams(&self) -> usize {
+        let streams = self.embedding.streams.as_ref();
+        streams.map_or(1, |streams| streams.count)
+    }
+
+    /// Width of the hidden state between two layers: that of all residual streams that they hand on.
+    pub fn state_width(&self) -> usize {
+        self.streams() * self.hidden_size
+    }
+
     /// Whether a later layer reads the keys and values of layer `index` again.
     pub fn shares_keys_of(&self, index: usize) -> bool {
         let later = self.layers.iter().skip(index + 1);
@@ -102,6 +118,11 @@ impl DecoderSpec {
             names.extend(per_layer.projection.tensors());
             names.extend(per_layer.norm.tensors().map(str::to_owned));
         }
+        if let Some(streams) = &embedding.streams {
+            let vectors = streams.collapse.vectors().into_iter();
+            names.extend(vectors.map(|vector| vector.tensor.clone()));
+            names.extend(streams.collapse.weights.tensors());
+        }
         let norms = embedding.norm.iter().chain(&self.final_norm);
         names.extend(norms.flat_map(Norm::tensors).map(str::to_owned));
         names.extend((0..self.layers.len()).flat_map(|index| self.layer_tensors(index)));
@@ -131,6 +152,8 @@ pub struct Embedding {
     pub per_layer: Option<PerLayerEmbedding>,
     /// Other residual streams.
     pub others: Option<OtherStreams>,
+    /// Residual streams that hyper-connections mix.
+    pub streams: Option<Streams>,
     /// Token ids in whose place other parts of a multimodal model put their own vectors.
     pub placeholders: Vec<Range<usize>>,
 }
@@ -148,6 +171,7 @@ impl Embedding {
             norm: None,
             per_layer: None,
             others: None,
+            streams: None,
             placeholders: Vec::new(),
         }
     }

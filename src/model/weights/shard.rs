@@ -202,6 +202,23 @@ impl Stored {
         })
     }
 
+    /// The values, if they are integers of 32 or 64 bits; else none.
+    pub(super) fn integers(&self) -> Option<Vec<i64>> {
+        let bytes = self.bytes();
+        match self.dtype {
+            Dtype::I64 => {
+                let (values, _) = bytes.as_chunks();
+                Some(values.iter().copied().map(i64::from_le_bytes).collect())
+            }
+            Dtype::I32 => {
+                let (values, _) = bytes.as_chunks();
+                let wide = |value: &[u8; 4]| i64::from(i32::from_le_bytes(*value));
+                Some(values.iter().map(wide).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// The file that it is mapped from.
     pub fn file(&self) -> Option<&MappedFile> {
         self.shard.file()

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     checksum::Checksums,
-    encodings::{Adapted, Base, Encoding, LowRank},
+    encodings::{Adapted, Base, Encoding, LowRank, Zeroed},
     missing::{self, MISMATCH},
     packed::{PackedMatrix, PackedTensor},
     shard::{Shard, Stored},
@@ -180,6 +180,35 @@ impl WeightStore {
         Ok(())
     }
 
+    /// Sets single values of a matrix, or of a stack of them, to zero, by (line, position); the lines are the
+    /// inputs' if `by_input`, unless it is packed: then as it is. Whoever calls has checked the places.
+    pub(in crate::model) fn zero(
+        &mut self,
+        name: &str,
+        by_input: bool,
+        places: &[(usize, usize)],
+    ) -> Result<()> {
+        let (base, by_input, shape) = match self.values(name)? {
+            Values::Plain(stored, elements) => {
+                let mut shape = stored.shape().to_vec();
+                let base = Base::Plain(stored.clone(), elements.dtype, shape[shape.len() - 1]);
+                if by_input {
+                    let last = shape.len() - 1;
+                    shape.swap(last - 1, last);
+                }
+                (base, by_input, shape)
+            }
+            Values::Packed(tensor) => (
+                Base::Packed(Arc::clone(tensor.encoding())),
+                tensor.encoding().by_input(),
+                tensor.shape().to_vec(),
+            ),
+        };
+        let encoding = Encoding::Zeroed(Zeroed::new(base, by_input, places));
+        self.pack(name.to_owned(), PackedTensor::new(shape, encoding));
+        Ok(())
+    }
+
     /// Takes away a tensor that is part of a packed one; none if it is not stored as it is.
     pub(super) fn take(&mut self, name: &str) -> Option<Stored> {
         match self.entries.remove(name)? {
@@ -327,6 +356,22 @@ impl WeightStore {
             Entry::Plain(stored) => Ok(stored.bytes()),
             Entry::Packed(_) => self.get(name).map(|tensor| tensor.elements.bytes),
         }
+    }
+
+    /// The tensor `name`, which must hold integers of 32 or 64 bits.
+    pub fn integers(&self, name: &str) -> Result<Vec<i64>> {
+        let stored = match self.entry(name)? {
+            Entry::Plain(stored) => stored,
+            Entry::Packed(_) => return self.get(name).map(|_| Vec::new()),
+        };
+        stored.integers().ok_or_else(|| {
+            stored
+                .error(format!(
+                    "tensor `{name}` is stored as {:?} where integers are needed",
+                    stored.dtype()
+                ))
+                .remedy(MISMATCH)
+        })
     }
 
     /// Index of the file that has the tensor `name`, unless it is packed; of several, the one that counts.

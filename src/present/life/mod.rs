@@ -10,7 +10,7 @@ use super::{
 use crate::{
     engine::Source,
     error::Result,
-    experiments::life::{ActivationLife, Life, Neuron, SCHEMA, Turn},
+    experiments::life::{ActivationLife, Life, Measured, Neuron, SCHEMA, Turn},
     report::{number::significant, visible::token_label},
 };
 
@@ -47,6 +47,20 @@ pub(crate) fn artifacts(result: &Life, context: &Context<'_>) -> Result<Artifact
         artifacts.sheet("token_norms", tokens, tables::token_records(result));
         artifacts.table(lives);
         artifacts.line("");
+        if let Some(ablation) = &result.ablation {
+            let table = tables::ablation(result, ablation);
+            sections.push(page::table(
+                "Without the weights through which they enter",
+                &table,
+            ));
+            artifacts.sheet(
+                "ablation",
+                table.clone(),
+                tables::ablation_records(result, ablation),
+            );
+            artifacts.table(table);
+            artifacts.line("");
+        }
     }
     if let [one] = result.sequences.as_slice() {
         sections.push(page::sequence(&one.tokens));
@@ -94,6 +108,21 @@ fn verdict(name: &str, result: &Life) -> String {
             share(fall)
         )),
         None => text.push_str("; it never falls"),
+    }
+    if let Some(ablation) = &result.ablation {
+        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), significant);
+        let peak = |measured: &Measured| measured.peaks.first().map(|peak| f64::from(*peak));
+        text.push_str(&format!(
+            "; with {} set to zero its largest value is {} instead of {}, and perplexity {} instead of {}",
+            match ablation.weights.len() {
+                1 => "this weight".to_owned(),
+                count => format!("the {count} weights of all activations here"),
+            },
+            number(peak(&ablation.after)),
+            number(peak(&ablation.before)),
+            number(ablation.after.perplexity),
+            number(ablation.before.perplexity),
+        ));
     }
     text
 }

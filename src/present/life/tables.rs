@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::source_name;
 use crate::{
     engine::{Source, Step},
-    experiments::life::{ActivationLife, Life, Neuron, Turn},
+    experiments::life::{Ablation, ActivationLife, Life, Neuron, Turn},
     report::{
         LongTable,
         long_table::{Column, Kind},
@@ -323,6 +323,76 @@ pub(super) fn token_records(result: &Life) -> Records {
                 norm
             ]));
         }
+    }
+    records
+}
+
+/// A number that was measured twice: its name, the token, the dimension, before and after.
+type Pair = (
+    &'static str,
+    Option<usize>,
+    Option<usize>,
+    Option<f64>,
+    Option<f64>,
+);
+
+/// What was measured with and without the weights.
+fn pairs(result: &Life, ablation: &Ablation) -> Vec<Pair> {
+    let (before, after) = (&ablation.before, &ablation.after);
+    let mut pairs = vec![(
+        "perplexity",
+        None,
+        None,
+        before.perplexity,
+        after.perplexity,
+    )];
+    let masses = before.sink_mass.iter().zip(&after.sink_mass);
+    for (token, (before, after)) in result.tokens.iter().zip(masses) {
+        pairs.push((
+            "attention to it",
+            Some(token.position),
+            None,
+            *before,
+            *after,
+        ));
+    }
+    let peaks = before.peaks.iter().zip(&after.peaks);
+    for (life, (before, after)) in result.activations.iter().zip(peaks) {
+        let [before, after] = [before, after].map(|peak| Some(f64::from(*peak)));
+        let place = (Some(life.position), Some(life.dimension));
+        pairs.push(("largest value", place.0, place.1, before, after));
+    }
+    pairs
+}
+
+/// The same as a table.
+pub(super) fn ablation(result: &Life, ablation: &Ablation) -> Table {
+    let mut table = Table::new([
+        ("number", Align::Left),
+        ("position", Align::Right),
+        ("dimension", Align::Right),
+        ("before", Align::Right),
+        ("after", Align::Right),
+    ]);
+    let place = |index: Option<usize>| index.map_or_else(String::new, |index| index.to_string());
+    let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), significant);
+    for (name, position, dimension, before, after) in pairs(result, ablation) {
+        table.push(Row::new([
+            name.to_owned(),
+            place(position),
+            place(dimension),
+            shown(before),
+            shown(after),
+        ]));
+    }
+    table
+}
+
+/// The same in full.
+pub(super) fn ablation_records(result: &Life, ablation: &Ablation) -> Records {
+    let mut records = Records::new(["number", "position", "dimension", "before", "after"]);
+    for (name, position, dimension, before, after) in pairs(result, ablation) {
+        records.push(json!([name, position, dimension, before, after]));
     }
     records
 }

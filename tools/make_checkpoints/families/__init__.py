@@ -22,6 +22,7 @@ from families import (
     routed,
     state_space,
     stored,
+    streams,
     unusual,
     wrapped,
 )
@@ -50,5 +51,6 @@ GROUPS = (
     hybrid,
     unusual,
     state_space,
+    streams,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]

@@ -15,6 +15,7 @@ mod mxfp4;
 mod numbers;
 mod nvfp4;
 mod random;
+mod zeroed;
 
 use safetensors::Dtype;
 
@@ -35,6 +36,7 @@ pub(super) use blockwise::Layout;
 pub(super) use gptq::GptqParts;
 pub(super) use grid::Blocks;
 pub(super) use int_rows::IntRowsParts;
+pub(super) use zeroed::Zeroed;
 
 use super::shard::Stored;
 use crate::error::Result;
@@ -69,6 +71,8 @@ pub enum Encoding {
     Random(Random),
     /// Another, or none, and what an adapter adds to it.
     Adapted(Adapted),
+    /// Another, or none, and some weights that are zero.
+    Zeroed(Zeroed),
 }
 
 impl Encoding {
@@ -85,6 +89,7 @@ impl Encoding {
             Self::Nvfp4(_) => "NVFP4".to_owned(),
             Self::Random(_) => "random".to_owned(),
             Self::Adapted(own) => own.name(),
+            Self::Zeroed(own) => own.name(),
         }
     }
 
@@ -101,6 +106,7 @@ impl Encoding {
             Self::Nvfp4(own) => own.parts(),
             Self::Random(_) => Vec::new(),
             Self::Adapted(own) => own.parts(),
+            Self::Zeroed(own) => own.parts(),
         }
     }
 
@@ -109,6 +115,7 @@ impl Encoding {
         match self {
             Self::Awq(_) | Self::Gptq(_) => true,
             Self::Adapted(own) => own.by_input(),
+            Self::Zeroed(own) => own.by_input(),
             _ => false,
         }
     }
@@ -119,6 +126,7 @@ impl Encoding {
         match self {
             Self::Mxfp4(_) => mxfp4::BLOCK,
             Self::Adapted(own) => own.padding(),
+            Self::Zeroed(own) => own.padding(),
             _ => 1,
         }
     }
@@ -136,6 +144,7 @@ impl Encoding {
             Self::Nvfp4(own) => own.decode(line, first, out),
             Self::Random(own) => own.decode(line, first, out),
             Self::Adapted(own) => own.decode(line, first, out),
+            Self::Zeroed(own) => own.decode(line, first, out),
         }
     }
 }
