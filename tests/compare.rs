@@ -173,7 +173,7 @@ fn assert_interventions(row: &Value, name: &str) {
         seed: 42,
     };
     let walk = CorpusWalk::run(&session, &windows[3..], setup.thresholds, true).expect(name);
-    let found = intervention_analysis::run(&session, &walk, &[set], &setup);
+    let found = intervention_analysis::run(&session, &walk, &[set], &[], &setup);
     let found = found.expect(name).result;
     let ours = &row["interventions"];
     let layer = found.first_layer.expect("massive activations");

@@ -79,6 +79,10 @@ fn every_document_of_every_command_is_valid() {
             ]
             .concat(),
         ),
+        (
+            "profile",
+            [&on_model[..], &["--token-ids", "3,4,5,6"]].concat(),
+        ),
         ("tvr", [&on_model[..], &["--dry-run"]].concat()),
         (
             "compare",
@@ -116,7 +120,7 @@ fn every_document_of_every_command_is_valid() {
         "--repetitions",
         "1",
         "--parts",
-        "norm,model",
+        "norm,model,looking",
     ]));
     let printed = printed.succeeded().json();
     assert_valid(&schema_of(&printed), &printed);

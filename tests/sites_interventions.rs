@@ -48,7 +48,7 @@ fn analyse(session: &Session, windows: &[Vec<u32>], setup: &Setup) -> Interventi
         name: "text".to_owned(),
         windows: windows.to_vec(),
     };
-    let found = intervention_analysis::run(session, &corpus, &[set], setup);
+    let found = intervention_analysis::run(session, &corpus, &[set], &[], setup);
     found.expect("runs").result
 }
 

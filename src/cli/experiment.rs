@@ -9,6 +9,7 @@ use super::{
     figures::{self, FiguresArgs},
     intervention_analysis::{self, InterventionArgs},
     life::{self, LifeArgs},
+    profile::{self, ProfileArgs},
     run::Done,
     self_attention::{self, SelfAttentionArgs},
     shared::{CorpusRequest, Shared},
@@ -33,6 +34,7 @@ pub(super) enum Experiment {
     InterventionAnalysis(InterventionArgs),
     Life(LifeArgs),
     Capture(CaptureArgs),
+    Profile(ProfileArgs),
 }
 
 impl Experiment {
@@ -47,6 +49,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => intervention_analysis::run(args, shared),
             Self::Life(args) => life::run(args, shared),
             Self::Capture(args) => capture::run(args, shared),
+            Self::Profile(args) => profile::run(args, shared),
         }
     }
 
@@ -61,6 +64,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => &args.model,
             Self::Life(args) => &args.model,
             Self::Capture(args) => &args.model,
+            Self::Profile(args) => &args.model,
         }
     }
 
@@ -75,6 +79,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => &mut args.model,
             Self::Life(args) => &mut args.model,
             Self::Capture(args) => &mut args.model,
+            Self::Profile(args) => &mut args.model,
         }
     }
 
@@ -89,6 +94,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => &args.output,
             Self::Life(args) => &args.output,
             Self::Capture(args) => &args.output,
+            Self::Profile(args) => &args.output,
         }
     }
 
@@ -103,6 +109,7 @@ impl Experiment {
             Self::InterventionAnalysis(args) => &mut args.output,
             Self::Life(args) => &mut args.output,
             Self::Capture(args) => &mut args.output,
+            Self::Profile(args) => &mut args.output,
         }
     }
 

@@ -66,7 +66,7 @@ impl SentenceArgs {
             );
         }
         let sentence = self.sentence.as_deref().unwrap_or(DEFAULT);
-        Sequences::of_text(sentence, self.text.add_bos_token, model, run.progress)
+        Sequences::of_texts(&[sentence], self.text.add_bos_token, model, run.progress)
     }
 
     pub(super) fn settings(

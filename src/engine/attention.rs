@@ -222,6 +222,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         };
         let rows = &pass.batch.rows;
         let mut found = backend.attention(&q, k, v, rows, &request)?;
+        // Its memory is the output's.
+        drop(q);
         probe.attention(pass.index, pass.batch, found.maps)?;
         if let Source::Own(own) = source
             && self.read_again

@@ -170,9 +170,13 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             let read = input.as_ref().unwrap_or(hidden);
             let beside = self.laurel.as_ref();
             let beside = beside.map(|laurel| laurel.run(backend, read)).transpose()?;
-            if from_norm && let Some(input) = input {
-                *hidden = input;
-                probe.changed(Step::Norm, hidden)?;
+            match input {
+                Some(input) if from_norm => {
+                    *hidden = input;
+                    probe.changed(Step::Norm, hidden)?;
+                }
+                // Its memory is the next tensor's.
+                input => drop(input),
             }
             let output = self.mixed(pass, output, probe)?;
             match (&self.mixer_norms.sum, &self.mlp_norms.input) {

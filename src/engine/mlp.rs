@@ -1,5 +1,10 @@
 //! Feed-forward part of one layer.
+//!
+//! What is inside is several times as wide as the stream, and each row is on its own: of a long sequence some
+//! rows are computed at a time.
 #![forbid(unsafe_code)]
+
+use std::ops::Range;
 
 use super::{
     experts, experts::ExpertWeights, gated::GatedWeights, parts::Projection, pass::Pass,
@@ -8,6 +13,7 @@ use super::{
 use crate::{
     backend::{Backend, Xielu},
     error::Result,
+    interrupt,
     model::{
         Model,
         spec::{self, Activation, Mlp},
@@ -91,6 +97,57 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
 
     /// What the MLP adds to the residual stream.
     pub(super) fn run(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        input: &B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<B::Tensor> {
+        let rows = pass.batch.rows.last().map_or(0, |rows| rows.end);
+        let most = pass.forward.mlp_rows;
+        if rows <= most || pass.looks_into_mlp() {
+            return self.whole(pass, input, probe);
+        }
+        let backend = pass.forward.backend;
+        let some = |rows: Range<usize>| -> Result<Option<B::Tensor>> {
+            let rows: Vec<usize> = rows.collect();
+            let input = backend.gather_rows(input, &rows)?;
+            self.row_by_row(backend, &input)
+        };
+        let Some(first) = some(0..most)? else {
+            return self.whole(pass, input, probe);
+        };
+        let mut out = backend.zeros(input)?;
+        backend.put_rows(&mut out, 0, &first)?;
+        drop(first);
+        for start in (most..rows).step_by(most) {
+            interrupt::check()?;
+            if let Some(part) = some(start..rows.min(start + most))? {
+                backend.put_rows(&mut out, start, &part)?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// What it makes of some rows of its input, if each row is on its own and nobody looks inside; experts
+    /// see only the rows that visit them anyway.
+    fn row_by_row(&self, backend: &B, input: &B::Tensor) -> Result<Option<B::Tensor>> {
+        Ok(match self {
+            Self::Gated(mlp) => Some(mlp.run(backend, input)?),
+            Self::Plain {
+                up,
+                down,
+                nonlinearity,
+            } => {
+                let mut inner = up.apply(backend, input)?;
+                nonlinearity.apply(backend, &mut inner)?;
+                Some(down.to_stream(backend, &inner)?)
+            }
+            Self::Experts(_) | Self::SideBySide(_) => None,
+        })
+    }
+
+    /// All rows at once.
+    fn whole(
         &self,
         pass: &Pass<'_, '_, B>,
         input: &B::Tensor,

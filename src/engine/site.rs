@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    model::spec::{Attention, DecoderSpec, Layer, Mlp},
+    model::spec::{Attention, DecoderSpec, Layer, Mlp, Wiring},
 };
 
 /// A tensor of the forward pass. One of `[tokens, hidden_size]` unless said otherwise.
@@ -146,6 +146,27 @@ impl Site {
                 "have experts, inside which tokens go different ways",
             )),
             Self::Embedding | Self::LayerInput | Self::LayerOutput | Self::FinalNorm => None,
+        }
+    }
+
+    /// The site and layer at which this tensor was shown before, where it is the same one.
+    pub(super) fn shown_before(self, layers: &[Layer], layer: usize) -> Option<(Self, usize)> {
+        let own = layers.get(layer)?;
+        let mixes = own.attention.is_some() || own.mixer.is_some();
+        let parallel = matches!(own.wiring, Wiring::Parallel | Wiring::ParallelSharedNorm);
+        match self {
+            Self::LayerInput => Some(match layer.checked_sub(1) {
+                Some(before) => (Self::LayerOutput, before),
+                None => (Self::Embedding, 0),
+            }),
+            Self::MixerOutput if own.attention.is_some() && own.mixer.is_none() => {
+                Some((Self::AttentionOutput, layer))
+            }
+            Self::ResidualMid if parallel || !mixes => Some((Self::LayerInput, layer)),
+            Self::MlpInner if matches!(own.mlp, Some(Mlp::Plain { .. } | Mlp::Xielu { .. })) => {
+                Some((Self::Gate, layer))
+            }
+            _ => None,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod existence_validation;
 pub mod intervention_analysis;
 pub mod life;
 pub mod places;
+pub mod profile;
 pub mod published;
 pub mod self_attention;
 mod summary;

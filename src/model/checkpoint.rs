@@ -178,6 +178,14 @@ impl Model {
         Ok(self.token_embedding()?.dtype())
     }
 
+    /// The text of a token; without a tokenizer, its id.
+    pub fn token(&self, id: u32) -> String {
+        match &self.tokenizer {
+            Some(tokenizer) => tokenizer.token(id),
+            None => format!("<{id}>"),
+        }
+    }
+
     /// The embedding table `[vocab_size, width]`.
     pub fn token_embedding(&self) -> Result<WeightMatrix<'_>> {
         let embedding = &self.spec.embedding;

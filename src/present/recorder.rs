@@ -1,6 +1,8 @@
 //! Writes captured tensors to safetensors files while the model runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
 
 use crate::{
     backend::AttentionMaps,
@@ -17,6 +19,8 @@ pub(crate) struct FileRecorder {
     /// The layers whose maps are written; none for all of them.
     layers: Option<BTreeSet<usize>>,
     parts: Option<TensorFile>,
+    /// What every file says of its sequences, so that it is enough by itself.
+    about: BTreeMap<&'static str, String>,
 }
 
 impl FileRecorder {
@@ -67,9 +71,10 @@ impl FileRecorder {
                 }
             }
         }
+        let about = about(model, sequences);
         let file = |name, tensors: Vec<_>| {
             (!tensors.is_empty())
-                .then(|| TensorFile::create(folder, name, &tensors))
+                .then(|| TensorFile::create(folder, name, &tensors, &about))
                 .transpose()
         };
         Ok(Self {
@@ -77,6 +82,7 @@ impl FileRecorder {
             attention: file("attention.safetensors", attention)?,
             layers: only.cloned(),
             parts: None,
+            about,
         })
     }
 
@@ -104,6 +110,7 @@ impl FileRecorder {
             folder,
             "attention_output.safetensors",
             &tensors,
+            &self.about,
         )?);
         Ok(())
     }
@@ -177,6 +184,17 @@ const PARTS: [&str; 2] = ["output", "followed"];
 
 fn wanted(layers: Option<&BTreeSet<usize>>, layer: usize) -> bool {
     layers.is_none_or(|layers| layers.contains(&layer))
+}
+
+/// The sequences, as JSON: ids and texts of their tokens.
+fn about(model: &Model, sequences: &[Vec<u32>]) -> BTreeMap<&'static str, String> {
+    let texts = |ids: &Vec<u32>| ids.iter().map(|id| model.token(*id)).collect();
+    let tokens: Vec<Vec<String>> = sequences.iter().map(texts).collect();
+    BTreeMap::from([
+        ("massact", env!("CARGO_PKG_VERSION").to_owned()),
+        ("token_ids", json!(sequences).to_string()),
+        ("tokens", json!(tokens).to_string()),
+    ])
 }
 
 fn raw_name(site: Site, layer: usize, sequence: usize) -> String {

@@ -11,6 +11,7 @@ mod mixers;
 mod model;
 mod operations;
 mod packed;
+mod profiles;
 
 use std::fmt;
 

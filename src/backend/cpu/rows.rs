@@ -13,6 +13,12 @@ impl RowOperations for Cpu {
         Ok(out)
     }
 
+    fn put_rows(&self, out: &mut Tensor, first: usize, x: &Tensor) -> Result<()> {
+        let start = first * x.columns;
+        out.values[start..start + x.values.len()].copy_from_slice(x.values());
+        Ok(())
+    }
+
     fn add_scaled(&self, out: &mut Tensor, x: &Tensor, factors: &Tensor) -> Result<()> {
         add_rows(out, x, 0..x.rows, factors.values());
         Ok(())

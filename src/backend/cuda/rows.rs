@@ -21,6 +21,13 @@ impl<D: Device> RowOperations for Cuda<D> {
         self.gather("gather_rows", x, list.address(), rows.len())
     }
 
+    fn put_rows(&self, out: &mut Tensor<D>, first: usize, x: &Tensor<D>) -> Result<()> {
+        debug_assert!(out.dtype == x.dtype && first + x.rows <= out.rows);
+        let size = x.dtype.size();
+        let to = out.buffer.address().offset(first * x.columns * size);
+        self.device.copy(x.buffer.address(), to, x.len() * size)
+    }
+
     fn add_scaled(&self, out: &mut Tensor<D>, x: &Tensor<D>, factors: &Tensor<D>) -> Result<()> {
         debug_assert_eq!(out.dtype, x.dtype);
         let wide = self.in_type(factors, DType::Float32)?;

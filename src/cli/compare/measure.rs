@@ -251,7 +251,7 @@ impl Measurement<'_> {
         } else {
             self.walk(thresholds)?
         };
-        let found = intervention_analysis::run(run.session(), &walk, &evaluation, &setup)?;
+        let found = intervention_analysis::run(run.session(), &walk, &evaluation, &[], &setup)?;
         self.timings += found.timings;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
         for notice in notices(&found.result) {
@@ -268,6 +268,7 @@ impl Measurement<'_> {
             place: PlaceSettings::default(),
             compat: Compat::None,
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
+            tasks: None,
         })?;
         let published = published::find(
             run.checkpoint().record.published_name(),

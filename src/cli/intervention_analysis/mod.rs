@@ -2,6 +2,7 @@
 
 mod place;
 mod sets;
+mod tasks;
 
 pub(super) use place::PlaceSettings;
 
@@ -9,7 +10,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
-use self::{place::PlaceArgs, sets::SetArg};
+use self::{place::PlaceArgs, sets::SetArg, tasks::TaskArgs};
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
     run::{Done, Run, Texts},
@@ -17,7 +18,10 @@ use super::{
     shared::{Corpus, CorpusRequest, Shared},
 };
 use crate::{
-    data::sequences::{self, Sequences},
+    data::{
+        items::Task,
+        sequences::{self, Sequences},
+    },
     error::Result,
     experiments::{
         intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
@@ -69,6 +73,8 @@ pub(super) struct InterventionArgs {
     #[arg(long, value_enum, default_value_t = Compat::None)]
     compat: Compat,
     #[command(flatten)]
+    tasks: TaskArgs,
+    #[command(flatten)]
     pub(super) output: OutputArgs,
 }
 
@@ -114,6 +120,7 @@ impl InterventionArgs {
         &self,
         corpus: &Sequences,
         evaluation: &[EvaluationSet],
+        tasks: &[Task],
     ) -> InterventionSettings {
         let revision = self.model.source.revision.as_deref();
         InterventionSettings {
@@ -130,6 +137,7 @@ impl InterventionArgs {
             compat: self.compat,
             place: self.place.settings(),
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
+            tasks: self.tasks.settings(tasks),
         }
     }
 
@@ -160,6 +168,7 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
     let model = run.model();
     args.layers.check(&model.spec)?;
     args.place.anywhere().check(&model.spec)?;
+    let wanted_tasks = args.tasks.wanted()?;
     let wanted = sets::wanted(&args.eval, &args.text, run.built_in_model(), run.progress)?;
     // Before gigabytes of text are read. How many means there will be is not known yet.
     let context_length = sequences::context_length(args.text.context_length, model)?;
@@ -173,8 +182,10 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
         evaluation.push(set);
         sources.push(source);
     }
+    let (tasks, task_sources) = args.tasks.load(&wanted_tasks, model, run.progress)?;
+    sources.extend(task_sources);
     let windows = evaluation.iter().flat_map(|set| &set.windows);
-    let evaluated: usize = windows.map(Vec::len).sum();
+    let evaluated: usize = windows.map(Vec::len).sum::<usize>() + tasks::tokens(&tasks);
     let mut texts = Texts::from(&corpus);
     texts.evaluation = &sources;
     texts.tokens += evaluated as u64;
@@ -185,11 +196,12 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
     }
     run.conduct(
         texts,
-        &settings::value(&args.settings(&corpus, &evaluation))?,
+        &settings::value(&args.settings(&corpus, &evaluation, &tasks))?,
         |_| {
             run.session().expect_walks(2);
             let Corpus { walk, timings } = run.corpus(&args.corpus())?;
-            let mut found = intervention_analysis::run(run.session(), &walk, &evaluation, &setup)?;
+            let mut found =
+                intervention_analysis::run(run.session(), &walk, &evaluation, &tasks, &setup)?;
             found.timings += timings;
             Ok(found)
         },

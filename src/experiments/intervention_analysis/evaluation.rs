@@ -15,7 +15,8 @@ use super::{
 use crate::{
     backend::Statistics,
     engine::{
-        Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Session, Site, Timings,
+        Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Scored, Session, Site,
+        Timings,
     },
     error::{Error, Result},
     experiments::{Thresholds, corpus::FirstMassive},
@@ -30,11 +31,43 @@ pub(super) struct Experiment<'a> {
     pub(super) positions_from: PositionsFrom,
     /// Of the noise.
     pub(super) seed: u64,
+    /// By window: the predictions that count; none for all.
+    pub(super) scored: Option<Vec<Scored>>,
     /// Where, and what more than to write values.
     pub(super) place: &'a Anywhere,
 }
 
 impl Experiment<'_> {
+    /// The mean NLL of a window under an intervention.
+    pub(super) fn nll_of(&self, branch: &BranchOutcome, window: usize) -> Result<f64> {
+        let nll = mean(&branch.token_nll);
+        if nll.is_finite() {
+            return Ok(nll);
+        }
+        let name = &self.interventions[branch.variant].name;
+        Err(Error::new(
+            format!("{name}, {}", self.described(window)),
+            "its likelihoods are infinite or not numbers in float32",
+        )
+        .remedy("write smaller values with --set-to or --noise, or choose other --layers"))
+    }
+
+    /// What a window is, in messages.
+    fn described(&self, window: usize) -> String {
+        let scored = self.scored.as_deref().unwrap_or(&[]);
+        let is_answer = |scored: &Scored| scored.next.is_some();
+        let of_sets = scored
+            .iter()
+            .take_while(|scored| !is_answer(scored))
+            .count();
+        match scored.get(window) {
+            Some(scored) if is_answer(scored) => {
+                format!("answer {} of the tasks", window - of_sets)
+            }
+            _ => format!("evaluation window {window}"),
+        }
+    }
+
     /// The layer after which variants leave the original; none if something is changed before the first
     /// layer's output can be.
     pub(super) fn splits_after(&self, layers: usize) -> Option<usize> {
@@ -173,6 +206,9 @@ impl Evaluation<'_> {
             positions: positions.collect(),
             again,
         };
+        let scored = self.experiment.scored.as_ref();
+        self.plan.scored =
+            scored.map(|scored| windows.iter().map(|window| scored[*window]).collect());
         let outcome = self.session.run(&sequences, &self.plan, &mut splitter)?;
         self.evaluated.timings += outcome.timings;
         if !again {
@@ -222,7 +258,7 @@ impl Evaluation<'_> {
 
     fn changed(&mut self, window: usize, branch: BranchOutcome) -> Result<()> {
         let written = &self.experiment.interventions[branch.variant];
-        let nll = nll_of(written, window, &branch.token_nll)?;
+        let nll = self.experiment.nll_of(&branch, window)?;
         let report = &mut self.evaluated.windows[window];
         let changed = Changed {
             nll,
@@ -298,19 +334,6 @@ impl Observer for Splitter<'_> {
             .copied()
             .filter(|_| self.again)
     }
-}
-
-/// The mean NLL of a window under an intervention.
-pub(super) fn nll_of(written: &Intervention, window: usize, token_nll: &[f32]) -> Result<f64> {
-    let nll = mean(token_nll);
-    if nll.is_finite() {
-        return Ok(nll);
-    }
-    Err(Error::new(
-        format!("{}, evaluation window {window}", written.name),
-        "its likelihoods are infinite or not numbers in float32",
-    )
-    .remedy("write smaller values with --set-to or --noise, or choose other --layers"))
 }
 
 pub(super) fn mean(token_nll: &[f32]) -> f64 {

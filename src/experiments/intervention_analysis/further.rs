@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     PositionsFrom, Walks,
-    evaluation::{Changed, Evaluated, Experiment, Window, mean, nll_of},
+    evaluation::{Changed, Evaluated, Experiment, Window, mean},
     interventions::Intervention,
     noise::Noise,
 };
@@ -43,6 +43,8 @@ pub(super) fn run(
     let plan = Plan {
         nll: true,
         variants: experiment.interventions.len(),
+        edited: Some(experiment.place.site),
+        scored: experiment.scored.clone(),
         ..Plan::magnitudes(Site::LayerOutput, thresholds.request(0))
     };
     let mut evaluated = Evaluated {
@@ -114,8 +116,7 @@ fn changed(
     evaluated: &mut Evaluated,
 ) -> Result<()> {
     for branch in &outcome.branches {
-        let written = &experiment.interventions[branch.variant];
-        let nll = nll_of(written, branch.sequence, &branch.token_nll)?;
+        let nll = experiment.nll_of(branch, branch.sequence)?;
         let window = &mut evaluated.windows[branch.sequence];
         // A window in which nothing is written has no branch.
         window.changed.insert(branch.variant, Changed::treated(nll));

@@ -24,6 +24,7 @@ mod noise;
 mod perplexity;
 mod place;
 mod preparation;
+mod tasks;
 mod windows;
 
 use std::{
@@ -44,11 +45,13 @@ pub use self::{
     interventions::Mean,
     perplexity::{Impact, Ratio},
     place::{Anywhere, Control, Dimensions, Drawn, Place, Positions},
+    tasks::{ItemReport, ItemResult, Score, TaskReport, TaskScore},
     windows::{SetReport, WindowReport},
 };
 use super::{Finding, Thresholds, corpus::CorpusWalk};
 use crate::{
-    engine::Session,
+    data::items::Task,
+    engine::{Scored, Session},
     error::{Error, Result},
     model::spec::DecoderSpec,
 };
@@ -166,6 +169,12 @@ pub struct InterventionAnalysis {
     pub means: Vec<Mean>,
     /// What was evaluated.
     pub evaluation: Vec<SetReport>,
+    /// Downstream accuracy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskReport>,
+    /// By intervention: the mean over the tasks.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks_mean: BTreeMap<String, Score>,
     /// How often the model was read.
     pub walks: Walks,
     /// Where it was done, where that is not the published place.
@@ -212,11 +221,13 @@ pub struct LogEntry {
 }
 
 /// Runs the experiment. The first `nsamples` sequences of the corpus give the summary, the first
-/// `calibration_nsamples` the means; it was walked with its values.
+/// `calibration_nsamples` the means; it was walked with its values. The answers of the tasks walk with
+/// the windows of the sets.
 pub fn run(
     session: &Session,
     corpus: &CorpusWalk,
     sets: &[EvaluationSet],
+    tasks: &[Task],
     setup: &Setup,
 ) -> Result<Finding<InterventionAnalysis>> {
     setup.layers.check(&session.model().spec)?;
@@ -226,7 +237,15 @@ pub fn run(
         ..Walks::default()
     };
     let plan = Preparation::of(session, corpus, setup, &mut walks)?;
-    let windows: Vec<Vec<u32>> = sets.iter().flat_map(|set| set.windows.clone()).collect();
+    let mut windows: Vec<Vec<u32>> = sets.iter().flat_map(|set| set.windows.clone()).collect();
+    let of_sets = windows.len();
+    windows.extend(tasks::requests(tasks).map(|request| request.ids.clone()));
+    let scored = (!tasks.is_empty()).then(|| {
+        let whole = std::iter::repeat_n(Scored::default(), of_sets);
+        whole
+            .chain(tasks::requests(tasks).map(tasks::scored))
+            .collect()
+    });
     let evaluated = evaluation::run(
         session,
         &windows,
@@ -237,11 +256,14 @@ pub fn run(
             positions_from: setup.positions_from,
             seed: setup.seed,
             place: &setup.anywhere,
+            scored,
         },
         &mut walks,
     )?;
     let mut result = plan.result(setup, walks);
     report(&mut result, &plan.interventions, sets, &evaluated, setup)?;
+    result.tasks = tasks::reports(tasks, &evaluated.windows[of_sets..], &result.interventions);
+    result.tasks_mean = tasks::means(&result.tasks, &result.interventions);
     Ok(Finding {
         result,
         timings: evaluated.timings,

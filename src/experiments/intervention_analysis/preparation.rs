@@ -289,6 +289,8 @@ impl Preparation {
             missing_dimensions: missing.copied().collect(),
             means: self.means.clone(),
             evaluation: Vec::new(),
+            tasks: Vec::new(),
+            tasks_mean: BTreeMap::new(),
             walks,
             place: (!setup.anywhere.at_published_place()).then(|| Place {
                 site: setup.anywhere.site,

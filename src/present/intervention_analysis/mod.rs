@@ -5,6 +5,7 @@ mod files;
 mod ratios;
 mod records;
 mod tables;
+mod tasks;
 
 pub(super) use ratios::{Groups, RatioRow, chart as ratio_chart};
 
@@ -49,6 +50,7 @@ pub(crate) fn artifacts(
         sections.push(section.explored([Chart::from(&chart)]));
     }
     sections.push(page::table("Perplexity", &table));
+    let accuracy = tasks::add(&mut artifacts, &mut sections, result)?;
     let evaluation = tables::evaluation(result);
     sections.push(page::table(
         "Massive activations in the evaluation windows",
@@ -75,6 +77,10 @@ pub(crate) fn artifacts(
     if let Some(compared) = compared {
         artifacts.line("");
         artifacts.table(compared);
+    }
+    if let Some(accuracy) = accuracy {
+        artifacts.line("");
+        artifacts.table(accuracy);
     }
     artifacts.line(format!("\n{}", verdict.text));
     for notice in notices(result) {
@@ -178,6 +184,7 @@ fn elsewhere(name: &str, result: &InterventionAnalysis, place: &Place) -> String
 pub(crate) fn notices(result: &InterventionAnalysis) -> Vec<String> {
     untreated(result)
         .map(|(set, treated)| notice(result, set, treated))
+        .chain(tasks::notice(result))
         .collect()
 }
 
