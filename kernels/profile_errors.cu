@@ -13,7 +13,7 @@
 __device__ __forceinline__ float squared_error(float value, float scale) {
     const float rounder = 12582912.0f;
     const float scaled = value * scale;
-    const float kept = fminf(fmaxf(scaled, -127.0f), 127.0f);
+    const float kept = fminf(fmaxf(scaled, -127.0f), 127.0f);  // rounding may lead beyond
     const float error = scaled - ((kept + rounder) - rounder);
     return error * error;
 }
@@ -31,7 +31,7 @@ __device__ __forceinline__ void errors(const T* x, const unsigned long long* sta
     const double clip = way >= 0.5 ? first + distance - distance * (1.0 - way)
                                    : first + distance * way;
     const float whole = 127.0f / magnitude_value<T>(own[2 * slots - 2]);
-    const float clipped = 127.0f / float(clip);
+    const float edge = float(clip), clipped = 127.0f / edge;
     // Without a scale there are no errors.
     const float scales[2] = {whole < 3.4e38f ? whole : 0.0f, clipped < 3.4e38f ? clipped : 0.0f};
     double found[2] = {0.0, 0.0};
@@ -40,8 +40,15 @@ __device__ __forceinline__ void errors(const T* x, const unsigned long long* sta
         float vector[2] = {0.0f, 0.0f};
         for (int i = 0; i < MagnitudeVector<T>::SIZE; i++) {
             if (!(inside >> i & 1)) continue;
-            vector[0] += squared_error(magnitudes.value(i), scales[0]);
-            vector[1] += squared_error(magnitudes.value(i), scales[1]);
+            const float value = magnitudes.value(i);
+            vector[0] += squared_error(value, scales[0]);
+            if (fabsf(value) <= edge) {
+                vector[1] += squared_error(value, scales[1]);
+            } else if (scales[1] > 0.0f) {
+                // What is clipped is most of the error.
+                const double over = fabs(double(value)) * (127.0 / clip) - 127.0;
+                found[1] += over * over;
+            }
         }
         found[0] += vector[0];
         found[1] += vector[1];

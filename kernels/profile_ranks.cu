@@ -13,7 +13,9 @@
 //                 sequence, sequences). Moves size(x) bytes; bound by memory, and by a comparison a slot
 //                 and value. Types of 16 bits need it on cards with little shared memory only.
 // profile_bins    adds the histogram's counts up: eight bins to a factor of two from 2^-PROFILE_LOWEST.
-//                 Grid (1, sequences).
+//                 A histogram of fewer bits than float16 has puts two of its least numbers into one bin;
+//                 these are counted in x. Grid (blocks per sequence, sequences); the first block reads the
+//                 histogram.
 #include "statistics.cuh"
 
 KERNEL_BOUNDED(STATISTICS_THREADS)
@@ -75,15 +77,36 @@ __device__ __forceinline__ void fine(const T* x, const unsigned long long* start
 }
 
 template <class T>
-__device__ __forceinline__ void add_bins(const unsigned* histogram, unsigned* bins, int bins_log2) {
-    const unsigned* own = histogram + ((size_t)blockIdx.y << bins_log2);
-    for (unsigned bin = threadIdx.x; bin < 1u << bins_log2; bin += blockDim.x) {
-        if (own[bin] == 0) continue;
-        const float edge = magnitude_value<T>(bin << (Magnitude<T>::BITS - bins_log2));
-        const int eighths = (int)(__float_as_uint(edge) >> 20) - 8 * (127 - PROFILE_LOWEST);
-        const int place = min(max(eighths, 0), PROFILE_BINS - 1);
-        atomicAdd(&bins[(size_t)blockIdx.y * PROFILE_BINS + place], own[bin]);
+__device__ __forceinline__ void add_to_bin(unsigned* bins, unsigned magnitude, unsigned count) {
+    const float value = magnitude_value<T>(magnitude);
+    const int eighths = (int)(__float_as_uint(value) >> 20) - 8 * (127 - PROFILE_LOWEST);
+    const int place = min(max(eighths, 0), PROFILE_BINS - 1);
+    atomicAdd(&bins[(size_t)blockIdx.y * PROFILE_BINS + place], count);
+}
+
+template <class T>
+__device__ __forceinline__ void add_bins(const T* x, const unsigned long long* starts,
+                                         const unsigned* counts, const unsigned* histogram,
+                                         unsigned* bins, int bins_log2) {
+    const int shift = Magnitude<T>::BITS - bins_log2;
+    // Below 16 an eighth of a factor of two is no whole number of float16's least steps.
+    const bool half = Magnitude<T>::INFINITE == Magnitude<__half>::INFINITE;
+    const unsigned least = half && shift > 0 ? 16u >> shift : 0u;
+    if (blockIdx.x == 0) {
+        const unsigned* own = histogram + ((size_t)blockIdx.y << bins_log2);
+        for (unsigned bin = least + threadIdx.x; bin < 1u << bins_log2; bin += blockDim.x) {
+            if (own[bin] > 0) add_to_bin<T>(bins, bin << shift, own[bin]);
+        }
     }
+    if (least == 0) return;
+    for_each_vector(x, sequence_of(starts, counts), [&](const MagnitudeVector<T>& magnitudes,
+                                                        long long, unsigned inside) {
+        for (int i = 0; i < MagnitudeVector<T>::SIZE; i++) {
+            if ((inside >> i & 1) && magnitudes[i] < least << shift) {
+                add_to_bin<T>(bins, magnitudes[i], 1u);
+            }
+        }
+    });
 }
 
 #define DEFINE(T, suffix)                                                                      \
@@ -93,9 +116,10 @@ __device__ __forceinline__ void add_bins(const unsigned* histogram, unsigned* bi
         fine(x, starts, counts, ranks, out, slots, fine_log2);                                 \
     }                                                                                          \
     REGISTER(profile_fine_##suffix)                                                            \
-    KERNEL_BOUNDED(STATISTICS_THREADS) profile_bins_##suffix(const unsigned* histogram,        \
-                                                             unsigned* bins, int bins_log2) {  \
-        add_bins<T>(histogram, bins, bins_log2);                                               \
+    KERNEL_BOUNDED(STATISTICS_THREADS) profile_bins_##suffix(                                  \
+        const T* x, const unsigned long long* starts, const unsigned* counts,                  \
+        const unsigned* histogram, unsigned* bins, int bins_log2) {                            \
+        add_bins(x, starts, counts, histogram, bins, bins_log2);                               \
     }                                                                                          \
     REGISTER(profile_bins_##suffix)
 FOR_EACH_FLOAT(DEFINE)

@@ -76,6 +76,8 @@ fn every_documented_number_is_in_the_experiments_schema() {
         "top_activation_magnitude",
         "self_attention",
         "figures",
+        "profile",
+        "sinks",
         "life",
         "compare",
     ] {

@@ -43,7 +43,7 @@ fn every_document_of_every_command_is_valid() {
     let from_text = ["--text-file", &text, "--context-length", "12"];
     let eval = format!("mine={text}");
     let on_model = ["--pretrained", &model];
-    let commands: [(&str, Vec<&str>); 11] = [
+    let commands: [(&str, Vec<&str>); 13] = [
         ("existence-validation", [&on_model[..], &from_text].concat()),
         ("tokens-analysis", [&on_model[..], &from_text].concat()),
         (
@@ -78,6 +78,10 @@ fn every_document_of_every_command_is_valid() {
                 &["--token-ids", "3,4,5,6", "--nll", "--last-logits", "4"],
             ]
             .concat(),
+        ),
+        (
+            "sinks",
+            [&on_model[..], &["--token-ids", "3,4,5,6"]].concat(),
         ),
         (
             "profile",

@@ -13,6 +13,7 @@ use super::{
     run::Done,
     self_attention::{self, SelfAttentionArgs},
     shared::{CorpusRequest, Shared},
+    sinks::{self, SinksArgs},
     tokens_analysis::{self, TokensArgs},
     top_activation_magnitude::{self, MagnitudeArgs},
 };
@@ -35,6 +36,7 @@ pub(super) enum Experiment {
     Life(LifeArgs),
     Capture(CaptureArgs),
     Profile(ProfileArgs),
+    Sinks(SinksArgs),
 }
 
 impl Experiment {
@@ -50,6 +52,7 @@ impl Experiment {
             Self::Life(args) => life::run(args, shared),
             Self::Capture(args) => capture::run(args, shared),
             Self::Profile(args) => profile::run(args, shared),
+            Self::Sinks(args) => sinks::run(args, shared),
         }
     }
 
@@ -65,6 +68,7 @@ impl Experiment {
             Self::Life(args) => &args.model,
             Self::Capture(args) => &args.model,
             Self::Profile(args) => &args.model,
+            Self::Sinks(args) => &args.model,
         }
     }
 
@@ -80,6 +84,7 @@ impl Experiment {
             Self::Life(args) => &mut args.model,
             Self::Capture(args) => &mut args.model,
             Self::Profile(args) => &mut args.model,
+            Self::Sinks(args) => &mut args.model,
         }
     }
 
@@ -95,6 +100,7 @@ impl Experiment {
             Self::Life(args) => &args.output,
             Self::Capture(args) => &args.output,
             Self::Profile(args) => &args.output,
+            Self::Sinks(args) => &args.output,
         }
     }
 
@@ -110,6 +116,7 @@ impl Experiment {
             Self::Life(args) => &mut args.output,
             Self::Capture(args) => &mut args.output,
             Self::Profile(args) => &mut args.output,
+            Self::Sinks(args) => &mut args.output,
         }
     }
 

@@ -25,6 +25,7 @@ mod sentence;
 mod settings;
 mod shared;
 mod show;
+mod sinks;
 mod sweep;
 mod tokens_analysis;
 mod top_activation_magnitude;

@@ -232,7 +232,7 @@ mod tests {
     }
 
     /// Command, flag, and the setting that has another name or stands for several flags.
-    const RENAMED: [(&str, &str, &str); 23] = [
+    const RENAMED: [(&str, &str, &str); 25] = [
         ("existence-validation", "text_file", "dataset"),
         ("tokens-analysis", "text_file", "dataset"),
         ("top-activation-magnitude", "text_file", "dataset"),
@@ -253,6 +253,8 @@ mod tests {
         ("capture", "text", "input"),
         ("capture", "text_file", "input"),
         ("capture", "token_ids", "input"),
+        ("sinks", "text_file", "input"),
+        ("sinks", "token_ids", "input"),
         ("profile", "text", "input"),
         ("profile", "text_file", "input"),
         ("profile", "token_ids", "input"),
@@ -295,6 +297,7 @@ mod tests {
             Command::Experiment(Experiment::Profile(args)) => {
                 value(&args.settings(&[Site::Q], &sequences))
             }
+            Command::Experiment(Experiment::Sinks(args)) => value(&args.settings(&sequences)),
             Command::Tvr(args) => value(&args.settings()),
             Command::Compare(args) => value(&args.settings(&args.text)),
             Command::Sweep(_)
@@ -356,7 +359,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(commands, 11);
+        assert_eq!(commands, 13);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod places;
 pub mod profile;
 pub mod published;
 pub mod self_attention;
+pub mod sinks;
 mod summary;
 pub mod tokens_analysis;
 pub mod top_activation_magnitude;

@@ -18,6 +18,7 @@ mod page;
 pub(crate) mod profile;
 mod recorder;
 pub(crate) mod self_attention;
+pub(crate) mod sinks;
 mod sites;
 pub(crate) mod sweep;
 pub(crate) mod tokens_analysis;

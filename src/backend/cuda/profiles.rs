@@ -119,7 +119,7 @@ impl<D: Device> Profiles for Cuda<D> {
                 quantiles[index] = between(at(2 * index), at(2 * index + 1), way);
             }
             let [whole, clipped] = total(&errors[of_blocks.clone()]);
-            let scale = |most: f64| (f64::from(most as f32) / 127.0).powi(2);
+            let scale = |most: f64| (most / 127.0).powi(2);
             let clip = quantiles[CLIPPED_AT];
             let tokens = ratios[of_blocks.clone()]
                 .iter()
@@ -204,10 +204,13 @@ impl<D: Device> Cuda<D> {
         call.clear(&pending.bins, pending.bins.bytes())?;
         call.launch(
             "profile_bins",
-            1,
+            call.blocks,
             STATISTICS_THREADS as u32,
             0,
             &[
+                call.x,
+                call.starts.address().into(),
+                call.counts.address().into(),
                 call.histogram.address().into(),
                 pending.bins.address().into(),
                 call.bins_log2.cast_signed().into(),
