@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    batch::Batch, observer::Observer, plan::Plan, profiles::ProfileProbe, site::Site, trace::Ledger,
+    batch::Batch, ledger::Ledger, observer::Observer, plan::Plan, profiles::ProfileProbe,
+    site::Site,
 };
 use crate::{
     backend::{AttentionMaps, Backend, Precision, Profile, Statistics, StatisticsRequest},

@@ -18,4 +18,5 @@ mod spilling;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
+mod traces;
 mod tvr;
