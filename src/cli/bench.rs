@@ -1,6 +1,6 @@
 //! `massact bench`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum as _};
 use serde_json::{Value, json};
@@ -167,7 +167,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     found.looking.as_ref().map_or(Ok(()), print_looking)
 }
 
-fn write(folder: &PathBuf, document: &Value) -> Result<()> {
+fn write(folder: &Path, document: &Value) -> Result<()> {
     std::fs::create_dir_all(folder)
         .map_err(|error| Error::new(format!("--save-dir {}", folder.display()), error))?;
     let text = format!("{document:#}\n");
