@@ -46,6 +46,10 @@ impl Tensors for Cpu {
     type Pending = Vec<Statistics>;
 
     fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn held(&self) -> Precision {
         DType::Float32.into()
     }
 
