@@ -1,9 +1,9 @@
 //! Speed of the CPU backend: products and attention beside the processor's peak, statistics, one layer, a
 //! whole pass.
 //!
-//! `cargo bench --bench cpu` prints first a table of rates and shares of the peak (`-- ceilings` only that),
-//! then items per second. Machines are noisy: compare within one run. The comparison with
-//! transformers is `tools/bench_transformers.py`.
+//! `cargo bench --bench cpu` prints first a table of rates and shares of the peak, then items per second; with
+//! `-- ceilings [PART OF A LINE]` only the table, or those of its lines. Machines are noisy: compare within one run.
+//! The comparison with transformers is `tools/bench_transformers.py`.
 
 mod ceilings;
 
@@ -23,16 +23,17 @@ use massact::{
 use safetensors::{Dtype, tensor::TensorView};
 
 fn main() {
-    // Names of benches come as arguments, and options of cargo's.
+    // Names of benches come as arguments, beside options of cargo's.
     let mut names = std::env::args()
         .skip(1)
         .filter(|name| !name.starts_with('-'));
-    let named = names.next();
-    if named.as_deref().is_none_or(|name| name == "ceilings") {
-        ceilings::table(noise);
-    }
-    if named.as_deref() != Some("ceilings") {
-        divan::main();
+    match (names.next().as_deref(), names.next()) {
+        (Some("ceilings"), part) => ceilings::table(noise, part.as_deref().unwrap_or("")),
+        (None, _) => {
+            ceilings::table(noise, "");
+            divan::main();
+        }
+        _ => divan::main(),
     }
 }
 

@@ -43,28 +43,39 @@ struct Line<'a> {
 }
 
 /// Prints a table: the median rate of every line, and the median of its shares of the same round's peak.
-pub fn table(noise: impl Fn(usize) -> Vec<f32>) {
+/// Only lines whose names contain `part`.
+pub fn table(noise: impl Fn(usize) -> Vec<f32>, part: &str) {
     let (best, narrow) = (Cpu::new(), Cpu::without_avx512());
+    let bfloat16 = Cpu::in_bfloat16();
     let mut lines = Vec::new();
+    let mut cpus = vec![("product", &best), ("product, no AVX-512", &narrow)];
+    cpus.extend(bfloat16.as_ref().map(|cpu| ("product in bfloat16", cpu)));
     for (inputs, outputs) in PRODUCTS {
-        for (cpu, name) in [(&best, "product"), (&narrow, "product, no AVX-512")] {
+        for &(name, cpu) in &cpus {
+            let name = format!("{name} {ROWS} x {inputs} x {outputs}");
+            if !name.contains(part) {
+                continue;
+            }
             let x = cpu
                 .upload(ROWS, inputs, noise(ROWS * inputs))
                 .expect("uploads");
             let weight = AssembledMatrix::from_f32(&noise(inputs * outputs), outputs, inputs);
             let weight = cpu.matrix(weight.into()).expect("packs");
-            lines.push(line(
-                format!("{name} {ROWS} x {inputs} x {outputs}"),
-                move || {
-                    let out = cpu.linear(black_box(&x), &weight, None, Target::Part);
-                    drop(black_box(out.expect("multiplies")));
-                    2 * ROWS * inputs * outputs
-                },
-            ));
+            lines.push(line(name, move || {
+                let out = cpu.linear(black_box(&x), &weight, None, Target::Part);
+                drop(black_box(out.expect("multiplies")));
+                2 * ROWS * inputs * outputs
+            }));
         }
     }
     for (count, tokens, heads, kv_heads, width) in ATTENTION {
         for (cpu, name) in [(&best, "attention"), (&narrow, "attention, no AVX-512")] {
+            let name = format!(
+                "{name} {count} x {tokens} tokens, {heads} heads of {width}, {kv_heads} of keys"
+            );
+            if !name.contains(part) {
+                continue;
+            }
             let rows = count * tokens;
             // Not the same values three times: a query would be nearest to its own key.
             let mut values = noise(rows * width * (heads + 2 * kv_heads));
@@ -73,9 +84,6 @@ pub fn table(noise: impl Fn(usize) -> Vec<f32>) {
                 cpu.upload(rows, heads * width, own).expect("uploads")
             };
             let (q, k, v) = (next(heads), next(kv_heads), next(kv_heads));
-            let name = format!(
-                "{name} {count} x {tokens} tokens, {heads} heads of {width}, {kv_heads} of keys"
-            );
             lines.push(line(name, move || {
                 let sequences: Vec<_> = (0..count).map(|i| i * tokens..(i + 1) * tokens).collect();
                 let request = request(heads, kv_heads, width);
@@ -88,17 +96,26 @@ pub fn table(noise: impl Fn(usize) -> Vec<f32>) {
     }
     let mut peaks = Vec::new();
     for _ in 0..ROUNDS {
-        let peak = [&best, &narrow].map(|cpu| rate(|| cpu.fused_multiply_adds(1 << 20)));
-        let peak = peak[0].max(peak[1]);
-        peaks.push(peak);
         for line in &mut lines {
+            // Beside each other: what a shared processor gives changes from second to second.
+            let mut peak = 0.0;
+            for cpu in [&best, &narrow] {
+                let count = || cpu.fused_multiply_adds(1 << 19);
+                peak = f64::max(peak, rate(|| count().unwrap_or(0)));
+            }
             let rate = rate(&line.call);
+            peaks.push(peak);
             line.rates.push(rate);
             line.shares.push(rate / peak);
         }
     }
+    if peaks.is_empty() {
+        return;
+    }
     let peak = median(&mut peaks);
-    println!("fused multiply-adds on registers: {peak:.0} GFLOP/s, median of {ROUNDS} rounds\n");
+    println!(
+        "fused multiply-adds on registers: {peak:.0} GFLOP/s, median; shares are of what they reach just before\n"
+    );
     println!("| | GFLOP/s | of the peak |\n|---|---|---|");
     for line in &mut lines {
         let (rate, share) = (median(&mut line.rates), median(&mut line.shares));

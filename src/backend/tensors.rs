@@ -22,6 +22,10 @@ pub trait Tensors {
     type PendingProfile;
     /// The types that it computes in.
     fn precision(&self) -> Precision;
+    /// The types that its tensors have in memory.
+    fn held(&self) -> Precision {
+        self.precision()
+    }
     /// Rows (tokens) that a layer processes efficiently at once, where a token has `width` values
     /// in a layer, all its tensors taken together.
     fn micro_batch_rows(&self, width: usize) -> usize;

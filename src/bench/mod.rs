@@ -97,7 +97,7 @@ pub fn run(
     request: &Request,
 ) -> Result<Found> {
     match device {
-        Device::Cpu => run_on(&Cpu::new(), available(), model, request),
+        Device::Cpu => run_on(&Cpu::computing_in(precision), available(), model, request),
         Device::Cuda(driver) => {
             let cuda = Cuda::sharing(driver.clone(), precision);
             let memory = cuda.memory_bytes();

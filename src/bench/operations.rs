@@ -85,7 +85,7 @@ impl<B: Backend> Bench<'_, B> {
 
     /// Bytes of a tensor inside a part.
     fn part_bytes(&self, columns: usize) -> usize {
-        self.rows() * columns * self.backend.precision().arithmetic().size()
+        self.rows() * columns * self.backend.held().arithmetic().size()
     }
 
     /// Measures something that moves the rows of a tensor.

@@ -6,6 +6,7 @@ use std::{fmt, rc::Rc};
 use crate::{
     backend::{
         Precision,
+        cpu::Cpu,
         cuda::driver::{Card, Driver, Options, Requirements},
     },
     error::{Error, Result},
@@ -103,7 +104,7 @@ impl Device {
     /// Refuses types that it does not compute in.
     pub fn check(&self, types: Types) -> Result<()> {
         match self {
-            Self::Cpu => refuse_on_cpu(types),
+            Self::Cpu => refuse_on_cpu(types, Cpu::in_bfloat16().is_some()),
             Self::Cuda(_) => Ok(()),
         }
     }
@@ -146,7 +147,10 @@ impl Device {
     /// The types for a model.
     pub fn precision(&self, types: Types, model: &Model) -> Result<Precision> {
         if matches!(self, Self::Cpu) {
-            return Ok(DType::Float32.into());
+            return match types.arithmetic {
+                Some(DType::BFloat16) => Precision::new(DType::BFloat16, DType::Float32),
+                _ => Ok(DType::Float32.into()),
+            };
         }
         let dtype = match types.arithmetic {
             Some(dtype) => dtype,
@@ -209,7 +213,7 @@ fn automatic(options: Options, progress: Progress) -> Option<Driver> {
     }
 }
 
-fn refuse_on_cpu(types: Types) -> Result<()> {
+fn refuse_on_cpu(types: Types, bfloat16: bool) -> Result<()> {
     if types.tf32 {
         return Err(Error::usage(
             "--tf32",
@@ -217,19 +221,19 @@ fn refuse_on_cpu(types: Types) -> Result<()> {
         )
         .remedy("leave it out, or use --device cuda"));
     }
-    for (flag, dtype) in [
-        ("--dtype", types.arithmetic),
-        ("--residual-dtype", types.residual),
-    ] {
-        if dtype.is_some_and(|dtype| dtype != DType::Float32) {
-            return Err(
-                Error::usage(flag, "the CPU computes in float32 only").remedy(format!(
-                    "use {flag} auto; checkpoints of every dtype are read"
-                )),
-            );
+    let reason = match (types.arithmetic, types.residual) {
+        (Some(DType::Float16), _) => "the CPU computes in float32, or with products in bfloat16",
+        (Some(DType::BFloat16), _) if !bfloat16 => {
+            "this processor has no instructions for products of bfloat16 (AVX-512 BF16)"
         }
-    }
-    Ok(())
+        (_, Some(DType::BFloat16 | DType::Float16)) => {
+            let reason = "on the CPU the residual stream is in float32";
+            return Err(Error::usage("--residual-dtype", reason).remedy("leave it out"));
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::usage("--dtype", reason)
+        .remedy("use --dtype auto; checkpoints of every dtype are read"))
 }
 
 #[cfg(test)]
@@ -246,6 +250,34 @@ mod tests {
             let error = wanted(wrong).err().expect("no device");
             assert_eq!(error.exit_code(), 2, "{wrong}");
         }
+    }
+
+    #[test]
+    fn types_on_the_cpu() {
+        let types = |arithmetic, residual| Types {
+            arithmetic,
+            residual,
+            tf32: false,
+        };
+        let (float32, bfloat16) = (Some(DType::Float32), Some(DType::BFloat16));
+        for (types, without, with) in [
+            (types(None, None), true, true),
+            (types(float32, float32), true, true),
+            (types(bfloat16, None), false, true),
+            (types(bfloat16, float32), false, true),
+            (types(Some(DType::Float16), None), false, false),
+            (types(None, bfloat16), false, false),
+            (types(bfloat16, bfloat16), false, false),
+        ] {
+            assert_eq!(refuse_on_cpu(types, false).is_ok(), without, "{types:?}");
+            assert_eq!(refuse_on_cpu(types, true).is_ok(), with, "{types:?}");
+        }
+        let error = refuse_on_cpu(types(bfloat16, None), false).expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "--dtype: this processor has no instructions for products of bfloat16 (AVX-512 BF16); use --dtype \
+             auto; checkpoints of every dtype are read"
+        );
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl<B: Backend> Runner for B {
 
     fn footprint(&self, model: &Model, wants: Wants, rows: usize) -> Footprint {
         Footprint::of(
-            Tensors::precision(self),
+            Tensors::held(self),
             1 + usize::from(self.loads_ahead()),
             &model.spec,
             wants,
@@ -132,7 +132,8 @@ impl Session {
         Ok(match device {
             Device::Cpu => {
                 let free = memory::available();
-                Self::on(model, Cpu::new(), Place::cpu(), budget, free, progress)
+                let cpu = Cpu::computing_in(precision);
+                Self::on(model, cpu, Place::cpu(), budget, free, progress)
             }
             Device::Cuda(driver) => {
                 let cuda = Cuda::sharing(driver.clone(), precision);

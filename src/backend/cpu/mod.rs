@@ -32,6 +32,8 @@ mod tensors;
 mod vocabulary;
 
 use self::{kernels::Kernel, pool::Pool};
+use super::Precision;
+use crate::model::dtype::DType;
 
 pub use products::Matrix;
 pub use tensors::Tensor;
@@ -40,8 +42,11 @@ pub use tensors::Tensor;
 #[derive(Debug)]
 pub struct Cpu {
     pool: Pool,
-    /// None where the processor has no instructions that there are tiles for.
+    /// For products in float32; none where the processor has no instructions that there are tiles for.
     kernel: Option<Kernel>,
+    /// For products with weights.
+    of_weights: Option<Kernel>,
+    precision: Precision,
 }
 
 impl Default for Cpu {
@@ -53,17 +58,39 @@ impl Default for Cpu {
 impl Cpu {
     /// A backend on all cores.
     pub fn new() -> Self {
-        Self {
-            pool: Pool::default(),
-            kernel: Kernel::best(),
-        }
+        Self::in_float32(Kernel::best())
     }
 
     /// The same without the tiles for AVX-512, to see what they are worth.
     pub fn without_avx512() -> Self {
-        Self {
-            kernel: Kernel::without_avx512(),
+        Self::in_float32(Kernel::without_avx512())
+    }
+
+    /// With weights and activations of products with weights in bfloat16, sums and everything else in
+    /// float32; none where the processor has no instructions for it.
+    pub fn in_bfloat16() -> Option<Self> {
+        let of_weights = Some(Kernel::of_bfloat16()?);
+        let precision = Precision::new(DType::BFloat16, DType::Float32).ok()?;
+        Some(Self {
+            of_weights,
+            precision,
             ..Self::new()
+        })
+    }
+
+    /// A backend in types that the processor computes in; float32 where it does not.
+    pub fn computing_in(precision: Precision) -> Self {
+        let bfloat16 = precision.arithmetic() == DType::BFloat16;
+        let cpu = bfloat16.then(Self::in_bfloat16).flatten();
+        cpu.unwrap_or_default()
+    }
+
+    fn in_float32(kernel: Option<Kernel>) -> Self {
+        Self {
+            pool: Pool::default(),
+            kernel,
+            of_weights: kernel,
+            precision: DType::Float32.into(),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    kernels::{Begin, Kernel, Left, interleave},
+    kernels::{Begin, Kernel, Left, interleave, pair_lines, pair_neighbours},
     pool::{Buffer, Pool},
 };
 use crate::{
@@ -19,13 +19,14 @@ use crate::{
     model::weights::{MatrixView, PackedMatrix},
 };
 
-/// Inputs at a time at most: a tile's part of the activations (27 KiB) stays in the first-level cache.
+/// Steps at a time at most: a tile's part of the activations (27 KiB) stays in the first-level cache.
 const DEPTH: usize = 576;
 
-/// Rows of a task at most: with [`DEPTH`] inputs a tenth of a second-level cache, which two threads may share.
-const ROWS: usize = 48;
+/// Rows of a task at most: with [`DEPTH`] steps a fifth of a second-level cache, which two threads may share. With
+/// fewer, panels of a large weight would come more often from far.
+const ROWS: usize = 96;
 
-/// Outputs of a panel are converted this many inputs at a time.
+/// Outputs of a panel are converted this many inputs at a time, an even number.
 const STRIP: usize = 64;
 
 /// Outputs of a weight by inputs that are decoded at a time.
@@ -40,6 +41,8 @@ pub(super) struct Panels {
     kernel: Kernel,
     outputs: usize,
     inputs: usize,
+    /// Steps that a tile takes for all inputs.
+    depth: usize,
     values: Buffer,
     /// Where the first panel begins.
     begin: usize,
@@ -48,57 +51,80 @@ pub(super) struct Panels {
 impl Panels {
     /// Of a stored matrix, converted on the way.
     pub(super) fn of_view(kernel: Kernel, pool: &Pool, view: MatrixView<'_>) -> Self {
-        let width = kernel.width();
+        let (width, packed) = (kernel.width(), kernel.packed());
         let (outputs, inputs) = (view.out_features, view.in_features);
         Self::new(kernel, pool, (outputs, inputs), 1, |first, panel| {
             let rows = width.min(outputs - first);
             if view.out_stride == 1 {
-                for (input, line) in panel.chunks_exact_mut(width).enumerate() {
+                let line = |input: usize, line: &mut [f32]| {
                     let at = first + input * view.in_stride;
                     view.elements
                         .slice(at, at + rows)
                         .write_f32(&mut line[..rows]);
-                    line[rows..].fill(0.0);
-                }
+                };
+                fill_by_input(packed, inputs, panel.chunks_exact_mut(width), line);
                 return;
             }
             let mut lines = [0.0; 32 * STRIP];
+            let mut values = [0.0; STRIP];
             for begin in (0..inputs).step_by(STRIP) {
                 let depth = STRIP.min(inputs - begin);
                 for (row, line) in lines.chunks_exact_mut(STRIP).take(rows).enumerate() {
-                    view.write_inputs(first + row, begin, &mut line[..depth]);
+                    if packed == 1 {
+                        view.write_inputs(first + row, begin, &mut line[..depth]);
+                    } else {
+                        view.write_inputs(first + row, begin, &mut values[..depth]);
+                        pair_neighbours(&values[..depth], line);
+                    }
                 }
-                let out = &mut panel[begin * width..];
-                interleave((&lines, STRIP), (rows, depth), out, width);
+                let out = &mut panel[begin / packed * width..];
+                let size = (rows, depth.div_ceil(packed));
+                interleave((&lines, STRIP), size, out, width);
             }
         })
     }
 
     /// Of a packed matrix, decoded on the way.
     pub(super) fn of_packed(kernel: Kernel, pool: &Pool, matrix: &PackedMatrix<'_>) -> Self {
-        let width = kernel.width();
+        let (width, packed) = (kernel.width(), kernel.packed());
         let (outputs, inputs) = (matrix.out_features, matrix.in_features);
+        let depth = inputs.div_ceil(packed);
         let panels = if matrix.by_input() { GROUP / width } else { 1 };
         Self::new(kernel, pool, (outputs, inputs), panels, |first, group| {
             if matrix.by_input() {
                 let count = GROUP.min(outputs - first);
                 let part = matrix.outputs(first, first + count);
-                let mut line = [0.0; GROUP];
-                for input in 0..inputs {
-                    part.write_input(input, &mut line[..count]);
-                    let panels = group.chunks_exact_mut(inputs * width);
+                let mut lines = [[0.0; GROUP]; 2];
+                for step in 0..depth {
+                    for (input, line) in (step * packed..inputs).zip(&mut lines[..packed]) {
+                        part.write_input(input, &mut line[..count]);
+                    }
+                    let [line, second] = &mut lines;
+                    if packed == 2 {
+                        if 2 * step + 1 == inputs {
+                            second.fill(0.0);
+                        }
+                        pair_lines(line, second);
+                    }
+                    let panels = group.chunks_exact_mut(depth * width);
                     for (panel, line) in panels.zip(line.chunks_exact(width)) {
-                        panel[input * width..(input + 1) * width].copy_from_slice(line);
+                        panel[step * width..(step + 1) * width].copy_from_slice(line);
                     }
                 }
                 return;
             }
             let rows = width.min(outputs - first);
-            let mut lines = vec![0.0; rows * inputs];
-            for (row, line) in lines.chunks_exact_mut(inputs).enumerate() {
-                matrix.write_output(first + row, line);
+            let mut lines = vec![0.0; rows * depth];
+            let mut values = vec![0.0; inputs];
+            for (row, line) in lines.chunks_exact_mut(depth).enumerate() {
+                if packed == 1 {
+                    matrix.write_output(first + row, line);
+                } else {
+                    matrix.write_output(first + row, &mut values);
+                    pair_neighbours(&values, line);
+                }
             }
-            interleave((&lines, inputs), (rows, inputs), group, width);
+            interleave((&lines, depth), (rows, depth), group, width);
         })
     }
 
@@ -112,11 +138,12 @@ impl Panels {
         pack: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Self {
         let width = kernel.width();
-        let length = outputs.div_ceil(width) * width * inputs;
+        let depth = inputs.div_ceil(kernel.packed());
+        let length = outputs.div_ceil(width) * width * depth;
         let mut values = pool.take(length + LINE);
         let begin = values.as_ptr().align_offset(4 * LINE).min(LINE);
         values[begin..begin + length]
-            .par_chunks_mut((group * width * inputs).max(1))
+            .par_chunks_mut((group * width * depth).max(1))
             .enumerate()
             .for_each(|(index, panels)| {
                 if !interrupt::requested() {
@@ -127,6 +154,7 @@ impl Panels {
             kernel,
             outputs,
             inputs,
+            depth,
             values,
             begin,
         }
@@ -213,16 +241,16 @@ impl Panels {
         let columns = self.columns(&panels);
         let stride = columns.len();
         let rows = out.len() / stride;
-        let parts = self.inputs.div_ceil(DEPTH);
-        let most = self.inputs.div_ceil(parts);
-        for first in (0..self.inputs).step_by(most) {
+        let parts = self.depth.div_ceil(DEPTH);
+        let most = self.depth.div_ceil(parts);
+        for first in (0..self.depth).step_by(most) {
             if interrupt::requested() {
                 return;
             }
-            let depth = most.min(self.inputs - first);
-            let tiles = self.pack_rows(&x[first..], rows, depth, packed);
+            let depth = most.min(self.depth - first);
+            let tiles = self.pack_rows(x, first..first + depth, rows, packed);
             for panel in panels.clone() {
-                let begin = self.begin + (panel * self.inputs + first) * width;
+                let begin = self.begin + (panel * self.depth + first) * width;
                 let right = &self.values[begin..begin + depth * width];
                 let column = panel * width - columns.start;
                 let bias = bias.map(|bias| &bias[columns.start + column..]);
@@ -250,18 +278,55 @@ impl Panels {
         }
     }
 
-    /// Packs `depth` inputs of the rows in tiles, and says how far apart these are.
-    fn pack_rows(&self, x: &[f32], rows: usize, depth: usize, packed: &mut Vec<f32>) -> usize {
-        let most = self.kernel.rows();
+    /// Packs some steps of the rows in tiles, and says how far apart these are.
+    fn pack_rows(
+        &self,
+        x: &[f32],
+        steps: Range<usize>,
+        rows: usize,
+        packed: &mut Vec<f32>,
+    ) -> usize {
+        let (most, depth) = (self.kernel.rows(), steps.len());
         let size = most * depth;
         packed.resize(packed.len().max(rows.div_ceil(most) * size), 0.0);
+        let mut pairs = [0.0; 12 * DEPTH];
         for (tile, row) in packed.chunks_exact_mut(size).zip((0..rows).step_by(most)) {
             let count = most.min(rows - row);
-            let source = (&x[row * self.inputs..], self.inputs);
             let width = self.kernel.rows_read(count);
-            interleave(source, (count, depth), tile, width);
+            let lines = x[row * self.inputs..].chunks(self.inputs).take(count);
+            if self.kernel.packed() == 1 {
+                let source = (&x[row * self.inputs + steps.start..], self.inputs);
+                interleave(source, (count, depth), tile, width);
+            } else {
+                for (line, pairs) in lines.zip(pairs.chunks_exact_mut(depth)) {
+                    let end = self.inputs.min(2 * steps.end);
+                    pair_neighbours(&line[2 * steps.start..end], pairs);
+                }
+                interleave((&pairs, depth), (count, depth), tile, width);
+            }
         }
         size
+    }
+}
+
+/// Fills a panel whose matrix has the outputs of an input side by side.
+fn fill_by_input<'p>(
+    packed: usize,
+    inputs: usize,
+    panel: impl Iterator<Item = &'p mut [f32]>,
+    write: impl Fn(usize, &mut [f32]),
+) {
+    let mut second = [0.0; 32];
+    for (step, line) in panel.enumerate() {
+        line.fill(0.0);
+        write(step * packed, line);
+        if packed == 2 {
+            second.fill(0.0);
+            if 2 * step + 1 < inputs {
+                write(2 * step + 1, &mut second);
+            }
+            pair_lines(line, &second);
+        }
     }
 }
 
@@ -429,6 +494,32 @@ mod tests {
                         panels.multiply(&x, bias, &mut out);
                     });
                     prop_assert_eq!(&out, &truth, "{:?} {:?}", kernel, dtype);
+                }
+            }
+        }
+
+        /// Of values that bfloat16 holds, the float32 products up to the order of their sums.
+        #[test]
+        fn products_of_bfloat16(
+            rows in 1usize..60, outputs in 1usize..90, inputs in 1usize..1400, transposed: bool,
+        ) {
+            let (x, weight) = (noise(rows * inputs, 1), noise(outputs * inputs, 2));
+            let truth = truth(&x, &weight, None, (outputs, inputs));
+            let stored: Vec<f32> = if transposed {
+                (0..weight.len()).map(|at| weight[at % outputs * inputs + at / outputs]).collect()
+            } else {
+                weight
+            };
+            if let Some(kernel) = Kernel::of_bfloat16() {
+                let matrix = AssembledMatrix::from_f32(&stored, outputs, inputs);
+                let mut view = matrix.view();
+                if transposed {
+                    (view.out_stride, view.in_stride) = (1, outputs);
+                }
+                let mut out = vec![f32::NAN; rows * outputs];
+                Panels::of_view(kernel, &Pool::default(), view).multiply(&x, None, &mut out);
+                for (out, truth) in out.iter().zip(&truth) {
+                    prop_assert!((out - truth).abs() < 1e-4, "{} {}", out, truth);
                 }
             }
         }

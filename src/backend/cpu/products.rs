@@ -127,7 +127,7 @@ impl Plain<'_> {
 
 impl Products for Cpu {
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<'w>> {
-        let Some(kernel) = self.kernel else {
+        let Some(kernel) = self.of_weights else {
             return Ok(Matrix::unpacked(weight));
         };
         let pack = |view| {
@@ -136,8 +136,8 @@ impl Products for Cpu {
         };
         Ok(match &weight {
             WeightMatrix::Stored(view) => match view.elements.borrow_f32() {
-                Some(values) => Matrix::plain(*view, Cow::Borrowed(values)),
-                None => pack(*view),
+                Some(values) if kernel.packed() == 1 => Matrix::plain(*view, Cow::Borrowed(values)),
+                _ => pack(*view),
             },
             WeightMatrix::Assembled(copy) => pack(copy.view()),
             WeightMatrix::Packed(packed) => Matrix {
@@ -156,7 +156,7 @@ impl Products for Cpu {
         _target: Target,
     ) -> Result<Tensor> {
         let mut out = self.tensor(x.rows, weight.out_features);
-        let panels = match (&weight.form, self.kernel) {
+        let panels = match (&weight.form, self.of_weights) {
             (Form::Packed(panels), _) => Ok(panels),
             (Form::Plain(plain, panels), Some(kernel)) if x.rows >= FEW => {
                 let view = plain.view(weight.out_features, weight.in_features);

@@ -47,6 +47,10 @@ impl Tensors for Cpu {
     type PendingProfile = Vec<Profile>;
 
     fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn held(&self) -> Precision {
         DType::Float32.into()
     }
 

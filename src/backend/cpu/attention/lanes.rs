@@ -10,7 +10,7 @@
 use super::{Sequence, math, vectorise};
 use crate::backend::{
     Rows,
-    cpu::kernels::{Begin, Kernel, Left, interleave},
+    cpu::kernels::{Begin, Kernel, Left, interleave, transpose},
 };
 
 /// Keys in a tile: 24 KiB of logits, three quarters of a first-level cache; whole tiles of every kernel.
@@ -76,8 +76,18 @@ pub(super) fn attend(
         for panels in panels.chunks_mut((TOGETHER / size).max(1)) {
             scratch.begin(kernel, sequence, panels);
             scratch.pass(kernel, sequence, kv_head, panels);
-            for (panel, outputs) in panels.iter().zip(scratch.outputs_of(kernel, sequence)) {
-                panel.write(kernel, request.value_dim, outputs, first, columns, out);
+            let outputs = scratch
+                .outputs
+                .chunks_exact_mut(request.value_dim * kernel.width());
+            for (panel, outputs) in panels.iter().zip(outputs) {
+                match kernel.width() {
+                    32 => panel.softmax.divide::<32>(outputs),
+                    _ => panel.softmax.divide::<16>(outputs),
+                }
+                let row = (panel.position - first) * columns;
+                let out = &mut out[row + panel.head * request.value_dim..];
+                let size = (request.value_dim, panel.count);
+                transpose((outputs, kernel.width()), size, out, columns);
             }
         }
     }
@@ -187,29 +197,24 @@ impl Panel {
             }
         }
     }
-
-    /// Divides by the sums and places the lanes in their rows.
-    fn write(
-        &self,
-        kernel: Kernel,
-        value_dim: usize,
-        outputs: &[f32],
-        first: usize,
-        columns: usize,
-        out: &mut [f32],
-    ) {
-        for lane in 0..self.count {
-            let place = (self.position - first + lane) * columns + self.head * value_dim;
-            let sum = self.softmax.sum[lane];
-            let values = outputs[lane..].iter().step_by(kernel.width());
-            for (out, value) in out[place..place + value_dim].iter_mut().zip(values) {
-                *out = value / sum;
-            }
-        }
-    }
 }
 
 impl Softmax {
+    /// Divides the outputs by the sums.
+    fn divide<const W: usize>(&self, outputs: &mut [f32]) {
+        let (outputs, _) = outputs.as_chunks_mut::<W>();
+        vectorise(
+            #[inline(always)]
+            || {
+                for output in outputs.iter_mut() {
+                    for (output, sum) in output.iter_mut().zip(&self.sum) {
+                        *output /= sum;
+                    }
+                }
+            },
+        );
+    }
+
     /// Turns logits of a tile into unnormalised probabilities, and what there is of the outputs with them.
     fn update<const W: usize>(&mut self, logits: &mut [f32], outputs: &mut [f32]) {
         let (rows, _) = logits.as_chunks_mut::<W>();
@@ -236,7 +241,7 @@ impl Softmax {
                 let mut sums = [0.0; W];
                 for row in rows.iter_mut() {
                     for lane in 0..W {
-                        row[lane] = math::exp(row[lane] - shift[lane]);
+                        row[lane] = math::exp_below_zero(row[lane] - shift[lane]);
                         sums[lane] += row[lane];
                     }
                 }
@@ -274,11 +279,6 @@ impl Scratch {
             queries.iter_mut().for_each(|value| *value *= request.scale);
             panel.see_extra(sequence, width, queries, outputs);
         }
-    }
-
-    fn outputs_of(&self, kernel: Kernel, sequence: Sequence<'_>) -> impl Iterator<Item = &[f32]> {
-        let size = sequence.request.value_dim * kernel.width();
-        self.outputs.chunks_exact(size)
     }
 
     /// Runs the panels over the keys that they see.

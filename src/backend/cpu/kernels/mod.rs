@@ -6,7 +6,14 @@
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-/// A set of instructions with which tiles are computed. All give the same bits.
+use std::hint::black_box;
+
+use super::simd::vectorise;
+
+/// Sums that wait for no other: enough for two units of four cycles.
+const CHAINS: usize = 12;
+
+/// A set of instructions with which tiles are computed. Those in float32 give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
     /// 12 x 32 sums in 24 of 32 registers.
@@ -15,6 +22,10 @@ pub(super) enum Kernel {
     /// 6 x 16 sums in 12 of 16 registers.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// As [`Kernel::Avx512`], of pairs of bfloat16, each in the place of a float32: half as many steps,
+    /// each of two products, which are added up in float32.
+    #[cfg(target_arch = "x86_64")]
+    Pairs,
 }
 
 /// One operand: the value of line `r` at depth `p` is at `p * step + r`.
@@ -74,11 +85,47 @@ impl Kernel {
         None
     }
 
+    /// Products of bfloat16, where the processor has them.
+    pub(super) fn of_bfloat16() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
+                return Some(Self::Pairs);
+            }
+        }
+        None
+    }
+
+    /// Runs `rounds` rounds of fused multiply-adds on registers; says how many operations these were.
+    pub(super) fn fused_multiply_adds(self, rounds: usize) -> usize {
+        let (factor, term) = (black_box(0.5), black_box(1.0));
+        // SAFETY: a kernel exists only where the processor has its instructions.
+        #[allow(unsafe_code)]
+        let (sum, width): (f32, usize) = match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => (unsafe { x86::chains256(rounds, factor, term) }, 8),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Pairs => (unsafe { x86::chains512(rounds, factor, term) }, 16),
+        };
+        black_box(sum);
+        2 * CHAINS * rounds * width
+    }
+
+    /// Values in the place of a float32.
+    pub(super) fn packed(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Avx2 => 1,
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs => 2,
+        }
+    }
+
     /// Lines of the right operand in a tile.
     pub(super) fn width(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => 32,
+            Self::Avx512 | Self::Pairs => 32,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => 16,
         }
@@ -88,7 +135,7 @@ impl Kernel {
     pub(super) fn rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => 12,
+            Self::Avx512 | Self::Pairs => 12,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => 6,
         }
@@ -155,6 +202,9 @@ impl Kernel {
                     (Self::Avx512, 12) => x86::avx512::<12>(tile),
                     (Self::Avx512, 8) => x86::avx512::<8>(tile),
                     (Self::Avx512, _) => x86::avx512::<4>(tile),
+                    (Self::Pairs, 12) => x86::pairs::<12>(tile),
+                    (Self::Pairs, 8) => x86::pairs::<8>(tile),
+                    (Self::Pairs, _) => x86::pairs::<4>(tile),
                     (Self::Avx2, 6) => x86::avx2::<6>(tile),
                     (Self::Avx2, 4) => x86::avx2::<4>(tile),
                     (Self::Avx2, _) => x86::avx2::<2>(tile),
@@ -169,13 +219,60 @@ impl Kernel {
     }
 }
 
+/// Two values as bfloat16, the nearest, ties to even, in the place of one: the first in its lower half.
+#[inline(always)]
+fn pair_of(first: f32, second: f32) -> f32 {
+    f32::from_bits(half_of(first) >> 16 | (half_of(second) & 0xffff_0000))
+}
+
+/// The nearest bfloat16 in the upper half of the bits.
+#[inline(always)]
+fn half_of(value: f32) -> u32 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    // A number that is none must not become infinite.
+    if value.is_nan() {
+        bits | 0x0040_0000
+    } else {
+        rounded
+    }
+}
+
+/// Pairs of neighbours; the last value of an odd count has zero beside it.
+pub(super) fn pair_neighbours(values: &[f32], out: &mut [f32]) {
+    let (pairs, rest) = values.as_chunks::<2>();
+    vectorise(
+        #[inline(always)]
+        || {
+            for (out, [first, second]) in out.iter_mut().zip(pairs) {
+                *out = pair_of(*first, *second);
+            }
+        },
+    );
+    if let [last] = rest {
+        out[pairs.len()] = pair_of(*last, 0.0);
+    }
+}
+
+/// Pairs of the values of two lines, into the first.
+pub(super) fn pair_lines(first: &mut [f32], second: &[f32]) {
+    vectorise(
+        #[inline(always)]
+        || {
+            for (first, second) in first.iter_mut().zip(second) {
+                *first = pair_of(*first, *second);
+            }
+        },
+    );
+}
+
 /// Interleaves `rows` lines of `depth` values, `stride` apart: the value of line `r` at depth `p` goes to
 /// `p * width + r`. Lines that are missing to `width` become zeros.
 ///
 /// # Panics
 /// As [`Kernel::multiply`].
 pub(super) fn interleave(
-    (values, stride): (&[f32], usize),
+    lines: (&[f32], usize),
     (rows, depth): (usize, usize),
     out: &mut [f32],
     width: usize,
@@ -186,6 +283,20 @@ pub(super) fn interleave(
             line[rows..].fill(0.0);
         }
     }
+    transpose(lines, (rows, depth), out, width);
+}
+
+/// As [`interleave`], and what lies between the lines of the output stays.
+pub(super) fn transpose(
+    (values, stride): (&[f32], usize),
+    (rows, depth): (usize, usize),
+    out: &mut [f32],
+    width: usize,
+) {
+    if rows == 0 || depth == 0 {
+        return;
+    }
+    assert!((depth - 1) * width + rows <= out.len(), "no room");
     let squares = if cfg!(target_arch = "x86_64") {
         rows / 4 * 4
     } else {
@@ -200,6 +311,9 @@ pub(super) fn interleave(
     }
     for row in 0..rows {
         let begin = if row < squares { even } else { 0 };
+        if begin == depth {
+            continue;
+        }
         let line = &values[row * stride..][begin..depth];
         let out = out[begin * width..].iter_mut().skip(row).step_by(width);
         for (out, value) in out.zip(line) {
@@ -265,6 +379,70 @@ mod tests {
         }
     }
 
+    /// Sums of pairs, the values of which bfloat16 holds.
+    #[test]
+    fn pairs_are_added_up_in_float32() {
+        let Some(kernel) = Kernel::of_bfloat16() else {
+            return;
+        };
+        let (depth, width) = (40, kernel.width());
+        for rows in 1..=kernel.rows() {
+            let step = kernel.rows_read(rows);
+            let (low, high) = (
+                noise(depth * (step + width), 1),
+                noise(depth * (step + width), 2),
+            );
+            let words = Vec::from_iter(low.iter().zip(&high).map(|pair| pair_of(*pair.0, *pair.1)));
+            let (left, right) = words.split_at(depth * step);
+            let mut out = vec![f32::NAN; rows * width];
+            let operand = Left { values: left, step };
+            let target = (&mut out[..], width);
+            kernel.multiply((rows, depth), operand, right, target, Begin::Zero);
+            let value = |word: f32| {
+                let bits = word.to_bits();
+                [bits << 16, bits & 0xffff_0000].map(|bits| f64::from(f32::from_bits(bits)))
+            };
+            for (at, out) in out.iter().enumerate() {
+                let (r, c) = (at / width, at % width);
+                let truth: f64 = (0..depth)
+                    .flat_map(|p| {
+                        let (a, b) = (value(left[p * step + r]), value(right[p * width + c]));
+                        [a[0] * b[0], a[1] * b[1]]
+                    })
+                    .sum();
+                assert!(
+                    (f64::from(*out) - truth).abs() < 1e-5,
+                    "{rows} {at}: {out} {truth}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn halves_are_the_nearest() {
+        let mut values = noise(3000, 6);
+        values.extend([
+            0.0,
+            -0.0,
+            f32::INFINITY,
+            f32::MAX,
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0,
+        ]);
+        for value in values {
+            let truth = half::bf16::from_f32(value).to_bits();
+            let word = pair_of(value, -value).to_bits();
+            assert_eq!(
+                (word as u16, (word >> 16) as u16),
+                (truth, truth ^ 0x8000),
+                "{value}"
+            );
+        }
+        let word = pair_of(f32::NAN, f32::from_bits(0x7f80_0001)).to_bits();
+        let halves = [word as u16, (word >> 16) as u16].map(half::bf16::from_bits);
+        assert!(halves.into_iter().all(half::bf16::is_nan));
+    }
+
     #[test]
     fn interleaves_every_size() {
         for width in [2, 6, 12, 32] {
@@ -273,6 +451,9 @@ mod tests {
                     let stride = depth + 2;
                     let values = noise(rows * stride, 5);
                     let mut out = vec![f32::NAN; depth * width + 1];
+                    transpose((&values, stride), (rows, depth), &mut out, width);
+                    let kept = |(at, value): (usize, &f32)| at % width < rows || value.is_nan();
+                    assert!(out.iter().enumerate().all(kept));
                     interleave((&values, stride), (rows, depth), &mut out, width);
                     assert!(out.pop().is_some_and(f32::is_nan));
                     for (at, out) in out.iter().enumerate() {

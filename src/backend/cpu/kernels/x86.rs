@@ -1,16 +1,19 @@
 //! The innermost loops on x86: a tile of sums that stays in registers.
 //!
 //! Arrays of accumulators become registers because every loop over them has a constant count. A fused
-//! multiply-add for every product, in the order of the inputs: all instruction sets give the same bits.
+//! multiply-add for every product, in the order of the inputs: all float32 kernels give the same bits.
 
 use std::arch::x86_64::{
-    __m128, __m256, __m512, _MM_TRANSPOSE4_PS, _mm_loadu_ps, _mm_storeu_ps, _mm256_add_ps,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-    _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_storeu_ps,
+    __m128, __m256, __m512, __m512bh, _MM_HINT_T0, _MM_TRANSPOSE4_PS, _mm_loadu_ps, _mm_prefetch,
+    _mm_storeu_ps, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
-use super::Tile;
+use super::{CHAINS, Tile};
+
+/// How many steps ahead the right operand is fetched.
+const AHEAD: usize = 24;
 
 /// Defines the sums of `R` rows in `VECTORS` vectors for one instruction set.
 macro_rules! sums {
@@ -26,6 +29,13 @@ macro_rules! sums {
             // SAFETY: the caller's promise, here and below.
             unsafe {
                 for _ in 0..tile.depth {
+                    // Panels of a large weight come from far, and a stream of loads ends with each page.
+                    // Addresses beyond the last panel are only hints.
+                    let ahead = right.wrapping_add(AHEAD * $width * $vectors);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    if $width == 16 {
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add($width).cast());
+                    }
                     let mut outputs = [$zero(); $vectors];
                     for (index, outputs) in outputs.iter_mut().enumerate() {
                         *outputs = $load(right.add($width * index));
@@ -85,6 +95,73 @@ sums!(
     _mm256_set1_ps,
     _mm256_add_ps,
     _mm256_fmadd_ps
+);
+
+sums!(
+    pairs,
+    "avx512f,avx512bf16",
+    __m512,
+    16,
+    2,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_add_ps,
+    add_pair
+);
+
+/// Adds the two products of each lane's pair of bfloat16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+fn add_pair(value: __m512, outputs: __m512, sum: __m512) -> __m512 {
+    // SAFETY: both are 64 bytes without invalid values.
+    #[allow(unsafe_code)]
+    let [value, outputs] =
+        [value, outputs].map(|words| unsafe { std::mem::transmute::<__m512, __m512bh>(words) });
+    _mm512_dpbf16_ps(sum, value, outputs)
+}
+
+/// Defines chains of fused multiply-adds on registers, [`CHAINS`] vectors of them.
+macro_rules! chains {
+    ($name:ident, $features:literal, $all:ident, $fused:ident, $store:ident, $width:literal) => {
+        /// # Safety
+        /// The processor must have the features.
+        #[target_feature(enable = $features)]
+        #[allow(unsafe_code)]
+        pub(super) unsafe fn $name(rounds: usize, factor: f32, term: f32) -> f32 {
+            let (factor, term) = ($all(factor), $all(term));
+            let mut sums = [term; CHAINS];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = $fused(*sum, factor, term);
+                }
+            }
+            let mut lanes = [0.0; CHAINS * $width];
+            for (lanes, sum) in lanes.chunks_exact_mut($width).zip(sums) {
+                // SAFETY: there is room for a vector.
+                unsafe { $store(lanes.as_mut_ptr(), sum) };
+            }
+            lanes.iter().sum()
+        }
+    };
+}
+
+chains!(
+    chains512,
+    "avx512f",
+    _mm512_set1_ps,
+    _mm512_fmadd_ps,
+    _mm512_storeu_ps,
+    16
+);
+chains!(
+    chains256,
+    "avx2,fma",
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_storeu_ps,
+    8
 );
 
 /// Interleaves four lines, `squares` times four values of each.
