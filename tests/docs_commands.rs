@@ -94,6 +94,10 @@ fn every_command_line_is_understood() {
     let calls = calls();
     assert!(calls.len() >= 20, "{} calls", calls.len());
     for (place, call) in calls {
+        if call.iter().any(|word| word.contains('$')) {
+            // A variable of the shell, whose value is not known here.
+            continue;
+        }
         // Help, asked for at the end, comes after every complaint about what is before it.
         let done = run(massact(&call).arg("--help"));
         assert_eq!(done.code, Some(0), "{place}: {call:?}: {}", done.stderr);
@@ -110,6 +114,7 @@ fn needs_more(call: &[String]) -> bool {
     };
     let placeholders = ["DIR", "out", "FOLDER"];
     call.iter().any(names)
+        || call.iter().any(|word| word.contains('$'))
         || call
             .iter()
             .any(|word| placeholders.contains(&word.as_str()))
@@ -157,7 +162,9 @@ fn the_readme_shows_what_is_printed() {
             .stdout;
         let printed: Vec<&str> = printed.lines().map(str::trim).collect();
         let shown_lines: Vec<&str> = shown.lines.iter().map(|line| line.trim()).collect();
-        assert_eq!(shown_lines, printed, "{}", shown.place);
+        // The README may end before the sentence that follows a table.
+        let beginning = &printed[..shown_lines.len().min(printed.len())];
+        assert_eq!(shown_lines, beginning, "{}", shown.place);
         compared += 1;
     }
     assert_eq!(compared, 3, "outputs that were compared");

@@ -121,7 +121,7 @@ fn completions_know_the_commands() {
 #[test]
 fn captures_of_several_texts() {
     let temp = folder();
-    let texts = ["--text", "Summer is warm.", "--text", "- a, b"];
+    let texts = ["--text", "Summer is warm.", "--text=- a, b"];
     let mut command = massact([
         "capture",
         "--json",

@@ -359,7 +359,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(commands, 13);
+        assert_eq!(commands, 12);
     }
 
     #[test]

@@ -21,6 +21,11 @@ impl<B: Backend> Probe<'_, B> {
         !self.ledger.cells.is_empty()
     }
 
+    /// The rows of the micro-batch in which values are followed.
+    pub(super) fn rows_followed(&self) -> impl Iterator<Item = usize> {
+        self.ledger.rows.iter().map(|(_, _, row)| *row)
+    }
+
     /// The layer's input.
     pub(super) fn begin(&mut self, pass: &Pass<'_, '_, B>, hidden: &B::Tensor) -> Result<()> {
         self.ledger = Ledger::default();

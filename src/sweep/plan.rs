@@ -6,7 +6,6 @@
 //!
 //! [[model]]
 //! pretrained = "EleutherAI/pythia-160m"
-//! revisions = ["step1000", "step143000"]
 //!
 //! [[experiment]]
 //! name = "existence-validation"
