@@ -109,7 +109,7 @@ fn tables_of_what_are_no_experts_are_refused() {
 fn tables_decide_who_visits_whom() {
     let nll = |folder: &Path| {
         let temp = tempfile::tempdir().expect("a folder");
-        let mut command = massact(["capture", "--json", "--token-ids", "3,4,5,6,7,8"]);
+        let mut command = massact(["capture", "--json", "--nll", "--token-ids", "3,4,5,6,7,8"]);
         command.arg("--pretrained").arg(folder);
         let done = run(command.arg("--save-dir").arg(temp.path())).succeeded();
         done.json()["sequences"][0]["nll"].as_f64().expect("there")
