@@ -1,7 +1,11 @@
-//! Speed of the CPU backend: statistics, attention, one layer, a whole pass.
+//! Speed of the CPU backend: products and attention beside the processor's peak, statistics, one layer, a
+//! whole pass.
 //!
-//! `cargo bench` prints items per second. Machines are noisy: compare within one run. The
-//! comparison with transformers is `tools/bench_transformers.py`.
+//! `cargo bench --bench cpu` prints first a table of rates and shares of the peak (`-- ceilings` only that),
+//! then items per second. Machines are noisy: compare within one run. The comparison with
+//! transformers is `tools/bench_transformers.py`.
+
+mod ceilings;
 
 use std::{collections::HashMap, hint::black_box, sync::LazyLock};
 
@@ -19,7 +23,17 @@ use massact::{
 use safetensors::{Dtype, tensor::TensorView};
 
 fn main() {
-    divan::main();
+    // Names of benches come as arguments, and options of cargo's.
+    let mut names = std::env::args()
+        .skip(1)
+        .filter(|name| !name.starts_with('-'));
+    let named = names.next();
+    if named.as_deref().is_none_or(|name| name == "ceilings") {
+        ceilings::table(noise);
+    }
+    if named.as_deref() != Some("ceilings") {
+        divan::main();
+    }
 }
 
 const STATISTICS: StatisticsRequest = StatisticsRequest {

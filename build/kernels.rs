@@ -11,6 +11,8 @@ use std::{
 use super::nvcc::{self, Nvcc};
 
 const FOLDER: &str = "kernels";
+/// What the compiler is told, the targets among it.
+const OPTIONS: &str = "kernels/nvcc.options";
 /// What a build without nvcc is told.
 const REMEDY: &str = "pip install nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 \
                       nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85";
@@ -22,7 +24,10 @@ pub(crate) fn embed() {
     let list = match nvcc::find() {
         Ok(nvcc) => match compile_all(&nvcc, &out) {
             Ok(kernels) => listing(
-                &format!("Ok({:?})", format!("nvcc {}", nvcc.version)),
+                &format!(
+                    "Ok({:?})",
+                    format!("nvcc {} for {}", nvcc.version, targets())
+                ),
                 nvcc.release,
                 &kernels,
             ),
@@ -43,6 +48,19 @@ pub(crate) fn embed() {
         }
     };
     fs::write(out.join("kernels.rs"), list).expect("OUT_DIR is writable");
+}
+
+/// What the options compile for: cards of some generations, and PTX for those that come.
+fn targets() -> String {
+    let options = fs::read_to_string(OPTIONS).expect("the kernels are part of the crate");
+    let codes = options
+        .lines()
+        .filter_map(|line| line.split_once("code=").map(|(_, code)| code));
+    let named = codes.map(|code| match code.strip_prefix("compute_") {
+        Some(generation) => format!("PTX {generation}"),
+        None => code.to_owned(),
+    });
+    named.collect::<Vec<_>>().join(", ")
 }
 
 /// Rust source: what built them, and the binaries.
@@ -140,7 +158,7 @@ impl Job {
 
     fn start(mut self, nvcc: &Nvcc) -> Result<Self, String> {
         let process = Command::new(&nvcc.path)
-            .args(["-fatbin", "--options-file", "kernels/nvcc.options"])
+            .args(["-fatbin", "--options-file", OPTIONS])
             .args(nvcc.compression())
             .arg("-o")
             .args([&self.binary, &self.source])

@@ -47,6 +47,13 @@
 #define STATISTICS_ROUND 32
 #define STATISTICS_STATIC_BYTES 9216
 
+// Profiles: threads of a block of profile_tokens, most ranks that are looked for at once, bins, and
+// the exponent of the first bin's lower edge without its sign.
+#define PROFILE_THREADS 256
+#define PROFILE_SLOTS 16
+#define PROFILE_BINS 512
+#define PROFILE_LOWEST 32
+
 // Packed weights (packed.cuh): parts and numbers that an encoding may have, the size of what kernels are
 // told, and where its last member lies; the types of small numbers, whose zero points integers have, and
 // the orders of rows in a GGUF file.

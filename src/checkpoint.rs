@@ -97,6 +97,15 @@ pub(crate) fn open(
     folder(name, snapshot.dir, source, adapter)
 }
 
+/// A model whose weights are noise, under the name of its shape.
+pub(crate) fn random(name: &str, model: &Model) -> Checkpoint {
+    Checkpoint {
+        record: record(model, name, ("random".to_owned(), None, None)),
+        folder: None,
+        adapter: None,
+    }
+}
+
 /// Whether a folder holds an adapter and no model.
 fn is_adapter(path: &Path) -> bool {
     path.join(ADAPTER_SETTINGS).is_file() && !path.join("config.json").is_file()

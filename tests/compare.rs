@@ -8,7 +8,7 @@ use std::process::Command;
 
 use massact::engine::Session;
 use massact::experiments::intervention_analysis::{
-    self, EvaluationSet, PositionsFrom, Setup, WrittenLayers,
+    self, Anywhere, EvaluationSet, PositionsFrom, Setup, WrittenLayers,
 };
 use massact::experiments::{CorpusWalk, Thresholds, attention_share};
 use massact::model::Model;
@@ -158,6 +158,7 @@ fn assert_interventions(row: &Value, name: &str) {
         windows: windows[..3].to_vec(),
     };
     let setup = Setup {
+        anywhere: Anywhere::default(),
         thresholds: Thresholds {
             abs: 100.0,
             rel: 1000.0,
@@ -172,7 +173,7 @@ fn assert_interventions(row: &Value, name: &str) {
         seed: 42,
     };
     let walk = CorpusWalk::run(&session, &windows[3..], setup.thresholds, true).expect(name);
-    let found = intervention_analysis::run(&session, &walk, &[set], &setup);
+    let found = intervention_analysis::run(&session, &walk, &[set], &[], &setup);
     let found = found.expect(name).result;
     let ours = &row["interventions"];
     let layer = found.first_layer.expect("massive activations");

@@ -76,6 +76,9 @@ fn every_documented_number_is_in_the_experiments_schema() {
         "top_activation_magnitude",
         "self_attention",
         "figures",
+        "profile",
+        "sinks",
+        "life",
         "compare",
     ] {
         assert!(seen.iter().any(|own| own == name), "no section on {name}");

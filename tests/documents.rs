@@ -43,7 +43,7 @@ fn every_document_of_every_command_is_valid() {
     let from_text = ["--text-file", &text, "--context-length", "12"];
     let eval = format!("mine={text}");
     let on_model = ["--pretrained", &model];
-    let commands: [(&str, Vec<&str>); 10] = [
+    let commands: [(&str, Vec<&str>); 13] = [
         ("existence-validation", [&on_model[..], &from_text].concat()),
         ("tokens-analysis", [&on_model[..], &from_text].concat()),
         (
@@ -68,12 +68,24 @@ fn every_document_of_every_command_is_valid() {
             [&on_model[..], &["--token-ids", "3,4,5,6"]].concat(),
         ),
         (
+            "life",
+            [&on_model[..], &from_text, &["--ablate-weight"]].concat(),
+        ),
+        (
             "capture",
             [
                 &on_model[..],
                 &["--token-ids", "3,4,5,6", "--nll", "--last-logits", "4"],
             ]
             .concat(),
+        ),
+        (
+            "sinks",
+            [&on_model[..], &["--token-ids", "3,4,5,6"]].concat(),
+        ),
+        (
+            "profile",
+            [&on_model[..], &["--token-ids", "3,4,5,6"]].concat(),
         ),
         ("tvr", [&on_model[..], &["--dry-run"]].concat()),
         (
@@ -112,7 +124,7 @@ fn every_document_of_every_command_is_valid() {
         "--repetitions",
         "1",
         "--parts",
-        "norm,model",
+        "norm,model,looking",
     ]));
     let printed = printed.succeeded().json();
     assert_valid(&schema_of(&printed), &printed);

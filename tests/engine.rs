@@ -3,8 +3,10 @@
 mod support;
 
 use massact::backend::{AttentionCapture, AttentionMaps, StatisticsRequest, Tensors, cpu::Cpu};
-use massact::engine::{self, Discard, Footprint, Observer, Outcome, Place, Plan, Session, Site};
-use massact::model::Model;
+use massact::engine::{
+    self, Discard, Footprint, Observer, Outcome, Place, Plan, Session, Site, Wants,
+};
+use massact::model::{Model, dtype::DType, random};
 use massact::progress::Progress;
 use massact::{Result, model::demo};
 use support::program::checkpoint;
@@ -33,6 +35,14 @@ impl Observer for Keep {
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
         self.maps.push((layer, sequence, maps));
         Ok(())
+    }
+}
+
+fn wants(tokens: usize, variants: usize) -> Wants {
+    Wants {
+        tokens,
+        variants,
+        looks_inside: false,
     }
 }
 
@@ -180,7 +190,7 @@ fn what_streams_carry_takes_memory() {
     let model = Model::open(&checkpoint("gemma4")).expect("opens");
     let of = |variants| {
         let precision = Tensors::precision(&Cpu::new());
-        Footprint::of(precision, 1, &model.spec, 10, variants, 10).streams_of_batch
+        Footprint::of(precision, 1, &model.spec, wants(10, variants), 10).streams_of_batch
     };
     let floats = 10 * (24 + 2 * (8 + 8) + 2 * (12 + 12));
     assert_eq!([of(0), of(2)], [4 * floats, 3 * 4 * floats]);
@@ -257,4 +267,59 @@ fn parts_give_the_bits_of_the_whole() {
     let error = error.expect_err("too large").to_string();
     assert!(error.contains("1 kB may be used"), "{error}");
     assert!(error.contains("--memory-budget"), "{error}");
+}
+
+/// A Llama whose weights are noise.
+fn noise(layers: usize, hidden: usize, inner: usize) -> Model {
+    let config = serde_json::json!({
+        "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 50, "max_position_embeddings": 200_000,
+        "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true,
+    });
+    random::open(config.to_string().as_bytes()).expect("runs")
+}
+
+/// Whoever looks into an MLP has all rows computed at once, and everyone finds the same.
+#[test]
+fn a_long_sequence_passes_the_mlps_in_parts() {
+    let model = noise(1, 16, 40);
+    let sequences = sequences(&[8192 + 300], 50);
+    let of = |sites: Vec<Site>| {
+        let plan = Plan {
+            sites,
+            raw: vec![Site::LayerOutput],
+            ..Plan::default()
+        };
+        let mut keep = Keep::default();
+        let silent = Progress::silent();
+        engine::run(&Cpu::new(), &model, &sequences, &plan, &mut keep, silent).expect("runs");
+        keep.tensors.remove(0).3
+    };
+    let (parts, whole) = (
+        of(vec![Site::LayerOutput]),
+        of(vec![Site::LayerOutput, Site::Gate]),
+    );
+    let largest = whole.iter().fold(0f32, |most, value| most.max(value.abs()));
+    assert_eq!(parts.len(), whole.len());
+    for (index, (part, whole)) in parts.iter().zip(&whole).enumerate() {
+        near(&format!("value {index}"), *part, *whole, largest);
+    }
+}
+
+/// The estimate is linear in tokens beyond what an MLP computes at once, and does not know how many layers there
+/// are; whoever looks inside pays for it.
+#[test]
+fn the_estimate_grows_with_tokens_and_not_with_layers() {
+    let of = |layers: usize, tokens: usize, looks_inside: bool| {
+        let wants = Wants {
+            looks_inside,
+            ..wants(tokens, 0)
+        };
+        let spec = noise(layers, 64, 512).spec;
+        Footprint::of(DType::Float32.into(), 1, &spec, wants, 2048).total(1)
+    };
+    let step = of(2, 64_000, false) - of(2, 32_000, false);
+    assert_eq!(of(2, 128_000, false) - of(2, 64_000, false), 2 * step);
+    assert_eq!(of(8, 64_000, false), of(2, 64_000, false));
+    assert!(of(2, 64_000, true) > 2 * of(2, 64_000, false));
 }

@@ -97,6 +97,7 @@ fn branch(variant: usize, overwrites: &[(usize, &[Cell])]) -> Branch {
             .iter()
             .map(|(layer, c)| (*layer, cells(c)))
             .collect(),
+        ..Branch::default()
     }
 }
 

@@ -86,6 +86,34 @@ fn magnitude() -> Value {
     })
 }
 
+fn profile() -> Value {
+    json!({
+        "schema": "massact/profile/1",
+        "sites": [{
+            "site": "q", "layer": 0, "max": 5.0,
+            "top": [{"sequence": 0, "position": 1, "dimension": 2, "value": -5.0}],
+            "rms": 1.0, "mean": 0.0, "std": 1.0, "kurtosis": null, "median": 0.5,
+            "quantiles": {
+                "0.25": 0.1, "0.5": 0.5, "0.75": 0.8, "0.9": 1.0, "0.99": 2.0, "0.999": 4.0
+            },
+            "per_token_ratio": 10.0, "float16_headroom": 13100.8, "int8_sqnr_db": 30.0
+        }]
+    })
+}
+
+fn sinks() -> Value {
+    json!({
+        "schema": "massact/sinks/1",
+        "sink_rate": 0.5,
+        "layers": [{
+            "layer": 0, "sink_rate": 0.5, "kv_bias_sink_rate": null,
+            "heads": [{"head": 0, "sink_rate": 0.5, "mass": 0.4, "positions": []}],
+            "value_drain": [0.1], "gates": [], "matrix_entropy": 1.0,
+            "matrix_entropy_normalised": 0.5, "anisotropy": 0.7, "first_norm_ratio": 3.0
+        }]
+    })
+}
+
 fn tokens() -> Value {
     let magnitude = json!({"position": 0, "dimension": 3, "mean": 520.0, "std": 0.0, "count": 1});
     json!({
@@ -180,6 +208,8 @@ fn contract_fields_are_required_and_more_are_allowed() {
         ("tokens_analysis", tokens()),
         ("massive_dimensions", dimensions()),
         ("top_activation_magnitude", magnitude()),
+        ("profile", profile()),
+        ("sinks", sinks()),
         ("self_attention", self_attention()),
         ("figures", figures()),
     ] {
@@ -215,6 +245,10 @@ fn nested_contract_fields_are_required() {
         ),
         ("massive_dimensions", dimensions(), "/massive_dimensions/0"),
         ("top_activation_magnitude", magnitude(), "/layers/0"),
+        ("profile", profile(), "/sites/0"),
+        ("profile", profile(), "/sites/0/top/0"),
+        ("sinks", sinks(), "/layers/0"),
+        ("sinks", sinks(), "/layers/0/heads/0"),
         ("self_attention", self_attention(), "/layers/0"),
         ("self_attention", self_attention(), "/layers/0/followed/0"),
         ("self_attention", self_attention(), "/layers/0/sinks/0"),

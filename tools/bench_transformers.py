@@ -75,7 +75,7 @@ def python_worker(variant: str, folder: Path, text: Path, length: int, samples: 
     layers = getattr(model.base_model, "layers", None) or model.base_model.h
     # A few tokens first: lazy imports and thread start-up are not steady work.
     with torch.no_grad():
-        runner(torch.tensor([token_ids[:8]]))
+        runner(torch.tensor([token_ids[:8]]), use_cache=False)
     kept, in_hooks, rows = {}, 0.0, []
 
     def keep(module, arguments, output):
@@ -93,7 +93,7 @@ def python_worker(variant: str, folder: Path, text: Path, length: int, samples: 
     began = time.perf_counter()
     with torch.no_grad():
         for window in windows:
-            runner(torch.tensor([window]))
+            runner(torch.tensor([window]), use_cache=False)
             after_forward = time.perf_counter()
             if variant == "eager":
                 for layer, output in kept.items():

@@ -25,7 +25,7 @@ def write_checkpoint(config: dict, stored_dtype: str, folder: Path, device: str 
             return (torch.zeros if name.endswith("bias") else torch.ones)(shape)
         return 0.02 * torch.randn(shape, generator=generator, device=device, dtype=dtype)
 
-    shapes = TENSORS[config["model_type"]](config)
+    shapes = tensor_shapes(config)
     tensors_file.write(folder / "model.safetensors", shapes, dtype, make)
     write_json(folder / "config.json", config | {"dtype": stored_dtype})
     words = {word(index): index for index in range(config["vocab_size"])}
@@ -35,6 +35,17 @@ def write_checkpoint(config: dict, stored_dtype: str, folder: Path, device: str 
     tokenizer["model"] = {"type": "WordLevel", "vocab": words, "unk_token": word(0)}
     write_json(folder / "tokenizer.json", tokenizer)
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def tensor_shapes(config: dict) -> dict[str, tuple[int, ...]]:
+    """Shapes by name: written down for the usual shapes, else those of transformers' own model."""
+    if config["model_type"] in TENSORS:
+        return TENSORS[config["model_type"]](config)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -16,6 +16,39 @@ LLAMA_1B = COMMON_LLAMA | {
     "num_key_value_heads": 4,
     "max_position_embeddings": 4096,
 }
+# The widths of Qwen3.5 35B-A3B with a dense MLP: two layers of one kind, so that a kind's cost stands alone.
+QWEN3_5 = {
+    "model_type": "qwen3_5_text",
+    "vocab_size": 500,
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "head_dim": 256,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+}
+# A width at which Nemotron-H's kinds of layer hold about as many weights each.
+NEMOTRON_H = {
+    "model_type": "nemotron_h",
+    "vocab_size": 500,
+    "hidden_size": 1024,
+    "intermediate_size": 2048,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "mamba_num_heads": 32,
+    "mamba_head_dim": 64,
+    "ssm_state_size": 128,
+    "n_groups": 1,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+}
 SHAPES = {
     # name: (config, context length)
     "gpt2-124m": (
@@ -45,6 +78,10 @@ SHAPES = {
         },
         4096,
     ),
+    "gated-delta": (QWEN3_5 | {"layer_types": ["linear_attention"] * 2}, 4096),
+    "gated-attention": (QWEN3_5 | {"layer_types": ["full_attention"] * 2}, 4096),
+    "mamba-2": (NEMOTRON_H | {"layers_block_type": ["mamba"] * 2}, 4096),
+    "mamba-2-attention": (NEMOTRON_H | {"layers_block_type": ["attention"] * 2}, 4096),
     "tiny": (
         COMMON_LLAMA
         | {

@@ -17,6 +17,7 @@ mod magnitudes;
 mod norms;
 mod precision;
 mod products;
+mod profiles;
 mod recurrences;
 mod rotations;
 mod row_scaling;
@@ -39,6 +40,10 @@ pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};
 pub use precision::{Precision, Target};
 pub use products::Products;
+pub use profiles::{
+    BINS_PER_OCTAVE, CentralMoments, HISTOGRAM_BINS, LARGE, LOWEST_EXPONENT, Profile,
+    ProfileRequest, Profiles, QUANTILES,
+};
 pub use recurrences::{DeltaRequest, Recurrences, SelectiveScanRequest, StateSpaceRequest};
 pub use rotations::{Rotation, Rotations};
 pub use row_scaling::RowScaling;
@@ -65,6 +70,7 @@ pub trait Backend:
     + Magnitudes
     + Norms
     + Products
+    + Profiles
     + Recurrences
     + Rotations
     + RowOperations
@@ -87,6 +93,7 @@ impl<B> Backend for B where
         + Magnitudes
         + Norms
         + Products
+        + Profiles
         + Recurrences
         + Rotations
         + RowOperations

@@ -10,6 +10,9 @@ use crate::error::Result;
 pub trait RowOperations: Tensors {
     /// The rows `rows` of `x`, in this order.
     fn gather_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
+    /// Writes the rows of `x` over those of `out` from row `first` on; both are of one type.
+    fn put_rows(&self, out: &mut Self::Tensor, first: usize, x: &Self::Tensor) -> Result<()>;
+
     /// The neighbouring columns `columns` of `x`.
     fn gather_columns(&self, x: &Self::Tensor, columns: Range<usize>) -> Result<Self::Tensor>;
     /// Adds row `i` of `x` times value `i` of `factors`, `[rows, 1]`, to row `i` of `out`.

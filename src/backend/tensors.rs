@@ -18,6 +18,8 @@ pub trait Tensors {
     type KeyMask;
     /// Statistics that may still be on the device.
     type Pending;
+    /// Profiles that may still be on the device.
+    type PendingProfile;
     /// The types that it computes in.
     fn precision(&self) -> Precision;
     /// Rows (tokens) that a layer processes efficiently at once, where a token has `width` values

@@ -34,26 +34,38 @@ pub(super) fn time<B: Backend, const N: usize>(
     effort: Effort,
     mut calls: [&mut Call<'_>; N],
 ) -> Result<[Times; N]> {
-    let mut counts = [1; N];
-    for (call, count) in calls.iter_mut().zip(&mut counts) {
-        *count = enough(backend, effort.least, *call)?;
+    let found = time_all(backend, effort, &mut calls)?;
+    Ok(std::array::from_fn(|index| found[index]))
+}
+
+/// The same, of any number of calls.
+pub(super) fn time_all<B: Backend>(
+    backend: &B,
+    effort: Effort,
+    calls: &mut [&mut Call<'_>],
+) -> Result<Vec<Times>> {
+    let mut counts = Vec::new();
+    for call in calls.iter_mut() {
+        counts.push(enough(backend, effort.least, *call)?);
     }
-    let mut found = [const { Vec::new() }; N];
+    let mut found = vec![Vec::new(); calls.len()];
     for _ in 0..effort.repetitions.max(1) {
-        for ((call, count), found) in calls.iter_mut().zip(counts).zip(&mut found) {
-            found.push(repeat(backend, count, *call)? / count as u32);
+        for ((call, count), found) in calls.iter_mut().zip(&counts).zip(&mut found) {
+            found.push(repeat(backend, *count, *call)? / *count as u32);
         }
     }
-    let mut counts = counts.into_iter();
-    Ok(found.map(|mut times: Vec<Duration>| {
-        times.sort_unstable();
-        Times {
-            calls: counts.next().unwrap_or(1),
-            best: times[0],
-            // The lower middle, as everywhere.
-            median: times[(times.len() - 1) / 2],
-        }
-    }))
+    let times = found.into_iter().zip(counts);
+    Ok(times
+        .map(|(mut times, calls): (Vec<Duration>, usize)| {
+            times.sort_unstable();
+            Times {
+                calls,
+                best: times[0],
+                // The lower middle, as everywhere.
+                median: times[(times.len() - 1) / 2],
+            }
+        })
+        .collect())
 }
 
 /// How many calls take `least`. Finding it warms up.

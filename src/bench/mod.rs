@@ -1,13 +1,17 @@
 //! What a device achieves: single operations at a model's shapes, and whole passes of a model.
 #![forbid(unsafe_code)]
 
+mod amount;
 mod clock;
+mod looking;
 mod operations;
 mod passes;
 mod recurrences;
+mod shapes;
 
 pub use clock::Effort;
-pub use operations::{SHAPES, Shape};
+pub use looking::{Ceilings, Looking, Walk};
+pub use shapes::Shape;
 
 use std::{ops::Range, time::Duration};
 
@@ -16,7 +20,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     backend::{Backend, Precision, StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda},
-    engine::{Device, Footprint, available, budget, human, token_width},
+    engine::{Device, Footprint, Wants, available, budget, human, token_width},
     error::{Error, Result},
     model::{Model, dtype::DType},
 };
@@ -53,6 +57,17 @@ pub enum Part {
     DeltaRule,
     /// Passes of a model.
     Model,
+    /// What looking costs: passes that look at more and more, beside what copies and products reach.
+    Looking,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Operations and passes, in the order of the parts.
+    pub measurements: Vec<Measurement>,
+    /// What looking costs, if that was a part.
+    pub looking: Option<Looking>,
 }
 
 /// What to measure, and how long.
@@ -74,13 +89,13 @@ pub struct Request {
     pub budget: Option<u64>,
 }
 
-/// Measures on a device; the model is what [`Part::Model`] runs.
+/// Measures on a device; the model is what [`Part::Model`] and [`Part::Looking`] run.
 pub fn run(
     device: &Device,
     precision: Precision,
     model: &Model,
     request: &Request,
-) -> Result<Vec<Measurement>> {
+) -> Result<Found> {
     match device {
         Device::Cpu => run_on(&Cpu::new(), available(), model, request),
         Device::Cuda(driver) => {
@@ -99,32 +114,45 @@ pub fn run_on<B: Backend>(
     free: Option<u64>,
     model: &Model,
     request: &Request,
-) -> Result<Vec<Measurement>> {
+) -> Result<Found> {
     let bench = Bench {
         backend,
         sequences: request.sequences,
         tokens: request.tokens,
         effort: request.effort,
     };
-    let mut found = Vec::new();
+    let mut found = Found {
+        measurements: Vec::new(),
+        looking: None,
+    };
     for part in &request.parts {
         match part {
-            Part::Model => {
+            Part::Model | Part::Looking => {
+                let looks = *part == Part::Looking;
+                let wants = Wants {
+                    tokens: bench.tokens,
+                    variants: usize::from(looks),
+                    looks_inside: looks,
+                };
                 let rows = backend.micro_batch_rows(token_width(&model.spec));
                 let precision = backend.precision();
                 let layers = 1 + usize::from(backend.loads_ahead());
-                let footprint =
-                    Footprint::of(precision, layers, &model.spec, bench.tokens, 0, rows);
+                let footprint = Footprint::of(precision, layers, &model.spec, wants, rows);
                 let needed = footprint.total(bench.sequences);
                 fits("the model", needed, budget(request.budget, free))?;
             }
             _ => {
                 // Its operands are made on the host.
-                let needed = bench.memory(request.shape, &request.head_dims);
+                let needed = bench.memory(&request.shape, &request.head_dims);
                 fits("the operations", needed, budget(None, available()))?;
             }
         }
-        found.extend(operations::measure(&bench, *part, request, model)?);
+        if *part == Part::Looking {
+            found.looking = Some(looking::looking(&bench, model)?);
+            continue;
+        }
+        let measured = operations::measure(&bench, *part, request, model)?;
+        found.measurements.extend(measured);
     }
     Ok(found)
 }
@@ -157,7 +185,7 @@ impl<B: Backend> Bench<'_, B> {
     }
 
     /// Host memory that an operation takes at most, in bytes.
-    fn memory(&self, shape: Shape, head_dims: &[usize]) -> u64 {
+    fn memory(&self, shape: &Shape, head_dims: &[usize]) -> u64 {
         let head_dim = head_dims.iter().copied().max().unwrap_or(0);
         let columns = shape.hidden.max(shape.inner).max(head_dim) as u64;
         let rows = (self.sequences as u64).saturating_mul(self.tokens as u64);

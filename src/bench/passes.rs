@@ -6,7 +6,7 @@ use crate::{
     backend::Backend,
     engine::{self, Discard, Plan, Site},
     error::{Error, Result},
-    model::Model,
+    model::{Model, spec::DecoderSpec},
     progress::Progress,
 };
 
@@ -14,12 +14,7 @@ use crate::{
 /// every layer's output.
 pub(super) fn passes<B: Backend>(bench: &Bench<'_, B>, model: &Model) -> Result<[Measurement; 2]> {
     let spec = &model.spec;
-    if let Some((positions, bound)) = spec.longest()
-        && bench.tokens > positions
-    {
-        return Err(Error::usage(format!("--tokens {}", bench.tokens), bound)
-            .remedy(format!("use --tokens {positions} or less")));
-    }
+    bench.check_positions(spec)?;
     let ids = token_ids(bench.sequences, bench.tokens, spec.vocab_size);
     let run = |plan: &Plan| {
         let silent = Progress::silent();
@@ -51,8 +46,21 @@ pub(super) fn passes<B: Backend>(bench: &Bench<'_, B>, model: &Model) -> Result<
     ])
 }
 
+impl<B: Backend> Bench<'_, B> {
+    /// Refuses more tokens than the model has positions for.
+    pub(super) fn check_positions(&self, spec: &DecoderSpec) -> Result<()> {
+        match spec.longest() {
+            Some((positions, bound)) if self.tokens > positions => {
+                Err(Error::usage(format!("--tokens {}", self.tokens), bound)
+                    .remedy(format!("use --tokens {positions} or less")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Ids all over the vocabulary; the sequences differ.
-fn token_ids(sequences: usize, tokens: usize, vocabulary: usize) -> Vec<Vec<u32>> {
+pub(super) fn token_ids(sequences: usize, tokens: usize, vocabulary: usize) -> Vec<Vec<u32>> {
     let mut state = 1_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

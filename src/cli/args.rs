@@ -32,7 +32,12 @@ pub(super) struct DeviceArgs {
     #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
     pub(super) dtype: DTypeArg,
     /// `auto`, `cpu` or `cuda[:N]`; auto is the first card that massact can use, else the CPU.
-    #[arg(long, default_value = "auto")]
+    #[arg(
+        long,
+        default_value = "auto",
+        env = "MASSACT_DEVICE",
+        hide_env_values = true
+    )]
     pub(super) device: String,
     /// Type of the residual stream on a card: auto is the arithmetic's; float32 keeps the digits of
     /// massive activations beside 16-bit arithmetic, and does not overflow.
@@ -42,7 +47,8 @@ pub(super) struct DeviceArgs {
     #[arg(long)]
     pub(super) tf32: bool,
     /// Memory for the residual streams and one layer, such as 8GB; more sequences than fit run in
-    /// parts, each of which reads the model again. Default: four fifths of what is free.
+    /// parts, each of which reads the model again, or wait on the host where that moves less. Default:
+    /// four fifths of what is free.
     #[arg(long, value_name = "SIZE")]
     #[serde(skip)]
     pub(super) memory_budget: Option<Bytes>,
@@ -131,14 +137,15 @@ pub(super) struct TextArgs {
     /// .jsonl[.gz|.zst] or .parquet. Default: builtin, or wikitext where that is too short.
     #[arg(long, value_name = "NAME_OR_FILE", conflicts_with = "text_file")]
     pub(super) dataset: Option<String>,
-    /// A file that is the joined text; windows are cut from its start.
+    /// A file that is the joined text, or - for standard input; windows are cut from its start.
     #[arg(long, value_name = "FILE")]
     pub(super) text_file: Option<PathBuf>,
     /// Tokens in a sequence, BOS included. Default: 4096, or what the model has positions for.
     #[arg(long, value_name = "N")]
     pub(super) context_length: Option<usize>,
     /// Start every sequence with the BOS token (EOS if the tokenizer has no BOS).
-    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true,
+        num_args = 0..=1, default_missing_value = "true")]
     pub(super) add_bos_token: bool,
     /// Seed of the random choice of documents.
     #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
@@ -166,7 +173,13 @@ impl TextArgs {
 #[derive(Debug, Clone, Args)]
 pub(super) struct OutputArgs {
     /// Folder of the results.
-    #[arg(long, value_name = "DIR", default_value = "massact-results")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "massact-results",
+        env = "MASSACT_SAVE_DIR",
+        hide_env_values = true
+    )]
     pub(super) save_dir: PathBuf,
     /// No progress and no notices.
     #[arg(long)]
@@ -174,6 +187,9 @@ pub(super) struct OutputArgs {
     /// Print the experiment's JSON on stdout instead of the table.
     #[arg(long)]
     pub(super) json: bool,
+    /// Print the folder of the results on stdout instead of the table, for scripts.
+    #[arg(long, conflicts_with = "json")]
+    pub(super) print_folder: bool,
     #[command(flatten)]
     pub(super) formats: Formats,
 }

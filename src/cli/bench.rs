@@ -1,28 +1,33 @@
 //! `massact bench`
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{ModelArgs, positive};
 use crate::{
-    bench::{self, Effort, LEAST_TIME, Measurement, Part, Request, SHAPES, Shape},
+    bench::{self, Effort, LEAST_TIME, Looking, Measurement, Part, Request, Shape},
     checkpoint,
-    engine::Device,
-    error::Result,
+    engine::{Device, Types},
+    error::{Error, Result},
+    model::dtype::DType,
     progress::Progress,
     report::{
+        atomic::write_atomic,
         number::significant,
         run::{Build, Host},
         table::{Align, Row, Table},
     },
 };
 
-/// How fast this machine computes: single operations at a shape, and whole passes of a checkpoint.
+/// How fast this machine computes, and what looking costs: single operations, and whole passes of a shape with
+/// random weights or of a checkpoint.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// What to time: operations at `--shape`, and passes of `--pretrained`. Default: all.
+    /// What to time: operations at `--shape`; passes of it, or of a checkpoint. Default: all.
     #[arg(
         long,
         value_name = "A,B",
@@ -32,9 +37,19 @@ pub(super) struct BenchArgs {
         default_values_t = Part::value_variants().to_vec()
     )]
     parts: Vec<Part>,
-    /// Widths of the operations: those of this model.
-    #[arg(long, value_name = "NAME", default_value = "gpt2-124m", value_parser = shape)]
-    shape: Shape,
+    /// The model whose widths the operations have (default: gpt2); unless a checkpoint is given, it is also
+    /// what passes run, with random weights that are made on the device and nothing on disk.
+    #[arg(long, value_name = "NAME", value_parser = shape)]
+    shape: Option<Shape>,
+    /// Layers of the shape. Default: all of its model's.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = positive,
+        requires = "shape",
+        conflicts_with = "model_name"
+    )]
+    layers: Option<usize>,
     /// Widths of the heads of attention.
     #[arg(
         long,
@@ -53,6 +68,9 @@ pub(super) struct BenchArgs {
     /// Repetitions, of which the best and the median are shown.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = positive)]
     repetitions: usize,
+    /// A folder to write bench.json into.
+    #[arg(long, value_name = "DIR")]
+    save_dir: Option<PathBuf>,
     /// No progress and no notices.
     #[arg(long)]
     quiet: bool,
@@ -61,10 +79,11 @@ pub(super) struct BenchArgs {
     json: bool,
 }
 
+/// What the operations have without `--shape`.
+const SHAPE: &str = "gpt2";
+
 fn shape(name: &str) -> Result<Shape, String> {
-    let names = SHAPES.map(|shape| shape.name).join(", ");
-    let found = SHAPES.into_iter().find(|shape| shape.name == name);
-    found.ok_or_else(|| format!("expected one of {names}"))
+    Shape::named(name).map_err(|_| format!("expected one of {}", Shape::names().join(", ")))
 }
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
@@ -73,17 +92,36 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let device = Device::open(&args.model.device.device, types, progress)?;
     let revision = args.model.source.revision.as_deref();
     let source = &args.model.source;
-    let (model, mut checkpoint) =
-        checkpoint::find(source.name(), revision, source.adapter.as_deref(), progress)?;
+    let (model, mut checkpoint) = match &args.shape {
+        Some(shape) if source.name().is_none() => {
+            let model = shape.model(args.layers, args.tokens)?;
+            let checkpoint = checkpoint::random(&shape.name, &model);
+            (model, checkpoint)
+        }
+        _ => checkpoint::find(source.name(), revision, source.adapter.as_deref(), progress)?,
+    };
     checkpoint.record.label.clone_from(&source.label);
+    let types = match types.arithmetic {
+        // Noise is stored in no type, and cards run models in this one.
+        None if checkpoint.record.source == "random" && !types.tf32 => Types {
+            arithmetic: matches!(device, Device::Cuda(_)).then_some(DType::BFloat16),
+            ..types
+        },
+        _ => types,
+    };
     let precision = device.precision(types, &model)?;
+    let operations = args
+        .parts
+        .iter()
+        .any(|part| !matches!(part, Part::Model | Part::Looking));
+    let shape = args.shape.clone().map_or_else(|| Shape::named(SHAPE), Ok)?;
     let found = bench::run(
         &device,
         precision,
         &model,
         &Request {
             parts: args.parts.clone(),
-            shape: args.shape,
+            shape: shape.clone(),
             head_dims: args.head_dims.clone(),
             sequences: args.sequences,
             tokens: args.tokens,
@@ -94,12 +132,11 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
             budget: args.model.device.budget(),
         },
     )?;
-    if !args.json {
-        return table(&found).print();
-    }
-    let operations = args.parts.iter().any(|part| *part != Part::Model);
-    let passes = args.parts.contains(&Part::Model);
-    super::print_json(&json!({
+    let passes = args
+        .parts
+        .iter()
+        .any(|part| matches!(part, Part::Model | Part::Looking));
+    let document = json!({
         "schema": bench::SCHEMA,
         "massact": Build::new(
             option_env!("MASSACT_GIT_COMMIT"),
@@ -110,13 +147,67 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         "card": device.place().card,
         "compute_dtype": device.place().arithmetic(precision),
         "host": Host::current(),
-        "shape": operations.then_some(args.shape.name),
+        "shape": operations.then_some(shape.name),
         "model": passes.then_some(&checkpoint.record),
         "sequences": args.sequences,
         "tokens": args.tokens,
         "repetitions": args.repetitions,
-        "measurements": found,
-    }))
+        "measurements": found.measurements,
+        "looking": found.looking,
+    });
+    if let Some(folder) = &args.save_dir {
+        write(folder, &document)?;
+    }
+    if args.json {
+        return super::print_json(&document);
+    }
+    if !found.measurements.is_empty() {
+        table(&found.measurements).print()?;
+    }
+    found.looking.as_ref().map_or(Ok(()), print_looking)
+}
+
+fn write(folder: &PathBuf, document: &Value) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Error::new(format!("--save-dir {}", folder.display()), error))?;
+    let text = format!("{document:#}\n");
+    write_atomic(&folder.join("bench.json"), text.as_bytes()).map(drop)
+}
+
+/// The ceilings in a line, the walks in a table.
+fn print_looking(looking: &Looking) -> Result<()> {
+    let ceilings = looking.ceilings;
+    super::print_line(&format!(
+        "copies reach {} GB/s, products {} TFLOP/s in the same run",
+        significant(ceilings.copied_bytes_per_second / 1e9),
+        significant(ceilings.product_flops_per_second / 1e12),
+    ))?;
+    let mut table = Table::new([
+        ("a walk that looks at", Align::Left),
+        ("median ms", Align::Right),
+        ("tokens/s", Align::Right),
+        ("added time", Align::Right),
+        ("at least", Align::Right),
+        ("TFLOP/s", Align::Right),
+        ("of products", Align::Right),
+        ("GB/s", Align::Right),
+        ("of copies", Align::Right),
+    ]);
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    for walk in &looking.walks {
+        table.push(Row::new([
+            walk.looks_at.to_owned(),
+            significant(walk.median_seconds * 1e3),
+            significant(walk.tokens_per_second),
+            percent(walk.added_share),
+            percent(walk.least_added_share),
+            significant(walk.flops_per_second / 1e12),
+            percent(walk.of_product_ceiling),
+            significant(walk.bytes_per_second / 1e9),
+            percent(walk.of_copy_ceiling),
+        ]));
+    }
+    table.print()
 }
 
 fn table(found: &[Measurement]) -> Table {

@@ -1,14 +1,13 @@
 //! `massact capture`
 
-use std::path::PathBuf;
-
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
-    args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, TokenIds, positive, token_ids},
+    args::{ModelArgs, OutputArgs, ThresholdArgs},
+    input::InputArgs,
     run::{Done, Run},
-    settings::{self, ids_hash},
+    settings::{self, InputSettings},
     shared::Shared,
 };
 use crate::{
@@ -23,40 +22,17 @@ use crate::{
 
 /// Numbers, tensors and attention maps of any text or token ids.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("input").args(["text", "text_file", "token_ids", "dataset"]))]
 pub(super) struct CaptureArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
-    /// One sequence: this text.
-    #[arg(long, value_name = "S")]
-    text: Option<String>,
-    /// A file that is the joined text: windows are cut from its start.
-    #[arg(long, value_name = "FILE")]
-    text_file: Option<PathBuf>,
-    /// A dataset by name, or a local file of documents; the built-in text when no input is named.
-    #[arg(long, value_name = "NAME_OR_FILE")]
-    dataset: Option<String>,
-    /// One sequence: these ids, used as they are. Repeatable.
-    #[arg(long, value_name = "1,2,3", value_parser = token_ids)]
-    token_ids: Vec<TokenIds>,
-    /// Tokens in a window of a text file or dataset, BOS included.
-    #[arg(long, value_name = "N")]
-    context_length: Option<usize>,
-    /// Windows taken from a text file or dataset.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
-    nsamples: usize,
-    /// Start every text with the BOS token (EOS if the tokenizer has no BOS).
-    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
-    add_bos_token: bool,
-    /// Seed of the random choice of documents.
-    #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
-    seed: u64,
+    #[command(flatten)]
+    input: InputArgs,
     /// Entries of largest magnitude to list.
     #[arg(long, value_name = "K", default_value_t = 5)]
     top_k: usize,
     /// Tensors to look at: embedding, layer_input, attention_input, q, k, v, attention_gate,
     /// attention_output, mixer_output, residual_mid, mlp_input, router_logits, gate, mlp_inner,
-    /// mlp_output, layer_output, final_norm.
+    /// mlp_output, layer_output, final_norm; or all.
     #[arg(
         long,
         value_name = "A,B",
@@ -76,6 +52,9 @@ pub(super) struct CaptureArgs {
     /// Report the first N logits of the last position.
     #[arg(long, value_name = "N", default_value_t = 0)]
     last_logits: usize,
+    /// Report the N most likely tokens after the last position, with their probabilities.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    top_tokens: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
@@ -100,23 +79,19 @@ impl CaptureArgs {
         self.model.source.name()
     }
 
-    fn text(&self) -> TextArgs {
-        TextArgs {
-            dataset: self.dataset.clone().or_else(|| Some("builtin".to_owned())),
-            text_file: self.text_file.clone(),
-            context_length: self.context_length,
-            add_bos_token: self.add_bos_token,
-            seed: self.seed,
+    /// The sites that are asked for; none for all that the model has.
+    fn sites(&self) -> Result<Option<Vec<Site>>> {
+        if let [all] = self.sites.as_slice()
+            && all.trim() == "all"
+        {
+            return Ok(None);
         }
+        let sites = self.sites.iter().map(|name| Site::parse(name.trim()));
+        sites.collect::<Result<_>>().map(Some)
     }
 
-    fn plan(&self) -> Result<Plan> {
-        let sites = self
-            .sites
-            .iter()
-            .map(|name| Site::parse(name.trim()))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Plan {
+    fn plan(&self, sites: Vec<Site>) -> Plan {
+        Plan {
             statistics: StatisticsRequest {
                 top_k: self.top_k,
                 abs_threshold: self.thresholds.abs_threshold as f32,
@@ -132,66 +107,65 @@ impl CaptureArgs {
             nll: self.nll,
             last_logits: self.last_logits,
             ..Plan::default()
-        })
+        }
     }
 
     pub(super) fn settings(&self, sites: &[Site], sequences: &Sequences) -> Settings<'_> {
-        let lengths: Vec<usize> = sequences.ids.iter().map(Vec::len).collect();
         Settings {
-            context_length: sequences.context_length,
-            add_bos_token: sequences.add_bos_token,
+            input: InputSettings::of(sequences, self.model.source.revision.as_deref()),
             sites: sites.to_vec(),
             top_k: self.top_k,
             raw: self.raw,
             attention: self.attention,
             nll: self.nll,
             last_logits: self.last_logits,
+            top_tokens: self.top_tokens,
             thresholds: self.thresholds,
-            input: ids_hash(&sequences.ids),
-            lengths: lengths
-                .iter()
-                .any(|length| *length != sequences.context_length)
-                .then_some(lengths),
-            revision: self.model.source.revision.as_deref(),
         }
     }
 }
 
 #[derive(Serialize)]
 pub(super) struct Settings<'a> {
-    context_length: usize,
-    add_bos_token: bool,
+    #[serde(flatten)]
+    input: InputSettings<'a>,
     sites: Vec<Site>,
     top_k: usize,
     raw: bool,
     attention: Option<AttentionArg>,
     nll: bool,
     last_logits: usize,
+    top_tokens: usize,
     #[serde(flatten)]
     thresholds: ThresholdArgs,
-    input: String,
-    /// Tokens of each sequence where they differ: the same ids may be cut elsewhere.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lengths: Option<Vec<usize>>,
-    revision: Option<&'a str>,
 }
 
 pub(super) fn run(args: &CaptureArgs, shared: &Shared) -> Result<Done> {
-    let plan = args.plan()?;
-    let run = Run::open(shared, "capture", &args.model, &args.output, args.seed)?;
+    let sites = args.sites()?;
+    let run = Run::open(
+        shared,
+        "capture",
+        &args.model,
+        &args.output,
+        args.input.seed,
+    )?;
     let model = run.model();
-    let text = args.text();
-    let sequences = if !args.token_ids.is_empty() {
-        Sequences::of_ids(args.token_ids.iter().map(|ids| ids.0.clone()).collect())
-    } else if let Some(sentence) = &args.text {
-        Sequences::of_text(sentence, text.add_bos_token, model, run.progress)?
-    } else {
-        run.windows(&text, args.nsamples)?
+    let all = || {
+        let sites = Site::ALL.into_iter();
+        sites.filter(|site| site.exists_in(&model.spec)).collect()
     };
+    let plan = args.plan(sites.unwrap_or_else(all));
+    let sequences = args.input.load(&run)?;
     let settings = settings::value(&args.settings(&plan.sites, &sequences))?;
     let experiment = |folder: &RunFolder| {
         let mut recorder = FileRecorder::create(folder, &plan, model, &sequences.ids, None)?;
-        let finding = capture::run(run.session(), &sequences.ids, &plan, &mut recorder)?;
+        let finding = capture::run(
+            run.session(),
+            &sequences.ids,
+            &plan,
+            args.top_tokens,
+            &mut recorder,
+        )?;
         recorder.commit()?;
         Ok(finding)
     };

@@ -8,9 +8,12 @@ use super::{
     existence_validation::{self, ExistenceArgs},
     figures::{self, FiguresArgs},
     intervention_analysis::{self, InterventionArgs},
+    life::{self, LifeArgs},
+    profile::{self, ProfileArgs},
     run::Done,
     self_attention::{self, SelfAttentionArgs},
     shared::{CorpusRequest, Shared},
+    sinks::{self, SinksArgs},
     tokens_analysis::{self, TokensArgs},
     top_activation_magnitude::{self, MagnitudeArgs},
 };
@@ -30,7 +33,10 @@ pub(super) enum Experiment {
     Figures(FiguresArgs),
     #[command(alias = "intervention_analysis")]
     InterventionAnalysis(InterventionArgs),
+    Life(LifeArgs),
     Capture(CaptureArgs),
+    Profile(ProfileArgs),
+    Sinks(SinksArgs),
 }
 
 impl Experiment {
@@ -43,7 +49,10 @@ impl Experiment {
             Self::SelfAttention(args) => self_attention::run(args, shared),
             Self::Figures(args) => figures::run(args, shared),
             Self::InterventionAnalysis(args) => intervention_analysis::run(args, shared),
+            Self::Life(args) => life::run(args, shared),
             Self::Capture(args) => capture::run(args, shared),
+            Self::Profile(args) => profile::run(args, shared),
+            Self::Sinks(args) => sinks::run(args, shared),
         }
     }
 
@@ -56,7 +65,10 @@ impl Experiment {
             Self::SelfAttention(args) => &args.model,
             Self::Figures(args) => &args.model,
             Self::InterventionAnalysis(args) => &args.model,
+            Self::Life(args) => &args.model,
             Self::Capture(args) => &args.model,
+            Self::Profile(args) => &args.model,
+            Self::Sinks(args) => &args.model,
         }
     }
 
@@ -69,7 +81,10 @@ impl Experiment {
             Self::SelfAttention(args) => &mut args.model,
             Self::Figures(args) => &mut args.model,
             Self::InterventionAnalysis(args) => &mut args.model,
+            Self::Life(args) => &mut args.model,
             Self::Capture(args) => &mut args.model,
+            Self::Profile(args) => &mut args.model,
+            Self::Sinks(args) => &mut args.model,
         }
     }
 
@@ -82,7 +97,10 @@ impl Experiment {
             Self::SelfAttention(args) => &args.output,
             Self::Figures(args) => &args.output,
             Self::InterventionAnalysis(args) => &args.output,
+            Self::Life(args) => &args.output,
             Self::Capture(args) => &args.output,
+            Self::Profile(args) => &args.output,
+            Self::Sinks(args) => &args.output,
         }
     }
 
@@ -95,7 +113,10 @@ impl Experiment {
             Self::SelfAttention(args) => &mut args.output,
             Self::Figures(args) => &mut args.output,
             Self::InterventionAnalysis(args) => &mut args.output,
+            Self::Life(args) => &mut args.output,
             Self::Capture(args) => &mut args.output,
+            Self::Profile(args) => &mut args.output,
+            Self::Sinks(args) => &mut args.output,
         }
     }
 

@@ -7,12 +7,16 @@ mod bench;
 mod bytes;
 mod capture;
 mod compare;
+mod completions;
 mod devices;
 mod existence_validation;
 mod experiment;
 mod figures;
+mod input;
 mod intervention_analysis;
+mod life;
 mod models;
+mod profile;
 mod reproduce;
 mod run;
 mod self_attention;
@@ -20,6 +24,8 @@ mod selftest;
 mod sentence;
 mod settings;
 mod shared;
+mod show;
+mod sinks;
 mod sweep;
 mod tokens_analysis;
 mod top_activation_magnitude;
@@ -29,24 +35,30 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     io::{ErrorKind, Write},
+    path::Path,
     process::ExitCode,
+    sync::LazyLock,
 };
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 
 use self::{experiment::Experiment, shared::Shared};
 use crate::{
+    backend::cuda::driver::built,
     error::{Error, Result},
     interrupt, panics,
 };
 
 /// Find, measure and intervene on massive activations in decoder LLMs.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, long_version = LONG_VERSION.as_str(), about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Colours on a terminal; `auto` also heeds NO_COLOR and CLICOLOR_FORCE.
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,6 +73,8 @@ enum Command {
     Bench(bench::BenchArgs),
     Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
+    Show(show::ShowArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// The whole program: parses, runs, reports. Exit codes: 0 done, 1 failed, 2 usage, 3 interrupted.
@@ -68,13 +82,41 @@ pub fn main() -> ExitCode {
     interrupt::install();
     panics::install();
     let line = hyphenated(std::env::args_os());
-    let result = Cli::parse_from(line).command.run();
+    let cli = Cli::parse_from(line);
+    colours(cli.color).write_global();
+    let result = cli.command.run();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("massact: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// With what it was built from and for.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let kernels = match built() {
+        Ok(compiler) => format!("built in, by {compiler}"),
+        Err(reason) => format!("none: {reason}"),
+    };
+    let build = run::build();
+    let known = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
+    format!(
+        "{}\ncommit   {}\ncompiler {}\ntarget   {}\nkernels  {kernels}",
+        build.version,
+        known(build.git_commit),
+        known(build.rustc),
+        known(build.target),
+    )
+});
+
+/// What clap calls the choice, as what prints tables calls it.
+fn colours(choice: ColorChoice) -> anstream::ColorChoice {
+    match choice {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
     }
 }
 
@@ -85,11 +127,8 @@ impl Command {
         let words = words.map(|word| word.to_string_lossy().into_owned());
         let shared = Shared::of(words.collect());
         match self {
-            Self::Experiment(experiment) => {
-                let json = experiment.output().json;
-                experiment.run(&shared)?.show(json)
-            }
-            Self::Tvr(args) => tvr::run(args, &shared)?.show(args.output.json),
+            Self::Experiment(experiment) => experiment.run(&shared)?.show(experiment.output()),
+            Self::Tvr(args) => tvr::run(args, &shared)?.show(&args.output),
             Self::Compare(args) => compare::run(args, &shared),
             Self::Sweep(args) => sweep::run(args),
             Self::Reproduce(args) => reproduce::run(args),
@@ -97,6 +136,8 @@ impl Command {
             Self::Bench(args) => bench::run(args),
             Self::Models(args) => models::run(args),
             Self::Devices(args) => devices::run(args),
+            Self::Show(args) => show::run(args),
+            Self::Completions(args) => completions::run(args, Cli::command()),
         }
     }
 }
@@ -130,17 +171,22 @@ fn hyphenated(line: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 /// One line on stdout.
 fn print_line(text: &str) -> Result<()> {
-    to_stdout(&format!("{text}\n"))
+    to_stdout(format!("{text}\n"))
+}
+
+/// A path on stdout, byte for byte.
+fn print_path(path: &Path) -> Result<()> {
+    to_stdout([path.as_os_str().as_encoded_bytes(), b"\n"].concat())
 }
 
 /// A JSON document on stdout.
 fn print_json(document: &Value) -> Result<()> {
-    to_stdout(&format!("{document:#}\n"))
+    to_stdout(format!("{document:#}\n"))
 }
 
 /// A reader that has gone away (`massact ... | head`) is no error.
-fn to_stdout(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+fn to_stdout(text: impl AsRef<[u8]>) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_ref()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::new("stdout", error)),
         _ => Ok(()),
     }
@@ -177,6 +223,7 @@ mod tests {
         let name = |line: &[&str]| {
             let Ok(Cli {
                 command: Command::Experiment(Experiment::Capture(args)),
+                ..
             }) = parsed(&[&["massact", "capture"], line].concat())
             else {
                 return None;

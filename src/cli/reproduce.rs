@@ -9,7 +9,7 @@ use super::{
     sweep::{RunArgs, commands, counted, downloads, experiment, run_all, write_report},
 };
 use crate::{
-    bench::{self, Effort, LEAST_TIME, Part, Request, SHAPES},
+    bench::{self, Effort, LEAST_TIME, Part, Request, Shape},
     engine::{Device, Types},
     error::Result,
     model::demo,
@@ -194,7 +194,7 @@ fn rate(device: &Device) -> Result<f64> {
         &model,
         &Request {
             parts: vec![Part::Product],
-            shape: SHAPES[2],
+            shape: Shape::named("llama-1.1b")?,
             head_dims: Vec::new(),
             sequences: SEQUENCES,
             tokens: TOKENS,
@@ -205,8 +205,11 @@ fn rate(device: &Device) -> Result<f64> {
             budget: None,
         },
     )?;
-    let (work, seconds) = found.iter().fold((0.0, 0.0), |(work, seconds), product| {
-        (work + product.work as f64, seconds + product.best_seconds)
-    });
+    let (work, seconds) = found
+        .measurements
+        .iter()
+        .fold((0.0, 0.0), |(work, seconds), product| {
+            (work + product.work as f64, seconds + product.best_seconds)
+        });
     Ok(work / seconds)
 }

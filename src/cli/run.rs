@@ -322,7 +322,8 @@ impl<'a> Run<'a> {
     }
 }
 
-fn build() -> Build {
+/// What this program was built from.
+pub(super) fn build() -> Build {
     Build::new(
         option_env!("MASSACT_GIT_COMMIT"),
         option_env!("MASSACT_RUSTC"),
@@ -366,12 +367,16 @@ impl Done {
         })
     }
 
-    /// Prints the document with `--json`, else the tables, and says where the files are.
-    pub(super) fn show(&self, json: bool) -> Result<()> {
+    /// Prints the document with `--json`, the folder with `--print-folder`, else the tables, and says
+    /// where the files are.
+    pub(super) fn show(&self, output: &OutputArgs) -> Result<()> {
         for notice in &self.artifacts.notices {
             self.progress.notice(notice);
         }
-        if json {
+        if output.print_folder {
+            return super::print_path(&self.folder);
+        }
+        if output.json {
             super::print_json(&self.artifacts.document)?;
         } else {
             for block in &self.artifacts.terminal {

@@ -41,12 +41,17 @@ pub(super) struct SentenceSettings {
 impl SentenceArgs {
     /// The sequence: ids, a sentence, or the first window of a text.
     pub(super) fn load(&self, run: &Run<'_>) -> Result<Sequences> {
+        self.load_some(run, 1)
+    }
+
+    /// The same; of a text its first `nsamples` windows.
+    pub(super) fn load_some(&self, run: &Run<'_>, nsamples: usize) -> Result<Sequences> {
         let model = run.model();
         if let Some(ids) = &self.token_ids {
             return Ok(Sequences::of_ids(vec![ids.0.clone()]));
         }
         if self.text.dataset.is_some() || self.text.text_file.is_some() {
-            return run.windows(&self.text, 1);
+            return run.windows(&self.text, nsamples);
         }
         if self.text.context_length.is_some() {
             return Err(
@@ -54,8 +59,14 @@ impl SentenceArgs {
                     .remedy("give --dataset or --text-file too"),
             );
         }
+        if nsamples > 1 {
+            return Err(
+                Error::usage("--nsamples", "it cuts a text, and there is none")
+                    .remedy("give --dataset or --text-file too"),
+            );
+        }
         let sentence = self.sentence.as_deref().unwrap_or(DEFAULT);
-        Sequences::of_text(sentence, self.text.add_bos_token, model, run.progress)
+        Sequences::of_texts(&[sentence], self.text.add_bos_token, model, run.progress)
     }
 
     pub(super) fn settings(

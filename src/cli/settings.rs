@@ -6,9 +6,12 @@
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::args::ThresholdArgs;
+use super::{args::ThresholdArgs, intervention_analysis::PlaceSettings};
 use crate::{
-    data::Sequences,
+    data::{
+        Sequences,
+        items::{Convention, Task},
+    },
     error::{Error, Result},
     experiments::intervention_analysis::{EvaluationSet, PositionsFrom, WrittenLayers},
     present::Compat,
@@ -43,6 +46,35 @@ impl TextSettings {
     }
 }
 
+/// Any sequences, and which state of the model.
+#[derive(Debug, Serialize)]
+pub(super) struct InputSettings<'a> {
+    context_length: usize,
+    add_bos_token: bool,
+    /// Identifies the ids.
+    input: String,
+    /// Tokens of each sequence where they differ: the same ids may be cut elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lengths: Option<Vec<usize>>,
+    revision: Option<&'a str>,
+}
+
+impl<'a> InputSettings<'a> {
+    pub(super) fn of(sequences: &Sequences, revision: Option<&'a str>) -> Self {
+        let lengths: Vec<usize> = sequences.ids.iter().map(Vec::len).collect();
+        Self {
+            context_length: sequences.context_length,
+            add_bos_token: sequences.add_bos_token,
+            input: ids_hash(&sequences.ids),
+            lengths: lengths
+                .iter()
+                .any(|length| *length != sequences.context_length)
+                .then_some(lengths),
+            revision,
+        }
+    }
+}
+
 /// What an experiment over several sequences has in any case.
 #[derive(Debug, Serialize)]
 pub(super) struct CorpusSettings {
@@ -73,7 +105,11 @@ pub(super) struct InterventionSettings {
     pub(super) set_to: Vec<f32>,
     pub(super) noise: Vec<f64>,
     pub(super) compat: Compat,
+    #[serde(flatten)]
+    pub(super) place: PlaceSettings,
     pub(super) evaluation_sets: Vec<SetSettings>,
+    #[serde(flatten)]
+    pub(super) tasks: Option<TaskSettings>,
 }
 
 fn layers<S: Serializer>(layers: &WrittenLayers, to: S) -> Result<S::Ok, S::Error> {
@@ -84,7 +120,30 @@ fn layers<S: Serializer>(layers: &WrittenLayers, to: S) -> Result<S::Ok, S::Erro
     }
 }
 
-/// An evaluation set.
+/// Of the tasks whose accuracy is measured.
+#[derive(Debug, Serialize)]
+pub(super) struct TaskSettings {
+    pub(super) task_sets: Vec<SetSettings>,
+    pub(super) task_convention: Convention,
+    pub(super) task_add_bos_token: Option<bool>,
+    pub(super) limit: Option<usize>,
+}
+
+impl From<&Task> for SetSettings {
+    fn from(task: &Task) -> Self {
+        let items = task.items.iter().flat_map(|item| &item.choices);
+        let ids: Vec<Vec<u32>> = items
+            .map(|request| request.ids.iter().copied().chain([request.last]).collect())
+            .collect();
+        Self {
+            name: task.name.clone(),
+            windows: ids.len(),
+            tokens_blake3: ids_hash(&ids),
+        }
+    }
+}
+
+/// An evaluation set, or a task, whose answers are its windows.
 #[derive(Debug, Serialize)]
 pub(super) struct SetSettings {
     name: String,
@@ -120,7 +179,7 @@ mod tests {
     use crate::engine::Site;
 
     /// Flags that change no number, whatever the command.
-    const NO_NUMBERS: [&str; 10] = [
+    const NO_NUMBERS: [&str; 12] = [
         "save_dir",
         "quiet",
         "json",
@@ -130,6 +189,8 @@ mod tests {
         "scale",
         "shared_scale",
         "figure_format",
+        "no_figures",
+        "print_folder",
         "tables",
     ];
 
@@ -145,23 +206,58 @@ mod tests {
         "tf32",
     ];
 
+    /// Flags of intervention-analysis that are settings only if they are given, so that the published
+    /// experiment keeps its folder, each with a value.
+    const IF_GIVEN: [(&str, &str); 7] = [
+        ("site", "--site=mlp_output"),
+        ("positions", "--positions=first"),
+        ("dimensions", "--dimensions=3"),
+        ("shuffle", "--shuffle"),
+        ("clip", "--clip=2"),
+        ("head", "--head=0:1"),
+        ("controls", "--controls"),
+    ];
+
+    #[test]
+    fn what_departs_from_the_published_experiment_is_a_setting_if_it_is_given() {
+        for (setting, flag) in IF_GIVEN {
+            let of = |more: &[&str]| {
+                let line = [&["massact", "intervention-analysis"][..], more].concat();
+                let parsed = Cli::try_parse_from(line).expect("a complete command line");
+                settings(&parsed.command).expect("settings")
+            };
+            assert_eq!(of(&[]).get(setting), None, "{setting}");
+            assert!(of(&[flag]).get(setting).is_some(), "{setting}");
+        }
+    }
+
     /// Command, flag, and the setting that has another name or stands for several flags.
-    const RENAMED: [(&str, &str, &str); 15] = [
+    const RENAMED: [(&str, &str, &str); 25] = [
         ("existence-validation", "text_file", "dataset"),
         ("tokens-analysis", "text_file", "dataset"),
         ("top-activation-magnitude", "text_file", "dataset"),
         ("top-activation-magnitude", "module_name", "site"),
         ("intervention-analysis", "text_file", "dataset"),
         ("intervention-analysis", "eval", "evaluation_sets"),
+        ("intervention-analysis", "tasks", "task_sets"),
+        ("intervention-analysis", "task", "task_sets"),
         ("self-attention", "text_file", "input"),
         ("self-attention", "sentence", "input"),
         ("self-attention", "token_ids", "input"),
         ("figures", "text_file", "input"),
         ("figures", "sentence", "input"),
         ("figures", "token_ids", "input"),
+        ("life", "text_file", "input"),
+        ("life", "sentence", "input"),
+        ("life", "token_ids", "input"),
         ("capture", "text", "input"),
         ("capture", "text_file", "input"),
         ("capture", "token_ids", "input"),
+        ("sinks", "text_file", "input"),
+        ("sinks", "token_ids", "input"),
+        ("profile", "text", "input"),
+        ("profile", "text_file", "input"),
+        ("profile", "token_ids", "input"),
     ];
 
     /// What the ids' hash stands for, too.
@@ -185,11 +281,23 @@ mod tests {
             }
             Command::Experiment(Experiment::Figures(args)) => value(&args.settings(&sequences)),
             Command::Experiment(Experiment::InterventionAnalysis(args)) => {
-                value(&args.settings(&sequences, &[]))
+                // Settings of tasks are there where tasks are.
+                let task = Task {
+                    name: "piqa".to_owned(),
+                    convention: Convention::LmEval,
+                    normed: true,
+                    items: Vec::new(),
+                };
+                value(&args.settings(&sequences, &[], &[task]))
             }
+            Command::Experiment(Experiment::Life(args)) => value(&args.settings(&sequences)),
             Command::Experiment(Experiment::Capture(args)) => {
                 value(&args.settings(&[Site::Q], &sequences))
             }
+            Command::Experiment(Experiment::Profile(args)) => {
+                value(&args.settings(&[Site::Q], &sequences))
+            }
+            Command::Experiment(Experiment::Sinks(args)) => value(&args.settings(&sequences)),
             Command::Tvr(args) => value(&args.settings()),
             Command::Compare(args) => value(&args.settings(&args.text)),
             Command::Sweep(_)
@@ -197,7 +305,9 @@ mod tests {
             | Command::Selftest(_)
             | Command::Bench(_)
             | Command::Models(_)
-            | Command::Devices(_) => {
+            | Command::Devices(_)
+            | Command::Show(_)
+            | Command::Completions(_) => {
                 return None;
             }
         };
@@ -215,6 +325,8 @@ mod tests {
                 "compare" => &["a", "b"],
                 "tvr" => &["--dry-run"],
                 "sweep" => &["merge", "a"],
+                "show" => &["a"],
+                "completions" => &["bash"],
                 _ => &[],
             };
             let line = [&["massact", name][..], more].concat();
@@ -227,12 +339,15 @@ mod tests {
                 let flag = argument.get_id().as_str();
                 let renamed = RENAMED.iter().find(|row| (row.0, row.1) == (name, flag));
                 let mut key = renamed.map_or(flag, |row| row.2);
-                if name == "capture" && OF_IDS.contains(&flag) {
+                if ["capture", "profile"].contains(&name) && OF_IDS.contains(&flag) {
                     key = "input";
                 }
                 let named = settings.get(key).is_some();
                 assert!(
-                    named || NO_NUMBERS.contains(&flag) || ELSEWHERE.contains(&flag),
+                    named
+                        || NO_NUMBERS.contains(&flag)
+                        || ELSEWHERE.contains(&flag)
+                        || IF_GIVEN.iter().any(|row| row.0 == flag),
                     "{name} --{flag} is in no setting: {settings}"
                 );
                 if name == "compare" && ELSEWHERE.contains(&flag) {
@@ -244,7 +359,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(commands, 9);
+        assert_eq!(commands, 13);
     }
 
     #[test]

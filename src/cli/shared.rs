@@ -20,6 +20,7 @@ use crate::{
     engine::{Device, Session, Timings},
     error::{Error, Kind, Result},
     experiments::CorpusWalk,
+    model::Model,
     progress::Progress,
 };
 
@@ -203,6 +204,22 @@ impl Shared {
         });
         self.model.replace(Some((key, Rc::clone(&opened))));
         Ok(opened)
+    }
+
+    /// The same model with something changed in memory, in a session of its own.
+    pub(super) fn altered(
+        &self,
+        args: &ModelArgs,
+        progress: Progress,
+        change: impl FnOnce(&mut Model) -> Result<()>,
+    ) -> Result<Session> {
+        let device = self.device(&args.device, progress)?;
+        let source = &args.source;
+        let (revision, adapter) = (source.revision.as_deref(), source.adapter.as_deref());
+        let (mut model, _) = checkpoint::find(source.name(), revision, adapter, progress)?;
+        change(&mut model)?;
+        let (types, budget) = (args.device.types(), args.device.budget());
+        Session::open(model, &device, types, budget, progress)
     }
 
     /// Up to `nsamples` windows from the start of the text that the arguments name.

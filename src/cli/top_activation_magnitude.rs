@@ -92,7 +92,7 @@ pub(super) fn run(args: &MagnitudeArgs, shared: &Shared) -> Result<Done> {
     let model = run.model();
     let sequences = match &args.sentence {
         Some(sentence) => {
-            Sequences::of_text(sentence, args.text.add_bos_token, model, run.progress)?
+            Sequences::of_texts(&[sentence], args.text.add_bos_token, model, run.progress)?
         }
         None => run.windows(&args.text, args.nsamples)?,
     };

@@ -53,7 +53,7 @@ pub(crate) fn read(
 }
 
 /// Calls `each` with number (from 1) and bytes of every line that is not blank, until it says no.
-fn for_each_line(
+pub(super) fn for_each_line(
     path: &Path,
     packing: Packing,
     progress: Progress,

@@ -3,6 +3,7 @@
 
 pub(crate) mod builtin;
 pub mod datasets;
+pub mod items;
 mod jsonl;
 pub(crate) mod mt19937;
 mod parquet;

@@ -216,7 +216,7 @@ impl<'a> Table<'a> {
 }
 
 /// The name of a codec that is not unpacked here.
-fn unread(codec: Compression) -> Option<&'static str> {
+pub(super) fn unread(codec: Compression) -> Option<&'static str> {
     match codec {
         Compression::UNCOMPRESSED
         | Compression::SNAPPY
@@ -237,7 +237,7 @@ fn listed(names: &[String]) -> String {
     text
 }
 
-fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> Error {
+pub(super) fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> Error {
     if let Err(pointer) = lfs::refuse_pointer_at(path) {
         return pointer;
     }
@@ -249,7 +249,7 @@ fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> Error {
 }
 
 /// The decoder is not ours and indexes by what the file says: a panic in it is a damaged file too.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(damaged(path, &"its pages contradict each other")))
 }

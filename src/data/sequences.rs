@@ -203,27 +203,29 @@ impl Sequences {
         }
     }
 
-    /// One sequence of exactly this text.
-    pub fn of_text(
-        text: &str,
+    /// One sequence of each of these texts, exactly.
+    pub fn of_texts(
+        texts: &[impl AsRef<str>],
         add_bos_token: bool,
         model: &Model,
         progress: Progress,
     ) -> Result<Self> {
         let tokenizer = tokenizer(model)?;
         let bos = bos(add_bos_token, tokenizer)?;
-        let mut ids: Vec<u32> = bos.into_iter().collect();
-        ids.extend(tokenizer.encode(text)?);
-        if ids.len() == usize::from(bos.is_some()) {
-            return Err(Error::usage("text", "it has no token").remedy("give some text"));
-        }
-        let ids = vec![ids];
+        let of = |text: &str| {
+            let mut ids: Vec<u32> = bos.into_iter().collect();
+            ids.extend(tokenizer.encode(text)?);
+            if ids.len() == usize::from(bos.is_some()) {
+                return Err(Error::usage("text", "it has no token").remedy("give some text"));
+            }
+            Ok(ids)
+        };
+        let ids = texts.iter().map(|text| of(text.as_ref()));
+        let ids: Vec<Vec<u32>> = ids.collect::<Result<_>>()?;
         tell_if_bos_twice(&ids, bos.is_some(), progress);
         Ok(Self {
-            context_length: ids[0].len(),
-            ids,
             add_bos_token: bos.is_some(),
-            provenance: None,
+            ..Self::of_ids(ids)
         })
     }
 

@@ -10,8 +10,12 @@ use crate::lfs;
 use crate::progress::Progress;
 
 /// Reads a text that is already joined: used whole, nothing sampled, nothing trimmed (but for a
-/// byte order mark, which is no text).
+/// byte order mark, which is no text). The path `-` is standard input.
 pub fn read_text_file(path: &Path) -> Result<JoinedText> {
+    let path = match path.to_str() {
+        Some("-") => Path::new("/dev/stdin"),
+        _ => path,
+    };
     let mut reader = Watched::open(path, "reading", Progress::silent())?;
     let mut bytes = Vec::new();
     let mut buffer = vec![0; CHUNK];

@@ -81,6 +81,8 @@ enum Source<B: Backend> {
     Own([B::Tensor; 2]),
     /// An earlier layer left them.
     Layer(usize),
+    /// The same, changed for this layer.
+    Edited([B::Tensor; 2]),
 }
 
 /// A projection, perhaps through a narrow middle.
@@ -205,7 +207,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let backend = pass.forward.backend;
         let spec = self.spec;
         let mut entries = None;
-        let (mut q, source) = match &self.projections {
+        let (mut q, mut source) = match &self.projections {
             QkvWeights::KeysAsValues { q, k } => {
                 let (q, source, own) = self.keys_as_values(pass, q, k, input)?;
                 entries = own;
@@ -216,8 +218,20 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             QkvWeights::Shared(weights) => self.shared(pass, weights, input)?,
         };
         self.grow(pass, &mut q)?;
+        pass.edit(Site::Q, &mut q)?;
+        if let Source::Layer(layer) = &source
+            && (pass.edits(Site::K) || pass.edits(Site::V))
+        {
+            // A copy: later layers read them again.
+            let [k, v] = carried.of(*layer)?;
+            source = Source::Edited([backend.duplicate(k)?, backend.duplicate(v)?]);
+        }
+        if let Source::Own([k, v]) | Source::Edited([k, v]) = &mut source {
+            pass.edit(Site::K, k)?;
+            pass.edit(Site::V, v)?;
+        }
         let [k, v] = match &source {
-            Source::Own(own) => own,
+            Source::Own(own) | Source::Edited(own) => own,
             Source::Layer(layer) => carried.of(*layer)?,
         };
         for (site, tensor) in [(Site::Q, &q), (Site::K, k), (Site::V, v)] {
@@ -246,6 +260,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             }
             None => backend.attention(&q, k, v, rows, &request)?,
         };
+        // Its memory is the output's.
+        drop(q);
         probe.attention(pass.index, pass.batch, found.maps)?;
         if let Source::Own(own) = source
             && self.read_again
@@ -255,6 +271,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         if let Some(gate) = &self.gate {
             let mut gate = gate.apply(backend, input)?;
             backend.activate(&mut gate, spec.gate_activation)?;
+            pass.edit(Site::AttentionGate, &mut gate)?;
             pass.observe(probe, Site::AttentionGate, &gate)?;
             for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
                 if backend.columns(&gate) == backend.columns(outputs) {
@@ -264,6 +281,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 }
             }
         }
+        pass.switch_off(spec.heads, &mut found.context)?;
         for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
             if self.spec.rotates_back {
                 self.rotate_back(pass, outputs)?;

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::edit::Edit;
 use crate::backend::Rows;
 
 /// Whole sequences that pass through a layer together.
@@ -14,6 +15,10 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Rows>,
     /// Whether the probes look at it; they do not at variants of sequences.
     pub(super) observed: bool,
+    /// What is changed in it, by row; nothing in an original.
+    pub(super) edits: Vec<Edit>,
+    /// (layer, head) that are switched off in it.
+    pub(super) heads_off: Vec<(usize, usize)>,
 }
 
 impl Batch {
@@ -34,6 +39,8 @@ pub(super) fn batches(all: &[Vec<u32>], part: Range<usize>, target: usize) -> Ve
                 sequences: Vec::new(),
                 rows: Vec::new(),
                 observed: true,
+                edits: Vec::new(),
+                heads_off: Vec::new(),
             });
             rows = 0;
         }
@@ -46,9 +53,32 @@ pub(super) fn batches(all: &[Vec<u32>], part: Range<usize>, target: usize) -> Ve
     batches
 }
 
+/// Where a part that begins at `start` ends: after whole micro-batches, and before it has more than
+/// `most` rows; at least one micro-batch.
+pub(super) fn part_end(all: &[Vec<u32>], start: usize, target: usize, most: usize) -> usize {
+    let (mut rows, mut end) = (0, start);
+    for batch in batches(all, start..all.len(), target) {
+        rows += batch.rows.last().map_or(0, |rows| rows.end);
+        if end > start && rows > most {
+            break;
+        }
+        end += batch.sequences.len();
+    }
+    end
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_end_where_micro_batches_do() {
+        let sequences: Vec<Vec<u32>> = [3, 5, 4, 20, 1, 2].map(|n| vec![0; n]).to_vec();
+        // Micro-batches of 3 + 5, 4, 20, 1 + 2 rows.
+        for (start, most, end) in [(0, 7, 2), (0, 11, 2), (0, 12, 3), (0, 35, 6), (3, 22, 4)] {
+            assert_eq!(part_end(&sequences, start, 9, most), end, "{start} {most}");
+        }
+    }
 
     #[test]
     #[allow(clippy::single_range_in_vec_init)]

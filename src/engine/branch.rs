@@ -10,13 +10,29 @@ use super::{
 };
 use crate::{backend::Backend, error::Result};
 
-/// Branches of one variant that walk together.
-pub(super) struct BranchStream<B: Backend> {
-    pub(super) stream: Stream<B>,
+/// Branches of one variant that walk together, in a stream that is computed or waits.
+pub(super) struct BranchStream<S> {
+    pub(super) stream: S,
     branches: Vec<(Branch, BranchOutcome)>,
 }
 
-impl<B: Backend> BranchStream<B> {
+impl<S> BranchStream<S> {
+    /// The same with another stream.
+    pub(super) fn with<T>(self, change: impl FnOnce(S) -> Result<T>) -> Result<BranchStream<T>> {
+        Ok(BranchStream {
+            stream: change(self.stream)?,
+            branches: self.branches,
+        })
+    }
+
+    /// The stream's end: what goes to the head, and where the likelihoods go.
+    pub(super) fn finish(self) -> (S, Vec<BranchOutcome>) {
+        let outcomes = self.branches.into_iter().map(|(_, outcome)| outcome);
+        (self.stream, outcomes.collect())
+    }
+}
+
+impl<B: Backend> BranchStream<Stream<B>> {
     /// Splits `branches` (place in the micro-batch, branch) off an original.
     pub(super) fn split(
         backend: &B,
@@ -41,6 +57,8 @@ impl<B: Backend> BranchStream<B> {
             sequences: Vec::new(),
             rows: Vec::new(),
             observed: false,
+            edits: Vec::new(),
+            heads_off: Vec::new(),
         };
         let branches = branches
             .into_iter()
@@ -49,6 +67,11 @@ impl<B: Backend> BranchStream<B> {
                 let rows = batch.rows[place].len();
                 own.sequences.push(sequence);
                 own.rows.push(first..first + rows);
+                let edits = branch.edits.iter();
+                own.edits
+                    .extend(edits.map(|edit| edit.clone().placed(first)));
+                // Equal in all branches of a variant.
+                own.heads_off.clone_from(&branch.heads_off);
                 first += rows;
                 let outcome = BranchOutcome {
                     sequence,
@@ -93,11 +116,5 @@ impl<B: Backend> BranchStream<B> {
             .map(|((row, dimension), change)| (row, dimension, change))
             .collect();
         backend.overwrite(&mut self.stream.hidden, &cells)
-    }
-
-    /// The stream's end: its tensor for the head, and where the likelihoods go.
-    pub(super) fn finish(self) -> (Stream<B>, Vec<BranchOutcome>) {
-        let outcomes = self.branches.into_iter().map(|(_, outcome)| outcome);
-        (self.stream, outcomes.collect())
     }
 }

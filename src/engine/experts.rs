@@ -4,7 +4,9 @@
 //! larger than the rest of the layer.
 #![forbid(unsafe_code)]
 
-use super::{gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site};
+use super::{
+    gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site, trace::Source,
+};
 use crate::{
     backend::Backend,
     error::Result,
@@ -73,9 +75,11 @@ pub(super) fn run<B: Backend>(
     input: &B::Tensor,
     probe: &mut Probe<'_, B>,
 ) -> Result<B::Tensor> {
-    let logits = weights.logits(pass.forward.backend, input)?;
+    let forward = pass.forward;
+    let mut logits = weights.logits(forward.backend, input)?;
+    pass.edit(Site::RouterLogits, &mut logits)?;
     pass.observe(probe, Site::RouterLogits, &logits)?;
-    visit(pass, weights, &logits, input, None)
+    visit(pass, weights, &logits, input, None, probe)
 }
 
 /// The same, given the router's logits, with a factor on each expert's output.
@@ -85,6 +89,7 @@ pub(super) fn visit<B: Backend>(
     logits: &B::Tensor,
     input: &B::Tensor,
     factors: Option<&[f32]>,
+    probe: &mut Probe<'_, B>,
 ) -> Result<B::Tensor> {
     let forward = pass.forward;
     let backend = forward.backend;
@@ -98,6 +103,7 @@ pub(super) fn visit<B: Backend>(
         .transpose()?;
     let read = narrow.as_ref().unwrap_or(input);
     let mut out = backend.zeros(read)?;
+    let followed = FollowedRow::all(backend, weights, logits, read, chosen.as_deref(), probe)?;
     let load = |expert: usize| {
         let mlp = GatedMlp {
             gate: spec.expert.gate.as_ref().map(|gate| gate.of_expert(expert)),
@@ -136,20 +142,102 @@ pub(super) fn visit<B: Backend>(
             backend.affine(&mut y, factors[expert], 0.0)?;
         }
         backend.add_visitors(&mut out, &y, &visitors, expert, !spec.weighted_inputs)?;
+        let factor = factors.map(|factors| factors[expert]);
+        for row in followed.iter().filter(|row| row.visits[expert] > 0) {
+            row.tell(backend, weights, (expert, &mlp, factor), probe)?;
+        }
     }
     if let Some([_, up]) = latent {
         out = up.to_stream(backend, &out)?;
     }
     if let Some((mlp, gate)) = &weights.shared {
-        let y = mlp.run(backend, input)?;
+        let inner = mlp.inner(backend, input)?;
+        let y = mlp.down(backend, &inner)?;
         match gate {
-            None => backend.add(&mut out, &y)?,
+            None => {
+                backend.add(&mut out, &y)?;
+                probe.source(Source::Shared, &inner, &y)?;
+            }
             Some(gate) => {
                 let mut gate = gate.apply(backend, input)?;
                 backend.activate(&mut gate, Activation::Sigmoid)?;
                 backend.add_scaled(&mut out, &y, &gate)?;
+                if probe.follows() {
+                    let mut weighted = backend.zeros(&y)?;
+                    backend.add_scaled(&mut weighted, &y, &gate)?;
+                    probe.source(Source::Shared, &inner, &weighted)?;
+                }
             }
         }
     }
     Ok(out)
+}
+
+/// A row with values that are followed, and the experts that it visits: each visit is made once more, alone,
+/// so that what the expert reads and gives is known.
+struct FollowedRow<B: Backend> {
+    index: usize,
+    read: B::Tensor,
+    visitors: B::Visitors,
+    visits: Vec<usize>,
+}
+
+impl<B: Backend> FollowedRow<B> {
+    /// All of them; none where nothing is followed.
+    fn all(
+        backend: &B,
+        weights: &ExpertWeights<'_, B>,
+        logits: &B::Tensor,
+        read: &B::Tensor,
+        chosen: Option<&[u32]>,
+        probe: &Probe<'_, B>,
+    ) -> Result<Vec<Self>> {
+        if !probe.follows() {
+            return Ok(Vec::new());
+        }
+        let (logits, read) = (probe.row_tensors(logits)?, probe.row_tensors(read)?);
+        let rows = logits.into_iter().zip(read).zip(probe.rows_followed());
+        let rows = rows.enumerate();
+        rows.map(|(index, ((logits, read), row))| {
+            let routing = &weights.spec.routing;
+            let count = routing.top_k;
+            let chosen = chosen.map(|chosen| &chosen[row * count..(row + 1) * count]);
+            let correction = weights.correction.as_ref();
+            let visitors = backend.route(&logits, routing, correction, chosen)?;
+            Ok(Self {
+                index,
+                read,
+                visits: backend.visits(&visitors),
+                visitors,
+            })
+        })
+        .collect()
+    }
+
+    /// Its visit to an expert.
+    fn tell(
+        &self,
+        backend: &B,
+        weights: &ExpertWeights<'_, B>,
+        (expert, mlp, factor): (usize, &GatedWeights<'_, B>, Option<f32>),
+        probe: &mut Probe<'_, B>,
+    ) -> Result<()> {
+        let (visitors, weighted) = (&self.visitors, weights.spec.weighted_inputs);
+        let mut x = backend.gather_visitors(&self.read, visitors, expert)?;
+        if weighted {
+            backend.weigh_visitors(&mut x, visitors, expert)?;
+        }
+        let inner = mlp.inner(backend, &x)?;
+        let mut y = mlp.down(backend, &inner)?;
+        if let Some(factor) = factor {
+            backend.affine(&mut y, factor, 0.0)?;
+        }
+        let mut out = backend.zeros(&self.read)?;
+        backend.add_visitors(&mut out, &y, visitors, expert, !weighted)?;
+        if let Some([_, up]) = &weights.latent {
+            out = up.product(backend, &out)?;
+        }
+        let (inner, out) = (backend.download(&inner)?, backend.download(&out)?);
+        probe.source_of(self.index, Source::Expert(expert), &inner, &out)
+    }
 }

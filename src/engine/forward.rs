@@ -6,6 +6,7 @@ use std::{collections::HashMap, ops::Range};
 use super::{
     batch::Batch,
     connections::ConnectionWeights,
+    likelihood::Predictions,
     parts::{Projection, load_norm},
     plan::Plan,
     probe::Probe,
@@ -31,6 +32,8 @@ pub(super) struct Forward<'r, B: Backend> {
     /// By rope index and the sequence length it is for.
     tables: HashMap<(usize, usize), RopeTable>,
     longest: usize,
+    /// Rows that an MLP computes at once.
+    pub(super) mlp_rows: usize,
 }
 
 /// NLL and logits of the sequences of one micro-batch.
@@ -46,6 +49,7 @@ impl<'r, B: Backend> Forward<'r, B> {
         plan: &'r Plan,
         all: &'r [Vec<u32>],
         part: Range<usize>,
+        mlp_rows: usize,
     ) -> Self {
         let sequences = &all[part];
         let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
@@ -56,6 +60,7 @@ impl<'r, B: Backend> Forward<'r, B> {
             sequences: all,
             tables: HashMap::new(),
             longest,
+            mlp_rows,
         };
         for (index, rope) in model.spec.ropes.iter().enumerate() {
             for sequence in sequences {
@@ -177,13 +182,14 @@ impl<'r, B: Backend> Forward<'r, B> {
         hidden: B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<HeadResult> {
-        let normed = match &self.model.spec.final_norm {
+        let mut normed = match &self.model.spec.final_norm {
             Some(norm) => {
                 let norm = load_norm(self.backend, self.model, norm)?;
                 self.backend.norm(&hidden, &norm, Target::Part)?
             }
             None => hidden,
         };
+        batch.edit(self.backend, (Site::FinalNorm, 0), &mut normed)?;
         probe.observe(Site::FinalNorm, 0, batch, &normed)?;
         let normed = match &self.model.spec.head.projection {
             Some(projection) if self.plan.needs_head() => {
@@ -197,22 +203,21 @@ impl<'r, B: Backend> Forward<'r, B> {
             last_logits: Vec::new(),
         };
         if self.plan.nll {
-            let targets: Vec<Option<u32>> = batch
-                .tokens(self.sequences)
-                .flat_map(|tokens| {
-                    let next = tokens.iter().skip(1).copied().map(Some);
-                    next.chain([None]).take(tokens.len())
-                })
-                .collect();
-            let nll = self
-                .backend
-                .token_nll(&normed, &self.head_request()?, &targets)?;
-            for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
-                let nll = nll[rows.start..rows.end - 1].to_vec();
-                if batch.observed {
-                    self.check_head("likelihoods", *sequence, &nll)?;
+            let predictions = Predictions::of(self.plan, batch, self.sequences);
+            let (head, targets) = (self.head_request()?, &predictions.targets);
+            let nll = match &predictions.rows {
+                Some(rows) if rows.is_empty() => Vec::new(),
+                Some(rows) => {
+                    let predicting = self.backend.gather_rows(&normed, rows)?;
+                    self.backend.token_nll(&predicting, &head, targets)?
                 }
-                result.token_nll.push(nll);
+                None => self.backend.token_nll(&normed, &head, targets)?,
+            };
+            result.token_nll = predictions.by_sequence(&nll);
+            if batch.observed {
+                for (sequence, nll) in batch.sequences.iter().zip(&result.token_nll) {
+                    self.check_head("likelihoods", *sequence, nll)?;
+                }
             }
         }
         if self.plan.last_logits > 0 && batch.observed {

@@ -10,10 +10,40 @@ use crate::{
 /// Refuses sequences and sites that the model does not have, and a head that it lacks.
 pub(super) fn check(model: &Model, sequences: &[Vec<u32>], plan: &Plan) -> Result<()> {
     check_sequences(model, sequences)?;
+    check_scored(model, sequences, plan)?;
     absent::check(&model.spec, plan)?;
     if plan.needs_head() {
         // Before hours of work rather than after.
         model.head()?;
+    }
+    Ok(())
+}
+
+/// Refuses predictions that a sequence does not have.
+fn check_scored(model: &Model, sequences: &[Vec<u32>], plan: &Plan) -> Result<()> {
+    let Some(scored) = &plan.scored else {
+        return Ok(());
+    };
+    if scored.len() != sequences.len() {
+        return Err(Error::usage(
+            "predictions",
+            format!(
+                "stated of {} sequences, but {} run",
+                scored.len(),
+                sequences.len()
+            ),
+        ));
+    }
+    for (index, (sequence, scored)) in sequences.iter().zip(scored).enumerate() {
+        let next = scored
+            .next
+            .filter(|id| *id as usize >= model.spec.vocab_size);
+        if scored.from >= sequence.len() || next.is_some() {
+            return Err(Error::usage(
+                format!("sequence {index}"),
+                "it is to be scored where it has no token",
+            ));
+        }
     }
     Ok(())
 }

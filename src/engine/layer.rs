@@ -15,6 +15,7 @@ use super::{
     probe::Probe,
     site::Site,
     stream::{Carried, Stream},
+    trace::Step,
 };
 use crate::{
     backend::{Backend, NormWeights, Target},
@@ -109,11 +110,14 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             index,
             batch,
         };
+        pass.edit(Site::LayerInput, hidden)?;
         pass.observe(probe, Site::LayerInput, hidden)?;
+        probe.begin(&pass, hidden)?;
         let backend = forward.backend;
         let mut predicted = None;
         if let Some(altup) = &self.altup {
             altup.predict(backend, hidden, &mut carried.others)?;
+            probe.changed(Step::Altup, hidden)?;
             predicted = Some((altup, backend.duplicate(hidden)?));
         }
         match self.spec.wiring {
@@ -130,9 +134,11 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             (None, Some(per_layer)) => {
                 let added = per_layer.run(&pass, hidden)?;
                 backend.add(hidden, &added)?;
+                probe.added(Step::PerLayerEmbedding, &added)?;
             }
             (Some((altup, predicted)), per_layer) => {
                 altup.correct(backend, predicted, hidden, &mut carried.others)?;
+                probe.changed(Step::Altup, hidden)?;
                 if let Some(per_layer) = per_layer {
                     let added = per_layer.run(&pass, &altup.scaled(backend, hidden)?)?;
                     for other in &mut carried.others {
@@ -143,12 +149,15 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         }
         if let Some(scale) = self.output_scale {
             backend.affine(hidden, scale, 0.0)?;
+            probe.changed(Step::Scale, hidden)?;
         }
         if self.connections.is_some() && pass.observes(Site::StreamSum) {
             let count = forward.model.spec.streams();
             let sum = backend.collapse(hidden, count, None)?;
             pass.observe(probe, Site::StreamSum, &sum)?;
         }
+        pass.edit(Site::LayerOutput, hidden)?;
+        probe.end(hidden)?;
         pass.observe(probe, Site::LayerOutput, hidden)
     }
 
@@ -174,13 +183,17 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let Some(mlp) = &self.mlp else {
             return Ok(());
         };
+        pass.edit(Site::ResidualMid, hidden)?;
         pass.observe(probe, Site::ResidualMid, hidden)?;
         let (weights, read) = connected_mlp.read(backend, hidden)?;
         let input = input(backend, &self.mlp_norms, &read, Target::Part)?;
         let read = input.as_ref().unwrap_or(&read);
+        let edited = pass.edited(Site::MlpInput, read)?;
+        let read = edited.as_ref().unwrap_or(read);
         pass.observe(probe, Site::MlpInput, read)?;
         let output = mlp.run(pass, read, probe)?;
-        let output = self.output(pass, output, &self.mlp_norms)?;
+        let mut output = self.output(pass, output, &self.mlp_norms)?;
+        pass.edit(Site::MlpOutput, &mut output)?;
         pass.observe(probe, Site::MlpOutput, &output)?;
         *hidden = backend.mix_streams(hidden, &output, &weights)?;
         Ok(())
@@ -209,37 +222,54 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             let read = input.as_ref().unwrap_or(hidden);
             let beside = self.laurel.as_ref();
             let beside = beside.map(|laurel| laurel.run(backend, read)).transpose()?;
-            if from_norm && let Some(input) = input {
-                *hidden = input;
+            match input {
+                Some(input) if from_norm => {
+                    *hidden = input;
+                    probe.changed(Step::Norm, hidden)?;
+                }
+                // Its memory is the next tensor's.
+                input => drop(input),
             }
             let output = self.mixed(pass, output, probe)?;
             match (&self.mixer_norms.sum, &self.mlp_norms.input) {
-                (None, Some(norm)) if !from_norm && self.mlp.is_some() && beside.is_none() => {
+                (None, Some(norm))
+                    if !from_norm
+                        && self.mlp.is_some()
+                        && beside.is_none()
+                        && !pass.edits(Site::ResidualMid) =>
+                {
                     mlp_input = Some(backend.add_norm(hidden, &output, norm)?);
                 }
-                _ => add(backend, hidden, &output, &self.mixer_norms)?,
+                _ => add(backend, hidden, &output, &self.mixer_norms, probe)?,
             }
             if let (Some(laurel), Some(made)) = (&self.laurel, &beside) {
                 laurel.join(backend, hidden, made)?;
+                probe.changed(Step::Laurel, hidden)?;
             }
         }
         let Some(mlp) = &self.mlp else {
             return Ok(());
         };
+        pass.edit(Site::ResidualMid, hidden)?;
         let input = match mlp_input {
             Some(input) => Some(input),
             None => input(backend, &self.mlp_norms, hidden, target)?,
         };
         pass.observe(probe, Site::ResidualMid, hidden)?;
         let read = input.as_ref().unwrap_or(hidden);
+        let edited = pass.edited(Site::MlpInput, read)?;
+        let read = edited.as_ref().unwrap_or(read);
         pass.observe(probe, Site::MlpInput, read)?;
         let output = mlp.run(pass, read, probe)?;
         if from_norm && let Some(input) = input {
             *hidden = input;
+            probe.changed(Step::Norm, hidden)?;
         }
-        let output = self.output(pass, output, &self.mlp_norms)?;
+        let mut output = self.output(pass, output, &self.mlp_norms)?;
+        pass.edit(Site::MlpOutput, &mut output)?;
         pass.observe(probe, Site::MlpOutput, &output)?;
-        add(backend, hidden, &output, &self.mlp_norms)
+        probe.added(Step::Mlp, &output)?;
+        add(backend, hidden, &output, &self.mlp_norms, probe)
     }
 
     /// Both parts on the layer's input.
@@ -261,21 +291,26 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         } else {
             None
         };
+        pass.edit(Site::ResidualMid, hidden)?;
         pass.observe(probe, Site::ResidualMid, hidden)?;
         if self.spec.wiring == Wiring::Parallel {
             shared = input(backend, &self.mlp_norms, hidden, Target::Part)?;
         }
         let read = shared.as_ref().unwrap_or(hidden);
+        let edited = pass.edited(Site::MlpInput, read)?;
+        let read = edited.as_ref().unwrap_or(read);
         pass.observe(probe, Site::MlpInput, read)?;
         let output = mlp.run(pass, read, probe)?;
         drop(shared);
         if let Some(mixed) = mixed {
             let mixed = self.mixed(pass, mixed, probe)?;
-            add(backend, hidden, &mixed, &self.mixer_norms)?;
+            add(backend, hidden, &mixed, &self.mixer_norms, probe)?;
         }
-        let output = self.output(pass, output, &self.mlp_norms)?;
+        let mut output = self.output(pass, output, &self.mlp_norms)?;
+        pass.edit(Site::MlpOutput, &mut output)?;
         pass.observe(probe, Site::MlpOutput, &output)?;
-        add(backend, hidden, &output, &self.mlp_norms)
+        probe.added(Step::Mlp, &output)?;
+        add(backend, hidden, &output, &self.mlp_norms, probe)
     }
 
     /// Whether anything mixes tokens here.
@@ -294,16 +329,21 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let backend = pass.forward.backend;
         let attention = match &self.attention {
             Some(attention) => {
-                pass.observe(probe, Site::AttentionInput, input)?;
-                Some(attention.run(pass, input, carried, probe)?)
+                let edited = pass.edited(Site::AttentionInput, input)?;
+                let read = edited.as_ref().unwrap_or(input);
+                pass.observe(probe, Site::AttentionInput, read)?;
+                Some(attention.run(pass, read, carried, probe)?)
             }
             None => None,
         };
         match (attention, &self.mixer) {
             (Some(mut attention), Some(mixer)) => {
                 // Its own share, while it can be told.
+                pass.edit(Site::AttentionOutput, &mut attention)?;
                 pass.observe(probe, Site::AttentionOutput, &attention)?;
-                backend.add(&mut attention, &mixer.run(pass, input)?)?;
+                let mixed = mixer.run(pass, input)?;
+                probe.beside(&attention, &mixed)?;
+                backend.add(&mut attention, &mixed)?;
                 Ok(attention)
             }
             (Some(attention), None) => Ok(attention),
@@ -319,11 +359,22 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         output: B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
-        let output = self.output(pass, output, &self.mixer_norms)?;
+        let mut output = self.output(pass, output, &self.mixer_norms)?;
         if self.mixer.is_none() {
+            pass.edit(Site::AttentionOutput, &mut output)?;
             pass.observe(probe, Site::AttentionOutput, &output)?;
         }
+        pass.edit(Site::MixerOutput, &mut output)?;
         pass.observe(probe, Site::MixerOutput, &output)?;
+        match (&self.attention, &self.mixer) {
+            (Some(_), Some(_)) => {
+                let norm = self.mixer_norms.output.is_some();
+                probe.added_beside(&output, (!norm).then_some(self.spec.residual_scale))?;
+            }
+            (Some(_), None) => probe.added(Step::Attention, &output)?,
+            (None, Some(_)) => probe.added(Step::Mixer, &output)?,
+            (None, None) => {}
+        }
         Ok(output)
     }
 
@@ -351,10 +402,12 @@ fn add<B: Backend>(
     hidden: &mut B::Tensor,
     output: &B::Tensor,
     norms: &Norms<B::Vector>,
+    probe: &mut Probe<'_, B>,
 ) -> Result<()> {
     backend.add(hidden, output)?;
     if let Some(norm) = &norms.sum {
         *hidden = backend.norm(hidden, norm, Target::Stream)?;
+        probe.changed(Step::Norm, hidden)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::{fs, path::Path};
 
+use super::waiting::Room;
 use crate::{
     backend::Precision,
     error::Error,
@@ -14,6 +15,17 @@ const SHARE: f64 = 0.8;
 
 /// The budget where the system does not tell what is free.
 const UNKNOWN: u64 = 4_000_000_000;
+
+/// What memory depends on, beside the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wants {
+    /// Tokens of a sequence.
+    pub tokens: usize,
+    /// Branches of each, at most.
+    pub variants: usize,
+    /// Whether somebody looks into the MLPs, which then compute a micro-batch at once.
+    pub looks_inside: bool,
+}
 
 /// Memory of a run over sequences of one length, in bytes; the mapped weights come from the page
 /// cache and are not part of it. An upper estimate: sums over tensors that do not all live at once.
@@ -28,28 +40,39 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// For sequences of `tokens` tokens, each with up to `variants` branches, in micro-batches of
-    /// about `batch_rows` rows, with the weights of `layers` layers at a time.
+    /// For sequences of which `wants` tells, in micro-batches of about `batch_rows` rows, with the weights of
+    /// `layers` layers at a time.
     pub fn of(
         precision: Precision,
         layers: usize,
         spec: &DecoderSpec,
-        tokens: usize,
-        variants: usize,
+        wants: Wants,
         batch_rows: usize,
     ) -> Self {
+        let Wants {
+            tokens, variants, ..
+        } = wants;
         let (arithmetic, residual) = (
             precision.arithmetic().size() as u64,
             precision.residual().size() as u64,
         );
-        let width = token_width(spec);
         let batch = (batch_rows / tokens.max(1)).max(1);
         let rows = (batch as u64).saturating_mul(tokens as u64);
         let weights = spec.layers.iter().map(weights_of).max().unwrap_or(0);
         let per_layer = spec.embedding.per_layer.as_ref();
         let weights = weights + per_layer.map_or(0, |own| (own.width * spec.hidden_size) as u64);
-        let for_stream = for_stream(spec);
-        let token = (width - for_stream) as u64 * arithmetic + for_stream as u64 * residual;
+        let in_mlp = match wants.looks_inside {
+            true => rows,
+            false => rows.min(mlp_rows(batch_rows) as u64),
+        };
+        let inside = |layer| {
+            let (beside, mlp) = inner_widths(layer);
+            let beside = rows.saturating_mul(beside as u64);
+            beside.saturating_add(in_mlp.saturating_mul(mlp as u64))
+        };
+        let inside = spec.layers.iter().map(inside).max().unwrap_or(0);
+        let inputs = (INPUTS * spec.hidden_size) as u64;
+        let token = inputs * arithmetic + for_stream(spec) as u64 * residual;
         let stream = spec.state_width() as u64 * residual
             + carried_width(spec) as u64 * arithmetic
             + choice_bytes(spec, tokens);
@@ -57,6 +80,7 @@ impl Footprint {
         Self {
             fixed: rows
                 .saturating_mul(token)
+                .saturating_add(inside.saturating_mul(arithmetic))
                 .saturating_add(weights.saturating_mul(layers as u64 * arithmetic)),
             streams_of_batch: rows.saturating_mul(streams),
             batch,
@@ -91,25 +115,67 @@ pub(super) struct Fit {
     pub(super) rows: usize,
     /// Sequences that walk at once.
     pub(super) part: usize,
+    /// For the streams that wait between layers, if not all of them stay on the device.
+    pub(super) room: Option<Room>,
 }
 
 impl Fit {
-    /// What it needs and how often the model is read, for people.
-    pub(super) fn text(&self, sequences: usize, tokens: usize, variants: usize) -> String {
-        let walks = match sequences.div_ceil(self.part) {
+    /// What it needs and how often the model is read, for people. `sequences` is how many there are, and
+    /// how many of `tokens` tokens are as long together.
+    pub(super) fn text(
+        &self,
+        (sequences, count_of_longest): (usize, usize),
+        tokens: usize,
+        variants: usize,
+    ) -> String {
+        let ragged = count_of_longest < sequences;
+        let walks = match count_of_longest.div_ceil(self.part) {
             1 => "one walk through the model".to_owned(),
+            walks if ragged => format!("about {walks} walks through the model"),
             walks => format!(
                 "{walks} walks through the model, {} each",
                 count(self.part, "sequence")
             ),
         };
+        let needed = match self.room {
+            None => human(self.footprint.total(self.part)),
+            Some(room) => {
+                let streams = self.footprint.total(self.part) - self.footprint.fixed;
+                let away = human(streams.saturating_sub(room.device));
+                let place = match room.host {
+                    0 => "in a file",
+                    _ => "on the host, or in a file what it has no room for",
+                };
+                let here = human(self.footprint.fixed.saturating_add(room.device));
+                format!("{here}, of the streams {away} wait {place}")
+            }
+        };
         format!(
-            "{} of {tokens} tokens{}: about {} of memory, {walks}",
+            "{} of {}{tokens} tokens{}: about {needed} of memory, {walks}",
             count(sequences, "sequence"),
+            if ragged { "up to " } else { "" },
             variants_of_each(variants),
-            human(self.footprint.total(self.part)),
         )
     }
+}
+
+/// Whether streams may wait elsewhere than on the device: those that carry nothing beside the residual stream.
+pub(super) fn may_wait(spec: &DecoderSpec, tokens: usize) -> bool {
+    carried_width(spec) == 0 && choice_bytes(spec, tokens) == 0
+}
+
+/// Bytes of the weights that one walk reads.
+pub(super) fn walked_weights(precision: Precision, spec: &DecoderSpec) -> u64 {
+    let size = |linear: &Linear| linear.in_features as u64 * linear.out_features as u64;
+    let layers = spec.layers.iter().map(|layer| {
+        let own: u64 = layer.linears().into_iter().map(size).sum();
+        let experts = layer.experts().map_or(0, |experts| {
+            let one: u64 = experts.expert.linears().into_iter().map(size).sum();
+            one * experts.count as u64
+        });
+        own + experts
+    });
+    layers.sum::<u64>() * precision.arithmetic().size() as u64
 }
 
 /// Not even one sequence fits.
@@ -197,15 +263,29 @@ fn group_available(limit: u64, used: u64, stat: &str) -> u64 {
     limit.saturating_sub(used.saturating_sub(cache))
 }
 
+/// What a layer's two parts read.
+const INPUTS: usize = 2;
 /// What a layer's two parts add to the residual stream, or what its experts add up.
 const OUTPUTS: usize = 2;
+
+/// Rows that an MLP computes at once, if that is more than a micro-batch: enough for products to be
+/// efficient, and less than a long sequence has.
+const MLP_ROWS: usize = 8192;
+
+/// Rows that an MLP computes at once, where micro-batches have about `batch_rows`. Only a sequence that is
+/// longer than either is computed in parts.
+pub(super) fn mlp_rows(batch_rows: usize) -> usize {
+    batch_rows.max(MLP_ROWS)
+}
 
 /// Values that a token has in a layer, beside its residual stream: the most that a layer takes.
 pub fn token_width(spec: &DecoderSpec) -> usize {
     let layers = spec.layers.iter();
-    let inner = layers.map(inner_width).max().unwrap_or(0);
-    // What each part reads, and its output.
-    2 * spec.hidden_size + for_stream(spec) + inner
+    let inner = layers.map(|layer| {
+        let (beside, mlp) = inner_widths(layer);
+        beside + mlp
+    });
+    INPUTS * spec.hidden_size + for_stream(spec) + inner.max().unwrap_or(0)
 }
 
 /// Values of a token, in the residual stream's type, that a layer has beside the stream: outputs of its
@@ -258,8 +338,9 @@ fn weights_of(layer: &Layer) -> u64 {
     all + expert
 }
 
-/// Values that a token has inside the parts of a layer.
-fn inner_width(layer: &Layer) -> usize {
+/// Values that a token has inside the parts of a layer: those that all tokens have at once, and those of an MLP
+/// that takes some rows at a time.
+fn inner_widths(layer: &Layer) -> (usize, usize) {
     let attention = layer.attention.as_ref().map_or(0, |attention| {
         let indexer = attention.indexer().map_or(0, |indexer| {
             (indexer.heads + 1) * indexer.head_dim + indexer.heads
@@ -275,9 +356,11 @@ fn inner_width(layer: &Layer) -> usize {
     });
     let mixer = layer.mixer.as_ref().map_or(0, Mixer::inner_width);
     let mlp = match &layer.mlp {
-        None => 0,
         Some(Mlp::Gated(mlp)) => 2 * mlp.up.out_features,
         Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
+        _ => 0,
+    };
+    let experts = match &layer.mlp {
         Some(Mlp::Experts(experts)) => {
             let shared = experts.shared.as_ref();
             let shared = shared.map_or(0, |shared| shared.mlp.up.out_features);
@@ -288,6 +371,7 @@ fn inner_width(layer: &Layer) -> usize {
             let inner = both.experts.expert.up.out_features + both.dense.up.out_features;
             2 * (inner + both.dense.up.in_features)
         }
+        _ => 0,
     };
     let per_layer = layer.per_layer.as_ref();
     let per_layer = per_layer.map_or(0, |input| 3 * input.gate.out_features);
@@ -295,7 +379,7 @@ fn inner_width(layer: &Layer) -> usize {
     let altup = layer.altup.as_ref().map_or(0, |altup| {
         altup.router.out_features * altup.router.in_features
     });
-    attention + mixer + mlp + per_layer + altup
+    (attention + mixer + experts + per_layer + altup, mlp)
 }
 
 #[cfg(test)]
@@ -374,10 +458,15 @@ mod tests {
             footprint: FOOTPRINT,
             rows: 4,
             part: 4,
+            room: None,
         };
         assert_eq!(
-            fit.text(10, 8, 0),
+            fit.text((10, 10), 8, 0),
             "10 sequences of 8 tokens: about 2 kB of memory, 3 walks through the model, 4 sequences each"
+        );
+        assert_eq!(
+            fit.text((30, 10), 8, 0),
+            "30 sequences of up to 8 tokens: about 2 kB of memory, about 3 walks through the model"
         );
     }
 }

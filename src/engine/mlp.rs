@@ -1,13 +1,19 @@
 //! Feed-forward part of one layer.
+//!
+//! What is inside is several times as wide as the stream, and each row is on its own: of a long sequence some
+//! rows are computed at a time.
 #![forbid(unsafe_code)]
+
+use std::ops::Range;
 
 use super::{
     experts, experts::ExpertWeights, gated::GatedWeights, parts::Projection, pass::Pass,
-    probe::Probe, side_by_side::SideBySideWeights, site::Site,
+    probe::Probe, side_by_side::SideBySideWeights, site::Site, trace::Source,
 };
 use crate::{
     backend::{Backend, Xielu},
     error::Result,
+    interrupt,
     model::{
         Model,
         spec::{self, Activation, Mlp},
@@ -96,18 +102,73 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
         input: &B::Tensor,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
+        let rows = pass.batch.rows.last().map_or(0, |rows| rows.end);
+        let most = pass.forward.mlp_rows;
+        if rows <= most || pass.looks_into_mlp() {
+            return self.whole(pass, input, probe);
+        }
+        let backend = pass.forward.backend;
+        let some = |rows: Range<usize>| -> Result<Option<B::Tensor>> {
+            let rows: Vec<usize> = rows.collect();
+            let input = backend.gather_rows(input, &rows)?;
+            self.row_by_row(backend, &input)
+        };
+        let Some(first) = some(0..most)? else {
+            return self.whole(pass, input, probe);
+        };
+        let mut out = backend.zeros(input)?;
+        backend.put_rows(&mut out, 0, &first)?;
+        drop(first);
+        for start in (most..rows).step_by(most) {
+            interrupt::check()?;
+            if let Some(part) = some(start..rows.min(start + most))? {
+                backend.put_rows(&mut out, start, &part)?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// What it makes of some rows of its input, if each row is on its own and nobody looks inside; experts
+    /// see only the rows that visit them anyway.
+    fn row_by_row(&self, backend: &B, input: &B::Tensor) -> Result<Option<B::Tensor>> {
+        Ok(match self {
+            Self::Gated(mlp) => Some(mlp.run(backend, input)?),
+            Self::Plain {
+                up,
+                down,
+                nonlinearity,
+            } => {
+                let mut inner = up.apply(backend, input)?;
+                nonlinearity.apply(backend, &mut inner)?;
+                Some(down.to_stream(backend, &inner)?)
+            }
+            Self::Experts(_) | Self::SideBySide(_) => None,
+        })
+    }
+
+    /// All rows at once.
+    fn whole(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        input: &B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         match self {
             Self::Gated(mlp) => {
-                let inner = if pass.observes(Site::Gate) {
-                    let gate = mlp.activated(backend, input)?;
+                let mut inner = if pass.observes(Site::Gate) || pass.edits(Site::Gate) {
+                    let mut gate = mlp.activated(backend, input)?;
+                    pass.edit(Site::Gate, &mut gate)?;
                     pass.observe(probe, Site::Gate, &gate)?;
                     mlp.multiplied(backend, input, gate)?
                 } else {
                     mlp.inner(backend, input)?
                 };
+                pass.edit(Site::MlpInner, &mut inner)?;
                 pass.observe(probe, Site::MlpInner, &inner)?;
-                mlp.down(backend, &inner)
+                let output = mlp.down(backend, &inner)?;
+                probe.source(Source::Dense, &inner, &output)?;
+                Ok(output)
             }
             Self::Plain {
                 up,
@@ -116,9 +177,13 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
             } => {
                 let mut inner = up.apply(backend, input)?;
                 nonlinearity.apply(backend, &mut inner)?;
+                pass.edit(Site::Gate, &mut inner)?;
                 pass.observe(probe, Site::Gate, &inner)?;
+                pass.edit(Site::MlpInner, &mut inner)?;
                 pass.observe(probe, Site::MlpInner, &inner)?;
-                down.to_stream(backend, &inner)
+                let output = down.to_stream(backend, &inner)?;
+                probe.source(Source::Dense, &inner, &output)?;
+                Ok(output)
             }
             Self::Experts(weights) => experts::run(pass, weights, input, probe),
             Self::SideBySide(both) => both.run(pass, input, probe),

@@ -10,7 +10,11 @@
 
 use std::collections::BTreeMap;
 
-use super::site::Site;
+use super::{
+    edit::Edit,
+    site::Site,
+    trace::{Source, Step},
+};
 use crate::{
     backend::{AttentionMaps, Change, Statistics},
     error::Result,
@@ -52,6 +56,28 @@ pub trait Observer {
         Ok(())
     }
 
+    /// What a step of a layer (layer, sequence) adds to the values that the plan traces, in their order; or
+    /// the values, for the input and the output. The input comes first, and what was said of the layer
+    /// before is void.
+    fn step(&mut self, _place: (usize, usize), _step: Step, _values: &[f32]) {}
+
+    /// A whole row of the stream that has traced values, at (layer, sequence, position): every layer's
+    /// output, and the first one's input.
+    fn row(&mut self, _place: (usize, usize, usize), _step: Step, _values: &[f32]) {}
+
+    /// What a down projection of the layer's MLP reads at (layer, sequence, position), a row with traced
+    /// values, and what comes of it: the MLP's output, or an expert's with its weight, before any norm or
+    /// factor of the layer.
+    fn source(
+        &mut self,
+        _place: (usize, usize, usize),
+        _source: Source,
+        _inner: &[f32],
+        _output: &[f32],
+    ) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether [`Observer::actions`] is to be asked after this layer for some of these sequences.
     /// Asking brings the layer's statistics to the host at once; the plan must ask for those of
     /// [`Site::LayerOutput`].
@@ -66,6 +92,19 @@ pub trait Observer {
 
     /// Takes the values that [`Actions::read`] asked for, in that order.
     fn values(&mut self, _layer: usize, _sequence: usize, _values: &[f32]) {}
+
+    /// The values of the plan's reading, in their order.
+    fn reading(&mut self, _layer: usize, _sequence: usize, _values: &[f32]) {}
+
+    /// The branches that leave a sequence before the first layer.
+    fn first_branches(&mut self, _sequence: usize) -> Result<Vec<Branch>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether the original sequences are done before the first layer, and only branches walk.
+    fn only_branches(&self) -> bool {
+        false
+    }
 
     /// The layer after which the original sequences are done, if that is not the last: then they
     /// have no likelihoods, and only branches go on.
@@ -99,6 +138,11 @@ pub struct Branch {
     /// What is written at the outputs of which layers, from the layer of the split on; of values
     /// listed twice the last counts. Layers below are past: what is listed for them is not written.
     pub overwrites: BTreeMap<usize, Vec<Overwrite>>,
+    /// What is changed at other sites, or by other rules, of the layers behind the split.
+    pub edits: Vec<Edit>,
+    /// (layer, head) of attention heads whose output is zero, in layers behind the split; equal for all
+    /// sequences of a variant.
+    pub heads_off: Vec<(usize, usize)>,
 }
 
 /// What is to happen to a sequence after a layer.

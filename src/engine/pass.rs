@@ -29,6 +29,17 @@ impl<B: Backend> Pass<'_, '_, B> {
         self.batch.observed && self.forward.plan.observes(site)
     }
 
+    /// Whether what is inside the MLP is observed, changed or followed, so that all of it has to be there at
+    /// once.
+    pub(super) fn looks_into_mlp(&self) -> bool {
+        let inside = [Site::Gate, Site::MlpInner];
+        let follows = self.batch.observed && self.forward.plan.trace.is_some();
+        follows
+            || inside
+                .iter()
+                .any(|site| self.observes(*site) || self.edits(*site))
+    }
+
     /// Shows a tensor to the probe.
     pub(super) fn observe(
         &self,

@@ -3,8 +3,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{observer::BranchOutcome, site::Site};
-use crate::backend::{AttentionCapture, Statistics, StatisticsRequest};
+use super::{likelihood::Scored, observer::BranchOutcome, site::Site};
+use crate::backend::{AttentionCapture, Profile, ProfileRequest, Statistics, StatisticsRequest};
 
 /// What to observe. What is not asked for is not computed.
 #[derive(Debug, Clone)]
@@ -13,6 +13,10 @@ pub struct Plan {
     pub statistics: StatisticsRequest,
     /// Sites whose magnitudes are reported.
     pub sites: Vec<Site>,
+    /// Sites whose values' distributions are reported.
+    pub profiled: Vec<Site>,
+    /// What is listed with them.
+    pub profile: ProfileRequest,
     /// Sites whose tensors go to the observer.
     pub raw: Vec<Site>,
     /// Layers whose tensors do; none for all of them.
@@ -24,14 +28,34 @@ pub struct Plan {
     /// For each sequence the ascending positions of some tokens: what these keys give to the
     /// attention output of every layer goes to the observer.
     pub keys: Option<Vec<Vec<usize>>>,
+    /// For each sequence the (position, dimension) of values of the residual stream whose way through every
+    /// layer goes to the observer.
+    pub trace: Option<Vec<Vec<(usize, usize)>>>,
+    /// Single values of some tensors that go to the observer.
+    pub reading: Option<Reading>,
+    /// The site at which the observer's branches change values, where it is not the layers' outputs.
+    pub edited: Option<Site>,
     /// Whether to run the layers even if nothing in them is observed: to time them.
     pub all_layers: bool,
     /// Whether to compute the next-token negative log-likelihood.
     pub nll: bool,
+    /// For each sequence the predictions whose likelihood is computed; none for all.
+    pub scored: Option<Vec<Scored>>,
     /// How many of the last position's logits to report.
     pub last_logits: usize,
     /// The most branches that the observer splits off a sequence; memory is kept for them.
     pub variants: usize,
+}
+
+/// Single values of a site's tensors.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The site.
+    pub site: Site,
+    /// The layers; 0 for a site that is of no layer.
+    pub layers: Vec<usize>,
+    /// For each sequence the (position, column) of the values.
+    pub cells: Vec<Vec<(usize, usize)>>,
 }
 
 impl Default for Plan {
@@ -44,13 +68,19 @@ impl Default for Plan {
                 rel_threshold: 0.0,
             },
             sites: Vec::new(),
+            profiled: Vec::new(),
+            profile: ProfileRequest { top_k: 0 },
             raw: Vec::new(),
             raw_layers: None,
             attention: AttentionCapture::default(),
             head_layers: None,
             keys: None,
+            trace: None,
+            reading: None,
+            edited: None,
             all_layers: false,
             nll: false,
+            scored: None,
             last_logits: 0,
             variants: 0,
         }
@@ -87,7 +117,16 @@ impl Plan {
     }
 
     pub(super) fn observes(&self, site: Site) -> bool {
-        self.sites.contains(&site) || self.raw.contains(&site)
+        let observed = [&self.sites, &self.profiled, &self.raw];
+        let read = self.reading.as_ref().map(|reading| reading.site);
+        read == Some(site) || observed.iter().any(|sites| sites.contains(&site))
+    }
+
+    /// Whether it looks into MLPs, of which each then has to be there at once.
+    pub(super) fn looks_inside(&self) -> bool {
+        let inside = [Site::Gate, Site::MlpInner];
+        let looks = |site: &Site| self.observes(*site) || self.edited == Some(*site);
+        self.trace.is_some() || inside.iter().any(looks)
     }
 
     pub(super) fn needs_final_norm(&self) -> bool {
@@ -100,6 +139,7 @@ impl Plan {
             || self.needs_final_norm()
             || self.attention.any()
             || self.keys.is_some()
+            || self.trace.is_some()
             || Site::ALL
                 .iter()
                 .any(|site| site.per_layer() && self.observes(*site))
@@ -111,7 +151,10 @@ impl Plan {
 pub struct Outcome {
     /// Statistics by site, then `[layer][sequence]`; empty for layers that lack the site.
     pub statistics: BTreeMap<Site, Vec<Vec<Statistics>>>,
-    /// For each sequence the NLL of tokens 1.., in nats; empty unless planned.
+    /// Profiles by site, then `[layer][sequence]`; empty for layers that lack the site.
+    pub profiles: BTreeMap<Site, Vec<Vec<Profile>>>,
+    /// For each sequence the NLL of tokens 1.., or of what the plan's `scored` says, in nats; empty unless
+    /// planned.
     pub token_nll: Vec<Vec<f32>>,
     /// For each sequence the first logits of its last position; empty unless planned.
     pub last_logits: Vec<Vec<f32>>,
@@ -121,23 +164,42 @@ pub struct Outcome {
     pub walks: usize,
     /// Where the time went.
     pub timings: Timings,
+    /// What of the residual streams did not stay on the device.
+    pub spilled: Spilled,
+}
+
+/// Bytes of residual streams that waited elsewhere than on the device, as often as they did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Spilled {
+    /// On the host.
+    pub to_host: u64,
+    /// In a file.
+    pub to_file: u64,
 }
 
 impl Outcome {
     /// Adds what a walk over the sequences that follow found.
     pub(super) fn append(&mut self, other: Self) {
-        for (site, layers) in other.statistics {
-            let all = self.statistics.entry(site).or_default();
-            all.resize_with(layers.len().max(all.len()), Vec::new);
-            for (all, sequences) in all.iter_mut().zip(layers) {
-                all.extend(sequences);
-            }
-        }
+        append(&mut self.statistics, other.statistics);
+        append(&mut self.profiles, other.profiles);
         self.token_nll.extend(other.token_nll);
         self.last_logits.extend(other.last_logits);
         self.branches.extend(other.branches);
         self.walks += other.walks;
         self.timings += other.timings;
+        self.spilled.to_host += other.spilled.to_host;
+        self.spilled.to_file += other.spilled.to_file;
+    }
+}
+
+/// Adds what was found in the sequences that follow.
+fn append<T>(found: &mut BTreeMap<Site, Vec<Vec<T>>>, other: BTreeMap<Site, Vec<Vec<T>>>) {
+    for (site, layers) in other {
+        let all = found.entry(site).or_default();
+        all.resize_with(layers.len().max(all.len()), Vec::new);
+        for (all, sequences) in all.iter_mut().zip(layers) {
+            all.extend(sequences);
+        }
     }
 }
 

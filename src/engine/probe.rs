@@ -6,10 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{batch::Batch, observer::Observer, plan::Plan, site::Site};
+use super::{
+    batch::Batch, observer::Observer, plan::Plan, profiles::ProfileProbe, site::Site, trace::Ledger,
+};
 use crate::{
-    backend::{AttentionMaps, Backend, Precision, Statistics, StatisticsRequest},
+    backend::{AttentionMaps, Backend, Precision, Profile, Statistics, StatisticsRequest},
     error::{Error, Result},
+    model::spec::Layer,
 };
 
 /// Statistics of one micro-batch.
@@ -22,20 +25,35 @@ enum Measured<B: Backend> {
 
 /// Collects statistics on the device and forwards raw captures.
 pub(super) struct Probe<'r, B: Backend> {
-    backend: &'r B,
+    pub(super) backend: &'r B,
     plan: &'r Plan,
-    observer: &'r mut dyn Observer,
+    pub(super) observer: &'r mut dyn Observer,
     /// Index of the first sequence that it sees.
     first: usize,
     /// By site and layer, in the order of the micro-batches.
     measured: BTreeMap<(Site, usize), Vec<Measured<B>>>,
+    profiles: ProfileProbe<'r, B>,
     time: Duration,
+    /// The values that are followed through the layer.
+    pub(super) ledger: Ledger,
+}
+
+/// By site, then `[layer][sequence]`; empty for layers that lack the site.
+type BySite<T> = BTreeMap<Site, Vec<Vec<T>>>;
+
+/// All that a probe found.
+pub(super) struct Found {
+    pub(super) statistics: BySite<Statistics>,
+    pub(super) profiles: BySite<Profile>,
+    /// What finding it took.
+    pub(super) time: Duration,
 }
 
 impl<'r, B: Backend> Probe<'r, B> {
-    /// Of the sequences from `first` on.
+    /// Of the sequences from `first` on, in these layers.
     pub(super) fn new(
         backend: &'r B,
+        layers: &'r [Layer],
         plan: &'r Plan,
         observer: &'r mut dyn Observer,
         first: usize,
@@ -46,7 +64,9 @@ impl<'r, B: Backend> Probe<'r, B> {
             observer,
             first,
             measured: BTreeMap::new(),
+            profiles: ProfileProbe::new(backend, layers, plan),
             time: Duration::ZERO,
+            ledger: Ledger::default(),
         }
     }
 
@@ -69,6 +89,22 @@ impl<'r, B: Backend> Probe<'r, B> {
             let measured = self.measured.entry((site, layer)).or_default();
             measured.push(Measured::Pending(pending));
             self.time += started.elapsed();
+        }
+        if self.profiles.wants(site, layer) {
+            let started = Instant::now();
+            self.profiles.observe(site, layer, batch, tensor)?;
+            self.time += started.elapsed();
+        }
+        if let Some(reading) = &self.plan.reading
+            && reading.site == site
+            && reading.layers.contains(&layer)
+        {
+            for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
+                let own = reading.cells.get(*sequence).into_iter().flatten();
+                let cells: Vec<_> = own.map(|cell| (rows.start + cell.0, cell.1)).collect();
+                let values = self.backend.values_at(tensor, &cells)?;
+                self.observer.reading(layer, *sequence, &values);
+            }
         }
         if self.plan.records(site, layer) {
             let values = self.backend.download(tensor)?;
@@ -98,7 +134,12 @@ impl<'r, B: Backend> Probe<'r, B> {
             None => Vec::new(),
         };
         for (sequence, found) in batch.sequences.iter().zip(&found) {
-            check_finite(self.backend.precision(), (site, layer), *sequence, found)?;
+            check_finite(
+                self.backend.precision(),
+                (site, layer),
+                *sequence,
+                found.non_finite,
+            )?;
         }
         measured.push(Measured::Read(found.clone()));
         self.time += started.elapsed();
@@ -120,7 +161,7 @@ impl<'r, B: Backend> Probe<'r, B> {
         let found = self.backend.read_statistics(pending)?;
         for (sequence, found) in batch.sequences.iter().zip(&found) {
             let place = (Site::LayerOutput, layer);
-            check_finite(self.backend.precision(), place, *sequence, found)?;
+            check_finite(self.backend.precision(), place, *sequence, found.non_finite)?;
         }
         Ok(())
     }
@@ -163,62 +204,87 @@ impl<'r, B: Backend> Probe<'r, B> {
         self.observer
     }
 
-    /// Reads all statistics and refuses values that overflowed.
-    #[allow(clippy::type_complexity)]
-    pub(super) fn finish(mut self) -> Result<(BTreeMap<Site, Vec<Vec<Statistics>>>, Duration)> {
+    /// Reads everything and refuses values that overflowed.
+    pub(super) fn finish(mut self) -> Result<Found> {
         let started = Instant::now();
-        let precision = self.backend.precision();
-        let mut by_site: BTreeMap<Site, Vec<Vec<Statistics>>> = BTreeMap::new();
-        let mut first_failure = None;
-        for ((site, layer), measured) in std::mem::take(&mut self.measured) {
-            let mut sequences = Vec::new();
-            for part in measured {
-                sequences.extend(match part {
-                    Measured::Pending(pending) => self.backend.read_statistics(pending)?,
-                    Measured::Read(found) => found,
-                });
-            }
-            for (index, statistics) in sequences.iter().enumerate() {
-                let sequence = self.first + index;
-                let checked = check_finite(precision, (site, layer), sequence, statistics);
-                if let Err(error) = checked {
-                    // In the order of the forward pass, so that the cause is named.
-                    let place = (site == Site::FinalNorm, layer, site, sequence);
-                    if first_failure
-                        .as_ref()
-                        .is_none_or(|(first, _)| place < *first)
-                    {
-                        first_failure = Some((place, error));
-                    }
+        let backend = self.backend;
+        let measured = std::mem::take(&mut self.measured);
+        let read = |measured| match measured {
+            Measured::Pending(pending) => backend.read_statistics(pending),
+            Measured::Read(found) => Ok(found),
+        };
+        let statistics = by_site(measured, read)?;
+        let profiles = self.profiles.finish()?;
+        let mut overflowed = overflowed(&statistics, |found| found.non_finite);
+        overflowed.extend(self::overflowed(&profiles, |found| found.non_finite));
+        // In the order of the forward pass, so that the cause is named.
+        let first = overflowed
+            .into_iter()
+            .min_by_key(|(site, layer, sequence, _)| {
+                (*site == Site::FinalNorm, *layer, *site, *sequence)
+            });
+        if let Some((site, layer, sequence, values)) = first {
+            let sequence = self.first + sequence;
+            check_finite(backend.precision(), (site, layer), sequence, values)?;
+        }
+        Ok(Found {
+            statistics,
+            profiles,
+            time: self.time + started.elapsed(),
+        })
+    }
+}
+
+/// Reads what is perhaps still on the device.
+fn by_site<M, T>(
+    measured: BTreeMap<(Site, usize), Vec<M>>,
+    read: impl Fn(M) -> Result<Vec<T>>,
+) -> Result<BySite<T>> {
+    let mut by_site: BySite<T> = BTreeMap::new();
+    for ((site, layer), measured) in measured {
+        let mut sequences = Vec::new();
+        for part in measured {
+            sequences.extend(read(part)?);
+        }
+        // Layers that lack the site have no sequences.
+        let layers = by_site.entry(site).or_default();
+        layers.resize_with(layer, Vec::new);
+        layers.push(sequences);
+    }
+    Ok(by_site)
+}
+
+/// Site, layer and sequence where values are not finite, and how many are not.
+fn overflowed<T>(
+    found: &BySite<T>,
+    non_finite: impl Fn(&T) -> usize,
+) -> Vec<(Site, usize, usize, usize)> {
+    let mut overflowed = Vec::new();
+    for (site, layers) in found {
+        for (layer, sequences) in layers.iter().enumerate() {
+            for (sequence, found) in sequences.iter().enumerate() {
+                if non_finite(found) > 0 {
+                    overflowed.push((*site, layer, sequence, non_finite(found)));
                 }
             }
-            // Layers that lack the site have no sequences.
-            let layers = by_site.entry(site).or_default();
-            layers.resize_with(layer, Vec::new);
-            layers.push(sequences);
         }
-        if let Some((_, error)) = first_failure {
-            return Err(error);
-        }
-        self.time += started.elapsed();
-        Ok((by_site, self.time))
     }
+    overflowed
 }
 
 fn check_finite(
     precision: Precision,
     (site, layer): (Site, usize),
     sequence: usize,
-    found: &Statistics,
+    non_finite: usize,
 ) -> Result<()> {
-    if found.non_finite == 0 {
+    if non_finite == 0 {
         return Ok(());
     }
     Err(Error::new(
         format!("layer {layer}, {}", site.name()),
         format!(
-            "{} values of sequence {sequence} are infinite or not a number in {precision}",
-            found.non_finite
+            "{non_finite} values of sequence {sequence} are infinite or not a number in {precision}",
         ),
     )
     .remedy(precision.overflow_remedy()))

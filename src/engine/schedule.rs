@@ -15,6 +15,7 @@ use super::{
     probe::Probe,
     site::Site,
     stream::{Carried, Stream},
+    waiting::{Room, Waiting, WaitingRoom},
 };
 use crate::{
     backend::{Backend, Statistics},
@@ -32,6 +33,8 @@ pub(super) struct Part<'r> {
     pub(super) range: Range<usize>,
     /// Rows of a micro-batch, as far as whole sequences allow.
     pub(super) batch_rows: usize,
+    /// For streams that wait.
+    pub(super) room: Room,
 }
 
 /// Runs all sequences in one walk on a backend that the caller has; experiments use a
@@ -49,6 +52,7 @@ pub fn run<B: Backend>(
         sequences,
         range: 0..sequences.len(),
         batch_rows: backend.micro_batch_rows(memory::token_width(&model.spec)),
+        room: Room::ALL,
     };
     walk(backend, model, &part, plan, observer, progress)
 }
@@ -70,8 +74,9 @@ struct Walk<'r, B: Backend> {
     forward: Forward<'r, B>,
     probe: Probe<'r, B>,
     /// The sequences' micro-batches and residual streams.
-    streams: Vec<Stream<B>>,
-    branches: Vec<BranchStream<B>>,
+    streams: Vec<Waiting<B>>,
+    branches: Vec<BranchStream<Waiting<B>>>,
+    waiting_room: WaitingRoom<'r, B>,
     progress: Progress,
     started: Instant,
 }
@@ -88,26 +93,43 @@ impl<'r, B: Backend> Walk<'r, B> {
     ) -> Result<Self> {
         let sequences = part.sequences;
         let started = Instant::now();
-        let forward = Forward::new(backend, model, plan, sequences, part.range.clone());
-        let mut probe = Probe::new(backend, plan, observer, part.range.start);
-        let mut streams = Vec::new();
+        let mlp_rows = memory::mlp_rows(part.batch_rows);
+        let range = part.range.clone();
+        let forward = Forward::new(backend, model, plan, sequences, range, mlp_rows);
+        let mut probe = Probe::new(
+            backend,
+            &model.spec.layers,
+            plan,
+            observer,
+            part.range.start,
+        );
+        let width = model.spec.state_width();
+        let mut waiting_room = WaitingRoom::new(backend, width, part.room);
+        let (mut streams, mut branches) = (Vec::new(), Vec::new());
         for batch in batches(sequences, part.range.clone(), part.batch_rows) {
             interrupt::check()?;
             let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
             let carried = Carried::new(forward.other_streams(&hidden)?);
             let hidden = forward.spread(hidden)?;
-            streams.push(Stream {
+            let stream = Stream {
                 batch,
                 hidden,
                 carried,
-            });
+            };
+            for branch in begin(backend, probe.observer(), &stream)? {
+                branches.push(branch.with(|stream| waiting_room.leave(stream))?);
+            }
+            if !probe.observer().only_branches() {
+                streams.push(waiting_room.leave(stream)?);
+            }
         }
         Ok(Self {
             forward,
             probe,
             streams,
-            branches: Vec::new(),
+            branches,
+            waiting_room,
             progress,
             started,
         })
@@ -138,7 +160,9 @@ impl<'r, B: Backend> Walk<'r, B> {
             drop(weights);
             model.weights.release(&model.spec.layer_tensors(index));
             if last_original == Some(index) {
-                self.streams.clear();
+                for stream in self.streams.drain(..) {
+                    self.waiting_room.discard(stream);
+                }
             }
             if self.streams.is_empty() && self.branches.is_empty() {
                 break;
@@ -162,26 +186,34 @@ impl<'r, B: Backend> Walk<'r, B> {
 
     /// One layer over all streams, and what the observer does after it.
     fn layer(&mut self, index: usize, weights: &LayerWeights<'r, B>, bar: &Bar) -> Result<()> {
+        let backend = self.forward.backend;
         // First the branches that are there already: new ones have passed this layer.
-        for branch in &mut self.branches {
+        for branch in std::mem::take(&mut self.branches) {
             interrupt::check()?;
-            let stream = &mut branch.stream;
-            weights.run(&self.forward, index, stream, &mut self.probe)?;
-            branch.overwrite(self.forward.backend, index)?;
+            let mut branch = branch.with(|stream| self.waiting_room.fetch(stream))?;
+            weights.run(&self.forward, index, &mut branch.stream, &mut self.probe)?;
+            branch.overwrite(backend, index)?;
+            let branch = branch.with(|stream| self.waiting_room.leave(stream))?;
+            self.branches.push(branch);
             bar.inc(1);
         }
-        for stream in &mut self.streams {
+        for stream in std::mem::take(&mut self.streams) {
             interrupt::check()?;
-            weights.run(&self.forward, index, stream, &mut self.probe)?;
+            let mut stream = self.waiting_room.fetch(stream)?;
+            weights.run(&self.forward, index, &mut stream, &mut self.probe)?;
             let batch = &stream.batch;
             self.probe.guard(index, batch, &stream.hidden)?;
             if self.probe.observer().acts_at(index, &batch.sequences) {
                 let found = self.probe.read_latest(Site::LayerOutput, index, batch)?;
-                let backend = self.forward.backend;
                 let observer = self.probe.observer();
-                let split = act(backend, observer, index, stream, &found)?;
-                self.branches.extend(split);
+                for branches in act(backend, observer, index, &stream, &found)? {
+                    let mut branch = BranchStream::split(backend, &stream, branches)?;
+                    branch.overwrite(backend, index)?;
+                    let branch = branch.with(|stream| self.waiting_room.leave(stream))?;
+                    self.branches.push(branch);
+                }
             }
+            self.streams.push(self.waiting_room.leave(stream)?);
             bar.inc(1);
         }
         Ok(())
@@ -201,11 +233,13 @@ impl<'r, B: Backend> Walk<'r, B> {
         };
         interrupt::check()?;
         // Before the head's own error: what overflowed in a layer is reported with that layer.
-        let (statistics, statistics_time) = self.probe.finish()?;
+        let found = self.probe.finish()?;
         head?;
-        outcome.statistics = statistics;
-        outcome.timings.statistics = statistics_time;
-        outcome.timings.forward = self.started.elapsed().saturating_sub(statistics_time);
+        outcome.statistics = found.statistics;
+        outcome.profiles = found.profiles;
+        outcome.timings.statistics = found.time;
+        outcome.spilled = self.waiting_room.spilled();
+        outcome.timings.forward = self.started.elapsed().saturating_sub(found.time);
         Ok(outcome)
     }
 
@@ -216,6 +250,7 @@ impl<'r, B: Backend> Walk<'r, B> {
         let bar = self.progress.steps("head", total as u64);
         for stream in streams {
             interrupt::check()?;
+            let stream = self.waiting_room.fetch(stream)?;
             let result = self.end(stream)?;
             outcome.token_nll.extend(result.token_nll);
             outcome.last_logits.extend(result.last_logits);
@@ -224,6 +259,7 @@ impl<'r, B: Backend> Walk<'r, B> {
         for branch in branches {
             interrupt::check()?;
             let (stream, mut branches) = branch.finish();
+            let stream = self.waiting_room.fetch(stream)?;
             let result = self.end(stream)?;
             for (branch, nll) in branches.iter_mut().zip(result.token_nll) {
                 branch.token_nll = nll;
@@ -243,15 +279,37 @@ impl<'r, B: Backend> Walk<'r, B> {
     }
 }
 
-/// Asks the observer about each sequence of a micro-batch, reads what it wants to see and splits
-/// off what it wants to change: one stream a variant.
+/// Splits off what leaves a micro-batch before the first layer: one stream a variant.
+fn begin<B: Backend>(
+    backend: &B,
+    acting: &mut dyn Observer,
+    original: &Stream<B>,
+) -> Result<Vec<BranchStream<Stream<B>>>> {
+    let mut by_variant: BTreeMap<usize, Vec<(usize, Branch)>> = BTreeMap::new();
+    for (place, sequence) in original.batch.sequences.iter().enumerate() {
+        for branch in acting.first_branches(*sequence)? {
+            let branches = by_variant.entry(branch.variant).or_default();
+            branches.push((place, branch));
+        }
+    }
+    let split = by_variant.into_values().map(|branches| {
+        let mut branch = BranchStream::split(backend, original, branches)?;
+        let Stream { batch, hidden, .. } = &mut branch.stream;
+        batch.edit(backend, (Site::Embedding, 0), hidden)?;
+        Ok(branch)
+    });
+    split.collect()
+}
+
+/// Asks the observer about each sequence of a micro-batch, reads what it wants to see, and says what is to be
+/// split off: the branches of each variant with the places of their sequences.
 fn act<B: Backend>(
     backend: &B,
     acting: &mut dyn Observer,
     layer: usize,
     original: &Stream<B>,
     found: &[Statistics],
-) -> Result<Vec<BranchStream<B>>> {
+) -> Result<Vec<Vec<(usize, Branch)>>> {
     let batch = &original.batch;
     let mut by_variant: BTreeMap<usize, Vec<(usize, Branch)>> = BTreeMap::new();
     for (place, (sequence, found)) in batch.sequences.iter().zip(found).enumerate() {
@@ -274,10 +332,5 @@ fn act<B: Backend>(
             branches.push((place, branch));
         }
     }
-    let split = by_variant.into_values().map(|branches| {
-        let mut stream = BranchStream::split(backend, original, branches)?;
-        stream.overwrite(backend, layer)?;
-        Ok(stream)
-    });
-    split.collect()
+    Ok(by_variant.into_values().collect())
 }

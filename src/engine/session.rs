@@ -15,12 +15,14 @@ use std::{
 
 use super::{
     absent,
+    batch::part_end,
     device::{Device, Place, Types},
     input,
-    memory::{self, Fit, Footprint},
+    memory::{self, Fit, Footprint, Wants},
     observer::Observer,
     plan::{Outcome, Plan},
     schedule::{self, Part},
+    waiting::Room,
 };
 use crate::{
     backend::{Backend, Precision, StoredTensors, Tensors, cpu::Cpu, cuda::Cuda},
@@ -70,7 +72,7 @@ trait Runner {
         observer: &mut dyn Observer,
         progress: Progress,
     ) -> Result<Outcome>;
-    fn footprint(&self, model: &Model, tokens: usize, variants: usize, rows: usize) -> Footprint;
+    fn footprint(&self, model: &Model, wants: Wants, rows: usize) -> Footprint;
     fn batch_rows(&self, width: usize) -> usize;
     fn precision(&self) -> Precision;
     fn keep_weights(&self, bytes: usize);
@@ -89,13 +91,12 @@ impl<B: Backend> Runner for B {
         schedule::walk(self, model, part, plan, observer, progress)
     }
 
-    fn footprint(&self, model: &Model, tokens: usize, variants: usize, rows: usize) -> Footprint {
+    fn footprint(&self, model: &Model, wants: Wants, rows: usize) -> Footprint {
         Footprint::of(
             Tensors::precision(self),
             1 + usize::from(self.loads_ahead()),
             &model.spec,
-            tokens,
-            variants,
+            wants,
             rows,
         )
     }
@@ -207,15 +208,17 @@ impl Session {
 
     /// The text of a token; without a tokenizer, its id.
     pub fn token(&self, id: u32) -> String {
-        match &self.model.tokenizer {
-            Some(tokenizer) => tokenizer.token(id),
-            None => format!("<{id}>"),
-        }
+        self.model.token(id)
     }
 
     /// Refuses, before any text is read, sequences of which not even one could run.
     pub fn check_memory(&self, tokens: usize, variants: usize) -> Result<()> {
-        self.fit(1, tokens, variants).map(drop)
+        let wants = Wants {
+            tokens,
+            variants,
+            looks_inside: false,
+        };
+        self.fit(1, wants).map(drop)
     }
 
     /// Says that so many walks are to come, as far as is known: if more than one, a card keeps as much of
@@ -238,25 +241,34 @@ impl Session {
         input::check(&self.model, sequences, plan)?;
         self.tell_lacking(plan);
         let tokens = sequences.iter().map(Vec::len).max().unwrap_or(0);
-        let mut fit = self.fit(sequences.len(), tokens, plan.variants)?;
-        self.tell(&fit, sequences.len(), tokens, plan.variants);
+        let wants = Wants {
+            tokens,
+            variants: plan.variants,
+            looks_inside: plan.looks_inside(),
+        };
+        // As many of the longest have as many tokens.
+        let rows: usize = sequences.iter().map(Vec::len).sum();
+        let count = rows.div_ceil(tokens.max(1));
+        let mut fit = self.fit(count, wants)?;
+        self.tell(&fit, (sequences.len(), count), tokens, plan.variants);
         // Each part is a walk of its own.
-        let parts = sequences.len().div_ceil(fit.part.max(1));
-        self.keep_weights(&fit, sequences.len());
+        let parts = count.div_ceil(fit.part.max(1));
+        self.keep_weights(&fit, count);
         let mut outcome = Outcome::default();
         let mut next = 0;
         self.expect_walks(1);
         self.expect_parts(parts);
         while next < sequences.len() {
-            let range = next..(next + fit.part).min(sequences.len());
+            let most = fit.part.saturating_mul(tokens);
+            let range = next..part_end(sequences, next, fit.rows, most);
             match self.walk(sequences, range.clone(), &fit, plan, observer) {
                 Ok(found) => {
                     outcome.append(found);
                     next = range.end;
                 }
                 Err(error) if error.is_out_of_memory() => {
-                    fit = self.smaller(&fit, tokens, plan.variants, error)?;
-                    self.keep_weights(&fit, sequences.len());
+                    fit = self.smaller(&fit, wants, error)?;
+                    self.keep_weights(&fit, count);
                 }
                 Err(error) => return Err(error),
             }
@@ -293,6 +305,7 @@ impl Session {
             sequences,
             range,
             batch_rows: fit.rows,
+            room: fit.room.unwrap_or(Room::ALL),
         };
         let mut walks = self.walks.get();
         let since = *walks.since.get_or_insert_with(Instant::now);
@@ -311,38 +324,103 @@ impl Session {
 
     /// How many sequences walk at once, and in which micro-batches: those that the device is
     /// efficient at, or smaller ones where not even one of those fits.
-    fn fit(&self, sequences: usize, tokens: usize, variants: usize) -> Result<Fit> {
+    fn fit(&self, sequences: usize, wants: Wants) -> Result<Fit> {
+        let Wants {
+            tokens, variants, ..
+        } = wants;
         let width = memory::token_width(&self.model.spec);
         let all = sequences.saturating_mul(tokens).max(1);
         let (most_rows, most_sequences) = self.most.get();
         let mut rows = self.runner.batch_rows(width).min(all).min(most_rows);
         loop {
-            let footprint = self.footprint(tokens, variants, rows);
-            if let Some(part) = footprint.part(sequences, self.budget) {
-                return Ok(Fit {
-                    footprint,
-                    rows,
-                    part: part.min(sequences.max(1)).min(most_sequences),
+            let footprint = self.footprint(wants, rows);
+            let fit = |part: usize, room| Fit {
+                footprint,
+                rows,
+                part: part.min(sequences.max(1)).min(most_sequences),
+                room,
+            };
+            let part = footprint.part(sequences, self.budget);
+            if let Some(part) = part {
+                let room = (part < sequences)
+                    .then(|| self.instead_of_parts(&fit(part, None), sequences, wants));
+                return Ok(match room.flatten() {
+                    Some(room) => fit(sequences, Some(room)),
+                    None => fit(part, None),
                 });
             }
             if footprint.batch == 1 {
+                if let Some(room) = self.room(&footprint, wants) {
+                    let of_sequence = self.on_host(footprint.streams_of_batch);
+                    let part = (room.host / of_sequence.max(1)).max(1);
+                    return Ok(fit(usize::try_from(part).unwrap_or(usize::MAX), Some(room)));
+                }
                 return Err(memory::refusal(&footprint, self.budget, tokens, variants));
             }
             rows = footprint.batch / 2 * tokens;
         }
     }
 
+    /// Room for streams that wait, where the device holds those that are computed and not all others.
+    fn room(&self, footprint: &Footprint, wants: Wants) -> Option<Room> {
+        if !memory::may_wait(&self.model.spec, wants.tokens) {
+            return None;
+        }
+        let one = footprint.streams_of_batch / (1 + wants.variants as u64);
+        // A stream, and a branch that is split off it.
+        let computed = one.saturating_mul(1 + wants.variants.min(1) as u64);
+        let device = self.budget.checked_sub(footprint.fixed)?;
+        let device = device.checked_sub(computed)?;
+        // The CPU's memory is the host's, of which the budget is a share already.
+        let on_card = self.place.card.is_some();
+        let host = if on_card {
+            memory::budget(None, memory::available())
+        } else {
+            0
+        };
+        Some(Room { device, host })
+    }
+
+    /// The room with which one walk moves fewer bytes than the walks of `fit` do, which read the weights again
+    /// and again: streams that wait on the host go there and come back in every layer.
+    fn instead_of_parts(&self, fit: &Fit, sequences: usize, wants: Wants) -> Option<Room> {
+        let room = self.room(&fit.footprint, wants)?;
+        let spec = &self.model.spec;
+        let streams = fit.footprint.total(sequences) - fit.footprint.fixed;
+        let away = self.on_host(streams.saturating_sub(room.device));
+        let moved = away.saturating_mul(2 * spec.layers.len() as u64);
+        let again = sequences.div_ceil(fit.part) as u64 - 1;
+        let weights = memory::walked_weights(self.runner.precision(), spec);
+        (away <= room.host && moved < again.saturating_mul(weights)).then_some(room)
+    }
+
+    /// Bytes on the host of streams that take so many on the device.
+    fn on_host(&self, streams: u64) -> u64 {
+        let size = self.runner.precision().residual().size() as u64;
+        streams / size * size_of::<f32>() as u64
+    }
+
     /// What to go on with after the device ran out of memory: half the micro-batch, and when that is
     /// one sequence, half as many sequences at once.
-    fn smaller(&self, fit: &Fit, tokens: usize, variants: usize, error: Error) -> Result<Fit> {
+    fn smaller(&self, fit: &Fit, wants: Wants, error: Error) -> Result<Fit> {
+        let tokens = wants.tokens;
         let batch = fit.footprint.batch.min(fit.part);
         let smaller = if batch > 1 {
             let rows = batch / 2 * tokens;
             self.most.set((rows, self.most.get().1));
             Fit {
-                footprint: self.footprint(tokens, variants, rows),
+                footprint: self.footprint(wants, rows),
                 rows,
                 part: fit.part,
+                room: fit.room,
+            }
+        } else if let Some(room) = fit.room.filter(|room| room.device > 0) {
+            Fit {
+                room: Some(Room {
+                    device: room.device / 2,
+                    ..room
+                }),
+                ..*fit
             }
         } else if fit.part > 1 {
             self.most.set((self.most.get().0, fit.part / 2));
@@ -366,8 +444,8 @@ impl Session {
         Ok(smaller)
     }
 
-    fn footprint(&self, tokens: usize, variants: usize, rows: usize) -> Footprint {
-        self.runner.footprint(&self.model, tokens, variants, rows)
+    fn footprint(&self, wants: Wants, rows: usize) -> Footprint {
+        self.runner.footprint(&self.model, wants, rows)
     }
 
     /// What was said of layers that lack what was asked for.
@@ -385,7 +463,7 @@ impl Session {
     }
 
     /// Says what the run needs, once.
-    fn tell(&self, fit: &Fit, sequences: usize, tokens: usize, variants: usize) {
+    fn tell(&self, fit: &Fit, sequences: (usize, usize), tokens: usize, variants: usize) {
         let text = fit.text(sequences, tokens, variants);
         if *self.told.borrow() != text {
             self.progress.get().notice(&text);

@@ -8,6 +8,7 @@ use super::{
     pass::Pass,
     probe::Probe,
     site::Site,
+    trace::Source,
 };
 use crate::{
     backend::{Backend, NormWeights, Target},
@@ -54,17 +55,22 @@ impl<'m, B: Backend> SideBySideWeights<'m, B> {
             norm.map(|norm| backend.norm(x, norm, target)).transpose()
         };
         let read = norm(&self.dense_norms.input, input, Target::Part)?;
-        let dense = self.dense.run(backend, read.as_ref().unwrap_or(input))?;
+        let inner = (self.dense).inner(backend, read.as_ref().unwrap_or(input))?;
+        let dense = self.dense.down(backend, &inner)?;
+        probe.source(Source::Dense, &inner, &dense)?;
+        drop(inner);
         let normed = norm(&self.dense_norms.output, &dense, Target::Stream)?;
         let mut out = normed.unwrap_or(dense);
 
         let read = backend.norm(input, &self.router_norm, Target::Part)?;
         let mut logits = self.experts.logits(backend, &read)?;
         backend.affine(&mut logits, self.router_scale, 0.0)?;
+        pass.edit(Site::RouterLogits, &mut logits)?;
         pass.observe(probe, Site::RouterLogits, &logits)?;
         let read = norm(&self.expert_norms.input, input, Target::Part)?;
         let read = read.as_ref().unwrap_or(input);
-        let chosen = experts::visit(pass, &self.experts, &logits, read, Some(&self.factors))?;
+        let factors = Some(self.factors.as_slice());
+        let chosen = experts::visit(pass, &self.experts, &logits, read, factors, probe)?;
         let normed = norm(&self.expert_norms.output, &chosen, Target::Stream)?;
         backend.add(&mut out, normed.as_ref().unwrap_or(&chosen))?;
         Ok(out)

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    model::spec::{DecoderSpec, Layer},
+    model::spec::{Attention, DecoderSpec, Layer, Mlp, Wiring},
 };
 
 /// A tensor of the forward pass. One of `[tokens, hidden_size]` unless said otherwise.
@@ -154,6 +154,65 @@ impl Site {
             Self::StreamSum => lacking(layer.connections.is_none(), "have one residual stream"),
             Self::Embedding | Self::LayerInput | Self::LayerOutput | Self::FinalNorm => None,
         }
+    }
+
+    /// The site and layer at which this tensor was shown before, where it is the same one.
+    pub(super) fn shown_before(self, layers: &[Layer], layer: usize) -> Option<(Self, usize)> {
+        let own = layers.get(layer)?;
+        let mixes = own.attention.is_some() || own.mixer.is_some();
+        let parallel = matches!(own.wiring, Wiring::Parallel | Wiring::ParallelSharedNorm);
+        match self {
+            Self::LayerInput => Some(match layer.checked_sub(1) {
+                Some(before) => (Self::LayerOutput, before),
+                None => (Self::Embedding, 0),
+            }),
+            Self::MixerOutput if own.attention.is_some() && own.mixer.is_none() => {
+                Some((Self::AttentionOutput, layer))
+            }
+            Self::ResidualMid if parallel || !mixes => Some((Self::LayerInput, layer)),
+            Self::MlpInner if matches!(own.mlp, Some(Mlp::Plain { .. } | Mlp::Xielu { .. })) => {
+                Some((Self::Gate, layer))
+            }
+            _ => None,
+        }
+    }
+
+    /// Columns of its tensor in a layer; 0 of a layer without it.
+    pub fn width(self, spec: &DecoderSpec, layer: usize) -> usize {
+        let own = &spec.layers[layer];
+        let attention = |width: fn(&Attention) -> usize| own.attention.as_ref().map_or(0, width);
+        match self {
+            Self::Q => attention(|attention| attention.heads * attention.head_dim),
+            Self::K => attention(|attention| attention.kv_heads * attention.head_dim),
+            Self::V => attention(|attention| attention.kv_heads * attention.value_dim),
+            Self::AttentionGate => attention(|attention| {
+                let gate = attention.gate.as_ref();
+                gate.map_or(0, |gate| gate.out_features)
+            }),
+            Self::RouterLogits => own.experts().map_or(0, |experts| experts.count),
+            Self::Gate | Self::MlpInner => match &own.mlp {
+                Some(Mlp::Gated(mlp)) => mlp.up.out_features,
+                Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
+                // They have no such site.
+                Some(Mlp::Experts(_) | Mlp::SideBySide(_)) | None => 0,
+            },
+            Self::LayerInput | Self::ResidualMid | Self::LayerOutput => spec.state_width(),
+            _ => spec.hidden_size,
+        }
+    }
+
+    /// Whether its columns are the dimensions of the residual stream.
+    pub fn is_of_stream(self) -> bool {
+        !matches!(
+            self,
+            Self::Q
+                | Self::K
+                | Self::V
+                | Self::AttentionGate
+                | Self::RouterLogits
+                | Self::Gate
+                | Self::MlpInner
+        )
     }
 
     /// Whether it is a site of layers; the others count as layer 0.

@@ -36,11 +36,27 @@ pub struct SequenceCapture {
     /// First logits of the last position, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_logits: Option<Vec<f32>>,
+    /// The most likely next tokens, descending, when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_tokens: Option<Vec<TopToken>>,
     /// The layers' outputs, when that site is asked for.
     pub layers: Vec<LayerCapture>,
     /// The other sites that were asked for, each in the layers that have it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sites: BTreeMap<&'static str, Vec<LayerCapture>>,
+}
+
+/// A token that may come next.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TopToken {
+    /// Its id.
+    pub token_id: u32,
+    /// Its text.
+    pub token: String,
+    /// Its logit.
+    pub logit: f32,
+    /// Its share of the softmax over the vocabulary.
+    pub probability: f64,
 }
 
 /// Magnitudes of one layer.
@@ -62,14 +78,24 @@ pub struct LayerCapture {
     pub massive: Vec<Entry>,
 }
 
-/// Runs the plan.
+/// Runs the plan; with `top_tokens`, that many of the most likely next tokens beside it.
 pub fn run(
     session: &Session,
     sequences: &[Vec<u32>],
     plan: &Plan,
+    top_tokens: usize,
     observer: &mut dyn Observer,
 ) -> Result<Finding<Capture>> {
-    let outcome = session.run(sequences, plan, observer)?;
+    let logits = if top_tokens > 0 {
+        session.model().spec.vocab_size
+    } else {
+        plan.last_logits
+    };
+    let all = Plan {
+        last_logits: logits,
+        ..plan.clone()
+    };
+    let outcome = session.run(sequences, &all, observer)?;
     let sequences = sequences
         .iter()
         .enumerate()
@@ -89,7 +115,14 @@ pub fn run(
                 tokens: token_ids.iter().map(|id| session.token(*id)).collect(),
                 nll,
                 perplexity: nll.map(f64::exp),
-                last_logits: outcome.last_logits.get(index).cloned(),
+                last_logits: (plan.last_logits > 0)
+                    .then(|| outcome.last_logits.get(index))
+                    .flatten()
+                    .map(|logits| logits.iter().take(plan.last_logits).copied().collect()),
+                top_tokens: (top_tokens > 0)
+                    .then(|| outcome.last_logits.get(index))
+                    .flatten()
+                    .map(|logits| most_likely(session, logits, top_tokens)),
                 layers: sites.remove(Site::LayerOutput.name()).unwrap_or_default(),
                 sites,
             }
@@ -99,6 +132,25 @@ pub fn run(
         result: Capture { sequences },
         timings: outcome.timings,
     })
+}
+
+/// The first `count` by logit; of equal ones the lower id first.
+fn most_likely(session: &Session, logits: &[f32], count: usize) -> Vec<TopToken> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let relative = |logit: f32| (f64::from(logit) - f64::from(largest)).exp();
+    let sum: f64 = logits.iter().copied().map(relative).sum();
+    let mut order: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+    order.sort_by(|a, b| b.1.total_cmp(&a.1));
+    order.truncate(count);
+    order
+        .into_iter()
+        .map(|(token_id, logit)| TopToken {
+            token_id,
+            token: session.token(token_id),
+            logit,
+            probability: relative(logit) / sum,
+        })
+        .collect()
 }
 
 fn of_sequence(layers: &[Vec<Statistics>], sequence: usize) -> Vec<LayerCapture> {

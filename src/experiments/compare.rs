@@ -226,7 +226,7 @@ pub fn perplexity(session: &Session, sequences: &[Vec<u32>]) -> Result<Finding<O
         nll: true,
         ..Plan::magnitudes(Site::LayerOutput, nothing)
     };
-    let found = capture::run(session, sequences, &plan, &mut Discard)?;
+    let found = capture::run(session, sequences, &plan, 0, &mut Discard)?;
     let sequences = found.result.sequences.iter();
     let nll: Vec<f64> = sequences.filter_map(|sequence| sequence.nll).collect();
     Ok(Finding {

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod dtype;
 pub mod families;
 pub mod names;
+pub mod random;
 pub mod rope;
 pub mod spec;
 pub mod tokenizer;

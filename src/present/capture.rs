@@ -19,6 +19,10 @@ pub(crate) fn artifacts(result: &Capture, context: &Context<'_>) -> Result<Artif
     let table = table(result);
     artifacts.sheet("layers", table.clone(), records(result));
     artifacts.table(table);
+    if let Some(next) = next_tokens(result) {
+        artifacts.line("");
+        artifacts.table(next);
+    }
     Ok(artifacts)
 }
 
@@ -60,6 +64,29 @@ fn records(capture: &Capture) -> Records {
         }
     }
     records
+}
+
+/// The most likely next tokens, where they were asked for.
+fn next_tokens(capture: &Capture) -> Option<Table> {
+    let mut table = Table::new([
+        ("sequence", Align::Right),
+        ("next token", Align::Left),
+        ("id", Align::Right),
+        ("logit", Align::Right),
+        ("probability", Align::Right),
+    ]);
+    for (index, sequence) in capture.sequences.iter().enumerate() {
+        for next in sequence.top_tokens.iter().flatten() {
+            table.push(Row::new([
+                index.to_string(),
+                next.token.clone(),
+                next.token_id.to_string(),
+                significant(f64::from(next.logit)),
+                significant(next.probability),
+            ]));
+        }
+    }
+    (!table.rows.is_empty()).then_some(table)
 }
 
 fn table(capture: &Capture) -> Table {

@@ -18,9 +18,22 @@ pub(crate) struct Formats {
     #[arg(long, value_enum, value_name = "FORMATS", value_delimiter = ',',
         default_values_t = [FigureFormat::Svg, FigureFormat::Png, FigureFormat::Pdf])]
     pub(crate) figure_format: Vec<FigureFormat>,
+    /// No files of figures; the page has them in any case.
+    #[arg(long, conflicts_with = "figure_format")]
+    no_figures: bool,
     /// Files of every table: csv has full digits and the JSON's names, latex is for booktabs.
     #[arg(long, value_enum, value_name = "FORMATS", value_delimiter = ',')]
     pub(crate) tables: Vec<TableFormat>,
+}
+
+impl Formats {
+    /// The forms of every figure.
+    pub(super) fn figures(&self) -> &[FigureFormat] {
+        match self.no_figures {
+            true => &[],
+            false => &self.figure_format,
+        }
+    }
 }
 
 /// Choices of `--figure-format`.

@@ -11,11 +11,14 @@ pub(crate) mod existence_validation;
 pub(crate) mod figures;
 mod formats;
 pub(crate) mod intervention_analysis;
+pub(crate) mod life;
 mod lines;
 mod magnitudes;
 mod page;
+pub(crate) mod profile;
 mod recorder;
 pub(crate) mod self_attention;
+pub(crate) mod sinks;
 mod sites;
 pub(crate) mod sweep;
 pub(crate) mod tokens_analysis;
@@ -78,6 +81,9 @@ impl Context<'_> {
         merged([document, self.settings.clone(), json_value(result)?])
     }
 }
+
+/// The file of what a run printed.
+pub(crate) const SUMMARY: &str = "summary.txt";
 
 /// What a run leaves behind, and what it prints.
 #[derive(Debug)]
@@ -158,13 +164,23 @@ impl Artifacts {
         self.terminal.push(Block::Line(text.into()));
     }
 
+    /// What a terminal shows, in lines as long as they need to be.
+    fn summary(&self) -> String {
+        let blocks = self.terminal.iter().map(|block| match block {
+            Block::Table(table) => table.render(false),
+            Block::Line(text) => format!("{text}\n"),
+        });
+        blocks.collect()
+    }
+
     /// Writes every file, figures and tables in these formats.
     pub(crate) fn write(&self, folder: &RunFolder, formats: &Formats) -> Result<()> {
+        folder.write(SUMMARY, self.summary().as_bytes())?;
         for (name, bytes) in &self.files {
             folder.write(name, bytes)?;
         }
         for figure in &self.figures {
-            for format in distinct(&formats.figure_format) {
+            for format in distinct(formats.figures()) {
                 let (name, bytes) = figure.file(format)?;
                 folder.write(&name, &bytes)?;
             }

@@ -1,15 +1,14 @@
 //! Writes captured tensors to safetensors files while the model runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
 
 use crate::{
     backend::AttentionMaps,
     engine::{Observer, Plan, Site},
     error::Result,
-    model::{
-        Model,
-        spec::{Attention, Mlp},
-    },
+    model::Model,
     report::{RunFolder, tensors::TensorFile},
 };
 
@@ -20,6 +19,8 @@ pub(crate) struct FileRecorder {
     /// The layers whose maps are written; none for all of them.
     layers: Option<BTreeSet<usize>>,
     parts: Option<TensorFile>,
+    /// What every file says of its sequences, so that it is enough by itself.
+    about: BTreeMap<&'static str, String>,
 }
 
 impl FileRecorder {
@@ -38,7 +39,7 @@ impl FileRecorder {
             let places = 0..if site.per_layer() { layers } else { 1 };
             for layer in places.filter(|layer| site.is_in(&model.spec.layers[*layer])) {
                 for (sequence, ids) in sequences.iter().enumerate() {
-                    let shape = vec![ids.len(), width(*site, layer, model)];
+                    let shape = vec![ids.len(), site.width(&model.spec, layer)];
                     raw.push((raw_name(*site, layer, sequence), shape));
                 }
             }
@@ -70,9 +71,10 @@ impl FileRecorder {
                 }
             }
         }
+        let about = about(model, sequences);
         let file = |name, tensors: Vec<_>| {
             (!tensors.is_empty())
-                .then(|| TensorFile::create(folder, name, &tensors))
+                .then(|| TensorFile::create(folder, name, &tensors, &about))
                 .transpose()
         };
         Ok(Self {
@@ -80,6 +82,7 @@ impl FileRecorder {
             attention: file("attention.safetensors", attention)?,
             layers: only.cloned(),
             parts: None,
+            about,
         })
     }
 
@@ -107,6 +110,7 @@ impl FileRecorder {
             folder,
             "attention_output.safetensors",
             &tensors,
+            &self.about,
         )?);
         Ok(())
     }
@@ -182,6 +186,17 @@ fn wanted(layers: Option<&BTreeSet<usize>>, layer: usize) -> bool {
     layers.is_none_or(|layers| layers.contains(&layer))
 }
 
+/// The sequences, as JSON: ids and texts of their tokens.
+fn about(model: &Model, sequences: &[Vec<u32>]) -> BTreeMap<&'static str, String> {
+    let texts = |ids: &Vec<u32>| ids.iter().map(|id| model.token(*id)).collect();
+    let tokens: Vec<Vec<String>> = sequences.iter().map(texts).collect();
+    BTreeMap::from([
+        ("massact", env!("CARGO_PKG_VERSION").to_owned()),
+        ("token_ids", json!(sequences).to_string()),
+        ("tokens", json!(tokens).to_string()),
+    ])
+}
+
 fn raw_name(site: Site, layer: usize, sequence: usize) -> String {
     format!("{}.{layer}.{sequence}", site.name())
 }
@@ -191,31 +206,5 @@ fn attention_name(sequence: usize, layer: usize, kind: &str) -> String {
     match sequence {
         0 => format!("layer.{layer}.{kind}"),
         _ => format!("sequence.{sequence}.layer.{layer}.{kind}"),
-    }
-}
-
-fn width(site: Site, layer: usize, model: &Model) -> usize {
-    let spec = &model.spec;
-    let attention =
-        |width: fn(&Attention) -> usize| spec.layers[layer].attention.as_ref().map_or(0, width);
-    match site {
-        Site::Q => attention(|attention| attention.heads * attention.head_dim),
-        Site::K => attention(|attention| attention.kv_heads * attention.head_dim),
-        Site::V => attention(|attention| attention.kv_heads * attention.value_dim),
-        Site::AttentionGate => attention(|attention| {
-            let gate = attention.gate.as_ref();
-            gate.map_or(0, |gate| gate.out_features)
-        }),
-        Site::RouterLogits => spec.layers[layer]
-            .experts()
-            .map_or(0, |experts| experts.count),
-        Site::Gate | Site::MlpInner => match &spec.layers[layer].mlp {
-            Some(Mlp::Gated(mlp)) => mlp.up.out_features,
-            Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
-            // They have no such site.
-            Some(Mlp::Experts(_) | Mlp::SideBySide(_)) | None => 0,
-        },
-        Site::LayerInput | Site::ResidualMid | Site::LayerOutput => spec.state_width(),
-        _ => spec.hidden_size,
     }
 }

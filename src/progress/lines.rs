@@ -9,10 +9,8 @@ use indicatif::{HumanBytes, HumanDuration};
 
 use super::{Part, left};
 
-/// What takes less says nothing.
-const FIRST: Duration = Duration::from_secs(30);
-/// Between lines.
-const THEN: Duration = Duration::from_secs(60);
+/// What takes less says nothing; the same between lines.
+const PACE: Duration = Duration::from_secs(30);
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,10 +73,7 @@ pub(super) fn due(since: Instant, now: Instant) -> bool {
 }
 
 fn is_due(since: Instant, last: Option<Instant>, now: Instant) -> bool {
-    let next = match last {
-        None => since.checked_add(FIRST),
-        Some(last) => last.checked_add(THEN),
-    };
+    let next = last.unwrap_or(since).checked_add(PACE);
     next.is_some_and(|next| now >= next)
 }
 
@@ -87,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_after_half_a_minute_and_then_every_minute() {
+    fn a_line_every_half_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut said = Vec::new();
@@ -98,7 +93,7 @@ mod tests {
                 said.push(second);
             }
         }
-        assert_eq!(said, [30, 90, 150]);
+        assert_eq!(said, [30, 60, 90, 120, 150, 180]);
     }
 
     #[test]

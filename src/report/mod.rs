@@ -20,7 +20,7 @@ pub mod text;
 pub mod visible;
 pub mod whole_folder;
 
-pub use atomic::AtomicFile;
+pub use atomic::{AtomicFile, write_atomic};
 pub use folder::RunFolder;
 pub use identity::Identity;
 pub use long_table::LongTable;

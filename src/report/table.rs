@@ -5,6 +5,8 @@ mod fit;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use anstream::{AutoStream, ColorChoice};
+
 use self::fit::{Grid, Style};
 use super::visible::visible;
 use crate::error::{Error, Result};
@@ -118,16 +120,14 @@ impl Table {
         }
     }
 
-    /// Prints to stdout; fitted to a terminal, and styled only on one that is not dumb, without
-    /// `NO_COLOR`. A reader that has gone away (`massact ... | head`) is no error.
+    /// Prints to stdout: fitted to a terminal, and styled as `--color`, `NO_COLOR` and the like say.
+    /// A reader that has gone away (`massact ... | head`) is no error.
     pub fn print(&self) -> Result<()> {
         let mut stdout = io::stdout().lock();
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|kind| kind == "dumb");
-        let terminal = stdout.is_terminal();
+        let styled = AutoStream::choice(&stdout) != ColorChoice::Never;
         // What reads a pipe or a file gets whole lines.
-        let width = terminal.then(terminal_width);
-        let text = self.render_within(width, terminal && !no_color && !dumb);
+        let width = stdout.is_terminal().then(terminal_width);
+        let text = self.render_within(width, styled);
         match stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush())

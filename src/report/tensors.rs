@@ -5,7 +5,7 @@
 //! whole file never has to be in memory.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io::{Seek, SeekFrom, Write},
     path::PathBuf,
 };
@@ -32,13 +32,16 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Lays out `tensors` (name and shape) in `name`; nothing is visible before `commit`.
+    /// Lays out `tensors` (name and shape) in `name`, with what the file says `about` them; nothing is
+    /// visible before `commit`.
     pub fn create(
         folder: &RunFolder,
         name: &str,
         tensors: &[(String, Vec<usize>)],
+        about: &BTreeMap<&str, String>,
     ) -> Result<Self> {
         let mut header = Map::new();
+        header.insert("__metadata__".into(), json!(about));
         let mut places = Vec::with_capacity(tensors.len());
         let mut end = 0u64;
         for (tensor, shape) in tensors {
@@ -118,18 +121,22 @@ mod tests {
         let temp = tempfile::tempdir().expect("temporary folder");
         let folder = RunFolder::create(temp.path(), "m", "capture", "0")?;
         let layout = [("b".to_owned(), vec![2, 2]), ("a".to_owned(), vec![1])];
-        let mut file = TensorFile::create(&folder, "x.safetensors", &layout)?;
+        let about = BTreeMap::from([("token_ids", "[[1]]".to_owned())]);
+        let mut file = TensorFile::create(&folder, "x.safetensors", &layout, &about)?;
         file.write("a", &[7.0])?;
         assert!(file.write("b", &[1.0]).is_err());
         assert!(file.write("c", &[1.0]).is_err());
         drop(file);
-        let mut file = TensorFile::create(&folder, "x.safetensors", &layout)?;
+        let mut file = TensorFile::create(&folder, "x.safetensors", &layout, &about)?;
         file.write("a", &[5.0])?;
         file.write("b", &[1.0, 2.0, 3.0, 4.0])?;
         // The run starts again.
         file.write("a", &[7.0])?;
         let path = file.commit()?;
         let bytes = std::fs::read(path).expect("written");
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("valid");
+        let said = header.metadata().as_ref().expect("metadata");
+        assert_eq!(said["token_ids"], "[[1]]");
         let parsed = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
         let b = parsed.tensor("b").expect("b");
         assert_eq!(b.shape(), [2, 2]);

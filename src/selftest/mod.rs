@@ -12,6 +12,7 @@ mod mixers;
 mod model;
 mod operations;
 mod packed;
+mod profiles;
 mod streams;
 
 use std::fmt;

@@ -8,6 +8,7 @@ use super::{
     inputs::{noise, rounded, rounding},
     mixers::{self, Mixer},
     packed::{self, Packed},
+    profiles,
     streams::{compressed, streams},
 };
 use crate::{
@@ -82,6 +83,7 @@ pub(super) enum Operation {
         columns: usize,
         top_k: usize,
     },
+    Profile(usize, usize),
     Rescaling,
     Likelihood {
         vocabulary: usize,
@@ -133,6 +135,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
             columns: 777,
             top_k: 5,
         },
+        Operation::Profile(30, 777),
         Operation::Likelihood { vocabulary: 1031 },
     ];
     all.extend(DType::ALL.map(Operation::StoredAs));
@@ -192,6 +195,7 @@ pub(super) fn all(extent: Extent) -> Vec<Operation> {
                 columns: 4096,
                 top_k: 40,
             },
+            Operation::Profile(2048, 4096),
             Operation::Likelihood { vocabulary: 50_257 },
         ]);
         all.extend(attention::large().map(Operation::Attention));
@@ -247,6 +251,7 @@ impl Operation {
             Self::Attention(attention) => attention.name(),
             Self::Mixer(mixer) => mixer.name(),
             Self::Statistics { rows, columns, .. } => format!("statistics of {rows} x {columns}"),
+            Self::Profile(rows, columns) => format!("profile of {rows} x {columns}"),
             Self::Rescaling => "target variance rescaling".to_owned(),
             Self::Likelihood { vocabulary } => format!("likelihood of {vocabulary} tokens"),
         }
@@ -258,7 +263,7 @@ impl Operation {
             Self::Linear { width, .. } => (*width as f64).sqrt(),
             Self::Conv1D | Self::StoredAs(_) => 4.0,
             Self::Mixer(mixer) => mixer.scale(),
-            Self::Statistics { .. } => 1e-30,
+            Self::Statistics { .. } | Self::Profile(..) => 1e-30,
             _ => 1.0,
         }
     }
@@ -271,6 +276,7 @@ impl Operation {
             Self::Rescaling | Self::Packed(_) => 0.0,
             // Logits and sums are float32 whatever the type.
             Self::Likelihood { .. } => 1e-4,
+            Self::Profile(..) => 1e-5,
             // Several roundings follow each other.
             Self::Activate(_)
             | Self::Arithmetic
@@ -382,7 +388,11 @@ impl Operation {
                 b.add_scaled(&mut gathered, &y, &factors)?;
                 b.scale_rows(&mut gathered, &b.vector(vec![2.0, 0.5, -1.0, 1.5])?)?;
                 let own = b.upload(4, columns * 3, noise(4 * columns * 3, 3, dtype))?;
-                b.download(&b.join_heads(&own, &gathered, 3)?)
+                let mut found = b.download(&b.join_heads(&own, &gathered, 3)?)?;
+                let mut all = b.zeros(&x)?;
+                b.put_rows(&mut all, 2, &b.gather_rows(&x, &[5, 1, 3])?)?;
+                found.extend(b.download(&all)?);
+                Ok(found)
             }
             &Self::Embedding(stored) => {
                 let values = noise(5 * 300, 1, stored);
@@ -464,6 +474,7 @@ impl Operation {
                 let found = b.read_statistics(b.statistics(&x, &sequences, &request)?)?;
                 Ok(found.iter().flat_map(numbers).collect())
             }
+            &Self::Profile(rows, columns) => profiles::numbers(b, (rows, columns), dtype),
             Self::Rescaling => {
                 let stored =
                     AssembledMatrix::stored_as(dtype, &noise(40 * 2000, 1, dtype), 40, 2000);

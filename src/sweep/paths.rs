@@ -42,7 +42,7 @@ impl<'a> Inside<'a> {
         match key {
             "text_file" | "adapter" => self.path(value),
             "dataset" if is_path(value) || self.folder.join(value).is_file() => self.path(value),
-            "eval" => match value.split_once('=') {
+            "eval" | "task" => match value.split_once('=') {
                 Some((name, file)) => Ok(format!("{name}={}", self.path(file)?)),
                 None => Ok(value.to_owned()),
             },
@@ -109,6 +109,8 @@ mod tests {
         let set = inside().argument("eval", "c4=x=y.txt");
         assert_eq!(set.as_deref(), Ok("c4=/plans/a/x=y.txt"));
         assert_eq!(inside().argument("eval", "c4").as_deref(), Ok("c4"));
+        let task = inside().argument("task", "piqa=x.jsonl");
+        assert_eq!(task.as_deref(), Ok("piqa=/plans/a/x.jsonl"));
         assert_eq!(
             inside().argument("dataset", "owner/name").as_deref(),
             Ok("owner/name")

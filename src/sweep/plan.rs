@@ -95,7 +95,7 @@ const ADAPTER: &str = "adapter";
 const MODEL_KEYS: [&str; 4] = ["pretrained", "revisions", "steps", "label"];
 
 /// Flags of every command that a plan says elsewhere, or not at all.
-pub const NOT_SETTINGS: [&str; 7] = [
+pub const NOT_SETTINGS: [&str; 8] = [
     "pretrained",
     "model",
     "revision",
@@ -103,6 +103,7 @@ pub const NOT_SETTINGS: [&str; 7] = [
     "save_dir",
     "quiet",
     "json",
+    "print_folder",
 ];
 
 /// Settings of a task with their values chosen, in the order of the command's flags.

@@ -10,9 +10,11 @@ mod packed;
 mod plain;
 mod planted;
 mod precision;
+mod profiles;
 mod routing;
 mod selftest;
 mod speed;
+mod spilling;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;

@@ -403,6 +403,7 @@ impl Observer for Script {
             Branch {
                 variant,
                 overwrites: BTreeMap::from([(self.layer, cells.collect())]),
+                ..Branch::default()
             }
         };
         // The first sequence alone has the second variant, so that rows are gathered.

@@ -11,10 +11,10 @@ use massact::{
     backend::{
         Attention, AttentionOutput, AttentionRequest, Cells, Change, Compression, Convolutions,
         DeltaRequest, Elementwise, Experts, Filter, HeadRequest, KeyChoice, KeyMask, Magnitudes,
-        Moments, NormWeights, Norms, Precision, Products, Recurrences, Rescaling, Rotation,
-        Rotations, RowOperations, RowScaling, Rows, SelectiveScanRequest, StateSpaceRequest,
-        Statistics, StatisticsRequest, StoredTensors, StreamRequest, Streams, Target, Tensors,
-        Vocabulary, Xielu,
+        Moments, NormWeights, Norms, Precision, Products, Profile, ProfileRequest, Profiles,
+        Recurrences, Rescaling, Rotation, Rotations, RowOperations, RowScaling, Rows,
+        SelectiveScanRequest, StateSpaceRequest, Statistics, StatisticsRequest, StoredTensors,
+        StreamRequest, Streams, Target, Tensors, Vocabulary, Xielu,
         cpu::{self, Cpu},
     },
     model::{
@@ -98,6 +98,7 @@ impl Tensors for Plain {
     type Visitors = <Cpu as Tensors>::Visitors;
     type KeyMask = KeyMask;
     type Pending = Vec<Statistics>;
+    type PendingProfile = Vec<Profile>;
 
     fn precision(&self) -> Precision {
         self.precision
@@ -295,6 +296,10 @@ impl Attention for Plain {
 }
 
 impl RowOperations for Plain {
+    fn put_rows(&self, out: &mut Tensor, first: usize, x: &Tensor) -> Result<()> {
+        self.cpu.put_rows(&mut out.values, first, &x.values)
+    }
+
     fn gather_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
         self.round(self.cpu.gather_rows(&x.values, rows)?, x.dtype)
     }
@@ -482,6 +487,21 @@ impl Magnitudes for Plain {
 
     fn read_statistics(&self, pending: Vec<Statistics>) -> Result<Vec<Statistics>> {
         self.cpu.read_statistics(pending)
+    }
+}
+
+impl Profiles for Plain {
+    fn profile(
+        &self,
+        x: &Tensor,
+        sequences: &[Rows],
+        request: &ProfileRequest,
+    ) -> Result<Vec<Profile>> {
+        self.cpu.profile(&x.values, sequences, request)
+    }
+
+    fn read_profiles(&self, pending: Vec<Profile>) -> Result<Vec<Profile>> {
+        self.cpu.read_profiles(pending)
     }
 }
 

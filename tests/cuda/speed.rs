@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use massact::{
-    backend::{Precision, Tensors, cuda::Cuda},
-    bench::{self, Effort, Measurement, Part, Request, SHAPES},
-    model::{demo, dtype::DType},
+    backend::{Precision, StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda},
+    bench::{self, Effort, Part, Request, Shape},
+    engine::{Discard, Outcome, Plan, Site, run},
+    model::dtype::DType,
+    progress::Progress,
 };
 use massact_emulator::{Emulator, Order};
 
@@ -15,7 +17,8 @@ fn every_operation_can_be_timed() {
     let precision = Precision::new(arithmetic, residual).expect("a wider stream");
     let backend = Cuda::new(Emulator::new(Order::Forward), precision);
     backend.synchronise().expect("waits");
-    let model = demo::open(demo::NAME).expect("built in");
+    let shape = Shape::named("tiny").expect("known");
+    let model = shape.model(Some(2), 4).expect("runs");
     let request = Request {
         parts: vec![
             Part::Copy,
@@ -27,8 +30,9 @@ fn every_operation_can_be_timed() {
             Part::Attention,
             Part::DeltaRule,
             Part::Model,
+            Part::Looking,
         ],
-        shape: SHAPES[0],
+        shape,
         head_dims: vec![64, 128, 256],
         sequences: 2,
         tokens: 4,
@@ -38,8 +42,8 @@ fn every_operation_can_be_timed() {
         },
         budget: None,
     };
-    let found: Vec<Measurement> =
-        bench::run_on(&backend, Some(1 << 30), &model, &request).expect("runs");
+    let all = bench::run_on(&backend, Some(1 << 30), &model, &request).expect("runs");
+    let found = all.measurements;
     let work = |name| {
         found
             .iter()
@@ -55,4 +59,56 @@ fn every_operation_can_be_timed() {
         assert!(one.best_seconds > 0.0, "{one:?}");
         assert_eq!(one.calls, 1, "{one:?}");
     }
+    let looking = all.looking.expect("asked for");
+    let looks_at: Vec<&str> = looking.walks.iter().map(|walk| walk.looks_at).collect();
+    assert_eq!(
+        looks_at,
+        [
+            "nothing",
+            "statistics of layer outputs",
+            "statistics of every site",
+            "attention sinks",
+            "attention maps",
+            "one intervention"
+        ]
+    );
+}
+
+/// The shape of a model whose weights are nowhere: they are made on the card, and are the CPU's.
+#[test]
+fn a_shape_walks_without_weights_on_disk() {
+    let shape = Shape::named("tiny").expect("known");
+    let model = shape.model(Some(1), 8).expect("runs");
+    let plan = Plan::magnitudes(
+        Site::LayerOutput,
+        StatisticsRequest {
+            top_k: 1,
+            abs_threshold: 100.0,
+            rel_threshold: 1000.0,
+        },
+    );
+    let ids = [vec![1, 999, 5]];
+    let card = Emulator::new(Order::Forward);
+    let cuda = Cuda::new(card, DType::Float32);
+    let found = run(&cuda, &model, &ids, &plan, &mut Discard, Progress::silent());
+    let (found, launches) = (found.expect("runs"), cuda.device().launches());
+    let expected = run(
+        &Cpu::new(),
+        &model,
+        &ids,
+        &plan,
+        &mut Discard,
+        Progress::silent(),
+    );
+    let of = |outcome: Outcome| outcome.statistics[&Site::LayerOutput][0][0].clone();
+    let (found, expected) = (of(found), of(expected.expect("runs")));
+    assert!(expected.median > 1e-3, "{expected:?}");
+    for (found, expected) in [(found.max, expected.max), (found.median, expected.median)] {
+        assert!((found / expected - 1.0).abs() < 1e-4, "{found} {expected}");
+    }
+    let made = launches
+        .iter()
+        .filter(|kernel| *kernel == "decode_random_f32");
+    // Seven projections; the embedding's rows come from the host.
+    assert_eq!(made.count(), 7);
 }

@@ -6,6 +6,7 @@
 pub(crate) mod browser;
 pub(crate) mod csv;
 pub(crate) mod damage;
+pub(crate) mod foreign;
 pub(crate) mod mutations;
 pub(crate) mod picture;
 pub(crate) mod program;

@@ -150,6 +150,7 @@ mod tests {
             &column(keys)?,
             &column(vec![1.0, 1.0, 1.0, 1.0, 1.0, 2.0, -1.0, 1.0])?,
             &[0..5, 5..8],
+            (&[0..5, 5..8], 1),
             2,
         )?;
         let seen = |row: usize| -> Vec<usize> {
@@ -196,6 +197,7 @@ mod tests {
             &cpu.upload(rows, width, k.clone())?,
             &cpu.upload(rows, heads, weights.clone())?,
             std::slice::from_ref(&(0..rows)),
+            (std::slice::from_ref(&(0..rows)), 1),
             7,
         )?;
         for query in 0..rows {

@@ -25,7 +25,7 @@ const CHUNK: usize = 1 << 16;
 const BLOCK: usize = 64;
 /// Sums side by side.
 const LANES: usize = 8;
-const INFINITY_BITS: u32 = 0x7f80_0000;
+pub(super) const INFINITY_BITS: u32 = 0x7f80_0000;
 
 impl Magnitudes for Cpu {
     fn statistics(
@@ -59,7 +59,7 @@ struct FirstRead {
 }
 
 /// The `k` largest magnitudes so far: bits and index, descending, ties by index.
-struct Top {
+pub(super) struct Top {
     k: usize,
     found: Vec<(u32, usize)>,
 }
@@ -127,10 +127,7 @@ impl FirstRead {
     fn new(k: usize) -> Self {
         Self {
             histogram: vec![0; BUCKETS],
-            top: Top {
-                k,
-                found: Vec::with_capacity(k + 1),
-            },
+            top: Top::new(k),
             sums: Vec::new(),
             non_finite: 0,
         }
@@ -173,11 +170,7 @@ impl FirstRead {
         for (mine, theirs) in self.histogram.iter_mut().zip(&other.histogram) {
             *mine += theirs;
         }
-        self.top.found.extend(other.top.found);
-        self.top
-            .found
-            .sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        self.top.found.truncate(self.top.k);
+        self.top.merge(other.top);
         self.sums.extend(other.sums);
         self.non_finite += other.non_finite;
         self
@@ -203,15 +196,34 @@ fn add_sums([sums, squares]: &mut [[f64; LANES]; 2], values: &[f32]) {
 }
 
 impl Top {
+    pub(super) fn new(k: usize) -> Self {
+        Self {
+            k,
+            found: Vec::with_capacity(k + 1),
+        }
+    }
+
+    /// Bits and index, descending.
+    pub(super) fn entries(&self) -> &[(u32, usize)] {
+        &self.found
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.found.extend(other.found);
+        self.found
+            .sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        self.found.truncate(self.k);
+    }
+
     /// A magnitude must exceed this to enter; below every magnitude while there is room.
-    fn floor(&self) -> i64 {
+    pub(super) fn floor(&self) -> i64 {
         match self.found.get(self.k - 1) {
             Some(&(bits, _)) => i64::from(bits),
             None => -1,
         }
     }
 
-    fn add(&mut self, values: &[f32], start: usize) {
+    pub(super) fn add(&mut self, values: &[f32], start: usize) {
         for (offset, value) in values.iter().enumerate() {
             let bits = magnitude_bits(*value);
             if i64::from(bits) > self.floor() {
@@ -248,7 +260,7 @@ fn median_bits(values: &[f32], histogram: &[u32]) -> u32 {
 }
 
 #[inline(always)]
-fn magnitude_bits(value: f32) -> u32 {
+pub(super) fn magnitude_bits(value: f32) -> u32 {
     value.to_bits() & 0x7fff_ffff
 }
 

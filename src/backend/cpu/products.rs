@@ -1,13 +1,14 @@
 //! Weights in float32, and products with them.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::OnceLock};
 
 use rayon::prelude::*;
 
 use super::{
     Cpu, Tensor,
     gemm::{self, Operand, Output, Shape},
+    panels::Panels,
 };
 use crate::{
     backend::{Products, Target},
@@ -15,60 +16,135 @@ use crate::{
     interrupt,
     model::{
         dtype::DType,
-        weights::{AssembledMatrix, Elements, MatrixView, WeightMatrix},
+        weights::{Elements, MatrixView, WeightMatrix},
     },
 };
 
-/// A weight in float32, borrowed from the file where it is stored so.
+/// A weight in float32.
 #[derive(Debug)]
 pub struct Matrix<'w> {
-    values: Cow<'w, [f32]>,
     out_features: usize,
     in_features: usize,
+    form: Form<'w>,
+}
+
+#[derive(Debug)]
+enum Form<'w> {
+    Packed(Panels),
+    /// Borrowed from the file where it is stored so, and packed when there are rows enough.
+    Plain(Plain<'w>, OnceLock<Panels>),
+}
+
+/// With fewer rows than this a product takes less time than packing a weight that is float32 already.
+const FEW: usize = 16;
+
+impl<'w> Matrix<'w> {
+    fn plain(view: MatrixView<'_>, values: Cow<'w, [f32]>) -> Self {
+        let plain = Plain {
+            values,
+            out_stride: view.out_stride,
+            in_stride: view.in_stride,
+        };
+        Self::new(view, Form::Plain(plain, OnceLock::new()))
+    }
+
+    fn new(view: MatrixView<'_>, form: Form<'w>) -> Self {
+        Self {
+            out_features: view.out_features,
+            in_features: view.in_features,
+            form,
+        }
+    }
+
+    /// As it is, where there are no tiles for the processor.
+    fn unpacked(weight: WeightMatrix<'w>) -> Self {
+        let copy = match weight {
+            WeightMatrix::Stored(view) => return Self::plain(view, to_f32(view.elements)),
+            WeightMatrix::Packed(packed) => packed.assemble(),
+            WeightMatrix::Assembled(copy) => copy,
+        };
+        let mut matrix = Self::plain(copy.view(), Cow::Borrowed(&[]));
+        if let Form::Plain(plain, _) = &mut matrix.form {
+            plain.values = Cow::Owned(copy.into_f32());
+        }
+        matrix
+    }
+}
+
+/// Values with strides.
+#[derive(Debug)]
+struct Plain<'w> {
+    values: Cow<'w, [f32]>,
     out_stride: usize,
     in_stride: usize,
 }
 
-impl<'w> Matrix<'w> {
-    fn new(view: MatrixView<'_>, values: Cow<'w, [f32]>) -> Self {
-        Self {
-            values,
-            out_features: view.out_features,
-            in_features: view.in_features,
-            out_stride: view.out_stride,
-            in_stride: view.in_stride,
-        }
-    }
-
-    fn assembled(matrix: AssembledMatrix) -> Self {
-        let shape = Matrix::new(matrix.view(), Cow::Borrowed(&[]));
-        let (out_features, in_features) = (shape.out_features, shape.in_features);
-        let (out_stride, in_stride) = (shape.out_stride, shape.in_stride);
-        Self {
-            values: Cow::Owned(matrix.into_f32()),
+impl Plain<'_> {
+    /// Of a matrix of these sizes.
+    fn view(&self, out_features: usize, in_features: usize) -> MatrixView<'_> {
+        MatrixView {
+            elements: Elements {
+                dtype: DType::Float32,
+                bytes: bytemuck::cast_slice(&self.values),
+            },
             out_features,
             in_features,
-            out_stride,
-            in_stride,
+            out_stride: self.out_stride,
+            in_stride: self.in_stride,
+            file: None,
         }
     }
 
-    /// The weight as the right factor `[in, out]` of `x W^T`.
-    fn transposed(&self) -> Operand<'_> {
-        Operand {
+    /// `out = x W^T + bias`
+    fn multiply(&self, x: &Tensor, bias: Option<&Vec<f32>>, out: &mut Tensor) {
+        if let Some(bias) = bias {
+            fill_rows(&mut out.values, bias);
+        }
+        let shape = Shape {
+            m: x.rows,
+            n: out.columns,
+            k: x.columns,
+        };
+        let left = Operand {
+            values: x.values(),
+            row_stride: x.columns,
+            column_stride: 1,
+        };
+        // The weight as the right factor `[in, out]`.
+        let right = Operand {
             values: &self.values,
             row_stride: self.in_stride,
             column_stride: self.out_stride,
-        }
+        };
+        let product = Output {
+            values: &mut out.values,
+            row_stride: out.columns,
+            accumulate: bias.is_some(),
+        };
+        gemm::multiply_on_all_threads(shape, product, left, right);
     }
 }
 
 impl Products for Cpu {
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Matrix<'w>> {
-        Ok(match weight {
-            WeightMatrix::Stored(view) => Matrix::new(view, to_f32(view.elements)),
-            WeightMatrix::Packed(packed) => Matrix::assembled(packed.assemble()),
-            WeightMatrix::Assembled(copy) => Matrix::assembled(copy),
+        let Some(kernel) = self.kernel else {
+            return Ok(Matrix::unpacked(weight));
+        };
+        let pack = |view| {
+            let panels = Panels::of_view(kernel, &self.pool, view);
+            Matrix::new(view, Form::Packed(panels))
+        };
+        Ok(match &weight {
+            WeightMatrix::Stored(view) => match view.elements.borrow_f32() {
+                Some(values) => Matrix::plain(*view, Cow::Borrowed(values)),
+                None => pack(*view),
+            },
+            WeightMatrix::Assembled(copy) => pack(copy.view()),
+            WeightMatrix::Packed(packed) => Matrix {
+                out_features: packed.out_features,
+                in_features: packed.in_features,
+                form: Form::Packed(Panels::of_packed(kernel, &self.pool, packed)),
+            },
         })
     }
 
@@ -80,25 +156,18 @@ impl Products for Cpu {
         _target: Target,
     ) -> Result<Tensor> {
         let mut out = self.tensor(x.rows, weight.out_features);
-        if let Some(bias) = bias {
-            fill_rows(&mut out.values, bias);
+        let panels = match (&weight.form, self.kernel) {
+            (Form::Packed(panels), _) => Ok(panels),
+            (Form::Plain(plain, panels), Some(kernel)) if x.rows >= FEW => {
+                let view = plain.view(weight.out_features, weight.in_features);
+                Ok(panels.get_or_init(|| Panels::of_view(kernel, &self.pool, view)))
+            }
+            (Form::Plain(plain, _), _) => Err(plain),
+        };
+        match panels {
+            Ok(panels) => panels.multiply(x.values(), bias.map(Vec::as_slice), &mut out.values),
+            Err(plain) => plain.multiply(x, bias, &mut out),
         }
-        let shape = Shape {
-            m: x.rows,
-            n: weight.out_features,
-            k: weight.in_features,
-        };
-        let left = Operand {
-            values: x.values(),
-            row_stride: x.columns,
-            column_stride: 1,
-        };
-        let product = Output {
-            values: &mut out.values,
-            row_stride: weight.out_features,
-            accumulate: bias.is_some(),
-        };
-        gemm::multiply_on_all_threads(shape, product, left, weight.transposed());
         interrupt::check()?;
         Ok(out)
     }

@@ -15,6 +15,12 @@ impl RowOperations for Cpu {
         Ok(out)
     }
 
+    fn put_rows(&self, out: &mut Tensor, first: usize, x: &Tensor) -> Result<()> {
+        let start = first * x.columns;
+        out.values[start..start + x.values.len()].copy_from_slice(x.values());
+        Ok(())
+    }
+
     fn gather_columns(&self, x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
         let mut out = self.tensor(x.rows, columns.len());
         for (row, out) in out.values.chunks_exact_mut(columns.len()).enumerate() {

@@ -3,7 +3,7 @@
 
 use super::{Cpu, experts, pool::Buffer, products};
 use crate::{
-    backend::{KeyMask, Precision, Statistics, Tensors},
+    backend::{KeyMask, Precision, Profile, Statistics, Tensors},
     error::Result,
     model::dtype::DType,
 };
@@ -44,6 +44,7 @@ impl Tensors for Cpu {
     type Visitors = Vec<experts::Visitors>;
     type KeyMask = KeyMask;
     type Pending = Vec<Statistics>;
+    type PendingProfile = Vec<Profile>;
 
     fn precision(&self) -> Precision {
         DType::Float32.into()

@@ -8,12 +8,15 @@ use rayon::prelude::*;
 
 use super::{Cpu, Tensor, elementwise, math, simd::vectorise};
 use crate::{
-    backend::{Elementwise, HeadRequest, Products, Target, Vocabulary},
+    backend::{Elementwise, HeadRequest, Products, RowOperations, Target, Vocabulary},
     error::Result,
 };
 
 /// Vocabulary entries at a time.
 const PIECE: usize = 2048;
+
+/// Rows at a time: with a piece of the vocabulary's logits 64 MiB, however long a sequence is.
+const ROWS: usize = 8192;
 
 /// Running log-sum-exp of a row.
 #[derive(Clone, Copy)]
@@ -30,7 +33,16 @@ impl Vocabulary for Cpu {
         head: &HeadRequest<'_, Vec<f32>>,
         targets: &[Option<u32>],
     ) -> Result<Vec<f32>> {
-        token_nll(self, x, head, targets)
+        if x.rows <= ROWS {
+            return token_nll(self, x, head, targets);
+        }
+        let mut nll = Vec::with_capacity(x.rows);
+        for (part, targets) in targets.chunks(ROWS).enumerate() {
+            let rows: Vec<usize> = (part * ROWS..).take(targets.len()).collect();
+            let rows = self.gather_rows(x, &rows)?;
+            nll.extend(token_nll(self, &rows, head, targets)?);
+        }
+        Ok(nll)
     }
 }
 
@@ -96,4 +108,34 @@ fn token_nll(
             None => 0.0,
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::Tensors, model::weights::AssembledMatrix};
+
+    /// The end of the first part and all of the second.
+    #[test]
+    fn many_rows_are_taken_in_parts() {
+        let (rows, width, vocabulary) = (ROWS + 3, 2, 7);
+        let cpu = Cpu::new();
+        let value = |index: usize| (index % 101) as f32 / 50.0 - 1.0;
+        let x = (0..rows * width).map(value).collect();
+        let x = cpu.upload(rows, width, x).expect("in memory");
+        let weights: Vec<f32> = (0..vocabulary * width)
+            .map(|index| value(31 * index))
+            .collect();
+        let head = HeadRequest {
+            weight: AssembledMatrix::from_f32(&weights, vocabulary, width).into(),
+            bias: None,
+            scale: 1.0,
+            soft_cap: None,
+        };
+        let target = |row: usize| (row % 5 > 0).then_some((row % vocabulary) as u32);
+        let targets: Vec<Option<u32>> = (0..rows).map(target).collect();
+        let parts = cpu.token_nll(&x, &head, &targets).expect("computes");
+        let whole = token_nll(&cpu, &x, &head, &targets).expect("computes");
+        assert_eq!(parts, whole);
+    }
 }

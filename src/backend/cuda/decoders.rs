@@ -69,9 +69,14 @@ impl<'e> Decoder<'e> {
                 [&own.codes, &own.scales.stored, &own.global].map(Some),
                 [own.scales.columns, usize::from(own.does == Global::Divides)],
             ),
+            Encoding::Random(own) => {
+                let mut decoder = Self::new("random", [], [own.seed as usize])?;
+                decoder.factor = own.spread;
+                Ok(decoder)
+            }
             // Blocks of ggml are decoded by the host.
-            // The host adds what an adapter adds.
-            Encoding::Adapted(_) => return Ok(None),
+            // The host adds what an adapter adds, and takes away what an experiment does.
+            Encoding::Adapted(_) | Encoding::Zeroed(_) => return Ok(None),
         };
         decoder.map(Some)
     }

@@ -49,7 +49,7 @@ pub struct Pending<D: Device> {
 }
 
 /// Bits of |x|.
-fn magnitude_bits(dtype: DType) -> u32 {
+pub(super) fn magnitude_bits(dtype: DType) -> u32 {
     match dtype {
         DType::Float32 => 31,
         DType::BFloat16 | DType::Float16 => 15,
@@ -70,7 +70,7 @@ fn magnitude_of(threshold: f32, dtype: DType) -> u32 {
     }
 }
 
-fn magnitude_value(magnitude: u32, dtype: DType) -> f32 {
+pub(super) fn magnitude_value(magnitude: u32, dtype: DType) -> f32 {
     match dtype {
         DType::Float32 => f32::from_bits(magnitude),
         DType::BFloat16 => f32::from_bits(magnitude << 16),
@@ -79,17 +79,18 @@ fn magnitude_value(magnitude: u32, dtype: DType) -> f32 {
 }
 
 /// What all kernels of one call get.
-struct Call<'c, D: Device> {
+pub(super) struct Call<'c, D: Device> {
     cuda: &'c Cuda<D>,
-    x: Argument<'c>,
+    pub(super) x: Argument<'c>,
     suffix: &'static str,
-    sequences: u32,
+    pub(super) sequences: u32,
     /// Blocks for each sequence.
-    blocks: u32,
-    starts: Buffer<D>,
-    counts: Buffer<D>,
-    bins_log2: u32,
-    histogram: Buffer<D>,
+    pub(super) blocks: u32,
+    pub(super) starts: Buffer<D>,
+    pub(super) counts: Buffer<D>,
+    pub(super) bins_log2: u32,
+    /// By the upper bits of |x|, of each sequence.
+    pub(super) histogram: Buffer<D>,
     top: Buffer<D>,
     sums: Buffer<D>,
     below: Buffer<D>,
@@ -102,6 +103,62 @@ impl<D: Device> Magnitudes for Cuda<D> {
         sequences: &[Rows],
         request: &StatisticsRequest,
     ) -> Result<Pending<D>> {
+        Ok(self.measure(x, sequences, request)?.1)
+    }
+
+    fn read_statistics(&self, pending: Pending<D>) -> Result<Vec<Statistics>> {
+        let keep = pending.request.top_k.max(1);
+        let counters: Vec<[u32; 4]> = self.fetch(&pending.counters, pending.sequences)?;
+        let select: Vec<[u32; 2]> = self.fetch(&pending.select, pending.sequences)?;
+        let sums: Vec<[f64; 2]> = self.fetch(&pending.sums, pending.sequences)?;
+        let entries: Vec<[u32; 2]> = self.fetch(&pending.entries, pending.sequences * keep)?;
+        let entry = |[index, bits]: [u32; 2]| Entry {
+            position: index as usize / pending.columns,
+            dimension: index as usize % pending.columns,
+            value: f32::from_bits(bits),
+        };
+        (0..pending.sequences)
+            .map(|sequence| {
+                let [candidates, non_finite, collected, _] = counters[sequence];
+                let median = magnitude_value(select[sequence][0], pending.dtype);
+                let request = &pending.request;
+                let threshold = request.abs_threshold.max(request.rel_threshold * median);
+                let listed = if candidates as usize <= pending.capacity {
+                    candidates
+                } else {
+                    collected
+                };
+                let mut massive = self.fetch_list(&pending, sequence, listed as usize)?;
+                massive.retain(|[_, bits]| f32::from_bits(*bits).abs() > threshold);
+                massive.sort_unstable();
+                let top = &entries[sequence * keep..(sequence + 1) * keep];
+                let top = top.iter().take_while(|[index, _]| *index != NOWHERE);
+                let top: Vec<Entry> = top.copied().map(entry).collect();
+                let count = pending.counts[sequence] as usize;
+                debug_assert_eq!(top.len(), keep.min(count));
+                let [mean, std] = moments(count, sums[sequence]);
+                Ok(Statistics {
+                    max: top.first().map_or(0.0, |entry| entry.value.abs()),
+                    median,
+                    top: top.into_iter().take(request.top_k).collect(),
+                    massive: massive.into_iter().map(entry).collect(),
+                    mean,
+                    std,
+                    non_finite: non_finite as usize,
+                })
+            })
+            .collect()
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// Statistics, and what they were made from.
+    pub(super) fn measure<'c>(
+        &'c self,
+        x: &'c Tensor<D>,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<(Call<'c, D>, Pending<D>)> {
         let starts: Vec<u64> = sequences
             .iter()
             .map(|rows| (rows.start * x.columns) as u64)
@@ -166,55 +223,9 @@ impl<D: Device> Magnitudes for Cuda<D> {
             call.read(&pending, Round::later(&pending, offset, &scratch))?;
             call.merge(&pending, offset)?;
         }
-        Ok(pending)
+        Ok((call, pending))
     }
 
-    fn read_statistics(&self, pending: Pending<D>) -> Result<Vec<Statistics>> {
-        let keep = pending.request.top_k.max(1);
-        let counters: Vec<[u32; 4]> = self.fetch(&pending.counters, pending.sequences)?;
-        let select: Vec<[u32; 2]> = self.fetch(&pending.select, pending.sequences)?;
-        let sums: Vec<[f64; 2]> = self.fetch(&pending.sums, pending.sequences)?;
-        let entries: Vec<[u32; 2]> = self.fetch(&pending.entries, pending.sequences * keep)?;
-        let entry = |[index, bits]: [u32; 2]| Entry {
-            position: index as usize / pending.columns,
-            dimension: index as usize % pending.columns,
-            value: f32::from_bits(bits),
-        };
-        (0..pending.sequences)
-            .map(|sequence| {
-                let [candidates, non_finite, collected, _] = counters[sequence];
-                let median = magnitude_value(select[sequence][0], pending.dtype);
-                let request = &pending.request;
-                let threshold = request.abs_threshold.max(request.rel_threshold * median);
-                let listed = if candidates as usize <= pending.capacity {
-                    candidates
-                } else {
-                    collected
-                };
-                let mut massive = self.fetch_list(&pending, sequence, listed as usize)?;
-                massive.retain(|[_, bits]| f32::from_bits(*bits).abs() > threshold);
-                massive.sort_unstable();
-                let top = &entries[sequence * keep..(sequence + 1) * keep];
-                let top = top.iter().take_while(|[index, _]| *index != NOWHERE);
-                let top: Vec<Entry> = top.copied().map(entry).collect();
-                let count = pending.counts[sequence] as usize;
-                debug_assert_eq!(top.len(), keep.min(count));
-                let [mean, std] = moments(count, sums[sequence]);
-                Ok(Statistics {
-                    max: top.first().map_or(0.0, |entry| entry.value.abs()),
-                    median,
-                    top: top.into_iter().take(request.top_k).collect(),
-                    massive: massive.into_iter().map(entry).collect(),
-                    mean,
-                    std,
-                    non_finite: non_finite as usize,
-                })
-            })
-            .collect()
-    }
-}
-
-impl<D: Device> Cuda<D> {
     /// The first `listed` entries of a sequence's list, in no order.
     fn fetch_list(
         &self,
@@ -289,11 +300,11 @@ impl Round {
 }
 
 impl<D: Device> Call<'_, D> {
-    fn clear(&self, buffer: &Buffer<D>, bytes: usize) -> Result<()> {
+    pub(super) fn clear(&self, buffer: &Buffer<D>, bytes: usize) -> Result<()> {
         self.cuda.device.clear(buffer.address(), bytes)
     }
 
-    fn launch(
+    pub(super) fn launch(
         &self,
         kernel: &str,
         blocks: u32,

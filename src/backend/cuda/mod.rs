@@ -20,6 +20,7 @@ mod memory;
 mod norms;
 mod packed;
 mod products;
+mod profiles;
 mod recurrences;
 mod resident;
 mod rotations;
@@ -37,6 +38,7 @@ pub use key_choice::KeyMask;
 pub use magnitudes::Pending;
 pub use memory::Buffer;
 pub use products::Matrix;
+pub use profiles::PendingProfile;
 pub use tensors::Tensor;
 
 use std::{cell::RefCell, rc::Rc};

@@ -23,6 +23,13 @@ impl<D: Device> RowOperations for Cuda<D> {
         self.gather("gather_rows", x, list.address(), rows.len())
     }
 
+    fn put_rows(&self, out: &mut Tensor<D>, first: usize, x: &Tensor<D>) -> Result<()> {
+        debug_assert!(out.dtype == x.dtype && first + x.rows <= out.rows);
+        let size = x.dtype.size();
+        let to = out.buffer.address().offset(first * x.columns * size);
+        self.device.copy(x.buffer.address(), to, x.len() * size)
+    }
+
     fn gather_columns(&self, x: &Tensor<D>, columns: Range<usize>) -> Result<Tensor<D>> {
         let out = self.tensor(x.rows, columns.len(), x.dtype)?;
         self.launch(

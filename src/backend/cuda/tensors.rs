@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Cuda, KeyMask, Matrix, Pending, Visitors,
+    Cuda, KeyMask, Matrix, Pending, PendingProfile, Visitors,
     device::{Address, Argument, Device, Launch, Operand},
     memory::{self, Buffer},
 };
@@ -65,6 +65,7 @@ impl<D: Device> Tensors for Cuda<D> {
     type Visitors = Visitors<D>;
     type KeyMask = KeyMask<D>;
     type Pending = Pending<D>;
+    type PendingProfile = PendingProfile<D>;
 
     fn precision(&self) -> Precision {
         self.precision

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     super::{
+        intervention_analysis::PlaceSettings,
         run::Run,
         settings::{self, CorpusSettings, InterventionSettings, TextSettings, TokensSettings},
         shared::Shared,
@@ -23,7 +24,9 @@ use crate::{
         changes::Massive,
         compare::{self, ExistenceProfile, InterventionsProfile, Profile, WeightProfile},
         existence_validation,
-        intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
+        intervention_analysis::{
+            self, Anywhere, EvaluationSet, PositionsFrom, Setup, WrittenLayers,
+        },
         places::{Place, Values},
         published, tokens_analysis,
     },
@@ -224,6 +227,7 @@ impl Measurement<'_> {
             ));
         }
         let setup = Setup {
+            anywhere: Anywhere::default(),
             thresholds,
             nsamples: corpus.ids.len(),
             calibration_nsamples: corpus.ids.len(),
@@ -247,7 +251,7 @@ impl Measurement<'_> {
         } else {
             self.walk(thresholds)?
         };
-        let found = intervention_analysis::run(run.session(), &walk, &evaluation, &setup)?;
+        let found = intervention_analysis::run(run.session(), &walk, &evaluation, &[], &setup)?;
         self.timings += found.timings;
         self.profile.interventions = InterventionsProfile::of(&found.result, corpus.ids.len());
         for notice in notices(&found.result) {
@@ -261,8 +265,10 @@ impl Measurement<'_> {
             positions_from: setup.positions_from,
             set_to: setup.constants,
             noise: setup.noise,
+            place: PlaceSettings::default(),
             compat: Compat::None,
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
+            tasks: None,
         })?;
         let published = published::find(
             run.checkpoint().record.published_name(),

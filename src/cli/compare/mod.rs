@@ -182,7 +182,7 @@ pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
     let digest = identity(&entries, &settings).digest();
     let folder = RunFolder::create(&args.output.save_dir, "comparison", "compare", &digest)?;
     artifacts.write(&folder, &args.output.formats)?;
-    Done::commit(folder, artifacts, progress)?.show(args.output.json)?;
+    Done::commit(folder, artifacts, progress)?.show(&args.output)?;
     failures(&entries)
 }
 

@@ -1,12 +1,16 @@
 //! `massact intervention-analysis`
 
+mod place;
 mod sets;
+mod tasks;
+
+pub(super) use place::PlaceSettings;
 
 use std::collections::BTreeSet;
 
 use clap::Args;
 
-use self::sets::SetArg;
+use self::{place::PlaceArgs, sets::SetArg, tasks::TaskArgs};
 use super::{
     args::{ModelArgs, OutputArgs, TextArgs, ThresholdArgs, positive},
     run::{Done, Run, Texts},
@@ -14,7 +18,10 @@ use super::{
     shared::{Corpus, CorpusRequest, Shared},
 };
 use crate::{
-    data::sequences::{self, Sequences},
+    data::{
+        items::Task,
+        sequences::{self, Sequences},
+    },
     error::Result,
     experiments::{
         intervention_analysis::{self, EvaluationSet, PositionsFrom, Setup, WrittenLayers},
@@ -58,11 +65,15 @@ pub(super) struct InterventionArgs {
     #[arg(long, value_enum, default_value_t = PositionsFrom::Own)]
     positions_from: PositionsFrom,
     #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
     thresholds: ThresholdArgs,
     /// Whose dimensions are overwritten: `reference` follows the published program, whose list
     /// depends on the order of the corpus. The JSON holds both.
     #[arg(long, value_enum, default_value_t = Compat::None)]
     compat: Compat,
+    #[command(flatten)]
+    tasks: TaskArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -109,6 +120,7 @@ impl InterventionArgs {
         &self,
         corpus: &Sequences,
         evaluation: &[EvaluationSet],
+        tasks: &[Task],
     ) -> InterventionSettings {
         let revision = self.model.source.revision.as_deref();
         InterventionSettings {
@@ -123,7 +135,9 @@ impl InterventionArgs {
             set_to: self.set_to.clone(),
             noise: self.noise.clone(),
             compat: self.compat,
+            place: self.place.settings(),
             evaluation_sets: evaluation.iter().map(Into::into).collect(),
+            tasks: self.tasks.settings(tasks),
         }
     }
 
@@ -138,6 +152,7 @@ impl InterventionArgs {
             noise: self.noise.clone(),
             reference: self.compat == Compat::Reference,
             seed: self.text.seed,
+            anywhere: self.place.anywhere(),
         }
     }
 }
@@ -152,10 +167,12 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
     )?;
     let model = run.model();
     args.layers.check(&model.spec)?;
+    args.place.anywhere().check(&model.spec)?;
+    let wanted_tasks = args.tasks.wanted()?;
     let wanted = sets::wanted(&args.eval, &args.text, run.built_in_model(), run.progress)?;
     // Before gigabytes of text are read. How many means there will be is not known yet.
     let context_length = sequences::context_length(args.text.context_length, model)?;
-    let variants = 2 + args.set_to.len() + args.noise.len();
+    let variants = 2 + args.set_to.len() + args.noise.len() + args.place.variants();
     run.session().check_memory(context_length, variants)?;
     let corpus = run.windows(&args.text, args.corpus().nsamples)?;
     let mut evaluation = Vec::new();
@@ -165,19 +182,26 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
         evaluation.push(set);
         sources.push(source);
     }
+    let (tasks, task_sources) = args.tasks.load(&wanted_tasks, model, run.progress)?;
+    sources.extend(task_sources);
     let windows = evaluation.iter().flat_map(|set| &set.windows);
-    let evaluated: usize = windows.map(Vec::len).sum();
+    let evaluated: usize = windows.map(Vec::len).sum::<usize>() + tasks::tokens(&tasks);
     let mut texts = Texts::from(&corpus);
     texts.evaluation = &sources;
     texts.tokens += evaluated as u64;
-    let setup = args.setup();
+    let mut setup = args.setup();
+    if !setup.anywhere.at_published_place() {
+        let calibration = corpus.ids.iter().take(args.calibration_nsamples);
+        setup.anywhere.calibration = calibration.cloned().collect();
+    }
     run.conduct(
         texts,
-        &settings::value(&args.settings(&corpus, &evaluation))?,
+        &settings::value(&args.settings(&corpus, &evaluation, &tasks))?,
         |_| {
             run.session().expect_walks(2);
             let Corpus { walk, timings } = run.corpus(&args.corpus())?;
-            let mut found = intervention_analysis::run(run.session(), &walk, &evaluation, &setup)?;
+            let mut found =
+                intervention_analysis::run(run.session(), &walk, &evaluation, &tasks, &setup)?;
             found.timings += timings;
             Ok(found)
         },

@@ -55,6 +55,7 @@ pub(in super::super) fn experiment(task: &Task) -> Result<Experiment> {
     match Cli::try_parse_from(hyphenated(line.map(Into::into))) {
         Ok(Cli {
             command: Command::Experiment(experiment),
+            ..
         }) => Ok(experiment),
         Ok(_) => {
             let experiments = experiments();

@@ -9,11 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{PositionsFrom, Walks, interventions::Intervention, noise::Noise};
+use super::{
+    PositionsFrom, Walks, further, interventions::Intervention, noise::Noise, place::Anywhere,
+};
 use crate::{
     backend::Statistics,
     engine::{
-        Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Session, Site, Timings,
+        Actions, Branch, BranchOutcome, Observer, Outcome, Overwrite, Plan, Scored, Session, Site,
+        Timings,
     },
     error::{Error, Result},
     experiments::{Thresholds, corpus::FirstMassive},
@@ -28,6 +31,56 @@ pub(super) struct Experiment<'a> {
     pub(super) positions_from: PositionsFrom,
     /// Of the noise.
     pub(super) seed: u64,
+    /// By window: the predictions that count; none for all.
+    pub(super) scored: Option<Vec<Scored>>,
+    /// Where, and what more than to write values.
+    pub(super) place: &'a Anywhere,
+}
+
+impl Experiment<'_> {
+    /// The mean NLL of a window under an intervention.
+    pub(super) fn nll_of(&self, branch: &BranchOutcome, window: usize) -> Result<f64> {
+        let nll = mean(&branch.token_nll);
+        if nll.is_finite() {
+            return Ok(nll);
+        }
+        let name = &self.interventions[branch.variant].name;
+        Err(Error::new(
+            format!("{name}, {}", self.described(window)),
+            "its likelihoods are infinite or not numbers in float32",
+        )
+        .remedy("write smaller values with --set-to or --noise, or choose other --layers"))
+    }
+
+    /// What a window is, in messages.
+    fn described(&self, window: usize) -> String {
+        let scored = self.scored.as_deref().unwrap_or(&[]);
+        let is_answer = |scored: &Scored| scored.next.is_some();
+        let of_sets = scored
+            .iter()
+            .take_while(|scored| !is_answer(scored))
+            .count();
+        match scored.get(window) {
+            Some(scored) if is_answer(scored) => {
+                format!("answer {} of the tasks", window - of_sets)
+            }
+            _ => format!("evaluation window {window}"),
+        }
+    }
+
+    /// The layer after which variants leave the original; none if something is changed before the first
+    /// layer's output can be.
+    pub(super) fn splits_after(&self, layers: usize) -> Option<usize> {
+        let heads = self.interventions.iter().flat_map(|one| &one.heads);
+        let heads = heads.map(|(layer, _)| *layer);
+        let written = match self.place.site {
+            Site::FinalNorm => vec![layers],
+            Site::Embedding => vec![0],
+            _ => self.layers.to_vec(),
+        };
+        let first = written.into_iter().chain(heads).min()?;
+        first.checked_sub(1)
+    }
 }
 
 /// One window's results.
@@ -38,7 +91,7 @@ pub(super) struct Window {
     /// The positions that are overwritten.
     pub(super) positions: Vec<usize>,
     /// (position, dimension) of the massive activations in the layers that are overwritten.
-    massive: BTreeMap<usize, BTreeSet<(usize, usize)>>,
+    pub(super) massive: BTreeMap<usize, BTreeSet<(usize, usize)>>,
     /// Whether it had to walk again.
     pub(super) again: bool,
     /// Mean NLL of its predictions, in nats.
@@ -56,6 +109,17 @@ pub(super) struct Changed {
     treated: bool,
     /// The values that were overwritten, by layer, in the order of [`Intervention::written`].
     pub(super) originals: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Changed {
+    /// Of a window in which something is overwritten, without a record of what.
+    pub(super) fn treated(nll: f64) -> Self {
+        Self {
+            nll,
+            treated: true,
+            originals: BTreeMap::new(),
+        }
+    }
 }
 
 impl Window {
@@ -86,6 +150,9 @@ pub(super) fn run(
     experiment: &Experiment<'_>,
     walks: &mut Walks,
 ) -> Result<Evaluated> {
+    if experiment.place.reaches_further() {
+        return further::run(session, windows, thresholds, experiment, walks);
+    }
     let mut evaluation = Evaluation {
         session,
         windows,
@@ -139,6 +206,9 @@ impl Evaluation<'_> {
             positions: positions.collect(),
             again,
         };
+        let scored = self.experiment.scored.as_ref();
+        self.plan.scored =
+            scored.map(|scored| windows.iter().map(|window| scored[*window]).collect());
         let outcome = self.session.run(&sequences, &self.plan, &mut splitter)?;
         self.evaluated.timings += outcome.timings;
         if !again {
@@ -187,17 +257,9 @@ impl Evaluation<'_> {
     }
 
     fn changed(&mut self, window: usize, branch: BranchOutcome) -> Result<()> {
-        let nll = mean(&branch.token_nll);
-        if !nll.is_finite() {
-            let name = &self.experiment.interventions[branch.variant].name;
-            return Err(Error::new(
-                format!("{name}, evaluation window {window}"),
-                "its likelihoods are infinite or not numbers in float32",
-            )
-            .remedy("write smaller values with --set-to or --noise, or choose other --layers"));
-        }
-        let report = &mut self.evaluated.windows[window];
         let written = &self.experiment.interventions[branch.variant];
+        let nll = self.experiment.nll_of(&branch, window)?;
+        let report = &mut self.evaluated.windows[window];
         let changed = Changed {
             nll,
             treated: report
@@ -258,6 +320,7 @@ impl Observer for Splitter<'_> {
                 actions.branches.push(Branch {
                     variant,
                     overwrites,
+                    ..Branch::default()
                 });
             }
         }
@@ -273,7 +336,7 @@ impl Observer for Splitter<'_> {
     }
 }
 
-fn mean(token_nll: &[f32]) -> f64 {
+pub(super) fn mean(token_nll: &[f32]) -> f64 {
     let sum: f64 = token_nll.iter().copied().map(f64::from).sum();
     sum / token_nll.len().max(1) as f64
 }

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{super::corpus::FirstMassive, noise::Noise};
-use crate::{backend::Change, engine::Overwrite};
+use crate::{
+    backend::Change,
+    engine::{self, Overwrite},
+};
 
 /// What is written, by dimension; the starting position and the others have their own.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +20,10 @@ pub(super) struct Intervention {
     pub(super) starting: Vec<(usize, Rule)>,
     /// (dimension, rule) for the later positions.
     pub(super) nonstarting: Vec<(usize, Rule)>,
+    /// (layer, head) that it switches off.
+    pub(super) heads: Vec<(usize, usize)>,
+    /// Write at as many other positions instead, drawn with this seed.
+    pub(super) elsewhere: Option<u64>,
 }
 
 /// How an intervention finds what it writes.
@@ -26,6 +33,10 @@ pub(super) enum Rule {
     Value(f64),
     /// The value that is there, times 1 + this times a sample of the noise.
     Noise(f64),
+    /// The value that is there, its magnitude at most this.
+    Clip(f32),
+    /// The value that another token has there.
+    Shuffle,
 }
 
 /// One dimension that is overwritten at positions of a group.
@@ -45,6 +56,10 @@ pub(super) enum What {
     Value(f64),
     /// The value that is there times this.
     Factor(f32),
+    /// The value that is there, its magnitude at most this.
+    Clip(f32),
+    /// The value at this position.
+    Take(usize),
 }
 
 impl Intervention {
@@ -55,6 +70,7 @@ impl Intervention {
             name,
             starting: rules.clone(),
             nonstarting: rules,
+            ..Self::default()
         }
     }
 
@@ -69,11 +85,15 @@ impl Intervention {
             0 => &self.starting,
             _ => &self.nonstarting,
         };
-        positions.contains(&position) && rules.iter().any(|(written, _)| *written == dimension)
+        self.elsewhere.is_none()
+            && positions.contains(&position)
+            && rules.iter().any(|(written, _)| *written == dimension)
     }
 
     /// What it writes at the output of a layer of a sequence whose massive positions are these.
     pub(super) fn written(&self, positions: &[usize], layer: usize, noise: &Noise) -> Vec<Written> {
+        let other = self.elsewhere.map(|seed| noise.elsewhere(positions, seed));
+        let positions = other.as_deref().unwrap_or(positions);
         let (starting, later): (Vec<usize>, Vec<usize>) =
             positions.iter().partition(|position| **position == 0);
         let groups = [
@@ -96,6 +116,11 @@ impl Intervention {
                     Rule::Value(value) => {
                         written.push(at(positions.clone(), What::Value(value)));
                     }
+                    Rule::Clip(most) => written.push(at(positions.clone(), What::Clip(most))),
+                    Rule::Shuffle => written.extend(positions.iter().filter_map(|&position| {
+                        let source = noise.another(layer, position, dimension)?;
+                        Some(at(vec![position], What::Take(source)))
+                    })),
                     Rule::Noise(deviation) => written.extend(positions.iter().map(|&position| {
                         let sample = noise.sample(layer, position, dimension);
                         at(
@@ -111,16 +136,29 @@ impl Intervention {
 }
 
 impl Written {
-    /// Its cells, in order.
+    /// Its cells, in order, as far as they need no value that is there.
     pub(super) fn cells(&self) -> impl Iterator<Item = Overwrite> {
-        self.positions.iter().map(|position| Overwrite {
-            position: *position,
-            dimension: self.dimension,
-            change: match self.what {
-                What::Value(value) => Change::Set(value as f32),
-                What::Factor(factor) => Change::Scale(factor),
-            },
-        })
+        self.rules()
+            .filter_map(|(position, dimension, rule)| match rule {
+                engine::Rule::Change(change) => Some(Overwrite {
+                    position,
+                    dimension,
+                    change,
+                }),
+                engine::Rule::Clip(_) | engine::Rule::Take(_) => None,
+            })
+    }
+
+    /// All its cells, in order.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (usize, usize, engine::Rule)> {
+        let rule = match self.what {
+            What::Value(value) => engine::Rule::Change(Change::Set(value as f32)),
+            What::Factor(factor) => engine::Rule::Change(Change::Scale(factor)),
+            What::Clip(most) => engine::Rule::Clip(most),
+            What::Take(source) => engine::Rule::Take(source),
+        };
+        let positions = self.positions.iter();
+        positions.map(move |position| (*position, self.dimension, rule))
     }
 
     /// The value that it leaves where this one was.
@@ -128,6 +166,8 @@ impl Written {
         match self.what {
             What::Value(value) => value,
             What::Factor(factor) => f64::from(original * factor),
+            What::Clip(most) => f64::from(original.clamp(-most, most)),
+            What::Take(_) => f64::from(original),
         }
     }
 }
@@ -198,6 +238,7 @@ pub(super) fn set_to_means(
             name: format!("set_to_mean_{layer}"),
             starting: values(layer, true),
             nonstarting: values(layer, false),
+            ..Intervention::default()
         })
         .collect()
 }

@@ -18,9 +18,13 @@
 #![forbid(unsafe_code)]
 
 mod evaluation;
+mod further;
 mod interventions;
 mod noise;
 mod perplexity;
+mod place;
+mod preparation;
+mod tasks;
 mod windows;
 
 use std::{
@@ -33,21 +37,21 @@ use serde::Serialize;
 
 use self::{
     evaluation::{Evaluated, Experiment, Window},
-    interventions::{Intervention, Rule},
+    interventions::Intervention,
     noise::Noise,
+    preparation::Preparation,
 };
 pub use self::{
     interventions::Mean,
     perplexity::{Impact, Ratio},
+    place::{Anywhere, Control, Dimensions, Drawn, Place, Positions},
+    tasks::{ItemReport, ItemResult, Score, TaskReport, TaskScore},
     windows::{SetReport, WindowReport},
 };
-use super::{
-    Finding, Thresholds,
-    corpus::{CorpusWalk, FirstMassive},
-    tokens_analysis::{Detections, Summary},
-};
+use super::{Finding, Thresholds, corpus::CorpusWalk};
 use crate::{
-    engine::Session,
+    data::items::Task,
+    engine::{Scored, Session},
     error::{Error, Result},
     model::spec::DecoderSpec,
 };
@@ -122,8 +126,10 @@ pub struct Setup {
     /// the order of the corpus, its means come in order of appearance, and it reports `set_to_zero`
     /// also where there is nothing to overwrite.
     pub reference: bool,
-    /// Seed of the bootstrap and the noise.
+    /// Seed of the bootstrap, the noise and the controls.
     pub seed: u64,
+    /// What departs from the published experiment in place and kind.
+    pub anywhere: Anywhere,
 }
 
 /// The result.
@@ -163,8 +169,20 @@ pub struct InterventionAnalysis {
     pub means: Vec<Mean>,
     /// What was evaluated.
     pub evaluation: Vec<SetReport>,
+    /// Downstream accuracy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskReport>,
+    /// By intervention: the mean over the tasks.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks_mean: BTreeMap<String, Score>,
     /// How often the model was read.
     pub walks: Walks,
+    /// Where it was done, where that is not the published place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// The matched controls of `set_to_zero`, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controls: Option<Vec<Control>>,
     /// Every overwritten value.
     #[serde(skip)]
     pub log: Vec<LogEntry>,
@@ -203,20 +221,31 @@ pub struct LogEntry {
 }
 
 /// Runs the experiment. The first `nsamples` sequences of the corpus give the summary, the first
-/// `calibration_nsamples` the means; it was walked with its values.
+/// `calibration_nsamples` the means; it was walked with its values. The answers of the tasks walk with
+/// the windows of the sets.
 pub fn run(
     session: &Session,
     corpus: &CorpusWalk,
     sets: &[EvaluationSet],
+    tasks: &[Task],
     setup: &Setup,
 ) -> Result<Finding<InterventionAnalysis>> {
     setup.layers.check(&session.model().spec)?;
+    setup.anywhere.check(&session.model().spec)?;
     let mut walks = Walks {
         corpus: corpus.walks,
         ..Walks::default()
     };
-    let plan = Preparation::of(corpus, setup);
-    let windows: Vec<Vec<u32>> = sets.iter().flat_map(|set| set.windows.clone()).collect();
+    let plan = Preparation::of(session, corpus, setup, &mut walks)?;
+    let mut windows: Vec<Vec<u32>> = sets.iter().flat_map(|set| set.windows.clone()).collect();
+    let of_sets = windows.len();
+    windows.extend(tasks::requests(tasks).map(|request| request.ids.clone()));
+    let scored = (!tasks.is_empty()).then(|| {
+        let whole = std::iter::repeat_n(Scored::default(), of_sets);
+        whole
+            .chain(tasks::requests(tasks).map(tasks::scored))
+            .collect()
+    });
     let evaluated = evaluation::run(
         session,
         &windows,
@@ -226,121 +255,19 @@ pub fn run(
             layers: &plan.layers,
             positions_from: setup.positions_from,
             seed: setup.seed,
+            place: &setup.anywhere,
+            scored,
         },
         &mut walks,
     )?;
     let mut result = plan.result(setup, walks);
     report(&mut result, &plan.interventions, sets, &evaluated, setup)?;
+    result.tasks = tasks::reports(tasks, &evaluated.windows[of_sets..], &result.interventions);
+    result.tasks_mean = tasks::means(&result.tasks, &result.interventions);
     Ok(Finding {
         result,
         timings: evaluated.timings,
     })
-}
-
-/// What the corpus leads to.
-struct Preparation {
-    summary: Summary,
-    reference: Summary,
-    dimensions: Vec<usize>,
-    layers: Vec<usize>,
-    means: Vec<Mean>,
-    interventions: Vec<Intervention>,
-}
-
-impl Preparation {
-    fn of(corpus: &CorpusWalk, setup: &Setup) -> Self {
-        let samples = Detections::collect(&corpus.layers(setup.nsamples));
-        let (summary, reference) = (Summary::clean(&samples), Summary::reference(&samples));
-        let dimensions = if setup.reference {
-            reference.dimensions.clone()
-        } else {
-            summary.dimensions.clone()
-        };
-        let mut plan = Self {
-            dimensions,
-            layers: Vec::new(),
-            means: Vec::new(),
-            interventions: Vec::new(),
-            summary,
-            reference,
-        };
-        let Some(first_layer) = plan.summary.first_layer else {
-            return plan;
-        };
-        plan.layers = match &setup.layers {
-            WrittenLayers::First => vec![first_layer],
-            WrittenLayers::All => {
-                let layers = samples.iter().flat_map(|sequence| &sequence.layers);
-                let layers: BTreeSet<usize> = layers.map(|found| found.layer).collect();
-                layers.into_iter().collect()
-            }
-            WrittenLayers::Listed(layers) => layers.iter().copied().collect(),
-        };
-        plan.interventions(corpus.first(setup.calibration_nsamples), setup);
-        plan
-    }
-
-    fn interventions(&mut self, calibration: &[Option<FirstMassive>], setup: &Setup) {
-        self.means = interventions::means(calibration, &self.dimensions);
-        let mut means = interventions::set_to_means(calibration, &self.means);
-        if setup.reference {
-            interventions::in_order_of_appearance(calibration, &mut means);
-        }
-        let everywhere = |name, rule| Intervention::everywhere(name, &self.dimensions, rule);
-        self.interventions = vec![everywhere("set_to_zero".to_owned(), Rule::Value(0.0))];
-        self.interventions.extend(means);
-        let constants = setup
-            .constants
-            .iter()
-            .map(|value| everywhere(format!("set_to_{value}"), Rule::Value(f64::from(*value))));
-        let noise = setup
-            .noise
-            .iter()
-            .map(|deviation| everywhere(format!("noise_{deviation}"), Rule::Noise(*deviation)));
-        for intervention in constants.chain(noise) {
-            let doubled = |other: &Intervention| other.name == intervention.name;
-            if !self.interventions.iter().any(doubled) {
-                self.interventions.push(intervention);
-            }
-        }
-    }
-
-    fn result(&self, setup: &Setup, walks: Walks) -> InterventionAnalysis {
-        let first_layer = self.summary.first_layer;
-        let mut reference_differs = Vec::new();
-        if self.summary.dimensions != self.reference.dimensions {
-            reference_differs.push("dimensions");
-        }
-        if setup.layers != WrittenLayers::First && first_layer.is_some() {
-            reference_differs.push("layers");
-        }
-        if setup.positions_from != PositionsFrom::Own && first_layer.is_some() {
-            reference_differs.push("positions");
-        }
-        let measured: BTreeSet<usize> = self.means.iter().map(|mean| mean.dimension).collect();
-        let missing = self.dimensions.iter().filter(|d| !measured.contains(d));
-        InterventionAnalysis {
-            first_layer,
-            dimensions: self.dimensions.clone(),
-            dimensions_union: self.summary.dimensions.clone(),
-            dimensions_reference: self.reference.dimensions.clone(),
-            reference_differs,
-            layers_written: self.layers.clone(),
-            interventions: Vec::new(),
-            perplexity: BTreeMap::new(),
-            nll: BTreeMap::new(),
-            impact: BTreeMap::new(),
-            ratios: BTreeMap::new(),
-            ratios_treated: BTreeMap::new(),
-            windows_treated: BTreeMap::new(),
-            nll_by_window: BTreeMap::new(),
-            missing_dimensions: missing.copied().collect(),
-            means: self.means.clone(),
-            evaluation: Vec::new(),
-            walks,
-            log: Vec::new(),
-        }
-    }
 }
 
 /// Adds what was evaluated.

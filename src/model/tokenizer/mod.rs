@@ -42,6 +42,8 @@ const NAMED: usize = 4;
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     bos: Option<u32>,
+    /// Whether the files beside a vocabulary without tokenizer.json say that a text begins with BOS.
+    adds_bos: bool,
     file: blake3::Hash,
     /// The file with its tokens, for messages.
     name: &'static str,
@@ -64,6 +66,7 @@ impl Tokenizer {
         for part in files.vocabulary.parts() {
             file.update(part);
         }
+        let mut adds_bos = false;
         let (mut inner, special, post_processor) = match &files.vocabulary {
             Vocabulary::Fast(text) => {
                 let (mut inner, post_processor) = fast(text)?;
@@ -71,7 +74,9 @@ impl Tokenizer {
                 (inner, Special::read(&files.beside()?), post_processor)
             }
             other => {
-                let built = slow::build(other, files.beside()?, model)?;
+                let beside = files.beside()?;
+                adds_bos = beside.config.get("add_bos_token") == Some(&Value::Bool(true));
+                let built = slow::build(other, beside, model)?;
                 file.update(built.settings.as_bytes());
                 (built.tokenizer, built.special, None)
             }
@@ -86,6 +91,7 @@ impl Tokenizer {
         Ok(Self {
             inner: Arc::new(inner),
             bos: start.id,
+            adds_bos,
             file: file.finalize(),
             name,
             notices,
@@ -105,6 +111,14 @@ impl Tokenizer {
     /// Ids of `text`, without any special token added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.interruptible(text, encode)
+    }
+
+    /// Ids of `text` with the special tokens that the tokenizer puts around any text by itself, as
+    /// transformers does where nobody asks otherwise.
+    pub fn encode_marked(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.interruptible(text, encode_marked)?;
+        let bos = self.bos.filter(|_| self.adds_bos);
+        Ok(bos.into_iter().chain(ids).collect())
     }
 
     /// The first ids of what [`Tokenizer::encode`] makes of `text`: at least `count`, or all that there
@@ -192,8 +206,16 @@ fn fast(text: &[u8]) -> Result<(tokenizers::Tokenizer, Option<Value>)> {
 }
 
 fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
+    ids(tokenizer, text, false)
+}
+
+fn encode_marked(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
+    ids(tokenizer, text, true)
+}
+
+fn ids(tokenizer: &tokenizers::Tokenizer, text: &str, special: bool) -> Result<Vec<u32>> {
     let encoding = tokenizer
-        .encode_fast(text, false)
+        .encode_fast(text, special)
         .map_err(|error| unusable(&error))?;
     Ok(encoding.get_ids().to_vec())
 }

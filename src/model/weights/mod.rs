@@ -12,6 +12,7 @@ mod matrix;
 mod missing;
 mod packed;
 mod quantisation;
+mod random;
 mod safetensors;
 mod shard;
 mod storage;
@@ -21,7 +22,7 @@ mod view;
 
 pub use encodings::{
     Absmax, Awq, Blockwise, Byte, EightBits, Encoding, Ggml, Global, Gptq, Grid, GridNumber,
-    IntRows, Kind, Mxfp4, Nvfp4, RowOrder, RowZeros,
+    IntRows, Kind, Mxfp4, Nvfp4, Random, RowOrder, RowZeros,
 };
 pub(super) use encodings::{Factor, LowRank};
 pub(super) use files::{add_adapter, add_adapter_in_memory};
@@ -32,6 +33,7 @@ pub use packed::{PackedMatrix, PackedRows, PackedTensor};
 pub(crate) use quantisation::MODELOPT;
 pub use quantisation::recognise;
 pub(super) use quantisation::{Method, beside, without_effect};
+pub use random::RandomWeights;
 pub use shard::{Shard, Stored};
 pub use storage::MappedFile;
 pub(super) use store::Values;

@@ -201,8 +201,13 @@ impl<'w> PackedMatrix<'w> {
         AssembledMatrix::of_values(values, self.out_features, self.in_features, by_input)
     }
 
+    /// Whether the tensor's lines are inputs': whole columns are then decoded best.
+    pub fn by_input(&self) -> bool {
+        self.tensor.encoding.by_input()
+    }
+
     /// Decodes the column `[out_features]` of one input, of a tensor whose lines are inputs'.
-    fn write_input(&self, input: usize, out: &mut [f32]) {
+    pub fn write_input(&self, input: usize, out: &mut [f32]) {
         let line = self.first_line() + input;
         let mut done = 0;
         while done < out.len() {

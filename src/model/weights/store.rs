@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     checksum::Checksums,
-    encodings::{Adapted, Base, Encoding, LowRank},
+    encodings::{Adapted, Base, Encoding, LowRank, Zeroed},
     missing::{self, MISMATCH},
     packed::{PackedMatrix, PackedTensor},
     shard::{Shard, Stored},
@@ -176,6 +176,35 @@ impl WeightStore {
             }
         };
         let encoding = Encoding::Adapted(Adapted::new(base, by_input, added));
+        self.pack(name.to_owned(), PackedTensor::new(shape, encoding));
+        Ok(())
+    }
+
+    /// Sets single values of a matrix, or of a stack of them, to zero, by (line, position); the lines are the
+    /// inputs' if `by_input`, unless it is packed: then as it is. Whoever calls has checked the places.
+    pub(in crate::model) fn zero(
+        &mut self,
+        name: &str,
+        by_input: bool,
+        places: &[(usize, usize)],
+    ) -> Result<()> {
+        let (base, by_input, shape) = match self.values(name)? {
+            Values::Plain(stored, elements) => {
+                let mut shape = stored.shape().to_vec();
+                let base = Base::Plain(stored.clone(), elements.dtype, shape[shape.len() - 1]);
+                if by_input {
+                    let last = shape.len() - 1;
+                    shape.swap(last - 1, last);
+                }
+                (base, by_input, shape)
+            }
+            Values::Packed(tensor) => (
+                Base::Packed(Arc::clone(tensor.encoding())),
+                tensor.encoding().by_input(),
+                tensor.shape().to_vec(),
+            ),
+        };
+        let encoding = Encoding::Zeroed(Zeroed::new(base, by_input, places));
         self.pack(name.to_owned(), PackedTensor::new(shape, encoding));
         Ok(())
     }

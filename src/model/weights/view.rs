@@ -41,9 +41,9 @@ impl<'w> Elements<'w> {
     /// As float32: borrowed when stored so (and aligned), converted otherwise.
     pub fn to_f32(&self) -> Cow<'w, [f32]> {
         match self.dtype {
-            DType::Float32 => match bytemuck::try_cast_slice(self.bytes) {
-                Ok(values) => Cow::Borrowed(values),
-                Err(_) => {
+            DType::Float32 => match self.borrow_f32() {
+                Some(values) => Cow::Borrowed(values),
+                None => {
                     let mut out = vec![0.0; self.len()];
                     self.write_f32(&mut out);
                     Cow::Owned(out)
@@ -55,6 +55,13 @@ impl<'w> Elements<'w> {
                 Cow::Owned(out)
             }
         }
+    }
+
+    /// The elements, where they are stored in float32 and aligned.
+    pub fn borrow_f32(&self) -> Option<&'w [f32]> {
+        let float32 = self.dtype == DType::Float32;
+        let values = float32.then(|| bytemuck::try_cast_slice(self.bytes))?;
+        values.ok()
     }
 
     /// Converts all elements into `out`, which has the same length.
@@ -117,14 +124,18 @@ impl MatrixView<'_> {
 
     /// Writes the row `[in_features]` of one output as float32.
     pub fn write_output(&self, output: usize, out: &mut [f32]) {
-        let row = self.outputs(output, output + 1);
-        if row.in_stride == 1 {
-            row.elements.write_f32(out);
+        self.write_inputs(output, 0, out);
+    }
+
+    /// Writes the inputs `first..` of one output, as many as `out` has room for.
+    pub fn write_inputs(&self, output: usize, first: usize, out: &mut [f32]) {
+        let at = |input: usize| output * self.out_stride + (first + input) * self.in_stride;
+        if self.in_stride == 1 {
+            self.elements.slice(at(0), at(out.len())).write_f32(out);
             return;
         }
         for (input, value) in out.iter_mut().enumerate() {
-            let at = input * row.in_stride;
-            let one = row.elements.slice(at, at + 1);
+            let one = self.elements.slice(at(input), at(input) + 1);
             one.write_f32(std::slice::from_mut(value));
         }
     }

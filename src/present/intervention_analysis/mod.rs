@@ -1,9 +1,11 @@
 //! What intervention-analysis shows.
 
+mod controls;
 mod files;
 mod ratios;
 mod records;
 mod tables;
+mod tasks;
 
 pub(super) use ratios::{Groups, RatioRow, chart as ratio_chart};
 
@@ -18,7 +20,7 @@ use super::{
 use crate::{
     error::Result,
     experiments::{
-        intervention_analysis::{Impact, InterventionAnalysis, SCHEMA, SetReport},
+        intervention_analysis::{Impact, InterventionAnalysis, Place, SCHEMA, SetReport},
         published::PublishedRun,
     },
     report::{
@@ -48,6 +50,7 @@ pub(crate) fn artifacts(
         sections.push(section.explored([Chart::from(&chart)]));
     }
     sections.push(page::table("Perplexity", &table));
+    let accuracy = tasks::add(&mut artifacts, &mut sections, result)?;
     let evaluation = tables::evaluation(result);
     sections.push(page::table(
         "Massive activations in the evaluation windows",
@@ -59,6 +62,11 @@ pub(crate) fn artifacts(
         sections.push(page::table("Mean values", &means));
         artifacts.sheet("means", means, records::means(result));
     }
+    let compared = controls::table(result);
+    if let Some(compared) = &compared {
+        sections.push(page::table("The effect beside its controls", compared));
+        artifacts.sheet("controls", compared.clone(), controls::records(result));
+    }
     let records = records::perplexities(result, published);
     artifacts.sheet("perplexity", table.clone(), records);
     let verdict = Verdict {
@@ -66,6 +74,14 @@ pub(crate) fn artifacts(
         highlight: table.rows.iter().any(|row| row.emphasis),
     };
     artifacts.table(table);
+    if let Some(compared) = compared {
+        artifacts.line("");
+        artifacts.table(compared);
+    }
+    if let Some(accuracy) = accuracy {
+        artifacts.line("");
+        artifacts.table(accuracy);
+    }
     artifacts.line(format!("\n{}", verdict.text));
     for notice in notices(result) {
         artifacts.notice(notice);
@@ -91,14 +107,19 @@ pub(crate) fn document(
 
 /// The answer in a sentence, and what the reader should know about it.
 fn verdict(name: &str, result: &InterventionAnalysis, compat: Compat) -> String {
+    if let Some(place) = &result.place {
+        return elsewhere(name, result, place);
+    }
     let Some(first_layer) = result.first_layer else {
         return format!(
             "{name} has no massive activations in the corpus: there is nothing to overwrite, and \
              only the original perplexity is measured"
         );
     };
-    let worst = result.ratios["set_to_zero"]
-        .iter()
+    let zero = result.ratios.get("set_to_zero");
+    let worst = zero
+        .into_iter()
+        .flatten()
         .max_by(|a, b| order(a.1.ratio).total_cmp(&order(b.1.ratio)));
     let mut verdict = match worst {
         Some((set, ratio)) => format!(
@@ -114,6 +135,9 @@ fn verdict(name: &str, result: &InterventionAnalysis, compat: Compat) -> String 
         ),
         None => format!("{name}: massive activations from layer {first_layer}"),
     };
+    if let Some(compared) = controls::verdict(result) {
+        verdict.push_str(&compared);
+    }
     if !result.missing_dimensions.is_empty() {
         verdict.push_str(&format!(
             "; no calibration sequence has a mean for dimension {}, which set_to_mean leaves alone",
@@ -132,16 +156,45 @@ fn verdict(name: &str, result: &InterventionAnalysis, compat: Compat) -> String 
     verdict
 }
 
+/// The answer where it was not done at the published place.
+fn elsewhere(name: &str, result: &InterventionAnalysis, place: &Place) -> String {
+    let worst = result.ratios.iter().flat_map(|(intervention, ratios)| {
+        let ratios = ratios.iter();
+        ratios.map(move |(set, ratio)| (intervention, set, ratio.ratio))
+    });
+    let worst = worst.max_by(|a, b| order(a.2).total_cmp(&order(b.2)));
+    let mut verdict = format!(
+        "{name}: {} of layer {}, dimension {}, at positions {}",
+        place.site.name(),
+        listed(&result.layers_written),
+        listed(&result.dimensions),
+        place.positions,
+    );
+    if let Some((intervention, set, ratio)) = worst {
+        verdict.push_str(&format!(
+            ": the most is done by {intervention}, which multiplies perplexity by {} ({set})",
+            ratio.map_or_else(|| "inf".to_owned(), significant)
+        ));
+    }
+    verdict.push_str(&controls::verdict(result).unwrap_or_default());
+    verdict
+}
+
 /// What the averages over all windows hide, one line a set.
 pub(crate) fn notices(result: &InterventionAnalysis) -> Vec<String> {
     untreated(result)
         .map(|(set, treated)| notice(result, set, treated))
+        .chain(tasks::notice(result))
         .collect()
 }
 
 /// The sets with windows in which zeroing overwrites no massive activation, and in how many it does.
 fn untreated(result: &InterventionAnalysis) -> impl Iterator<Item = (&SetReport, usize)> {
-    let counts = result.windows_treated.get("set_to_zero");
+    let published = result.place.is_none();
+    let counts = result
+        .windows_treated
+        .get("set_to_zero")
+        .filter(|_| published);
     result.evaluation.iter().filter_map(move |set| {
         let treated = *counts?.get(&set.name)?;
         (treated < set.windows).then_some((set, treated))

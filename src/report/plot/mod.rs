@@ -18,6 +18,7 @@ mod ridges;
 mod scale;
 mod scene;
 mod spread;
+mod stacks;
 mod svg;
 mod ticks;
 
@@ -30,6 +31,7 @@ pub use pdf::svg_to_pdf;
 pub use raster::{encode_png, figure_png, svg_to_png};
 pub use ridges::{RidgeGrid, RidgePlot, RidgeShape};
 pub use scale::{Scale, ScaleChoice};
+pub use stacks::{StackChart, StackPanel, StackPart};
 
 /// Colours of the Okabe-Ito palette, told apart by readers with any colour vision.
 pub mod palette {

@@ -1,5 +1,6 @@
 //! All runs of a sweep in long tables, which concatenate across sweeps.
 
+mod accuracy;
 mod dimensions;
 mod interventions;
 mod layers;
@@ -36,6 +37,7 @@ pub fn tables(runs: &[MeasuredRun], trajectories: &[Trajectory]) -> Vec<LongTabl
     let mut tables = vec![
         layers::table(runs),
         interventions::table(runs),
+        accuracy::table(runs),
         dimensions::table(runs),
     ];
     tables.extend(trajectory::tables(trajectories));
@@ -96,6 +98,7 @@ mod tests {
         let expected = [
             "layers",
             "interventions",
+            "accuracy",
             "dimensions",
             "trajectories",
             "fits",

@@ -123,6 +123,9 @@ pub struct Interventions {
     pub perplexity: BTreeMap<String, BTreeMap<String, Option<f64>>>,
     /// By intervention and set.
     pub ratios: BTreeMap<String, BTreeMap<String, Ratio>>,
+    /// Downstream accuracy, where it was asked for.
+    #[serde(default)]
+    pub tasks: Vec<TaskAccuracy>,
 }
 
 impl Interventions {
@@ -139,6 +142,32 @@ impl Interventions {
     pub fn ratio_of(&self, intervention: &str, set: &Set) -> Option<&Ratio> {
         self.ratios.get(intervention)?.get(&set.name)
     }
+}
+
+/// A task of an intervention-analysis.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct TaskAccuracy {
+    /// Its name.
+    pub name: String,
+    /// Whose prompts.
+    pub convention: String,
+    /// Its items.
+    pub items: usize,
+    /// By intervention.
+    pub accuracy: BTreeMap<String, Accuracy>,
+}
+
+/// How well a task is done.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Accuracy {
+    /// By log-likelihood.
+    pub acc: f64,
+    /// Its standard error; none of a single item.
+    pub acc_stderr: Option<f64>,
+    /// By log-likelihood a character; none where the convention has none.
+    pub acc_norm: Option<f64>,
+    /// Its standard error.
+    pub acc_norm_stderr: Option<f64>,
 }
 
 /// An evaluation set.

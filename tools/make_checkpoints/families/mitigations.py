@@ -7,8 +7,11 @@ import torch
 
 from families.common import WINDOW, llama_like, small
 from families.gemma import GEMMA2, GEMMA3
+from families.gemma4 import scale_layers
+from families.gemma4 import TEXT as GEMMA4
 from families.gpt2 import SMALL as GPT2
 from families.gpt2 import without_prefix
+from families.hybrid import LFM2
 from families.others import COHERE, STABLELM
 from table import Checkpoint, Tensors
 from variants import add_extra_key, gate_attention, replace_norms, scale_embedding
@@ -70,6 +73,33 @@ ROWS = [
         "kv-bias-gemma2",
         GEMMA2 | {"num_hidden_layers": 2},
         variant=extra_key(2, 1, 8),
+    ),
+    # The last two layers take earlier ones' keys and values, and have a learned key of their own.
+    small(
+        "kv-bias-gemma4",
+        GEMMA4
+        | {
+            "global_head_dim": 8,
+            "num_kv_shared_layers": 2,
+            "hidden_size_per_layer_input": 5,
+            "vocab_size_per_layer_input": 67,
+        },
+        variant=extra_key(2, 1, 8),
+        plant=scale_layers,
+    ),
+    small(
+        "dyt-kv-bias-lfm2",
+        llama_like(
+            "lfm2",
+            "Lfm2ForCausalLM",
+            num_hidden_layers=4,
+            layer_types=["conv", "full_attention", "conv", "full_attention"],
+            block_auto_adjust_ff_dim=False,
+            tie_word_embeddings=True,
+            **LFM2,
+        ),
+        variant=changes(replace_norms, extra_key(2, 1, 6)),
+        **NO_ROUNDING,
     ),
     small(
         "kv-bias-mistral",

@@ -1,12 +1,13 @@
 //! Causal multi-head attention in tiles, and the maps that can be captured from it.
 #![forbid(unsafe_code)]
 
+mod lanes;
 mod maps;
 mod tiles;
 
 use rayon::prelude::*;
 
-use super::{Cpu, Tensor, gemm::Operand, math, simd::vectorise};
+use super::{Cpu, Tensor, gemm::Operand, kernels::Kernel, math, simd::vectorise};
 use crate::{
     backend::{Attention, AttentionMaps, AttentionOutput, AttentionRequest, Rows},
     error::Result,
@@ -33,7 +34,7 @@ impl Attention for Cpu {
             context: &mut context.values,
             subset: subset.as_mut().map(|subset| &mut subset.values[..]),
         };
-        let maps = run(q, k, v, sequences, request, out)?;
+        let maps = run(self.kernel, (q, k, v), sequences, request, out)?;
         Ok(AttentionOutput {
             context,
             maps,
@@ -173,11 +174,19 @@ struct Outputs<'a> {
     pub(super) subset: Option<&'a mut [f32]>,
 }
 
+/// Whole panels, more where there are rows enough for all threads, so that keys are packed less often.
+fn positions_of_a_task(rows: usize, kernel: Kernel, threads: usize) -> usize {
+    /// Tasks a thread, so that one with many keys does not hold up the others.
+    const TASKS: usize = 4;
+    let share = rows / (TASKS * threads);
+    let whole = share.clamp(kernel.width(), lanes::POSITIONS);
+    whole / kernel.width() * kernel.width()
+}
+
 /// Attention of every sequence into `out`, and the maps that were asked for.
 fn run(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    kernel: Option<Kernel>,
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
     sequences: &[Rows],
     request: &AttentionRequest<'_, Vec<f32>>,
     out: Outputs<'_>,
@@ -191,20 +200,30 @@ fn run(
         length: rows.len(),
         request,
     };
+    let positions = match kernel {
+        Some(kernel) => positions_of_a_task(q.rows, kernel, rayon::current_num_threads()),
+        None => QUERIES,
+    };
     let mut tasks = Vec::new();
     let mut rest = out.context;
     for rows in sequences {
         let (mine, others) = rest.split_at_mut(rows.len() * columns);
         rest = others;
-        for (block, out) in mine.chunks_mut(QUERIES * columns).enumerate() {
-            tasks.push((sequence(rows), block * QUERIES, out));
+        for (block, out) in mine.chunks_mut(positions * columns).enumerate() {
+            tasks.push((sequence(rows), block * positions, out));
         }
     }
-    tasks.into_par_iter().for_each_init(
-        tiles::Scratch::default,
-        |scratch, (sequence, first, out)| {
-            if !interrupt::requested() {
-                tiles::attend(sequence, first, out, scratch);
+    // Those that see most keys first.
+    tasks.sort_by_key(|(_, first, _)| std::cmp::Reverse(*first));
+    tasks.into_par_iter().with_max_len(1).for_each_init(
+        || (lanes::Scratch::default(), tiles::Scratch::default()),
+        |(lanes, tiles), (sequence, first, out)| {
+            if interrupt::requested() {
+                return;
+            }
+            match kernel {
+                Some(kernel) => lanes::attend(kernel, sequence, first, out, lanes),
+                None => tiles::attend(sequence, first, out, tiles),
             }
         },
     );
@@ -311,8 +330,7 @@ mod tests {
     }
 
     /// Output and sink mass against the sums of double-precision rows.
-    fn check(request: &AttentionRequest<'_, Vec<f32>>) -> Result<()> {
-        let cpu = Cpu::new();
+    fn check(cpu: &Cpu, request: &AttentionRequest<'_, Vec<f32>>) -> Result<Vec<f32>> {
         let (heads, kv_heads, value) = (request.heads, request.kv_heads, request.value_dim);
         let (wide, narrow) = (heads * request.head_dim, kv_heads * request.head_dim);
         let (q, k) = (noise(LENGTH * wide, 1), noise(LENGTH * narrow, 2));
@@ -359,7 +377,7 @@ mod tests {
                 assert!((got - truth).abs() < bound, "{head} {key}: {got} {truth}");
             }
         }
-        Ok(())
+        Ok(found.context.values().to_vec())
     }
 
     #[test]
@@ -433,8 +451,22 @@ mod tests {
                 ..plain()
             },
         ];
+        let cpus = [
+            Cpu::new(),
+            Cpu::without_avx512(),
+            Cpu {
+                kernel: None,
+                ..Cpu::new()
+            },
+        ];
+        let threads = |count| rayon::ThreadPoolBuilder::new().num_threads(count).build();
+        let many = threads(7).expect("threads");
         for request in requests {
-            assert_eq!(check(&request), Ok(()));
+            let [best, narrow, plain] = cpus.each_ref().map(|cpu| check(cpu, &request));
+            assert_eq!(plain.map(|_| ()), Ok(()));
+            // Neither instructions nor tasks change a bit.
+            assert_eq!(best, narrow);
+            assert_eq!(best, many.install(|| check(&cpus[0], &request)));
         }
     }
 }

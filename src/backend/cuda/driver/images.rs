@@ -6,7 +6,7 @@ mod listing {
 }
 
 /// The compiler that made the kernels, or why this build has none.
-pub(super) fn built() -> Result<&'static str, &'static str> {
+pub fn built() -> Result<&'static str, &'static str> {
     listing::BUILT
 }
 

@@ -20,6 +20,7 @@ mod ring;
 mod stream;
 
 pub use cards::{Card, NO_DRIVER, Requirements};
+pub use images::built;
 pub use loader::Copying;
 
 use std::{

@@ -58,7 +58,28 @@ pub(in crate::model) struct LowRank {
 }
 
 impl Base {
-    fn decode(&self, line: usize, first: usize, out: &mut [f32]) {
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Plain(_, dtype, _) => dtype.to_string(),
+            Self::Packed(encoding) => encoding.name(),
+        }
+    }
+
+    pub(super) fn parts(&self) -> Vec<&Stored> {
+        match self {
+            Self::Plain(stored, ..) => vec![stored],
+            Self::Packed(encoding) => encoding.parts(),
+        }
+    }
+
+    pub(super) fn padding(&self) -> usize {
+        match self {
+            Self::Plain(..) => 1,
+            Self::Packed(encoding) => encoding.padding(),
+        }
+    }
+
+    pub(super) fn decode(&self, line: usize, first: usize, out: &mut [f32]) {
         match self {
             Self::Plain(stored, dtype, length) => {
                 let start = line * length + first;
@@ -110,20 +131,13 @@ impl Adapted {
     }
 
     pub(super) fn name(&self) -> String {
-        let base = match &self.base {
-            Base::Plain(_, dtype, _) => dtype.to_string(),
-            Base::Packed(encoding) => encoding.name(),
-        };
-        format!("{base} + LoRA")
+        format!("{} + LoRA", self.base.name())
     }
 
     pub(super) fn parts(&self) -> Vec<&Stored> {
         // The first is what the tensor is known by, and a tied base is another tensor's, too.
         let mut parts = vec![&self.along.stored, &self.across.stored];
-        match &self.base {
-            Base::Plain(stored, ..) => parts.push(stored),
-            Base::Packed(encoding) => parts.extend(encoding.parts()),
-        }
+        parts.extend(self.base.parts());
         parts
     }
 
@@ -132,10 +146,7 @@ impl Adapted {
     }
 
     pub(super) fn padding(&self) -> usize {
-        match &self.base {
-            Base::Plain(..) => 1,
-            Base::Packed(encoding) => encoding.padding(),
-        }
+        self.base.padding()
     }
 
     pub(super) fn decode(&self, line: usize, first: usize, out: &mut [f32]) {

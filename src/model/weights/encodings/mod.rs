@@ -14,6 +14,8 @@ mod int_rows;
 mod mxfp4;
 mod numbers;
 mod nvfp4;
+mod random;
+mod zeroed;
 
 use safetensors::Dtype;
 
@@ -26,6 +28,7 @@ pub use grid::{Grid, GridNumber};
 pub use int_rows::{IntRows, RowZeros};
 pub use mxfp4::Mxfp4;
 pub use nvfp4::{Global, Nvfp4};
+pub use random::Random;
 
 pub(super) use adapted::{Adapted, Base};
 pub(in crate::model) use adapted::{Factor, LowRank};
@@ -33,6 +36,7 @@ pub(super) use blockwise::Layout;
 pub(super) use gptq::GptqParts;
 pub(super) use grid::Blocks;
 pub(super) use int_rows::IntRowsParts;
+pub(super) use zeroed::Zeroed;
 
 use super::shard::Stored;
 use crate::error::Result;
@@ -63,8 +67,12 @@ pub enum Encoding {
     Mxfp4(Mxfp4),
     /// Four-bit floats, an eight-bit float for 16 of them.
     Nvfp4(Nvfp4),
+    /// Noise, which is stored nowhere.
+    Random(Random),
     /// Another, or none, and what an adapter adds to it.
     Adapted(Adapted),
+    /// Another, or none, and some weights that are zero.
+    Zeroed(Zeroed),
 }
 
 impl Encoding {
@@ -79,7 +87,9 @@ impl Encoding {
             Self::Ggml(own) => own.name(),
             Self::Mxfp4(_) => "MXFP4".to_owned(),
             Self::Nvfp4(_) => "NVFP4".to_owned(),
+            Self::Random(_) => "random".to_owned(),
             Self::Adapted(own) => own.name(),
+            Self::Zeroed(own) => own.name(),
         }
     }
 
@@ -94,7 +104,9 @@ impl Encoding {
             Self::Ggml(own) => own.parts(),
             Self::Mxfp4(own) => own.parts(),
             Self::Nvfp4(own) => own.parts(),
+            Self::Random(_) => Vec::new(),
             Self::Adapted(own) => own.parts(),
+            Self::Zeroed(own) => own.parts(),
         }
     }
 
@@ -103,6 +115,7 @@ impl Encoding {
         match self {
             Self::Awq(_) | Self::Gptq(_) => true,
             Self::Adapted(own) => own.by_input(),
+            Self::Zeroed(own) => own.by_input(),
             _ => false,
         }
     }
@@ -113,6 +126,7 @@ impl Encoding {
         match self {
             Self::Mxfp4(_) => mxfp4::BLOCK,
             Self::Adapted(own) => own.padding(),
+            Self::Zeroed(own) => own.padding(),
             _ => 1,
         }
     }
@@ -128,7 +142,9 @@ impl Encoding {
             Self::Ggml(own) => own.decode(line, first, out),
             Self::Mxfp4(own) => own.decode(line, first, out),
             Self::Nvfp4(own) => own.decode(line, first, out),
+            Self::Random(own) => own.decode(line, first, out),
             Self::Adapted(own) => own.decode(line, first, out),
+            Self::Zeroed(own) => own.decode(line, first, out),
         }
     }
 }

@@ -1,0 +1,147 @@
+//! Products and attention as shares of the processor's peak, in interleaved rounds.
+
+use std::{hint::black_box, time::Instant};
+
+use massact::{
+    backend::{Attention, AttentionCapture, AttentionRequest, Products, Target, Tensors, cpu::Cpu},
+    model::weights::AssembledMatrix,
+};
+
+const ROUNDS: usize = 7;
+
+/// Inputs and outputs of projections, from SmolLM2-135M to a model of 7 billion parameters.
+const PRODUCTS: [(usize, usize); 8] = [
+    (576, 576),
+    (576, 1536),
+    (1536, 576),
+    (768, 3072),
+    (3072, 768),
+    (2048, 2048),
+    (2048, 5632),
+    (4096, 4096),
+];
+
+const ROWS: usize = 2048;
+
+/// Sequences, tokens, heads, KV heads, width of a head.
+const ATTENTION: [(usize, usize, usize, usize, usize); 5] = [
+    (8, 256, 9, 3, 64),
+    (2, 1024, 9, 3, 64),
+    (2, 1024, 12, 12, 64),
+    (1, 4096, 9, 3, 64),
+    (1, 2048, 16, 4, 128),
+];
+
+struct Line<'a> {
+    name: String,
+    /// One call, and how many operations it was.
+    call: Box<dyn Fn() -> usize + 'a>,
+    /// GFLOP/s of every round.
+    rates: Vec<f64>,
+    /// Shares of the round's peak.
+    shares: Vec<f64>,
+}
+
+/// Prints a table: the median rate of every line, and the median of its shares of the same round's peak.
+pub fn table(noise: impl Fn(usize) -> Vec<f32>) {
+    let (best, narrow) = (Cpu::new(), Cpu::without_avx512());
+    let mut lines = Vec::new();
+    for (inputs, outputs) in PRODUCTS {
+        for (cpu, name) in [(&best, "product"), (&narrow, "product, no AVX-512")] {
+            let x = cpu
+                .upload(ROWS, inputs, noise(ROWS * inputs))
+                .expect("uploads");
+            let weight = AssembledMatrix::from_f32(&noise(inputs * outputs), outputs, inputs);
+            let weight = cpu.matrix(weight.into()).expect("packs");
+            lines.push(line(
+                format!("{name} {ROWS} x {inputs} x {outputs}"),
+                move || {
+                    let out = cpu.linear(black_box(&x), &weight, None, Target::Part);
+                    drop(black_box(out.expect("multiplies")));
+                    2 * ROWS * inputs * outputs
+                },
+            ));
+        }
+    }
+    for (count, tokens, heads, kv_heads, width) in ATTENTION {
+        for (cpu, name) in [(&best, "attention"), (&narrow, "attention, no AVX-512")] {
+            let rows = count * tokens;
+            // Not the same values three times: a query would be nearest to its own key.
+            let mut values = noise(rows * width * (heads + 2 * kv_heads));
+            let mut next = |heads: usize| {
+                let own = values.split_off(values.len() - rows * heads * width);
+                cpu.upload(rows, heads * width, own).expect("uploads")
+            };
+            let (q, k, v) = (next(heads), next(kv_heads), next(kv_heads));
+            let name = format!(
+                "{name} {count} x {tokens} tokens, {heads} heads of {width}, {kv_heads} of keys"
+            );
+            lines.push(line(name, move || {
+                let sequences: Vec<_> = (0..count).map(|i| i * tokens..(i + 1) * tokens).collect();
+                let request = request(heads, kv_heads, width);
+                let out = cpu.attention(black_box(&q), &k, &v, &sequences, &request);
+                drop(black_box(out.expect("attends")));
+                // A logit and its part in the output: two sums of `width` products a visible key.
+                4 * heads * width * count * tokens * (tokens + 1) / 2
+            }));
+        }
+    }
+    let mut peaks = Vec::new();
+    for _ in 0..ROUNDS {
+        let peak = [&best, &narrow].map(|cpu| rate(|| cpu.fused_multiply_adds(1 << 20)));
+        let peak = peak[0].max(peak[1]);
+        peaks.push(peak);
+        for line in &mut lines {
+            let rate = rate(&line.call);
+            line.rates.push(rate);
+            line.shares.push(rate / peak);
+        }
+    }
+    let peak = median(&mut peaks);
+    println!("fused multiply-adds on registers: {peak:.0} GFLOP/s, median of {ROUNDS} rounds\n");
+    println!("| | GFLOP/s | of the peak |\n|---|---|---|");
+    for line in &mut lines {
+        let (rate, share) = (median(&mut line.rates), median(&mut line.shares));
+        println!("| {} | {rate:.0} | {:.0} % |", line.name, 100.0 * share);
+    }
+    println!();
+}
+
+fn line<'a>(name: String, call: impl Fn() -> usize + 'a) -> Line<'a> {
+    call();
+    Line {
+        name,
+        call: Box::new(call),
+        rates: Vec::new(),
+        shares: Vec::new(),
+    }
+}
+
+fn rate(call: impl Fn() -> usize) -> f64 {
+    let began = Instant::now();
+    call() as f64 / began.elapsed().as_secs_f64() / 1e9
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn request(heads: usize, kv_heads: usize, width: usize) -> AttentionRequest<'static, Vec<f32>> {
+    AttentionRequest {
+        heads,
+        kv_heads,
+        head_dim: width,
+        value_dim: width,
+        window: None,
+        chunk: None,
+        chosen: None,
+        soft_cap: None,
+        alibi: None,
+        sinks: None,
+        kv_bias: None,
+        scale: 1.0 / (width as f32).sqrt(),
+        capture: AttentionCapture::default(),
+        subset: None,
+    }
+}

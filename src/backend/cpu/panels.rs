@@ -1,0 +1,450 @@
+//! Products with a weight that is packed once.
+//!
+//! The outputs of a weight lie in panels as wide as a tile, `[panel][in][width]`, which all threads read. Each
+//! thread takes some rows of the activations, packs them into its second-level cache a part of the inputs
+//! at a time, and walks over the panels. A sum adds up the same numbers in the same order whatever the
+//! number of rows and threads, and whatever the instructions.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    kernels::{Begin, Kernel, Left, interleave},
+    pool::{Buffer, Pool},
+};
+use crate::{
+    interrupt,
+    model::weights::{MatrixView, PackedMatrix},
+};
+
+/// Inputs at a time at most: a tile's part of the activations (27 KiB) stays in the first-level cache.
+const DEPTH: usize = 576;
+
+/// Rows of a task at most: with [`DEPTH`] inputs a tenth of a second-level cache, which two threads may share.
+const ROWS: usize = 48;
+
+/// Outputs of a panel are converted this many inputs at a time.
+const STRIP: usize = 64;
+
+/// Outputs of a weight by inputs that are decoded at a time.
+const GROUP: usize = 256;
+
+/// Values of a line of a cache: panels begin at one, so that no load takes two.
+const LINE: usize = 16;
+
+/// A weight `[out, in]`, packed.
+#[derive(Debug)]
+pub(super) struct Panels {
+    kernel: Kernel,
+    outputs: usize,
+    inputs: usize,
+    values: Buffer,
+    /// Where the first panel begins.
+    begin: usize,
+}
+
+impl Panels {
+    /// Of a stored matrix, converted on the way.
+    pub(super) fn of_view(kernel: Kernel, pool: &Pool, view: MatrixView<'_>) -> Self {
+        let width = kernel.width();
+        let (outputs, inputs) = (view.out_features, view.in_features);
+        Self::new(kernel, pool, (outputs, inputs), 1, |first, panel| {
+            let rows = width.min(outputs - first);
+            if view.out_stride == 1 {
+                for (input, line) in panel.chunks_exact_mut(width).enumerate() {
+                    let at = first + input * view.in_stride;
+                    view.elements
+                        .slice(at, at + rows)
+                        .write_f32(&mut line[..rows]);
+                    line[rows..].fill(0.0);
+                }
+                return;
+            }
+            let mut lines = [0.0; 32 * STRIP];
+            for begin in (0..inputs).step_by(STRIP) {
+                let depth = STRIP.min(inputs - begin);
+                for (row, line) in lines.chunks_exact_mut(STRIP).take(rows).enumerate() {
+                    view.write_inputs(first + row, begin, &mut line[..depth]);
+                }
+                let out = &mut panel[begin * width..];
+                interleave((&lines, STRIP), (rows, depth), out, width);
+            }
+        })
+    }
+
+    /// Of a packed matrix, decoded on the way.
+    pub(super) fn of_packed(kernel: Kernel, pool: &Pool, matrix: &PackedMatrix<'_>) -> Self {
+        let width = kernel.width();
+        let (outputs, inputs) = (matrix.out_features, matrix.in_features);
+        let panels = if matrix.by_input() { GROUP / width } else { 1 };
+        Self::new(kernel, pool, (outputs, inputs), panels, |first, group| {
+            if matrix.by_input() {
+                let count = GROUP.min(outputs - first);
+                let part = matrix.outputs(first, first + count);
+                let mut line = [0.0; GROUP];
+                for input in 0..inputs {
+                    part.write_input(input, &mut line[..count]);
+                    let panels = group.chunks_exact_mut(inputs * width);
+                    for (panel, line) in panels.zip(line.chunks_exact(width)) {
+                        panel[input * width..(input + 1) * width].copy_from_slice(line);
+                    }
+                }
+                return;
+            }
+            let rows = width.min(outputs - first);
+            let mut lines = vec![0.0; rows * inputs];
+            for (row, line) in lines.chunks_exact_mut(inputs).enumerate() {
+                matrix.write_output(first + row, line);
+            }
+            interleave((&lines, inputs), (rows, inputs), group, width);
+        })
+    }
+
+    /// Lets `pack` fill the panels on all threads, `group` of them at a time, given the first output. An
+    /// interrupt leaves some out: the caller checks.
+    fn new(
+        kernel: Kernel,
+        pool: &Pool,
+        (outputs, inputs): (usize, usize),
+        group: usize,
+        pack: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Self {
+        let width = kernel.width();
+        let length = outputs.div_ceil(width) * width * inputs;
+        let mut values = pool.take(length + LINE);
+        let begin = values.as_ptr().align_offset(4 * LINE).min(LINE);
+        values[begin..begin + length]
+            .par_chunks_mut((group * width * inputs).max(1))
+            .enumerate()
+            .for_each(|(index, panels)| {
+                if !interrupt::requested() {
+                    pack(index * group * width, panels);
+                }
+            });
+        Self {
+            kernel,
+            outputs,
+            inputs,
+            values,
+            begin,
+        }
+    }
+
+    /// `out = x W^T + bias`: `[rows, in] -> [rows, out]`, on all threads. Once an interrupt is requested,
+    /// what has not begun is left out: the caller checks.
+    pub(super) fn multiply(&self, x: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+        if out.is_empty() {
+            return;
+        }
+        if self.inputs == 0 {
+            for row in out.chunks_exact_mut(self.outputs) {
+                match bias {
+                    Some(bias) => row.copy_from_slice(bias),
+                    None => row.fill(0.0),
+                }
+            }
+            return;
+        }
+        let rows = out.len() / self.outputs;
+        let side = Sides::of(
+            rows,
+            self.outputs.div_ceil(self.kernel.width()),
+            self.kernel.rows(),
+            rayon::current_num_threads(),
+        );
+        let blocks = x.par_chunks(side.rows * self.inputs);
+        if side.across == 1 {
+            blocks
+                .zip(out.par_chunks_mut(side.rows * self.outputs))
+                .with_max_len(1)
+                .for_each_init(Vec::new, |packed, (x, out)| {
+                    let all = 0..self.outputs.div_ceil(self.kernel.width());
+                    self.block(x, bias, all, out, packed);
+                });
+            return;
+        }
+        // Few rows for so many threads: their parts of the columns are put side by side afterwards.
+        let panels = |part: usize| side.panels(part);
+        let made: Vec<Vec<f32>> = (0..side.down * side.across)
+            .into_par_iter()
+            .with_max_len(1)
+            .map_init(Vec::new, |packed, task| {
+                let (block, part) = (task % side.down, task / side.down);
+                let first = block * side.rows;
+                let count = side.rows.min(rows - first);
+                let x = &x[first * self.inputs..(first + count) * self.inputs];
+                let columns = self.columns(&panels(part));
+                let mut out = vec![0.0; count * columns.len()];
+                self.block(x, bias, panels(part), &mut out, packed);
+                out
+            })
+            .collect();
+        out.par_chunks_mut(self.outputs)
+            .enumerate()
+            .for_each(|(row, out)| {
+                let (block, row) = (row / side.rows, row % side.rows);
+                for part in 0..side.across {
+                    let columns = self.columns(&panels(part));
+                    let made = &made[part * side.down + block];
+                    let width = columns.len();
+                    out[columns].copy_from_slice(&made[row * width..(row + 1) * width]);
+                }
+            });
+    }
+
+    /// The outputs of some panels.
+    fn columns(&self, panels: &Range<usize>) -> Range<usize> {
+        let width = self.kernel.width();
+        panels.start * width..(panels.end * width).min(self.outputs)
+    }
+
+    /// Some rows times some panels, on the calling thread.
+    fn block(
+        &self,
+        x: &[f32],
+        bias: Option<&[f32]>,
+        panels: Range<usize>,
+        out: &mut [f32],
+        packed: &mut Vec<f32>,
+    ) {
+        let (kernel, width) = (self.kernel, self.kernel.width());
+        let columns = self.columns(&panels);
+        let stride = columns.len();
+        let rows = out.len() / stride;
+        let parts = self.inputs.div_ceil(DEPTH);
+        let most = self.inputs.div_ceil(parts);
+        for first in (0..self.inputs).step_by(most) {
+            if interrupt::requested() {
+                return;
+            }
+            let depth = most.min(self.inputs - first);
+            let tiles = self.pack_rows(&x[first..], rows, depth, packed);
+            for panel in panels.clone() {
+                let begin = self.begin + (panel * self.inputs + first) * width;
+                let right = &self.values[begin..begin + depth * width];
+                let column = panel * width - columns.start;
+                let bias = bias.map(|bias| &bias[columns.start + column..]);
+                let begin = match bias {
+                    _ if first > 0 => Begin::Output,
+                    Some(bias) => Begin::Row(bias),
+                    None => Begin::Zero,
+                };
+                for (tile, row) in (0..rows).step_by(kernel.rows()).enumerate() {
+                    let count = kernel.rows().min(rows - row);
+                    let left = Left {
+                        values: &packed[tile * tiles..(tile + 1) * tiles],
+                        step: kernel.rows_read(count),
+                    };
+                    let out = &mut out[row * stride + column..];
+                    if column + width <= stride {
+                        kernel.multiply((count, depth), left, right, (out, stride), begin);
+                    } else {
+                        let edge = stride - column;
+                        let target = (out, stride, edge);
+                        ragged(kernel, (count, depth), left, right, target, begin);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Packs `depth` inputs of the rows in tiles, and says how far apart these are.
+    fn pack_rows(&self, x: &[f32], rows: usize, depth: usize, packed: &mut Vec<f32>) -> usize {
+        let most = self.kernel.rows();
+        let size = most * depth;
+        packed.resize(packed.len().max(rows.div_ceil(most) * size), 0.0);
+        for (tile, row) in packed.chunks_exact_mut(size).zip((0..rows).step_by(most)) {
+            let count = most.min(rows - row);
+            let source = (&x[row * self.inputs..], self.inputs);
+            let width = self.kernel.rows_read(count);
+            interleave(source, (count, depth), tile, width);
+        }
+        size
+    }
+}
+
+/// A tile of which only the first `edge` columns are there.
+fn ragged(
+    kernel: Kernel,
+    (rows, depth): (usize, usize),
+    left: Left<'_>,
+    right: &[f32],
+    (out, stride, edge): (&mut [f32], usize, usize),
+    begin: Begin<'_>,
+) {
+    let width = kernel.width();
+    let mut whole = [0.0; 12 * 32];
+    let mut row_of_bias = [0.0; 32];
+    for (whole, out) in whole
+        .chunks_exact_mut(width)
+        .zip(out.chunks(stride))
+        .take(rows)
+    {
+        whole[..edge].copy_from_slice(&out[..edge]);
+    }
+    let begin = match begin {
+        Begin::Row(row) => {
+            row_of_bias[..edge].copy_from_slice(&row[..edge]);
+            Begin::Row(&row_of_bias)
+        }
+        other => other,
+    };
+    kernel.multiply((rows, depth), left, right, (&mut whole, width), begin);
+    for (whole, out) in whole
+        .chunks_exact(width)
+        .zip(out.chunks_mut(stride))
+        .take(rows)
+    {
+        out[..edge].copy_from_slice(&whole[..edge]);
+    }
+}
+
+/// How a product is divided into tasks.
+#[derive(Debug, Clone, Copy)]
+struct Sides {
+    /// Rows of a task.
+    rows: usize,
+    /// Tasks that have the same panels.
+    down: usize,
+    /// Parts of the panels.
+    across: usize,
+    panels: usize,
+}
+
+impl Sides {
+    /// Rows only, as long as there are enough of them for all threads.
+    fn of(rows: usize, panels: usize, tile: usize, threads: usize) -> Self {
+        /// Tasks a thread, so that one that is held up does not hold up the others.
+        const TASKS: usize = 3;
+        /// Least panels of a task: fewer would spend a noticeable part of it on packing the rows.
+        const LEAST: usize = 8;
+        let tiles = rows.div_ceil(tile);
+        let down = rows.div_ceil(ROWS);
+        let rows = tiles.div_ceil(down) * tile;
+        let down = (tiles * tile).div_ceil(rows);
+        let across = if threads == 1 || down >= TASKS * threads {
+            1
+        } else {
+            (TASKS * threads).div_ceil(down).min(panels.div_ceil(LEAST))
+        };
+        Self {
+            rows,
+            down,
+            across,
+            panels,
+        }
+    }
+
+    /// The panels of a part, shared out evenly.
+    fn panels(&self, part: usize) -> Range<usize> {
+        let edge = |part: usize| self.panels * part / self.across;
+        edge(part)..edge(part + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{dtype::DType, weights::AssembledMatrix};
+
+    fn noise(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // What bfloat16 holds exactly.
+                f32::from_bits(
+                    bf16::from_f32((state >> 8) as f32 / (1 << 23) as f32 - 1.0)
+                        .to_f32()
+                        .to_bits(),
+                )
+            })
+            .collect()
+    }
+
+    /// The definition: parts of the inputs one after the other, each a chain of fused products.
+    fn truth(
+        x: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        (outputs, inputs): (usize, usize),
+    ) -> Vec<f32> {
+        let most = inputs.div_ceil(inputs.div_ceil(DEPTH));
+        let mut out = Vec::new();
+        for x in x.chunks_exact(inputs) {
+            for output in 0..outputs {
+                let weight = &weight[output * inputs..(output + 1) * inputs];
+                let parts = x.chunks(most).zip(weight.chunks(most));
+                let begin = bias.map(|bias| bias[output]);
+                let sum = parts.fold(begin, |before, (x, weight)| {
+                    let pairs = x.iter().zip(weight);
+                    let sum = pairs.fold(0.0f32, |sum, (x, w)| x.mul_add(*w, sum));
+                    Some(before.map_or(sum, |before| before + sum))
+                });
+                out.push(sum.expect("an input"));
+            }
+        }
+        out
+    }
+
+    fn kernels() -> impl Iterator<Item = Kernel> {
+        [Kernel::best(), Kernel::without_avx512()]
+            .into_iter()
+            .flatten()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// To the last bit, whatever the instructions, the threads, the stored type and the layout.
+        #[test]
+        fn products_are_what_they_are_defined_as(
+            rows in 1usize..120, outputs in 1usize..150, inputs in 1usize..1300,
+            threads in 1usize..5, biased: bool, transposed: bool,
+        ) {
+            let (x, weight, bias) = (noise(rows * inputs, 1), noise(outputs * inputs, 2), noise(outputs, 3));
+            let bias = biased.then_some(&bias[..]);
+            let truth = truth(&x, &weight, bias, (outputs, inputs));
+            let stored: Vec<f32> = if transposed {
+                (0..weight.len()).map(|at| weight[at % outputs * inputs + at / outputs]).collect()
+            } else {
+                weight
+            };
+            let threads = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            for kernel in kernels() {
+                for dtype in [DType::Float32, DType::BFloat16] {
+                    let matrix = AssembledMatrix::stored_as(dtype, &stored, outputs, inputs);
+                    let mut view = matrix.view();
+                    if transposed {
+                        (view.out_stride, view.in_stride) = (1, outputs);
+                    }
+                    let mut out = vec![f32::NAN; rows * outputs];
+                    threads.install(|| {
+                        let panels = Panels::of_view(kernel, &Pool::default(), view);
+                        panels.multiply(&x, bias, &mut out);
+                    });
+                    prop_assert_eq!(&out, &truth, "{:?} {:?}", kernel, dtype);
+                }
+            }
+        }
+
+        #[test]
+        fn tasks_cover_everything(rows in 1usize..5000, panels in 1usize..2000, threads in 1usize..200) {
+            let side = Sides::of(rows, panels, 12, threads);
+            prop_assert!(side.rows * side.down >= rows && side.rows * (side.down - 1) < rows);
+            prop_assert!(side.rows % 12 == 0 && side.rows <= ROWS);
+            let mut end = 0;
+            for part in 0..side.across {
+                let panels = side.panels(part);
+                prop_assert!(panels.start == end && !panels.is_empty());
+                end = panels.end;
+            }
+            prop_assert_eq!(end, panels);
+        }
+    }
+}

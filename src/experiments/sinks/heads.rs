@@ -1,0 +1,259 @@
+//! What the keys receive of each head, and what values and gates do about it.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// What the keys of one sequence receive in one layer.
+#[derive(Debug, Clone)]
+pub(super) struct Received {
+    heads: usize,
+    tokens: usize,
+    /// `[heads, extra + tokens]`
+    mass: Vec<f32>,
+}
+
+/// A position and how often it is a sink.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PositionRate {
+    /// In the sequence.
+    pub position: usize,
+    /// Share of layers, heads and sequences in which it is one.
+    pub rate: f64,
+    /// What it receives, mean over them.
+    pub mass: f64,
+}
+
+/// One head.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeadSinks {
+    /// 0-based index.
+    pub head: usize,
+    /// The first token's rate over the sequences.
+    pub sink_rate: f64,
+    /// What the first token receives, mean over the sequences.
+    pub mass: f64,
+    /// Positions that are sinks in any sequence.
+    pub positions: Vec<PositionRate>,
+}
+
+/// The gates of one head.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GateSummary {
+    /// Mean over tokens and dimensions.
+    pub mean: f64,
+    /// Share that is nearly closed.
+    pub closed: f64,
+}
+
+impl Received {
+    pub(super) fn new(mass: Vec<f32>, heads: usize, tokens: usize) -> Self {
+        Self {
+            heads,
+            tokens,
+            mass,
+        }
+    }
+
+    /// Keys before the first token.
+    fn extra(&self) -> usize {
+        (self.mass.len() / self.heads.max(1)).saturating_sub(self.tokens)
+    }
+
+    /// By head, what the keys receive: those of tokens.
+    fn by_head(&self) -> impl Iterator<Item = &[f32]> {
+        let extra = self.extra();
+        self.mass
+            .chunks((extra + self.tokens).max(1))
+            .map(move |keys| &keys[extra..])
+    }
+
+    /// What the first token receives of each head.
+    pub(super) fn of_first(&self) -> Vec<f32> {
+        self.by_head()
+            .filter_map(|keys| keys.first().copied())
+            .collect()
+    }
+
+    /// What a learned key before the tokens does.
+    pub(super) fn of_extra(&self) -> Vec<f32> {
+        let width = self.extra() + self.tokens;
+        match self.extra() {
+            0 => Vec::new(),
+            _ => self.mass.chunks(width).map(|keys| keys[0]).collect(),
+        }
+    }
+
+    /// The mean over heads of what a token receives.
+    pub(super) fn of_token(&self, position: usize) -> f64 {
+        let sum: f64 = self.by_head().map(|keys| f64::from(keys[position])).sum();
+        sum / self.heads.max(1) as f64
+    }
+}
+
+/// The share of what `of` picks that is above epsilon; none if it picks nothing.
+pub(super) fn rate(
+    received: &[&Received],
+    epsilon: f64,
+    of: fn(&Received) -> Vec<f32>,
+) -> Option<f64> {
+    let masses: Vec<f32> = received.iter().flat_map(|received| of(received)).collect();
+    let above = masses.iter().filter(|mass| f64::from(**mass) > epsilon);
+    (!masses.is_empty()).then(|| above.count() as f64 / masses.len() as f64)
+}
+
+/// Every position over all that is given.
+pub(super) fn positions(received: &[&Received], epsilon: f64) -> Vec<PositionRate> {
+    let keys = received.iter().flat_map(|received| received.by_head());
+    counted(keys, epsilon).collect()
+}
+
+/// Each head over the sequences.
+pub(super) fn summaries(received: &[&Received], epsilon: f64) -> Vec<HeadSinks> {
+    let heads = received.first().map_or(0, |received| received.heads);
+    (0..heads)
+        .map(|head| {
+            let keys = received
+                .iter()
+                .filter_map(|received| received.by_head().nth(head));
+            let all: Vec<PositionRate> = counted(keys, epsilon).collect();
+            HeadSinks {
+                head,
+                sink_rate: all.first().map_or(0.0, |first| first.rate),
+                mass: all.first().map_or(0.0, |first| first.mass),
+                positions: all
+                    .into_iter()
+                    .filter(|position| position.rate > 0.0)
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+fn counted<'a>(
+    keys: impl Iterator<Item = &'a [f32]>,
+    epsilon: f64,
+) -> impl Iterator<Item = PositionRate> {
+    // How many there are, how many are sinks, what they receive.
+    let mut all: BTreeMap<usize, (usize, usize, f64)> = BTreeMap::new();
+    for keys in keys {
+        for (position, mass) in keys.iter().enumerate() {
+            let entry = all.entry(position).or_default();
+            entry.0 += 1;
+            entry.1 += usize::from(f64::from(*mass) > epsilon);
+            entry.2 += f64::from(*mass);
+        }
+    }
+    all.into_iter()
+        .map(|(position, (count, sinks, mass))| PositionRate {
+            position,
+            rate: sinks as f64 / count as f64,
+            mass: mass / count as f64,
+        })
+}
+
+/// For each of `heads` heads of `[tokens, columns]` values the norm of the first token's over the lower
+/// median of the norms.
+pub(super) fn value_drain(values: &[f32], columns: usize, heads: usize) -> Vec<f64> {
+    let width = columns / heads.max(1);
+    (0..heads)
+        .map(|head| {
+            let mut norms: Vec<f64> = values
+                .chunks(columns)
+                .map(|row| {
+                    let own = row[head * width..(head + 1) * width].iter();
+                    own.map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
+                })
+                .collect();
+            let first = norms.first().copied().unwrap_or(0.0);
+            let middle = norms.len().saturating_sub(1) / 2;
+            norms.sort_by(f64::total_cmp);
+            first / norms.get(middle).copied().unwrap_or(0.0)
+        })
+        .collect()
+}
+
+/// Of `[tokens, columns]` gates, a part of the columns a head.
+pub(super) fn gates(
+    values: &[f32],
+    columns: usize,
+    heads: usize,
+    closed_below: f64,
+) -> Vec<GateSummary> {
+    let width = columns / heads.max(1);
+    let count = (values.len() / columns.max(1) * width) as f64;
+    (0..heads)
+        .map(|head| {
+            let (mut sum, mut closed) = (0.0, 0usize);
+            for row in values.chunks(columns) {
+                for gate in &row[head * width..(head + 1) * width] {
+                    sum += f64::from(*gate);
+                    closed += usize::from(f64::from(*gate) < closed_below);
+                }
+            }
+            GateSummary {
+                mean: sum / count,
+                closed: closed as f64 / count,
+            }
+        })
+        .collect()
+}
+
+/// Means over sequences, one a head; what is not finite, of a median norm of 0, does not count.
+pub(super) fn means(sequences: &[&Vec<f64>]) -> Vec<f64> {
+    let heads = sequences.first().map_or(0, |one| one.len());
+    (0..heads)
+        .map(|head| {
+            let values = sequences.iter().map(|one| one[head]);
+            let finite: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+            finite.iter().sum::<f64>() / finite.len().max(1) as f64
+        })
+        .collect()
+}
+
+/// Means over sequences, one a head.
+pub(super) fn gate_means(sequences: &[&Vec<GateSummary>]) -> Vec<GateSummary> {
+    let heads = sequences.first().map_or(0, |one| one.len());
+    let count = sequences.len() as f64;
+    (0..heads)
+        .map(|head| GateSummary {
+            mean: sequences.iter().map(|one| one[head].mean).sum::<f64>() / count,
+            closed: sequences.iter().map(|one| one[head].closed).sum::<f64>() / count,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_by_head_and_position() {
+        // A learned key, then two tokens; two heads.
+        let first = Received::new(vec![0.5, 0.4, 0.1, 0.1, 0.2, 0.7], 2, 2);
+        let second = Received::new(vec![0.2, 0.3, 0.1, 0.1, 0.6, 0.7], 2, 2);
+        let both = [&first, &second];
+        // Equal to epsilon is not above it.
+        let epsilon = f64::from(0.3f32);
+        assert_eq!(rate(&both, epsilon, Received::of_first), Some(0.5));
+        assert_eq!(rate(&both, epsilon, Received::of_extra), Some(0.25));
+        assert_eq!(rate(&[], epsilon, Received::of_first), None);
+        let heads = summaries(&both, epsilon);
+        assert_eq!(heads[0].sink_rate, 0.5);
+        assert_eq!(heads[1].positions[1].rate, 1.0);
+        assert_eq!(heads[0].positions.len(), 1);
+        assert_eq!(positions(&both, epsilon)[1].rate, 0.5);
+        assert!((first.of_token(1) - 0.4).abs() < 1e-7);
+    }
+
+    #[test]
+    fn values_and_gates_by_head() {
+        let values = [0.0, 4.0, 3.0, 4.0, 0.0, 2.0, 0.0, 10.0];
+        assert_eq!(value_drain(&values, 4, 2), [2.0, 1.0]);
+        let found = gates(&[0.05, 0.5, 0.95, 0.1], 2, 2, 0.1);
+        assert_eq!(found[0].closed, 0.5);
+        assert_eq!(found[1].closed, 0.0);
+        assert!((found[0].mean - 0.5).abs() < 1e-6);
+    }
+}
