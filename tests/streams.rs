@@ -124,6 +124,31 @@ fn tables_decide_who_visits_whom() {
     assert!((nll(&checkpoint(NAME)) - nll(other.path())).abs() > 1e-3);
 }
 
+/// Published files call what shifts the choice of experts a bias of the router.
+#[test]
+fn rescaling_leaves_the_choice_of_experts_alone() {
+    const NAMES: [&str; 2] = [
+        "model.layers.4.ffn.gate.bias",
+        "model.layers.1.ffn.gate.tid2eid",
+    ];
+    let temp = tempfile::tempdir().expect("a folder");
+    let out = temp.path().join("rescaled");
+    let mut command = massact(["tvr", "--target-std", "0.02", "--save-dir"]);
+    command
+        .arg(temp.path().join("results"))
+        .arg("--pretrained")
+        .arg(checkpoint(NAME));
+    run(command.arg("--out").arg(&out)).succeeded();
+    let [before, after] = [&checkpoint(NAME), &out].map(|folder| {
+        let parts = Parts::read(&folder.join("model.safetensors"));
+        NAMES.map(|name| {
+            let (start, end) = parts.range(name);
+            parts.data[start..end].to_vec()
+        })
+    });
+    assert_eq!(before, after);
+}
+
 #[test]
 fn settings_that_are_not_computed_are_refused() {
     for (change, reason) in [
