@@ -109,7 +109,7 @@ fn tables_of_what_are_no_experts_are_refused() {
 fn tables_decide_who_visits_whom() {
     let nll = |folder: &Path| {
         let temp = tempfile::tempdir().expect("a folder");
-        let mut command = massact(["capture", "--json", "--token-ids", "3,4,5,6,7,8"]);
+        let mut command = massact(["capture", "--json", "--nll", "--token-ids", "3,4,5,6,7,8"]);
         command.arg("--pretrained").arg(folder);
         let done = run(command.arg("--save-dir").arg(temp.path())).succeeded();
         done.json()["sequences"][0]["nll"].as_f64().expect("there")
@@ -122,6 +122,31 @@ fn tables_decide_who_visits_whom() {
         });
     });
     assert!((nll(&checkpoint(NAME)) - nll(other.path())).abs() > 1e-3);
+}
+
+/// Published files call what shifts the choice of experts a bias of the router.
+#[test]
+fn rescaling_leaves_the_choice_of_experts_alone() {
+    const NAMES: [&str; 2] = [
+        "model.layers.4.ffn.gate.bias",
+        "model.layers.1.ffn.gate.tid2eid",
+    ];
+    let temp = tempfile::tempdir().expect("a folder");
+    let out = temp.path().join("rescaled");
+    let mut command = massact(["tvr", "--target-std", "0.02", "--save-dir"]);
+    command
+        .arg(temp.path().join("results"))
+        .arg("--pretrained")
+        .arg(checkpoint(NAME));
+    run(command.arg("--out").arg(&out)).succeeded();
+    let [before, after] = [&checkpoint(NAME), &out].map(|folder| {
+        let parts = Parts::read(&folder.join("model.safetensors"));
+        NAMES.map(|name| {
+            let (start, end) = parts.range(name);
+            parts.data[start..end].to_vec()
+        })
+    });
+    assert_eq!(before, after);
 }
 
 #[test]

@@ -87,8 +87,13 @@ impl Plan {
             return Ok(());
         };
         let index = self.weights.len();
-        let bias = format!("{module}.bias");
-        let bias = model.weights.contains(&bias).then_some(bias);
+        let experts = model.spec.layers[layer].experts();
+        let correction = experts.and_then(|experts| experts.routing.correction.as_ref());
+        // What only the choice of experts sees is no bias, whatever it is called.
+        let bias = Some(format!("{module}.bias")).filter(|bias| {
+            let corrects = correction.is_some_and(|correction| correction.tensor == *bias);
+            model.weights.contains(bias) && !corrects
+        });
         if let Some(bias) = &bias {
             self.roles.insert(bias.clone(), Role::BiasOf(index));
         }
