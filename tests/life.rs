@@ -458,7 +458,9 @@ fn following_changes_nothing() {
             ..Plan::magnitudes(Site::LayerOutput, statistics)
         };
         let mut seen = Raw::default();
-        let outcome = session.run(&[ids.clone()], &plan, &mut seen).expect("runs");
+        let outcome = session
+            .run(std::slice::from_ref(&ids), &plan, &mut seen)
+            .expect("runs");
         outcome.token_nll
     };
     assert_eq!(

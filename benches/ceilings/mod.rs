@@ -44,7 +44,7 @@ struct Line<'a> {
 
 /// Prints a table: the median rate of every line, and the median of its shares of the same round's peak.
 /// Only lines whose names contain `part`.
-pub fn table(noise: impl Fn(usize) -> Vec<f32>, part: &str) {
+pub(crate) fn table(noise: impl Fn(usize) -> Vec<f32>, part: &str) {
     let (best, narrow) = (Cpu::new(), Cpu::without_avx512());
     let bfloat16 = Cpu::in_bfloat16();
     let mut lines = Vec::new();

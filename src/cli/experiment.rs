@@ -32,7 +32,7 @@ pub(super) enum Experiment {
     SelfAttention(SelfAttentionArgs),
     Figures(FiguresArgs),
     #[command(alias = "intervention_analysis")]
-    InterventionAnalysis(InterventionArgs),
+    InterventionAnalysis(Box<InterventionArgs>),
     Life(LifeArgs),
     Capture(CaptureArgs),
     Profile(ProfileArgs),

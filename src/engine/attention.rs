@@ -13,7 +13,7 @@ use super::{
     stream::Carried,
 };
 use crate::{
-    backend::{AttentionRequest, Backend, KvBias, NormWeights, Rotation, Target},
+    backend::{AttentionRequest, Backend, KvBias, NormWeights, Rotation, Target, Tensors},
     error::Result,
     model::{
         Model,
@@ -75,6 +75,9 @@ struct LatentWeights<'m, B: Backend> {
     v: Projection<'m, B>,
     k_rope: Projection<'m, B>,
 }
+
+/// Queries, keys and values, and the entries that stand for several tokens.
+type WithEntries<B> = (<B as Tensors>::Tensor, Source<B>, Option<Entries<B>>);
 
 /// Where keys and values come from.
 enum Source<B: Backend> {
@@ -410,7 +413,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         q: &LowRankWeights<'m, B>,
         k: &Projection<'m, B>,
         input: &B::Tensor,
-    ) -> Result<(B::Tensor, Source<B>, Option<Entries<B>>)> {
+    ) -> Result<WithEntries<B>> {
         let backend = pass.forward.backend;
         let narrow = q.narrow(backend, input)?;
         let read = narrow.as_ref().unwrap_or(input);

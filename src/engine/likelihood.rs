@@ -1,16 +1,10 @@
 //! Which predictions of a micro-batch the head is computed for.
 #![forbid(unsafe_code)]
 
-use super::{batch::Batch, plan::Plan};
-
-/// The predictions of a sequence whose likelihood is computed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Scored {
-    /// The first position that predicts; what it predicts is the token behind it.
-    pub from: usize,
-    /// What the last position predicts: a token that follows the sequence and is not fed.
-    pub next: Option<u32>,
-}
+use super::{
+    batch::Batch,
+    plan::{Plan, Scored},
+};
 
 /// The rows of a micro-batch that predict.
 pub(super) struct Predictions {

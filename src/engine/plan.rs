@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{likelihood::Scored, observer::BranchOutcome, site::Site};
+use super::{observer::BranchOutcome, site::Site};
 use crate::backend::{AttentionCapture, Profile, ProfileRequest, Statistics, StatisticsRequest};
 
 /// What to observe. What is not asked for is not computed.
@@ -45,6 +45,15 @@ pub struct Plan {
     pub last_logits: usize,
     /// The most branches that the observer splits off a sequence; memory is kept for them.
     pub variants: usize,
+}
+
+/// The predictions of a sequence whose likelihood is computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scored {
+    /// The first position that predicts; what it predicts is the token behind it.
+    pub from: usize,
+    /// What the last position predicts: a token that follows the sequence and is not fed.
+    pub next: Option<u32>,
 }
 
 /// Single values of a site's tensors.

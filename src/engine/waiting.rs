@@ -239,7 +239,7 @@ mod tests {
         Stream {
             batch: Batch {
                 sequences: vec![first],
-                rows: vec![0..rows],
+                rows: std::iter::once(0..rows).collect(),
                 observed: true,
                 edits: Vec::new(),
                 heads_off: Vec::new(),

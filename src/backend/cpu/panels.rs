@@ -528,7 +528,7 @@ mod tests {
         fn tasks_cover_everything(rows in 1usize..5000, panels in 1usize..2000, threads in 1usize..200) {
             let side = Sides::of(rows, panels, 12, threads);
             prop_assert!(side.rows * side.down >= rows && side.rows * (side.down - 1) < rows);
-            prop_assert!(side.rows % 12 == 0 && side.rows <= ROWS);
+            prop_assert!(side.rows.is_multiple_of(12) && side.rows <= ROWS);
             let mut end = 0;
             for part in 0..side.across {
                 let panels = side.panels(part);

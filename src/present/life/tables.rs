@@ -187,13 +187,10 @@ fn turning(life: &ActivationLife) -> impl Iterator<Item = (&'static str, usize, 
     let turns = [("rise", Some(&life.rise)), ("fall", life.fall.as_ref())];
     turns.into_iter().flat_map(|(name, turn)| {
         let layer = turn.and_then(|turn| life.layers.get(turn.layer));
-        let neurons = layer.into_iter().flat_map(move |layer| {
-            layer
-                .neurons
-                .iter()
-                .map(move |neuron| (name, layer.layer, neuron))
-        });
-        neurons
+        layer.into_iter().flat_map(move |layer| {
+            let neurons = layer.neurons.iter();
+            neurons.map(move |neuron| (name, layer.layer, neuron))
+        })
     })
 }
 

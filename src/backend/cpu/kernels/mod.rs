@@ -99,13 +99,20 @@ impl Kernel {
     /// Runs `rounds` rounds of fused multiply-adds on registers; says how many operations these were.
     pub(super) fn fused_multiply_adds(self, rounds: usize) -> usize {
         let (factor, term) = (black_box(0.5), black_box(1.0));
-        // SAFETY: a kernel exists only where the processor has its instructions.
         #[allow(unsafe_code)]
         let (sum, width): (f32, usize) = match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => (unsafe { x86::chains256(rounds, factor, term) }, 8),
+            Self::Avx2 => {
+                // SAFETY: a kernel exists only where the processor has its instructions.
+                let sum = unsafe { x86::chains256(rounds, factor, term) };
+                (sum, 8)
+            }
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 | Self::Pairs => (unsafe { x86::chains512(rounds, factor, term) }, 16),
+            Self::Avx512 | Self::Pairs => {
+                // SAFETY: the same.
+                let sum = unsafe { x86::chains512(rounds, factor, term) };
+                (sum, 16)
+            }
         };
         black_box(sum);
         2 * CHAINS * rounds * width
