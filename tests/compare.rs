@@ -300,7 +300,7 @@ fn numbers_are_those_of_the_experiments() {
     }
 
     let mut expected: BTreeSet<String> =
-        ["compare.csv", "compare.json", "layers.csv", "report.html"]
+        ["compare.csv", "compare.json", "layers.csv", "report.html", "summary.txt"]
             .map(String::from)
             .into();
     for figure in [

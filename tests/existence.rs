@@ -11,11 +11,12 @@ use support::reference::{self, ExperimentRun, assert_near};
 use support::schema::assert_valid;
 
 /// What existence-validation leaves.
-const EXISTENCE_FILES: [&str; 7] = [
+const EXISTENCE_FILES: [&str; 8] = [
     "check_has_massive_activations.txt",
     "existence_validation.json",
     "report.html",
     "run.json",
+    "summary.txt",
     "top_activation_magnitude.pdf",
     "top_activation_magnitude.png",
     "top_activation_magnitude.svg",
@@ -314,6 +315,7 @@ fn magnitudes_of_a_sentence_and_of_a_dataset() {
             [
                 "report.html",
                 "run.json",
+                "summary.txt",
                 "top_activation_magnitude.json",
                 "top_activation_magnitude.pdf",
                 "top_activation_magnitude.png",

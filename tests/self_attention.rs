@@ -15,7 +15,7 @@ use support::reference::{self, Checkpoint};
 use support::schema::assert_valid;
 use support::tensors::{self, Tensor, rms};
 
-const ATTENTION_FILES: [&str; 13] = [
+const ATTENTION_FILES: [&str; 14] = [
     "attention.safetensors",
     "attention_output_decomposition.pdf",
     "attention_output_decomposition.png",
@@ -29,9 +29,10 @@ const ATTENTION_FILES: [&str; 13] = [
     "self_attention.pdf",
     "self_attention.png",
     "self_attention.svg",
+    "summary.txt",
 ];
 
-const FIGURES_FILES: [&str; 16] = [
+const FIGURES_FILES: [&str; 17] = [
     "figures.json",
     "layernorm.pdf",
     "layernorm.png",
@@ -48,6 +49,7 @@ const FIGURES_FILES: [&str; 16] = [
     "qkv.svg",
     "report.html",
     "run.json",
+    "summary.txt",
 ];
 
 /// A finished run: what it printed and where its files are.
@@ -386,7 +388,8 @@ fn figures_show_what_was_planted() {
             "qkv.png",
             "qkv.svg",
             "report.html",
-            "run.json"
+            "run.json",
+            "summary.txt"
         ]
     );
 }

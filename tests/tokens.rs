@@ -17,13 +17,14 @@ use support::schema::assert_valid;
 use support::words::{with_word_tokenizer, words};
 
 /// What tokens-analysis leaves.
-const TOKENS_FILES: [&str; 8] = [
+const TOKENS_FILES: [&str; 9] = [
     "massive_activations_by_layer.pdf",
     "massive_activations_by_layer.png",
     "massive_activations_by_layer.svg",
     "massive_dimensions.json",
     "report.html",
     "run.json",
+    "summary.txt",
     "tokens_analysis.json",
     TOKENS_FILE,
 ];

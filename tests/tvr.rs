@@ -280,6 +280,7 @@ fn a_dry_run_measures_and_writes_no_checkpoint() {
         [
             "report.html",
             "run.json",
+            "summary.txt",
             "tvr.json",
             "weight_std.pdf",
             "weight_std.png",
