@@ -16,7 +16,7 @@ use crate::{bench::near, support::reference};
 
 /// Attention with grouped queries, experts, a mixer beside attention, and norms on the stream itself.
 const CHECKPOINTS: [&str; 4] = [
-    "planted-llama",
+    "llama-gqa3-f32",
     "mixtral",
     "falcon-h1",
     "opt-post-norm-projected",

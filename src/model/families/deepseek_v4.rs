@@ -257,7 +257,7 @@ impl Sizes {
                 config.size("index_head_dim")?,
             ],
             streams: config.size("hc_mult")?,
-            iterations: config.number_or("hc_sinkhorn_iters", 20.0)?.max(1.0) as usize,
+            iterations: iterations(config)?,
             epsilon: config.number_or("hc_eps", 1e-6)? as f32,
             limit: config.number_or("swiglu_limit", 10.0)? as f32,
             norm: NormStyle::rms(config.number_or("rms_norm_eps", 1e-6)?),
@@ -469,6 +469,15 @@ fn hashed(config: &Config, layers: usize) -> Result<Vec<bool>> {
     };
     let kinds = kinds.iter().map(known).collect::<Result<Vec<_>>>()?;
     at_least(config, KEY, kinds, layers)
+}
+
+/// How often the mixing of streams is normalised: they are run for every token.
+fn iterations(config: &Config) -> Result<usize> {
+    let key = "hc_sinkhorn_iters";
+    match config.number_or(key, 20.0)?.max(1.0) {
+        iterations if iterations <= 1000.0 => Ok(iterations as usize),
+        _ => Err(config.refuse(key, "massact computes at most 1000 iterations")),
+    }
 }
 
 /// Tokens of an entry where some are picked, and where all are seen.
