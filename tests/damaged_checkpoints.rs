@@ -19,7 +19,8 @@ use support::program::read_json;
 /// Opens the checkpoint and runs it once over everything that can be asked for.
 fn open_and_run(folder: &Path) -> Result<Outcome> {
     let model = Model::open(folder)?;
-    let mut ids = vec![1, 5, 7, 11];
+    // Enough of them for the tokens that a layer puts together.
+    let mut ids = vec![1, 5, 7, 11, 2, 9, 3];
     if let Some(tokenizer) = &model.tokenizer {
         let text = tokenizer.encode("The river paints a wooden box. \u{1f980}\u{0} ")?;
         ids.extend(text.iter().take(20));
