@@ -299,10 +299,15 @@ fn numbers_are_those_of_the_experiments() {
         );
     }
 
-    let mut expected: BTreeSet<String> =
-        ["compare.csv", "compare.json", "layers.csv", "report.html", "summary.txt"]
-            .map(String::from)
-            .into();
+    let mut expected: BTreeSet<String> = [
+        "compare.csv",
+        "compare.json",
+        "layers.csv",
+        "report.html",
+        "summary.txt",
+    ]
+    .map(String::from)
+    .into();
     for figure in [
         "attention_to_first_token",
         "attention_to_massive_tokens",

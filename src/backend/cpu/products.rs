@@ -135,8 +135,10 @@ impl Products for Cpu {
             Matrix::new(view, Form::Packed(panels))
         };
         Ok(match &weight {
-            WeightMatrix::Stored(view) => match view.elements.borrow_f32() {
-                Some(values) if kernel.packed() == 1 => Matrix::plain(*view, Cow::Borrowed(values)),
+            WeightMatrix::Stored(view) => match view.elements.dtype {
+                DType::Float32 if kernel.packed() == 1 => {
+                    Matrix::plain(*view, to_f32(view.elements))
+                }
                 _ => pack(*view),
             },
             WeightMatrix::Assembled(copy) => pack(copy.view()),

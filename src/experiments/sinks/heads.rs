@@ -56,6 +56,16 @@ impl Received {
         }
     }
 
+    /// Means over the `viewers` that see a key become means over all queries from the key on.
+    pub(super) fn over_all_queries(&mut self, viewers: &[u32]) {
+        let (extra, tokens) = (self.extra(), self.tokens);
+        for keys in self.mass.chunks_mut((extra + tokens).max(1)) {
+            for (key, (mass, viewers)) in keys[extra..].iter_mut().zip(viewers).enumerate() {
+                *mass *= *viewers as f32 / (tokens - key) as f32;
+            }
+        }
+    }
+
     /// Keys before the first token.
     fn extra(&self) -> usize {
         (self.mass.len() / self.heads.max(1)).saturating_sub(self.tokens)

@@ -2,7 +2,7 @@
 //! hidden states meanwhile.
 //!
 //! - Sink rate (arXiv 2410.10781, section 3): `alpha_k = 1 / (T - k) sum_{i >= k} A_ik` is what key k
-//!   receives of a head, averaged over the queries that see it; its rate is the share of layers, heads and
+//!   receives of a head, where a window hides it nothing; its rate is the share of layers, heads and
 //!   sequences in which that is above epsilon.
 //! - Secondary sinks (arXiv 2512.22213): tokens other than the first whose hidden state points where the
 //!   first one's does, `|cos(h_t, h_0)| > 0.9`, in more than 4 layers.
@@ -182,7 +182,11 @@ impl Observer for Watch<'_> {
 
     fn attention(&mut self, layer: usize, sequence: usize, maps: AttentionMaps) -> Result<()> {
         if let (Some(mass), Some(attention)) = (maps.sink_mass, self.attention[layer]) {
-            let received = Received::new(mass, attention.heads, self.lengths[sequence]);
+            let tokens = self.lengths[sequence];
+            let mut received = Received::new(mass, attention.heads, tokens);
+            if let Some(viewers) = &maps.viewers {
+                received.over_all_queries(viewers);
+            }
             self.received.insert((layer, sequence), received);
         }
         Ok(())
