@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+from rounded import rounded
+
 QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
 TOP_K = 5
 LARGE = 5.0
@@ -165,15 +167,6 @@ def profile(x: np.ndarray) -> dict:
         "int8_sqnr_db": sqnr(x, most),
         "int8_sqnr_clipped_db": sqnr(x, quantiles["0.999"]),
     }
-
-
-def rounded(value):
-    """Seven digits."""
-    if isinstance(value, float):
-        return float(f"{value:.7g}")
-    if isinstance(value, dict):
-        return {key: rounded(part) for key, part in value.items()}
-    return [rounded(part) for part in value] if isinstance(value, list) else value
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+from rounded import rounded
+
 # Lower than the papers' 0.3, 0.9 and 4: small random models have no strong sinks.
 EPSILON, COSINE, MORE_THAN = 0.17, 0.4, 1
 TOKENS = 24
@@ -116,15 +118,6 @@ def secondary(hidden: list[dict], masses: list[dict]) -> list[dict]:
                 }
             )
     return found
-
-
-def rounded(value):
-    """Seven digits."""
-    if isinstance(value, float):
-        return float(f"{value:.7g}")
-    if isinstance(value, dict):
-        return {key: rounded(part) for key, part in value.items()}
-    return [rounded(part) for part in value] if isinstance(value, list) else value
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ impl<'w> Elements<'w> {
     }
 
     /// The elements, where they are stored in float32 and aligned.
-    pub fn borrow_f32(&self) -> Option<&'w [f32]> {
+    fn borrow_f32(&self) -> Option<&'w [f32]> {
         let float32 = self.dtype == DType::Float32;
         let values = float32.then(|| bytemuck::try_cast_slice(self.bytes))?;
         values.ok()
