@@ -79,7 +79,7 @@ impl Panels {
                 }
                 let out = &mut panel[begin / packed * width..];
                 let size = (rows, depth.div_ceil(packed));
-                interleave((&lines, STRIP), size, out, width);
+                interleave(|row| &lines[row * STRIP..], size, out, width);
             }
         })
     }
@@ -124,7 +124,7 @@ impl Panels {
                     pair_neighbours(&values, line);
                 }
             }
-            interleave((&lines, depth), (rows, depth), group, width);
+            interleave(|row| &lines[row * depth..], (rows, depth), group, width);
         })
     }
 
@@ -295,14 +295,14 @@ impl Panels {
             let width = self.kernel.rows_read(count);
             let lines = x[row * self.inputs..].chunks(self.inputs).take(count);
             if self.kernel.packed() == 1 {
-                let source = (&x[row * self.inputs + steps.start..], self.inputs);
-                interleave(source, (count, depth), tile, width);
+                let line = |line: usize| &x[(row + line) * self.inputs + steps.start..];
+                interleave(line, (count, depth), tile, width);
             } else {
                 for (line, pairs) in lines.zip(pairs.chunks_exact_mut(depth)) {
                     let end = self.inputs.min(2 * steps.end);
                     pair_neighbours(&line[2 * steps.start..end], pairs);
                 }
-                interleave((&pairs, depth), (count, depth), tile, width);
+                interleave(|row| &pairs[row * depth..], (count, depth), tile, width);
             }
         }
         size

@@ -1,11 +1,14 @@
 //! Attention without the T x T matrix, a query in each lane of the vectors.
 //!
-//! A panel is as many consecutive positions of one head as a tile of [`Kernel`] has columns. Keys pass in
+//! A panel is as many consecutive queries as a tile of [`Kernel`] has columns, those of the heads that share
+//! keys beside each other: few positions, so that little of what a panel computes is masked. Keys pass in
 //! tiles, softmax kept up to date (online softmax, Milakov & Gimelshein 2018; FlashAttention, Dao et al.
 //! 2022): logits `[keys, queries] = K Q^T`, whose softmax goes down the columns without a sum across a
 //! vector, and what it leaves is the packed operand of `[dimensions, queries] += V^T P`. Keys are
-//! packed and values copied once a tile for several panels, those of all heads that share them.
+//! packed and values copied once a tile for several panels.
 #![forbid(unsafe_code)]
+
+use std::ops::Range;
 
 use super::{Sequence, math, vectorise};
 use crate::backend::{
@@ -34,14 +37,26 @@ pub(super) struct Scratch {
     queries: Vec<f32>,
     /// `[panel][value_dim][lane]`, not yet divided by the sums.
     outputs: Vec<f32>,
+    /// Those of a panel as `[lane][value_dim]`.
+    lines: Vec<f32>,
 }
 
-/// Some positions of one head.
+/// The heads that share a head of keys and values. Their queries are counted position by position, head by head.
+#[derive(Clone, Copy)]
+struct Heads<'a> {
+    sequence: Sequence<'a>,
+    kv_head: usize,
+    /// How many.
+    group: usize,
+}
+
+/// Some consecutive queries, one a lane.
 struct Panel {
-    head: usize,
-    /// The first.
-    position: usize,
+    first: usize,
     count: usize,
+    /// Keys that the lanes see. Those without a query see what the last query sees.
+    starts: [u32; 32],
+    ends: [u32; 32],
     softmax: Softmax,
 }
 
@@ -60,71 +75,92 @@ pub(super) fn attend(
     scratch: &mut Scratch,
 ) {
     let request = sequence.request;
-    let columns = request.heads * request.value_dim;
-    let end = first + out.len() / columns;
+    let positions = first..first + out.len() / (request.heads * request.value_dim);
     let size = (request.head_dim + request.value_dim) * kernel.width();
     for kv_head in 0..request.kv_heads {
-        let heads = kv_head * sequence.group()..(kv_head + 1) * sequence.group();
-        let mut panels: Vec<Panel> = heads
-            .flat_map(|head| {
-                (first..end).step_by(kernel.width()).map(move |position| {
-                    let count = kernel.width().min(end - position);
-                    Panel::new(sequence, head, position, count)
-                })
-            })
-            .collect();
+        let heads = Heads {
+            sequence,
+            kv_head,
+            group: sequence.group(),
+        };
+        let mut panels = heads.panels(&positions, kernel.width());
         for panels in panels.chunks_mut((TOGETHER / size).max(1)) {
-            scratch.begin(kernel, sequence, panels);
-            scratch.pass(kernel, sequence, kv_head, panels);
-            let outputs = scratch
-                .outputs
-                .chunks_exact_mut(request.value_dim * kernel.width());
-            for (panel, outputs) in panels.iter().zip(outputs) {
-                match kernel.width() {
-                    32 => panel.softmax.divide::<32>(outputs),
-                    _ => panel.softmax.divide::<16>(outputs),
-                }
-                let row = (panel.position - first) * columns;
-                let out = &mut out[row + panel.head * request.value_dim..];
-                let size = (request.value_dim, panel.count);
-                transpose((outputs, kernel.width()), size, out, columns);
-            }
+            scratch.begin(kernel, heads, panels);
+            scratch.pass(kernel, heads, panels);
+            scratch.write(kernel, heads, panels, (positions.start, out));
         }
     }
 }
 
+impl<'a> Heads<'a> {
+    fn position(self, query: usize) -> usize {
+        query / self.group
+    }
+
+    fn head(self, query: usize) -> usize {
+        self.kv_head * self.group + query % self.group
+    }
+
+    /// The values of a query.
+    fn query(self, query: usize) -> &'a [f32] {
+        let depth = self.sequence.request.head_dim;
+        let (head, position) = (self.head(query), self.position(query));
+        let values = self
+            .sequence
+            .head(self.sequence.q, head, depth, position)
+            .values;
+        &values[..depth]
+    }
+
+    /// All queries of some positions.
+    fn panels(self, positions: &Range<usize>, width: usize) -> Vec<Panel> {
+        let end = positions.end * self.group;
+        (positions.start * self.group..end)
+            .step_by(width)
+            .map(|first| Panel::new(self, first, width.min(end - first)))
+            .collect()
+    }
+}
+
 impl Panel {
-    fn new(sequence: Sequence<'_>, head: usize, position: usize, count: usize) -> Self {
+    fn new(heads: Heads<'_>, first: usize, count: usize) -> Self {
+        let request = heads.sequence.request;
+        let query = |lane: usize| first + lane.min(count - 1);
+        let visible = std::array::from_fn(|lane| request.visible(heads.position(query(lane))));
         // A sink is a logit already seen, whose value is zero.
-        let (max, sum) = match sequence.request.sinks {
-            Some(sinks) => (sinks[head], 1.0),
-            None => (f32::NEG_INFINITY, 0.0),
+        let softmax = match request.sinks {
+            Some(sinks) => Softmax {
+                max: std::array::from_fn(|lane| sinks[heads.head(query(lane))]),
+                sum: [1.0; 32],
+            },
+            None => Softmax {
+                max: [f32::NEG_INFINITY; 32],
+                sum: [0.0; 32],
+            },
         };
         Self {
-            head,
-            position,
+            first,
             count,
-            softmax: Softmax {
-                max: [max; 32],
-                sum: [sum; 32],
-            },
+            starts: visible.each_ref().map(|keys: &Rows| keys.start as u32),
+            ends: visible.each_ref().map(|keys| keys.end as u32),
+            softmax,
         }
     }
 
+    /// The keys that some of its queries see.
+    fn keys(&self) -> Rows {
+        self.starts[0] as usize..self.ends[self.count - 1] as usize
+    }
+
     /// Lets every lane see the extra key, if there is one, before the keys of the tokens.
-    fn see_extra(
-        &mut self,
-        sequence: Sequence<'_>,
-        width: usize,
-        queries: &[f32],
-        outputs: &mut [f32],
-    ) {
-        let Some(value) = sequence.extra_value(self.head) else {
-            return;
-        };
+    fn see_extra(&mut self, heads: Heads<'_>, width: usize, queries: &[f32], outputs: &mut [f32]) {
         for lane in 0..self.count {
+            let head = heads.head(self.first + lane);
+            let Some(value) = heads.sequence.extra_value(head) else {
+                return;
+            };
             let query: Vec<f32> = queries[lane..].iter().step_by(width).copied().collect();
-            let Some(logit) = sequence.extra_logit(self.head, &query) else {
+            let Some(logit) = heads.sequence.extra_logit(head, &query) else {
                 return;
             };
             let (max, sum) = (&mut self.softmax.max[lane], &mut self.softmax.sum[lane]);
@@ -138,17 +174,16 @@ impl Panel {
         }
     }
 
-    /// The rows of a tile of keys that some of its positions see.
-    fn rows(&self, sequence: Sequence<'_>, tile: usize, keys: usize) -> Rows {
-        let last = self.position + self.count - 1;
-        let start = sequence.request.visible(self.position).start;
-        start.saturating_sub(tile)..keys.min((last + 1).saturating_sub(tile))
+    /// The rows of a tile of keys that some of its queries see.
+    fn rows(&self, tile: usize, keys: usize) -> Rows {
+        let seen = self.keys();
+        seen.start.saturating_sub(tile)..keys.min(seen.end.saturating_sub(tile))
     }
 
     /// Makes logits of the products of the keys `first..` with all lanes, minus infinity where a lane does
     /// not see a key.
-    fn finish<const W: usize>(&self, sequence: Sequence<'_>, first: usize, products: &mut [f32]) {
-        let request = sequence.request;
+    fn finish<const W: usize>(&self, heads: Heads<'_>, first: usize, products: &mut [f32]) {
+        let (sequence, request) = (heads.sequence, heads.sequence.request);
         let (rows, _) = products.as_chunks_mut::<W>();
         if let Some(cap) = request.soft_cap {
             vectorise(
@@ -163,58 +198,53 @@ impl Panel {
             );
         }
         if let Some(alibi) = request.alibi {
-            let bias = alibi.bias(self.head, first..first + rows.len(), sequence.length);
-            for (row, bias) in rows.iter_mut().zip(bias) {
-                row.iter_mut().for_each(|logit| *logit += bias);
+            for lane in 0..self.count {
+                let head = heads.head(self.first + lane);
+                let bias = alibi.bias(head, first..first + rows.len(), sequence.length);
+                for (row, bias) in rows.iter_mut().zip(bias) {
+                    row[lane] += bias;
+                }
             }
         }
-        let visible = |lane: usize| request.visible(self.position + lane.min(self.count - 1));
-        let starts: [u32; W] = std::array::from_fn(|lane| visible(lane).start as u32);
-        let ends: [u32; W] = std::array::from_fn(|lane| visible(lane).end as u32);
-        let all = starts[W - 1] as usize..ends[0] as usize;
-        vectorise(
-            #[inline(always)]
-            || {
-                for (key, row) in (first..).zip(rows.iter_mut()) {
-                    if all.contains(&key) {
-                        continue;
-                    }
-                    let key = key as u32;
-                    for ((logit, start), end) in row.iter_mut().zip(&starts).zip(&ends) {
-                        let seen = (*start <= key) & (key < *end);
-                        *logit = if seen { *logit } else { f32::NEG_INFINITY };
-                    }
-                }
-            },
-        );
+        self.hide(first, rows);
         if request.chosen.is_some() {
             for (key, row) in (first..).zip(rows) {
                 for (lane, logit) in row.iter_mut().enumerate().take(self.count) {
-                    if !sequence.chose(self.position + lane, key) {
+                    if !sequence.chose(heads.position(self.first + lane), key) {
                         *logit = f32::NEG_INFINITY;
                     }
                 }
             }
         }
     }
+
+    /// Sets the logits of the keys `first..` that a lane does not see to minus infinity.
+    fn hide<const W: usize>(&self, first: usize, rows: &mut [[f32; W]]) {
+        // Positions grow from lane to lane, and so do both ends of what they see.
+        let seen_by_all = self.starts[W - 1] as usize..self.ends[0] as usize;
+        let before = seen_by_all.start.saturating_sub(first).min(rows.len());
+        let after = seen_by_all.end.saturating_sub(first).max(before);
+        let after = after.min(rows.len());
+        for part in [0..before, after..rows.len()] {
+            let key = (first + part.start) as u32;
+            let rows = &mut rows[part];
+            vectorise(
+                #[inline(always)]
+                || {
+                    for (key, row) in (key..).zip(rows.iter_mut()) {
+                        let ends = self.starts.iter().zip(&self.ends);
+                        for (logit, (start, end)) in row.iter_mut().zip(ends) {
+                            let seen = (*start <= key) & (key < *end);
+                            *logit = if seen { *logit } else { f32::NEG_INFINITY };
+                        }
+                    }
+                },
+            );
+        }
+    }
 }
 
 impl Softmax {
-    /// Divides the outputs by the sums.
-    fn divide<const W: usize>(&self, outputs: &mut [f32]) {
-        let (outputs, _) = outputs.as_chunks_mut::<W>();
-        vectorise(
-            #[inline(always)]
-            || {
-                for output in outputs.iter_mut() {
-                    for (output, sum) in output.iter_mut().zip(&self.sum) {
-                        *output /= sum;
-                    }
-                }
-            },
-        );
-    }
-
     /// Turns logits of a tile into unnormalised probabilities, and what there is of the outputs with them.
     fn update<const W: usize>(&mut self, logits: &mut [f32], outputs: &mut [f32]) {
         let (rows, _) = logits.as_chunks_mut::<W>();
@@ -263,8 +293,8 @@ impl Softmax {
 
 impl Scratch {
     /// Packs the queries, scaled, and begins the outputs.
-    fn begin(&mut self, kernel: Kernel, sequence: Sequence<'_>, panels: &mut [Panel]) {
-        let request = sequence.request;
+    fn begin(&mut self, kernel: Kernel, heads: Heads<'_>, panels: &mut [Panel]) {
+        let request = heads.sequence.request;
         let (width, depth) = (kernel.width(), request.head_dim);
         self.outputs.clear();
         self.outputs
@@ -273,39 +303,35 @@ impl Scratch {
         let queries = self.queries.chunks_exact_mut(depth * width);
         let outputs = self.outputs.chunks_exact_mut(request.value_dim * width);
         for ((panel, queries), outputs) in panels.iter_mut().zip(queries).zip(outputs) {
-            let source = sequence.head(sequence.q, panel.head, depth, panel.position);
-            let source = (source.values, source.row_stride);
-            interleave(source, (panel.count, depth), queries, width);
-            queries.iter_mut().for_each(|value| *value *= request.scale);
-            panel.see_extra(sequence, width, queries, outputs);
+            let line = |lane: usize| heads.query(panel.first + lane);
+            interleave(line, (panel.count, depth), queries, width);
+            vectorise(
+                #[inline(always)]
+                || {
+                    for value in queries.iter_mut() {
+                        *value *= request.scale;
+                    }
+                },
+            );
+            panel.see_extra(heads, width, queries, outputs);
         }
     }
 
     /// Runs the panels over the keys that they see.
-    fn pass(
-        &mut self,
-        kernel: Kernel,
-        sequence: Sequence<'_>,
-        kv_head: usize,
-        panels: &mut [Panel],
-    ) {
-        let request = sequence.request;
-        let bounds = panels.iter().map(|panel| {
-            let start = request.visible(panel.position).start;
-            (start, panel.position + panel.count)
+    fn pass(&mut self, kernel: Kernel, heads: Heads<'_>, panels: &mut [Panel]) {
+        let keys = panels.iter().map(Panel::keys);
+        let all = keys.fold(usize::MAX..0, |all, keys| {
+            all.start.min(keys.start)..all.end.max(keys.end)
         });
-        let (start, end) = bounds.fold((usize::MAX, 0), |(start, end), (first, last)| {
-            (start.min(first), end.max(last))
-        });
-        for tile in (start / KEYS * KEYS..end).step_by(KEYS) {
-            let keys = KEYS.min(end - tile);
-            let step = self.pack(kernel, sequence, kv_head, tile, keys);
+        for tile in (all.start / KEYS * KEYS..all.end).step_by(KEYS) {
+            let keys = KEYS.min(all.end - tile);
+            let step = self.pack(kernel, heads, tile, keys);
             for (index, panel) in panels.iter_mut().enumerate() {
-                let rows = panel.rows(sequence, tile, keys);
+                let rows = panel.rows(tile, keys);
                 if !rows.is_empty() {
                     match kernel.width() {
-                        32 => self.step::<32>(kernel, sequence, (index, panel), (tile, rows), step),
-                        _ => self.step::<16>(kernel, sequence, (index, panel), (tile, rows), step),
+                        32 => self.step::<32>(kernel, heads, (index, panel), (tile, rows), step),
+                        _ => self.step::<16>(kernel, heads, (index, panel), (tile, rows), step),
                     }
                 }
             }
@@ -313,30 +339,19 @@ impl Scratch {
     }
 
     /// Packs a tile of keys and copies its values; says how far apart the values of two keys are.
-    fn pack(
-        &mut self,
-        kernel: Kernel,
-        sequence: Sequence<'_>,
-        kv_head: usize,
-        tile: usize,
-        keys: usize,
-    ) -> usize {
-        let request = sequence.request;
+    fn pack(&mut self, kernel: Kernel, heads: Heads<'_>, tile: usize, keys: usize) -> usize {
+        let (sequence, request) = (heads.sequence, heads.sequence.request);
         let (depth, most) = (request.head_dim, kernel.rows());
         self.keys.resize(KEYS * depth, 0.0);
-        let source = sequence.head(sequence.k, kv_head, depth, tile);
+        let source = sequence.head(sequence.k, heads.kv_head, depth, tile);
         for first in (0..keys).step_by(most) {
             let count = most.min(keys - first);
-            let lines = (
-                &source.values[first * source.row_stride..],
-                source.row_stride,
-            );
-            let out = &mut self.keys[first * depth..];
-            interleave(lines, (count, depth), out, most);
+            let line = |line: usize| &source.values[(first + line) * source.row_stride..];
+            interleave(line, (count, depth), &mut self.keys[first * depth..], most);
         }
         let step = kernel.rows_read(request.value_dim);
         self.values.resize(KEYS * step, 0.0);
-        let source = sequence.values(kv_head, tile);
+        let source = sequence.values(heads.kv_head, tile);
         let lines = self.values.chunks_exact_mut(step).take(keys);
         for (line, source) in lines.zip(source.values.chunks(source.row_stride)) {
             line[..request.value_dim].copy_from_slice(&source[..request.value_dim]);
@@ -348,12 +363,12 @@ impl Scratch {
     fn step<const W: usize>(
         &mut self,
         kernel: Kernel,
-        sequence: Sequence<'_>,
+        heads: Heads<'_>,
         (index, panel): (usize, &mut Panel),
         (tile, rows): (usize, Rows),
         step: usize,
     ) {
-        let request = sequence.request;
+        let request = heads.sequence.request;
         let (depth, value_dim, most) = (request.head_dim, request.value_dim, kernel.rows());
         self.logits.resize(KEYS * W, 0.0);
         let queries = &self.queries[index * depth * W..(index + 1) * depth * W];
@@ -369,7 +384,7 @@ impl Scratch {
             kernel.multiply((count, depth), left, queries, (out, W), Begin::Zero);
         }
         let logits = &mut self.logits[begin * W..rows.end * W];
-        panel.finish::<W>(sequence, tile + begin, logits);
+        panel.finish::<W>(heads, tile + begin, logits);
         panel.softmax.update::<W>(logits, outputs);
         for first in (0..value_dim).step_by(most) {
             let left = Left {
@@ -380,6 +395,35 @@ impl Scratch {
             let out = &mut outputs[first * W..];
             let size = (count, rows.end - begin);
             kernel.multiply(size, left, logits, (out, W), Begin::Output);
+        }
+    }
+
+    /// Writes the outputs, divided by the sums, to the rows of the positions `first..`.
+    fn write(
+        &mut self,
+        kernel: Kernel,
+        heads: Heads<'_>,
+        panels: &[Panel],
+        (first, out): (usize, &mut [f32]),
+    ) {
+        let request = heads.sequence.request;
+        let (width, value_dim) = (kernel.width(), request.value_dim);
+        self.lines.resize(width * value_dim, 0.0);
+        let outputs = self.outputs.chunks_exact(value_dim * width);
+        for (panel, outputs) in panels.iter().zip(outputs) {
+            let line = |dimension: usize| &outputs[dimension * width..][..width];
+            let size = (value_dim, width);
+            transpose(line, size, &mut self.lines, value_dim);
+            let lines = self.lines.chunks_exact(value_dim).take(panel.count);
+            for ((query, line), sum) in (panel.first..).zip(lines).zip(&panel.softmax.sum) {
+                let row = (heads.position(query) - first) * request.heads;
+                let begin = (row + heads.head(query)) * value_dim;
+                // A division takes as long as ten products.
+                let factor = 1.0 / sum;
+                for (out, value) in out[begin..begin + value_dim].iter_mut().zip(line) {
+                    *out = value * factor;
+                }
+            }
         }
     }
 }

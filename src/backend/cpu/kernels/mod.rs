@@ -273,13 +273,13 @@ pub(super) fn pair_lines(first: &mut [f32], second: &[f32]) {
     );
 }
 
-/// Interleaves `rows` lines of `depth` values, `stride` apart: the value of line `r` at depth `p` goes to
+/// Interleaves `rows` lines of `depth` values or more: the value of line `r` at depth `p` goes to
 /// `p * width + r`. Lines that are missing to `width` become zeros.
 ///
 /// # Panics
 /// As [`Kernel::multiply`].
-pub(super) fn interleave(
-    lines: (&[f32], usize),
+pub(super) fn interleave<'a>(
+    line: impl Fn(usize) -> &'a [f32],
     (rows, depth): (usize, usize),
     out: &mut [f32],
     width: usize,
@@ -290,12 +290,12 @@ pub(super) fn interleave(
             line[rows..].fill(0.0);
         }
     }
-    transpose(lines, (rows, depth), out, width);
+    transpose(line, (rows, depth), out, width);
 }
 
 /// As [`interleave`], and what lies between the lines of the output stays.
-pub(super) fn transpose(
-    (values, stride): (&[f32], usize),
+pub(super) fn transpose<'a>(
+    line: impl Fn(usize) -> &'a [f32],
     (rows, depth): (usize, usize),
     out: &mut [f32],
     width: usize,
@@ -312,16 +312,16 @@ pub(super) fn transpose(
     let even = if squares > 0 { depth / 4 * 4 } else { 0 };
     #[cfg(target_arch = "x86_64")]
     for first in (0..squares).step_by(4) {
-        let line = |row: usize| &values[(first + row) * stride..][..depth];
-        let lines = [0, 1, 2, 3].map(line);
-        x86::interleave_four(lines, even / 4, &mut out[first..], width);
+        let lines = |first: usize| [0, 1, 2, 3].map(|row| &line(first + row)[..depth]);
+        let ahead = (first + 8 <= squares).then(|| lines(first + 4));
+        x86::interleave_four(lines(first), ahead, even / 4, &mut out[first..], width);
     }
     for row in 0..rows {
         let begin = if row < squares { even } else { 0 };
         if begin == depth {
             continue;
         }
-        let line = &values[row * stride..][begin..depth];
+        let line = &line(row)[begin..depth];
         let out = out[begin * width..].iter_mut().skip(row).step_by(width);
         for (out, value) in out.zip(line) {
             *out = *value;
@@ -457,11 +457,12 @@ mod tests {
                 for depth in [1, 3, 4, 11] {
                     let stride = depth + 2;
                     let values = noise(rows * stride, 5);
+                    let line = |row: usize| &values[row * stride..][..depth];
                     let mut out = vec![f32::NAN; depth * width + 1];
-                    transpose((&values, stride), (rows, depth), &mut out, width);
+                    transpose(line, (rows, depth), &mut out, width);
                     let kept = |(at, value): (usize, &f32)| at % width < rows || value.is_nan();
                     assert!(out.iter().enumerate().all(kept));
-                    interleave((&values, stride), (rows, depth), &mut out, width);
+                    interleave(line, (rows, depth), &mut out, width);
                     assert!(out.pop().is_some_and(f32::is_nan));
                     for (at, out) in out.iter().enumerate() {
                         let (p, r) = (at / width, at % width);

@@ -26,8 +26,15 @@ macro_rules! sums {
         pub(super) unsafe fn $name<const R: usize>(tile: Tile) {
             let mut sums: [[$vector; $vectors]; R] = [[$zero(); $vectors]; R];
             let (mut left, mut right) = (tile.left, tile.right);
-            // SAFETY: the caller's promise, here and below.
+            // SAFETY: the caller's promise, here and below. What is fetched ahead is only a hint.
             unsafe {
+                // Rows of a wide output are far apart, and needed when the sums are ready.
+                for row in 0..R {
+                    let out = tile.out.wrapping_add(row * tile.stride);
+                    for index in 0..$vectors {
+                        _mm_prefetch::<_MM_HINT_T0>(out.wrapping_add($width * index).cast());
+                    }
+                }
                 for _ in 0..tile.depth {
                     // Panels of a large weight come from far, and a stream of loads ends with each page.
                     // Addresses beyond the last panel are only hints.
@@ -164,11 +171,20 @@ chains!(
     8
 );
 
-/// Interleaves four lines, `squares` times four values of each.
+/// Values of a line of a cache.
+const LINE: usize = 16;
+
+/// Interleaves four lines, `squares` times four values of each, and fetches those that come next.
 ///
 /// # Panics
 /// As the caller.
-pub(super) fn interleave_four(lines: [&[f32]; 4], squares: usize, out: &mut [f32], width: usize) {
+pub(super) fn interleave_four(
+    lines: [&[f32]; 4],
+    ahead: Option<[&[f32]; 4]>,
+    squares: usize,
+    out: &mut [f32],
+    width: usize,
+) {
     if squares == 0 {
         return;
     }
@@ -177,6 +193,15 @@ pub(super) fn interleave_four(lines: [&[f32]; 4], squares: usize, out: &mut [f32
     }
     assert!((4 * squares - 1) * width + 4 <= out.len(), "no room");
     for first in (0..4 * squares).step_by(4) {
+        if let Some(ahead) = ahead.filter(|_| first % LINE == 0) {
+            for line in ahead {
+                // SAFETY: a hint, which reads nothing.
+                #[allow(unsafe_code)]
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(first).cast());
+                }
+            }
+        }
         // SAFETY: the assertions above cover the four values of each line and of each place.
         #[allow(unsafe_code)]
         unsafe {
