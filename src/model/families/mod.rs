@@ -67,6 +67,7 @@ mod stablelm;
 mod starcoder2;
 mod state_space;
 mod text_parts;
+mod zamba2;
 
 use multimodal::Wrapper;
 
@@ -280,6 +281,7 @@ pub const FAMILIES: &[Family] = &[
     stablelm::FAMILY,
     starcoder2::FAMILY,
     gemma2::VAULTGEMMA,
+    zamba2::FAMILY,
 ];
 
 /// Models with hyper-connections: a layer hands on several streams, which learned weights mix.
