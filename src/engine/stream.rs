@@ -48,7 +48,11 @@ impl<B: Backend> Carried<B> {
     /// The keys and values that `layer` left.
     pub(super) fn of(&self, layer: usize) -> Result<&[B::Tensor; 2]> {
         let left = self.shared.get(&layer);
-        left.ok_or_else(|| missing(format!("layer {layer} left no keys and values for later ones")))
+        left.ok_or_else(|| {
+            missing(format!(
+                "layer {layer} left no keys and values for later ones"
+            ))
+        })
     }
 
     /// The residual stream before the first layer.

@@ -24,9 +24,6 @@ pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
                 ));
             }
         }
-        for linear in layer.linears() {
-            low_rank(linear)?;
-        }
         if layer.mixer.as_ref().is_some_and(|mixer| !mixer.fits()) {
             return Err(damaged(
                 "heads, groups and sizes of a token mixer do not fit together",
@@ -180,23 +177,6 @@ fn experts(experts: &Experts) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Refuses a low-rank part that is of another shape than what it is added to.
-fn low_rank(linear: &Linear) -> Result<()> {
-    let Some([down, up]) = linear.low_rank.as_deref() else {
-        return Ok(());
-    };
-    let fits = down.in_features == linear.in_features
-        && down.out_features == up.in_features
-        && up.out_features == linear.out_features;
-    if fits {
-        return Ok(());
-    }
-    Err(damaged(format!(
-        "what is added to `{}` is of another shape",
-        linear.weight
-    )))
 }
 
 /// Refuses a projection whose outputs lie outside its tensor.

@@ -62,11 +62,13 @@ mod qwen2;
 mod qwen3;
 mod qwen3_next;
 mod routed;
+mod shared_block;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
 mod state_space;
 mod text_parts;
+mod zamba;
 mod zamba2;
 
 use multimodal::Wrapper;
@@ -281,6 +283,7 @@ pub const FAMILIES: &[Family] = &[
     stablelm::FAMILY,
     starcoder2::FAMILY,
     gemma2::VAULTGEMMA,
+    zamba::FAMILY,
     zamba2::FAMILY,
 ];
 

@@ -2,11 +2,10 @@
 //! transformer block whose weights a few blocks share in turn, each use with low-rank parts of its own.
 #![forbid(unsafe_code)]
 
-use std::iter;
-
 use super::{
     Family,
     parts::{LayerParts, NormStyle, activation, consecutive},
+    shared_block::{BlockSizes, OTHER_NAMES, SharedBlock, hybrid},
     state_space::Mamba2,
 };
 use crate::{
@@ -15,15 +14,9 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
-        spec::{
-            Activation, Attention, DecoderSpec, Embedding, GatedMlp, Head, Layer, Linear, Mixer,
-            Mlp, Norms, SideBlock,
-        },
+        spec::{Activation, DecoderSpec, Embedding, GatedMlp, Head, Layer, Linear, Mixer, Norms},
     },
 };
-
-/// The shared block's module in a layer.
-const BLOCK: &str = "shared_transformer";
 
 /// Registry row.
 pub(super) const FAMILY: Family = Family {
@@ -41,10 +34,7 @@ pub(super) const FAMILY: Family = Family {
         ("num_mem_blocks", 1),
         ("adapter_rank", 128),
     ],
-    other_names: &[
-        ("layer_types", "layers_block_type"),
-        ("head_dim", "attention_head_dim"),
-    ],
+    other_names: OTHER_NAMES,
     without_effect: &[
         "chunk_size",
         "kv_channels",
@@ -71,26 +61,14 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
-    let hybrid = hybrid(config)?;
+    let hybrid = hybrid_layers(config)?;
     let style = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
-    let sizes = Sizes::read(config)?;
-    let mamba = sizes.mamba(config)?;
-    let mut ropes = Vec::new();
-    if config.flag_or("use_mem_rope", false)? {
-        let positions = match config.flag_or("use_long_context", false)? {
-            true => 16_384,
-            false => config.size("max_position_embeddings")?,
-        };
-        let defaults = RopeDefaults::default();
-        ropes.push(Rope::from_config(
-            config,
-            sizes.head_dim,
-            positions,
-            defaults,
-        )?);
-    }
+    let (sizes, mlp) = (BlockSizes::read(config)?, MlpSizes::read(config)?);
+    let (hidden, vocab) = (sizes.hidden, config.size("vocab_size")?);
+    let mamba = mamba(config, hidden, mlp.bias)?;
+    let adapts_attention = config.flag_or("use_shared_attention_adapter", false)?;
+    let rope = rope(config, sizes.head_dim)?;
     let blocks = config.size("num_mem_blocks")?;
-    let mut uses = 0;
     let layer = |(index, is_hybrid): (usize, &bool)| {
         let parts = LayerParts {
             names,
@@ -100,27 +78,21 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
         };
         let mut layer = Layer::empty();
         let own = if *is_hybrid { "mamba_decoder." } else { "" };
-        let norm = parts.norm(&format!("{own}input_layernorm"), sizes.hidden);
+        let norm = parts.norm(&format!("{own}input_layernorm"), hidden);
         layer.mixer_norms = Norms::before(norm);
         let mixer = mamba.mixer(&parts, &format!("{own}mamba"));
         layer.mixer = Some(Mixer::StateSpace(Box::new(mixer)));
         if *is_hybrid {
-            let all = hybrid.iter().enumerate().filter(|(_, is)| **is);
-            let block = Block {
-                own: parts,
-                layers: all
-                    .map(|(index, _)| index)
-                    .skip(uses % blocks)
-                    .step_by(blocks)
-                    .collect(),
-                number: uses,
-                sizes,
-            };
-            block.put_beside(&mut layer);
-            uses += 1;
-            if let Some(attention) = &mut layer.attention {
-                attention.rope = (!ropes.is_empty()).then_some(0);
-            }
+            let block = SharedBlock::of(parts, "shared_transformer", &hybrid, blocks, sizes);
+            let mut attention = block.attention(|linear, which| match adapts_attention {
+                true => {
+                    let list = format!("self_attn.linear_{which}_adapter_list");
+                    adapted(&block, linear, &list, mlp.rank)
+                }
+                false => linear,
+            });
+            attention.rope = rope.as_ref().map(|_| 0);
+            block.put_beside(&mut layer, attention, mlp.of(&block, hidden));
         }
         layer
     };
@@ -129,223 +101,122 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let head = names.head(config.flag_or("tie_word_embeddings", true)?, &embedding);
     Ok(DecoderSpec {
         model_type: config.text_or("model_type", "")?.to_owned(),
-        vocab_size: sizes.vocab,
-        hidden_size: sizes.hidden,
+        vocab_size: vocab,
+        hidden_size: hidden,
         max_positions: None,
-        head: Head::new(head, sizes.hidden, sizes.vocab),
-        embedding: Embedding::new(embedding, sizes.hidden),
-        ropes,
+        head: Head::new(head, hidden, vocab),
+        embedding: Embedding::new(embedding, hidden),
+        ropes: rope.into_iter().collect(),
         layers,
-        final_norm: Some(style.norm(&names.base("final_layernorm"), sizes.hidden)),
+        final_norm: Some(style.norm(&names.base("final_layernorm"), hidden)),
     })
 }
 
-/// Which layers have the block.
-fn hybrid(config: &Config) -> Result<Vec<bool>> {
-    const KEY: &str = "layers_block_type";
-    let count = config.layers("num_hidden_layers")?;
-    let hybrid: Vec<bool> = match config.texts_opt(KEY)? {
-        // 54 layers, as in the config's class.
-        None => (0..54)
-            .map(|index| matches!(index, 6 | 12 | 18 | 24 | 30 | 36 | 42 | 47 | 51))
-            .collect(),
-        Some(kinds) => {
-            let kind = |kind: &String| match kind.as_str() {
-                "mamba" | "linear_attention" => Ok(false),
-                "hybrid" => Ok(true),
-                other => Err(config.refuse(KEY, &format!("massact knows no layers `{other}`"))),
-            };
-            kinds.iter().map(kind).collect::<Result<_>>()?
-        }
-    };
-    config.check_per_layer(KEY, &hybrid, count)?;
-    if let Some(listed) = config.indices_opt("hybrid_layer_ids")? {
-        let own = hybrid.iter().zip(0u64..).filter(|(is, _)| **is);
-        if !own.map(|(_, index)| index).eq(listed) {
-            return Err(config.refuse(
-                "hybrid_layer_ids",
-                "they are not the layers that `layers_block_type` calls hybrid",
-            ));
-        }
+/// Which layers have a block.
+fn hybrid_layers(config: &Config) -> Result<Vec<bool>> {
+    // Of 54 layers, as in the config's class.
+    let default = (0..54).map(|index| matches!(index, 6 | 12 | 18 | 24 | 30 | 36 | 42 | 47 | 51));
+    let hybrid = hybrid(config, default.collect())?;
+    let own = hybrid.iter().zip(0u64..).filter(|(is, _)| **is);
+    let own = own.map(|(_, index)| index);
+    if let Some(listed) = config.indices_opt("hybrid_layer_ids")?
+        && !own.eq(listed)
+    {
+        return Err(config.refuse(
+            "hybrid_layer_ids",
+            "they are not the layers that `layers_block_type` calls hybrid",
+        ));
     }
     Ok(hybrid)
 }
 
-/// What the layers have in common.
-#[derive(Debug, Clone, Copy)]
-struct Sizes {
-    vocab: usize,
-    hidden: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    inner: usize,
-    activation: Activation,
-    /// Of the projections of Mamba-2 and the MLP.
-    bias: bool,
-    /// Middle of the low-rank parts.
-    rank: usize,
-    /// Whether queries, keys and values have low-rank parts, too.
-    adapts_attention: bool,
+/// The rotation of attention, where there is one.
+fn rope(config: &Config, head_dim: usize) -> Result<Option<Rope>> {
+    if !config.flag_or("use_mem_rope", false)? {
+        return Ok(None);
+    }
+    let positions = match config.flag_or("use_long_context", false)? {
+        true => 16_384,
+        false => config.size("max_position_embeddings")?,
+    };
+    Rope::from_config(config, head_dim, positions, RopeDefaults::default()).map(Some)
 }
 
-impl Sizes {
+fn mamba(config: &Config, hidden: usize, bias: bool) -> Result<Mamba2> {
+    let inner = config.size("mamba_expand")? * hidden;
+    let heads = config.heads("n_mamba_heads")?;
+    let head_dim = config.size_or("mamba_headdim", inner / heads)?;
+    if heads.checked_mul(head_dim) != Some(inner) {
+        return Err(config.refuse(
+            "n_mamba_heads",
+            &format!("heads of {head_dim} values are not {inner} together"),
+        ));
+    }
+    Ok(Mamba2 {
+        hidden,
+        heads,
+        head_dim,
+        groups: config.size("mamba_ngroups")?,
+        state: config.size("mamba_d_state")?,
+        width: config.size("mamba_d_conv")?,
+        convolution_bias: true,
+        in_bias: bias,
+        out_bias: bias,
+        activation: Activation::Silu,
+        // Whatever the config says.
+        epsilon: 1e-5,
+        dt_limits: (
+            config.number_or("time_step_min", 0.001)? as f32,
+            f32::INFINITY,
+        ),
+    })
+}
+
+/// Sizes and settings of the blocks' MLPs.
+#[derive(Debug, Clone, Copy)]
+struct MlpSizes {
+    inner: usize,
+    activation: Activation,
+    /// Of the projections of Mamba-2, too.
+    bias: bool,
+    /// Middle of all low-rank parts.
+    rank: usize,
+}
+
+impl MlpSizes {
     fn read(config: &Config) -> Result<Self> {
-        let hidden = config.size("hidden_size")?;
-        let heads = config.heads("num_attention_heads")?;
-        let width = "attention_hidden_size";
-        if config.size_or(width, 2 * hidden)? != 2 * hidden {
-            return Err(config.refuse(
-                width,
-                "attention reads the hidden state and the embedding, which are another width",
-            ));
-        }
+        let inner = config.size_opt("intermediate_size")?;
         Ok(Self {
-            vocab: config.size("vocab_size")?,
-            hidden,
-            heads,
-            kv_heads: match config.get("num_key_value_heads") {
-                Some(_) => config.heads("num_key_value_heads")?,
-                None => heads,
+            inner: match inner {
+                Some(inner) => inner,
+                None => 4 * config.size("hidden_size")?,
             },
-            head_dim: config.size_or("attention_head_dim", 2 * hidden / heads)?,
-            inner: config.size_opt("intermediate_size")?.unwrap_or(4 * hidden),
             activation: activation(config.text_or("hidden_act", "gelu")?)?,
             bias: config.flag_or("add_bias_linear", false)?,
             rank: config.size("adapter_rank")?,
-            adapts_attention: config.flag_or("use_shared_attention_adapter", false)?,
         })
     }
 
-    fn mamba(&self, config: &Config) -> Result<Mamba2> {
-        let inner = config.size("mamba_expand")? * self.hidden;
-        let heads = config.heads("n_mamba_heads")?;
-        let head_dim = config.size_or("mamba_headdim", inner / heads)?;
-        if heads.checked_mul(head_dim) != Some(inner) {
-            return Err(config.refuse(
-                "n_mamba_heads",
-                &format!("heads of {head_dim} values are not {inner} together"),
-            ));
-        }
-        Ok(Mamba2 {
-            hidden: self.hidden,
-            heads,
-            head_dim,
-            groups: config.size("mamba_ngroups")?,
-            state: config.size("mamba_d_state")?,
-            width: config.size("mamba_d_conv")?,
-            convolution_bias: true,
-            in_bias: self.bias,
-            out_bias: self.bias,
-            activation: Activation::Silu,
-            // Whatever the config says.
-            epsilon: 1e-5,
-            dt_limits: (
-                config.number_or("time_step_min", 0.001)? as f32,
-                f32::INFINITY,
-            ),
-        })
+    fn of(&self, block: &SharedBlock<'_>, hidden: usize) -> GatedMlp {
+        let linear = |name: &str, inputs, outputs| {
+            block.linear(&format!("feed_forward.{name}"), inputs, outputs, self.bias)
+        };
+        let fused = linear("gate_up_proj", hidden, 2 * self.inner);
+        let list = "feed_forward.gate_up_proj_adapter_list";
+        let fused = adapted(block, fused, list, self.rank);
+        let [gate, up] = consecutive(&fused, [self.inner, self.inner]);
+        let down = linear("down_proj", self.inner, hidden);
+        GatedMlp::new(gate, up, down, self.activation)
     }
 }
 
-/// One use of a shared block.
-struct Block<'n> {
-    /// Names of the layer's own tensors.
-    own: LayerParts<'n>,
-    /// The layers that use it; the first one's names are those of a checkpoint that stores it once.
-    layers: Vec<usize>,
-    /// Counts the uses of all blocks.
-    number: usize,
-    sizes: Sizes,
-}
-
-impl Block<'_> {
-    /// Makes it the layer's attention and MLP.
-    fn put_beside(&self, layer: &mut Layer) {
-        let Sizes {
-            hidden,
-            inner,
-            bias,
-            heads,
-            kv_heads,
-            head_dim,
-            ..
-        } = self.sizes;
-        let projection = |which: &str, heads: usize| {
-            let linear = self.linear(
-                &format!("self_attn.{which}_proj"),
-                2 * hidden,
-                heads * head_dim,
-                false,
-            );
-            match self.sizes.adapts_attention {
-                true => self.adapted(linear, &format!("self_attn.linear_{which}_adapter_list")),
-                false => linear,
-            }
-        };
-        let qkv = [
-            projection("q", heads),
-            projection("k", kv_heads),
-            projection("v", kv_heads),
-        ];
-        let o = self.linear("self_attn.o_proj", heads * head_dim, hidden, false);
-        let mut attention = Attention::new(heads, kv_heads, head_dim, qkv, o);
-        attention.scale = 1.0 / (head_dim as f32 / 2.0).sqrt();
-        let fused = self.linear("feed_forward.gate_up_proj", hidden, 2 * inner, bias);
-        let fused = self.adapted(fused, "feed_forward.gate_up_proj_adapter_list");
-        let [gate, up] = consecutive(&fused, [inner, inner]);
-        let down = self.linear("feed_forward.down_proj", inner, hidden, bias);
-        let norm = |name: &str, width| {
-            let module = self.module(&format!("{name}.weight"), name);
-            self.own.style.norm(&module, width)
-        };
-        layer.attention = Some(attention);
-        layer.mlp_norms = Norms::before(norm("pre_ff_layernorm", hidden));
-        layer.mlp = Some(Mlp::Gated(GatedMlp::new(
-            gate,
-            up,
-            down,
-            self.sizes.activation,
-        )));
-        layer.side = Some(SideBlock {
-            norm: norm("input_layernorm", 2 * hidden),
-            out: self.own.linear("linear", hidden, hidden, false),
-        });
-    }
-
-    /// The name of `module` in the layer that `tensor` is stored with: its own, or another that uses the block.
-    fn module(&self, tensor: &str, module: &str) -> String {
-        let place = |index: &usize, name: &str| {
-            let parts = LayerParts {
-                index: *index,
-                ..self.own
-            };
-            parts.name(&format!("{BLOCK}.{name}"))
-        };
-        let stored = |index: &&usize| self.own.names.shape(&place(index, tensor)).is_some();
-        let mut layers = iter::once(&self.own.index).chain(&self.layers);
-        // Of a tensor that is missing, where a checkpoint would have it.
-        let first = self.layers.first().unwrap_or(&self.own.index);
-        place(layers.find(stored).unwrap_or(first), module)
-    }
-
-    fn linear(&self, module: &str, inputs: usize, outputs: usize, biased: bool) -> Linear {
-        let name = |tensor: String| self.module(&tensor, &tensor);
-        Linear::new(name(format!("{module}.weight")), inputs, outputs)
-            .with_bias(biased.then(|| name(format!("{module}.bias"))))
-    }
-
-    /// The same with the low-rank part that this use has in `list`.
-    fn adapted(&self, linear: Linear, list: &str) -> Linear {
-        let rank = self.sizes.rank;
-        let part = |which: usize, inputs, outputs| {
-            let module = format!("{list}.{}.{which}", self.number);
-            self.linear(&module, inputs, outputs, false)
-        };
-        let (down, up) = (
-            part(0, linear.in_features, rank),
-            part(1, rank, linear.out_features),
-        );
-        linear.with_low_rank(down, up)
-    }
+/// The same projection with the low-rank part that this use of the block has in `list`.
+fn adapted(block: &SharedBlock<'_>, linear: Linear, list: &str, rank: usize) -> Linear {
+    let part = |which: usize, inputs, outputs| {
+        let module = format!("{list}.{}.{which}", block.number);
+        block.linear(&module, inputs, outputs, false)
+    };
+    let down = part(0, linear.in_features, rank);
+    let up = part(1, rank, linear.out_features);
+    linear.with_low_rank(down, up)
 }

@@ -27,7 +27,7 @@ pub use compressed::{Compressed, Compressor, EntryChoice};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mixer::{
-    Convolution, GatedDelta, Mixer, Narrowed, SelectiveScan, ShortConvolution, StateSpace,
+    Convolution, GatedDelta, Mixer, Narrowed, ScanHead, SelectiveScan, ShortConvolution, StateSpace,
 };
 pub use mlp::{
     Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide,

@@ -24,11 +24,16 @@ ZAMBA2 = {
     "max_position_embeddings": 200,
 }
 PATTERN = ["mamba", "hybrid", "mamba", "hybrid", "hybrid", "hybrid", "mamba", "hybrid"]
+
+
 def soften(config: dict, tensors: Tensors) -> None:
-    """Attention that is not all on one key: noise in its logits would grow from use to use."""
+    """Keeps noise from growing from use to use: attention that is not all on one key, and no block that outweighs
+    the stream that it is added to."""
     for name, tensor in tensors.items():
         if ".k_proj." in name or "adapter_list" in name:
             tensor.mul_(0.3)
+        if ".linear." in name or "in_proj.weight" in name:
+            tensor.mul_(0.5)
 
 
 # The longest sequence has more than two of the chunks in which the layers may be computed.
@@ -40,6 +45,29 @@ COMMON = {
 }
 
 ROWS = [
+    small(
+        "zamba",
+        {
+            "architectures": ["ZambaForCausalLM"],
+            "model_type": "zamba",
+            "vocab_size": 67,
+            "hidden_size": 20,
+            "num_hidden_layers": 8,
+            "intermediate_size": 29,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "rms_norm_eps": EPSILON,
+            "n_mamba_heads": 4,
+            "mamba_d_state": 5,
+            "mamba_d_conv": 3,
+            "mamba_dt_rank": 3,
+            "mamba_proj_bias": True,
+            # Layers 2, 4 and 7.
+            "attn_layer_period": 3,
+            "attn_layer_offset": 1,
+        },
+        **COMMON | {"outputs": (("attention_output", "shared_transf.self_attn"), ("mlp_output", "linear"))},
+    ),
     # As published: legacy names of layers, all that is optional.
     small(
         "zamba2",
