@@ -521,6 +521,23 @@ fn settings_of_state_spaces_that_do_not_fit_are_refused() {
             json!({"attn_layer_offset": 3}),
             "`attn_layer_offset`",
         ),
+        ("zamba", json!({"n_mamba_heads": 3}), "`n_mamba_heads`"),
+        ("zamba2", json!({"n_mamba_heads": 7}), "`n_mamba_heads`"),
+        (
+            "zamba2",
+            json!({"hybrid_layer_ids": [1, 3]}),
+            "`hybrid_layer_ids`",
+        ),
+        (
+            "zamba2",
+            json!({"attention_hidden_size": 20}),
+            "`attention_hidden_size`",
+        ),
+        (
+            "zamba2",
+            json!({"layers_block_type": vec!["attention"; 8]}),
+            "massact knows no layers `attention`",
+        ),
     ] {
         let message = Altered::with(name, changed).refusal();
         assert!(message.contains(what), "{name}: {message}");

@@ -184,16 +184,19 @@ fn ragged_batches_of_learned_positions() {
 }
 
 /// Keys and values that later layers read again are part of every stream, variants' too: here those
-/// of one layer with heads of 8 and one with heads of 12, beside a residual stream of 24.
+/// of one layer with heads of 8 and one with heads of 12, beside a residual stream of 24. So is the embedding.
 #[test]
 fn what_streams_carry_takes_memory() {
     let model = Model::open(&checkpoint("gemma4")).expect("opens");
-    let of = |variants| {
+    let block = Model::open(&checkpoint("zamba2")).expect("opens");
+    let of = |model: &Model, variants| {
         let precision = Tensors::precision(&Cpu::new());
         Footprint::of(precision, 1, &model.spec, wants(10, variants), 10).streams_of_batch
     };
     let floats = 10 * (24 + 2 * (8 + 8) + 2 * (12 + 12));
-    assert_eq!([of(0), of(2)], [4 * floats, 3 * 4 * floats]);
+    assert_eq!([of(&model, 0), of(&model, 2)], [4 * floats, 3 * 4 * floats]);
+    // The embedding, which blocks beside the stream read again.
+    assert_eq!(of(&block, 0), 4 * 10 * (20 + 20));
 }
 
 #[test]

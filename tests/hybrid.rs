@@ -412,3 +412,135 @@ fn tvr_rescales_what_has_two_dimensions() {
     assert_ne!(before[rescaled], after[rescaled]);
     ran(temp.path(), &out, &["capture", "--token-ids", "1,5,7"]).succeeded();
 }
+
+/// Zamba2's layers 1, 3, 4, 5 and 7 have attention in a block beside the stream.
+#[test]
+fn a_block_beside_the_stream() {
+    let folder = checkpoint("zamba2");
+    let with = BTreeSet::from([1, 3, 4, 5, 7]);
+    let temp = tempfile::tempdir().expect("a folder");
+    let sites = "attention_input,attention_output,mlp_input,mlp_output,mixer_output,residual_mid";
+    let asked = ["capture", "--token-ids", "1,5,7", "--raw", "--sites", sites];
+    let done = ran(temp.path(), &folder, &asked);
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    let told = "have no MLP or have an MLP that does not start from the residual stream";
+    assert!(done.stderr.contains(told), "{}", done.stderr);
+    let sites = sites.trim_end_matches(",residual_mid");
+    let asked = ["capture", "--token-ids", "1,5,7", "--raw", "--sites", sites];
+    ran(
+        temp.path(),
+        &folder,
+        &[&asked[..], &["--attention", "mean"]].concat(),
+    )
+    .succeeded();
+    let run = only_run(temp.path());
+    assert_eq!(layers_of(&run.join("attention.safetensors")), with);
+    let raw = tensors::read(&run.join("capture.safetensors"));
+    for layer in 0..8 {
+        let shape = |site: &str| Some(raw.get(&format!("{site}.{layer}.0"))?.shape.clone());
+        assert_eq!(shape("mixer_output"), Some(vec![3, 20]), "layer {layer}");
+        for (site, width) in [
+            ("attention_input", 40),
+            ("mlp_input", 20),
+            ("mlp_output", 20),
+        ] {
+            let expected = with.contains(&layer).then(|| vec![3, width]);
+            assert_eq!(shape(site), expected, "layer {layer}: {site}");
+        }
+    }
+
+    // Only the mixer adds to the stream, and no neuron writes to it.
+    let temp = tempfile::tempdir().expect("a folder");
+    let asked = [
+        "life",
+        "--json",
+        "--token-ids",
+        "1,5,7",
+        "--position",
+        "0,2",
+    ];
+    let document = ran(
+        temp.path(),
+        &folder,
+        &[&asked[..], &["--dimension", "0,3"]].concat(),
+    );
+    let document = document.succeeded().json();
+    assert_valid("life", &document);
+    let activations = document["activations"].as_array().expect("activations");
+    assert_eq!(activations.len(), 4);
+    for life in activations {
+        assert_eq!(life["super_weight"], Value::Null);
+        for layer in life["layers"].as_array().expect("layers") {
+            let [attention, mlp] = [&layer["attention"], &layer["mlp"]];
+            assert_eq!((attention, mlp), (&Value::Null, &Value::Null), "{layer}");
+            assert!(layer["mixer"].is_number(), "{layer}");
+            assert_eq!(layer["neurons"], json!([]), "{layer}");
+        }
+    }
+
+    // Columns in there that are no dimensions of the stream are to be named.
+    for site in ["attention_input", "attention_output", "mlp_input"] {
+        let temp = tempfile::tempdir().expect("a folder");
+        let asked = ["intervention-analysis", "--site", site, "--layers", "1"];
+        let done = ran(temp.path(), &folder, &asked);
+        assert_eq!(done.code, Some(2), "{}", done.stderr);
+        let told = "its columns are not the dimensions of the residual stream";
+        assert!(done.stderr.contains(told), "{site}: {}", done.stderr);
+    }
+}
+
+/// A block's tensors are read from wherever they are stored: with the first of its layers, with another, or
+/// with each, where each has values of its own.
+#[test]
+fn shared_weights_wherever_they_lie() {
+    const FIRST: &str = "model.layers.1.shared_transformer.";
+    let later = |name: &str| {
+        let rest = name.strip_prefix(FIRST)?;
+        Some(format!("model.layers.4.shared_transformer.{rest}"))
+    };
+    let likelihood = |folder: &Path| {
+        let temp = tempfile::tempdir().expect("a folder");
+        let asked = ["capture", "--json", "--nll", "--token-ids", "1,5,7,9,2"];
+        let done = ran(temp.path(), folder, &asked).succeeded();
+        assert!(!done.stderr.contains("not used"), "{}", done.stderr);
+        let nll = done.json()["sequences"][0]["nll"].as_f64();
+        nll.expect("a number")
+    };
+    let usual = likelihood(&checkpoint("zamba2"));
+    let moved = changed("zamba2", |folder| {
+        edit_tensors(folder, |header| {
+            let names = header.iter().map(|(name, tensor)| {
+                let name = later(name).unwrap_or_else(|| name.clone());
+                (name, tensor.clone())
+            });
+            *header = names.collect();
+        });
+    });
+    assert_eq!(likelihood(moved.path()), usual);
+    let with_copy = |change: &dyn Fn(&mut [u8])| {
+        changed("zamba2", |folder| {
+            let path = folder.join("model.safetensors");
+            let mut parts = Parts::read(&path);
+            for (name, tensor) in parts.header.clone() {
+                let Some(later) = later(&name) else {
+                    continue;
+                };
+                let offsets = [0, 1].map(|end| tensor["data_offsets"][end].as_u64());
+                let [start, end] = offsets.map(|end| end.expect("an offset") as usize);
+                let mut copy = parts.data[start..end].to_vec();
+                if name.ends_with("down_proj.weight") {
+                    change(&mut copy);
+                }
+                let first = parts.data.len();
+                parts.data.extend(copy);
+                let mut tensor = tensor.clone();
+                tensor["data_offsets"] = json!([first, parts.data.len()]);
+                parts.header.insert(later, tensor);
+            }
+            std::fs::write(path, parts.bytes()).expect("written");
+        })
+    };
+    assert_eq!(likelihood(with_copy(&|_| {}).path()), usual);
+    let other = with_copy(&|values| values.reverse());
+    assert_ne!(likelihood(other.path()), usual);
+}

@@ -85,7 +85,7 @@ fn changes(layer: &LayerSteps) -> Vec<(Step, f64)> {
 fn contributions_add_up_in_every_checkpoint() {
     let mut steps = BTreeSet::new();
     let mut sources = BTreeSet::new();
-    let (mut checkpoints, mut beside) = (0, 0);
+    let (mut checkpoints, mut beside, mut side_blocks) = (0, 0, 0);
     for checkpoint in reference::all() {
         if !FAMILIES
             .iter()
@@ -132,11 +132,14 @@ fn contributions_add_up_in_every_checkpoint() {
                 let error = f64::from(layer.input) + sum - f64::from(layer.output);
                 assert!(error.abs() <= ROUNDING * size, "{error:e}: {what}");
 
-                // Parts that a layer has are told, and no others.
+                // Parts that a layer has and adds are told, and no others.
                 let own = &spec.layers[index];
-                assert_eq!(layer.attention.is_some(), own.attention.is_some(), "{what}");
+                let adds = own.side.is_none();
+                let (attention, mlp) = (own.attention.is_some(), own.mlp.is_some());
+                assert_eq!(layer.attention.is_some(), attention && adds, "{what}");
                 assert_eq!(layer.mixer.is_some(), own.mixer.is_some(), "{what}");
-                assert_eq!(layer.mlp.is_some(), own.mlp.is_some(), "{what}");
+                assert_eq!(layer.mlp.is_some(), mlp && adds, "{what}");
+                side_blocks += usize::from(!adds);
 
                 // What the sites show.
                 let same = |site: Site, value: Option<f32>| {
@@ -145,7 +148,9 @@ fn contributions_add_up_in_every_checkpoint() {
                 };
                 same(Site::LayerInput, Some(layer.input));
                 same(Site::LayerOutput, Some(layer.output));
-                same(Site::MlpOutput, layer.mlp);
+                if adds {
+                    same(Site::MlpOutput, layer.mlp);
+                }
                 match (layer.attention, layer.mixer) {
                     (Some(attention), Some(mixer)) => {
                         beside += 1;
@@ -176,6 +181,7 @@ fn contributions_add_up_in_every_checkpoint() {
     }
     assert!(checkpoints > 150, "{checkpoints}");
     assert!(beside > 0, "no layer with attention and a mixer");
+    assert!(side_blocks > 0, "no layer with a block beside the stream");
     assert_eq!(
         steps,
         BTreeSet::from(Step::CHANGES),

@@ -423,6 +423,9 @@ fn raw_of(checkpoint: &Checkpoint) {
                 if STREAM.contains(&site) {
                     let streams = if HANDED_ON.contains(&site) {
                         spec.streams()
+                    } else if site == "attention_input" && spec.layers[layer].side.is_some() {
+                        // The stream and the embedding.
+                        2
                     } else {
                         1
                     };

@@ -229,6 +229,7 @@ fn what_was_shown_before_is_the_same_tensor() {
         "falcon-h1",
         "gemma3n",
         "falcon-mamba",
+        "zamba2",
     ] {
         let model = checkpoint(name).display().to_string();
         let of = |more: &[&str]| {

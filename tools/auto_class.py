@@ -9,4 +9,6 @@ def auto_class(config) -> type:
     wrapper = type(config) in AutoModelForImageTextToText._model_mapping.keys()
     # Of both lists one class is the decoder alone, which would leave the wrapper's tensors out.
     whole = (config.architectures or [""])[0].endswith("ForConditionalGeneration")
+    # This one's whole class does not run without images.
+    whole = whole and config.model_type != "llama4"
     return AutoModelForCausalLM if decoder and not (wrapper and whole) else AutoModelForImageTextToText

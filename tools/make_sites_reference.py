@@ -19,7 +19,8 @@ LAYER = 1
 DIMENSIONS = [1, 4]
 CONSTANT, BOUND = 3.0, 0.25
 
-# Where a site is, as (module inside a layer, "in" or "out"); the factor is on what a part adds.
+# Where a site is, as (module inside a layer, "in" or "out"), or as the module of the model that makes it; the factor
+# is on what a part adds.
 LLAMA = {
     "layer_input": ("", "in"),
     "attention_input": ("self_attn", "in"),
@@ -64,16 +65,34 @@ FAMILIES = {
         {**LLAMA, "mlp_inner": ("mlp.down_proj", "in")},
     ),
     "mixtral": ("model.layers", "model.norm", "self_attn.o_proj", LLAMA),
+    # A block beside the residual stream.
+    "zamba2": (
+        "model.layers",
+        "model.final_layernorm",
+        "shared_transformer.self_attn.o_proj",
+        {
+            # The block reads it, too.
+            "embedding": "model.embed_tokens",
+            "layer_input": ("", "in"),
+            "attention_input": ("shared_transformer.self_attn", "in"),
+            "attention_output": ("shared_transformer.self_attn", "out"),
+            "mlp_input": ("shared_transformer.feed_forward", "in"),
+            "mlp_inner": ("shared_transformer.feed_forward.down_proj", "in"),
+            "mlp_output": ("linear", "out"),
+            "mixer_output": ("mamba_decoder.mamba", "out"),
+            "layer_output": ("", "out"),
+        },
+    ),
 }
 
 
 class Site:
     """Reads or overwrites a tensor; `change` maps [tokens, columns] to the same."""
 
-    def __init__(self, model, layers, final_norm, place, factor):
+    def __init__(self, model, layers, place, factor):
         self.change, self.seen, self.factor = None, None, factor
-        if place == "final":
-            model.get_submodule(final_norm).register_forward_hook(self.after)
+        if isinstance(place, str):
+            model.get_submodule(place).register_forward_hook(self.after)
             return
         path, side = place
         layer = model.get_submodule(layers)[LAYER]
@@ -154,18 +173,18 @@ def of_checkpoint(folder, description):
         model.config._experts_implementation = "eager"
         return model
 
-    places = {**sites, "final_norm": "final"}
+    places = {**sites, "final_norm": final_norm}
     for name, place in places.items():
         model = load()
         multiplier = getattr(model.config, "residual_multiplier", None)
         factor = multiplier if multiplier and name in ("attention_output", "mlp_output") else 1.0
-        site = Site(model, layers, final_norm, place, factor)
+        site = Site(model, layers, place, factor)
         for at, positions in (("first", [0]), ("all", list(range(len(ids))))):
             nll = {}
             for change, function in changes(site, model, windows, positions).items():
                 site.change = function
-                # The final norm is of no layer.
-                key = change.replace(f"mean_{LAYER}", "mean_0") if place == "final" else change
+                # A module of the model is of no layer.
+                key = change.replace(f"mean_{LAYER}", "mean_0") if isinstance(place, str) else change
                 nll[key] = likelihoods(model, windows)
             cases.append({"site": name, "positions": at, "nll": nll})
     model = load()

@@ -169,6 +169,10 @@ fn width(spec: &DecoderSpec, layer: &Layer, site: Site) -> usize {
     let of = |width: fn(&Attention) -> usize| attention.map_or(0, width);
     match site {
         Site::Q => of(|own| own.heads * own.head_dim),
+        Site::AttentionInput => {
+            let side = layer.side.as_ref();
+            side.map_or(spec.hidden_size, |side| side.norm.width)
+        }
         Site::K => of(|own| own.kv_heads * own.head_dim),
         Site::V => of(|own| own.kv_heads * own.value_dim),
         Site::AttentionGate => {

@@ -13,6 +13,7 @@ use super::{
     pass::Pass,
     per_layer::PerLayerWeights,
     probe::Probe,
+    side_block::SideBlockWeights,
     site::Site,
     stream::{Carried, Stream},
     trace::Step,
@@ -30,6 +31,8 @@ use crate::{
 pub(super) struct LayerWeights<'m, B: Backend> {
     spec: &'m Layer,
     mixer_norms: Norms<B::Vector>,
+    /// With the layer's attention and MLP, where it is there.
+    side: Option<SideBlockWeights<'m, B>>,
     attention: Option<AttentionWeights<'m, B>>,
     mixer: Option<MixerWeights<'m, B>>,
     mlp_norms: Norms<B::Vector>,
@@ -47,9 +50,10 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
     /// Puts layer `index` on the device.
     pub(super) fn load(backend: &B, model: &'m Model, index: usize) -> Result<Self> {
         let spec = &model.spec.layers[index];
-        let attention = spec.attention.as_ref();
+        let side = SideBlockWeights::load(backend, model, index, spec)?;
+        let attention = spec.attention.as_ref().filter(|_| side.is_none());
         let mixer = spec.mixer.as_ref();
-        let mlp = spec.mlp.as_ref();
+        let mlp = spec.mlp.as_ref().filter(|_| side.is_none());
         let per_layer = model
             .spec
             .embedding
@@ -62,6 +66,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         Ok(Self {
             spec,
             mixer_norms: Norms::load(backend, model, &spec.mixer_norms)?,
+            side,
             attention: attention
                 .map(|attention| AttentionWeights::load(backend, model, index, attention))
                 .transpose()?,
@@ -217,9 +222,13 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         };
         let mut mlp_input = None;
         if self.mixes() {
-            let input = input(backend, &self.mixer_norms, hidden, target)?;
-            let output = self.mix(pass, input.as_ref().unwrap_or(hidden), carried, probe)?;
-            let read = input.as_ref().unwrap_or(hidden);
+            let side = self.side.as_ref();
+            let joined = side.map(|side| side.run(pass, hidden, carried, probe));
+            let joined = joined.transpose()?;
+            let joined = joined.as_ref().unwrap_or(hidden);
+            let input = input(backend, &self.mixer_norms, joined, target)?;
+            let read = input.as_ref().unwrap_or(joined);
+            let output = self.mix(pass, read, carried, probe)?;
             let beside = self.laurel.as_ref();
             let beside = beside.map(|laurel| laurel.run(backend, read)).transpose()?;
             match input {

@@ -74,7 +74,7 @@ impl Footprint {
         let inputs = (INPUTS * spec.hidden_size) as u64;
         let token = inputs * arithmetic + for_stream(spec) as u64 * residual;
         let stream = spec.state_width() as u64 * residual
-            + carried_width(spec) as u64 * arithmetic
+            + carried_width(spec) as u64 * residual
             + choice_bytes(spec, tokens);
         let streams = stream.saturating_mul(1 + variants as u64);
         Self {
@@ -311,13 +311,14 @@ fn choice_bytes(spec: &DecoderSpec, tokens: usize) -> u64 {
     }
 }
 
-/// What a token carries to later layers: keys and values, and the other residual streams.
+/// What a token carries to later layers: keys and values, its embedding, and the other residual streams.
 fn carried_width(spec: &DecoderSpec) -> usize {
     let layers = spec.layers.iter().enumerate();
     let attention = layers.filter_map(|(index, layer)| Some((index, layer.attention.as_ref()?)));
     attention
         .filter(|(index, _)| spec.shares_keys_of(*index))
         .map(|(_, attention)| attention.kv_heads * (attention.head_dim + attention.value_dim))
+        .chain(spec.reads_embedding_again().then_some(spec.hidden_size))
         .chain(
             spec.embedding
                 .others
@@ -375,11 +376,20 @@ fn inner_widths(layer: &Layer) -> (usize, usize) {
     };
     let per_layer = layer.per_layer.as_ref();
     let per_layer = per_layer.map_or(0, |input| 3 * input.gate.out_features);
+    // The stream beside the embedding and their norm, and what its MLP makes on its way back to the stream.
+    let side = layer.side.as_ref();
+    let side = side.map_or(0, |side| 2 * side.norm.width + 2 * side.out.out_features);
+    // A middle, and the outputs once more.
+    let linears = layer.linears().into_iter();
+    let low_rank = linears.filter_map(|linear| linear.low_rank.as_ref());
+    let low_rank = low_rank.map(|both| both[1].in_features + both[1].out_features);
+    let low_rank = low_rank.max().unwrap_or(0);
     // What the streams become before they are replaced.
     let altup = layer.altup.as_ref().map_or(0, |altup| {
         altup.router.out_features * altup.router.in_features
     });
-    (attention + mixer + experts + per_layer + altup, mlp)
+    let beside = attention + mixer + experts + per_layer + side + low_rank + altup;
+    (beside, mlp)
 }
 
 #[cfg(test)]

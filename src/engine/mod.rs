@@ -37,6 +37,7 @@ mod probe;
 mod profiles;
 mod schedule;
 mod session;
+mod side_block;
 mod side_by_side;
 mod site;
 mod stream;

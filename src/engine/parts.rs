@@ -17,6 +17,8 @@ pub(super) struct Projection<'m, B: Backend> {
     bias: Option<B::Vector>,
     /// Of input and output together.
     scale: f32,
+    /// What is added to the weight, as two thin ones.
+    low_rank: Option<[B::Matrix<'m>; 2]>,
 }
 
 impl<'m, B: Backend> Projection<'m, B> {
@@ -28,8 +30,13 @@ impl<'m, B: Backend> Projection<'m, B> {
                 *value /= linear.input_scale;
             }
         }
+        let low_rank = linear.low_rank.as_ref();
+        let thin = |linear| backend.matrix(model.matrix(linear)?);
         Ok(Self {
-            weight: backend.matrix(model.matrix(linear)?)?,
+            weight: thin(linear)?,
+            low_rank: low_rank
+                .map(|both| Ok([thin(&both[0])?, thin(&both[1])?]))
+                .transpose()?,
             bias: bias.map(|bias| backend.vector(bias)).transpose()?,
             scale: linear.input_scale * linear.output_scale,
         })
@@ -58,6 +65,10 @@ impl<'m, B: Backend> Projection<'m, B> {
         target: Target,
     ) -> Result<B::Tensor> {
         let mut y = backend.linear(x, &self.weight, bias, target)?;
+        if let Some([down, up]) = &self.low_rank {
+            let narrow = backend.linear(x, down, None, Target::Part)?;
+            backend.add(&mut y, &backend.linear(&narrow, up, None, target)?)?;
+        }
         if self.scale != 1.0 {
             backend.affine(&mut y, self.scale, 0.0)?;
         }

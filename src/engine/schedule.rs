@@ -110,7 +110,10 @@ impl<'r, B: Backend> Walk<'r, B> {
             interrupt::check()?;
             let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
-            let carried = Carried::new(forward.other_streams(&hidden)?);
+            let mut carried = Carried::new(forward.other_streams(&hidden)?);
+            if model.spec.reads_embedding_again() {
+                carried.embedding = Some(backend.duplicate(&hidden)?);
+            }
             let hidden = forward.spread(hidden)?;
             let stream = Stream {
                 batch,
@@ -294,8 +297,14 @@ fn begin<B: Backend>(
     }
     let split = by_variant.into_values().map(|branches| {
         let mut branch = BranchStream::split(backend, original, branches)?;
-        let Stream { batch, hidden, .. } = &mut branch.stream;
-        batch.edit(backend, (Site::Embedding, 0), hidden)?;
+        let Stream {
+            batch,
+            hidden,
+            carried,
+        } = &mut branch.stream;
+        for embedding in [hidden].into_iter().chain(&mut carried.embedding) {
+            batch.edit(backend, (Site::Embedding, 0), embedding)?;
+        }
         Ok(branch)
     });
     split.collect()

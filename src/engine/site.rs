@@ -16,7 +16,8 @@ pub enum Site {
     Embedding,
     /// The residual stream as a layer receives it.
     LayerInput,
-    /// What attention reads: the output of the norm before it, where there is one.
+    /// What attention reads: the output of the norm before it, where there is one. In a block beside the
+    /// stream that of the stream and the embedding, `[tokens, 2 * hidden_size]`.
     AttentionInput,
     /// Queries as the dot product sees them, after rotation: `[tokens, heads * head_dim]`.
     Q,
@@ -27,7 +28,8 @@ pub enum Site {
     /// What the heads' outputs are multiplied by, where attention has a gate, after the gate's
     /// activation function: `[tokens, heads * value_dim]`, or `[tokens, heads]`.
     AttentionGate,
-    /// What attention adds to the residual stream, after the output projection.
+    /// What attention adds to the residual stream, after the output projection. In a block beside the stream
+    /// it adds nothing to it: this is what the norm before the MLP reads.
     AttentionOutput,
     /// What the token mixer adds to the residual stream, whatever it is: attention, another one, or
     /// the sum of both where they run side by side.
@@ -44,7 +46,8 @@ pub enum Site {
     /// What the MLP's down projection reads: `[tokens, intermediate_size]`. Without a gate the
     /// activation function's output once more.
     MlpInner,
-    /// What the MLP adds to the residual stream, after the down projection.
+    /// What the MLP adds to the residual stream, after the down projection. In a block beside the stream it is
+    /// what the mixer reads beside the stream, after the projection behind the MLP.
     MlpOutput,
     /// The residual stream after a layer: the hidden state in which massive activations are
     /// defined.
@@ -144,6 +147,9 @@ impl Site {
                 let mixes = layer.attention.is_some() || layer.mixer.is_some();
                 lacking(!mixes, "mix no tokens")
             }
+            Self::ResidualMid if layer.side.is_some() => {
+                Some("have an MLP that does not start from the residual stream")
+            }
             Self::ResidualMid | Self::MlpInput | Self::MlpOutput => mlp,
             Self::RouterLogits => lacking(layer.experts().is_none(), "have no experts"),
             // Experts have no inner tensor that all tokens share.
@@ -182,6 +188,10 @@ impl Site {
         let own = &spec.layers[layer];
         let attention = |width: fn(&Attention) -> usize| own.attention.as_ref().map_or(0, width);
         match self {
+            Self::AttentionInput if own.attention.is_some() => {
+                let side = own.side.as_ref();
+                side.map_or(spec.hidden_size, |side| side.norm.width)
+            }
             Self::Q => attention(|attention| attention.heads * attention.head_dim),
             Self::K => attention(|attention| attention.kv_heads * attention.head_dim),
             Self::V => attention(|attention| attention.kv_heads * attention.value_dim),
@@ -201,8 +211,15 @@ impl Site {
         }
     }
 
-    /// Whether its columns are the dimensions of the residual stream.
-    pub fn is_of_stream(self) -> bool {
+    /// Whether its columns are the dimensions of the residual stream in every layer that has it.
+    pub fn is_of_stream(self, spec: &DecoderSpec) -> bool {
+        let in_block = matches!(
+            self,
+            Self::AttentionInput | Self::AttentionOutput | Self::MlpInput
+        );
+        if in_block && spec.layers.iter().any(|layer| layer.side.is_some()) {
+            return false;
+        }
         !matches!(
             self,
             Self::Q

@@ -23,6 +23,8 @@ pub(super) struct Carried<B: Backend> {
     shared: BTreeMap<usize, [B::Tensor; 2]>,
     /// Residual streams beside the first.
     pub(super) others: Vec<B::Tensor>,
+    /// The residual stream before the first layer, where layers read it again.
+    pub(super) embedding: Option<B::Tensor>,
     /// The keys that the last indexer picked; none where every query sees all.
     pub(super) choice: Option<Rc<B::KeyMask>>,
 }
@@ -33,6 +35,7 @@ impl<B: Backend> Carried<B> {
         Self {
             shared: BTreeMap::new(),
             others,
+            embedding: None,
             choice: None,
         }
     }
@@ -44,13 +47,18 @@ impl<B: Backend> Carried<B> {
 
     /// The keys and values that `layer` left.
     pub(super) fn of(&self, layer: usize) -> Result<&[B::Tensor; 2]> {
-        self.shared.get(&layer).ok_or_else(|| {
-            Error::new(
-                "attention",
-                format!("layer {layer} left no keys and values for later ones"),
-            )
-            .remedy("this is a defect of massact; please report it")
+        let left = self.shared.get(&layer);
+        left.ok_or_else(|| {
+            missing(format!(
+                "layer {layer} left no keys and values for later ones"
+            ))
         })
+    }
+
+    /// The residual stream before the first layer.
+    pub(super) fn embedding(&self) -> Result<&B::Tensor> {
+        let left = self.embedding.as_ref();
+        left.ok_or_else(|| missing("the embedding was not kept for later layers"))
     }
 
     /// The same of some rows, in this order: those of whole sequences. `whole` says that it is all of
@@ -72,7 +80,12 @@ impl<B: Backend> Carried<B> {
         Ok(Self {
             shared: shared.collect::<Result<_>>()?,
             others: self.others.iter().map(copy).collect::<Result<_>>()?,
+            embedding: self.embedding.as_ref().map(copy).transpose()?,
             choice,
         })
     }
+}
+
+fn missing(what: impl std::fmt::Display) -> Error {
+    Error::new("attention", what).remedy("this is a defect of massact; please report it")
 }

@@ -16,6 +16,14 @@ pub(super) fn spec(spec: &DecoderSpec) -> Result<()> {
             extra_key(attention)?;
             compressed(spec, attention)?;
         }
+        if let Some(side) = &layer.side {
+            let parts = layer.attention.is_some() && layer.mlp.is_some() && layer.mixer.is_some();
+            if !parts || side.norm.width != 2 * spec.hidden_size {
+                return Err(damaged(
+                    "a block beside the residual stream does not fit the parts of its layer",
+                ));
+            }
+        }
         if layer.mixer.as_ref().is_some_and(|mixer| !mixer.fits()) {
             return Err(damaged(
                 "heads, groups and sizes of a token mixer do not fit together",

@@ -262,6 +262,10 @@ fn unneeded(name: &str, shape: &[usize]) -> Option<&'static str> {
     }
     let (module, last) = name.rsplit_once('.').unwrap_or(("", name));
     let module = module.rsplit('.').next().unwrap_or(module);
+    // Of other uses of a block whose weights each use stores.
+    if name.contains(".shared_transformer.") && name.contains("_adapter_list.") {
+        return Some("low-rank parts of other uses of a block");
+    }
     // Of layers that go by the choice of an earlier one.
     if name.contains(".self_attn.indexer.") {
         return Some("sparse indexers");

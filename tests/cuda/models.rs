@@ -28,9 +28,9 @@ use crate::{
 /// an extra key, parallel attention, ALiBi, soft caps with windows and norms behind the parts, sinks
 /// with MXFP4 experts, experts of two kinds, latent attention, partial rotation, DyT, packed weights whose
 /// lines are inputs' and outputs'; short convolutions, the gated delta rule with a decay a head and with a
-/// decay a channel, Mamba-2 beside attention, and Mamba alone. Not deepseek-v4, two of whose experts have scores
+/// decay a channel, Mamba-2 beside attention, Mamba alone, and a block beside the stream. Not deepseek-v4, two of whose experts have scores
 /// 0.0013 apart: in 16 bits one of the two implementations chooses the other one.
-const CHECKPOINTS: [&str; 24] = [
+const CHECKPOINTS: [&str; 25] = [
     "llama-gqa3-f32",
     "llama-gqa7-head-dim",
     "gpt2-f32",
@@ -55,6 +55,7 @@ const CHECKPOINTS: [&str; 24] = [
     "kimi-linear",
     "falcon-h1",
     "falcon-mamba",
+    "zamba2",
 ];
 
 /// Tokens of a sequence at most, because emulation is slow.

@@ -14,12 +14,14 @@ use massact_emulator::{Emulator, Order};
 
 use crate::{bench::near, support::reference};
 
-/// Attention with grouped queries, experts, a mixer beside attention, and norms on the stream itself.
-const CHECKPOINTS: [&str; 4] = [
+/// Attention with grouped queries, experts, a mixer beside attention, norms on the stream itself, and a block
+/// beside the stream.
+const CHECKPOINTS: [&str; 5] = [
     "llama-gqa3-f32",
     "mixtral",
     "falcon-h1",
     "opt-post-norm-projected",
+    "zamba2",
 ];
 
 /// The layer that is edited and read.

@@ -1,6 +1,6 @@
 """What the reference model has inside its layers: the truth of sites beside the layers' outputs.
 
-What a token mixer adds is the output of the modules that a row's `mixers` names. Gates and routers
+What a token mixer adds is the output of the modules that a row's `mixers` names, and `outputs` has others. Gates and routers
 are watched where they are computed, whatever their modules look like: at the sigmoid in an attention
 module, and at the product with a matrix of as many rows as there are experts.
 """
@@ -64,16 +64,23 @@ def sites(row: Checkpoint, model: torch.nn.Module, token_ids: list[int]) -> dict
 
         return hook
 
-    def mixed(module, arguments, output):
-        output = output[0] if isinstance(output, tuple) else output
-        inside.keep("mixer_output", output[0].clone())
+    def made(site: str):
+        def hook(module, arguments, output):
+            output = output[0] if isinstance(output, tuple) else output
+            inside.keep(site, output[0].clone())
+
+        return hook
+
+    outputs = [("mixer_output", name) for name in row.mixers] + list(row.outputs)
 
     with ExitStack() as stack:
         for layer, decoder in enumerate(decoder_layers(model)):
             stack.callback(decoder.register_forward_pre_hook(enter(layer)).remove)
-            for name, module in decoder.named_children():
-                if name in row.mixers:
-                    stack.callback(module.register_forward_hook(mixed).remove)
+            modules = dict(decoder.named_modules())
+            for site, name in outputs:
+                if name in modules:
+                    stack.callback(modules[name].register_forward_hook(made(site)).remove)
+            for module in decoder.children():
                 if "Attention" in type(module).__name__:
                     stack.callback(module.register_forward_pre_hook(attention(True)).remove)
                     stack.callback(module.register_forward_hook(attention(False)).remove)

@@ -53,6 +53,9 @@ class Checkpoint:
     """Modules of a layer whose output is what its token mixer adds to the residual stream. With
     these the folder gets `sites.safetensors`, too (see `inside.py`)."""
 
+    outputs: tuple[tuple[str, str], ...] = ()
+    """Other sites, each with the module of a layer whose output it is; `sites.safetensors` has them, too."""
+
     tokenizer: str | None = None
     """Which tokenizer of `tokenizers_and_text` the folder gets, if any."""
 

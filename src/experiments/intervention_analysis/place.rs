@@ -170,7 +170,7 @@ impl Anywhere {
             }
         }
         let of_stream = self.site.width(spec, self.first_with_site(spec)) == width;
-        if self.dimensions == Dimensions::Massive && !(of_stream && self.site.is_of_stream()) {
+        if self.dimensions == Dimensions::Massive && !(of_stream && self.site.is_of_stream(spec)) {
             return Err(Error::usage(
                 format!("--site {}", self.site.name()),
                 "its columns are not the dimensions of the residual stream",

@@ -16,6 +16,7 @@ use crate::{
         corpus::{CorpusWalk, FirstMassive},
         tokens_analysis::{Detections, Summary},
     },
+    model::spec::DecoderSpec,
 };
 
 /// What the corpus leads to.
@@ -135,7 +136,7 @@ impl Preparation {
             Dimensions::Massive => {}
             Dimensions::Listed(listed) => self.dimensions = listed.iter().copied().collect(),
             Dimensions::Random(count) => {
-                self.dimensions = drawn(width, &self.spared(place), *count, setup.seed);
+                self.dimensions = drawn(width, &self.spared(place, spec), *count, setup.seed);
             }
         }
         if self.dimensions.is_empty() {
@@ -178,8 +179,8 @@ impl Preparation {
     }
 
     /// Dimensions that random ones must not be: massive ones, where columns are dimensions of the stream.
-    fn spared(&self, place: &Anywhere) -> Vec<usize> {
-        match place.site.is_of_stream() {
+    fn spared(&self, place: &Anywhere, spec: &DecoderSpec) -> Vec<usize> {
+        match place.site.is_of_stream(spec) {
             true => self.summary.dimensions.clone(),
             false => Vec::new(),
         }
@@ -220,8 +221,9 @@ impl Preparation {
         let zero = |name: &str, dimensions: &[usize]| {
             Intervention::everywhere(name.to_owned(), dimensions, Rule::Value(0.0))
         };
-        let width = place.site.width(&session.model().spec, self.layers[0]);
-        let mut spared = self.spared(place);
+        let spec = &session.model().spec;
+        let width = place.site.width(spec, self.layers[0]);
+        let mut spared = self.spared(place, spec);
         spared.extend(&self.dimensions);
         let (mut interventions, mut controls) = (Vec::new(), Vec::new());
         for number in 1..=place.controls {

@@ -17,7 +17,7 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
-        rope_config::filled,
+        rope_config::{agreed, filled},
         spec::{
             Attention, Compressed, Compressor, DecoderSpec, Embedding, EntryChoice, Grouped, Head,
             HyperConnections, Layer, Linear, LowRank, Mlp, Norm, Norms, Projections, QkNorm, Score,
@@ -59,6 +59,8 @@ pub(super) const FAMILY: Family = Family {
         "norm_topk_prob",
         "num_key_value_heads",
         "num_nextn_predict_layers",
+        // Where `partial_rotary_factor` is there.
+        "qk_rope_head_dim",
         "topk_method",
     ],
     embedding: "embed.weight",
@@ -515,14 +517,25 @@ fn routed(config: &Config, hidden: usize) -> Result<Routed> {
     Ok(routed)
 }
 
-/// The ropes of layers without and with entries. Where a config has one section, it is of the second, and
-/// brings no base of its own.
+/// The ropes of layers without and with entries.
 fn ropes(config: &Config, sizes: &Sizes) -> Result<Vec<Rope>> {
-    let own = filled(config, "rope_parameters")?;
-    let both = match &own {
-        Some(own) => own.section("main")?.zip(own.section("compress")?),
-        None => None,
-    };
+    let read = |section: &Config| of_section(config, section, sizes);
+    match [
+        filled(config, "rope_parameters")?,
+        filled(config, "rope_scaling")?,
+    ] {
+        [Some(new), Some(old)] => {
+            let pairs = read(&new)?.into_iter().zip(read(&old)?);
+            pairs.map(|(new, old)| agreed(new, &old)).collect()
+        }
+        [new, old] => read(&new.or(old).unwrap_or_default()),
+    }
+}
+
+/// What a section says of both: in parts of their own, or else of the second alone, and brings no base then.
+fn of_section(config: &Config, section: &Config, sizes: &Sizes) -> Result<Vec<Rope>> {
+    let theta = config.number_or("rope_theta", 1e4)?;
+    let compressed = config.number_or("compress_rope_theta", 1.6e5)?;
     let defaults = |partial| RopeDefaults {
         partial: Some(partial),
         interleaved: true,
@@ -534,15 +547,11 @@ fn ropes(config: &Config, sizes: &Sizes) -> Result<Vec<Rope>> {
         let (width, positions) = (sizes.head_dim, sizes.positions);
         Rope::from_section(&section, Some(&section), width, positions, defaults(share))
     };
-    if let Some((main, compress)) = both {
-        return Ok(vec![rope(&main, 1.0)?, rope(&compress, 1.0)?]);
+    if let Some((main, compress)) = section.section("main")?.zip(section.section("compress")?) {
+        let share = config.number_opt("partial_rotary_factor")?.unwrap_or(1.0);
+        let own = |part: &Config| rope(&part.with_numbers(&[("rope_theta", theta)]), share);
+        return Ok(vec![own(&main)?, own(&compress)?]);
     }
-    let theta = config.number_or("rope_theta", 1e4)?;
-    let compressed = config.number_or("compress_rope_theta", 1.6e5)?;
-    let section = match own {
-        Some(own) => own,
-        None => filled(config, "rope_scaling")?.unwrap_or_default(),
-    };
     let mut section = section
         .without(&["main", "compress", "partial_rotary_factor"])
         .with("rope_theta", Value::from(compressed));

@@ -104,7 +104,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
             style: options.norm,
         };
         let mut mixer = mamba.mixer(&parts, "mamba");
-        mixer.norms = Some(mamba.norms(&parts, "mamba", options.norm));
+        mamba.normalise(&mut mixer, &parts, "mamba", options.norm);
         layer.attention = None;
         layer.mixer = Some(Mixer::SelectiveScan(Box::new(mixer)));
     }

@@ -15,8 +15,8 @@ use crate::{
         config::Config,
         names::Names,
         spec::{
-            Activation, Convolution, DecoderSpec, Embedding, Head, Layer, Mixer, Norm, Norms,
-            SelectiveScan, Vector,
+            Activation, Convolution, DecoderSpec, Embedding, Head, Layer, Linear, Mixer, Norms,
+            ScanHead, SelectiveScan, Vector,
         },
     },
 };
@@ -80,7 +80,7 @@ pub(super) const FALCON_MAMBA: Family = Family {
         };
         describe(config, names, true, |parts| {
             let mut mixer = mamba.mixer(parts, "mixer");
-            mixer.norms = Some(mamba.norms(parts, "mixer", style));
+            mamba.normalise(&mut mixer, parts, "mixer", style);
             Mixer::SelectiveScan(Box::new(mixer))
         })
     },
@@ -254,31 +254,83 @@ impl Mamba {
                 self.convolution_bias,
             )
             .activated(self.activation),
-            step,
-            up: parts.linear(&module("dt_proj"), rank, inner, false),
-            b,
-            c,
-            norms: None,
-            a_log: Vector::of_shape(name("A_log"), vec![inner, state]),
-            dt_bias: Vector::new(name("dt_proj.bias"), inner),
-            d: Vector::new(name("D"), inner),
+            heads: vec![ScanHead {
+                step,
+                up: parts.linear(&module("dt_proj"), rank, inner, false),
+                b,
+                c,
+                norms: None,
+                a_log: Vector::of_shape(name("A_log"), vec![inner, state]),
+                dt_bias: Vector::new(name("dt_proj.bias"), inner),
+                d: Vector::new(name("D"), inner),
+            }],
             out: parts.linear(&module("out_proj"), inner, hidden, self.bias),
         }
     }
 
-    /// Norms of step sizes, `b` and `c`.
-    pub(super) fn norms(
+    /// Gives step sizes, `b` and `c` norms.
+    pub(super) fn normalise(
         &self,
+        mixer: &mut SelectiveScan,
         parts: &LayerParts<'_>,
         module: &str,
         style: NormStyle,
-    ) -> [Norm; 3] {
-        [
-            ("dt_layernorm", self.rank),
-            ("b_layernorm", self.state),
-            ("c_layernorm", self.state),
-        ]
-        .map(|(name, width)| style.norm(&parts.name(&format!("{module}.{name}")), width))
+    ) {
+        for head in &mut mixer.heads {
+            let norms = [
+                ("dt_layernorm", self.rank),
+                ("b_layernorm", self.state),
+                ("c_layernorm", self.state),
+            ];
+            head.norms =
+                Some(norms.map(|(name, width)| {
+                    style.norm(&parts.name(&format!("{module}.{name}")), width)
+                }));
+        }
+    }
+
+    /// The layer in `module` with `heads` heads, as Zamba stores it: what heads have of their own stacked, and
+    /// the rows of channels and gate in turn.
+    pub(super) fn mixer_of_heads(
+        &self,
+        heads: usize,
+        parts: &LayerParts<'_>,
+        module: &str,
+    ) -> SelectiveScan {
+        let &Self {
+            hidden,
+            inner,
+            state,
+            rank,
+            ..
+        } = self;
+        let own = inner / heads;
+        let name = |tensor: &str| parts.name(&format!("{module}.{tensor}"));
+        let fused = parts.linear(&format!("{module}.in_proj"), hidden, inner, self.bias);
+        let every_second = |first| fused.clone().grouped(first, 1, 2, 2 * inner);
+        let of_x = Linear::new(name("x_proj_weight"), own, rank + 2 * state).stacked(heads);
+        let up = Linear::new(name("dt_proj_weight"), rank, own).stacked(heads);
+        let plain = self.mixer(parts, module);
+        let head = |head: usize| {
+            let [step, b, c] = consecutive(&of_x.of_expert(head), [rank, state, state]);
+            let vector = |tensor: &str, shape| Vector::of_shape(name(tensor), shape).part(head, 1);
+            ScanHead {
+                step,
+                up: up.of_expert(head),
+                b,
+                c,
+                norms: None,
+                a_log: vector("A_log", vec![heads, own, state]),
+                dt_bias: vector("dt_proj_bias", vec![heads, own]),
+                d: vector("D", vec![heads, own]),
+            }
+        };
+        SelectiveScan {
+            x: every_second(0),
+            gate: every_second(1),
+            heads: (0..heads).map(head).collect(),
+            ..plain
+        }
     }
 }
 

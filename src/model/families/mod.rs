@@ -62,11 +62,14 @@ mod qwen2;
 mod qwen3;
 mod qwen3_next;
 mod routed;
+mod shared_block;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
 mod state_space;
 mod text_parts;
+mod zamba;
+mod zamba2;
 
 use multimodal::Wrapper;
 
@@ -280,6 +283,8 @@ pub const FAMILIES: &[Family] = &[
     stablelm::FAMILY,
     starcoder2::FAMILY,
     gemma2::VAULTGEMMA,
+    zamba::FAMILY,
+    zamba2::FAMILY,
 ];
 
 /// Models with hyper-connections: a layer hands on several streams, which learned weights mix.

@@ -146,6 +146,9 @@ pub(super) fn consecutive<const N: usize>(fused: &Linear, sizes: [usize; N]) -> 
     sizes.map(|size| {
         let mut part = fused.clone().part_of(first, stored);
         part.out_features = size;
+        if let Some([_, up]) = part.low_rank.as_deref_mut() {
+            (up.first_output, up.out_features) = (first, size);
+        }
         first += size;
         part
     })

@@ -3,7 +3,7 @@
 
 use super::{
     AltUp, Attention, Experts, HyperConnections, Laurel, Linear, Mixer, Mlp, Norm, PerLayerInput,
-    Vector,
+    SideBlock, Vector,
 };
 
 /// One decoder layer.
@@ -21,6 +21,8 @@ pub struct Layer {
     pub mlp_norms: Norms,
     /// Feed-forward part.
     pub mlp: Option<Mlp>,
+    /// What makes attention and MLP a block beside the residual stream, whose result the mixer reads.
+    pub side: Option<SideBlock>,
     /// Factor on what each part adds to the residual stream.
     pub residual_scale: f32,
     /// A low-rank part beside attention.
@@ -45,6 +47,7 @@ impl Layer {
             mixer: None,
             mlp_norms: Norms::default(),
             mlp: None,
+            side: None,
             residual_scale: 1.0,
             per_layer: None,
             output_scale: None,
@@ -66,6 +69,13 @@ impl Layer {
         linears.extend(connections.map(|own| &own.weights));
         let laurel = self.laurel.iter();
         linears.extend(laurel.flat_map(|laurel| [&laurel.left, &laurel.right]));
+        linears.extend(self.side.iter().map(|side| &side.out));
+        let low_rank: Vec<&Linear> = linears
+            .iter()
+            .filter_map(|linear| linear.low_rank.as_deref())
+            .flatten()
+            .collect();
+        linears.extend(low_rank);
         linears
     }
 
@@ -83,6 +93,7 @@ impl Layer {
         let connections = self.connections.iter().flat_map(HyperConnections::all);
         norms.extend(connections.map(|own| &own.norm));
         norms.extend(self.laurel.iter().map(|laurel| &laurel.norm));
+        norms.extend(self.side.iter().map(|side| &side.norm));
         norms
     }
 
@@ -102,6 +113,7 @@ impl Layer {
         let connections = connections.flat_map(HyperConnections::all_mut);
         norms.extend(connections.map(|own| &mut own.norm));
         norms.extend(self.laurel.iter_mut().map(|laurel| &mut laurel.norm));
+        norms.extend(self.side.iter_mut().map(|side| &mut side.norm));
         norms
     }
 
@@ -196,6 +208,7 @@ impl From<TransformerLayer> for Layer {
             mixer: None,
             mlp_norms: layer.mlp_norms,
             mlp: Some(layer.mlp),
+            side: None,
             residual_scale: layer.residual_scale,
             laurel: None,
             altup: None,

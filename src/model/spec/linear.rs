@@ -1,7 +1,8 @@
 //! Projections and where their weights lie in the stored tensors.
 #![forbid(unsafe_code)]
 
-/// `y = output_scale (W input_scale x + b)`; both factors are usually 1.
+/// `y = output_scale (W input_scale x + b)`; both factors are usually 1. Where there is a low-rank part,
+/// `up(down(input_scale x))` is added inside the brackets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
     /// Tensor that holds the weight (perhaps among others' rows).
@@ -26,6 +27,9 @@ pub struct Linear {
     pub input_scale: f32,
     /// Factor on the output, the bias included.
     pub output_scale: f32,
+    /// To a narrow middle and from there to the outputs, added to `W x`: what one of several users of a shared
+    /// weight has of its own.
+    pub low_rank: Option<Box<[Linear; 2]>>,
 }
 
 impl Linear {
@@ -43,7 +47,15 @@ impl Linear {
             stacked: None,
             input_scale: 1.0,
             output_scale: 1.0,
+            low_rank: None,
         }
+    }
+
+    /// With this low-rank part: down to its middle, up to the outputs.
+    #[must_use]
+    pub fn with_low_rank(mut self, down: Self, up: Self) -> Self {
+        self.low_rank = Some(Box::new([down, up]));
+        self
     }
 
     /// With a bias tensor.
@@ -98,6 +110,7 @@ impl Linear {
             weight: named(&self.weight),
             bias: self.bias.as_ref().map(named),
             stacked: self.stacked.map(|(_, count)| (expert, count)),
+            low_rank: self.low_rank.clone(),
             ..*self
         }
     }

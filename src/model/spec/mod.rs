@@ -15,6 +15,7 @@ mod mlp;
 mod norm;
 mod per_layer;
 mod query_growth;
+mod side_block;
 mod sparse;
 mod streams;
 mod vector;
@@ -26,7 +27,7 @@ pub use compressed::{Compressed, Compressor, EntryChoice};
 pub use layer::{Layer, Norms, TransformerLayer, Wiring};
 pub use linear::{Linear, RowGroups, WeightLayout};
 pub use mixer::{
-    Convolution, GatedDelta, Mixer, Narrowed, SelectiveScan, ShortConvolution, StateSpace,
+    Convolution, GatedDelta, Mixer, Narrowed, ScanHead, SelectiveScan, ShortConvolution, StateSpace,
 };
 pub use mlp::{
     Activation, ExpertGroups, Experts, GatedMlp, Mlp, Routing, Score, Shared, SideBySide,
@@ -35,6 +36,7 @@ pub use mlp::{
 pub use norm::{Learned, Norm, NormKind};
 pub use per_layer::{PerLayerEmbedding, PerLayerInput};
 pub use query_growth::QueryGrowth;
+pub use side_block::SideBlock;
 pub use sparse::{Indexer, KeyChoice};
 pub use streams::{HyperConnections, MOST_STREAMS, StreamWeights, Streams};
 pub use vector::Vector;
@@ -82,6 +84,11 @@ impl DecoderSpec {
     /// Width of the hidden state between two layers: that of all residual streams that they hand on.
     pub fn state_width(&self) -> usize {
         self.streams() * self.hidden_size
+    }
+
+    /// Whether any layer reads the embedding again.
+    pub fn reads_embedding_again(&self) -> bool {
+        self.layers.iter().any(|layer| layer.side.is_some())
     }
 
     /// Whether a later layer reads the keys and values of layer `index` again.

@@ -20,6 +20,7 @@ from families import (
     qwen,
     relatives,
     routed,
+    side_blocks,
     state_space,
     stored,
     streams,
@@ -52,5 +53,6 @@ GROUPS = (
     unusual,
     state_space,
     streams,
+    side_blocks,
 )
 ROWS = [row for group in GROUPS for row in group.ROWS]

@@ -9,7 +9,7 @@ mod state_space;
 
 pub use convolution::Convolution;
 pub use gated_delta::{GatedDelta, Narrowed};
-pub use selective_scan::SelectiveScan;
+pub use selective_scan::{ScanHead, SelectiveScan};
 pub use short_convolution::ShortConvolution;
 pub use state_space::StateSpace;
 
@@ -45,7 +45,7 @@ impl Mixer {
             Self::GatedDelta(mixer) => vec![&mixer.norm],
             Self::ShortConvolution(_) => Vec::new(),
             Self::StateSpace(mixer) => mixer.norm.iter().collect(),
-            Self::SelectiveScan(mixer) => mixer.norms.iter().flatten().collect(),
+            Self::SelectiveScan(mixer) => mixer.norms(),
         }
     }
 
@@ -55,7 +55,7 @@ impl Mixer {
             Self::GatedDelta(mixer) => vec![&mut mixer.norm],
             Self::ShortConvolution(_) => Vec::new(),
             Self::StateSpace(mixer) => mixer.norm.iter_mut().collect(),
-            Self::SelectiveScan(mixer) => mixer.norms.iter_mut().flatten().collect(),
+            Self::SelectiveScan(mixer) => mixer.norms_mut(),
         }
     }
 
@@ -74,7 +74,8 @@ impl Mixer {
         match self {
             Self::GatedDelta(mixer) => mixer.fits(),
             Self::StateSpace(mixer) => mixer.fits(),
-            Self::ShortConvolution(_) | Self::SelectiveScan(_) => true,
+            Self::SelectiveScan(mixer) => mixer.fits(),
+            Self::ShortConvolution(_) => true,
         }
     }
 
