@@ -273,6 +273,7 @@ impl Checkpoint {
                 found.map(Checksum::from).collect::<Vec<_>>()
             }
         };
+        model.weights.intact()?;
         for (shard, checksum) in shards.iter().zip(checksums) {
             let path = shard.path().map(|path| path.display().to_string());
             inputs.push(InputRecord {

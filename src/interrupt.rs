@@ -5,7 +5,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    mapped,
+};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
@@ -24,15 +27,17 @@ pub(crate) fn request() {
     REQUESTED.store(true, Ordering::SeqCst);
 }
 
-/// An `Interrupted` error once the user has asked to stop. Poll it at least twice a second.
+/// An `Interrupted` error once the user has asked to stop, and another one once there is no reason to go on:
+/// a file that is read has changed. Poll it at least twice a second.
 pub fn check() -> Result<()> {
+    mapped::check()?;
     if REQUESTED.load(Ordering::Relaxed) {
         return Err(Error::interrupted());
     }
     Ok(())
 }
 
-/// Whether the user has asked to stop; for inner loops of worker threads that cannot return early.
+/// Whether [`check`] would be an error; for inner loops of worker threads that cannot return early.
 pub fn requested() -> bool {
-    REQUESTED.load(Ordering::Relaxed)
+    REQUESTED.load(Ordering::Relaxed) || mapped::lost()
 }

@@ -13,7 +13,10 @@ use super::{
     hidden::HiddenFolder,
     whole_folder::sync_folder,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    interrupt,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -77,9 +80,15 @@ impl RunFolder {
 
     /// Puts the run in its place, instead of an earlier run that may be there.
     pub fn commit(self) -> Result<PathBuf> {
+        interrupt::check()?;
         let fail = |error: std::io::Error| io_error(&self.target, &error);
         sync_folder(self.temp.path()).map_err(fail)?;
         replace_folder(self.temp.path(), &self.target).map_err(fail)?;
+        if let Some(Err(error)) = self.target.parent().map(sync_folder) {
+            // It may not be there after a loss of power, so it is not there now either.
+            let _ = take_back(self.temp.path(), &self.target);
+            return Err(fail(error));
+        }
         let Self {
             temp,
             parents,
@@ -88,9 +97,6 @@ impl RunFolder {
         parents.keep();
         // Nothing, or the earlier run.
         drop(temp);
-        if let Some(parent) = target.parent() {
-            sync_folder(parent).map_err(|error| io_error(&target, &error))?;
-        }
         Ok(target)
     }
 
@@ -197,6 +203,14 @@ fn replace_folder(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     replace_in_steps(from, to)
+}
+
+/// Undoes [`replace_folder`]: what has the name `from`, if anything, gets the name `to` again.
+fn take_back(from: &Path, to: &Path) -> io::Result<()> {
+    match from.exists() {
+        true => replace_folder(from, to),
+        false => fs::rename(to, from),
+    }
 }
 
 /// As [`replace_folder`] where folders cannot be exchanged: for a moment nothing has the name.

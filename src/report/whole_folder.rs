@@ -9,7 +9,10 @@ use std::path::{Component, Path, PathBuf};
 
 use super::atomic::{NewFolders, io_error_of};
 use super::hidden::HiddenFolder;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    interrupt,
+};
 
 /// Bytes after which the system has to put them on the disk. Left to itself it collects gigabytes,
 /// and the final sync, which cannot be interrupted, takes as long as they do.
@@ -70,6 +73,7 @@ impl WholeFolder {
 
     /// Gives the folder its name.
     pub fn commit(self) -> Result<PathBuf> {
+        interrupt::check()?;
         let fail = |error: io::Error| io_error_of(&self.target, &error, self.flag);
         sync_folder(self.temp.path()).map_err(fail)?;
         // Somebody may have put something there in the meantime.
