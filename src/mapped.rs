@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 #[cfg(unix)]
 pub(crate) use self::signal::{Watch, lost, watch};
@@ -29,6 +29,15 @@ pub(crate) fn check() -> Result<()> {
     }
 }
 
+/// The error that a run ends with: if a mapped file failed at any time, that is the reason of whatever came
+/// after it.
+pub(crate) fn explained(error: Error) -> Error {
+    match last_lost() {
+        Some(path) if error.kind() != Kind::Interrupted => changed(&path),
+        _ => error,
+    }
+}
+
 /// That a file is not what it was when it was opened.
 pub(crate) fn changed(path: &Path) -> Error {
     Error::new(
@@ -39,10 +48,10 @@ pub(crate) fn changed(path: &Path) -> Error {
 }
 
 #[cfg(unix)]
-use self::signal::lost_file;
+use self::signal::{last_lost, lost_file};
 
 #[cfg(not(unix))]
-use self::unwatched::lost_file;
+use self::unwatched::{last_lost, lost_file};
 
 #[cfg(unix)]
 mod signal {
@@ -110,8 +119,15 @@ mod signal {
         Watch(place)
     }
 
+    /// A file that failed and may have been unmapped since.
+    static LAST: Mutex<Option<PathBuf>> = Mutex::new(None);
+
     impl Drop for Watch {
         fn drop(&mut self) {
+            if self.0.lost.load(Acquire) {
+                let path = self.0.path.lock().unwrap_or_else(PoisonError::into_inner);
+                *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
+            }
             self.0.end.store(0, Release);
             self.0.start.store(0, Release);
         }
@@ -128,6 +144,12 @@ mod signal {
         let place = mapped.find(|place| place.lost.load(Acquire))?;
         let path = place.path.lock().unwrap_or_else(PoisonError::into_inner);
         Some(path.clone())
+    }
+
+    /// The one that failed last, mapped or not.
+    pub(super) fn last_lost() -> Option<PathBuf> {
+        let last = || LAST.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        lost_file().or_else(last)
     }
 
     fn places() -> impl Iterator<Item = &'static Place> {
@@ -230,6 +252,10 @@ mod unwatched {
     }
 
     pub(super) fn lost_file() -> Option<PathBuf> {
+        None
+    }
+
+    pub(super) fn last_lost() -> Option<PathBuf> {
         None
     }
 }

@@ -93,6 +93,10 @@ fn at_most_twice_the_error_of_transformers() {
             continue;
         }
         families.insert(checkpoint.model_type.clone());
+        // A wrapper that transformers opens only with a library for images; gemma3n-text has its decoder.
+        if checkpoint.name == "gemma3n" {
+            continue;
+        }
         for (number, layer) in layers(&checkpoint.name, &file).iter().enumerate() {
             let most = layer
                 .truth

@@ -2,8 +2,9 @@
 
     python tools/make_float64.py [--out tests/float64.safetensors] [NAME ...]
 
-Builds every row of tools/make_checkpoints again with the seed that its reference.json names, refuses it if its
-weights are not the committed ones, and runs its longest sequence in both types. For each checkpoint there are
+Runs the longest sequence of every checkpoint in both types. Packed and changed models, which transformers cannot
+read from their folders, are built again with the seed that reference.json names, and refused if their weights are
+not the committed ones. For each checkpoint there are
 two tensors: `NAME.float64` and `NAME.float32`, of shape [layers, SAMPLES]: values of the layers' outputs, flat
 [tokens * width], at the places `floor(i * size / SAMPLES)`. With names, only those are replaced in the file.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 sys.path.append(str(Path(__file__).resolve().parent / "make_checkpoints"))
 
@@ -25,6 +27,7 @@ from record import observe  # noqa: E402
 
 SAMPLES = 64
 CHECKPOINTS = Path("tests/checkpoints")
+DECODER_ALONE = ("llama4",)
 
 
 def same_weights(ours: Path, committed: Path) -> bool:
@@ -45,17 +48,37 @@ def sampled(layers: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack(rows)
 
 
+def opened(row, folder: Path, tensors: dict) -> torch.nn.Module:
+    """The float32 model; of a wrapper whose file has its decoder alone, the decoder."""
+    if row.name not in DECODER_ALONE:
+        return load(row, folder, tensors)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        experts_implementation="eager",
+        output_loading_info=True,
+    )
+    if info["missing_keys"] or info["mismatched_keys"] or info["unexpected_keys"]:
+        raise ValueError(f"{row.name}: {info}")
+    return model.eval()
+
+
 def measured(row) -> dict[str, torch.Tensor]:
     """The two tensors of a checkpoint."""
     reference = json.loads((CHECKPOINTS / row.name / "reference.json").read_text())
     token_ids = max((one["token_ids"] for one in reference["sequences"]), key=len)
+    committed = CHECKPOINTS / row.name
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tensors = write_checkpoint(row, reference["seed"], folder)
-        if not same_weights(folder, CHECKPOINTS / row.name):
-            raise ValueError(f"{row.name}: other weights than the committed ones")
-        single = observe(load(row, folder, tensors), token_ids)
-        double = observe(load(row, folder, tensors).double(), token_ids, float64=True)
+        folder, tensors = committed, {}
+        if row.variant or row.packing:
+            # What transformers cannot read from the folder.
+            folder = Path(name)
+            tensors = write_checkpoint(row, reference["seed"], folder)
+            if not same_weights(folder, committed):
+                raise ValueError(f"{row.name}: other weights than the committed ones")
+        single = observe(opened(row, folder, tensors), token_ids)
+        double = observe(opened(row, folder, tensors).double(), token_ids, float64=True)
     return {
         f"{row.name}.float32": sampled(single.layers).float(),
         f"{row.name}.float64": sampled(double.layers).double(),
@@ -76,9 +99,9 @@ def main() -> None:
         if arguments.names and row.name not in arguments.names:
             continue
         found |= measured(row)
+        save_file(found, arguments.out)
         ours, theirs = found[f"{row.name}.float32"].double(), found[f"{row.name}.float64"]
         print(f"{row.name}: {len(ours)} layers, error {(ours - theirs).abs().max():.1e}", flush=True)
-    save_file(found, arguments.out)
 
 
 if __name__ == "__main__":

@@ -129,22 +129,40 @@ pub(super) fn run(args: &TvrArgs, shared: &Shared) -> Result<Done> {
         refuse_inside(out, folder)?;
     }
     let settings = settings::value(&args.settings())?;
-    run.conduct(
+    let mut new = None;
+    let (folder, artifacts) = run.written(
         Texts::default(),
         &settings,
         |_| rescale(args, &run, &settings),
-        |(report, new), context| {
-            present::tvr::artifacts(&report, new.as_deref(), args.draw.scale, context)
+        |(report, rescaled), context| {
+            new = rescaled;
+            let place = new.as_ref().map(WholeFolder::target);
+            present::tvr::artifacts(&report, place, args.draw.scale, context)
         },
-    )
+    )?;
+    let Some(new) = new else {
+        return Done::commit(folder, artifacts, run.progress);
+    };
+    // Both or neither.
+    new.put()?;
+    match Done::commit(folder, artifacts, run.progress) {
+        Ok(done) => {
+            new.keep();
+            Ok(done)
+        }
+        Err(error) => {
+            new.take_back();
+            Err(error)
+        }
+    }
 }
 
-/// Measures, and writes the new checkpoint, whose folder is returned.
+/// Measures, and writes the new checkpoint, whose folder is returned before it has its name.
 fn rescale(
     args: &TvrArgs,
     run: &Run<'_>,
     settings: &Value,
-) -> Result<Finding<(TvrReport, Option<PathBuf>)>> {
+) -> Result<Finding<(TvrReport, Option<WholeFolder>)>> {
     let mut tvr = Tvr::new(run.model(), args.rescaling(), run.session().weights())?;
     if args.out.is_some() {
         tvr.refuse_other_files()?;
@@ -176,17 +194,14 @@ fn rescale(
         ..Timings::default()
     };
     let document = run.context(settings).document(SCHEMA, &report)?;
-    let new = new.map(|folder| finish(folder, &document)).transpose()?;
+    if let Some(new) = &new {
+        // How it was made.
+        new.write(PROVENANCE, format!("{document:#}\n").as_bytes())?;
+    }
     Ok(Finding {
         result: (report, new),
         timings,
     })
-}
-
-/// Says in the new checkpoint how it was made, and gives it its name.
-fn finish(folder: WholeFolder, document: &Value) -> Result<PathBuf> {
-    folder.write(PROVENANCE, format!("{document:#}\n").as_bytes())?;
-    folder.commit()
 }
 
 /// The new checkpoint goes beside the old one, not into it.

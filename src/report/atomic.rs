@@ -190,9 +190,11 @@ impl NewFolders {
 impl Drop for NewFolders {
     fn drop(&mut self) {
         for folder in &self.folders {
-            // Succeeds only on an empty folder.
-            if fs::remove_dir(folder).is_err() {
-                break;
+            // Succeeds only on an empty folder; the inner ones may never have been made.
+            match fs::remove_dir(folder) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(_) => break,
             }
         }
     }

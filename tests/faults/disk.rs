@@ -49,7 +49,7 @@ fn a_failing_disk_at_every_write() {
             .faulty(&words, Calls::Change, "out", 0, "EIO")
             .done
             .succeeded();
-        let before = place.content("out");
+        let mut before = place.content("out");
         let mut number = 1;
         loop {
             let faulty = place.faulty(&words, Calls::Change, "out", number, "EIO");
@@ -57,10 +57,19 @@ fn a_failing_disk_at_every_write() {
                 faulty.done.succeeded();
                 break;
             }
+            number += 1;
+            if faulty.done.code == Some(0) {
+                // The way that it takes where a file system cannot exchange two folders.
+                let met = faulty.met.expect("met");
+                assert!(met.starts_with("rename "), "{}, {met}", words[0]);
+                let after = place.content("out");
+                assert!(after.keys().eq(before.keys()), "{}, {met}", words[0]);
+                before = after;
+                continue;
+            }
             assert_said(words[0], &faulty, 1, &place.path("out"));
             let same = place.content("out") == before;
             assert!(same, "{}, {:?}: changed", words[0], faulty.met);
-            number += 1;
         }
         println!("{}: {} calls", words[0], number - 1);
         assert!(place.content("out") != before, "{}: not replaced", words[0]);

@@ -1,6 +1,9 @@
 //! Folders of results that cannot be used, or go away.
 
+use std::process::Command;
+
 use super::supervised::{COMMANDS, Calls, Place, assert_said};
+use super::support::program::{offline, run};
 
 /// Every call that makes or writes something is refused, as in a folder that may only be read: this holds for
 /// the superuser, too, whom permissions do not stop.
@@ -58,5 +61,34 @@ fn a_folder_that_goes_away() {
             number += 1;
         }
         println!("{}: {} calls", words[0], number - 1);
+    }
+}
+
+/// Results may be read by whom the umask lets read, as any other new file: neither more nor fewer.
+#[test]
+fn permissions_follow_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    for (umask, file, folder) in [
+        ("022", 0o644, 0o755),
+        ("027", 0o640, 0o750),
+        ("077", 0o600, 0o700),
+    ] {
+        for words in [COMMANDS[0], COMMANDS[3], COMMANDS[6]] {
+            let place = Place::new();
+            let inner = place.command(words);
+            let mut command = Command::new("sh");
+            offline(&mut command);
+            command
+                .arg("-c")
+                .arg(format!("umask {umask}; exec \"$0\" \"$@\""))
+                .arg(inner.get_program())
+                .args(inner.get_args());
+            run(&mut command).succeeded();
+            for (path, content) in place.content("out") {
+                let mode = path.metadata().expect("there").permissions().mode() & 0o777;
+                let wanted = if content.is_some() { file } else { folder };
+                assert_eq!(mode, wanted, "{} {umask}: {mode:o}", path.display());
+            }
+        }
     }
 }

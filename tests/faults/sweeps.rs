@@ -12,7 +12,7 @@ const PLAN: &str = r#"
 context_length = 12
 text_file = "text.txt"
 nsamples = 2
-figures = false
+no_figures = true
 
 [[model]]
 pretrained = "model"
