@@ -12,8 +12,15 @@ use crate::{
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Installs the handler for SIGINT and SIGTERM. Called once, by `main`.
+/// Installs the handler for SIGINT and SIGTERM, and ignores SIGXFSZ. Called once, by `main`.
 pub fn install() {
+    // A limit on the size of files is then an error of the write that exceeds it, as a full disk is.
+    // SAFETY: no code runs for a signal that is ignored.
+    #[cfg(unix)]
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
     // Fails only when a handler exists already; then that one stays in charge.
     let _ = ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::SeqCst) {

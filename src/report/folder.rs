@@ -125,6 +125,10 @@ impl RunFolder {
             .remedy("use a name without `..` or a leading slash"));
         }
         let (path, shown) = (self.temp.path().join(relative), self.target.join(relative));
+        if !self.temp.path().is_dir() {
+            // Made again it would lack what has been written.
+            return Err(io_error(&shown, &io::ErrorKind::NotFound.into()));
+        }
         if let (Some(folder), Some(shown)) = (path.parent(), shown.parent()) {
             create_folder_shown(folder, shown)?;
         }
@@ -209,7 +213,8 @@ fn replace_folder(from: &Path, to: &Path) -> io::Result<()> {
 fn take_back(from: &Path, to: &Path) -> io::Result<()> {
     match from.exists() {
         true => replace_folder(from, to),
-        false => fs::rename(to, from),
+        // Nothing was there before.
+        false => fs::remove_dir_all(to),
     }
 }
 

@@ -86,7 +86,7 @@ impl WholeFolder {
         refuse_used(&self.target, self.flag)?;
         fs::rename(self.temp.path(), &self.target).map_err(fail)?;
         if let Some(Err(error)) = self.target.parent().map(sync_folder) {
-            let _ = fs::rename(&self.target, self.temp.path());
+            self.remove();
             return Err(fail(error));
         }
         Ok(())
@@ -108,8 +108,12 @@ impl WholeFolder {
 
     /// Removes the folder that was put in its place, since what belongs to it could not be written.
     pub fn take_back(self) {
-        // The temporary one, which it is then again, goes on drop.
-        let _ = fs::rename(&self.target, self.temp.path());
+        self.remove();
+    }
+
+    /// It was not there before. What cannot be removed stays.
+    fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.target);
     }
 }
 

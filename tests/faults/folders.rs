@@ -40,6 +40,12 @@ fn a_file_where_the_folder_should_be() {
 fn a_folder_that_goes_away() {
     for words in [COMMANDS[0], COMMANDS[3], COMMANDS[6]] {
         let place = Place::new();
+        place
+            .faulty(words, Calls::Change, "out", 0, "EIO")
+            .done
+            .succeeded();
+        let whole: Vec<_> = place.content("out").into_keys().collect();
+        std::fs::remove_dir_all(place.path("out")).expect("removed");
         let shell = format!("sh:rm -rf {}", place.path("out").display());
         let mut number = 1;
         loop {
@@ -49,8 +55,15 @@ fn a_folder_that_goes_away() {
                 break;
             };
             match faulty.done.code {
-                // Made anew behind the removal, or removed when all was done.
-                Some(0) => {}
+                // Before anything was written, or when all was done.
+                Some(0) => {
+                    let left: Vec<_> = place.content("out").into_keys().collect();
+                    assert!(
+                        left.is_empty() || left == whole,
+                        "{} {met}: {left:?}",
+                        words[0]
+                    );
+                }
                 _ => {
                     assert_said(words[0], &faulty, 1, &place.path("out"));
                     let left = place.content("out");

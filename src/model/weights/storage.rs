@@ -56,7 +56,7 @@ impl Storage {
         })?;
         let length = file
             .metadata()
-            .map_err(|error| Error::new(path.display(), error))?
+            .map_err(|error| Error::unread(path, error))?
             .len();
         if length == 0 {
             return Err(Error::new(path.display(), "the file is empty").remedy("download it again"));
