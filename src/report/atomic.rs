@@ -200,11 +200,6 @@ impl Drop for NewFolders {
     }
 }
 
-/// Creates `folder` and its parents; errors call it `shown`.
-pub(super) fn create_folder_shown(folder: &Path, shown: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|error| io_error(shown, &error))
-}
-
 fn create_folder_of(folder: &Path, flag: &str) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| {
         // create_dir_all says "File exists" for the whole path; name the file that is in the way.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    atomic::{AtomicFile, NewFolders, SAVE_DIR, create_folder_shown, io_error, write_whole},
+    atomic::{AtomicFile, NewFolders, SAVE_DIR, io_error, write_whole},
     hidden::HiddenFolder,
     whole_folder::sync_folder,
 };
@@ -125,14 +125,27 @@ impl RunFolder {
             .remedy("use a name without `..` or a leading slash"));
         }
         let (path, shown) = (self.temp.path().join(relative), self.target.join(relative));
-        if !self.temp.path().is_dir() {
-            // Made again it would lack what has been written.
-            return Err(io_error(&shown, &io::ErrorKind::NotFound.into()));
-        }
-        if let (Some(folder), Some(shown)) = (path.parent(), shown.parent()) {
-            create_folder_shown(folder, shown)?;
-        }
+        self.create_folders(relative)?;
         AtomicFile::create_shown(&path, &shown)
+    }
+}
+
+impl RunFolder {
+    /// The folders inside this one that the name of a file has. Not this one: if it has disappeared, it would
+    /// lack what has been written.
+    fn create_folders(&self, relative: &Path) -> Result<()> {
+        let mut inside: Vec<&Path> = relative.ancestors().skip(1).collect();
+        // The empty name is this folder's.
+        inside.pop();
+        for folder in inside.into_iter().rev() {
+            match fs::create_dir(self.temp.path().join(folder)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(io_error(&self.target.join(folder), &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

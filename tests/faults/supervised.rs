@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::support::damage::copy;
@@ -46,7 +47,7 @@ fn supervisor() -> &'static Path {
     })
 }
 
-/// A checkpoint in `model`, its text beside it, and `out` for results.
+/// A checkpoint in `model`, its text beside it as lines and as JSON Lines, and `out` for results.
 pub(crate) struct Place {
     temp: TempDir,
 }
@@ -58,7 +59,12 @@ impl Place {
         };
         copy("planted-llama", &place.path("model"));
         let text = checkpoint("planted-llama").join("text.txt");
-        fs::copy(text, place.path("text.txt")).expect("copied");
+        fs::copy(&text, place.path("text.txt")).expect("copied");
+        let text = fs::read_to_string(text).expect("a text");
+        let lines = text
+            .lines()
+            .map(|line| json!({ "text": line }).to_string() + "\n");
+        fs::write(place.path("texts.jsonl"), lines.collect::<String>()).expect("written");
         place
     }
 
@@ -75,6 +81,7 @@ impl Place {
             .map(|word| {
                 let word = word.replace("{model}", &place("model"));
                 let word = word.replace("{text}", &place("text.txt"));
+                let word = word.replace("{jsonl}", &place("texts.jsonl"));
                 word.replace("{out}", &place("out"))
             })
             .collect()
