@@ -236,7 +236,7 @@ impl Checkpoint {
         let mut hasher = blake3::Hasher::new();
         hasher.update(model.weights.fingerprint().as_bytes());
         for path in self.descriptions() {
-            let content = fs::read(&path).map_err(|error| Error::new(path.display(), error))?;
+            let content = fs::read(&path).map_err(|error| Error::unread(&path, error))?;
             hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
             hasher.update(blake3::hash(&content).as_bytes());
         }
@@ -273,6 +273,7 @@ impl Checkpoint {
                 found.map(Checksum::from).collect::<Vec<_>>()
             }
         };
+        model.weights.intact()?;
         for (shard, checksum) in shards.iter().zip(checksums) {
             let path = shard.path().map(|path| path.display().to_string());
             inputs.push(InputRecord {

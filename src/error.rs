@@ -3,7 +3,7 @@
 //! Messages read `{subject}: {reason}; {remedy}` on a single line, so that they survive being
 //! piped into a log. The kind decides the process's exit code.
 
-use std::fmt;
+use std::{fmt, io, path::Path};
 
 /// Result with massact's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -37,6 +37,12 @@ impl Error {
             message: one_line(&format!("{subject}: {reason}")),
             remedy: None,
         }
+    }
+
+    /// A file or folder that is to be read cannot be.
+    pub fn unread(path: &Path, error: io::Error) -> Self {
+        Self::new(path.display(), error)
+            .remedy("check that it is there, that you may read it, and that its disk is sound")
     }
 
     /// The arguments are wrong: `subject` is usually the flag.

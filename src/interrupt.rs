@@ -5,12 +5,22 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    mapped,
+};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Installs the handler for SIGINT and SIGTERM. Called once, by `main`.
+/// Installs the handler for SIGINT and SIGTERM, and ignores SIGXFSZ. Called once, by `main`.
 pub fn install() {
+    // A limit on the size of files is then an error of the write that exceeds it, as a full disk is.
+    // SAFETY: no code runs for a signal that is ignored.
+    #[cfg(unix)]
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
     // Fails only when a handler exists already; then that one stays in charge.
     let _ = ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::SeqCst) {
@@ -24,15 +34,17 @@ pub(crate) fn request() {
     REQUESTED.store(true, Ordering::SeqCst);
 }
 
-/// An `Interrupted` error once the user has asked to stop. Poll it at least twice a second.
+/// An `Interrupted` error once the user has asked to stop, and another one once there is no reason to go on:
+/// a file that is read has changed. Poll it at least twice a second.
 pub fn check() -> Result<()> {
+    mapped::check()?;
     if REQUESTED.load(Ordering::Relaxed) {
         return Err(Error::interrupted());
     }
     Ok(())
 }
 
-/// Whether the user has asked to stop; for inner loops of worker threads that cannot return early.
+/// Whether [`check`] would be an error; for inner loops of worker threads that cannot return early.
 pub fn requested() -> bool {
-    REQUESTED.load(Ordering::Relaxed)
+    REQUESTED.load(Ordering::Relaxed) || mapped::lost()
 }

@@ -1,5 +1,6 @@
 //! massact: find, measure and intervene on massive activations in decoder LLMs.
 
+pub mod allocator;
 pub mod backend;
 pub mod bench;
 mod checkpoint;
@@ -11,6 +12,7 @@ pub mod experiments;
 pub mod hub;
 pub mod interrupt;
 mod lfs;
+mod mapped;
 pub mod model;
 pub mod panics;
 mod present;

@@ -3,6 +3,12 @@
 
 use std::process::ExitCode;
 
+use massact::allocator::{self, Orderly};
+
+#[global_allocator]
+static ALLOCATOR: Orderly = Orderly;
+
 fn main() -> ExitCode {
+    allocator::install();
     massact::cli::main()
 }

@@ -47,7 +47,7 @@ use self::{experiment::Experiment, shared::Shared};
 use crate::{
     backend::cuda::driver::built,
     error::{Error, Result},
-    interrupt, panics,
+    interrupt, mapped, panics,
 };
 
 /// Find, measure and intervene on massive activations in decoder LLMs.
@@ -84,14 +84,27 @@ pub fn main() -> ExitCode {
     let line = hyphenated(std::env::args_os());
     let cli = Cli::parse_from(line);
     colours(cli.color).write_global();
-    let result = cli.command.run();
+    let result = start_threads().and_then(|()| cli.command.run());
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = mapped::explained(error);
             eprintln!("massact: {error}");
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Those that compute. The library would start them when they are needed first, and panic where it cannot.
+fn start_threads() -> Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .build_global()
+        .map_err(|error| {
+            Error::new("threads", format!("the system gives none: {error}")).remedy(
+                "raise the limit on memory or processes that the shell or the job sets (ulimit -v, ulimit -u), or \
+                 set RAYON_NUM_THREADS to fewer",
+            )
+        })
 }
 
 /// With what it was built from and for.

@@ -238,6 +238,18 @@ impl<'a> Run<'a> {
         experiment: impl FnOnce(&RunFolder) -> Result<Finding<R>>,
         present: impl FnOnce(R, &Context<'_>) -> Result<Artifacts>,
     ) -> Result<Done> {
+        let (folder, artifacts) = self.written(texts, settings, experiment, present)?;
+        Done::commit(folder, artifacts, self.progress)
+    }
+
+    /// As [`Run::conduct`], where the folder does not yet take its place.
+    pub(super) fn written<R>(
+        &self,
+        texts: Texts<'_>,
+        settings: &Value,
+        experiment: impl FnOnce(&RunFolder) -> Result<Finding<R>>,
+        present: impl FnOnce(R, &Context<'_>) -> Result<Artifacts>,
+    ) -> Result<(RunFolder, Artifacts)> {
         let loaded = self.elapsed();
         let identity = self.identity(settings, &texts)?;
         let folder = self.folder(&identity)?;
@@ -261,7 +273,7 @@ impl<'a> Run<'a> {
                 }
             ));
         }
-        Done::commit(folder, artifacts, self.progress)
+        Ok((folder, artifacts))
     }
 
     /// What run.json says.

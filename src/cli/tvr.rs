@@ -129,24 +129,49 @@ pub(super) fn run(args: &TvrArgs, shared: &Shared) -> Result<Done> {
         refuse_inside(out, folder)?;
     }
     let settings = settings::value(&args.settings())?;
-    run.conduct(
+    // Before the run's folder, so that after an error it goes behind it, and with it what is around both.
+    let new = args.out.as_ref();
+    let new = new
+        .map(|out| WholeFolder::create(out, "--out"))
+        .transpose()?;
+    let (folder, artifacts) = run.written(
         Texts::default(),
         &settings,
-        |_| rescale(args, &run, &settings),
-        |(report, new), context| {
-            present::tvr::artifacts(&report, new.as_deref(), args.draw.scale, context)
+        |_| rescale(args, &run, &settings, new.as_ref()),
+        |report, context| {
+            let place = new.as_ref().map(WholeFolder::target);
+            present::tvr::artifacts(&report, place, args.draw.scale, context)
         },
-    )
+    )?;
+    let Some(new) = new else {
+        return Done::commit(folder, artifacts, run.progress);
+    };
+    // Both or neither.
+    if let Err(error) = new.put() {
+        drop(folder);
+        return Err(error);
+    }
+    match Done::commit(folder, artifacts, run.progress) {
+        Ok(done) => {
+            new.keep();
+            Ok(done)
+        }
+        Err(error) => {
+            new.take_back();
+            Err(error)
+        }
+    }
 }
 
-/// Measures, and writes the new checkpoint, whose folder is returned.
+/// Measures, and writes the new checkpoint into its folder.
 fn rescale(
     args: &TvrArgs,
     run: &Run<'_>,
     settings: &Value,
-) -> Result<Finding<(TvrReport, Option<PathBuf>)>> {
+    new: Option<&WholeFolder>,
+) -> Result<Finding<TvrReport>> {
     let mut tvr = Tvr::new(run.model(), args.rescaling(), run.session().weights())?;
-    if args.out.is_some() {
+    if new.is_some() {
         tvr.refuse_other_files()?;
     }
     tvr.refuse_packed()?;
@@ -155,38 +180,30 @@ fn rescale(
         None => Source::Embedded(&demo::DESCRIPTIONS),
     };
     let started = Instant::now();
-    let new = match &args.out {
-        Some(out) => {
-            let folder = WholeFolder::create(out, "--out")?;
-            let left_out = tvr.write(source, &folder, run.progress)?;
+    match new {
+        Some(folder) => {
+            let left_out = tvr.write(source, folder, run.progress)?;
             if !left_out.is_empty() {
                 run.progress
                     .notice(&format!("not copied: {}", left_out.join(", ")));
             }
-            Some(folder)
         }
-        None => {
-            tvr.measure(run.progress)?;
-            None
-        }
-    };
+        None => tvr.measure(run.progress)?,
+    }
     let report = tvr.report();
     let timings = Timings {
         statistics: started.elapsed(),
         ..Timings::default()
     };
     let document = run.context(settings).document(SCHEMA, &report)?;
-    let new = new.map(|folder| finish(folder, &document)).transpose()?;
+    if let Some(new) = new {
+        // How it was made.
+        new.write(PROVENANCE, format!("{document:#}\n").as_bytes())?;
+    }
     Ok(Finding {
-        result: (report, new),
+        result: report,
         timings,
     })
-}
-
-/// Says in the new checkpoint how it was made, and gives it its name.
-fn finish(folder: WholeFolder, document: &Value) -> Result<PathBuf> {
-    folder.write(PROVENANCE, format!("{document:#}\n").as_bytes())?;
-    folder.commit()
 }
 
 /// The new checkpoint goes beside the old one, not into it.

@@ -69,7 +69,7 @@ pub(super) fn check_named_weights(config: &Config, folder: &Path) -> Result<()> 
 /// An adapter's refusal, by its kind and base model.
 fn adapter(folder: &Path, whole: bool) -> Result<Error> {
     let path = folder.join(ADAPTER);
-    let text = std::fs::read(&path).map_err(|error| Error::new(path.display(), error))?;
+    let text = std::fs::read(&path).map_err(|error| Error::unread(&path, error))?;
     lfs::refuse_pointer(path.display(), &text)?;
     let settings = json::parse(&text).unwrap_or_default();
     let text = |key: &str| settings.get(key).and_then(Value::as_str);

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, Result};
+use crate::{
+    allocator::Temporary,
+    error::{Error, Result},
+};
 
 /// Tensors arrive in small pieces; one write per megabyte keeps system calls out of the profile.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -33,6 +36,7 @@ pub(super) const SAVE_DIR: &str = "--save-dir";
 #[derive(Debug)]
 pub struct AtomicFile {
     writer: BufWriter<NamedTempFile>,
+    listed: Temporary,
     target: PathBuf,
     /// What errors call it.
     shown: PathBuf,
@@ -49,24 +53,24 @@ impl AtomicFile {
     /// As [`AtomicFile::create`], in a folder that the argument `flag` names.
     pub fn create_of(target: &Path, flag: &'static str) -> Result<Self> {
         let temp = open_temp(target).map_err(|error| io_error_of(target, &error, flag))?;
-        Ok(Self {
-            writer: BufWriter::with_capacity(BUFFER_BYTES, temp),
-            target: target.to_owned(),
-            shown: target.to_owned(),
-            flag,
-        })
+        Ok(Self::of(temp, target, target, flag))
     }
 
     /// As [`AtomicFile::create`], where errors name `shown`: the place that the file's folder will
     /// have in the end.
     pub(super) fn create_shown(target: &Path, shown: &Path) -> Result<Self> {
         let temp = open_temp(target).map_err(|error| io_error(shown, &error))?;
-        Ok(Self {
+        Ok(Self::of(temp, target, shown, SAVE_DIR))
+    }
+
+    fn of(temp: NamedTempFile, target: &Path, shown: &Path, flag: &'static str) -> Self {
+        Self {
+            listed: Temporary::file(temp.path().to_owned()),
             writer: BufWriter::with_capacity(BUFFER_BYTES, temp),
             target: target.to_owned(),
             shown: shown.to_owned(),
-            flag: SAVE_DIR,
-        })
+            flag,
+        }
     }
 
     /// Where the file will be once committed.
@@ -83,6 +87,7 @@ impl AtomicFile {
     pub fn commit(self) -> Result<PathBuf> {
         let Self {
             writer,
+            listed: _listed,
             target,
             shown,
             flag,
@@ -152,42 +157,47 @@ fn open_temp(target: &Path) -> io::Result<NamedTempFile> {
 
 /// Folders that did not exist before, innermost first. Those that are still empty go on drop.
 #[derive(Debug)]
-pub(super) struct NewFolders(Vec<PathBuf>);
+pub(super) struct NewFolders {
+    folders: Vec<PathBuf>,
+    _listed: Vec<Temporary>,
+}
 
 impl NewFolders {
     /// Creates `folder` and its parents; `flag` is the argument that named them.
     pub(super) fn create(folder: &Path, flag: &str) -> Result<Self> {
-        let missing = folder
+        let folders: Vec<PathBuf> = folder
             .ancestors()
             .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
             .map(Path::to_owned)
             .collect();
+        // The outermost is the last to go.
+        let listed = folders.iter().rev().cloned().map(Temporary::empty);
         // Before the folders, so that what was created of a path that fails goes again.
-        let created = Self(missing);
+        let created = Self {
+            _listed: listed.collect(),
+            folders,
+        };
         create_folder_of(folder, flag)?;
         Ok(created)
     }
 
     /// Leaves the folders be.
     pub(super) fn keep(mut self) {
-        self.0.clear();
+        self.folders.clear();
     }
 }
 
 impl Drop for NewFolders {
     fn drop(&mut self) {
-        for folder in &self.0 {
-            // Succeeds only on an empty folder.
-            if fs::remove_dir(folder).is_err() {
-                break;
+        for folder in &self.folders {
+            // Succeeds only on an empty folder; the inner ones may never have been made.
+            match fs::remove_dir(folder) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(_) => break,
             }
         }
     }
-}
-
-/// Creates `folder` and its parents; errors call it `shown`.
-pub(super) fn create_folder_shown(folder: &Path, shown: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|error| io_error(shown, &error))
 }
 
 fn create_folder_of(folder: &Path, flag: &str) -> Result<()> {
@@ -230,7 +240,7 @@ pub(super) fn io_error_of(path: &Path, error: &io::Error, flag: &str) -> Error {
         ErrorKind::InvalidFilename => {
             Error::new(path, error).remedy(format!("choose another, shorter {flag}"))
         }
-        _ => Error::new(path, error),
+        _ => Error::new(path, error).remedy(format!("check the disk, or choose another {flag}")),
     }
 }
 

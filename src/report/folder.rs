@@ -9,11 +9,14 @@ use std::{
 };
 
 use super::{
-    atomic::{AtomicFile, NewFolders, SAVE_DIR, create_folder_shown, io_error, write_whole},
+    atomic::{AtomicFile, NewFolders, SAVE_DIR, io_error, write_whole},
     hidden::HiddenFolder,
     whole_folder::sync_folder,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    interrupt,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -77,9 +80,15 @@ impl RunFolder {
 
     /// Puts the run in its place, instead of an earlier run that may be there.
     pub fn commit(self) -> Result<PathBuf> {
+        interrupt::check()?;
         let fail = |error: std::io::Error| io_error(&self.target, &error);
         sync_folder(self.temp.path()).map_err(fail)?;
         replace_folder(self.temp.path(), &self.target).map_err(fail)?;
+        if let Some(Err(error)) = self.target.parent().map(sync_folder) {
+            // It may not be there after a loss of power, so it is not there now either.
+            let _ = take_back(self.temp.path(), &self.target);
+            return Err(fail(error));
+        }
         let Self {
             temp,
             parents,
@@ -88,9 +97,6 @@ impl RunFolder {
         parents.keep();
         // Nothing, or the earlier run.
         drop(temp);
-        if let Some(parent) = target.parent() {
-            sync_folder(parent).map_err(|error| io_error(&target, &error))?;
-        }
         Ok(target)
     }
 
@@ -119,10 +125,27 @@ impl RunFolder {
             .remedy("use a name without `..` or a leading slash"));
         }
         let (path, shown) = (self.temp.path().join(relative), self.target.join(relative));
-        if let (Some(folder), Some(shown)) = (path.parent(), shown.parent()) {
-            create_folder_shown(folder, shown)?;
-        }
+        self.create_folders(relative)?;
         AtomicFile::create_shown(&path, &shown)
+    }
+}
+
+impl RunFolder {
+    /// The folders inside this one that the name of a file has. Not this one: if it has disappeared, it would
+    /// lack what has been written.
+    fn create_folders(&self, relative: &Path) -> Result<()> {
+        let mut inside: Vec<&Path> = relative.ancestors().skip(1).collect();
+        // The empty name is this folder's.
+        inside.pop();
+        for folder in inside.into_iter().rev() {
+            match fs::create_dir(self.temp.path().join(folder)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(io_error(&self.target.join(folder), &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -197,6 +220,15 @@ fn replace_folder(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     replace_in_steps(from, to)
+}
+
+/// Undoes [`replace_folder`]: what has the name `from`, if anything, gets the name `to` again.
+fn take_back(from: &Path, to: &Path) -> io::Result<()> {
+    match from.exists() {
+        true => replace_folder(from, to),
+        // Nothing was there before.
+        false => fs::remove_dir_all(to),
+    }
 }
 
 /// As [`replace_folder`] where folders cannot be exchanged: for a moment nothing has the name.

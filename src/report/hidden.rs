@@ -12,6 +12,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::allocator::Temporary;
+
 const PREFIX: &str = ".massact-";
 const SUFFIX: &str = ".tmp";
 
@@ -22,6 +24,7 @@ const YOUNG: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct HiddenFolder {
     temp: TempDir,
+    _listed: Temporary,
     /// Where the system locks folders: held until the process ends.
     _lock: Option<File>,
 }
@@ -37,7 +40,11 @@ impl HiddenFolder {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let temp = builder.tempdir_in(parent)?;
         let lock = locked(temp.path());
-        Ok(Self { temp, _lock: lock })
+        Ok(Self {
+            _listed: Temporary::folder(temp.path().to_owned()),
+            temp,
+            _lock: lock,
+        })
     }
 
     /// Where it is.

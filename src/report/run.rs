@@ -239,7 +239,7 @@ impl From<blake3::Hash> for Checksum {
 impl InputRecord {
     /// Reads `path` once for its checksum. Stops early when the user interrupts.
     pub fn of_file(path: &Path) -> Result<Self> {
-        let fail = |error: std::io::Error| Error::new(path.display(), error);
+        let fail = |error: std::io::Error| Error::unread(path, error);
         let mut file = File::open(path).map_err(fail)?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 1 << 20];

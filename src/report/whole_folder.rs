@@ -9,7 +9,10 @@ use std::path::{Component, Path, PathBuf};
 
 use super::atomic::{NewFolders, io_error_of};
 use super::hidden::HiddenFolder;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    interrupt,
+};
 
 /// Bytes after which the system has to put them on the disk. Left to itself it collects gigabytes,
 /// and the final sync, which cannot be interrupted, takes as long as they do.
@@ -68,26 +71,49 @@ impl WholeFolder {
         file.finish()
     }
 
-    /// Gives the folder its name.
+    /// Gives the folder its name, for good.
     pub fn commit(self) -> Result<PathBuf> {
+        self.put()?;
+        Ok(self.keep())
+    }
+
+    /// Gives the folder its name; it goes again with [`WholeFolder::take_back`].
+    pub fn put(&self) -> Result<()> {
+        interrupt::check()?;
         let fail = |error: io::Error| io_error_of(&self.target, &error, self.flag);
         sync_folder(self.temp.path()).map_err(fail)?;
         // Somebody may have put something there in the meantime.
         refuse_used(&self.target, self.flag)?;
         fs::rename(self.temp.path(), &self.target).map_err(fail)?;
+        if let Some(Err(error)) = self.target.parent().map(sync_folder) {
+            self.remove();
+            return Err(fail(error));
+        }
+        Ok(())
+    }
+
+    /// Leaves the folder that was put in its place there, and returns where that is.
+    pub fn keep(self) -> PathBuf {
         let Self {
             temp,
             parents,
             target,
-            flag,
+            ..
         } = self;
         // There is nothing left under the temporary name to remove.
         temp.keep();
         parents.keep();
-        if let Some(parent) = target.parent() {
-            sync_folder(parent).map_err(|error| io_error_of(&target, &error, flag))?;
-        }
-        Ok(target)
+        target
+    }
+
+    /// Removes the folder that was put in its place, since what belongs to it could not be written.
+    pub fn take_back(self) {
+        self.remove();
+    }
+
+    /// It was not there before. What cannot be removed stays.
+    fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.target);
     }
 }
 

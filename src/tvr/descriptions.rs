@@ -59,7 +59,7 @@ impl Source<'_> {
 }
 
 fn copy_folder(from: &Path, written: &[&str], to: &WholeFolder) -> Result<Vec<String>> {
-    let fail = |path: &Path, error: std::io::Error| Error::new(path.display(), error);
+    let fail = |path: &Path, error: std::io::Error| Error::unread(path, error);
     let entries = std::fs::read_dir(from).map_err(|error| fail(from, error))?;
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.map(|entry| entry.path()))

@@ -74,6 +74,7 @@ impl Tvr<'_> {
         folder: &WholeFolder,
         bar: &Bar,
     ) -> Result<()> {
+        self.model.weights.intact()?;
         let (length, metadata) = SafeTensors::read_metadata(shard.bytes()).map_err(|error| {
             Error::new(
                 shard.name(),
@@ -116,7 +117,9 @@ impl Tvr<'_> {
                     write_rescaled(&mut file, elements, change.rescaling, self.arithmetic)?;
                 }
                 (Some(Role::BiasOf(_)), Some(_)) => file.write(&vec![0; stored.len()])?,
-                _ => write_pieces(&mut file, stored)?,
+                // The system cannot read, either, what is gone from a mapped file.
+                _ => write_pieces(&mut file, stored)
+                    .or_else(|error| weights.intact().and(Err(error)))?,
             }
             bar.inc(stored.len() as u64);
             weights.release(std::slice::from_ref(&name));

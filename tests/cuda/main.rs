@@ -2,6 +2,7 @@
 
 mod attention;
 mod bench;
+mod lost;
 mod memory;
 mod mixers;
 mod models;

@@ -266,6 +266,8 @@ pub(super) fn magnitude_bits(value: f32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     const REQUEST: StatisticsRequest = StatisticsRequest {
@@ -419,6 +421,65 @@ mod tests {
         values[70_000] = f32::NAN;
         values[150_000] = f32::NEG_INFINITY;
         assert_eq!(measure(&values, 100, &REQUEST).non_finite, 2);
+    }
+
+    /// Any float32, and often one that others are equal to.
+    fn any_value() -> impl Strategy<Value = f32> {
+        let often = [
+            0.0,
+            -0.0,
+            0.5,
+            1.0,
+            -1.0,
+            100.0,
+            -100.0,
+            2400.0,
+            f32::MAX,
+            f32::MIN_POSITIVE,
+            f32::from_bits(1),
+            -f32::from_bits(3),
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+        ];
+        prop_oneof![
+            3 => select(often.to_vec()),
+            1 => any::<u32>().prop_map(f32::from_bits),
+        ]
+    }
+
+    /// What is not a number is not equal to itself, but its bits are.
+    fn bits(entries: &[Entry]) -> Vec<(usize, usize, u32)> {
+        let bits = |entry: &Entry| (entry.position, entry.dimension, entry.value.to_bits());
+        entries.iter().map(bits).collect()
+    }
+
+    proptest! {
+        /// Ties, denormals, infinities, what is not a number, even and odd counts.
+        #[test]
+        fn equals_the_definition_whatever_the_values(
+            mut values in vec(any_value(), 1..300),
+            columns in 1usize..9,
+            top_k in 0usize..12,
+        ) {
+            values.truncate((values.len() / columns * columns).max(1));
+            let columns = columns.min(values.len());
+            let request = StatisticsRequest { top_k, ..REQUEST };
+            let got = measure(&values, columns, &request);
+            let wanted = by_sorting(&values, columns, &request);
+            prop_assert_eq!(got.max.to_bits(), wanted.max.to_bits());
+            prop_assert_eq!(got.median.to_bits(), wanted.median.to_bits());
+            prop_assert_eq!(bits(&got.top), bits(&wanted.top));
+            let non_finite = values.iter().filter(|value| !value.is_finite()).count();
+            prop_assert_eq!(got.non_finite, non_finite);
+            // Nothing is above a median that is not a number; runs with such values are refused.
+            if !got.median.is_nan() {
+                prop_assert_eq!(bits(&got.massive), bits(&wanted.massive));
+            }
+            if non_finite == 0 {
+                same(got, wanted);
+            }
+        }
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Adapter {
                 let bytes = std::io::copy(&mut file, &mut hasher)?;
                 Ok((bytes, hasher.finalize()))
             });
-            let (bytes, hash) = read.map_err(|error| Error::new(path.display(), error))?;
+            let (bytes, hash) = read.map_err(|error| Error::unread(&path, error))?;
             Ok(AdapterFile {
                 name: name.to_owned(),
                 bytes,

@@ -134,7 +134,7 @@ pub(super) struct Beside {
 }
 
 fn required(path: &Path) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path).map_err(|error| Error::new(path.display(), error))?;
+    let bytes = std::fs::read(path).map_err(|error| Error::unread(path, error))?;
     lfs::refuse_pointer(path.display(), &bytes)?;
     Ok(bytes)
 }

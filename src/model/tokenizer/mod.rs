@@ -147,10 +147,15 @@ impl Tokenizer {
         // The library cannot be stopped, so that Ctrl-C has to leave its thread behind.
         let (inner, text) = (Arc::clone(&self.inner), text.to_owned());
         let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            // Nobody receives after an interrupt.
-            let _ = sender.send(work(&inner, &text));
-        });
+        std::thread::Builder::new()
+            .spawn(move || {
+                // Nobody receives after an interrupt.
+                let _ = sender.send(work(&inner, &text));
+            })
+            .map_err(|error| {
+                Error::new(self.name, format!("no thread for a long text: {error}"))
+                    .remedy("raise the limit on memory or processes that the shell or the job sets")
+            })?;
         loop {
             match receiver.recv_timeout(Duration::from_millis(50)) {
                 Ok(done) => return done,

@@ -140,7 +140,7 @@ pub(in crate::model) fn add_adapter_in_memory(
 }
 
 fn open_sharded(folder: &Path, index: &Path, read: Reader) -> Result<WeightStore> {
-    let text = std::fs::read(index).map_err(|error| Error::new(index.display(), error))?;
+    let text = std::fs::read(index).map_err(|error| Error::unread(index, error))?;
     lfs::refuse_pointer(index.display(), &text)?;
     let parsed = json::parse(&text).and_then(serde_json::from_value::<Index>);
     let parsed = parsed.map_err(|error| {

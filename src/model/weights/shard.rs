@@ -16,7 +16,10 @@ use super::{
     torch,
     view::Elements,
 };
-use crate::{error::Error, model::dtype::DType};
+use crate::{
+    error::{Error, Result},
+    model::dtype::DType,
+};
 
 /// One file of weights.
 #[derive(Debug)]
@@ -104,6 +107,11 @@ impl Shard {
     /// The file, if it is mapped.
     pub(super) fn file(&self) -> Option<&MappedFile> {
         self.storage.file()
+    }
+
+    /// An error if the file has become shorter since it was opened.
+    pub(super) fn intact(&self) -> Result<()> {
+        self.storage.intact()
     }
 
     /// Asks the kernel to read a part of the file ahead of its use.

@@ -3,16 +3,31 @@
 //! Mapping keeps loading free of copies and lets a checkpoint be larger than memory: a layer's
 //! pages are asked for ahead of its turn and given back after it.
 
-use std::{borrow::Cow, fs::File, ops::Range, path::Path, sync::Arc};
+use std::{
+    borrow::Cow,
+    fs::File,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    mapped::{self, Watch},
+};
 
 /// The immutable bytes of one file.
 #[derive(Debug)]
 pub(super) enum Storage {
-    Mapped(Mmap, MappedFile),
+    Mapped {
+        // Goes before the map.
+        _watch: Watch,
+        map: Mmap,
+        file: MappedFile,
+    },
     /// Part of the binary, or made by this process.
     Memory(Cow<'static, [u8]>),
 }
@@ -21,6 +36,7 @@ pub(super) enum Storage {
 #[derive(Debug, Clone)]
 pub struct MappedFile {
     file: Arc<File>,
+    path: PathBuf,
     /// Address of its first byte.
     start: usize,
 }
@@ -40,26 +56,27 @@ impl Storage {
         })?;
         let length = file
             .metadata()
-            .map_err(|error| Error::new(path.display(), error))?
+            .map_err(|error| Error::unread(path, error))?
             .len();
         if length == 0 {
             return Err(Error::new(path.display(), "the file is empty").remedy("download it again"));
         }
-        // SAFETY: the map is read-only and private to this process. If another process truncates
-        // the file while it is mapped the kernel raises SIGBUS; that is the documented price of
-        // mapping and shared by every safetensors reader that maps.
+        // SAFETY: the map is read-only and private to this process. What happens when another process
+        // truncates the file is in `mapped`.
         #[allow(unsafe_code)]
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::new(path.display(), error))?;
-        let mapped = MappedFile {
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| not_mapped(path, &error))?;
+        let _watch = mapped::watch(path, &map);
+        let file = MappedFile {
             file: Arc::new(file),
+            path: path.to_owned(),
             start: map.as_ptr().addr(),
         };
-        Ok(Self::Mapped(map, mapped))
+        Ok(Self::Mapped { _watch, map, file })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Mapped(map, _) => map,
+            Self::Mapped { map, .. } => map,
             Self::Memory(bytes) => bytes,
         }
     }
@@ -67,21 +84,34 @@ impl Storage {
     /// The file, if there is one.
     pub(super) fn file(&self) -> Option<&MappedFile> {
         match self {
-            Self::Mapped(_, file) => Some(file),
+            Self::Mapped { file, .. } => Some(file),
             Self::Memory(_) => None,
+        }
+    }
+
+    /// An error if the file has become shorter since it was mapped: in its new last page there are zeros, and
+    /// no signal tells.
+    pub(super) fn intact(&self) -> Result<()> {
+        let Self::Mapped { map, file, .. } = self else {
+            return Ok(());
+        };
+        let found = file.file.metadata();
+        match found.is_ok_and(|found| found.len() >= map.len() as u64) {
+            true => Ok(()),
+            false => Err(mapped::changed(&file.path)),
         }
     }
 
     /// Asks the kernel to read `range` ahead. Advice: failure is harmless.
     pub(super) fn prefetch(&self, range: Range<usize>) {
-        if let Self::Mapped(map, _) = self {
+        if let Self::Mapped { map, .. } = self {
             let _ = map.advise_range(Advice::WillNeed, range.start, range.len());
         }
     }
 
     /// Drops `range` from this process's resident set; the page cache keeps it.
     pub(super) fn release(&self, range: Range<usize>) {
-        if let Self::Mapped(map, _) = self {
+        if let Self::Mapped { map, .. } = self {
             // SAFETY: MADV_DONTNEED on a read-only file mapping discards clean pages only; a
             // later access reads the same bytes from the file again.
             #[allow(unsafe_code)]
@@ -89,5 +119,16 @@ impl Storage {
                 map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
             };
         }
+    }
+}
+
+/// Why a file could not be mapped, and what to do about it.
+fn not_mapped(path: &Path, error: &io::Error) -> Error {
+    let failed = Error::new(path.display(), format!("it cannot be mapped: {error}"));
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => {
+            failed.remedy("raise the limit on memory that the shell or the job sets (ulimit -v)")
+        }
+        _ => failed.remedy("copy it to a local disk"),
     }
 }

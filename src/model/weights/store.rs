@@ -18,7 +18,10 @@ use super::{
     storage::Storage,
     view::Elements,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    mapped,
+};
 
 /// A tensor, however it is stored.
 #[derive(Debug, Clone)]
@@ -435,6 +438,13 @@ impl WeightStore {
             shard.fingerprint(&mut hasher);
         }
         hasher.finalize().to_hex().to_string()
+    }
+
+    /// An error if what was read is not what is in the files: one became shorter, or its disk failed. To be
+    /// asked when all has been read.
+    pub fn intact(&self) -> Result<()> {
+        mapped::check()?;
+        self.shards.iter().try_for_each(|shard| shard.intact())
     }
 
     /// From now on takes the files' checksums beside the walks, from what [`WeightStore::release`]

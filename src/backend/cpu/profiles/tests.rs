@@ -1,3 +1,5 @@
+use proptest::{collection::vec, prelude::*, sample::select};
+
 use super::*;
 use crate::backend::LARGE;
 
@@ -210,5 +212,25 @@ fn threads_change_nothing() {
     let one = on(1);
     for threads in [2, 3, 7] {
         assert_eq!(on(threads), one, "{threads} threads");
+    }
+}
+
+proptest! {
+    /// Ties, denormals, zeros, even and odd counts.
+    #[test]
+    fn equals_the_definition_whatever_the_values(
+        values in vec(
+            prop_oneof![
+                2 => select(vec![0.0, -0.0, 1.0, -1.0, 2400.0, f32::MIN_POSITIVE, f32::from_bits(1), -1e-40]),
+                1 => -1e4f32..1e4,
+            ],
+            1..300,
+        ),
+        columns in 1usize..9,
+    ) {
+        let columns = columns.min(values.len());
+        let values = &values[..values.len() / columns * columns];
+        let got = profile_of(values, columns, &ProfileRequest { top_k: 5 });
+        same(&got, &by_sorting(values, columns, 5));
     }
 }

@@ -32,7 +32,7 @@ use cudarc::driver::{result, sys};
 
 use self::{
     blas::Blas,
-    failure::{failed, out_of_memory},
+    failure::{failed, failed_on, out_of_memory},
     loader::Loader,
     modules::Modules,
     ring::{Failure, Ring},
@@ -123,12 +123,8 @@ impl Driver {
 
     /// An error that the device reports, perhaps of work started earlier.
     fn failed(&self, what: &str, error: result::DriverError) -> Error {
-        let latest = self.latest.borrow();
-        if latest.is_empty() {
-            return failed(what, error);
-        }
-        failed(&format!("{what} (the latest kernel was {latest})"), error)
-            .remedy("run it again with CUDA_LAUNCH_BLOCKING=1 in the environment: the message then names the kernel at fault")
+        let name = format!("cuda:{} ({})", self.card.index, self.card.name);
+        failed_on(&name, what, &self.latest.borrow(), error)
     }
 }
 
