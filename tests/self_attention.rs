@@ -261,17 +261,18 @@ fn heads_are_those_of_transformers() {
                 .filter_map(|head| head["norm_attention"].as_f64());
             let scale = norms.fold(0.0, f64::max);
             for (ours, wanted) in ours.iter().zip(wanted) {
-                for (field, wanted) in wanted.as_object().expect("fields") {
+                for field in ["norm_attention", "norm_followed", "norm_rest", "cosine"] {
                     let what = format!("{what}: head {}: {field}", ours["head"]);
-                    let (Some(a), Some(b)) = (ours[field].as_f64(), wanted.as_f64()) else {
-                        assert_eq!(&ours[field], wanted, "{what}");
+                    let (Some(a), Some(b)) = (ours[field].as_f64(), wanted[field].as_f64()) else {
+                        assert_eq!(ours[field], wanted[field], "{what}");
                         continue;
                     };
-                    let scale = if field == "cosine" { 1.0 } else { scale };
-                    assert!(
-                        (a - b).abs() <= tolerance * scale,
-                        "{what}: {a} instead of {b}"
-                    );
+                    let allowed = match field {
+                        // A small difference of two parts turns with their rounding.
+                        "cosine" => tolerance + 4.0 * wanted["noise"].as_f64().expect("noise"),
+                        _ => tolerance * scale,
+                    };
+                    assert!((a - b).abs() <= allowed, "{what}: {a} instead of {b}");
                     compared += 1;
                 }
             }

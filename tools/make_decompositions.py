@@ -7,7 +7,8 @@ tokens), and for each layer with attention `layer.{l}.output` and `layer.{l}.fol
 each: what attention makes of the attention sequence of reference.json, and the part of it
 that comes from those tokens as keys, both through the output projection without its bias.
 And `decomposition.json`: of both, and of their difference, what comes through each head
-(norms, and the cosine of the two parts, means over the queries that see one of those tokens).
+(norms, and the cosine of the two parts, means over the queries that see one of those tokens;
+`noise` is what the cosine is off in float32).
 
 Nothing is computed twice here: the probabilities of all other keys are set to zero where
 the softmax returns them, in one layer at a time, and the attention module's own output is
@@ -17,6 +18,7 @@ their part of its weight.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -110,15 +112,16 @@ def projection_of(module) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def heads_given(model, module, place: int, keys: list[int], token_ids: list[int]):
+def heads_given(model, place: int, keys: list[int], token_ids: list[int]):
     """What an attention module's projection makes of each head from these keys alone, [heads, T, D], and of
     each query whether it sees one of them."""
     kept = []
-    projection = projection_of(module)
+    projection = projection_of(list(attention_modules(model).values())[place])
+    wide = StayInFloat64() if model.dtype == torch.float64 else contextlib.nullcontext()
     handle = projection.register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0][0].clone()))
     mode = KeepKeys(place, keys)
     try:
-        with mode, StayInFloat64():
+        with mode, wide:
             model(torch.tensor([token_ids]), use_cache=False)
     finally:
         handle.remove()
@@ -143,6 +146,18 @@ def by_head(whole: np.ndarray, part: np.ndarray, queries: np.ndarray) -> list[di
     return found
 
 
+def heads_of(model, layers: list[int], positions: list[int], token_ids: list[int]) -> list[dict]:
+    """Of every layer with attention."""
+    found = []
+    everything = list(range(len(token_ids)))
+    for place, layer in enumerate(layers):
+        whole, _ = heads_given(model, place, everything, token_ids)
+        part, sees = heads_given(model, place, positions, token_ids)
+        sees[positions] = False
+        found.append({"layer": layer, "heads": by_head(whole, part, sees)})
+    return found
+
+
 def decompose(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
     """All layers of one checkpoint."""
     reference = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
@@ -156,20 +171,21 @@ def decompose(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
         attn_implementation="eager",
         experts_implementation="eager",
     )
-    model = model.eval().double()
+    layers = list(attention_modules(model))
+    narrow = heads_of(model.eval(), layers, positions, token_ids)
+    model = model.double()
+    heads = heads_of(model, layers, positions, token_ids)
+    for ours, theirs in zip(heads, narrow):
+        for head, other in zip(ours["heads"], theirs["heads"]):
+            if head["cosine"] is not None:
+                head["noise"] = abs(head["cosine"] - other["cosine"])
     tensors = {"positions": torch.tensor(positions, dtype=torch.float32)}
-    layers = []
     for place, (layer, module) in enumerate(attention_modules(model).items()):
         nothing = attention_output(model, module, place, [], token_ids)
         for name, keys in (("output", range(len(token_ids))), ("followed", positions)):
             given = attention_output(model, module, place, list(keys), token_ids) - nothing
             tensors[f"layer.{layer}.{name}"] = given.float().contiguous()
-        everything = list(range(len(token_ids)))
-        whole, _ = heads_given(model, module, place, everything, token_ids)
-        part, sees = heads_given(model, module, place, positions, token_ids)
-        sees[positions] = False
-        layers.append({"layer": layer, "heads": by_head(whole, part, sees)})
-    return tensors, {"positions": positions, "layers": layers}
+    return tensors, {"positions": positions, "layers": heads}
 
 
 def main() -> None:

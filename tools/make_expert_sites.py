@@ -68,7 +68,7 @@ def by_token(seen: dict, indices: torch.Tensor) -> list[torch.Tensor]:
             slots = (places[rows] == expert).int().argmax(1)
             out[rows, slots] = values[which]
         assert not out.isnan().any()
-        found.append(out.flatten(1).float().contiguous())
+        found.append(out.flatten(1))
     return found
 
 
@@ -104,7 +104,7 @@ def sites(folder: Path) -> dict[str, torch.Tensor]:
         stack.enter_context(watch)
         stack.enter_context(StayInFloat64())
         model(torch.tensor([token_ids]), use_cache=False)
-    return tensors
+    return {name: tensor.float().contiguous() for name, tensor in tensors.items()}
 
 
 def main() -> None:

@@ -91,7 +91,7 @@ fn heads(result: &Sinks, context: &Context<'_>) -> LayerMaps {
 fn norms(result: &Sinks, context: &Context<'_>) -> LayerMaps {
     let maps: [(&str, &str, fn(&HeadSinks) -> f64); 2] = [
         (
-            "Norm of what the head adds to the stream, mean over tokens",
+            "Norm of the head's part of the attention output",
             "norm",
             |head| head.projected_norm,
         ),
