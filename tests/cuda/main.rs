@@ -2,6 +2,7 @@
 
 mod attention;
 mod bench;
+mod heads;
 mod memory;
 mod mixers;
 mod models;
