@@ -287,6 +287,35 @@ fn attention() {
 
 #[test]
 #[ignore = "needs chromium: .ci/browser runs it"]
+fn life() {
+    let report = report(&["life", "--sentence", HOSTILE]);
+    let mut browser = Browser::start();
+    assert_sound(&mut browser, &report.page);
+    let bars = "document.querySelectorAll('.bar rect').length";
+    let shape = "document.querySelector('.bar').innerHTML";
+    let (all, first) = (browser.number(bars), browser.text(shape));
+    assert!(all >= 6.0, "{all} bars");
+
+    // What each part of the layer adds stands beside the pointer, with a sign.
+    browser.hover(".bar rect:last-child");
+    let tip = browser.text("document.querySelector('[aria-label=tip]').textContent");
+    for what in ["layer", "attention", "MLP", "value as it leaves the layer"] {
+        assert!(tip.contains(what), "{what}: {tip}");
+    }
+
+    // A part that is hidden has no bars; another value has its own.
+    browser.click(".legend button");
+    assert!(browser.number(bars) < all);
+    browser.click(".legend button");
+    assert_eq!(browser.number(bars), all);
+    browser.value("document.querySelector('select').focus()");
+    browser.press("ArrowDown", 40);
+    assert_ne!(browser.text(shape), first);
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs chromium: .ci/browser runs it"]
 fn comparison() {
     let report = report(&["compare", "one=demo", "two=demo", "--nsamples", "3"]);
     let mut browser = Browser::start();

@@ -371,6 +371,8 @@ fn raw_of(checkpoint: &Checkpoint) {
         "router_logits",
         "gate",
         "mlp_inner",
+        "expert_inner",
+        "expert_output",
         "mlp_output",
         "layer_output",
         "stream_sum",

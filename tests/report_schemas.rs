@@ -107,7 +107,8 @@ fn sinks() -> Value {
         "sink_rate": 0.5,
         "layers": [{
             "layer": 0, "sink_rate": 0.5, "kv_bias_sink_rate": null,
-            "heads": [{"head": 0, "sink_rate": 0.5, "mass": 0.4, "positions": []}],
+            "heads": [{"head": 0, "sink_rate": 0.5, "mass": 0.4, "output_norm": 1.0,
+                "projected_norm": 2.0, "norm_ratio": 1.0, "positions": []}],
             "value_drain": [0.1], "gates": [], "matrix_entropy": 1.0,
             "matrix_entropy_normalised": 0.5, "anisotropy": 0.7, "first_norm_ratio": 3.0
         }]
@@ -156,7 +157,8 @@ fn self_attention() -> Value {
             "sinks": [{"head": 0, "position": 0, "mass": 0.9}],
             "decomposition": {
                 "queries": 1, "norm_attention": 1.0, "norm_followed": 0.9, "norm_rest": 0.2,
-                "cosine": -0.5, "similarity_followed": null, "similarity_rest": null
+                "cosine": -0.5, "similarity_followed": null, "similarity_rest": null,
+                "heads": [{"head": 0, "norm_attention": 1.0, "norm_followed": 0.9, "norm_rest": 0.2, "cosine": null}]
             }
         }, {
             "layer": 1, "massive": [],
@@ -256,6 +258,11 @@ fn nested_contract_fields_are_required() {
             "self_attention",
             self_attention(),
             "/layers/0/decomposition",
+        ),
+        (
+            "self_attention",
+            self_attention(),
+            "/layers/0/decomposition/heads/0",
         ),
         ("figures", figures(), "/layers/0"),
         ("figures", figures(), "/sites/q/0"),

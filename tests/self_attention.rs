@@ -15,8 +15,11 @@ use support::reference::{self, Checkpoint};
 use support::schema::assert_valid;
 use support::tensors::{self, Tensor, rms};
 
-const ATTENTION_FILES: [&str; 14] = [
+const ATTENTION_FILES: [&str; 17] = [
     "attention.safetensors",
+    "attention_output_by_head.pdf",
+    "attention_output_by_head.png",
+    "attention_output_by_head.svg",
     "attention_output_decomposition.pdf",
     "attention_output_decomposition.png",
     "attention_output_decomposition.svg",
@@ -137,6 +140,20 @@ fn every_family() {
             );
             assert!(whole <= (part + rest) * 1.000_01, "{name}, layer {layer}");
             assert!(part <= (whole + rest) * 1.000_01, "{name}, layer {layer}");
+            // So are those of every head, and the heads' outputs add up to the whole.
+            let heads = decomposition["heads"].as_array().expect("heads");
+            assert_eq!(heads.len(), found["sinks"].as_array().expect("sinks").len());
+            let of_head = |head: &Value, field: &str| head[field].as_f64().expect(field);
+            for head in heads {
+                let [whole, part, rest] = ["norm_attention", "norm_followed", "norm_rest"]
+                    .map(|field| of_head(head, field));
+                assert!(whole <= (part + rest) * 1.000_01, "{name}, layer {layer}");
+            }
+            let sum: f64 = heads
+                .iter()
+                .map(|head| of_head(head, "norm_attention"))
+                .sum();
+            assert!(whole <= sum * 1.000_01, "{name}, layer {layer}");
         }
 
         assert_eq!(
@@ -209,6 +226,59 @@ fn the_parts_are_those_of_transformers() {
         }
     }
     assert!(compared >= 10, "{compared}");
+}
+
+/// tools/make_decompositions.py has what each head gives from the weights and heads of transformers in float64.
+#[test]
+fn heads_are_those_of_transformers() {
+    let mut compared = 0;
+    for checkpoint in reference::all() {
+        let path = checkpoint.folder.join("decomposition.json");
+        if !path.exists() {
+            continue;
+        }
+        let theirs = read_json(&path);
+        let positions: Vec<String> = theirs["positions"]
+            .as_array()
+            .expect("positions")
+            .iter()
+            .map(Value::to_string)
+            .collect();
+        let (ids, positions) = (ids(&checkpoint), positions.join(","));
+        let arguments = ["--token-ids", &ids, "--positions", &positions];
+        let found = ran("self-attention", &checkpoint.folder, &arguments);
+        let layers = found.document["layers"].as_array().expect("layers");
+        let tolerance = (4.0 * checkpoint.reference.noise.hidden + 2e-6).min(1e-4);
+        for wanted in theirs["layers"].as_array().expect("layers") {
+            let layer = wanted["layer"].as_u64().expect("a number");
+            let what = format!("{}: layer {layer}", checkpoint.name);
+            let ours = &layers[layer as usize]["decomposition"];
+            let (ours, wanted) = (ours["heads"].as_array(), wanted["heads"].as_array());
+            let (ours, wanted) = (ours.expect("heads"), wanted.expect("heads"));
+            assert_eq!(ours.len(), wanted.len(), "{what}");
+            let norms = wanted
+                .iter()
+                .filter_map(|head| head["norm_attention"].as_f64());
+            let scale = norms.fold(0.0, f64::max);
+            for (ours, wanted) in ours.iter().zip(wanted) {
+                for field in ["norm_attention", "norm_followed", "norm_rest", "cosine"] {
+                    let what = format!("{what}: head {}: {field}", ours["head"]);
+                    let (Some(a), Some(b)) = (ours[field].as_f64(), wanted[field].as_f64()) else {
+                        assert_eq!(ours[field], wanted[field], "{what}");
+                        continue;
+                    };
+                    let allowed = match field {
+                        // A small difference of two parts turns with their rounding.
+                        "cosine" => tolerance + 4.0 * wanted["noise"].as_f64().expect("noise"),
+                        _ => tolerance * scale,
+                    };
+                    assert!((a - b).abs() <= allowed, "{what}: {a} instead of {b}");
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared >= 200, "{compared}");
 }
 
 /// Two sets of keys that make all of them give the whole output, which is computed another way.

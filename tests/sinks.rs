@@ -77,10 +77,22 @@ fn equals_numpy_over_transformers() {
                 array(&ours["heads"]).len(),
                 array(&theirs["head_rates"]).len()
             );
+            let norms = theirs;
             for (index, head) in array(&ours["heads"]).iter().enumerate() {
                 let what = format!("{what}: head {index}");
                 near(&head["sink_rate"], &theirs["head_rates"][index], &what);
                 near(&head["mass"], &theirs["head_masses"][index], &what);
+                for (ours, theirs) in [
+                    ("output_norm", "output_norms"),
+                    ("projected_norm", "projected_norms"),
+                    ("norm_ratio", "norm_ratios"),
+                ] {
+                    near(
+                        &head[ours],
+                        &norms[theirs][index],
+                        &format!("{what}: {ours}"),
+                    );
+                }
                 let positions = array(&head["positions"]);
                 let wanted = array(&theirs["rates"][index]);
                 assert_eq!(positions.len(), wanted.len(), "{what}");

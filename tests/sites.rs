@@ -69,6 +69,34 @@ fn are_those_of_transformers() {
     assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }
 
+/// What each token's experts read and give (tools/make_expert_sites.py), in the layers that have experts.
+#[test]
+fn experts_have_what_transformers_has() {
+    let mut compared = 0;
+    for checkpoint in reference::all() {
+        let path = checkpoint.folder.join("experts.safetensors");
+        if !path.exists() {
+            continue;
+        }
+        let name = &checkpoint.name;
+        let theirs = tensors::read(&path);
+        let (done, ours) = capture(&checkpoint, &["--sites", "expert_inner,expert_output"]);
+        let ours = ours.unwrap_or_else(|| panic!("{name}: {}", done.stderr));
+        assert_eq!(ours.len(), theirs.len(), "{name}");
+        for (key, theirs) in &theirs {
+            let ours = &ours[&format!("{key}.0")];
+            assert_eq!(ours.shape, theirs.shape, "{name}: {key}");
+            let allowed = tolerance(checkpoint.reference.noise.hidden) * rms(&theirs.values);
+            for (ours, theirs) in ours.values.iter().zip(&theirs.values) {
+                let off = f64::from((ours - theirs).abs());
+                assert!(off <= allowed, "{name}: {key}: {ours} instead of {theirs}");
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared >= 20, "{compared}");
+}
+
 /// Dense layers are captured, and those of experts are named.
 #[test]
 fn a_site_of_some_layers_is_captured_there() {
@@ -114,7 +142,7 @@ fn a_site_of_no_layer_is_refused_with_what_to_look_at_instead() {
         (
             "gpt-oss",
             "gate",
-            "site `gate`: the layers of this model have experts, inside which tokens go different ways; observe mlp_output instead",
+            "site `gate`: the layers of this model have experts, inside which tokens go different ways; observe expert_inner instead",
         ),
     ] {
         let (done, raw) = capture(&reference::load(name), &["--sites", site]);

@@ -226,6 +226,35 @@ fn the_published_experiment_says_nothing_of_the_rest() {
     assert!(more["perplexity"]["head_off_1.0"]["text"].is_number());
 }
 
+/// Each draw does what its dimensions do when they are named.
+#[test]
+fn random_dimensions_are_drawn_several_times() {
+    let found = command(&["--dimensions", "random:2:3"]).succeeded().json();
+    let draws = found["place"]["draws"].as_array().expect("draws");
+    let names = ["set_to_zero", "set_to_zero_draw_2", "set_to_zero_draw_3"];
+    assert_eq!(draws.len(), names.len());
+    for (draw, name) in draws.iter().zip(names) {
+        assert_eq!(draw["intervention"], name);
+        let dimensions = draw["dimensions"].as_array().expect("dimensions");
+        assert_eq!(dimensions.len(), 2);
+        let massive = found["dimensions_union"].as_array().expect("dimensions");
+        assert!(
+            dimensions.iter().all(|own| !massive.contains(own)),
+            "{draw}"
+        );
+        let listed: Vec<String> = dimensions.iter().map(ToString::to_string).collect();
+        let named = command(&["--dimensions", &listed.join(",")])
+            .succeeded()
+            .json();
+        let wanted = &named["perplexity"]["set_to_zero"];
+        assert_eq!(&found["perplexity"][name], wanted, "{name}");
+    }
+    assert_ne!(draws[1]["dimensions"], draws[2]["dimensions"]);
+    let once = command(&["--dimensions", "random:2"]).succeeded().json();
+    assert_eq!(once["place"].get("draws"), None);
+    assert_eq!(once["dimensions"], draws[0]["dimensions"]);
+}
+
 #[test]
 fn places_that_are_not_there_are_refused() {
     for (more, told) in [
@@ -237,6 +266,10 @@ fn places_that_are_not_there_are_refused() {
         (
             &["--site", "mlp_inner"],
             "are not the dimensions of the residual stream",
+        ),
+        (
+            &["--site", "expert_output"],
+            "no layer of this model has it",
         ),
         (&["--dimensions", "100000"], "columns"),
         (

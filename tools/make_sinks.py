@@ -4,7 +4,8 @@
 
 Writes `sinks.json` into the folder of each checkpoint: the token ids of two sequences, and of all
 layers what `docs/experiments.md` defines. Probabilities are the model's own (`output_attentions`), hidden
-states the outputs of its layers, values the outputs of its value projections.
+states the outputs of its layers, values the outputs of its value projections, and what heads give the inputs of
+its output projections, by their weights.
 """
 
 import argparse
@@ -20,13 +21,14 @@ from rounded import rounded
 # Lower than the papers' 0.3, 0.9 and 4: small random models have no strong sinks.
 EPSILON, COSINE, MORE_THAN = 0.17, 0.4, 1
 TOKENS = 24
-# Where the layers are, and the module with the values, or none where they are part of a larger output.
+# Where the layers are, the module with the values, or none where they are part of a larger output, and the
+# module that projects what the heads give.
 PLACES = {
-    "planted-llama": ("model.layers", "self_attn.v_proj"),
-    "planted-gpt2": ("transformer.h", None),
-    "planted-gemma2": ("model.layers", "self_attn.v_proj"),
-    "planted-olmo2": ("model.layers", "self_attn.v_proj"),
-    "planted-lfm2": ("model.layers", "self_attn.v_proj"),
+    "planted-llama": ("model.layers", "self_attn.v_proj", "self_attn.o_proj"),
+    "planted-gpt2": ("transformer.h", None, "attn.c_proj"),
+    "planted-gemma2": ("model.layers", "self_attn.v_proj", "self_attn.o_proj"),
+    "planted-olmo2": ("model.layers", "self_attn.v_proj", "self_attn.o_proj"),
+    "planted-lfm2": ("model.layers", "self_attn.v_proj", "self_attn.out_proj"),
 }
 
 
@@ -39,9 +41,9 @@ def child(module, name: str | None):
 
 
 @torch.no_grad()
-def observe(model, layers: str, value: str | None, token_ids: list[int]):
-    """Hidden states and values by layer, and probabilities by layer with attention."""
-    hidden, values, handles = {}, {}, []
+def observe(model, layers: str, value: str | None, projection: str, token_ids: list[int]):
+    """Hidden states and values by layer, and probabilities and what heads give by layer with attention."""
+    hidden, values, given, handles = {}, {}, {}, []
     attends = []
 
     def keep(into, layer):
@@ -51,19 +53,27 @@ def observe(model, layers: str, value: str | None, token_ids: list[int]):
 
         return hook
 
+    def keep_input(layer):
+        def hook(_, arguments):
+            given[layer] = arguments[0].detach()[0].double().numpy()
+
+        return hook
+
     for number, layer in enumerate(model.get_submodule(layers)):
         handles.append(layer.register_forward_hook(keep(hidden, number)))
         if child(layer, "self_attn") is not None or child(layer, "attn") is not None:
             attends.append(number)
         if (module := child(layer, value)) is not None:
             handles.append(module.register_forward_hook(keep(values, number)))
+        if (module := child(layer, projection)) is not None:
+            handles.append(module.register_forward_pre_hook(keep_input(number)))
     output = model(torch.tensor([token_ids]), output_attentions=True, use_cache=False)
     for handle in handles:
         handle.remove()
     maps = [one for one in output.attentions if one is not None]
-    assert len(maps) == len(attends), (len(maps), attends)
+    assert len(maps) == len(attends) == len(given), (len(maps), attends, len(given))
     probabilities = {layer: one[0].double().numpy() for layer, one in zip(attends, maps)}
-    return hidden, values, probabilities
+    return hidden, values, probabilities, given
 
 
 def received(probabilities: np.ndarray) -> np.ndarray:
@@ -90,6 +100,16 @@ def drain(values: np.ndarray, heads: int) -> list[float]:
     """By key/value head the first token's norm over the lower median."""
     norms = np.linalg.norm(values.reshape(len(values), heads, -1), axis=2)
     return list(norms[0] / np.sort(norms, axis=0)[(len(norms) - 1) // 2])
+
+
+def head_norms(given: np.ndarray, module, heads: int) -> tuple[np.ndarray, np.ndarray]:
+    """By head the mean over tokens of the norm of its output, before and behind the projection."""
+    weight = module.weight.detach().double().numpy()
+    # A linear module has [out, in], GPT-2's Conv1D [in, out].
+    weight = weight if type(module).__name__ == "Conv1D" else weight.T
+    outputs = given.reshape(len(given), heads, -1).transpose(1, 0, 2)
+    projected = outputs @ weight.reshape(heads, -1, weight.shape[1])
+    return tuple(np.linalg.norm(x, axis=2).mean(1) for x in (outputs, projected))
 
 
 def secondary(hidden: list[dict], masses: list[dict]) -> list[dict]:
@@ -148,6 +168,13 @@ def main() -> None:
                 found["head_rates"] = (mass[:, :, 0] > EPSILON).mean(0).tolist()
                 found["head_masses"] = mass[:, :, 0].mean(0).tolist()
                 found["rates"] = (mass > EPSILON).mean(0).tolist()
+                query_heads = model.config.num_attention_heads
+                projection = model.get_submodule(PLACES[name][0])[layer].get_submodule(PLACES[name][2])
+                norms = [head_norms(one[3][layer], projection, query_heads) for one in observed]
+                own, projected = np.mean(norms, axis=0)
+                found["output_norms"] = own.tolist()
+                found["projected_norms"] = projected.tolist()
+                found["norm_ratios"] = (own / own.mean()).tolist()
             if layer in observed[0][1]:
                 drains = [drain(one[1][layer], heads) for one in observed]
                 found["value_drain"] = np.mean(drains, axis=0).tolist()

@@ -6,6 +6,7 @@
     lines: massact.lines,
     intervals: massact.intervals,
     grid: massact.grid,
+    stacks: massact.stacks,
     maps: massact.maps,
   };
 

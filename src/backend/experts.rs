@@ -18,6 +18,8 @@ pub trait Experts: Tensors {
     ) -> Result<Self::Visitors>;
     /// How many rows visit each expert.
     fn visits(&self, visitors: &Self::Visitors) -> Vec<usize>;
+    /// The rows that visit each expert, ascending, brought to the host.
+    fn visiting_rows(&self, visitors: &Self::Visitors) -> Result<Vec<Vec<usize>>>;
     /// The rows of `x` that visit the expert, in their order.
     fn gather_visitors(
         &self,

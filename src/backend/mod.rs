@@ -12,6 +12,7 @@ pub mod cpu;
 pub mod cuda;
 mod elementwise;
 mod experts;
+mod inner_products;
 mod key_choice;
 mod magnitudes;
 mod norms;
@@ -35,6 +36,7 @@ pub use compression::{Compression, entries_of, with_entries};
 pub use convolutions::{Convolutions, Filter};
 pub use elementwise::{Elementwise, Xielu};
 pub use experts::Experts;
+pub use inner_products::InnerProducts;
 pub use key_choice::{KeyChoice, KeyMask};
 pub use magnitudes::{Entry, Magnitudes, Statistics, StatisticsRequest};
 pub use norms::{NormWeights, Norms};
@@ -66,6 +68,7 @@ pub trait Backend:
     + Convolutions
     + Elementwise
     + Experts
+    + InnerProducts
     + KeyChoice
     + Magnitudes
     + Norms
@@ -89,6 +92,8 @@ impl<B> Backend for B where
         + Convolutions
         + Elementwise
         + Experts
+        + InnerProducts
+        + InnerProducts
         + KeyChoice
         + Magnitudes
         + Norms

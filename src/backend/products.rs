@@ -1,6 +1,8 @@
 //! Weights and products with them.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::{Target, Tensors};
 use crate::{error::Result, model::weights::WeightMatrix};
 
@@ -14,6 +16,14 @@ pub trait Products: Tensors {
         x: &Self::Tensor,
         weight: &Self::Matrix<'_>,
         bias: Option<&Self::Vector>,
+        target: Target,
+    ) -> Result<Self::Tensor>;
+    /// `x W[:, inputs]^T`: `[rows, inputs] -> [rows, out]`, what some neighbouring inputs of a weight give.
+    fn linear_of(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Matrix<'_>,
+        inputs: Range<usize>,
         target: Target,
     ) -> Result<Self::Tensor>;
 }

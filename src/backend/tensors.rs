@@ -44,6 +44,8 @@ pub trait Tensors {
     fn download(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
     /// Width of a tensor.
     fn columns(&self, x: &Self::Tensor) -> usize;
+    /// The same values in rows of another width.
+    fn in_rows_of(&self, x: Self::Tensor, columns: usize) -> Self::Tensor;
     /// Makes a bias or norm vector usable.
     fn vector(&self, values: Vec<f32>) -> Result<Self::Vector>;
     /// A residual stream of zeros, as large as `x`.

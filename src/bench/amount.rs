@@ -180,6 +180,12 @@ fn width(spec: &DecoderSpec, layer: &Layer, site: Site) -> usize {
             gate.map_or(0, |gate| gate.out_features)
         }
         Site::RouterLogits => layer.experts().map_or(0, |experts| experts.count),
+        Site::ExpertInner => layer.experts().map_or(0, |experts| {
+            experts.visits() * experts.expert.up.out_features
+        }),
+        Site::ExpertOutput => layer.experts().map_or(0, |experts| {
+            experts.visits() * experts.expert.down.out_features
+        }),
         Site::Gate | Site::MlpInner => match &layer.mlp {
             Some(Mlp::Gated(mlp)) => mlp.up.out_features,
             Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,

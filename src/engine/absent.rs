@@ -56,7 +56,12 @@ fn refusal(spec: &DecoderSpec, site: Site) -> Error {
         }
     }
     let instead = match site {
-        Site::RouterLogits | Site::Gate | Site::MlpInner => &INSTEAD[2..],
+        Site::Gate | Site::MlpInner if Site::ExpertInner.exists_in(spec) => &[Site::ExpertInner],
+        Site::RouterLogits
+        | Site::Gate
+        | Site::MlpInner
+        | Site::ExpertInner
+        | Site::ExpertOutput => &INSTEAD[2..],
         Site::MixerOutput => &INSTEAD[3..],
         Site::AttentionGate => &INSTEAD[..],
         _ => &INSTEAD[1..],
@@ -120,5 +125,5 @@ pub(super) fn notices(spec: &DecoderSpec, plan: &Plan) -> Vec<String> {
 
 /// Whether the plan asks for anything of attention itself.
 fn maps(plan: &Plan) -> bool {
-    plan.attention.any() || plan.keys.is_some()
+    plan.looks_at_attention()
 }

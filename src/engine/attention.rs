@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::{
     compressed::{CompressedWeights, Entries},
+    heads::HeadProjections,
     indexer::IndexerWeights,
     parts::{Projection, load_norm},
     pass::Pass,
@@ -289,6 +290,16 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             if self.spec.rotates_back {
                 self.rotate_back(pass, outputs)?;
             }
+        }
+        if pass.forward.plan.head_outputs && pass.batch.observed {
+            let projections = HeadProjections {
+                heads: spec.heads,
+                groups: self.grouped.as_deref(),
+                o: &self.o,
+            };
+            projections.tell(pass, probe, &found.context, found.subset.as_ref())?;
+        }
+        for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
             if let Some(groups) = &self.grouped {
                 *outputs = in_groups(backend, groups, outputs)?;
             }

@@ -6,6 +6,7 @@
 
 use super::{
     gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site, trace::Source,
+    visits::Visits,
 };
 use crate::{
     backend::Backend,
@@ -103,6 +104,7 @@ pub(super) fn visit<B: Backend>(
         .transpose()?;
     let read = narrow.as_ref().unwrap_or(input);
     let mut out = backend.zeros(read)?;
+    let mut told = Visits::of(pass, &visitors, spec.visits())?;
     let followed = FollowedRow::all(backend, weights, logits, read, chosen.as_deref(), probe)?;
     let load = |expert: usize| {
         let mlp = GatedMlp {
@@ -113,10 +115,9 @@ pub(super) fn visit<B: Backend>(
         };
         GatedWeights::load(backend, forward.model, &mlp)
     };
-    let visits = backend.visits(&visitors).into_iter().enumerate();
-    let mut experts = visits
-        .filter_map(|(expert, visits)| (visits > 0).then_some(expert))
-        .peekable();
+    let counts = backend.visits(&visitors);
+    let visited = (0..counts.len()).filter(|expert| counts[*expert] > 0);
+    let mut experts = visited.peekable();
     let mut ahead = None;
     while let Some(expert) = experts.next() {
         interrupt::check()?;
@@ -137,15 +138,23 @@ pub(super) fn visit<B: Backend>(
         if spec.weighted_inputs {
             backend.weigh_visitors(&mut x, &visitors, expert)?;
         }
-        let mut y = mlp.run(backend, &x)?;
+        let inner = mlp.inner(backend, &x)?;
+        let mut y = mlp.down(backend, &inner)?;
         if let Some(factors) = factors {
             backend.affine(&mut y, factors[expert], 0.0)?;
         }
+        if let Some(told) = &mut told {
+            told.add(backend, &inner, &y, counts[expert])?;
+        }
+        drop(inner);
         backend.add_visitors(&mut out, &y, &visitors, expert, !spec.weighted_inputs)?;
         let factor = factors.map(|factors| factors[expert]);
         for row in followed.iter().filter(|row| row.visits[expert] > 0) {
             row.tell(backend, weights, (expert, &mlp, factor), probe)?;
         }
+    }
+    if let Some(told) = told {
+        told.tell(pass, probe)?;
     }
     if let Some([_, up]) = latent {
         out = up.to_stream(backend, &out)?;

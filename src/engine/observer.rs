@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use super::{
     edit::Edit,
+    heads::HeadOutputs,
     site::Site,
     trace::{Source, Step},
 };
@@ -53,6 +54,11 @@ pub trait Observer {
         _whole: &[f32],
         _part: &[f32],
     ) -> Result<()> {
+        Ok(())
+    }
+
+    /// What each head gives to one sequence in a layer.
+    fn head_outputs(&mut self, _layer: usize, _sequence: usize, _found: HeadOutputs) -> Result<()> {
         Ok(())
     }
 

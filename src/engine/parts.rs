@@ -1,6 +1,8 @@
 //! Projections and norms on the device.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use crate::{
     backend::{Backend, NormWeights, Target},
     error::Result,
@@ -55,6 +57,20 @@ impl<'m, B: Backend> Projection<'m, B> {
     /// `x W^T`: what of [`Projection::to_stream`] is linear.
     pub(super) fn product(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
         self.linear(backend, x, None, Target::Stream)
+    }
+
+    /// What of [`Projection::product`] these neighbouring inputs give.
+    pub(super) fn product_of(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        inputs: Range<usize>,
+    ) -> Result<B::Tensor> {
+        let mut y = backend.linear_of(x, &self.weight, inputs, Target::Stream)?;
+        if self.scale != 1.0 {
+            backend.affine(&mut y, self.scale, 0.0)?;
+        }
+        Ok(y)
     }
 
     fn linear(

@@ -28,6 +28,8 @@ pub struct Plan {
     /// For each sequence the ascending positions of some tokens: what these keys give to the
     /// attention output of every layer goes to the observer.
     pub keys: Option<Vec<Vec<usize>>>,
+    /// Whether to tell what each head gives to the attention output, in two parts where there are `keys`.
+    pub head_outputs: bool,
     /// For each sequence the (position, dimension) of values of the residual stream whose way through every
     /// layer goes to the observer.
     pub trace: Option<Vec<Vec<(usize, usize)>>>,
@@ -84,6 +86,7 @@ impl Default for Plan {
             attention: AttentionCapture::default(),
             head_layers: None,
             keys: None,
+            head_outputs: false,
             trace: None,
             reading: None,
             edited: None,
@@ -131,6 +134,11 @@ impl Plan {
         read == Some(site) || observed.iter().any(|sites| sites.contains(&site))
     }
 
+    /// Whether anything of attention itself is asked for.
+    pub(super) fn looks_at_attention(&self) -> bool {
+        self.attention.any() || self.keys.is_some() || self.head_outputs
+    }
+
     /// Whether it looks into MLPs, of which each then has to be there at once.
     pub(super) fn looks_inside(&self) -> bool {
         let inside = [Site::Gate, Site::MlpInner];
@@ -146,8 +154,7 @@ impl Plan {
     pub(super) fn needs_layers(&self) -> bool {
         self.all_layers
             || self.needs_final_norm()
-            || self.attention.any()
-            || self.keys.is_some()
+            || self.looks_at_attention()
             || self.trace.is_some()
             || Site::ALL
                 .iter()

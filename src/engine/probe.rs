@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    batch::Batch, ledger::Ledger, observer::Observer, plan::Plan, profiles::ProfileProbe,
-    site::Site,
+    batch::Batch, heads::HeadOutputs, ledger::Ledger, observer::Observer, plan::Plan,
+    profiles::ProfileProbe, site::Site,
 };
 use crate::{
     backend::{AttentionMaps, Backend, Precision, Profile, Statistics, StatisticsRequest},
@@ -150,8 +150,7 @@ impl<'r, B: Backend> Probe<'r, B> {
     /// Refuses a layer's output that overflowed when its attention maps are captured and its
     /// statistics, which would tell, are not asked for.
     pub(super) fn guard(&self, layer: usize, batch: &Batch, hidden: &B::Tensor) -> Result<()> {
-        let captured = self.plan.attention.any() || self.plan.keys.is_some();
-        if !captured || self.plan.sites.contains(&Site::LayerOutput) {
+        if !self.plan.looks_at_attention() || self.plan.sites.contains(&Site::LayerOutput) {
             return Ok(());
         }
         let request = StatisticsRequest {
@@ -196,6 +195,21 @@ impl<'r, B: Backend> Probe<'r, B> {
             let sequence = batch.sequences[index];
             self.observer
                 .attention_parts(layer, sequence, columns, whole, part)?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what each head gives.
+    pub(super) fn head_outputs(
+        &mut self,
+        layer: usize,
+        batch: &Batch,
+        found: &HeadOutputs,
+    ) -> Result<()> {
+        let tokens = batch.rows.last().map_or(0, |rows| rows.end);
+        for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
+            let own = found.of_rows(rows.clone(), tokens);
+            self.observer.head_outputs(layer, *sequence, own)?;
         }
         Ok(())
     }

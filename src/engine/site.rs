@@ -46,6 +46,11 @@ pub enum Site {
     /// What the MLP's down projection reads: `[tokens, intermediate_size]`. Without a gate the
     /// activation function's output once more.
     MlpInner,
+    /// What the down projections of the experts that a token visits read, those of the earlier experts
+    /// first: `[tokens, top_k * intermediate_size]`.
+    ExpertInner,
+    /// What they give, before it is weighted and added up: `[tokens, top_k * width]`.
+    ExpertOutput,
     /// What the MLP adds to the residual stream, after the down projection. In a block beside the stream it is
     /// what the mixer reads beside the stream, after the projection behind the MLP.
     MlpOutput,
@@ -62,7 +67,7 @@ pub enum Site {
 
 impl Site {
     /// All sites, in the order of the forward pass.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Embedding,
         Self::LayerInput,
         Self::AttentionInput,
@@ -77,6 +82,8 @@ impl Site {
         Self::RouterLogits,
         Self::Gate,
         Self::MlpInner,
+        Self::ExpertInner,
+        Self::ExpertOutput,
         Self::MlpOutput,
         Self::LayerOutput,
         Self::StreamSum,
@@ -100,6 +107,8 @@ impl Site {
             Self::RouterLogits => "router_logits",
             Self::Gate => "gate",
             Self::MlpInner => "mlp_inner",
+            Self::ExpertInner => "expert_inner",
+            Self::ExpertOutput => "expert_output",
             Self::MlpOutput => "mlp_output",
             Self::LayerOutput => "layer_output",
             Self::StreamSum => "stream_sum",
@@ -151,7 +160,9 @@ impl Site {
                 Some("have an MLP that does not start from the residual stream")
             }
             Self::ResidualMid | Self::MlpInput | Self::MlpOutput => mlp,
-            Self::RouterLogits => lacking(layer.experts().is_none(), "have no experts"),
+            Self::RouterLogits | Self::ExpertInner | Self::ExpertOutput => {
+                lacking(layer.experts().is_none(), "have no experts")
+            }
             // Experts have no inner tensor that all tokens share.
             Self::Gate | Self::MlpInner => mlp.or(lacking(
                 layer.experts().is_some(),
@@ -200,6 +211,12 @@ impl Site {
                 gate.map_or(0, |gate| gate.out_features)
             }),
             Self::RouterLogits => own.experts().map_or(0, |experts| experts.count),
+            Self::ExpertInner => own.experts().map_or(0, |experts| {
+                experts.visits() * experts.expert.up.out_features
+            }),
+            Self::ExpertOutput => own.experts().map_or(0, |experts| {
+                experts.visits() * experts.expert.down.out_features
+            }),
             Self::Gate | Self::MlpInner => match &own.mlp {
                 Some(Mlp::Gated(mlp)) => mlp.up.out_features,
                 Some(Mlp::Plain { up, .. } | Mlp::Xielu { up, .. }) => up.out_features,
@@ -229,7 +246,14 @@ impl Site {
                 | Self::RouterLogits
                 | Self::Gate
                 | Self::MlpInner
+                | Self::ExpertInner
+                | Self::ExpertOutput
         )
+    }
+
+    /// Whether values can be changed there: what experts make is shown beside the visits, not on their way.
+    pub fn is_writable(self) -> bool {
+        !matches!(self, Self::ExpertInner | Self::ExpertOutput)
     }
 
     /// Whether it is a site of layers; the others count as layer 0.

@@ -5,8 +5,9 @@ use serde_json::json;
 use super::{Artifacts, Context, magnitudes, page, page::Verdict};
 use crate::{
     error::Result,
-    experiments::sinks::{LayerSinks, SCHEMA, Sinks},
+    experiments::sinks::{HeadSinks, LayerSinks, SCHEMA, Sinks},
     report::{
+        html::Chart,
         number::significant,
         plot::{LayerMap, LayerMaps, LineChart, Marker, Scale, Series, palette},
         records::Records,
@@ -20,12 +21,15 @@ pub(crate) fn artifacts(result: &Sinks, epsilon: f64, context: &Context<'_>) -> 
     let document = context.document(SCHEMA, result)?;
     let mut artifacts = Artifacts::new("sinks.json", document)?;
     let layers = layers(result);
-    let heads = artifacts.figure("sink_rate_by_head", heads(result, context).to_svg()?)?;
+    let (rates, norms) = (heads(result, context), norms(result, context));
+    let heads = artifacts.figure("sink_rate_by_head", rates.to_svg()?)?;
+    let outputs = artifacts.figure("head_output_norms", norms.to_svg()?)?;
     let chart = states(result, context);
     let lines = artifacts.figure("sinks_and_compression", chart.to_svg())?;
     let explored = magnitudes::explored(&chart, Vec::new());
     let mut sections = vec![
-        page::figure("Heads", heads),
+        page::figure("Heads", heads).explored(Chart::grids(&rates)),
+        page::figure("What heads give", outputs).explored(Chart::grids(&norms)),
         page::figure("Sinks and hidden states", lines).explored([explored]),
         page::table("Layers", &layers),
     ];
@@ -70,36 +74,59 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The first token's rate: heads down, layers across.
+/// The first token's rate.
 fn heads(result: &Sinks, context: &Context<'_>) -> LayerMaps {
+    let maps: [(&str, &str, fn(&HeadSinks) -> f64); 2] = [
+        ("Sink rate of the first token, by head", "rate", |head| {
+            head.sink_rate
+        }),
+        ("Attention to the first token, by head", "share", |head| {
+            head.mass
+        }),
+    ];
+    by_head(result, context, maps)
+}
+
+/// How much each head gives.
+fn norms(result: &Sinks, context: &Context<'_>) -> LayerMaps {
+    let maps: [(&str, &str, fn(&HeadSinks) -> f64); 2] = [
+        (
+            "Norm of the head's part of the attention output",
+            "norm",
+            |head| head.projected_norm,
+        ),
+        (
+            "Norm of the head's output over the mean of the layer's heads",
+            "ratio",
+            |head| head.norm_ratio,
+        ),
+    ];
+    by_head(result, context, maps)
+}
+
+/// Heads down, layers across.
+fn by_head(
+    result: &Sinks,
+    context: &Context<'_>,
+    maps: [(&str, &str, fn(&HeadSinks) -> f64); 2],
+) -> LayerMaps {
     let most = result.layers.iter().map(|layer| layer.heads.len()).max();
-    let map = |title: &str, label: &str, value: fn(&LayerSinks, usize) -> Option<f64>| LayerMap {
+    let maps = maps.map(|(title, label, value)| LayerMap {
         title: title.to_owned(),
         bar_label: label.to_owned(),
         rows: (0..most.unwrap_or(0))
             .map(|head| {
-                let layers = result.layers.iter();
-                let values = layers.map(|layer| value(layer, head).unwrap_or(f64::NAN));
+                let heads = result.layers.iter().map(|layer| layer.heads.get(head));
+                let values = heads.map(|head| head.map_or(f64::NAN, value));
                 (head.to_string(), values.collect())
             })
             .collect(),
         scale: Scale::Linear,
-    };
+    });
     LayerMaps {
         title: context.name().to_owned(),
         layers: result.layers.len(),
-        maps: vec![
-            map(
-                "Sink rate of the first token, by head",
-                "rate",
-                |layer, head| Some(layer.heads.get(head)?.sink_rate),
-            ),
-            map(
-                "Attention to the first token, by head",
-                "share",
-                |layer, head| Some(layer.heads.get(head)?.mass),
-            ),
-        ],
+        maps: maps.into(),
     }
 }
 
@@ -214,6 +241,9 @@ fn head_table(result: &Sinks) -> Table {
         ("head", Align::Right),
         ("sink rate", Align::Right),
         ("attention to the first", Align::Right),
+        ("|output|", Align::Right),
+        ("|projected|", Align::Right),
+        ("of the mean", Align::Right),
     ]);
     for layer in &result.layers {
         for head in &layer.heads {
@@ -222,6 +252,9 @@ fn head_table(result: &Sinks) -> Table {
                 head.head.to_string(),
                 significant(head.sink_rate),
                 significant(head.mass),
+                significant(head.output_norm),
+                significant(head.projected_norm),
+                significant(head.norm_ratio),
             ]));
         }
     }
@@ -229,10 +262,26 @@ fn head_table(result: &Sinks) -> Table {
 }
 
 fn head_records(result: &Sinks) -> Records {
-    let mut records = Records::new(["layer", "head", "sink_rate", "mass"]);
+    let mut records = Records::new([
+        "layer",
+        "head",
+        "sink_rate",
+        "mass",
+        "output_norm",
+        "projected_norm",
+        "norm_ratio",
+    ]);
     for layer in &result.layers {
         for head in &layer.heads {
-            records.push(json!([layer.layer, head.head, head.sink_rate, head.mass]));
+            records.push(json!([
+                layer.layer,
+                head.head,
+                head.sink_rate,
+                head.mass,
+                head.output_norm,
+                head.projected_norm,
+                head.norm_ratio,
+            ]));
         }
     }
     records

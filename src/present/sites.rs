@@ -19,6 +19,8 @@ pub(super) fn tensors(site: Site) -> &'static str {
         Site::RouterLogits => "router logits",
         Site::Gate => "activation function outputs",
         Site::MlpInner => "down projection inputs",
+        Site::ExpertInner => "experts' down projection inputs",
+        Site::ExpertOutput => "experts' outputs",
         Site::MlpOutput => "MLP outputs",
         Site::LayerOutput => "hidden states",
         Site::StreamSum => "sums of streams",

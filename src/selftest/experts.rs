@@ -56,6 +56,8 @@ pub(super) fn experts<B: Backend>(b: &B, dtype: DType) -> Result<Vec<f32>> {
         (&by_table, None, Some(&chosen[..])),
     ] {
         let visitors = b.route(&logits, routing, correction, chosen)?;
+        let rows = b.visiting_rows(&visitors)?;
+        found.extend(rows.into_iter().flatten().map(|row| row as f32));
         let mut out = b.zeros(&logits)?;
         for (expert, visits) in b.visits(&visitors).into_iter().enumerate() {
             if visits > 0 {

@@ -377,6 +377,10 @@ impl Operation {
                 b.keep_largest(&mut gates, 0.25)?;
                 let mut out = b.download(&x)?;
                 out.extend(b.download(&gates)?);
+                for (other, parts) in [(&x, columns), (&gates, 1)] {
+                    let products = b.inner_products(&x, other, parts)?;
+                    out.extend(products.into_iter().map(|product| product as f32));
+                }
                 Ok(out)
             }
             &Self::Rows { columns } => {
@@ -443,7 +447,15 @@ impl Operation {
                 (view.out_stride, view.in_stride) = (1, outputs + 2);
                 let x = b.upload(rows, width, noise(rows * width, 1, dtype))?;
                 let weight = b.matrix(view.outputs(1, outputs + 1).into())?;
-                b.download(&b.linear(&x, &weight, None, Target::Part)?)
+                let mut out = b.download(&b.linear(&x, &weight, None, Target::Part)?)?;
+                // Some inputs of it, and of one that is stored the other way.
+                let part = b.gather_columns(&x, 8..24)?;
+                out.extend(b.download(&b.linear_of(&part, &weight, 8..24, Target::Part)?)?);
+                let values = noise(width * outputs, 3, dtype);
+                let weight = AssembledMatrix::from_f32(&values, outputs, width);
+                let weight = b.matrix(weight.into())?;
+                out.extend(b.download(&b.linear_of(&part, &weight, 8..24, Target::Part)?)?);
+                Ok(out)
             }
             &Self::StoredAs(stored) => {
                 // Halves are whole in every type.

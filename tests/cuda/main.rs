@@ -2,6 +2,7 @@
 
 mod attention;
 mod bench;
+mod heads;
 mod lost;
 mod memory;
 mod mixers;

@@ -3,8 +3,9 @@
 use massact::{
     Result,
     backend::{
-        Backend, Cells, Change, Elementwise, HeadRequest, NormWeights, Norms, Products, Rotation,
-        Rotations, RowOperations, RowScaling, Target, Tensors, Vocabulary, Xielu, cpu::Cpu,
+        Backend, Cells, Change, Elementwise, HeadRequest, InnerProducts, NormWeights, Norms,
+        Products, Rotation, Rotations, RowOperations, RowScaling, Target, Tensors, Vocabulary,
+        Xielu, cpu::Cpu,
     },
     model::{
         dtype::DType,
@@ -262,6 +263,13 @@ fn rows_and_heads() {
                 b.multiply_columns(&mut out, &b.vector(noise(columns, 3, DType::Float32))?)?;
                 b.download(&out)
             });
+            agree!("inner_products", dtype, 1.0, b => {
+                let x = b.upload(7, columns, x.clone())?;
+                let y = b.upload(7, columns, noise(7 * columns, 5, dtype))?;
+                let mut products = b.inner_products(&x, &y, 1)?;
+                products.extend(b.inner_products(&x, &x, columns)?);
+                Ok(products.into_iter().map(|product| product as f32).collect())
+            });
             agree!("zeros", dtype, 1.0, b => {
                 b.download(&b.zeros(&b.upload(7, columns, x.clone())?)?)
             });
@@ -339,6 +347,21 @@ fn products_of_both_layouts() {
                 let matrix = b.matrix(view.outputs(1, outputs + 1).into())?;
                 b.download(&b.linear(&x, &matrix, None, Target::Part)?)
             });
+            // An odd input among them, at which no pair begins.
+            for inputs in [0..width, width / 3..width, width / 2..width / 2 + 1] {
+                agree!("linear_of", dtype, 4.0, b => {
+                    let stored = AssembledMatrix::from_f32(&weights, outputs, width);
+                    let mut view = stored.view();
+                    let matrix = b.matrix(view.into())?;
+                    let x = b.upload(rows, width, x.clone())?;
+                    let part = b.gather_columns(&x, inputs.clone())?;
+                    let mut out = b.download(&b.linear_of(&part, &matrix, inputs.clone(), Target::Part)?)?;
+                    (view.out_stride, view.in_stride) = (1, outputs);
+                    let matrix = b.matrix(view.into())?;
+                    out.extend(b.download(&b.linear_of(&part, &matrix, inputs.clone(), Target::Part)?)?);
+                    Ok(out)
+                });
+            }
         }
     }
 }

@@ -10,9 +10,9 @@ use massact::{
     Result,
     backend::{
         Attention, AttentionOutput, AttentionRequest, Cells, Change, Compression, Convolutions,
-        DeltaRequest, Elementwise, Experts, Filter, HeadRequest, KeyChoice, KeyMask, Magnitudes,
-        Moments, NormWeights, Norms, Precision, Products, Profile, ProfileRequest, Profiles,
-        Recurrences, Rescaling, Rotation, Rotations, RowOperations, RowScaling, Rows,
+        DeltaRequest, Elementwise, Experts, Filter, HeadRequest, InnerProducts, KeyChoice, KeyMask,
+        Magnitudes, Moments, NormWeights, Norms, Precision, Products, Profile, ProfileRequest,
+        Profiles, Recurrences, Rescaling, Rotation, Rotations, RowOperations, RowScaling, Rows,
         SelectiveScanRequest, StateSpaceRequest, Statistics, StatisticsRequest, StoredTensors,
         StreamRequest, Streams, Target, Tensors, Vocabulary, Xielu,
         cpu::{self, Cpu},
@@ -135,6 +135,13 @@ impl Tensors for Plain {
         self.cpu.vector(values)
     }
 
+    fn in_rows_of(&self, x: Tensor, columns: usize) -> Tensor {
+        Tensor {
+            values: self.cpu.in_rows_of(x.values, columns),
+            dtype: x.dtype,
+        }
+    }
+
     fn zeros(&self, x: &Tensor) -> Result<Tensor> {
         self.round(self.cpu.zeros(&x.values)?, self.precision.residual())
     }
@@ -164,6 +171,24 @@ impl Products for Plain {
         let x = self.input(x)?;
         let exact = self.cpu.linear(&x.values, weight, bias, target)?;
         self.round(exact, self.target(target))
+    }
+
+    fn linear_of(
+        &self,
+        x: &Tensor,
+        weight: &cpu::Matrix<'_>,
+        inputs: Range<usize>,
+        target: Target,
+    ) -> Result<Tensor> {
+        let x = self.input(x)?;
+        let exact = self.cpu.linear_of(&x.values, weight, inputs, target)?;
+        self.round(exact, self.target(target))
+    }
+}
+
+impl InnerProducts for Plain {
+    fn inner_products(&self, a: &Tensor, b: &Tensor, parts: usize) -> Result<Vec<f64>> {
+        self.cpu.inner_products(&a.values, &b.values, parts)
     }
 }
 
@@ -351,6 +376,10 @@ impl Experts for Plain {
 
     fn visits(&self, visitors: &Self::Visitors) -> Vec<usize> {
         self.cpu.visits(visitors)
+    }
+
+    fn visiting_rows(&self, visitors: &Self::Visitors) -> Result<Vec<Vec<usize>>> {
+        self.cpu.visiting_rows(visitors)
     }
 
     fn gather_visitors(

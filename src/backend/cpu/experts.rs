@@ -45,6 +45,10 @@ impl backend::Experts for Cpu {
         visitors.iter().map(|own| own.rows.len()).collect()
     }
 
+    fn visiting_rows(&self, visitors: &Vec<Visitors>) -> Result<Vec<Vec<usize>>> {
+        Ok(visitors.iter().map(|own| own.rows.clone()).collect())
+    }
+
     fn gather_visitors(
         &self,
         x: &Tensor,

@@ -224,13 +224,15 @@ impl Top {
     }
 
     pub(super) fn add(&mut self, values: &[f32], start: usize) {
+        let mut floor = self.floor();
         for (offset, value) in values.iter().enumerate() {
             let bits = magnitude_bits(*value);
-            if i64::from(bits) > self.floor() {
+            if i64::from(bits) > floor {
                 // After its equals, so that of equal magnitudes the earlier stays.
                 let place = self.found.partition_point(|&(other, _)| other >= bits);
                 self.found.insert(place, (bits, start + offset));
                 self.found.truncate(self.k);
+                floor = self.floor();
             }
         }
     }

@@ -11,6 +11,7 @@ mod convolutions;
 mod elementwise;
 mod experts;
 mod gemm;
+mod inner_products;
 mod kernels;
 mod key_choice;
 mod magnitudes;

@@ -160,13 +160,25 @@ impl Panels {
         }
     }
 
-    /// `out = x W^T + bias`: `[rows, in] -> [rows, out]`, on all threads. Once an interrupt is requested,
-    /// what has not begun is left out: the caller checks.
-    pub(super) fn multiply(&self, x: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+    /// Whether a product with a part of the inputs may begin at this one: steps are not divided.
+    pub(super) fn may_begin_at(&self, input: usize) -> bool {
+        input.is_multiple_of(self.kernel.packed())
+    }
+
+    /// `out = x W[:, inputs]^T + bias`: `[rows, inputs] -> [rows, out]`, on all threads. Once an interrupt is
+    /// requested, what has not begun is left out: the caller checks.
+    pub(super) fn multiply(
+        &self,
+        x: &[f32],
+        inputs: Range<usize>,
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
+        debug_assert!(inputs.end <= self.inputs && self.may_begin_at(inputs.start));
         if out.is_empty() {
             return;
         }
-        if self.inputs == 0 {
+        if inputs.is_empty() {
             for row in out.chunks_exact_mut(self.outputs) {
                 match bias {
                     Some(bias) => row.copy_from_slice(bias),
@@ -182,14 +194,15 @@ impl Panels {
             self.kernel.rows(),
             rayon::current_num_threads(),
         );
-        let blocks = x.par_chunks(side.rows * self.inputs);
+        let wide = inputs.len();
+        let blocks = x.par_chunks(side.rows * wide);
         if side.across == 1 {
             blocks
                 .zip(out.par_chunks_mut(side.rows * self.outputs))
                 .with_max_len(1)
                 .for_each_init(Vec::new, |packed, (x, out)| {
                     let all = 0..self.outputs.div_ceil(self.kernel.width());
-                    self.block(x, bias, all, out, packed);
+                    self.block(x, &inputs, bias, all, out, packed);
                 });
             return;
         }
@@ -202,10 +215,10 @@ impl Panels {
                 let (block, part) = (task % side.down, task / side.down);
                 let first = block * side.rows;
                 let count = side.rows.min(rows - first);
-                let x = &x[first * self.inputs..(first + count) * self.inputs];
+                let x = &x[first * wide..(first + count) * wide];
                 let columns = self.columns(&panels(part));
                 let mut out = vec![0.0; count * columns.len()];
-                self.block(x, bias, panels(part), &mut out, packed);
+                self.block(x, &inputs, bias, panels(part), &mut out, packed);
                 out
             })
             .collect();
@@ -232,6 +245,7 @@ impl Panels {
     fn block(
         &self,
         x: &[f32],
+        inputs: &Range<usize>,
         bias: Option<&[f32]>,
         panels: Range<usize>,
         out: &mut [f32],
@@ -241,16 +255,18 @@ impl Panels {
         let columns = self.columns(&panels);
         let stride = columns.len();
         let rows = out.len() / stride;
-        let parts = self.depth.div_ceil(DEPTH);
-        let most = self.depth.div_ceil(parts);
-        for first in (0..self.depth).step_by(most) {
+        let begun = inputs.start / kernel.packed();
+        let all = inputs.len().div_ceil(kernel.packed());
+        let parts = all.div_ceil(DEPTH);
+        let most = all.div_ceil(parts);
+        for first in (0..all).step_by(most) {
             if interrupt::requested() {
                 return;
             }
-            let depth = most.min(self.depth - first);
-            let tiles = self.pack_rows(x, first..first + depth, rows, packed);
+            let depth = most.min(all - first);
+            let tiles = self.pack_rows((x, inputs.len()), first..first + depth, rows, packed);
             for panel in panels.clone() {
-                let begin = self.begin + (panel * self.depth + first) * width;
+                let begin = self.begin + (panel * self.depth + begun + first) * width;
                 let right = &self.values[begin..begin + depth * width];
                 let column = panel * width - columns.start;
                 let bias = bias.map(|bias| &bias[columns.start + column..]);
@@ -281,7 +297,7 @@ impl Panels {
     /// Packs some steps of the rows in tiles, and says how far apart these are.
     fn pack_rows(
         &self,
-        x: &[f32],
+        (x, wide): (&[f32], usize),
         steps: Range<usize>,
         rows: usize,
         packed: &mut Vec<f32>,
@@ -293,13 +309,13 @@ impl Panels {
         for (tile, row) in packed.chunks_exact_mut(size).zip((0..rows).step_by(most)) {
             let count = most.min(rows - row);
             let width = self.kernel.rows_read(count);
-            let lines = x[row * self.inputs..].chunks(self.inputs).take(count);
+            let lines = x[row * wide..].chunks(wide).take(count);
             if self.kernel.packed() == 1 {
-                let line = |line: usize| &x[(row + line) * self.inputs + steps.start..];
+                let line = |line: usize| &x[(row + line) * wide + steps.start..];
                 interleave(line, (count, depth), tile, width);
             } else {
                 for (line, pairs) in lines.zip(pairs.chunks_exact_mut(depth)) {
-                    let end = self.inputs.min(2 * steps.end);
+                    let end = wide.min(2 * steps.end);
                     pair_neighbours(&line[2 * steps.start..end], pairs);
                 }
                 interleave(|row| &pairs[row * depth..], (count, depth), tile, width);
@@ -491,7 +507,7 @@ mod tests {
                     let mut out = vec![f32::NAN; rows * outputs];
                     threads.install(|| {
                         let panels = Panels::of_view(kernel, &Pool::default(), view);
-                        panels.multiply(&x, bias, &mut out);
+                        panels.multiply(&x, 0..inputs, bias, &mut out);
                     });
                     prop_assert_eq!(&out, &truth, "{:?} {:?}", kernel, dtype);
                 }
@@ -517,9 +533,35 @@ mod tests {
                     (view.out_stride, view.in_stride) = (1, outputs);
                 }
                 let mut out = vec![f32::NAN; rows * outputs];
-                Panels::of_view(kernel, &Pool::default(), view).multiply(&x, None, &mut out);
+                let panels = Panels::of_view(kernel, &Pool::default(), view);
+                panels.multiply(&x, 0..inputs, None, &mut out);
                 for (out, truth) in out.iter().zip(&truth) {
                     prop_assert!((out - truth).abs() < 1e-4, "{} {}", out, truth);
+                }
+            }
+        }
+
+        /// A part of the inputs gives what the whole gives where the others are zero, up to the order of sums.
+        #[test]
+        fn products_of_some_inputs(
+            rows in 1usize..60, outputs in 1usize..90, inputs in 1usize..1400, from in 0.0f64..1.0, to in 0.0f64..1.0,
+        ) {
+            let place = |way: f64| (way * (inputs + 1) as f64) as usize;
+            let (first, end) = (place(from.min(to)) / 2 * 2, place(from.max(to)));
+            let (weight, x) = (noise(outputs * inputs, 2), noise(rows * (end - first), 1));
+            let mut whole = vec![0.0; rows * inputs];
+            for row in 0..rows {
+                let own = &x[row * (end - first)..(row + 1) * (end - first)];
+                whole[row * inputs + first..row * inputs + end].copy_from_slice(own);
+            }
+            let truth = truth(&whole, &weight, None, (outputs, inputs));
+            for kernel in kernels().chain(Kernel::of_bfloat16()) {
+                let matrix = AssembledMatrix::from_f32(&weight, outputs, inputs);
+                let panels = Panels::of_view(kernel, &Pool::default(), matrix.view());
+                let mut out = vec![f32::NAN; rows * outputs];
+                panels.multiply(&x, first..end, None, &mut out);
+                for (out, truth) in out.iter().zip(&truth) {
+                    prop_assert!((out - truth).abs() < 1e-4, "{:?}: {} {}", kernel, out, truth);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Weights in float32, and products with them.
 #![forbid(unsafe_code)]
 
-use std::{borrow::Cow, sync::OnceLock};
+use std::{borrow::Cow, ops::Range, sync::OnceLock};
 
 use rayon::prelude::*;
 
@@ -95,8 +95,8 @@ impl Plain<'_> {
         }
     }
 
-    /// `out = x W^T + bias`
-    fn multiply(&self, x: &Tensor, bias: Option<&Vec<f32>>, out: &mut Tensor) {
+    /// `out = x W[:, first..]^T + bias`
+    fn multiply(&self, x: &Tensor, first: usize, bias: Option<&Vec<f32>>, out: &mut Tensor) {
         if let Some(bias) = bias {
             fill_rows(&mut out.values, bias);
         }
@@ -112,7 +112,7 @@ impl Plain<'_> {
         };
         // The weight as the right factor `[in, out]`.
         let right = Operand {
-            values: &self.values,
+            values: &self.values[first * self.in_stride..],
             row_stride: self.in_stride,
             column_stride: self.out_stride,
         };
@@ -157,6 +157,35 @@ impl Products for Cpu {
         bias: Option<&Vec<f32>>,
         _target: Target,
     ) -> Result<Tensor> {
+        self.product(x, weight, 0..weight.in_features, bias)
+    }
+
+    fn linear_of(
+        &self,
+        x: &Tensor,
+        weight: &Matrix<'_>,
+        inputs: Range<usize>,
+        _target: Target,
+    ) -> Result<Tensor> {
+        match &weight.form {
+            Form::Packed(panels) if !panels.may_begin_at(inputs.start) => {
+                let whole = self.widened(x, inputs.start, weight.in_features);
+                self.product(&whole, weight, 0..weight.in_features, None)
+            }
+            _ => self.product(x, weight, inputs, None),
+        }
+    }
+}
+
+impl Cpu {
+    /// `x W[:, inputs]^T + bias`
+    fn product(
+        &self,
+        x: &Tensor,
+        weight: &Matrix<'_>,
+        inputs: Range<usize>,
+        bias: Option<&Vec<f32>>,
+    ) -> Result<Tensor> {
         let mut out = self.tensor(x.rows, weight.out_features);
         let panels = match (&weight.form, self.of_weights) {
             (Form::Packed(panels), _) => Ok(panels),
@@ -167,11 +196,25 @@ impl Products for Cpu {
             (Form::Plain(plain, _), _) => Err(plain),
         };
         match panels {
-            Ok(panels) => panels.multiply(x.values(), bias.map(Vec::as_slice), &mut out.values),
-            Err(plain) => plain.multiply(x, bias, &mut out),
+            Ok(panels) => {
+                let bias = bias.map(Vec::as_slice);
+                panels.multiply(x.values(), inputs, bias, &mut out.values);
+            }
+            Err(plain) => plain.multiply(x, inputs.start, bias, &mut out),
         }
         interrupt::check()?;
         Ok(out)
+    }
+
+    /// The columns of `x` from column `first` on, among others that are zero.
+    fn widened(&self, x: &Tensor, first: usize, columns: usize) -> Tensor {
+        let mut out = self.tensor(x.rows, columns);
+        out.values.fill(0.0);
+        let rows = out.values.chunks_exact_mut(columns.max(1));
+        for (out, row) in rows.zip(x.values().chunks_exact(x.columns.max(1))) {
+            out[first..first + row.len()].copy_from_slice(row);
+        }
+        out
     }
 }
 

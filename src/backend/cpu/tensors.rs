@@ -88,6 +88,11 @@ impl Tensors for Cpu {
         x.columns
     }
 
+    fn in_rows_of(&self, x: Tensor, columns: usize) -> Tensor {
+        let rows = x.values.len() / columns.max(1);
+        Tensor { rows, columns, ..x }
+    }
+
     fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
         Ok(values)
     }

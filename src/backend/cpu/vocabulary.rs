@@ -18,11 +18,12 @@ const PIECE: usize = 2048;
 /// Rows at a time: with a piece of the vocabulary's logits 64 MiB, however long a sequence is.
 const ROWS: usize = 8192;
 
-/// Running log-sum-exp of a row.
+/// Running log-sum-exp of a row. Pieces are added up in float64, in which the logarithm is taken as well: it is a
+/// small difference of large logits.
 #[derive(Clone, Copy)]
 struct Running {
     max: f32,
-    sum: f32,
+    sum: f64,
     target: f32,
 }
 
@@ -94,7 +95,7 @@ fn token_nll(
                     || {
                         let max = row.max.max(math::max(logits));
                         let sum = math::exp_sum(logits, max);
-                        row.sum = row.sum * math::exp(row.max - max) + sum;
+                        row.sum = row.sum * f64::from(math::exp(row.max - max)) + f64::from(sum);
                         row.max = max;
                     },
                 );
@@ -104,7 +105,7 @@ fn token_nll(
         .iter()
         .zip(targets)
         .map(|(row, target)| match target {
-            Some(_) => row.max + row.sum.ln() - row.target,
+            Some(_) => (f64::from(row.max) - f64::from(row.target) + row.sum.ln()) as f32,
             None => 0.0,
         })
         .collect())

@@ -129,6 +129,15 @@ impl<D: Device> Experts for Cuda<D> {
         visitors.counts.clone()
     }
 
+    fn visiting_rows(&self, visitors: &Visitors<D>) -> Result<Vec<Vec<usize>>> {
+        let all: Vec<u32> = self.fetch(&visitors.rows, visitors.counts.iter().sum())?;
+        let mut all = all.into_iter().map(|row| row as usize);
+        let counts = visitors.counts.iter();
+        Ok(counts
+            .map(|count| all.by_ref().take(*count).collect())
+            .collect())
+    }
+
     fn gather_visitors(
         &self,
         x: &Tensor<D>,

@@ -14,6 +14,7 @@ mod device;
 pub mod driver;
 mod elementwise;
 mod experts;
+mod inner_products;
 mod key_choice;
 mod magnitudes;
 mod memory;

@@ -4,7 +4,7 @@
 //! with it waits.
 #![forbid(unsafe_code)]
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, ops::Range, rc::Rc};
 
 use super::{
     Cuda, Tensor,
@@ -170,6 +170,17 @@ impl<D: Device> Products for Cuda<D> {
         let bias = rounded.as_ref().or(bias).map(Buffer::address);
         self.product(x, weight, bias, dtype)
     }
+
+    fn linear_of(
+        &self,
+        x: &Tensor<D>,
+        weight: &Matrix<D>,
+        inputs: Range<usize>,
+        target: Target,
+    ) -> Result<Tensor<D>> {
+        let part = self.inputs_of(weight, inputs)?;
+        self.product(x, &part, None, self.precision.of(target))
+    }
 }
 
 impl<D: Device> Cuda<D> {
@@ -187,6 +198,32 @@ impl<D: Device> Cuda<D> {
                 device: Rc::clone(&self.device),
                 state: RefCell::new(State::Coming(buffer, copying, view.elements.dtype)),
             }),
+        })
+    }
+
+    /// A copy of some inputs of a weight: products may rely on where memory begins.
+    fn inputs_of(&self, weight: &Matrix<D>, inputs: Range<usize>) -> Result<Matrix<D>> {
+        let whole = weight.ready(self)?;
+        let buffer = if weight.transposed {
+            let line = weight.out_features * weight.dtype.size();
+            let part = self.buffer(inputs.len() * line)?;
+            let from = whole.address.offset(inputs.start * line);
+            self.device
+                .copy(from, part.address(), inputs.len() * line)?;
+            part
+        } else {
+            let size = (weight.out_features, weight.in_features);
+            let columns = inputs.clone();
+            self.columns_of(whole.address, size, columns, weight.dtype)?
+                .buffer
+        };
+        Ok(Matrix {
+            in_features: inputs.len(),
+            values: Rc::new(Values {
+                device: Rc::clone(&self.device),
+                state: RefCell::new(State::Ready(buffer)),
+            }),
+            ..*weight
         })
     }
 

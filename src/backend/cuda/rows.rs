@@ -31,21 +31,7 @@ impl<D: Device> RowOperations for Cuda<D> {
     }
 
     fn gather_columns(&self, x: &Tensor<D>, columns: Range<usize>) -> Result<Tensor<D>> {
-        let out = self.tensor(x.rows, columns.len(), x.dtype)?;
-        self.launch(
-            &format!("gather_columns_{}", suffix(x.dtype)),
-            [int(x.rows)?.cast_unsigned(), 1],
-            threads(columns.len()),
-            &[
-                x.buffer.address().into(),
-                out.buffer.address().into(),
-                int(x.rows)?.into(),
-                int(x.columns)?.into(),
-                int(columns.start)?.into(),
-                int(columns.len())?.into(),
-            ],
-        )?;
-        Ok(out)
+        self.columns_of(x.buffer.address(), (x.rows, x.columns), columns, x.dtype)
     }
 
     fn add_scaled(&self, out: &mut Tensor<D>, x: &Tensor<D>, factors: &Tensor<D>) -> Result<()> {
@@ -92,6 +78,31 @@ impl<D: Device> RowOperations for Cuda<D> {
 }
 
 impl<D: Device> Cuda<D> {
+    /// Some neighbouring columns of `[rows, all]` values.
+    pub(super) fn columns_of(
+        &self,
+        values: Address,
+        (rows, all): (usize, usize),
+        columns: Range<usize>,
+        dtype: DType,
+    ) -> Result<Tensor<D>> {
+        let out = self.tensor(rows, columns.len(), dtype)?;
+        self.launch(
+            &format!("gather_columns_{}", suffix(dtype)),
+            [int(rows)?.cast_unsigned(), 1],
+            threads(columns.len()),
+            &[
+                values.into(),
+                out.buffer.address().into(),
+                int(rows)?.into(),
+                int(all)?.into(),
+                int(columns.start)?.into(),
+                int(columns.len())?.into(),
+            ],
+        )?;
+        Ok(out)
+    }
+
     /// Multiplies row `i` by the `i`-th of these float32 factors.
     pub(super) fn scale_by(&self, x: &Tensor<D>, factors: Address) -> Result<()> {
         self.launch(

@@ -113,6 +113,11 @@ impl<D: Device> Tensors for Cuda<D> {
         x.columns
     }
 
+    fn in_rows_of(&self, x: Tensor<D>, columns: usize) -> Tensor<D> {
+        let rows = x.len() / columns.max(1);
+        Tensor { rows, columns, ..x }
+    }
+
     fn vector(&self, values: Vec<f32>) -> Result<Buffer<D>> {
         self.list(&values)
     }

@@ -17,8 +17,8 @@ pub(super) struct PlaceArgs {
     /// At which tokens: those with massive activations, the first, all, or those with a text.
     #[arg(long, value_name = "massive|first|all|token:TEXT", default_value = "massive", value_parser = positions)]
     positions: Positions,
-    /// In which dimensions: the massive ones, a list such as 0,5, or so many others at random.
-    #[arg(long, value_name = "massive|D,..|random:N", default_value = "massive", value_parser = dimensions)]
+    /// In which dimensions: the massive ones, a list such as 0,5, or N others at random, drawn K times.
+    #[arg(long, value_name = "massive|D,..|random:N[:K]", default_value = "massive", value_parser = dimensions)]
     dimensions: Dimensions,
     /// Also replace each value by that of another token of the window, drawn at random.
     #[arg(long)]
@@ -92,7 +92,11 @@ impl PlaceArgs {
 
     /// Interventions that it adds.
     pub(super) fn variants(&self) -> usize {
-        usize::from(self.shuffle) + self.clip.len() + self.head.len() + 2 * self.controls
+        let draws = match self.dimensions {
+            Dimensions::Random { draws, .. } => draws - 1,
+            _ => 0,
+        };
+        usize::from(self.shuffle) + self.clip.len() + self.head.len() + 2 * self.controls + draws
     }
 }
 
@@ -111,13 +115,17 @@ fn positions(text: &str) -> Result<Positions, String> {
 }
 
 fn dimensions(text: &str) -> Result<Dimensions, String> {
-    let refused = || "expected massive, dimensions such as 0,5, or random:2".to_owned();
+    let refused = || "expected massive, dimensions such as 0,5, random:2, or random:2:5".to_owned();
     if text == "massive" {
         return Ok(Dimensions::Massive);
     }
-    if let Some(count) = text.strip_prefix("random:") {
-        let count = count.parse().ok().filter(|count| *count > 0);
-        return count.map(Dimensions::Random).ok_or_else(refused);
+    if let Some(random) = text.strip_prefix("random:") {
+        let (count, draws) = random.split_once(':').unwrap_or((random, "1"));
+        let number = |text: &str| text.parse().ok().filter(|number: &usize| *number > 0);
+        let both = number(count).zip(number(draws));
+        return both
+            .map(|(count, draws)| Dimensions::Random { count, draws })
+            .ok_or_else(refused);
     }
     let listed = text.split(',').map(|index| index.trim().parse());
     let listed = listed.collect::<Result<_, _>>();
@@ -151,7 +159,10 @@ mod tests {
         assert_eq!(positions("token: the"), Ok(Positions::Token(" the".into())));
         assert!(positions("token:").is_err() && positions("second").is_err());
         assert_eq!(dimensions("5, 0"), Ok(Dimensions::Listed([0, 5].into())));
-        assert_eq!(dimensions("random:2"), Ok(Dimensions::Random(2)));
+        let random = |count, draws| Ok(Dimensions::Random { count, draws });
+        assert_eq!(dimensions("random:2"), random(2, 1));
+        assert_eq!(dimensions("random:2:5"), random(2, 5));
+        assert!(dimensions("random:2:0").is_err() && dimensions("random:2:").is_err());
         assert!(
             dimensions("random:0").is_err() && dimensions("a").is_err() && dimensions("").is_err()
         );

@@ -44,7 +44,7 @@ use self::{
 pub use self::{
     interventions::Mean,
     perplexity::{Impact, Ratio},
-    place::{Anywhere, Control, Dimensions, Drawn, Place, Positions},
+    place::{Anywhere, Control, Dimensions, Draw, Drawn, Place, Positions},
     tasks::{ItemReport, ItemResult, Score, TaskReport, TaskScore},
     windows::{SetReport, WindowReport},
 };

@@ -35,8 +35,13 @@ pub enum Dimensions {
     Massive,
     /// These.
     Listed(BTreeSet<usize>),
-    /// So many others, drawn at random.
-    Random(usize),
+    /// Others, drawn at random.
+    Random {
+        /// So many.
+        count: usize,
+        /// How often they are drawn.
+        draws: usize,
+    },
 }
 
 /// What departs from the published experiment; the default is nothing.
@@ -109,7 +114,8 @@ impl Dimensions {
                 let listed: Vec<String> = listed.iter().map(usize::to_string).collect();
                 listed.join(",")
             }
-            Self::Random(count) => format!("random:{count}"),
+            Self::Random { count, draws: 1 } => format!("random:{count}"),
+            Self::Random { count, draws } => format!("random:{count}:{draws}"),
         }
     }
 }
@@ -147,6 +153,13 @@ impl Anywhere {
                 "no layer of this model has it",
             )
             .remedy("choose another, such as layer_output or mixer_output"));
+        }
+        if !self.site.is_writable() {
+            return Err(Error::usage(
+                format!("--site {}", self.site.name()),
+                "what experts make of a token is shown and not changed",
+            )
+            .remedy("choose another, such as mlp_output or router_logits"));
         }
         for (layer, head) in self.heads.iter().flatten() {
             let flag = format!("--head {layer}:{head}");
@@ -204,7 +217,7 @@ impl Anywhere {
                     listed.last().map_or(0, |last| last + 1),
                     self.dimensions.name(),
                 ),
-                Dimensions::Random(count) => (*count, self.dimensions.name()),
+                Dimensions::Random { count, .. } => (*count, self.dimensions.name()),
             };
             if most > width {
                 return Err(Error::usage(
@@ -241,6 +254,18 @@ pub struct Place {
     pub positions: String,
     /// The dimensions, as asked for.
     pub dimensions: String,
+    /// Each draw, where random dimensions are drawn several times.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub draws: Vec<Draw>,
+}
+
+/// Dimensions that were drawn at random.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Draw {
+    /// The intervention that zeroes them.
+    pub intervention: String,
+    /// Which.
+    pub dimensions: Vec<usize>,
 }
 
 /// A matched control of `set_to_zero`: as many values, at other places.

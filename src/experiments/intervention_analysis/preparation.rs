@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Anywhere, Control, Dimensions, Drawn, InterventionAnalysis, Mean, Place, Positions,
+    Anywhere, Control, Dimensions, Draw, Drawn, InterventionAnalysis, Mean, Place, Positions,
     PositionsFrom, Setup, Walks, WrittenLayers, further,
     interventions::{self, Intervention, Rule},
     place::drawn,
@@ -28,6 +28,7 @@ pub(super) struct Preparation {
     means: Vec<Mean>,
     pub(super) interventions: Vec<Intervention>,
     controls: Option<Vec<Control>>,
+    draws: Vec<Draw>,
 }
 
 impl Preparation {
@@ -60,6 +61,7 @@ impl Preparation {
             means: Vec::new(),
             interventions: Vec::new(),
             controls: None,
+            draws: Vec::new(),
             summary,
             reference,
         };
@@ -135,8 +137,8 @@ impl Preparation {
         match &place.dimensions {
             Dimensions::Massive => {}
             Dimensions::Listed(listed) => self.dimensions = listed.iter().copied().collect(),
-            Dimensions::Random(count) => {
-                self.dimensions = drawn(width, &self.spared(place, spec), *count, setup.seed);
+            Dimensions::Random { count, draws } => {
+                self.draw(width, &self.spared(place, spec), (*count, *draws), setup.seed);
             }
         }
         if self.dimensions.is_empty() {
@@ -175,7 +177,28 @@ impl Preparation {
         });
         let means = means.collect();
         self.write(means, setup);
+        let others = self.draws.iter().skip(1).map(|draw| {
+            let zero = Rule::Value(0.0);
+            Intervention::everywhere(draw.intervention.clone(), &draw.dimensions, zero)
+        });
+        let others: Vec<Intervention> = others.collect();
+        self.interventions.extend(others);
         Ok(())
+    }
+
+    /// Draws random dimensions. The first are those of all interventions; the others, with the seeds that
+    /// follow, are set to zero.
+    fn draw(&mut self, width: usize, spared: &[usize], (count, draws): (usize, usize), seed: u64) {
+        let draws = (0..draws).map(|number| Draw {
+            intervention: match number {
+                0 => "set_to_zero".to_owned(),
+                _ => format!("set_to_zero_draw_{}", number + 1),
+            },
+            dimensions: drawn(width, spared, count, seed.wrapping_add(number as u64)),
+        });
+        self.draws = draws.collect();
+        let first = self.draws.first();
+        self.dimensions = first.map_or_else(Vec::new, |draw| draw.dimensions.clone());
     }
 
     /// Dimensions that random ones must not be: massive ones, where columns are dimensions of the stream.
@@ -298,6 +321,10 @@ impl Preparation {
                 site: setup.anywhere.site,
                 positions: setup.anywhere.positions.name(),
                 dimensions: setup.anywhere.dimensions.name(),
+                draws: match self.draws.as_slice() {
+                    [_] => Vec::new(),
+                    several => several.to_vec(),
+                },
             }),
             controls: self.controls.clone(),
             log: Vec::new(),

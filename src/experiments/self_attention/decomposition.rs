@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::engine::HeadOutputs;
+
 /// What attention adds for a query t is `a_t = W_o [sum_j p_tj v_j]`, heads side by side, without the
 /// projection's bias and before any norm or factor on the way to the residual stream. It is the sum of
 /// what the followed tokens C give, `m_t = W_o [sum over j in C of p_tj v_j]`, and the rest,
@@ -27,6 +29,50 @@ pub struct Decomposition {
     pub similarity_followed: Option<f64>,
     /// Mean cosine of `r_t` and `r_u` over all pairs of different queries.
     pub similarity_rest: Option<f64>,
+    /// What each head gives of it.
+    pub heads: Vec<HeadDecomposition>,
+}
+
+/// The same of one head: `a_t`, `m_t` and `r_t` are what the output projection makes of this head alone, so
+/// that the vectors of all heads add up to those above.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeadDecomposition {
+    /// 0-based index.
+    pub head: usize,
+    /// Mean `|a_t|`.
+    pub norm_attention: Option<f64>,
+    /// Mean `|m_t|`.
+    pub norm_followed: Option<f64>,
+    /// Mean `|r_t|`.
+    pub norm_rest: Option<f64>,
+    /// Mean cosine of `m_t` and `r_t`; queries where either is zero do not count.
+    pub cosine: Option<f64>,
+}
+
+impl HeadDecomposition {
+    /// Of all heads, for the same queries as [`Decomposition::of`].
+    pub(super) fn of(followed: &[usize], sees: &[bool], outputs: &HeadOutputs) -> Vec<Self> {
+        let tokens = sees.len();
+        let Some(parts) = outputs.parts.as_ref().filter(|_| tokens > 0) else {
+            return Vec::new();
+        };
+        let is_query = |query: usize| sees[query] && !followed.contains(&query);
+        let mean = |values: &[f64], head: usize| {
+            let own = values.iter().skip(head * tokens).take(tokens).enumerate();
+            let counted = own.filter(|(query, value)| is_query(*query) && value.is_finite());
+            let counted: Vec<f64> = counted.map(|(_, value)| *value).collect();
+            (!counted.is_empty()).then(|| counted.iter().sum::<f64>() / counted.len() as f64)
+        };
+        (0..outputs.projected.len() / tokens)
+            .map(|head| Self {
+                head,
+                norm_attention: mean(&outputs.projected, head),
+                norm_followed: mean(&parts.followed, head),
+                norm_rest: mean(&parts.rest, head),
+                cosine: mean(&parts.cosine, head),
+            })
+            .collect()
+    }
 }
 
 impl Decomposition {
@@ -73,6 +119,7 @@ impl Decomposition {
             cosine: mean(cosines, angles),
             similarity_followed: followed,
             similarity_rest: rest,
+            heads: Vec::new(),
         }
     }
 }
@@ -114,6 +161,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::HeadParts;
 
     #[test]
     fn means_over_the_queries_that_see_one() {
@@ -133,6 +181,31 @@ mod tests {
         };
         near(found.similarity_followed, 0.6);
         near(found.similarity_rest, 1.0);
+    }
+
+    #[test]
+    fn heads_have_the_same_queries() {
+        let outputs = HeadOutputs {
+            own: vec![0.0; 8],
+            projected: vec![9.0, 3.0, 5.0, 9.0, 9.0, 1.0, 1.0, 9.0],
+            parts: Some(HeadParts {
+                followed: vec![9.0, 2.0, 0.0, 9.0, 9.0, 1.0, 3.0, 9.0],
+                rest: vec![9.0, 1.0, 5.0, 9.0, 9.0, 0.5, 1.5, 9.0],
+                cosine: vec![1.0, 0.5, f64::NAN, 1.0, 1.0, -1.0, 0.0, 1.0],
+            }),
+        };
+        let found = HeadDecomposition::of(&[0], &[true, true, true, false], &outputs);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].norm_attention, Some(4.0));
+        assert_eq!(found[0].norm_followed, Some(1.0));
+        assert_eq!(found[0].norm_rest, Some(3.0));
+        assert_eq!(found[0].cosine, Some(0.5));
+        assert_eq!(
+            (found[1].norm_rest, found[1].cosine),
+            (Some(1.0), Some(-0.5))
+        );
+        let none = HeadDecomposition::of(&[0], &[true, false, false, false], &outputs);
+        assert_eq!(none[1].norm_attention, None);
     }
 
     #[test]

@@ -23,7 +23,7 @@
 mod decomposition;
 mod maps;
 
-pub use decomposition::Decomposition;
+pub use decomposition::{Decomposition, HeadDecomposition};
 pub use maps::{FollowedAttention, Sink};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,10 @@ use serde::Serialize;
 use super::{Finding, attention_share};
 use crate::{
     backend::{AttentionCapture, AttentionMaps, Entry, StatisticsRequest},
-    engine::{Discard, Observer, Plan, Session, Site, Timings, check_attention, without_attention},
+    engine::{
+        Discard, HeadOutputs, Observer, Plan, Session, Site, Timings, check_attention,
+        without_attention,
+    },
     error::{Error, Result},
     model::spec::Layer,
     report::number::ranges,
@@ -174,9 +177,11 @@ pub fn run(
         maps: BTreeMap::new(),
         shares: BTreeMap::new(),
         decompositions: BTreeMap::new(),
+        heads: BTreeMap::new(),
     };
     let plan = Plan {
         keys: Some(vec![followed.clone()]),
+        head_outputs: true,
         ..plan(request)
     };
     let outcome = session.run(sequences, &plan, &mut watch)?;
@@ -186,6 +191,8 @@ pub fn run(
     let layers = layers
         .map(|(layer, massive)| {
             let maps = watch.maps.remove(&layer).unwrap_or_default();
+            let heads = watch.heads.remove(&layer).unwrap_or_default();
+            let decomposition = watch.decompositions.remove(&layer);
             LayerAttention {
                 layer,
                 massive,
@@ -195,7 +202,7 @@ pub fn run(
                 logit_of_others: maps.logit_of_others,
                 followed: maps.followed,
                 sinks: maps.sinks,
-                decomposition: watch.decompositions.remove(&layer),
+                decomposition: decomposition.map(|whole| Decomposition { heads, ..whole }),
             }
         })
         .collect();
@@ -290,6 +297,8 @@ struct Watch<'r> {
     shares: BTreeMap<usize, f64>,
     /// By layer.
     decompositions: BTreeMap<usize, Decomposition>,
+    /// By layer.
+    heads: BTreeMap<usize, Vec<HeadDecomposition>>,
 }
 
 impl Observer for Watch<'_> {
@@ -316,6 +325,13 @@ impl Observer for Watch<'_> {
             self.sees.insert(layer, sees);
         }
         self.observer.attention(layer, sequence, maps)
+    }
+
+    fn head_outputs(&mut self, layer: usize, sequence: usize, found: HeadOutputs) -> Result<()> {
+        let sees = self.sees.get(&layer).map_or(&[][..], Vec::as_slice);
+        let heads = HeadDecomposition::of(&self.followed, sees, &found);
+        self.heads.insert(layer, heads);
+        self.observer.head_outputs(layer, sequence, found)
     }
 
     fn attention_parts(

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::engine::HeadOutputs;
+
 /// What the keys of one sequence receive in one layer.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
@@ -34,8 +36,32 @@ pub struct HeadSinks {
     pub sink_rate: f64,
     /// What the first token receives, mean over the sequences.
     pub mass: f64,
+    /// Norm of its output, the values that it attends to behind its gate: mean over tokens and sequences.
+    pub output_norm: f64,
+    /// Norm of what the output projection makes of that, mean over tokens and sequences.
+    pub projected_norm: f64,
+    /// `output_norm` over the mean of the layer's heads: small for a head that does little.
+    pub norm_ratio: f64,
     /// Positions that are sinks in any sequence.
     pub positions: Vec<PositionRate>,
+}
+
+/// Mean norms of one sequence, one a head.
+#[derive(Debug, Clone)]
+pub(super) struct Norms {
+    own: Vec<f64>,
+    projected: Vec<f64>,
+}
+
+impl Norms {
+    pub(super) fn of(outputs: &HeadOutputs, tokens: usize) -> Self {
+        let mean = |norms: &[f64]| norms.iter().sum::<f64>() / norms.len().max(1) as f64;
+        let means = |norms: &[f64]| norms.chunks(tokens.max(1)).map(mean).collect();
+        Self {
+            own: means(&outputs.own),
+            projected: means(&outputs.projected),
+        }
+    }
 }
 
 /// The gates of one head.
@@ -120,8 +146,14 @@ pub(super) fn positions(received: &[&Received], epsilon: f64) -> Vec<PositionRat
 }
 
 /// Each head over the sequences.
-pub(super) fn summaries(received: &[&Received], epsilon: f64) -> Vec<HeadSinks> {
+pub(super) fn summaries(received: &[&Received], norms: &[&Norms], epsilon: f64) -> Vec<HeadSinks> {
     let heads = received.first().map_or(0, |received| received.heads);
+    let mean = |of: &dyn Fn(&Norms) -> Option<f64>| {
+        let values: Vec<f64> = norms.iter().filter_map(|norms| of(norms)).collect();
+        values.iter().sum::<f64>() / values.len().max(1) as f64
+    };
+    let own = |head: usize| mean(&|norms| norms.own.get(head).copied());
+    let of_layer = (0..heads).map(own).sum::<f64>() / heads.max(1) as f64;
     (0..heads)
         .map(|head| {
             let keys = received
@@ -132,6 +164,13 @@ pub(super) fn summaries(received: &[&Received], epsilon: f64) -> Vec<HeadSinks> 
                 head,
                 sink_rate: all.first().map_or(0.0, |first| first.rate),
                 mass: all.first().map_or(0.0, |first| first.mass),
+                output_norm: own(head),
+                projected_norm: mean(&|norms| norms.projected.get(head).copied()),
+                norm_ratio: if of_layer > 0.0 {
+                    own(head) / of_layer
+                } else {
+                    0.0
+                },
                 positions: all
                     .into_iter()
                     .filter(|position| position.rate > 0.0)
@@ -249,7 +288,26 @@ mod tests {
         assert_eq!(rate(&both, epsilon, Received::of_first), Some(0.5));
         assert_eq!(rate(&both, epsilon, Received::of_extra), Some(0.25));
         assert_eq!(rate(&[], epsilon, Received::of_first), None);
-        let heads = summaries(&both, epsilon);
+        // Over both tokens and both sequences.
+        let norms = |own: [f64; 4], projected: [f64; 4]| {
+            let outputs = HeadOutputs {
+                own: own.to_vec(),
+                projected: projected.to_vec(),
+                parts: None,
+            };
+            Norms::of(&outputs, 2)
+        };
+        let norms = [
+            norms([1.0, 3.0, 0.0, 0.0], [4.0, 0.0, 1.0, 1.0]),
+            norms([3.0, 5.0, 1.0, 3.0], [2.0, 2.0, 0.0, 2.0]),
+        ];
+        let heads = summaries(&both, &[&norms[0], &norms[1]], epsilon);
+        assert_eq!((heads[0].output_norm, heads[1].output_norm), (3.0, 1.0));
+        assert_eq!(
+            (heads[0].projected_norm, heads[1].projected_norm),
+            (2.0, 1.0)
+        );
+        assert_eq!((heads[0].norm_ratio, heads[1].norm_ratio), (1.5, 0.5));
         assert_eq!(heads[0].sink_rate, 0.5);
         assert_eq!(heads[1].positions[1].rate, 1.0);
         assert_eq!(heads[0].positions.len(), 1);

@@ -27,11 +27,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use self::{heads::Received, states::States};
+use self::{
+    heads::{Norms, Received},
+    states::States,
+};
 use super::Finding;
 use crate::{
     backend::{AttentionCapture, AttentionMaps},
-    engine::{Observer, Plan, Session, Site, check_attention, without_attention},
+    engine::{HeadOutputs, Observer, Plan, Session, Site, check_attention, without_attention},
     error::Result,
     model::spec::Attention,
 };
@@ -106,6 +109,7 @@ pub fn run(session: &Session, sequences: &[Vec<u32>], request: &Request) -> Resu
             ..AttentionCapture::default()
         },
         raw: sites.collect(),
+        head_outputs: true,
         ..Plan::default()
     };
     let mut watch = Watch {
@@ -117,6 +121,7 @@ pub fn run(session: &Session, sequences: &[Vec<u32>], request: &Request) -> Resu
         lengths: sequences.iter().map(Vec::len).collect(),
         closed_below: request.closed_below,
         received: BTreeMap::new(),
+        norms: BTreeMap::new(),
         drains: BTreeMap::new(),
         gates: BTreeMap::new(),
         states: BTreeMap::new(),
@@ -148,6 +153,7 @@ struct Watch<'m> {
     lengths: Vec<usize>,
     closed_below: f64,
     received: BTreeMap<(usize, usize), Received>,
+    norms: BTreeMap<(usize, usize), Norms>,
     drains: BTreeMap<(usize, usize), Vec<f64>>,
     gates: BTreeMap<(usize, usize), Vec<GateSummary>>,
     states: BTreeMap<(usize, usize), States>,
@@ -191,19 +197,26 @@ impl Observer for Watch<'_> {
         }
         Ok(())
     }
+
+    fn head_outputs(&mut self, layer: usize, sequence: usize, found: HeadOutputs) -> Result<()> {
+        let norms = Norms::of(&found, self.lengths[sequence]);
+        self.norms.insert((layer, sequence), norms);
+        Ok(())
+    }
 }
 
 impl Watch<'_> {
     fn layer(&self, layer: usize, request: &Request) -> LayerSinks {
         let received: Vec<&Received> = of_layer(&self.received, layer).collect();
         let states: Vec<&States> = of_layer(&self.states, layer).collect();
+        let norms: Vec<&Norms> = of_layer(&self.norms, layer).collect();
         let drains: Vec<&Vec<f64>> = of_layer(&self.drains, layer).collect();
         let gates: Vec<&Vec<GateSummary>> = of_layer(&self.gates, layer).collect();
         LayerSinks {
             layer,
             sink_rate: heads::rate(&received, request.epsilon, Received::of_first),
             kv_bias_sink_rate: heads::rate(&received, request.epsilon, Received::of_extra),
-            heads: heads::summaries(&received, request.epsilon),
+            heads: heads::summaries(&received, &norms, request.epsilon),
             value_drain: heads::means(&drains),
             gates: heads::gate_means(&gates),
             compression: Compression::mean(&states),

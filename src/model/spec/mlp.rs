@@ -198,6 +198,11 @@ pub struct Experts {
 }
 
 impl Experts {
+    /// Experts that a token visits.
+    pub fn visits(&self) -> usize {
+        self.routing.top_k.min(self.count)
+    }
+
     /// Every projection except those of the experts.
     fn linears(&self) -> Vec<&Linear> {
         let mut linears = vec![&self.routing.router];

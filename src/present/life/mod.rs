@@ -11,7 +11,7 @@ use crate::{
     engine::Source,
     error::Result,
     experiments::life::{ActivationLife, Life, Measured, Neuron, SCHEMA, Turn},
-    report::{number::significant, visible::token_label},
+    report::{html::Chart, number::significant, visible::token_label},
 };
 
 /// Files, table and verdict.
@@ -29,10 +29,12 @@ pub(crate) fn artifacts(result: &Life, context: &Context<'_>) -> Result<Artifact
         artifacts.file("life.csv", steps.to_csv());
         let chart = figure::stacks(context.name(), result);
         let svg = artifacts.figure("life", chart.to_svg())?;
-        sections.push(page::figure("What every layer adds", svg));
+        let section = page::figure("What every layer adds", svg);
+        sections.push(section.explored([Chart::from(&chart)]));
         let norms = figure::norms(result);
         let svg = artifacts.figure("token_norms", norms.to_svg())?;
-        sections.push(page::figure("Norm of the tokens' hidden states", svg));
+        let section = page::figure("Norm of the tokens' hidden states", svg);
+        sections.push(section.explored([Chart::from(&norms)]));
         let lives = tables::lives(result);
         sections.push(page::table("Rise and fall", &lives));
         artifacts.sheet("lives", lives.clone(), tables::life_records(result));

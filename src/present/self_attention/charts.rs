@@ -1,10 +1,12 @@
 //! What changes from layer to layer, as lines.
 
 use crate::{
-    experiments::self_attention::{LayerAttention, Reason, SelfAttention},
+    experiments::self_attention::{HeadDecomposition, LayerAttention, Reason, SelfAttention},
     report::{
         html::Chart,
-        plot::{Highlight, LineChart, Marker, ScaleChoice, Series, palette},
+        plot::{
+            Highlight, LayerMap, LayerMaps, LineChart, Marker, Scale, ScaleChoice, Series, palette,
+        },
         visible::token_label,
     },
 };
@@ -135,6 +137,36 @@ pub(super) fn decomposition(model: &str, result: &SelfAttention, scale: ScaleCho
     ];
     let title = format!("Attention output of {model} in two parts");
     Panels { title, charts }
+}
+
+/// Norms of the two parts, heads down, layers across.
+pub(super) fn decomposition_by_head(model: &str, result: &SelfAttention) -> LayerMaps {
+    let heads = |layer: &LayerAttention| layer.decomposition.as_ref().map_or(0, |d| d.heads.len());
+    let most = result.layers.iter().map(heads).max().unwrap_or(0);
+    let map = |title: String, value: fn(&HeadDecomposition) -> Option<f64>| LayerMap {
+        title,
+        bar_label: "mean norm".to_owned(),
+        rows: (0..most)
+            .map(|head| {
+                let of =
+                    |layer: &LayerAttention| value(layer.decomposition.as_ref()?.heads.get(head)?);
+                let values = result.layers.iter().map(of);
+                let values = values.map(|value| value.unwrap_or(f64::NAN));
+                (head.to_string(), values.collect())
+            })
+            .collect(),
+        scale: Scale::Linear,
+    };
+    LayerMaps {
+        title: format!("Attention output of {model} in two parts, by head"),
+        layers: result.layers.len(),
+        maps: vec![
+            map(format!("From {}", subject(result)), |head| {
+                head.norm_followed
+            }),
+            map("From all others".to_owned(), |head| head.norm_rest),
+        ],
+    }
 }
 
 /// A token with its position.

@@ -1,6 +1,7 @@
 //! What self-attention shows.
 
 mod charts;
+mod heads;
 mod maps;
 mod sinks;
 
@@ -22,6 +23,7 @@ use crate::{
     error::Result,
     experiments::self_attention::{Reason, SCHEMA, SelfAttention},
     report::{
+        html::Chart,
         number::{ranges, significant},
         plot::ScaleChoice,
         records::Records,
@@ -99,6 +101,10 @@ pub(crate) fn artifacts(
         let svg = artifacts.figure(file, panels.to_svg())?;
         sections.push(page::figure(heading, svg).explored(panels.explored()));
     }
+    let by_head = charts::decomposition_by_head(name, result);
+    let svg = artifacts.figure("attention_output_by_head", by_head.to_svg()?)?;
+    let section = page::figure("Attention output in two parts, by head", svg);
+    sections.push(section.explored(Chart::grids(&by_head)));
     sections.extend(sinks::section(result, &labels.tokens));
     for (layer, heads) in maps.heads {
         // Written beside the page: the maps of all heads of all layers would make it unwieldy.
@@ -114,6 +120,8 @@ pub(crate) fn artifacts(
         highlight: result.followed_because == Reason::Massive,
     };
     artifacts.sheet("layers", table.clone(), records(result));
+    let (heads, in_full) = heads::sheet(result);
+    artifacts.sheet("heads", heads, in_full);
     artifacts.table(table);
     artifacts.line(format!("\n{}", verdict.text));
     artifacts.page(context, verdict, sections);

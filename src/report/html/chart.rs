@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::maps::MapSet;
 use crate::report::plot::{
-    Interval, IntervalChart, LayerMap, LayerMaps, LineChart, Marker, Scale, Series,
+    Interval, IntervalChart, LayerMap, LayerMaps, LineChart, Marker, Scale, Series, StackChart,
+    StackPanel,
 };
 
 /// Name and value pairs about one point, shown beside the pointer.
@@ -21,6 +22,8 @@ pub enum Chart {
     Intervals(Intervals),
     /// Cells with layers across.
     Grid(Grid),
+    /// Stacked bars over the layers, with a choice of what they add up to.
+    Stacks(Stacks),
     /// Attention maps with a choice of layer and head.
     Maps(MapSet),
 }
@@ -139,6 +142,41 @@ pub struct GridRow {
     pub notes: Vec<Notes>,
 }
 
+/// Bars over the layers with a line through them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stacks {
+    /// Beside the y axis.
+    pub y: String,
+    /// Name of the line in the legend.
+    pub line: String,
+    /// The parts, in the order of stacking.
+    pub parts: Vec<Part>,
+    /// One of them is shown at a time.
+    pub panels: Vec<Panel>,
+}
+
+/// A part of the stacks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Part {
+    /// Name in the legend.
+    pub label: String,
+    /// CSS colour.
+    pub color: String,
+}
+
+/// The stacks of one value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Panel {
+    /// Its name.
+    pub label: String,
+    /// By layer, a value a part; what is not finite becomes null and has no bar.
+    pub stacks: Vec<Vec<f64>>,
+    /// By layer.
+    pub line: Vec<f64>,
+    /// Layers with a mark, and what it says.
+    pub marks: Vec<(usize, &'static str)>,
+}
+
 impl Chart {
     /// The maps of a figure, one chart each.
     pub fn grids(figure: &LayerMaps) -> Vec<Self> {
@@ -157,6 +195,32 @@ impl From<&LineChart> for Chart {
 impl From<&IntervalChart> for Chart {
     fn from(figure: &IntervalChart) -> Self {
         Self::Intervals(figure.into())
+    }
+}
+
+impl From<&StackChart> for Chart {
+    fn from(figure: &StackChart) -> Self {
+        let parts = figure.parts.iter().map(|part| Part {
+            label: part.label.clone(),
+            color: part.color.to_owned(),
+        });
+        Self::Stacks(Stacks {
+            y: "Value of the residual stream".to_owned(),
+            line: figure.line_label.clone(),
+            parts: parts.collect(),
+            panels: figure.panels.iter().map(Panel::from).collect(),
+        })
+    }
+}
+
+impl From<&StackPanel> for Panel {
+    fn from(panel: &StackPanel) -> Self {
+        Self {
+            label: panel.title.clone(),
+            stacks: panel.stacks.clone(),
+            line: panel.line.clone(),
+            marks: panel.marks.clone(),
+        }
     }
 }
 

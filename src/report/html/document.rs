@@ -19,6 +19,7 @@ const SCRIPTS: &str = concat!(
     include_str!("../../../assets/page/lines.js"),
     include_str!("../../../assets/page/intervals.js"),
     include_str!("../../../assets/page/grid.js"),
+    include_str!("../../../assets/page/stacks.js"),
     include_str!("../../../assets/page/maps.js"),
     include_str!("../../../assets/page/tables.js"),
     include_str!("../../../assets/page/sweep.js"),

@@ -8,14 +8,15 @@ use super::{super::simd::vectorise, CHUNK};
 /// The largest of eight bits with a sign, used symmetrically.
 const LEVELS: f32 = 127.0;
 /// Sums side by side, in float32 over a block and in float64 over the blocks.
-const LANES: usize = 8;
-const BLOCK: usize = 64;
+const LANES: usize = 16;
+const BLOCK: usize = 16 * LANES;
 /// A float32 near this has no fraction: adding and subtracting it rounds, ties to even.
 const ROUNDER: f32 = 12_582_912.0;
 
 /// Sums of squared errors with the scale `max / 127`, and with `clip / 127` where larger magnitudes are
 /// set to the clip. Errors are taken in units of the scale, in which they neither overflow nor vanish.
-pub(super) fn of(values: &[f32], max: f32, clip: f64) -> [f64; 2] {
+/// `tail` has the bits of all magnitudes above the clip, and perhaps of others.
+pub(super) fn of(values: &[f32], max: f32, clip: f64, tail: &[u32]) -> [f64; 2] {
     let (whole, clipped) = (LEVELS / max, LEVELS / clip as f32);
     if !whole.is_finite() {
         // Nothing but zeros, or too small for a scale.
@@ -24,7 +25,7 @@ pub(super) fn of(values: &[f32], max: f32, clip: f64) -> [f64; 2] {
     let scales = Scales {
         whole,
         clipped: if clipped.is_finite() { clipped } else { 0.0 },
-        clip,
+        edge: clip as f32,
     };
     let parts: Vec<[f64; 2]> = values
         .par_chunks(CHUNK)
@@ -38,11 +39,14 @@ pub(super) fn of(values: &[f32], max: f32, clip: f64) -> [f64; 2] {
         })
         .collect();
     let units = [f64::from(max), clip].map(|most| (most / f64::from(LEVELS)).powi(2));
-    let mut sums = [0.0; 2];
+    let mut sums = [0.0, 0.0];
     for part in parts {
         for (sum, part) in sums.iter_mut().zip(part) {
             *sum += part;
         }
+    }
+    if scales.clipped > 0.0 {
+        sums[1] += beyond(tail, clip);
     }
     [sums[0] * units[0], sums[1] * units[1]]
 }
@@ -51,59 +55,62 @@ pub(super) fn of(values: &[f32], max: f32, clip: f64) -> [f64; 2] {
 struct Scales {
     whole: f32,
     clipped: f32,
-    clip: f64,
+    /// The clip.
+    edge: f32,
 }
 
 #[inline(always)]
 fn chunk_errors(values: &[f32], scales: &Scales) -> [f64; 2] {
     let mut total = [0.0; 2];
-    let edge = scales.clip as f32;
-    let (by_whole, by_clipped) = (scales.whole, scales.clipped);
-    for block in values.chunks(BLOCK) {
-        let mut whole = [0.0f32; LANES];
-        let mut clipped = [0.0f32; LANES];
-        let mut largest = [0.0f32; LANES];
-        let mut chunks = block.chunks_exact(LANES);
-        for chunk in &mut chunks {
-            for lane in 0..LANES {
-                let value = chunk[lane];
-                largest[lane] = larger(largest[lane], value.abs());
-                whole[lane] += squared_error(value, by_whole);
-                clipped[lane] += squared_error(within(value, edge), by_clipped);
-            }
-        }
-        for value in chunks.remainder() {
-            largest[0] = larger(largest[0], value.abs());
-            whole[0] += squared_error(*value, by_whole);
-            clipped[0] += squared_error(within(*value, edge), by_clipped);
-        }
-        total[0] += f64::from(whole.iter().sum::<f32>());
-        total[1] += f64::from(clipped.iter().sum::<f32>());
-        if largest.iter().any(|largest| *largest > edge) {
-            total[1] += beyond(block, scales);
-        }
+    let (blocks, rest) = values.as_chunks::<BLOCK>();
+    for block in blocks {
+        add_errors(&mut total, block, scales);
+    }
+    if !rest.is_empty() {
+        // Zeros have no error.
+        let mut block = [0.0; BLOCK];
+        block[..rest.len()].copy_from_slice(rest);
+        add_errors(&mut total, &block, scales);
     }
     total
 }
 
-/// What is clipped is most of the error, and few values are: in float64.
 #[inline(always)]
-fn beyond(block: &[f32], scales: &Scales) -> f64 {
-    if scales.clipped == 0.0 {
-        return 0.0;
+fn add_errors(total: &mut [f64; 2], block: &[f32; BLOCK], scales: &Scales) {
+    let mut errors = [0.0; BLOCK];
+    for (error, value) in errors.iter_mut().zip(block) {
+        *error = squared_error(*value, scales.whole);
     }
-    let (edge, levels) = (scales.clip as f32, f64::from(LEVELS));
-    let clipped = block.iter().filter(|value| value.abs() > edge);
-    let over = clipped.map(|value| f64::from(value.abs()) * (levels / scales.clip) - levels);
+    total[0] += sum(&errors);
+    for (error, value) in errors.iter_mut().zip(block) {
+        *error = squared_error(within(*value, scales.edge), scales.clipped);
+    }
+    total[1] += sum(&errors);
+}
+
+/// A loop of its own: one that makes the errors as well is not vectorised.
+#[inline(always)]
+fn sum(errors: &[f32; BLOCK]) -> f64 {
+    let mut sums = [0.0f32; LANES];
+    for errors in errors.as_chunks::<LANES>().0 {
+        for (sum, error) in sums.iter_mut().zip(errors) {
+            *sum += error;
+        }
+    }
+    f64::from(sums.iter().sum::<f32>())
+}
+
+/// What is clipped is most of the error, and few values are: in float64.
+fn beyond(tail: &[u32], clip: f64) -> f64 {
+    let edge = clip as f32;
+    let magnitudes = tail.iter().map(|bits| f32::from_bits(*bits));
+    let clipped = magnitudes.filter(|magnitude| *magnitude > edge);
+    let levels = f64::from(LEVELS);
+    let over = clipped.map(|magnitude| f64::from(magnitude) * (levels / clip) - levels);
     over.map(|over| over * over).sum()
 }
 
-/// Comparisons that are one instruction each, unlike those of the library, which tell NaN apart.
-#[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
-}
-
+/// With comparisons that are one instruction each, unlike those of the library, which tell NaN apart.
 #[inline(always)]
 fn within(value: f32, edge: f32) -> f32 {
     let value = if value < edge { value } else { edge };

@@ -17,19 +17,20 @@ use crate::{
     backend::{
         Entry, Profile, ProfileRequest, Profiles, Rows,
         profiles::{
-            CLIPPED_AT, CentralMoments, HISTOGRAM_BINS, QUANTILES, between, histogram_bin,
-            quantile_ranks,
+            BINS_PER_OCTAVE, CLIPPED_AT, CentralMoments, HISTOGRAM_BINS, QUANTILES, between,
+            histogram_bin, quantile_ranks,
         },
     },
     error::Result,
     interrupt,
 };
 
-/// Bits below a bucket: 8 exponent and 8 fraction bits choose one of 65,536.
-const SHIFT: u32 = 15;
+/// Bits below a bucket: 8 exponent and 7 fraction bits choose one of 32,768. More would leave less to
+/// select from, but their counts would not stay in the nearest cache.
+const SHIFT: u32 = 16;
 const BUCKETS: usize = 1 << (31 - SHIFT);
-/// Fraction bits of a bucket's number.
-const FRACTION: u32 = 8;
+/// Buckets to a factor of two.
+const PER_OCTAVE: usize = 1 << (23 - SHIFT);
 /// Values a thread reads at a time, as far as whole rows allow.
 const CHUNK: usize = 1 << 16;
 
@@ -72,8 +73,8 @@ fn profile_of(values: &[f32], columns: usize, request: &ProfileRequest) -> Profi
         .flat_map(|(low, high, _)| [*low, *high])
         .collect();
     wanted.push(median_rank);
-    let found = select::at_ranks(values, &first.histogram, wanted);
-    let at = |rank: usize| found.get(&rank).map_or(0.0, |bits| f32::from_bits(*bits));
+    let selected = select::at_ranks(values, &first.histogram, wanted, ranks[CLIPPED_AT].0);
+    let at = |rank: usize| selected.at(rank).map_or(0.0, f32::from_bits);
     let quantiles =
         ranks.map(|(low, high, way)| between(f64::from(at(low)), f64::from(at(high)), way));
     let entry = |index: usize| Entry {
@@ -84,7 +85,7 @@ fn profile_of(values: &[f32], columns: usize, request: &ProfileRequest) -> Profi
     let sums = first.sums();
     let top = first.top.entries();
     let max = top.first().map_or(0.0, |&(bits, _)| f32::from_bits(bits));
-    let [int8_error, clipped] = errors::of(values, max, quantiles[CLIPPED_AT]);
+    let [int8_error, clipped] = errors::of(values, max, quantiles[CLIPPED_AT], &selected.tail);
     Profile {
         rows: count / columns.max(1),
         moments: CentralMoments::of_sums(count, shift, sums),
@@ -108,14 +109,10 @@ fn profile_of(values: &[f32], columns: usize, request: &ProfileRequest) -> Profi
 /// The buckets' counts in the bins of a profile.
 fn coarse(histogram: &[u32]) -> Vec<u32> {
     let mut bins = vec![0; HISTOGRAM_BINS];
-    for (bucket, count) in histogram
-        .iter()
-        .enumerate()
-        .filter(|(_, count)| **count > 0)
-    {
-        let exponent = (bucket >> FRACTION) as i32 - 127;
-        let eighth = bucket >> (FRACTION - 3) & 7;
-        bins[histogram_bin(exponent, eighth)] += count;
+    let parts = histogram.chunks(PER_OCTAVE / BINS_PER_OCTAVE);
+    for (part, counts) in parts.enumerate() {
+        let exponent = (part / BINS_PER_OCTAVE) as i32 - 127;
+        bins[histogram_bin(exponent, part % BINS_PER_OCTAVE)] += counts.iter().sum::<u32>();
     }
     bins
 }

@@ -85,8 +85,11 @@ impl FirstRead {
         for (total, sum) in total.iter_mut().zip(sums) {
             *total += sum;
         }
-        for value in row {
-            self.histogram[(magnitude_bits(*value) >> SHIFT) as usize] += 1;
+        // Of a known length, in which a bucket is known to be.
+        if let Some(histogram) = self.histogram.first_chunk_mut::<BUCKETS>() {
+            for value in row {
+                histogram[(magnitude_bits(*value) >> SHIFT) as usize % BUCKETS] += 1;
+            }
         }
         if i64::from(largest) > self.top.floor() {
             self.top.add(row, position * row.len());

@@ -5,61 +5,166 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::{super::magnitudes::magnitude_bits, BUCKETS, CHUNK, SHIFT};
+use super::{
+    super::{magnitudes::magnitude_bits, simd::vectorise},
+    BUCKETS, CHUNK, PER_OCTAVE, SHIFT,
+};
 
-/// No rank is in this bucket.
+/// Nothing is wanted of this bucket.
 const NONE: u8 = u8::MAX;
+/// Values whose buckets are found together, one after the other in loops that vectorise.
+const BLOCK: usize = 256;
+/// Values of a block that are looked at one by one if any of them is wanted: few such parts have one.
+const PART: usize = 8;
 
-/// The bits of the magnitudes at these ranks, counted from the smallest; the histogram is that of all
-/// values. A rank that no value has is left out.
+/// What the second read finds.
+pub(super) struct Selected {
+    /// The bits of the magnitudes at the ranks.
+    found: BTreeMap<usize, u32>,
+    /// The bits of the magnitudes that have the rank where the tail begins or a higher one, and a few
+    /// below it.
+    pub(super) tail: Vec<u32>,
+}
+
+impl Selected {
+    /// The bits of the magnitude at a rank that was asked for, if a value has it.
+    pub(super) fn at(&self, rank: usize) -> Option<u32> {
+        self.found.get(&rank).copied()
+    }
+}
+
+/// Of which buckets values are kept, and where.
+struct Wanted {
+    /// For each bucket the list of its values.
+    slots: Vec<u8>,
+    /// The buckets below the tail's.
+    below_tail: Vec<u16>,
+    /// The first bucket of the tail.
+    tail: u16,
+}
+
+/// The magnitudes at these ranks, counted from the smallest; the histogram is that of all values. A rank
+/// that no value has is left out. `tail_rank` is one of them.
 pub(super) fn at_ranks(
     values: &[f32],
     histogram: &[u32],
     mut ranks: Vec<usize>,
-) -> BTreeMap<usize, u32> {
+    tail_rank: usize,
+) -> Selected {
     ranks.sort_unstable();
     ranks.dedup();
-    // For each bucket with a rank in it, how many values are below it, and its ranks.
-    let mut buckets: Vec<(usize, Vec<usize>)> = Vec::new();
-    let mut slots = vec![NONE; BUCKETS];
+    // For each bucket with a rank in it: which, how many values are below it, and its ranks.
+    let mut buckets: Vec<(usize, usize, Vec<usize>)> = Vec::new();
     let (mut bucket, mut below) = (0, 0);
     for rank in ranks.into_iter().filter(|rank| *rank < values.len()) {
-        while rank >= below + histogram[bucket] as usize {
-            below += histogram[bucket] as usize;
-            bucket += 1;
+        loop {
+            // Whole octaves at a time where that is possible.
+            let octave = &histogram[bucket..(bucket + PER_OCTAVE).min(BUCKETS)];
+            let all = octave.iter().sum::<u32>() as usize;
+            let (count, step) = match rank >= below + all {
+                true => (all, octave.len()),
+                false => (histogram[bucket] as usize, 1),
+            };
+            if rank < below + count {
+                break;
+            }
+            below += count;
+            bucket += step;
         }
-        if slots[bucket] == NONE {
-            slots[bucket] = buckets.len() as u8;
-            buckets.push((below, Vec::new()));
-        }
-        if let Some((_, ranks)) = buckets.last_mut() {
-            ranks.push(rank);
+        match buckets.last_mut() {
+            Some((last, _, ranks)) if *last == bucket => ranks.push(rank),
+            _ => buckets.push((bucket, below, vec![rank])),
         }
     }
-    let empty = || vec![Vec::new(); buckets.len()];
-    let mut inside: Vec<Vec<u32>> = values
-        .par_chunks(CHUNK)
-        .fold(empty, |mut inside: Vec<Vec<u32>>, chunk| {
-            for value in chunk {
-                let bits = magnitude_bits(*value);
-                let slot = slots[(bits >> SHIFT) as usize];
-                if slot != NONE {
-                    inside[slot as usize].push(bits);
-                }
-            }
-            inside
-        })
-        .reduce(empty, |mut mine, theirs| {
-            for (mine, theirs) in mine.iter_mut().zip(theirs) {
-                mine.extend(theirs);
-            }
-            mine
-        });
+    let of_tail = |ranks: &[usize]| ranks.iter().any(|rank| *rank >= tail_rank);
+    let first_of_tail = buckets.iter().position(|(_, _, ranks)| of_tail(ranks));
+    let first_of_tail = first_of_tail.unwrap_or(buckets.len());
+    let wanted = Wanted::new(&buckets, first_of_tail);
+    let mut inside = wanted.collect(values, buckets.len() + 1);
+    let tail = inside[first_of_tail..].concat();
     let mut found = BTreeMap::new();
-    for ((below, ranks), inside) in buckets.iter().zip(&mut inside) {
+    for ((_, below, ranks), inside) in buckets.iter().zip(&mut inside) {
         for rank in ranks {
             found.insert(*rank, *inside.select_nth_unstable(rank - below).1);
         }
     }
-    found
+    Selected { found, tail }
+}
+
+impl Wanted {
+    fn new(buckets: &[(usize, usize, Vec<usize>)], first_of_tail: usize) -> Self {
+        let tail = buckets.get(first_of_tail).map_or(BUCKETS, |tail| tail.0);
+        let mut slots = vec![NONE; BUCKETS];
+        slots[tail..].fill(buckets.len() as u8);
+        for (slot, (bucket, ..)) in (0u8..).zip(buckets) {
+            slots[*bucket] = slot;
+        }
+        let below_tail = buckets[..first_of_tail].iter();
+        Self {
+            slots,
+            below_tail: below_tail.map(|(bucket, ..)| *bucket as u16).collect(),
+            tail: tail as u16,
+        }
+    }
+
+    /// The wanted values of each slot, in their order.
+    fn collect(&self, values: &[f32], slots: usize) -> Vec<Vec<u32>> {
+        let empty = || vec![Vec::new(); slots];
+        values
+            .par_chunks(CHUNK)
+            .fold(empty, |mut inside: Vec<Vec<u32>>, chunk| {
+                let (blocks, rest) = chunk.as_chunks::<BLOCK>();
+                vectorise(
+                    #[inline(always)]
+                    || {
+                        for block in blocks {
+                            let hits = self.hits(block);
+                            let parts = hits.as_chunks::<PART>().0.iter();
+                            for (hits, part) in parts.zip(block.as_chunks::<PART>().0) {
+                                if u64::from_ne_bytes(*hits) != 0 {
+                                    self.keep(part, &mut inside);
+                                }
+                            }
+                        }
+                    },
+                );
+                self.keep(rest, &mut inside);
+                inside
+            })
+            .reduce(empty, |mut mine, theirs| {
+                for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                    mine.extend(theirs);
+                }
+                mine
+            })
+    }
+
+    /// Whether a value is wanted, a byte each. Loops that do one thing are what vectorises.
+    #[inline(always)]
+    fn hits(&self, block: &[f32; BLOCK]) -> [u8; BLOCK] {
+        let (mut buckets, mut hits) = ([0; BLOCK], [0; BLOCK]);
+        for (bucket, value) in buckets.iter_mut().zip(block) {
+            *bucket = (magnitude_bits(*value) >> SHIFT) as u16;
+        }
+        for (hit, bucket) in hits.iter_mut().zip(&buckets) {
+            *hit = u8::from(*bucket >= self.tail);
+        }
+        for wanted in &self.below_tail {
+            for (hit, bucket) in hits.iter_mut().zip(&buckets) {
+                *hit |= u8::from(bucket == wanted);
+            }
+        }
+        hits
+    }
+
+    #[inline(always)]
+    fn keep(&self, values: &[f32], inside: &mut [Vec<u32>]) {
+        for value in values {
+            let bits = magnitude_bits(*value);
+            let slot = self.slots[(bits >> SHIFT) as usize];
+            if slot != NONE {
+                inside[slot as usize].push(bits);
+            }
+        }
+    }
 }

@@ -1,0 +1,114 @@
+//! What each head gives to the output of attention: what the heads' outputs put side by side hold of it, and what
+//! the output projection makes of that part alone.
+#![forbid(unsafe_code)]
+
+use super::{parts::Projection, pass::Pass, probe::Probe};
+use crate::{backend::Backend, error::Result};
+
+/// Of the heads of one sequence in a layer, `[heads, tokens]` each.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HeadOutputs {
+    /// Euclidean norm of a head's output for a token, behind its gate.
+    pub own: Vec<f64>,
+    /// Norm of what the output projection, without its bias, makes of it.
+    pub projected: Vec<f64>,
+    /// The latter in two parts, if the plan names keys.
+    pub parts: Option<HeadParts>,
+}
+
+/// What the plan's keys give to a head's output through the projection, m, and the rest of it, r.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HeadParts {
+    /// Norm of m.
+    pub followed: Vec<f64>,
+    /// Norm of r.
+    pub rest: Vec<f64>,
+    /// Cosine of both; not a number where one is zero.
+    pub cosine: Vec<f64>,
+}
+
+/// A layer's way from heads to the output of attention.
+pub(super) struct HeadProjections<'a, 'm, B: Backend> {
+    pub(super) heads: usize,
+    /// Of each group of heads.
+    pub(super) groups: Option<&'a [Projection<'m, B>]>,
+    pub(super) o: &'a Projection<'m, B>,
+}
+
+impl<B: Backend> HeadProjections<'_, '_, B> {
+    /// Tells of the heads' outputs, side by side in `context`, and of what the plan's keys give to them.
+    pub(super) fn tell(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        probe: &mut Probe<'_, B>,
+        context: &B::Tensor,
+        subset: Option<&B::Tensor>,
+    ) -> Result<()> {
+        let backend = pass.forward.backend;
+        let mut found = HeadOutputs::default();
+        let squares = backend.inner_products(context, context, self.heads)?;
+        let norm = |squares: Vec<f64>| squares.into_iter().map(f64::sqrt);
+        for head in 0..self.heads {
+            let own = squares.iter().skip(head).step_by(self.heads);
+            found.own.extend(norm(own.copied().collect()));
+            let mut whole = self.of(backend, context, head)?;
+            let squares = backend.inner_products(&whole, &whole, 1)?;
+            found.projected.extend(norm(squares));
+            let Some(subset) = subset else {
+                continue;
+            };
+            let mut part = self.of(backend, subset, head)?;
+            let followed = backend.inner_products(&part, &part, 1)?;
+            // The rest.
+            backend.affine(&mut part, -1.0, 0.0)?;
+            backend.add(&mut whole, &part)?;
+            let rest = backend.inner_products(&whole, &whole, 1)?;
+            let products = backend.inner_products(&whole, &part, 1)?;
+            let parts = found.parts.get_or_insert_default();
+            let sizes = followed.iter().zip(&rest);
+            let cosines = products.iter().zip(sizes);
+            let cosine = |(product, (m, r)): (&f64, (&f64, &f64))| -product / (m.sqrt() * r.sqrt());
+            parts.cosine.extend(cosines.map(cosine));
+            parts.followed.extend(norm(followed));
+            parts.rest.extend(norm(rest));
+        }
+        probe.head_outputs(pass.index, pass.batch, &found)
+    }
+
+    /// What the projection makes of one head.
+    fn of(&self, backend: &B, heads: &B::Tensor, head: usize) -> Result<B::Tensor> {
+        let all = backend.columns(heads);
+        let width = all / self.heads;
+        let columns = head * width..(head + 1) * width;
+        let own = backend.gather_columns(heads, columns.clone())?;
+        let Some(groups) = self.groups else {
+            return self.o.product_of(backend, &own, columns);
+        };
+        let of_group = all / groups.len();
+        let group = columns.start / of_group;
+        let first = columns.start - group * of_group;
+        let made = groups[group].product_of(backend, &own, first..first + width)?;
+        let width = backend.columns(&made);
+        self.o
+            .product_of(backend, &made, group * width..(group + 1) * width)
+    }
+}
+
+impl HeadOutputs {
+    /// Those of some of the tokens.
+    pub(super) fn of_rows(&self, rows: std::ops::Range<usize>, tokens: usize) -> Self {
+        let cut = |values: &Vec<f64>| {
+            let heads = values.chunks(tokens.max(1));
+            heads.flat_map(|head| head[rows.clone()].to_vec()).collect()
+        };
+        Self {
+            own: cut(&self.own),
+            projected: cut(&self.projected),
+            parts: self.parts.as_ref().map(|parts| HeadParts {
+                followed: cut(&parts.followed),
+                rest: cut(&parts.rest),
+                cosine: cut(&parts.cosine),
+            }),
+        }
+    }
+}

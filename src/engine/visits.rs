@@ -1,0 +1,94 @@
+//! What experts read and make inside, token by token: every token visits as many, and what it has of them stands
+//! side by side in its row, that of the earlier experts first.
+#![forbid(unsafe_code)]
+
+use super::{pass::Pass, probe::Probe, site::Site};
+use crate::{backend::Backend, error::Result};
+
+/// Collects the visits' values where somebody looks at them.
+pub(super) struct Visits<B: Backend> {
+    /// For each token, then for each of its visits, the place among all visits, which are made expert by
+    /// expert.
+    order: Vec<usize>,
+    /// Visits of a token.
+    each: usize,
+    collected: [(Site, Option<Collected<B>>); 2],
+}
+
+/// One row a visit, expert by expert.
+struct Collected<B: Backend> {
+    rows: Option<B::Tensor>,
+    filled: usize,
+}
+
+impl<B: Backend> Visits<B> {
+    /// Of a micro-batch whose tokens make `each` visits; none if nobody looks at them.
+    pub(super) fn of(
+        pass: &Pass<'_, '_, B>,
+        visitors: &B::Visitors,
+        each: usize,
+    ) -> Result<Option<Self>> {
+        let sites = [Site::ExpertInner, Site::ExpertOutput];
+        let looked_at = sites.map(|site| pass.observes(site));
+        if looked_at == [false, false] {
+            return Ok(None);
+        }
+        let tokens = pass.batch.rows.last().map_or(0, |rows| rows.end);
+        let mut places = vec![Vec::with_capacity(each); tokens];
+        let visiting = pass.forward.backend.visiting_rows(visitors)?;
+        for (place, token) in visiting.into_iter().flatten().enumerate() {
+            places[token].push(place);
+        }
+        let empty = |looked_at: bool| {
+            looked_at.then_some(Collected {
+                rows: None,
+                filled: 0,
+            })
+        };
+        Ok(Some(Self {
+            order: places.concat(),
+            each,
+            collected: [
+                (sites[0], empty(looked_at[0])),
+                (sites[1], empty(looked_at[1])),
+            ],
+        }))
+    }
+
+    /// What the next expert has of all its visitors.
+    pub(super) fn add(
+        &mut self,
+        backend: &B,
+        inner: &B::Tensor,
+        output: &B::Tensor,
+        visitors: usize,
+    ) -> Result<()> {
+        for ((_, collected), values) in self.collected.iter_mut().zip([inner, output]) {
+            let Some(collected) = collected else {
+                continue;
+            };
+            let rows = match &mut collected.rows {
+                Some(rows) => rows,
+                // Of the values' own type; all of it is written over.
+                none => none.insert(backend.gather_rows(values, &vec![0; self.order.len()])?),
+            };
+            backend.put_rows(rows, collected.filled, values)?;
+            collected.filled += visitors;
+        }
+        Ok(())
+    }
+
+    /// Shows them.
+    pub(super) fn tell(self, pass: &Pass<'_, '_, B>, probe: &mut Probe<'_, B>) -> Result<()> {
+        let backend = pass.forward.backend;
+        for (site, collected) in self.collected {
+            if let Some(rows) = collected.and_then(|collected| collected.rows) {
+                let by_token = backend.gather_rows(&rows, &self.order)?;
+                let columns = self.each * backend.columns(&by_token);
+                let by_token = backend.in_rows_of(by_token, columns);
+                pass.observe(probe, site, &by_token)?;
+            }
+        }
+        Ok(())
+    }
+}
