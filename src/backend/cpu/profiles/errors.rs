@@ -16,7 +16,7 @@ const ROUNDER: f32 = 12_582_912.0;
 /// Sums of squared errors with the scale `max / 127`, and with `clip / 127` where larger magnitudes are
 /// set to the clip. Errors are taken in units of the scale, in which they neither overflow nor vanish.
 /// `tail` has the bits of all magnitudes above the clip, and perhaps of others.
-pub(super) fn of(values: &[f32], max: f32, clip: f64, tail: &[u32]) -> [f64; 2] {
+pub(super) fn of(values: &[f32], max: f32, (clip, tail): (f64, &[u32]), least: usize) -> [f64; 2] {
     let (whole, clipped) = (LEVELS / max, LEVELS / clip as f32);
     if !whole.is_finite() {
         // Nothing but zeros, or too small for a scale.
@@ -29,6 +29,7 @@ pub(super) fn of(values: &[f32], max: f32, clip: f64, tail: &[u32]) -> [f64; 2] 
     };
     let parts: Vec<[f64; 2]> = values
         .par_chunks(CHUNK)
+        .with_min_len(least)
         .map(|chunk| {
             let mut sums = [0.0; 2];
             vectorise(

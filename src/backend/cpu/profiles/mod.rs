@@ -11,6 +11,8 @@ mod errors;
 mod read;
 mod select;
 
+use rayon::prelude::*;
+
 use self::read::FirstRead;
 use super::{Cpu, Tensor};
 use crate::{
@@ -42,13 +44,16 @@ impl Profiles for Cpu {
         request: &ProfileRequest,
     ) -> Result<Vec<Profile>> {
         interrupt::check()?;
-        Ok(sequences
-            .iter()
-            .map(|rows| {
-                let values = &x.values[rows.start * x.columns..rows.end * x.columns];
-                profile_of(values, x.columns, request)
-            })
-            .collect())
+        let profile = |rows: &Rows, least: usize| {
+            let values = &x.values[rows.start * x.columns..rows.end * x.columns];
+            profile_of(values, x.columns, request, least)
+        };
+        if sequences.len() < rayon::current_num_threads() {
+            return Ok(sequences.iter().map(|rows| profile(rows, 1)).collect());
+        }
+        // A sequence a thread: nothing is counted in parts and put together, and nobody waits.
+        let whole = sequences.par_iter().map(|rows| profile(rows, usize::MAX));
+        Ok(whole.collect())
     }
 
     fn read_profiles(&self, pending: Vec<Profile>) -> Result<Vec<Profile>> {
@@ -56,15 +61,16 @@ impl Profiles for Cpu {
     }
 }
 
-/// The profile of a row-major matrix of `columns` columns.
-fn profile_of(values: &[f32], columns: usize, request: &ProfileRequest) -> Profile {
+/// The profile of a row-major matrix of `columns` columns, of which a task has at least so many chunks.
+fn profile_of(values: &[f32], columns: usize, request: &ProfileRequest, least: usize) -> Profile {
     let rows_at_once = (CHUNK / columns.max(1)).max(1);
     let first_row = &values[..columns.min(values.len())];
     // Any value near the mean serves.
     let shift = first_row.iter().copied().map(f64::from).sum::<f64>() / columns.max(1) as f64;
     let shift = if shift.is_finite() { shift } else { 0.0 };
     let columns = columns.max(1);
-    let mut first = FirstRead::of(values, columns, rows_at_once, shift, request.top_k.max(1));
+    let top_k = request.top_k.max(1);
+    let mut first = FirstRead::of(values, columns, (rows_at_once, least), shift, top_k);
     let count = values.len();
     let ranks = QUANTILES.map(|quantile| quantile_ranks(quantile, count));
     let median_rank = count.saturating_sub(1) / 2;
@@ -73,7 +79,7 @@ fn profile_of(values: &[f32], columns: usize, request: &ProfileRequest) -> Profi
         .flat_map(|(low, high, _)| [*low, *high])
         .collect();
     wanted.push(median_rank);
-    let selected = select::at_ranks(values, &first.histogram, wanted, ranks[CLIPPED_AT].0);
+    let selected = select::at_ranks(values, &first.histogram, wanted, ranks[CLIPPED_AT].0, least);
     let at = |rank: usize| selected.at(rank).map_or(0.0, f32::from_bits);
     let quantiles =
         ranks.map(|(low, high, way)| between(f64::from(at(low)), f64::from(at(high)), way));
@@ -85,7 +91,8 @@ fn profile_of(values: &[f32], columns: usize, request: &ProfileRequest) -> Profi
     let sums = first.sums();
     let top = first.top.entries();
     let max = top.first().map_or(0.0, |&(bits, _)| f32::from_bits(bits));
-    let [int8_error, clipped] = errors::of(values, max, quantiles[CLIPPED_AT], &selected.tail);
+    let [int8_error, clipped] =
+        errors::of(values, max, (quantiles[CLIPPED_AT], &selected.tail), least);
     Profile {
         rows: count / columns.max(1),
         moments: CentralMoments::of_sums(count, shift, sums),

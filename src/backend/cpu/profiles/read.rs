@@ -35,7 +35,7 @@ impl FirstRead {
     pub(super) fn of(
         values: &[f32],
         columns: usize,
-        rows_at_once: usize,
+        (rows_at_once, least): (usize, usize),
         shift: f64,
         top_k: usize,
     ) -> Self {
@@ -43,6 +43,7 @@ impl FirstRead {
         values
             .par_chunks(chunk)
             .enumerate()
+            .with_min_len(least)
             .fold(
                 || Self::new(top_k),
                 |mut read, (index, chunk_values)| {

@@ -50,6 +50,7 @@ pub(super) fn at_ranks(
     histogram: &[u32],
     mut ranks: Vec<usize>,
     tail_rank: usize,
+    least: usize,
 ) -> Selected {
     ranks.sort_unstable();
     ranks.dedup();
@@ -80,7 +81,7 @@ pub(super) fn at_ranks(
     let first_of_tail = buckets.iter().position(|(_, _, ranks)| of_tail(ranks));
     let first_of_tail = first_of_tail.unwrap_or(buckets.len());
     let wanted = Wanted::new(&buckets, first_of_tail);
-    let mut inside = wanted.collect(values, buckets.len() + 1);
+    let mut inside = wanted.collect(values, buckets.len() + 1, least);
     let tail = inside[first_of_tail..].concat();
     let mut found = BTreeMap::new();
     for ((_, below, ranks), inside) in buckets.iter().zip(&mut inside) {
@@ -108,10 +109,11 @@ impl Wanted {
     }
 
     /// The wanted values of each slot, in their order.
-    fn collect(&self, values: &[f32], slots: usize) -> Vec<Vec<u32>> {
+    fn collect(&self, values: &[f32], slots: usize, least: usize) -> Vec<Vec<u32>> {
         let empty = || vec![Vec::new(); slots];
         values
             .par_chunks(CHUNK)
+            .with_min_len(least)
             .fold(empty, |mut inside: Vec<Vec<u32>>, chunk| {
                 let (blocks, rest) = chunk.as_chunks::<BLOCK>();
                 vectorise(

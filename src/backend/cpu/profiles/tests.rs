@@ -165,7 +165,7 @@ fn equals_the_definition() {
                 }
             }
             let request = ProfileRequest { top_k: 7 };
-            let got = profile_of(&values, columns, &request);
+            let got = profile_of(&values, columns, &request, 1);
             same(&got, &by_sorting(&values, columns, 7));
         }
     }
@@ -174,7 +174,7 @@ fn equals_the_definition() {
 #[test]
 fn zeros_and_constants() {
     let request = ProfileRequest { top_k: 2 };
-    let zeros = profile_of(&[0.0; 64], 8, &request);
+    let zeros = profile_of(&[0.0; 64], 8, &request, 1);
     assert_eq!((zeros.max, zeros.median), (0.0, 0.0));
     assert_eq!((zeros.token_ratio, zeros.int8_clipped_error), (None, None));
     assert_eq!(zeros.int8_error, 0.0);
@@ -183,9 +183,9 @@ fn zeros_and_constants() {
     let mut sparse = [0.0; 64];
     sparse[3] = 5.0;
     sparse[8..15].fill(-2.0);
-    let sparse = profile_of(&sparse, 8, &request);
+    let sparse = profile_of(&sparse, 8, &request, 1);
     assert_eq!(sparse.token_ratio, Some((1.0, 1)));
-    let constant = profile_of(&[-3.25; 64], 8, &request);
+    let constant = profile_of(&[-3.25; 64], 8, &request, 1);
     assert_eq!(constant.moments.excess_kurtosis(), None);
     assert_eq!(constant.quantiles, [3.25; QUANTILES.len()]);
     assert!(constant.int8_error < 1e-9);
@@ -196,7 +196,7 @@ fn values_that_are_not_finite_are_counted() {
     let mut values = values(640, 3);
     values[7] = f32::NAN;
     values[600] = f32::NEG_INFINITY;
-    let found = profile_of(&values, 64, &ProfileRequest { top_k: 5 });
+    let found = profile_of(&values, 64, &ProfileRequest { top_k: 5 }, 1);
     assert_eq!(found.non_finite, 2);
 }
 
@@ -204,15 +204,16 @@ fn values_that_are_not_finite_are_counted() {
 #[test]
 fn threads_change_nothing() {
     let values = values(700 * 333, 11);
-    let on = |threads: usize| {
+    let on = |threads: usize, least: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         let pool = pool.build().expect("threads");
-        pool.install(|| profile_of(&values, 333, &ProfileRequest { top_k: 9 }))
+        pool.install(|| profile_of(&values, 333, &ProfileRequest { top_k: 9 }, least))
     };
-    let one = on(1);
+    let one = on(1, 1);
     for threads in [2, 3, 7] {
-        assert_eq!(on(threads), one, "{threads} threads");
+        assert_eq!(on(threads, 1), one, "{threads} threads");
     }
+    assert_eq!(on(2, usize::MAX), one, "in one piece");
 }
 
 proptest! {
