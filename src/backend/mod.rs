@@ -93,7 +93,6 @@ impl<B> Backend for B where
         + Elementwise
         + Experts
         + InnerProducts
-        + InnerProducts
         + KeyChoice
         + Magnitudes
         + Norms
