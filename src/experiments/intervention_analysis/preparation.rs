@@ -138,7 +138,12 @@ impl Preparation {
             Dimensions::Massive => {}
             Dimensions::Listed(listed) => self.dimensions = listed.iter().copied().collect(),
             Dimensions::Random { count, draws } => {
-                self.draw(width, &self.spared(place, spec), (*count, *draws), setup.seed);
+                self.draw(
+                    width,
+                    &self.spared(place, spec),
+                    (*count, *draws),
+                    setup.seed,
+                );
             }
         }
         if self.dimensions.is_empty() {
