@@ -233,7 +233,7 @@ proptest! {
     ) {
         let columns = columns.min(values.len());
         let values = &values[..values.len() / columns * columns];
-        let got = profile_of(values, columns, &ProfileRequest { top_k: 5 });
+        let got = profile_of(values, columns, &ProfileRequest { top_k: 5 }, 1);
         same(&got, &by_sorting(values, columns, 5));
     }
 }
