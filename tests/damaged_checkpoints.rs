@@ -248,10 +248,14 @@ fn a_weight_of_nan_is_always_reported() {
                 let error = error.unwrap_or_else(|| panic!("{checkpoint}: {name} went unnoticed"));
                 assert!(is_readable(&error), "{error}");
                 let message = error.to_string();
-                let layer = name.split('.').find_map(|part| part.parse::<usize>().ok());
+                // Of a weight that layers share, the first that uses it.
+                let mut users = (0..spec.layers.len()).filter(|layer| {
+                    let tensors = spec.layer_tensors(*layer);
+                    tensors.iter().any(|tensor| *tensor == name)
+                });
                 // What goes to another residual stream is seen when a later layer, or the end, reads that.
                 let others = spec.layers.iter().any(|layer| layer.altup.is_some());
-                let named = layer.is_none_or(|layer| {
+                let named = users.next().is_none_or(|layer| {
                     message.contains(&format!("layer {layer}, "))
                         || message.contains(&format!(".{layer}."))
                         || others && message.contains(&format!("layer {}, ", layer + 1))
