@@ -249,10 +249,8 @@ fn a_weight_of_nan_is_always_reported() {
                 assert!(is_readable(&error), "{error}");
                 let message = error.to_string();
                 // Of a weight that layers share, the first that uses it.
-                let mut users = (0..spec.layers.len()).filter(|layer| {
-                    let tensors = spec.layer_tensors(*layer);
-                    tensors.iter().any(|tensor| *tensor == name)
-                });
+                let mut users = (0..spec.layers.len())
+                    .filter(|layer| spec.layer_tensors(*layer).contains(&name));
                 // What goes to another residual stream is seen when a later layer, or the end, reads that.
                 let others = spec.layers.iter().any(|layer| layer.altup.is_some());
                 let named = users.next().is_none_or(|layer| {

@@ -86,7 +86,7 @@ fn every_table_comes_in_every_form() {
             &["intervention-analysis", "--calibration-nsamples", "2"],
             &["perplexity", "evaluation", "means"],
         ),
-        (&["self-attention"], &["layers"]),
+        (&["self-attention"], &["heads", "layers"]),
         (&["figures"], &["layers"]),
         (&["capture", "--nll"], &["layers"]),
         (&["tvr", "--dry-run"], &["weights"]),

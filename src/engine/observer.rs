@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::{
     edit::Edit,
-    heads::HeadOutputs,
+    head_outputs::HeadOutputs,
     site::Site,
     trace::{Source, Step},
 };

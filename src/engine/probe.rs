@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    batch::Batch, heads::HeadOutputs, ledger::Ledger, observer::Observer, plan::Plan,
+    batch::Batch, head_outputs::HeadOutputs, ledger::Ledger, observer::Observer, plan::Plan,
     profiles::ProfileProbe, site::Site,
 };
 use crate::{

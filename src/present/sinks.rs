@@ -74,9 +74,12 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// A title, the label of its colours, and the value of a head.
+type Measure = (&'static str, &'static str, fn(&HeadSinks) -> f64);
+
 /// The first token's rate.
 fn heads(result: &Sinks, context: &Context<'_>) -> LayerMaps {
-    let maps: [(&str, &str, fn(&HeadSinks) -> f64); 2] = [
+    let maps: [Measure; 2] = [
         ("Sink rate of the first token, by head", "rate", |head| {
             head.sink_rate
         }),
@@ -89,7 +92,7 @@ fn heads(result: &Sinks, context: &Context<'_>) -> LayerMaps {
 
 /// How much each head gives.
 fn norms(result: &Sinks, context: &Context<'_>) -> LayerMaps {
-    let maps: [(&str, &str, fn(&HeadSinks) -> f64); 2] = [
+    let maps: [Measure; 2] = [
         (
             "Norm of the head's part of the attention output",
             "norm",
@@ -105,11 +108,7 @@ fn norms(result: &Sinks, context: &Context<'_>) -> LayerMaps {
 }
 
 /// Heads down, layers across.
-fn by_head(
-    result: &Sinks,
-    context: &Context<'_>,
-    maps: [(&str, &str, fn(&HeadSinks) -> f64); 2],
-) -> LayerMaps {
+fn by_head(result: &Sinks, context: &Context<'_>, maps: [Measure; 2]) -> LayerMaps {
     let most = result.layers.iter().map(|layer| layer.heads.len()).max();
     let maps = maps.map(|(title, label, value)| LayerMap {
         title: title.to_owned(),

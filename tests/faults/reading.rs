@@ -48,9 +48,10 @@ fn a_disk_that_fails_under_what_is_read() {
             };
             println!("{met}: {}", faulty.done.stderr.trim_end());
             if faulty.done.code == Some(0) {
-                // A listing of what is beside the known files, or a first look at what a file is.
+                // A listing of what is beside the known files, or a first look at what a file is (a pointer of Git LFS?).
+                let looks = ["open ", "getdents ", "read "].map(|call| met.starts_with(call));
                 assert!(
-                    met.starts_with("open ") || met.starts_with("getdents "),
+                    looks[0] || looks[1] || looks[2] && folder == "texts.jsonl",
                     "{met}"
                 );
                 assert_eq!(document(), sound, "{met}");

@@ -216,15 +216,20 @@ impl Work {
         for (name, tensor) in stored {
             let (module, kind) =
                 split(&name).map_err(|what| settings.error(format!("tensor `{name}`: {what}")))?;
-            let nowhere = || {
-                settings.error(format!(
+            let of_one_user = || settings.of_one_user(&name);
+            let nowhere = || match modules.are_shared() {
+                true => of_one_user(),
+                false => settings.error(format!(
                     "tensor `{name}` belongs to no module that the model has and massact reads"
-                ))
+                )),
             };
             if let Kind::Whole(part) = &kind {
                 let place = modules
                     .find(&format!("{module}.{part}"))
                     .ok_or_else(nowhere)?;
+                if modules.is_shared(&place.tensor) {
+                    return Err(of_one_user());
+                }
                 work.replaced.push((place.tensor.clone(), tensor));
                 continue;
             }
@@ -232,6 +237,9 @@ impl Work {
             let place = place
                 .filter(|place| place.axes.is_some())
                 .ok_or_else(nowhere)?;
+            if modules.is_shared(&place.tensor) {
+                return Err(of_one_user());
+            }
             if !settings.targets(&module)? {
                 return Err(settings.error(format!(
                     "tensor `{name}` is there, but `target_modules` does not name its module, and the library would leave it out"

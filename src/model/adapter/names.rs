@@ -33,6 +33,8 @@ pub(super) struct Modules {
     prefixes: Vec<&'static str>,
     /// Of its layers: matrices that are modules of their own in the library, too.
     pub(super) projections: BTreeSet<String>,
+    /// Matrices that several layers use.
+    shared: BTreeSet<String>,
     /// Tables and head.
     pub(super) ends: BTreeSet<String>,
     /// Embedding and head, if they are one tensor.
@@ -87,6 +89,7 @@ impl Modules {
             add(table.clone(), Some(WeightLayout::OutIn));
         }
         let mut projections = BTreeSet::new();
+        let mut shared = BTreeSet::new();
         for layer in &spec.layers {
             let router = layer
                 .experts()
@@ -94,7 +97,12 @@ impl Modules {
             let own = layer.linears().into_iter();
             let own = own.filter(|linear| linear.stacked.is_none());
             let own = own.map(|linear| &linear.weight);
-            projections.extend(own.filter(|name| Some(*name) != router).cloned());
+            let own: BTreeSet<_> = own.filter(|name| Some(*name) != router).collect();
+            for name in own {
+                if !projections.insert(name.clone()) {
+                    shared.insert(name.clone());
+                }
+            }
         }
         let mut ends = BTreeSet::from([embedding.tokens.clone(), head.linear.weight.clone()]);
         let names = Names::with_prefix(weights, prefix);
@@ -119,9 +127,21 @@ impl Modules {
             prefix,
             prefixes: prefixes.to_vec(),
             projections,
+            shared,
             ends,
             tied,
         })
+    }
+
+    /// Whether layers use matrices together. Each of them is a module of its own in the library, with its own
+    /// adapter.
+    pub(super) fn are_shared(&self) -> bool {
+        !self.shared.is_empty()
+    }
+
+    /// Whether several layers use the tensor.
+    pub(super) fn is_shared(&self, tensor: &str) -> bool {
+        self.shared.contains(tensor)
     }
 
     /// The place of a tensor that the model reads.

@@ -254,6 +254,19 @@ impl Settings {
         Error::new(&self.file, reason).remedy(MERGE)
     }
 
+    /// That a tensor is for one of several layers whose weights are stored once. Merging would change all of
+    /// them.
+    pub(super) fn of_one_user(&self, tensor: &str) -> Error {
+        Error::new(
+            &self.file,
+            format!(
+                "tensor `{tensor}`: the checkpoint has the weights that layers share once, and an adapter is for \
+                 one of these layers"
+            ),
+        )
+        .remedy("store the shared weights under the name of every layer that uses them")
+    }
+
     /// Of files that are not whole, or not of one adapter: merging would not help.
     pub(super) fn damaged(&self, reason: impl fmt::Display) -> Error {
         Error::new(&self.file, reason).remedy(AGAIN)

@@ -319,12 +319,13 @@ impl Scratch {
 
     /// Runs the panels over the keys that they see.
     fn pass(&mut self, kernel: Kernel, heads: Heads<'_>, panels: &mut [Panel]) {
-        let keys = panels.iter().map(Panel::keys);
-        let all = keys.fold(usize::MAX..0, |all, keys| {
-            all.start.min(keys.start)..all.end.max(keys.end)
-        });
-        for tile in (all.start / KEYS * KEYS..all.end).step_by(KEYS) {
-            let keys = KEYS.min(all.end - tile);
+        // Positions grow from panel to panel, and so do both ends of what they see.
+        let (Some(first), Some(last)) = (panels.first(), panels.last()) else {
+            return;
+        };
+        let (start, end) = (first.keys().start, last.keys().end);
+        for tile in (start / KEYS * KEYS..end).step_by(KEYS) {
+            let keys = KEYS.min(end - tile);
             let step = self.pack(kernel, heads, tile, keys);
             for (index, panel) in panels.iter_mut().enumerate() {
                 let rows = panel.rows(tile, keys);
