@@ -116,10 +116,10 @@ mod tests {
     use super::*;
     use crate::{backend::Tensors, model::weights::AssembledMatrix};
 
-    /// The end of the first part and all of the second.
+    /// The end of the first part and all of the second, which has rows enough for the same tiles.
     #[test]
     fn many_rows_are_taken_in_parts() {
-        let (rows, width, vocabulary) = (ROWS + 3, 2, 7);
+        let (rows, width, vocabulary) = (ROWS + 19, 2, 7);
         let cpu = Cpu::new();
         let value = |index: usize| (index % 101) as f32 / 50.0 - 1.0;
         let x = (0..rows * width).map(value).collect();
