@@ -5,8 +5,8 @@ mod lines;
 
 use std::{
     collections::BTreeSet,
-    fmt::Write,
-    io::IsTerminal,
+    fmt,
+    io::{self, IsTerminal, Write as _},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,6 +14,12 @@ use std::{
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use self::lines::{Standing, Unit};
+
+/// One line on stderr. Where nobody can read it, because the disk under it is full or the pipe closed, it is
+/// lost, and the work goes on.
+pub fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "massact: {line}");
+}
 
 /// Where progress and notices go. Cheap to copy.
 #[derive(Debug, Clone, Copy)]
@@ -141,7 +147,7 @@ impl Progress {
     /// One line on stderr about something the user should know but need not act on.
     pub fn notice(&self, text: &str) {
         if self.notices {
-            eprintln!("massact: {text}");
+            say(text);
         }
     }
 
@@ -164,7 +170,7 @@ impl Progress {
             part,
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            let left = move |state: &ProgressState, out: &mut dyn Write| {
+            let left = move |state: &ProgressState, out: &mut dyn fmt::Write| {
                 let left = match part {
                     Some(part) => part.left(f64::from(state.fraction()), Instant::now()),
                     None => Some(state.eta()),
@@ -204,7 +210,7 @@ impl Bar {
             if lines::due(*program, now) {
                 let (position, length) = (self.bar.position(), self.bar.length().unwrap_or(0));
                 let line = standing.line(position, length, self.since, now);
-                eprintln!("massact: {line}");
+                say(line);
             }
         }
     }

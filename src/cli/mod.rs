@@ -47,7 +47,7 @@ use self::{experiment::Experiment, shared::Shared};
 use crate::{
     backend::cuda::driver::built,
     error::{Error, Result},
-    interrupt, mapped, panics,
+    interrupt, mapped, panics, progress,
 };
 
 /// Find, measure and intervene on massive activations in decoder LLMs.
@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let error = mapped::explained(error);
-            eprintln!("massact: {error}");
+            progress::say(&error);
             ExitCode::from(error.exit_code())
         }
     }

@@ -39,7 +39,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<()> {
     super::to_stdout(read(folder, SUMMARY)?)?;
     for notice in record["notices"].as_array().into_iter().flatten() {
         if let Some(notice) = notice.as_str() {
-            eprintln!("massact: {notice}");
+            crate::progress::say(notice);
         }
     }
     Ok(())

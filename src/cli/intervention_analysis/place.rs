@@ -114,15 +114,23 @@ fn positions(text: &str) -> Result<Positions, String> {
     }
 }
 
+/// Draws of random dimensions at most: each is one more variant of the walk.
+const MOST_DRAWS: usize = 1000;
+
 fn dimensions(text: &str) -> Result<Dimensions, String> {
-    let refused = || "expected massive, dimensions such as 0,5, random:2, or random:2:5".to_owned();
+    let refused = || {
+        format!(
+            "expected massive, dimensions such as 0,5, random:2, or random:2:5 (at most {MOST_DRAWS} draws)"
+        )
+    };
     if text == "massive" {
         return Ok(Dimensions::Massive);
     }
     if let Some(random) = text.strip_prefix("random:") {
         let (count, draws) = random.split_once(':').unwrap_or((random, "1"));
         let number = |text: &str| text.parse().ok().filter(|number: &usize| *number > 0);
-        let both = number(count).zip(number(draws));
+        let draws = number(draws).filter(|draws| *draws <= MOST_DRAWS);
+        let both = number(count).zip(draws);
         return both
             .map(|(count, draws)| Dimensions::Random { count, draws })
             .ok_or_else(refused);

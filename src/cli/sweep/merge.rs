@@ -26,7 +26,9 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
     }
     let (done, all) = (finished.len(), manifest.tasks.len());
     if done < all {
-        eprintln!("massact: {done} of {all} tasks are done; the tables have those");
+        crate::progress::say(format_args!(
+            "{done} of {all} tasks are done; the tables have those"
+        ));
     }
     Ok(())
 }

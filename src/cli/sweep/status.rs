@@ -288,7 +288,7 @@ fn queue(folder: &Folder) -> Queue {
     match Queue::ask(folder.root()) {
         Ok(queue) => queue.unwrap_or_default(),
         Err(error) => {
-            eprintln!("massact: {error}; what is in the queue is not shown");
+            crate::progress::say(format_args!("{error}; what is in the queue is not shown"));
             Queue::default()
         }
     }
