@@ -23,7 +23,7 @@ pub(super) fn check(spec: &DecoderSpec, plan: &Plan) -> Result<()> {
             return Err(refusal(spec, site));
         }
     }
-    if maps(plan) {
+    if plan.looks_at_attention() {
         check_attention(spec)?;
     }
     Ok(())
@@ -103,7 +103,7 @@ pub(super) fn notices(spec: &DecoderSpec, plan: &Plan) -> Vec<String> {
     for site in Site::ALL.into_iter().filter(|site| plan.observes(*site)) {
         add(site.name(), &|layer| site.lacking(layer));
     }
-    if maps(plan) {
+    if plan.looks_at_attention() {
         add("attention maps", &|layer| Site::Q.lacking(layer));
     }
     let lines = found.into_iter().map(|(names, layers, reason)| {
@@ -121,9 +121,4 @@ pub(super) fn notices(spec: &DecoderSpec, plan: &Plan) -> Vec<String> {
         }
     });
     lines.collect()
-}
-
-/// Whether the plan asks for anything of attention itself.
-fn maps(plan: &Plan) -> bool {
-    plan.looks_at_attention()
 }

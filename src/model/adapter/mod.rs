@@ -216,29 +216,18 @@ impl Work {
         for (name, tensor) in stored {
             let (module, kind) =
                 split(&name).map_err(|what| settings.error(format!("tensor `{name}`: {what}")))?;
-            let of_one_user = || settings.of_one_user(&name);
-            let nowhere = || match modules.are_shared() {
-                true => of_one_user(),
-                false => settings.error(format!(
-                    "tensor `{name}` belongs to no module that the model has and massact reads"
-                )),
+            let place = |part: &str| match modules.find(&format!("{module}.{part}")) {
+                Some(place) if !modules.is_shared(&place.tensor) => Ok(place),
+                None if !modules.are_shared() => Err(nowhere(settings, &name)),
+                _ => Err(settings.of_one_user(&name)),
             };
             if let Kind::Whole(part) = &kind {
-                let place = modules
-                    .find(&format!("{module}.{part}"))
-                    .ok_or_else(nowhere)?;
-                if modules.is_shared(&place.tensor) {
-                    return Err(of_one_user());
-                }
-                work.replaced.push((place.tensor.clone(), tensor));
+                work.replaced.push((place(part)?.tensor.clone(), tensor));
                 continue;
             }
-            let place = modules.find(&format!("{module}.weight"));
-            let place = place
-                .filter(|place| place.axes.is_some())
-                .ok_or_else(nowhere)?;
-            if modules.is_shared(&place.tensor) {
-                return Err(of_one_user());
+            let place = place("weight")?;
+            if place.axes.is_none() {
+                return Err(nowhere(settings, &name));
             }
             if !settings.targets(&module)? {
                 return Err(settings.error(format!(
@@ -320,6 +309,13 @@ impl Work {
         }
         Ok(unties)
     }
+}
+
+/// That a tensor has no place.
+fn nowhere(settings: &Settings, name: &str) -> Error {
+    settings.error(format!(
+        "tensor `{name}` belongs to no module that the model has and massact reads"
+    ))
 }
 
 /// Whether all values are, where they are floats.

@@ -4,12 +4,17 @@
 
 use std::iter;
 
-use super::parts::LayerParts;
+use super::parts::{LayerParts, NormStyle};
 use crate::{
     error::Result,
     model::{
         config::Config,
-        spec::{Attention, GatedMlp, Layer, Linear, Mlp, Norm, Norms, SideBlock},
+        names::Names,
+        rope::Rope,
+        spec::{
+            Attention, DecoderSpec, Embedding, GatedMlp, Head, Layer, Linear, Mixer, Mlp, Norm,
+            Norms, SideBlock,
+        },
     },
 };
 
@@ -68,6 +73,51 @@ pub(super) fn hybrid(config: &Config, default: Vec<bool>) -> Result<Vec<bool>> {
     };
     config.check_per_layer(KEY, &hybrid, config.layers("num_hidden_layers")?)?;
     Ok(hybrid)
+}
+
+/// The decoder whose layers are `mixer`'s, in the module that it is told, and where `hybrid` says so have a block
+/// that `beside` puts there.
+pub(super) fn decoder(
+    config: &Config,
+    (names, style): (&Names, NormStyle),
+    hidden: usize,
+    hybrid: &[bool],
+    rope: Option<Rope>,
+    mixer: impl Fn(&LayerParts<'_>, &str) -> Mixer,
+    beside: impl Fn(LayerParts<'_>, &mut Layer),
+) -> Result<DecoderSpec> {
+    let vocab = config.size("vocab_size")?;
+    let layer = |(index, is_hybrid): (usize, &bool)| {
+        let parts = LayerParts {
+            names,
+            list: "layers",
+            index,
+            style,
+        };
+        let mut layer = Layer::empty();
+        let own = if *is_hybrid { "mamba_decoder." } else { "" };
+        let norm = parts.norm(&format!("{own}input_layernorm"), hidden);
+        layer.mixer_norms = Norms::before(norm);
+        layer.mixer = Some(mixer(&parts, &format!("{own}mamba")));
+        if *is_hybrid {
+            beside(parts, &mut layer);
+        }
+        layer
+    };
+    let layers = hybrid.iter().enumerate().map(layer).collect();
+    let embedding = names.base("embed_tokens.weight");
+    let head = names.head(config.flag_or("tie_word_embeddings", true)?, &embedding);
+    Ok(DecoderSpec {
+        model_type: config.text_or("model_type", "")?.to_owned(),
+        vocab_size: vocab,
+        hidden_size: hidden,
+        max_positions: None,
+        head: Head::new(head, hidden, vocab),
+        embedding: Embedding::new(embedding, hidden),
+        ropes: rope.into_iter().collect(),
+        layers,
+        final_norm: Some(style.norm(&names.base("final_layernorm"), hidden)),
+    })
 }
 
 /// A layer's use of a shared block.

@@ -6,14 +6,14 @@ use super::{
     Family,
     mamba::{Mamba, rank},
     parts::{LayerParts, NormStyle, activation},
-    shared_block::{BlockSizes, OTHER_NAMES, SharedBlock, hybrid},
+    shared_block::{BlockSizes, OTHER_NAMES, SharedBlock, decoder, hybrid},
 };
 use crate::{
     error::Result,
     model::{
         config::Config,
         names::Names,
-        spec::{DecoderSpec, Embedding, GatedMlp, Head, Layer, Mixer, Norms},
+        spec::{DecoderSpec, GatedMlp, Layer, Mixer},
     },
 };
 
@@ -58,7 +58,7 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let hybrid = hybrid(config, default_hybrid(config)?)?;
     let style = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     let sizes = BlockSizes::read(config)?;
-    let (hidden, vocab) = (sizes.hidden, config.size("vocab_size")?);
+    let hidden = sizes.hidden;
     let inner = config.size("intermediate_size")?;
     let activates = activation(config.text_or("hidden_act", "gelu")?)?;
     let heads = config.heads("n_mamba_heads")?;
@@ -75,48 +75,23 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     if !mamba.inner.is_multiple_of(heads) {
         return Err(config.refuse("n_mamba_heads", "they are not equal groups of the channels"));
     }
-    let layer = |(index, is_hybrid): (usize, &bool)| {
-        let parts = LayerParts {
-            names,
-            list: "layers",
-            index,
-            style,
-        };
-        let mut layer = Layer::empty();
-        let own = if *is_hybrid { "mamba_decoder." } else { "" };
-        let norm = parts.norm(&format!("{own}input_layernorm"), hidden);
-        layer.mixer_norms = Norms::before(norm);
-        let mixer = mamba.mixer_of_heads(heads, &parts, &format!("{own}mamba"));
-        layer.mixer = Some(Mixer::SelectiveScan(Box::new(mixer)));
-        if *is_hybrid {
-            let block = SharedBlock::of(parts, "shared_transf", &hybrid, 1, sizes);
-            let linear = |name: &str, inputs, outputs| {
-                block.linear(&format!("feed_forward.{name}"), inputs, outputs, false)
-            };
-            let mlp = GatedMlp::new(
-                linear("gate_proj", hidden, inner),
-                linear("up_proj", hidden, inner),
-                linear("down_proj", inner, hidden),
-                activates,
-            );
-            block.put_beside(&mut layer, block.attention(|linear, _| linear), mlp);
-        }
-        layer
+    let mixer = |parts: &LayerParts<'_>, module: &str| {
+        Mixer::SelectiveScan(Box::new(mamba.mixer_of_heads(heads, parts, module)))
     };
-    let layers = hybrid.iter().enumerate().map(layer).collect();
-    let embedding = names.base("embed_tokens.weight");
-    let head = names.head(config.flag_or("tie_word_embeddings", true)?, &embedding);
-    Ok(DecoderSpec {
-        model_type: config.text_or("model_type", "")?.to_owned(),
-        vocab_size: vocab,
-        hidden_size: hidden,
-        max_positions: None,
-        head: Head::new(head, hidden, vocab),
-        embedding: Embedding::new(embedding, hidden),
-        ropes: Vec::new(),
-        layers,
-        final_norm: Some(style.norm(&names.base("final_layernorm"), hidden)),
-    })
+    let beside = |parts: LayerParts<'_>, layer: &mut Layer| {
+        let block = SharedBlock::of(parts, "shared_transf", &hybrid, 1, sizes);
+        let linear = |name: &str, inputs, outputs| {
+            block.linear(&format!("feed_forward.{name}"), inputs, outputs, false)
+        };
+        let mlp = GatedMlp::new(
+            linear("gate_proj", hidden, inner),
+            linear("up_proj", hidden, inner),
+            linear("down_proj", inner, hidden),
+            activates,
+        );
+        block.put_beside(layer, block.attention(|linear, _| linear), mlp);
+    };
+    decoder(config, (names, style), hidden, &hybrid, None, mixer, beside)
 }
 
 /// The third layer, and from the fourth on every so many.

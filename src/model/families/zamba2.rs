@@ -5,7 +5,7 @@
 use super::{
     Family,
     parts::{LayerParts, NormStyle, activation, consecutive},
-    shared_block::{BlockSizes, OTHER_NAMES, SharedBlock, hybrid},
+    shared_block::{BlockSizes, OTHER_NAMES, SharedBlock, decoder, hybrid},
     state_space::Mamba2,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         config::Config,
         names::Names,
         rope::{Rope, RopeDefaults},
-        spec::{Activation, DecoderSpec, Embedding, GatedMlp, Head, Layer, Linear, Mixer, Norms},
+        spec::{Activation, DecoderSpec, GatedMlp, Layer, Linear, Mixer},
     },
 };
 
@@ -64,52 +64,28 @@ fn describe(config: &Config, names: &Names) -> Result<DecoderSpec> {
     let hybrid = hybrid_layers(config)?;
     let style = NormStyle::rms(config.number_or("rms_norm_eps", 1e-5)?);
     let (sizes, mlp) = (BlockSizes::read(config)?, MlpSizes::read(config)?);
-    let (hidden, vocab) = (sizes.hidden, config.size("vocab_size")?);
+    let hidden = sizes.hidden;
     let mamba = mamba(config, hidden, mlp.bias)?;
     let adapts_attention = config.flag_or("use_shared_attention_adapter", false)?;
     let rope = rope(config, sizes.head_dim)?;
     let blocks = config.size("num_mem_blocks")?;
-    let layer = |(index, is_hybrid): (usize, &bool)| {
-        let parts = LayerParts {
-            names,
-            list: "layers",
-            index,
-            style,
-        };
-        let mut layer = Layer::empty();
-        let own = if *is_hybrid { "mamba_decoder." } else { "" };
-        let norm = parts.norm(&format!("{own}input_layernorm"), hidden);
-        layer.mixer_norms = Norms::before(norm);
-        let mixer = mamba.mixer(&parts, &format!("{own}mamba"));
-        layer.mixer = Some(Mixer::StateSpace(Box::new(mixer)));
-        if *is_hybrid {
-            let block = SharedBlock::of(parts, "shared_transformer", &hybrid, blocks, sizes);
-            let mut attention = block.attention(|linear, which| match adapts_attention {
-                true => {
-                    let list = format!("self_attn.linear_{which}_adapter_list");
-                    adapted(&block, linear, &list, mlp.rank)
-                }
-                false => linear,
-            });
-            attention.rope = rope.as_ref().map(|_| 0);
-            block.put_beside(&mut layer, attention, mlp.of(&block, hidden));
-        }
-        layer
+    let mixer = |parts: &LayerParts<'_>, module: &str| {
+        Mixer::StateSpace(Box::new(mamba.mixer(parts, module)))
     };
-    let layers = hybrid.iter().enumerate().map(layer).collect();
-    let embedding = names.base("embed_tokens.weight");
-    let head = names.head(config.flag_or("tie_word_embeddings", true)?, &embedding);
-    Ok(DecoderSpec {
-        model_type: config.text_or("model_type", "")?.to_owned(),
-        vocab_size: vocab,
-        hidden_size: hidden,
-        max_positions: None,
-        head: Head::new(head, hidden, vocab),
-        embedding: Embedding::new(embedding, hidden),
-        ropes: rope.into_iter().collect(),
-        layers,
-        final_norm: Some(style.norm(&names.base("final_layernorm"), hidden)),
-    })
+    let rotates = rope.is_some();
+    let beside = |parts: LayerParts<'_>, layer: &mut Layer| {
+        let block = SharedBlock::of(parts, "shared_transformer", &hybrid, blocks, sizes);
+        let mut attention = block.attention(|linear, which| match adapts_attention {
+            true => {
+                let list = format!("self_attn.linear_{which}_adapter_list");
+                adapted(&block, linear, &list, mlp.rank)
+            }
+            false => linear,
+        });
+        attention.rope = rotates.then_some(0);
+        block.put_beside(layer, attention, mlp.of(&block, hidden));
+    };
+    decoder(config, (names, style), hidden, &hybrid, rope, mixer, beside)
 }
 
 /// Which layers have a block.
