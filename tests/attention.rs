@@ -76,15 +76,16 @@ impl Case {
             .attention(&q_there, &k_there, &v_there, &sequences, &request)
             .expect("runs");
         let out = cpu.download(&found.context).expect("downloaded");
-        let restricted = found.subset.expect("asked for");
-        let restricted = cpu.download(&restricted).expect("downloaded");
+        let parts = found.parts.expect("asked for");
+        let restricted = cpu.download(&parts.subset).expect("downloaded");
+        let rest = cpu.download(&parts.rest).expect("downloaded");
         assert_eq!(found.maps.len(), sequences.len());
         for ((rows, maps), keys) in sequences.iter().zip(&found.maps).zip(&subset) {
             let part = |values: &[f32], width: usize| -> Vec<f32> {
                 values[rows.start * width..rows.end * width].to_vec()
             };
             let inputs = (part(&q, width), part(&k, kv_width), part(&v, kv_width));
-            let outputs = (part(&out, width), part(&restricted, width));
+            let outputs = [&out, &restricted, &rest].map(|values| part(values, width));
             self.compare(rows.len(), &inputs, &outputs, keys, maps, &request);
         }
     }
@@ -93,7 +94,7 @@ impl Case {
         &self,
         length: usize,
         (q, k, v): &(Vec<f32>, Vec<f32>, Vec<f32>),
-        (out, restricted): &(Vec<f32>, Vec<f32>),
+        [out, restricted, rest]: &[Vec<f32>; 3],
         keys: &[usize],
         maps: &AttentionMaps,
         request: &AttentionRequest<'_, Vec<f32>>,
@@ -156,6 +157,9 @@ impl Case {
                     let seen = keys.iter().copied().filter(|key| *key <= query);
                     let (ours, expected) = (restricted[place], seen.map(given).sum());
                     near("restricted output", ours, expected, tolerance);
+                    let others = (0..=query).filter(|key| !keys.contains(key));
+                    let (ours, expected) = (rest[place], others.map(given).sum());
+                    near("rest of the output", ours, expected, tolerance);
                 }
             }
         }
@@ -220,6 +224,53 @@ fn flat_and_sharp_softmax() {
             sharpness,
         }
         .check();
+    }
+}
+
+/// A difference from the whole would have none: float32's rounding of the whole is as large.
+#[test]
+fn the_rest_has_digits_where_a_key_has_nearly_all() {
+    let (rows, width) = (5, 4);
+    let k: Vec<f32> = (0..rows * width)
+        .map(|index| if index < width { 4.0 } else { 0.0 })
+        .collect();
+    let v = random(3, rows * width);
+    let cpu = Cpu::new();
+    let upload = |values: Vec<f32>| cpu.upload(rows, width, values).expect("uploaded");
+    let request = AttentionRequest {
+        heads: 1,
+        kv_heads: 1,
+        head_dim: width,
+        value_dim: width,
+        scale: 1.0,
+        window: None,
+        chunk: None,
+        chosen: None,
+        soft_cap: None,
+        alibi: None,
+        sinks: None,
+        kv_bias: None,
+        capture: AttentionCapture::default(),
+        subset: Some(&[vec![0]]),
+    };
+    let (q, v_there) = (upload(vec![1.0; rows * width]), upload(v.clone()));
+    let found = cpu
+        .attention(&q, &upload(k), &v_there, &[0..rows], &request)
+        .expect("runs");
+    let rest = cpu.download(&found.parts.expect("asked for").rest);
+    let rest = rest.expect("downloaded");
+    assert_eq!(rest[..width], [0.0; 4]);
+    for query in 1..rows {
+        let sum = 16f64.exp() + query as f64;
+        for column in 0..width {
+            let others = (1..=query).map(|key| f64::from(v[key * width + column]));
+            let truth = others.sum::<f64>() / sum;
+            let ours = f64::from(rest[query * width + column]);
+            assert!(
+                (ours - truth).abs() < 2e-6 * truth.abs(),
+                "{ours} for {truth}"
+            );
+        }
     }
 }
 

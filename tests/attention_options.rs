@@ -37,6 +37,8 @@ struct Row {
     output: Vec<f64>,
     /// The output from the keys of the subset alone.
     restricted: Vec<f64>,
+    /// The output from the others.
+    rest: Vec<f64>,
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {
@@ -94,12 +96,14 @@ fn row(request: &Request<'_>, inputs: &Inputs, subset: &[usize], head: usize, qu
         output
     };
     let output = sum_over(&|_| true);
-    let restricted = sum_over(&|column| column >= extra && subset.contains(&(column - extra)));
+    let listed = |column: usize| column >= extra && subset.contains(&(column - extra));
+    let (restricted, rest) = (sum_over(&listed), sum_over(&|column| !listed(column)));
     Row {
         logits,
         probs,
         output,
         restricted,
+        rest,
     }
 }
 
@@ -119,7 +123,7 @@ fn compare(
     request: &Request<'_>,
     inputs: &Inputs,
     subset: &[usize],
-    [out, restricted]: [&[f32]; 2],
+    [out, restricted, rest]: [&[f32]; 3],
     maps: &AttentionMaps,
 ) {
     let (heads, length) = (request.heads, inputs.length);
@@ -151,7 +155,11 @@ fn compare(
             .collect();
         for (head, row) in rows.iter().enumerate() {
             let what = format!("head {head}, query {query}");
-            for (ours, theirs) in [(out, &row.output), (restricted, &row.restricted)] {
+            for (ours, theirs) in [
+                (out, &row.output),
+                (restricted, &row.restricted),
+                (rest, &row.rest),
+            ] {
                 for (index, value) in theirs.iter().enumerate() {
                     let ours = ours[(query * heads + head) * request.value_dim + index];
                     near(&what, ours, Some(*value), size);
@@ -232,8 +240,9 @@ fn check(request: &Request<'_>, lengths: [usize; 2]) {
         )
         .expect("runs");
     let out = cpu.download(&found.context).expect("downloaded");
-    let restricted = cpu.download(&found.subset.expect("asked for"));
-    let restricted = restricted.expect("downloaded");
+    let parts = found.parts.expect("asked for");
+    let [restricted, rest] =
+        [&parts.subset, &parts.rest].map(|part| cpu.download(part).expect("downloaded"));
     let out_width = request.heads * request.value_dim;
     for ((rows, maps), subset) in sequences.iter().zip(&found.maps).zip(&subset) {
         let cut = |values: &[f32], width| values[rows.start * width..rows.end * width].to_vec();
@@ -243,7 +252,8 @@ fn check(request: &Request<'_>, lengths: [usize; 2]) {
             k: cut(&k, k_width),
             v: cut(&v, v_width),
         };
-        let outputs = [&cut(&out, out_width)[..], &cut(&restricted, out_width)];
+        let outputs = [&out, &restricted, &rest].map(|values| cut(values, out_width));
+        let outputs = outputs.each_ref().map(Vec::as_slice);
         compare(request, &inputs, subset, outputs, maps);
     }
 }

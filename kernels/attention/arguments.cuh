@@ -73,10 +73,10 @@ struct AttentionSinkArguments {
 };
 static_assert(sizeof(AttentionSinkArguments) == ATTENTION_SINK_BYTES);
 
-// The part of the output that some keys give.
+// The parts of the output that some keys give and the others.
 struct AttentionSubsetArguments {
     AttentionArguments attention;
-    const int* keys;     // positions, sequence after sequence
-    const int* offsets;  // [sequences + 1]: where each sequence's keys begin
+    const unsigned char* listed;  // [rows]: whether the row's key is one of them
+    void* rest;                   // [rows, heads * value_dim]: of the others
 };
 static_assert(sizeof(AttentionSubsetArguments) == ATTENTION_SUBSET_BYTES);

@@ -1,14 +1,30 @@
-// The part of attention's output that some keys give: sum over the keys j of a list, as far as the
-// query sees them, of p_j v_j, with the p of the softmax over all keys.
+// The parts of attention's output that some keys give and that all others give, as far as the query
+// sees them: sums over j of p_j v_j, with the p of the softmax over all keys. Each is a sum of its
+// own, since a difference from the whole has no digits where one part is nearly all of it. The extra
+// key counts among the others.
 //
-// After the forward pass saved the softmax's denominators. The lists are short (the positions of
-// massive activations), so a warp takes a query and goes through the list: 2 (head_dim + value_dim)
-// FLOP a query and key. Grid: (heads, query tiles). Bound by reads of the listed rows, which stay
-// in the L1 cache.
+// After the forward pass saved the softmax's denominators. A warp takes a query and goes through its
+// keys: 2 (head_dim + value_dim) FLOP a query and key, as the forward pass has, without tensor cores.
+// Grid: (heads, query tiles). Bound by the instructions of a warp a key (a product of head_dim, its sum
+// over the lanes); keys and values of a tile's queries stay in the caches. It runs for one sequence
+// whose attention is looked at, not in walks over many.
 #pragma once
 
 #include "logits.cuh"
 #include "tile.cuh"
+
+// A row of one head, 32 values apart in a lane.
+template <class T, int PARTS>
+__device__ __forceinline__ void store_lanes(void* out, size_t start, int width,
+                                            const float (&values)[PARTS]) {
+#pragma unroll
+    for (int part = 0; part < PARTS; part++) {
+        const int column = part * 32 + lane_id();
+        if (column < width) {
+            static_cast<T*>(out)[start + column] = Element<T>::narrow(values[part]);
+        }
+    }
+}
 
 template <class T>
 __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments& subset) {
@@ -25,22 +41,20 @@ __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments&
                              args.value_dim, false);
     const LogitRule<T> rule(args, head, tile.length);
     const Mask mask(args, tile.start, tile.length);
-    const int* list = subset.keys + subset.offsets[tile.sequence];
-    const int count = subset.offsets[tile.sequence + 1] - subset.offsets[tile.sequence];
+    const unsigned char* listed = subset.listed + tile.start;
     const int end = min(tile.first + SUBSET_QUERIES, tile.length);
 
     for (int query = tile.first + threadIdx.x / 32; query < end; query += CAPTURE_THREADS / 32) {
         const T* query_row = queries.values + size_t(query) * queries.stride;
         const float log_sum = args.log_sums[size_t(head) * args.rows + tile.start + query];
-        float q[PARTS], output[PARTS];
+        float q[PARTS], followed[PARTS], rest[PARTS];
 #pragma unroll
         for (int part = 0; part < PARTS; part++) {
             const int column = part * 32 + lane_id();
             q[part] = column < args.head_dim ? Element<T>::widen(query_row[column]) : 0.0f;
-            output[part] = 0.0f;
+            followed[part] = rest[part] = 0.0f;
         }
-        for (int i = 0; i < count; i++) {
-            const int key = list[i];
+        for (int key = max(mask.first(query), 0); key <= query; key++) {
             if (!mask(query, key)) continue;
             const T* key_row = keys.values + size_t(key) * keys.stride;
             const T* value_row = values.values + size_t(key) * values.stride;
@@ -57,20 +71,34 @@ __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments&
             }
             if (!rule.plain) value = rule.finish(value, rule.bias(key));
             const float prob = exp2_approximate(fmaf(value, rule.factor, -log_sum));
+            const bool own = listed[key];
 #pragma unroll
             for (int part = 0; part < PARTS; part++) {
                 const int column = part * 32 + lane_id();
                 if (column < args.value_dim) {
-                    output[part] = fmaf(prob, Element<T>::widen(value_row[column]), output[part]);
+                    const float given = prob * Element<T>::widen(value_row[column]);
+                    if (own) {
+                        followed[part] += given;
+                    } else {
+                        rest[part] += given;
+                    }
                 }
             }
         }
-        T* out = static_cast<T*>(args.out) +
-                 size_t(tile.start + query) * args.heads * args.value_dim + head * args.value_dim;
+        if (args.extra_logits) {
+            const size_t row = size_t(head) * args.rows + tile.start + query;
+            const float prob = exp2_approximate(args.extra_logits[row] - log_sum);
 #pragma unroll
-        for (int part = 0; part < PARTS; part++) {
-            const int column = part * 32 + lane_id();
-            if (column < args.value_dim) out[column] = Element<T>::narrow(output[part]);
+            for (int part = 0; part < PARTS; part++) {
+                const int column = part * 32 + lane_id();
+                if (column < args.value_dim) {
+                    rest[part] += prob * args.extra_value[head * args.value_dim + column];
+                }
+            }
         }
+        const size_t start =
+            size_t(tile.start + query) * args.heads * args.value_dim + head * args.value_dim;
+        store_lanes<T>(args.out, start, args.value_dim, followed);
+        store_lanes<T>(subset.rest, start, args.value_dim, rest);
     }
 }

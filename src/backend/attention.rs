@@ -36,8 +36,8 @@ pub struct AttentionRequest<'a, V, M = KeyMask> {
     pub kv_bias: Option<KvBias<'a, V>>,
     /// Maps to return.
     pub capture: AttentionCapture,
-    /// For each sequence the positions of some keys, ascending and each once, whose part in the output
-    /// is returned too.
+    /// For each sequence the positions of some keys, ascending and each once: what they give to the output
+    /// is returned too, and what the others give.
     pub subset: Option<&'a [Vec<usize>]>,
 }
 
@@ -81,10 +81,38 @@ pub struct AttentionOutput<T> {
     pub context: T,
     /// The maps of each sequence; empty unless some were asked for.
     pub maps: Vec<AttentionMaps>,
-    /// `[rows, heads * value_dim]`: `sum_j p_j v_j` over the keys of the request's subset, with the
-    /// probabilities of the softmax over all keys. The context minus this is what the others give,
-    /// the key of a [`KvBias`] among them.
-    pub subset: Option<T>,
+    /// The same in two parts, if the request names a subset.
+    pub parts: Option<OutputParts<T>>,
+}
+
+impl<T> AttentionOutput<T> {
+    /// The context, and its parts where there are any.
+    pub fn outputs(&mut self) -> impl Iterator<Item = &mut T> {
+        let parts = self.parts.iter_mut();
+        let parts = parts.flat_map(|parts| [&mut parts.subset, &mut parts.rest]);
+        std::iter::once(&mut self.context).chain(parts)
+    }
+}
+
+/// `sum_j p_j v_j` over the keys of a subset and over the others, `[rows, heads * value_dim]` each, with the
+/// probabilities of the softmax over all keys. Both are sums of their own: a difference from the whole would
+/// have no digits where one part is nearly all of it.
+#[derive(Debug)]
+pub struct OutputParts<T> {
+    /// Of the keys of the subset.
+    pub subset: T,
+    /// Of the others, the key of a [`KvBias`] among them.
+    pub rest: T,
+}
+
+impl<T> OutputParts<T> {
+    /// Each part changed alike.
+    pub fn map<U, E>(self, mut change: impl FnMut(T) -> Result<U, E>) -> Result<OutputParts<U>, E> {
+        Ok(OutputParts {
+            subset: change(self.subset)?,
+            rest: change(self.rest)?,
+        })
+    }
 }
 
 /// Which attention maps to keep.
@@ -130,7 +158,7 @@ pub struct AttentionMaps {
 
 /// Causal attention.
 pub trait Attention: Tensors {
-    /// Causal attention within each sequence, with the maps and the subset's part that `request`
+    /// Causal attention within each sequence, with the maps and the parts that `request`
     /// asks for.
     fn attention(
         &self,

@@ -30,6 +30,7 @@ mod vocabulary;
 
 pub use attention::{
     Attention, AttentionCapture, AttentionMaps, AttentionOutput, AttentionRequest, KvBias,
+    OutputParts,
 };
 pub use cells::{Cells, Change};
 pub use compression::{Compression, entries_of, with_entries};

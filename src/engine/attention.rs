@@ -266,7 +266,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         };
         // Its memory is the output's.
         drop(q);
-        probe.attention(pass.index, pass.batch, found.maps)?;
+        probe.attention(pass.index, pass.batch, std::mem::take(&mut found.maps))?;
         if let Source::Own(own) = source
             && self.read_again
         {
@@ -277,7 +277,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             backend.activate(&mut gate, spec.gate_activation)?;
             pass.edit(Site::AttentionGate, &mut gate)?;
             pass.observe(probe, Site::AttentionGate, &gate)?;
-            for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
+            for outputs in found.outputs() {
                 if backend.columns(&gate) == backend.columns(outputs) {
                     backend.multiply(outputs, &gate)?;
                 } else {
@@ -285,8 +285,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 }
             }
         }
-        pass.switch_off(spec.heads, &mut found.context)?;
-        for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
+        for outputs in found.outputs() {
+            pass.switch_off(spec.heads, outputs)?;
             if self.spec.rotates_back {
                 self.rotate_back(pass, outputs)?;
             }
@@ -297,17 +297,17 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 groups: self.grouped.as_deref(),
                 o: &self.o,
             };
-            projections.tell(pass, probe, &found.context, found.subset.as_ref())?;
+            projections.tell(pass, probe, &found.context, found.parts.as_ref())?;
         }
-        for outputs in [&mut found.context].into_iter().chain(&mut found.subset) {
+        for outputs in found.outputs() {
             if let Some(groups) = &self.grouped {
                 *outputs = in_groups(backend, groups, outputs)?;
             }
         }
-        if let Some(part) = &found.subset {
+        if let Some(parts) = found.parts {
             let whole = self.o.product(backend, &found.context)?;
-            let part = self.o.product(backend, part)?;
-            probe.attention_parts(pass.index, pass.batch, &whole, &part)?;
+            let parts = parts.map(|part| self.o.product(backend, &part))?;
+            probe.attention_parts(pass.index, pass.batch, &whole, &parts)?;
         }
         self.o.to_stream(backend, &found.context)
     }

@@ -192,11 +192,11 @@ impl<'m, B: Backend> CompressedWeights<'m, B> {
             ..request
         };
         let found = backend.attention(&q, &k, &k, &both, &request)?;
-        let part = found.subset.as_ref();
         Ok(AttentionOutput {
             context: backend.gather_rows(&found.context, &tokens)?,
-            subset: part
-                .map(|part| backend.gather_rows(part, &tokens))
+            parts: found
+                .parts
+                .map(|parts| parts.map(|part| backend.gather_rows(&part, &tokens)))
                 .transpose()?,
             maps: found
                 .maps

@@ -3,7 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{head_outputs::HeadOutputs, parts::Projection, pass::Pass, probe::Probe};
-use crate::{backend::Backend, error::Result};
+use crate::{
+    backend::{Backend, OutputParts},
+    error::Result,
+};
 
 /// A layer's way from heads to the output of attention.
 pub(super) struct HeadProjections<'a, 'm, B: Backend> {
@@ -20,7 +23,7 @@ impl<B: Backend> HeadProjections<'_, '_, B> {
         pass: &Pass<'_, '_, B>,
         probe: &mut Probe<'_, B>,
         context: &B::Tensor,
-        subset: Option<&B::Tensor>,
+        parts: Option<&OutputParts<B::Tensor>>,
     ) -> Result<()> {
         let backend = pass.forward.backend;
         let mut found = HeadOutputs::default();
@@ -29,23 +32,21 @@ impl<B: Backend> HeadProjections<'_, '_, B> {
         for head in 0..self.heads {
             let own = squares.iter().skip(head).step_by(self.heads);
             found.own.extend(norm(own.copied().collect()));
-            let mut whole = self.of(backend, context, head)?;
+            let whole = self.of(backend, context, head)?;
             let squares = backend.inner_products(&whole, &whole, 1)?;
             found.projected.extend(norm(squares));
-            let Some(subset) = subset else {
+            let Some(parts) = parts else {
                 continue;
             };
-            let mut part = self.of(backend, subset, head)?;
+            let part = self.of(backend, &parts.subset, head)?;
+            let rest = self.of(backend, &parts.rest, head)?;
+            let products = backend.inner_products(&part, &rest, 1)?;
             let followed = backend.inner_products(&part, &part, 1)?;
-            // The rest.
-            backend.affine(&mut part, -1.0, 0.0)?;
-            backend.add(&mut whole, &part)?;
-            let rest = backend.inner_products(&whole, &whole, 1)?;
-            let products = backend.inner_products(&whole, &part, 1)?;
+            let rest = backend.inner_products(&rest, &rest, 1)?;
             let parts = found.parts.get_or_insert_default();
             let sizes = followed.iter().zip(&rest);
             let cosines = products.iter().zip(sizes);
-            let cosine = |(product, (m, r)): (&f64, (&f64, &f64))| -product / (m.sqrt() * r.sqrt());
+            let cosine = |(product, (m, r)): (&f64, (&f64, &f64))| product / (m.sqrt() * r.sqrt());
             parts.cosine.extend(cosines.map(cosine));
             parts.followed.extend(norm(followed));
             parts.rest.extend(norm(rest));

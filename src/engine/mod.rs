@@ -52,7 +52,7 @@ pub use device::{Device, Place, Types};
 pub use edit::{Edit, Rule};
 pub use head_outputs::{HeadOutputs, HeadParts};
 pub use memory::{Footprint, Wants, available, budget, human, token_width};
-pub use observer::{Actions, Branch, BranchOutcome, Discard, Observer, Overwrite};
+pub use observer::{Actions, AttentionParts, Branch, BranchOutcome, Discard, Observer, Overwrite};
 pub use plan::{Outcome, Plan, Reading, Scored, Spilled, Timings};
 pub use schedule::run;
 pub use session::Session;

@@ -21,6 +21,20 @@ use crate::{
     error::Result,
 };
 
+/// What attention makes of one sequence in a layer, `[tokens, columns]` each: through the output projection but
+/// without its bias, and before any norm or factor on the way to the residual stream.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionParts<'a> {
+    /// Width of a row.
+    pub columns: usize,
+    /// The sum of both parts.
+    pub whole: &'a [f32],
+    /// What the plan's keys give.
+    pub followed: &'a [f32],
+    /// What the others give, a sum of its own.
+    pub rest: &'a [f32],
+}
+
 /// Someone who watches a run, and may act in it. Every method has a default that does nothing.
 ///
 /// A walk that ran out of memory starts again in smaller parts: what is said a second time of a
@@ -43,16 +57,12 @@ pub trait Observer {
         Ok(())
     }
 
-    /// What attention makes of one sequence in a layer (`whole`), and what the plan's keys give to
-    /// it (`part`): `[tokens, columns]` each, through the output projection but without its bias,
-    /// and before any norm or factor on the way to the residual stream.
+    /// What attention makes of one sequence in a layer, whole and in parts.
     fn attention_parts(
         &mut self,
         _layer: usize,
         _sequence: usize,
-        _columns: usize,
-        _whole: &[f32],
-        _part: &[f32],
+        _parts: AttentionParts<'_>,
     ) -> Result<()> {
         Ok(())
     }

@@ -7,11 +7,18 @@ use std::{
 };
 
 use super::{
-    batch::Batch, head_outputs::HeadOutputs, ledger::Ledger, observer::Observer, plan::Plan,
-    profiles::ProfileProbe, site::Site,
+    batch::Batch,
+    head_outputs::HeadOutputs,
+    ledger::Ledger,
+    observer::{AttentionParts, Observer},
+    plan::Plan,
+    profiles::ProfileProbe,
+    site::Site,
 };
 use crate::{
-    backend::{AttentionMaps, Backend, Precision, Profile, Statistics, StatisticsRequest},
+    backend::{
+        AttentionMaps, Backend, OutputParts, Precision, Profile, Statistics, StatisticsRequest,
+    },
     error::{Error, Result},
     model::spec::Layer,
 };
@@ -185,16 +192,22 @@ impl<'r, B: Backend> Probe<'r, B> {
         layer: usize,
         batch: &Batch,
         whole: &B::Tensor,
-        part: &B::Tensor,
+        parts: &OutputParts<B::Tensor>,
     ) -> Result<()> {
         let columns = self.backend.columns(whole);
-        let (whole, part) = (self.backend.download(whole)?, self.backend.download(part)?);
+        let download = |tensor| self.backend.download(tensor);
+        let whole = download(whole)?;
+        let (followed, rest) = (download(&parts.subset)?, download(&parts.rest)?);
         for (index, rows) in batch.rows.iter().enumerate() {
             let values = rows.start * columns..rows.end * columns;
-            let (whole, part) = (&whole[values.clone()], &part[values]);
+            let parts = AttentionParts {
+                columns,
+                whole: &whole[values.clone()],
+                followed: &followed[values.clone()],
+                rest: &rest[values],
+            };
             let sequence = batch.sequences[index];
-            self.observer
-                .attention_parts(layer, sequence, columns, whole, part)?;
+            self.observer.attention_parts(layer, sequence, parts)?;
         }
         Ok(())
     }

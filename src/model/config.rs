@@ -395,6 +395,8 @@ fn unread(
     for (key, value) in values {
         let path = format!("{place}{key}");
         match value {
+            // Switches nothing on.
+            Value::Null => {}
             _ if known(&path) => {}
             Value::Object(inner) if ledger.opened.contains(&path) => {
                 unread(inner, &format!("{path}."), ledger, known, found);

@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn lists_are_looked_up_in_the_text_config_too() {
-        let text = r#"{"use_cache": 1, "own": 1, "left": 1,
+        let text = r#"{"use_cache": 1, "own": 1, "left": 1, "absent": null,
             "text_config": {"use_cache": 1, "own": 1, "left": 1}}"#;
         let config = Config::parse(text.as_bytes()).expect("valid");
         assert!(config.section("text_config").is_ok());

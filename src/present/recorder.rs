@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     backend::AttentionMaps,
-    engine::{Observer, Plan, Site},
+    engine::{AttentionParts, Observer, Plan, Site},
     error::Result,
     model::Model,
     report::{RunFolder, tensors::TensorFile},
@@ -166,12 +166,10 @@ impl Observer for FileRecorder {
         &mut self,
         layer: usize,
         sequence: usize,
-        _columns: usize,
-        whole: &[f32],
-        part: &[f32],
+        parts: AttentionParts<'_>,
     ) -> Result<()> {
         if let Some(file) = &mut self.parts {
-            for (kind, values) in PARTS.into_iter().zip([whole, part]) {
+            for (kind, values) in PARTS.into_iter().zip([parts.whole, parts.followed]) {
                 file.write(&attention_name(sequence, layer, kind), values)?;
             }
         }

@@ -118,8 +118,9 @@ impl Attention {
         };
         let found = b.attention(&q, &k, &v, &sequences, &request)?;
         let mut out = b.download(&found.context)?;
-        if let Some(subset) = &found.subset {
-            out.extend(b.download(subset)?);
+        if let Some(parts) = &found.parts {
+            out.extend(b.download(&parts.subset)?);
+            out.extend(b.download(&parts.rest)?);
         }
         out.extend(found.maps.into_iter().flat_map(maps));
         Ok(out)
@@ -177,8 +178,9 @@ pub(super) fn with_mask<B: Backend>(
     let k = tensor(width, 2)?;
     let found = b.attention(&tensor(heads * width, 1)?, &k, &k, sequences, &request)?;
     let mut out = b.download(&found.context)?;
-    if let Some(subset) = &found.subset {
-        out.extend(b.download(subset)?);
+    if let Some(parts) = &found.parts {
+        out.extend(b.download(&parts.subset)?);
+        out.extend(b.download(&parts.rest)?);
     }
     out.extend(found.maps.into_iter().flat_map(maps));
     Ok(out)

@@ -52,7 +52,7 @@ fn plain(lengths: &[usize], (heads, kv_heads): (usize, usize), head_dim: usize) 
 #[derive(PartialEq)]
 struct Found {
     context: Vec<f32>,
-    subset: Vec<f32>,
+    parts: [Vec<f32>; 2],
     maps: Vec<AttentionMaps>,
 }
 
@@ -183,22 +183,27 @@ impl Case {
         let choice = self.choice(b)?;
         let request = self.request(&sinks, &kv_bias, &subset, choice.as_ref());
         let found = b.attention(&q, &k, &v, &self.sequences(), &request)?;
+        let parts = found.parts.expect("asked for");
         Ok(Found {
             context: b.download(&found.context)?,
-            subset: b.download(&found.subset.expect("asked for"))?,
+            parts: [b.download(&parts.subset)?, b.download(&parts.rest)?],
             maps: found.maps,
         })
     }
 
-    /// The subset's part is computed here, from the maps.
+    /// The parts are computed here, from the maps.
     fn on_cpu(&self, dtype: DType) -> Result<Found> {
         let found = self.computed(&Cpu::new(), dtype)?;
         let subset = self.subset();
         let listed = |sequence: usize, key: Option<usize>| {
             key.is_some_and(|key| subset[sequence].contains(&key))
         };
+        let part = |own: bool| {
+            let counts = |sequence, key| listed(sequence, key) == own;
+            self.weighted_values(dtype, &found.maps, counts, |prob| prob)
+        };
         Ok(Found {
-            subset: self.weighted_values(dtype, &found.maps, listed, |prob| prob),
+            parts: [part(true), part(false)],
             ..found
         })
     }
@@ -285,7 +290,8 @@ impl Case {
                 _ => 2.0 * self.plain_error(dtype, &truth),
             };
             near(&what, "context", &found.context, &truth.context, bound);
-            near(&what, "subset", &found.subset, &truth.subset, bound);
+            near(&what, "subset", &found.parts[0], &truth.parts[0], bound);
+            near(&what, "rest", &found.parts[1], &truth.parts[1], bound);
             for (found, truth) in found.maps.iter().zip(&truth.maps) {
                 for (name, found, truth) in [
                     ("mean probabilities", &found.probs_mean, &truth.probs_mean),
@@ -324,7 +330,8 @@ impl Found {
                 &maps.max_logit,
             ]
         });
-        let all = [&self.context, &self.subset]
+        let [subset, rest] = &self.parts;
+        let all = [&self.context, subset, rest]
             .into_iter()
             .chain(maps.flatten());
         all.flatten().map(|value| value.to_bits()).collect()

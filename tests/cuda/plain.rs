@@ -315,7 +315,10 @@ impl Attention for Plain {
         Ok(AttentionOutput {
             context: self.round(found.context, dtype)?,
             maps: found.maps,
-            subset: found.subset.map(|x| self.round(x, dtype)).transpose()?,
+            parts: found
+                .parts
+                .map(|parts| parts.map(|x| self.round(x, dtype)))
+                .transpose()?,
         })
     }
 }

@@ -3,12 +3,12 @@
 
 use serde::Serialize;
 
-use crate::engine::HeadOutputs;
+use crate::engine::{AttentionParts, HeadOutputs};
 
 /// What attention adds for a query t is `a_t = W_o [sum_j p_tj v_j]`, heads side by side, without the
 /// projection's bias and before any norm or factor on the way to the residual stream. It is the sum of
 /// what the followed tokens C give, `m_t = W_o [sum over j in C of p_tj v_j]`, and the rest,
-/// `r_t = a_t - m_t`.
+/// `r_t`, which is summed over the other keys and not a difference, so that it has digits where m is nearly all.
 ///
 /// All values are means over the queries: tokens outside C that see at least one token of C. They are
 /// null without queries. If the followed tokens act as a bias, `m_t` is much the same for all queries
@@ -76,28 +76,22 @@ impl HeadDecomposition {
 }
 
 impl Decomposition {
-    /// Of `[T, columns]` values `a` (`whole`) and `m` (`part`); `sees` says of each query whether it sees
-    /// a followed token.
-    pub(super) fn of(
-        followed: &[usize],
-        sees: &[bool],
-        columns: usize,
-        whole: &[f32],
-        part: &[f32],
-    ) -> Self {
+    /// `sees` says of each query whether it sees a followed token.
+    pub(super) fn of(followed: &[usize], sees: &[bool], parts: AttentionParts<'_>) -> Self {
+        let columns = parts.columns;
         let mut queries = 0;
         let mut norms = [0.0; 3];
         let (mut cosines, mut angles) = (0.0, 0usize);
         let mut directions = [Directions::new(columns), Directions::new(columns)];
-        let rows = whole.chunks_exact(columns).zip(part.chunks_exact(columns));
-        for (query, (whole, part)) in rows.enumerate() {
+        let [whole, part, rest] =
+            [parts.whole, parts.followed, parts.rest].map(|values| values.chunks_exact(columns));
+        for (query, ((whole, part), rest)) in whole.zip(part).zip(rest).enumerate() {
             if followed.contains(&query) || sees.get(query) != Some(&true) {
                 continue;
             }
             queries += 1;
-            let whole: Vec<f64> = whole.iter().copied().map(f64::from).collect();
-            let part: Vec<f64> = part.iter().copied().map(f64::from).collect();
-            let rest: Vec<f64> = whole.iter().zip(&part).map(|(a, m)| a - m).collect();
+            let [whole, part, rest]: [Vec<f64>; 3] =
+                [whole, part, rest].map(|values| values.iter().copied().map(f64::from).collect());
             let each = [&whole, &part, &rest].map(|vector| dot(vector, vector).sqrt());
             for (sum, norm) in norms.iter_mut().zip(each) {
                 *sum += norm;
@@ -167,9 +161,16 @@ mod tests {
     fn means_over_the_queries_that_see_one() {
         // Token 0 is followed; token 3 does not see it.
         let whole = [9.0, 9.0, 3.0, 4.0, 3.0, 0.0, 7.0, 7.0];
-        let part = [9.0, 0.0, 3.0, 0.0, 3.0, -4.0, 7.0, 0.0];
+        let followed = [9.0, 0.0, 3.0, 0.0, 3.0, -4.0, 7.0, 0.0];
+        let rest = [0.0, 9.0, 0.0, 4.0, 0.0, 4.0, 0.0, 7.0];
+        let parts = AttentionParts {
+            columns: 2,
+            whole: &whole,
+            followed: &followed,
+            rest: &rest,
+        };
         let sees = [true, true, true, false];
-        let found = Decomposition::of(&[0], &sees, 2, &whole, &part);
+        let found = Decomposition::of(&[0], &sees, parts);
         assert_eq!(found.queries, 2);
         assert_eq!(found.norm_attention, Some(4.0));
         assert_eq!(found.norm_followed, Some(4.0));
@@ -210,7 +211,13 @@ mod tests {
 
     #[test]
     fn a_single_token_has_no_query() {
-        let found = Decomposition::of(&[0], &[true], 2, &[1.0, 2.0], &[1.0, 2.0]);
+        let parts = AttentionParts {
+            columns: 2,
+            whole: &[1.0, 2.0],
+            followed: &[1.0, 2.0],
+            rest: &[0.0, 0.0],
+        };
+        let found = Decomposition::of(&[0], &[true], parts);
         assert_eq!(found.queries, 0);
         assert_eq!(found.norm_attention, None);
         assert_eq!(found.similarity_rest, None);

@@ -34,8 +34,8 @@ use super::{Finding, attention_share};
 use crate::{
     backend::{AttentionCapture, AttentionMaps, Entry, StatisticsRequest},
     engine::{
-        Discard, HeadOutputs, Observer, Plan, Session, Site, Timings, check_attention,
-        without_attention,
+        AttentionParts, Discard, HeadOutputs, Observer, Plan, Session, Site, Timings,
+        check_attention, without_attention,
     },
     error::{Error, Result},
     model::spec::Layer,
@@ -338,14 +338,11 @@ impl Observer for Watch<'_> {
         &mut self,
         layer: usize,
         sequence: usize,
-        columns: usize,
-        whole: &[f32],
-        part: &[f32],
+        parts: AttentionParts<'_>,
     ) -> Result<()> {
         let sees = self.sees.get(&layer).map_or(&[][..], Vec::as_slice);
-        let parts = Decomposition::of(&self.followed, sees, columns, whole, part);
-        self.decompositions.insert(layer, parts);
-        self.observer
-            .attention_parts(layer, sequence, columns, whole, part)
+        let found = Decomposition::of(&self.followed, sees, parts);
+        self.decompositions.insert(layer, found);
+        self.observer.attention_parts(layer, sequence, parts)
     }
 }

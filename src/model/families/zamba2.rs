@@ -37,9 +37,12 @@ pub(super) const FAMILY: Family = Family {
     other_names: OTHER_NAMES,
     without_effect: &[
         "chunk_size",
+        "conv_dimension",
+        "ffn_hidden_size",
         "kv_channels",
         "num_logits_to_keep",
         "num_query_groups",
+        "state_size",
         "time_step_floor",
         "time_step_max",
         "use_conv_bias",

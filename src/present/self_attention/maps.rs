@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     backend::AttentionMaps,
-    engine::{Observer, Site},
+    engine::{AttentionParts, Observer, Site},
     error::Result,
     model::spec::DecoderSpec,
     present::FileRecorder,
@@ -109,12 +109,9 @@ impl Observer for MapRecorder {
         &mut self,
         layer: usize,
         sequence: usize,
-        columns: usize,
-        whole: &[f32],
-        part: &[f32],
+        parts: AttentionParts<'_>,
     ) -> Result<()> {
-        self.files
-            .attention_parts(layer, sequence, columns, whole, part)
+        self.files.attention_parts(layer, sequence, parts)
     }
 }
 

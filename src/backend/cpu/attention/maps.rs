@@ -1,4 +1,4 @@
-//! Attention maps, and the part of the output that comes from some keys: a second walk over the
+//! Attention maps, and the parts of the output that come from some keys and from the others: a second walk over the
 //! queries, a block of rows at a time.
 //!
 //! As many blocks as there are workers are in memory at once, so that beyond the maps asked for
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::{QUERIES, Sequence};
 use crate::{
     backend::{
-        AttentionMaps,
+        AttentionMaps, OutputParts,
         cpu::{
             gemm::{self, Operand, Output, Shape},
             math,
@@ -26,8 +26,8 @@ use crate::{
 pub(super) struct Subset<'a> {
     /// Ascending positions.
     pub(super) keys: &'a [usize],
-    /// `[T, heads * value_dim]`
-    pub(super) out: &'a mut [f32],
+    /// `[T, heads * value_dim]` each.
+    pub(super) out: OutputParts<&'a mut [f32]>,
 }
 
 /// Maps of the query positions of one block.
@@ -44,8 +44,8 @@ struct Block {
     received: Vec<f32>,
     /// `[heads]`: the largest logits.
     largest: Vec<f32>,
-    /// `[positions, heads * value_dim]`: what the subset gives.
-    part: Vec<f32>,
+    /// `[positions, heads * value_dim]` each: what the subset and what the others give.
+    parts: OutputParts<Vec<f32>>,
 }
 
 /// The maps of one sequence, and what the keys of `subset` give to its queries.
@@ -69,7 +69,12 @@ pub(super) fn capture(
             if let Some(subset) = &mut subset {
                 let columns = sequence.request.heads * sequence.request.value_dim;
                 let start = block.first * columns;
-                subset.out[start..start + block.part.len()].copy_from_slice(&block.part);
+                for (out, part) in [
+                    (&mut subset.out.subset, &block.parts.subset),
+                    (&mut subset.out.rest, &block.parts.rest),
+                ] {
+                    out[start..start + part.len()].copy_from_slice(part);
+                }
             }
         }
     }
@@ -100,6 +105,7 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
     let positions = QUERIES.min(sequence.length - first);
     let keys = first + positions;
     let size = |wanted: bool, count: usize| if wanted { count } else { 0 };
+    let part = || vec![0.0; size(subset.is_some(), positions * heads * value_width)];
     let mut block = Block {
         first,
         positions,
@@ -109,7 +115,10 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
         head_logits: vec![f32::NAN; size(request.capture.heads, heads * positions * columns)],
         received: vec![0.0; size(request.capture.sink, heads * columns)],
         largest: vec![f32::NEG_INFINITY; size(request.capture.sink, heads)],
-        part: vec![0.0; size(subset.is_some(), positions * heads * value_width)],
+        parts: OutputParts {
+            subset: part(),
+            rest: part(),
+        },
     };
     let mut queries = Vec::new();
     let mut products = vec![0.0; positions * keys];
@@ -172,10 +181,19 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
             }
             if let Some(subset) = subset {
                 let start = (row * heads + head) * value_width;
-                let part = &mut block.part[start..start + value_width];
-                for key in subset.iter().filter(|key| visible.contains(key)) {
-                    let value = &sequence.values(kv_head, *key).values[..value_width];
-                    add_scaled(part, value, probs[extra + key - visible.start]);
+                let place = start..start + value_width;
+                let followed = &mut block.parts.subset[place.clone()];
+                let rest = &mut block.parts.rest[place];
+                if let Some(value) = sequence.extra_value(head) {
+                    add_scaled(rest, value, probs[0]);
+                }
+                for (key, prob) in visible.clone().zip(&probs[extra..]) {
+                    let value = &sequence.values(kv_head, key).values[..value_width];
+                    let part = match subset.binary_search(&key) {
+                        Ok(_) => &mut *followed,
+                        Err(_) => &mut *rest,
+                    };
+                    add_scaled(part, value, *prob);
                 }
             }
         }

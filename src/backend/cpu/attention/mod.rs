@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{Cpu, Tensor, gemm::Operand, kernels::Kernel, math, simd::vectorise};
 use crate::{
-    backend::{Attention, AttentionMaps, AttentionOutput, AttentionRequest, Rows},
+    backend::{Attention, AttentionMaps, AttentionOutput, AttentionRequest, OutputParts, Rows},
     error::Result,
     interrupt,
 };
@@ -29,16 +29,22 @@ impl Attention for Cpu {
     ) -> Result<AttentionOutput<Tensor>> {
         let columns = request.heads * request.value_dim;
         let mut context = self.tensor(q.rows, columns);
-        let mut subset = request.subset.map(|_| self.tensor(q.rows, columns));
+        let mut parts = request.subset.map(|_| OutputParts {
+            subset: self.tensor(q.rows, columns),
+            rest: self.tensor(q.rows, columns),
+        });
         let out = Outputs {
             context: &mut context.values,
-            subset: subset.as_mut().map(|subset| &mut subset.values[..]),
+            parts: parts.as_mut().map(|parts| OutputParts {
+                subset: &mut parts.subset.values[..],
+                rest: &mut parts.rest.values[..],
+            }),
         };
         let maps = run(self.kernel, (q, k, v), sequences, request, out)?;
         Ok(AttentionOutput {
             context,
             maps,
-            subset,
+            parts,
         })
     }
 }
@@ -171,7 +177,7 @@ impl<'a> Sequence<'a> {
 struct Outputs<'a> {
     pub(super) context: &'a mut [f32],
     /// There if the request names a subset.
-    pub(super) subset: Option<&'a mut [f32]>,
+    pub(super) parts: Option<OutputParts<&'a mut [f32]>>,
 }
 
 /// Whole panels, more where there are rows enough for all threads, so that keys are packed less often.
@@ -228,15 +234,21 @@ fn run(
         },
     );
     interrupt::check()?;
-    let mut subset = request.subset.zip(out.subset);
+    let mut subset = request.subset.zip(out.parts);
     if !request.capture.any() && subset.is_none() {
         return Ok(Vec::new());
     }
     let mut maps = Vec::with_capacity(sequences.len());
     for (index, rows) in sequences.iter().enumerate() {
-        let subset = subset.as_mut().map(|(keys, out)| maps::Subset {
-            keys: &keys[index],
-            out: &mut out[rows.start * columns..rows.end * columns],
+        let subset = subset.as_mut().map(|(keys, out)| {
+            let values = rows.start * columns..rows.end * columns;
+            maps::Subset {
+                keys: &keys[index],
+                out: OutputParts {
+                    subset: &mut out.subset[values.clone()],
+                    rest: &mut out.rest[values],
+                },
+            }
         });
         maps.push(maps::capture(sequence(rows), subset)?);
     }
@@ -345,7 +357,7 @@ mod tests {
         // ALiBi's biases reach 175 here, of which float32 keeps five decimals.
         let bound = if request.alibi.is_some() { 2e-5 } else { 2e-6 };
         let mass = found.maps[0].sink_mass.as_ref().expect("asked for");
-        let part = found.subset.as_ref().expect("asked for");
+        let parts = found.parts.as_ref().expect("asked for");
         let keys = &request.subset.expect("asked for")[0];
         for head in 0..heads {
             let mut received = vec![0.0; LENGTH];
@@ -363,7 +375,14 @@ mod tests {
                             &found.context,
                             (0..LENGTH).map(|key| given(&key)).sum::<f64>(),
                         ),
-                        (part, keys.iter().map(given).sum()),
+                        (&parts.subset, keys.iter().map(given).sum()),
+                        (
+                            &parts.rest,
+                            (0..LENGTH)
+                                .filter(|key| !keys.contains(key))
+                                .map(|key| given(&key))
+                                .sum(),
+                        ),
                     ] {
                         let got = f64::from(tensor.row(query)[head * value + dimension]);
                         assert!((got - truth).abs() < bound, "{head} {query}: {got} {truth}");

@@ -75,8 +75,8 @@ pub(super) struct SinkArguments {
 #[repr(C)]
 pub(super) struct SubsetArguments {
     pub attention: Arguments,
-    pub keys: Address,
-    pub offsets: Address,
+    pub listed: Address,
+    pub rest: Address,
 }
 
 const _: () = {

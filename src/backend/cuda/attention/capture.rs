@@ -1,4 +1,4 @@
-//! The second pass: maps, and what some keys give to the output.
+//! The second pass: maps, and what some keys give to the output and the others.
 #![forbid(unsafe_code)]
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     tiles::Tiles,
 };
 use crate::{
-    backend::{AttentionMaps, KeyMask, Rows},
+    backend::{AttentionMaps, KeyMask, OutputParts, Rows},
     error::Result,
 };
 
@@ -171,25 +171,29 @@ impl<D: Device> Call<'_, D> {
         (0..self.request.heads).map(largest).collect()
     }
 
-    /// What the keys of each sequence's list give.
-    pub(super) fn subset(&self, keys: &[Vec<usize>]) -> Result<Tensor<D>> {
-        let context = self.context()?;
-        let ends = keys.iter().scan(0, |sum, keys| {
-            *sum += keys.len();
-            Some(*sum)
-        });
-        let offsets = std::iter::once(0).chain(ends).map(int);
-        let offsets = self.cuda.list(&offsets.collect::<Result<Vec<i32>>>()?)?;
-        let keys = keys.iter().flatten().copied().map(int);
-        let keys = self.cuda.list(&keys.collect::<Result<Vec<i32>>>()?)?;
-        let tiles = Tiles::new(self.cuda, self.sequences, SUBSET_QUERIES, |_, _| 1)?;
+    /// What the keys of each sequence's list give, and what the others give.
+    pub(super) fn parts(&self, keys: &[Vec<usize>]) -> Result<OutputParts<Tensor<D>>> {
+        let (subset, rest) = (self.context()?, self.context()?);
+        let mut listed = vec![0u8; self.inputs.rows];
+        for (rows, keys) in self.sequences.iter().zip(keys) {
+            for key in keys {
+                listed[rows.start + key] = 1;
+            }
+        }
+        let listed = self.cuda.list(&listed)?;
+        let tiles = Tiles::new(
+            self.cuda,
+            self.sequences,
+            SUBSET_QUERIES,
+            |first, length| length.min(first + SUBSET_QUERIES) - self.request.visible(first).start,
+        )?;
         let arguments = SubsetArguments {
             attention: Arguments {
-                out: context.buffer.address(),
+                out: subset.buffer.address(),
                 ..self.arguments(&tiles)?
             },
-            keys: keys.address(),
-            offsets: offsets.address(),
+            listed: listed.address(),
+            rest: rest.buffer.address(),
         };
         self.launch(
             "subset",
@@ -197,7 +201,7 @@ impl<D: Device> Call<'_, D> {
             (CAPTURE_THREADS, 0),
             Argument::of(&arguments),
         )?;
-        Ok(context)
+        Ok(OutputParts { subset, rest })
     }
 
     fn floats(&self, count: usize) -> Result<Buffer<D>> {

@@ -1,5 +1,5 @@
-//! Fused attention with capture: launches `kernels/attention_forward.cu` and, when maps or a
-//! subset's part are wanted, `kernels/attention_capture.cu`, which looks at the probabilities again
+//! Fused attention with capture: launches `kernels/attention_forward.cu` and, when maps or the
+//! parts of a subset are wanted, `kernels/attention_capture.cu`, which looks at the probabilities again
 //! given the softmax's denominators. Nothing of size T x T exists unless a map is asked for.
 #![forbid(unsafe_code)]
 
@@ -43,11 +43,11 @@ impl<D: Device> Attention for Cuda<D> {
         } else {
             Vec::new()
         };
-        let subset = request.subset.map(|keys| call.subset(keys)).transpose()?;
+        let parts = request.subset.map(|keys| call.parts(keys)).transpose()?;
         Ok(AttentionOutput {
             context,
             maps,
-            subset,
+            parts,
         })
     }
 }
@@ -159,7 +159,7 @@ impl<'a, D: Device> Call<'a, D> {
             .tensor(self.inputs.rows, columns, self.inputs.dtype)
     }
 
-    /// What all kernels are told; the forward pass and the subset name their output.
+    /// What all kernels are told; the forward pass and that of the parts name their output.
     fn arguments(&self, tiles: &Tiles<D>) -> Result<Arguments> {
         let request = self.request;
         let address = |buffer: Option<&Buffer<D>>| buffer.map_or(Address::NULL, Buffer::address);
