@@ -26,7 +26,7 @@ class Job:
 
     @property
     def dtype(self) -> str:
-        """Type of the speed measurements; the CPU computes in float32 only."""
+        """Type of the speed measurements: what models are run in on each."""
         return "bfloat16" if self.on_card else "float32"
 
     def left(self) -> float:

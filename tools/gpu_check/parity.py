@@ -50,7 +50,7 @@ def run(job: Job, records: Records) -> None:
     with ThreadPoolExecutor(WORKERS) as pool:
         for dtype in DTYPES:
             if dtype != "float32" and not job.on_card:
-                records.not_run(f"parity in {dtype}", "the CPU computes in float32")
+                records.not_run(f"parity in {dtype}", "checked on a card only")
                 continue
             # Started together, judged in order: an early end leaves whole checkpoints.
             running = {folder: pool.submit(capture, job, folder, dtype) for folder in folders}

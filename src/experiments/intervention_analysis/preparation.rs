@@ -254,6 +254,8 @@ impl Preparation {
         let mut spared = self.spared(place, spec);
         spared.extend(&self.dimensions);
         let (mut interventions, mut controls) = (Vec::new(), Vec::new());
+        // Behind the seeds of the draws.
+        let seed = seed.wrapping_add(self.draws.len().saturating_sub(1) as u64);
         for number in 1..=place.controls {
             let seed = seed.wrapping_add(number as u64);
             let dimensions = drawn(width, &spared, self.dimensions.len(), seed);

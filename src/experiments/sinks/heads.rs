@@ -46,20 +46,24 @@ pub struct HeadSinks {
     pub positions: Vec<PositionRate>,
 }
 
-/// Mean norms of one sequence, one a head.
+/// Norms of one sequence, summed over its tokens, one a head.
 #[derive(Debug, Clone)]
 pub(super) struct Norms {
+    tokens: usize,
     own: Vec<f64>,
     projected: Vec<f64>,
 }
 
 impl Norms {
     pub(super) fn of(outputs: &HeadOutputs, tokens: usize) -> Self {
-        let mean = |norms: &[f64]| norms.iter().sum::<f64>() / norms.len().max(1) as f64;
-        let means = |norms: &[f64]| norms.chunks(tokens.max(1)).map(mean).collect();
+        let sums = |norms: &[f64]| {
+            let heads = norms.chunks(tokens.max(1));
+            heads.map(|head| head.iter().sum()).collect()
+        };
         Self {
-            own: means(&outputs.own),
-            projected: means(&outputs.projected),
+            tokens,
+            own: sums(&outputs.own),
+            projected: sums(&outputs.projected),
         }
     }
 }
@@ -149,8 +153,9 @@ pub(super) fn positions(received: &[&Received], epsilon: f64) -> Vec<PositionRat
 pub(super) fn summaries(received: &[&Received], norms: &[&Norms], epsilon: f64) -> Vec<HeadSinks> {
     let heads = received.first().map_or(0, |received| received.heads);
     let mean = |of: &dyn Fn(&Norms) -> Option<f64>| {
-        let values: Vec<f64> = norms.iter().filter_map(|norms| of(norms)).collect();
-        values.iter().sum::<f64>() / values.len().max(1) as f64
+        let sums = norms.iter().filter_map(|norms| of(norms));
+        let tokens: usize = norms.iter().map(|norms| norms.tokens).sum();
+        sums.sum::<f64>() / tokens.max(1) as f64
     };
     let own = |head: usize| mean(&|norms| norms.own.get(head).copied());
     let of_layer = (0..heads).map(own).sum::<f64>() / heads.max(1) as f64;
@@ -288,18 +293,18 @@ mod tests {
         assert_eq!(rate(&both, epsilon, Received::of_first), Some(0.5));
         assert_eq!(rate(&both, epsilon, Received::of_extra), Some(0.25));
         assert_eq!(rate(&[], epsilon, Received::of_first), None);
-        // Over both tokens and both sequences.
-        let norms = |own: [f64; 4], projected: [f64; 4]| {
+        // Over the tokens of both sequences, of two and of one.
+        let norms = |tokens: usize, own: &[f64], projected: &[f64]| {
             let outputs = HeadOutputs {
                 own: own.to_vec(),
                 projected: projected.to_vec(),
                 parts: None,
             };
-            Norms::of(&outputs, 2)
+            Norms::of(&outputs, tokens)
         };
         let norms = [
-            norms([1.0, 3.0, 0.0, 0.0], [4.0, 0.0, 1.0, 1.0]),
-            norms([3.0, 5.0, 1.0, 3.0], [2.0, 2.0, 0.0, 2.0]),
+            norms(2, &[1.0, 3.0, 0.0, 0.0], &[4.0, 0.0, 1.0, 1.0]),
+            norms(1, &[5.0, 3.0], &[2.0, 1.0]),
         ];
         let heads = summaries(&both, &[&norms[0], &norms[1]], epsilon);
         assert_eq!((heads[0].output_norm, heads[1].output_norm), (3.0, 1.0));
