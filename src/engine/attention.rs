@@ -10,6 +10,7 @@ use super::{
     parts::{Projection, load_norm},
     pass::Pass,
     probe::Probe,
+    read::Read,
     site::Site,
     stream::Carried,
 };
@@ -200,16 +201,18 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         })
     }
 
-    /// What attention adds to the residual stream.
+    /// What attention adds to the residual stream. Its input is dropped before queries meet keys, unless a gate reads
+    /// it.
     pub(super) fn run(
         &self,
         pass: &Pass<'_, '_, B>,
-        input: &B::Tensor,
+        read: Read<'_, B::Tensor>,
         carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
         let spec = self.spec;
+        let input = read.get();
         let mut entries = None;
         let (mut q, mut source) = match &self.projections {
             QkvWeights::KeysAsValues { q, k } => {
@@ -221,6 +224,8 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             QkvWeights::Latent(latent) => self.latent(pass, latent, input, carried)?,
             QkvWeights::Shared(weights) => self.shared(pass, weights, input)?,
         };
+        // Without a gate this drops it.
+        let gated = self.gate.as_ref().map(|gate| (gate, read));
         self.grow(pass, &mut q)?;
         pass.edit(Site::Q, &mut q)?;
         if let Source::Layer(layer) = &source
@@ -272,8 +277,9 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         {
             carried.keep(pass.index, own);
         }
-        if let Some(gate) = &self.gate {
-            let mut gate = gate.apply(backend, input)?;
+        if let Some((gate, read)) = gated {
+            let mut gate = gate.apply(backend, read.get())?;
+            drop(read);
             backend.activate(&mut gate, spec.gate_activation)?;
             pass.edit(Site::AttentionGate, &mut gate)?;
             pass.observe(probe, Site::AttentionGate, &gate)?;

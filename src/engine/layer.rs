@@ -13,6 +13,7 @@ use super::{
     pass::Pass,
     per_layer::PerLayerWeights,
     probe::Probe,
+    read::Read,
     side_block::SideBlockWeights,
     site::Site,
     stream::{Carried, Stream},
@@ -181,7 +182,8 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         if self.mixes() {
             let (weights, read) = mixer.read(backend, hidden)?;
             let input = input(backend, &self.mixer_norms, &read, Target::Part)?;
-            let output = self.mix(pass, input.as_ref().unwrap_or(&read), carried, probe)?;
+            let input = input.map_or(Read::Lent(&read), Read::Own);
+            let output = self.mix(pass, input, carried, probe)?;
             let output = self.mixed(pass, output, probe)?;
             *hidden = backend.mix_streams(hidden, &output, &weights)?;
         }
@@ -226,18 +228,18 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
             let joined = side.map(|side| side.run(pass, hidden, carried, probe));
             let joined = joined.transpose()?;
             let joined = joined.as_ref().unwrap_or(hidden);
-            let input = input(backend, &self.mixer_norms, joined, target)?;
+            let mut input = input(backend, &self.mixer_norms, joined, target)?;
+            // Its memory is the next tensor's, unless it is needed again.
+            let again = from_norm || self.laurel.is_some();
+            let own = if again { None } else { input.take() };
             let read = input.as_ref().unwrap_or(joined);
-            let output = self.mix(pass, read, carried, probe)?;
+            let mixed = own.map_or(Read::Lent(read), Read::Own);
+            let output = self.mix(pass, mixed, carried, probe)?;
             let beside = self.laurel.as_ref();
             let beside = beside.map(|laurel| laurel.run(backend, read)).transpose()?;
-            match input {
-                Some(input) if from_norm => {
-                    *hidden = input;
-                    probe.changed(Step::Norm, hidden)?;
-                }
-                // Its memory is the next tensor's.
-                input => drop(input),
+            if from_norm && let Some(input) = input {
+                *hidden = input;
+                probe.changed(Step::Norm, hidden)?;
             }
             let output = self.mixed(pass, output, probe)?;
             match (&self.mixer_norms.sum, &self.mlp_norms.input) {
@@ -296,7 +298,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         let mut shared = input(backend, &self.mixer_norms, hidden, Target::Part)?;
         let mixed = if self.mixes() {
             let read = shared.as_ref().unwrap_or(hidden);
-            Some(self.mix(pass, read, carried, probe)?)
+            Some(self.mix(pass, Read::Lent(read), carried, probe)?)
         } else {
             None
         };
@@ -331,22 +333,21 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
     fn mix(
         &self,
         pass: &Pass<'_, '_, B>,
-        input: &B::Tensor,
+        input: Read<'_, B::Tensor>,
         carried: &mut Carried<B>,
         probe: &mut Probe<'_, B>,
     ) -> Result<B::Tensor> {
         let backend = pass.forward.backend;
-        let attention = match &self.attention {
-            Some(attention) => {
-                let edited = pass.edited(Site::AttentionInput, input)?;
-                let read = edited.as_ref().unwrap_or(input);
-                pass.observe(probe, Site::AttentionInput, read)?;
-                Some(attention.run(pass, read, carried, probe)?)
-            }
-            None => None,
+        let mut attend = |attention: &AttentionWeights<'m, B>, input: Read<'_, B::Tensor>| {
+            let edited = pass.edited(Site::AttentionInput, input.get())?;
+            let read = edited.map_or(input, Read::Own);
+            pass.observe(probe, Site::AttentionInput, read.get())?;
+            attention.run(pass, read, carried, probe)
         };
-        match (attention, &self.mixer) {
-            (Some(mut attention), Some(mixer)) => {
+        match (&self.attention, &self.mixer) {
+            (Some(attention), Some(mixer)) => {
+                let input = input.get();
+                let mut attention = attend(attention, Read::Lent(input))?;
                 // Its own share, while it can be told.
                 pass.edit(Site::AttentionOutput, &mut attention)?;
                 pass.observe(probe, Site::AttentionOutput, &attention)?;
@@ -355,9 +356,9 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
                 backend.add(&mut attention, &mixed)?;
                 Ok(attention)
             }
-            (Some(attention), None) => Ok(attention),
-            (None, Some(mixer)) => mixer.run(pass, input),
-            (None, None) => backend.zeros(input),
+            (Some(attention), None) => attend(attention, input),
+            (None, Some(mixer)) => mixer.run(pass, input.get()),
+            (None, None) => backend.zeros(input.get()),
         }
     }
 

@@ -37,6 +37,7 @@ mod per_layer;
 mod plan;
 mod probe;
 mod profiles;
+mod read;
 mod schedule;
 mod session;
 mod side_block;

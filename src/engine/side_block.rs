@@ -7,6 +7,7 @@ use super::{
     parts::{Norms, Projection, load_norm},
     pass::Pass,
     probe::Probe,
+    read::Read,
     site::Site,
     stream::Carried,
 };
@@ -62,8 +63,7 @@ impl<'m, B: Backend> SideBlockWeights<'m, B> {
         drop(both);
         pass.edit(Site::AttentionInput, &mut read)?;
         pass.observe(probe, Site::AttentionInput, &read)?;
-        let mut attended = self.attention.run(pass, &read, carried, probe)?;
-        drop(read);
+        let mut attended = self.attention.run(pass, Read::Own(read), carried, probe)?;
         pass.edit(Site::AttentionOutput, &mut attended)?;
         pass.observe(probe, Site::AttentionOutput, &attended)?;
         let mut read = match &self.mlp_norms.input {
