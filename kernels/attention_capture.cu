@@ -16,7 +16,7 @@
         attention_sink<type>(args);                                                        \
     }                                                                                      \
     REGISTER(attention_sink_##name)                                                        \
-    KERNEL_BOUNDED(CAPTURE_THREADS)                                              \
+    KERNEL_BOUNDED(CAPTURE_THREADS, 3)                                           \
         attention_subset_##name(const __grid_constant__ AttentionSubsetArguments args) {   \
         attention_subset<type>(args);                                                      \
     }                                                                                      \
