@@ -47,6 +47,12 @@ pub(crate) fn changed(path: &Path) -> Error {
     .remedy("run again when the file is whole and no other program writes to it")
 }
 
+/// That a file was written to after it had been opened.
+pub(crate) fn written(path: &Path) -> Error {
+    Error::new(path.display(), "the file was written to while it was read")
+        .remedy("run again when no other program writes to it")
+}
+
 #[cfg(unix)]
 use self::signal::{last_lost, lost_file};
 

@@ -220,12 +220,12 @@ pub(super) fn io_error(path: &Path, error: &io::Error) -> Error {
 pub(super) fn io_error_of(path: &Path, error: &io::Error, flag: &str) -> Error {
     let path = path.display();
     match error.kind() {
-        ErrorKind::StorageFull
-        | ErrorKind::QuotaExceeded
-        | ErrorKind::FileTooLarge
-        | ErrorKind::WriteZero => {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::WriteZero => {
             Error::new(path, error).remedy(format!("free space or choose another {flag}"))
         }
+        ErrorKind::FileTooLarge => Error::new(path, error).remedy(format!(
+            "raise the limit on the size of files that the shell or the job sets (ulimit -f), or choose another {flag}"
+        )),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             Error::new(path, error).remedy(format!("choose another {flag}"))
         }

@@ -81,6 +81,8 @@ impl RunFolder {
     /// Puts the run in its place, instead of an earlier run that may be there.
     pub fn commit(self) -> Result<PathBuf> {
         interrupt::check()?;
+        // Somebody may have put something there in the meantime.
+        refuse_foreign(&self.target)?;
         let fail = |error: std::io::Error| io_error(&self.target, &error);
         sync_folder(self.temp.path()).map_err(fail)?;
         replace_folder(self.temp.path(), &self.target).map_err(fail)?;
@@ -167,13 +169,29 @@ pub fn check_writable(save_dir: &Path) -> Result<()> {
                 return Err(io_error(folder, &std::io::ErrorKind::NotADirectory.into()));
             }
             Ok(_) => {
-                return tempfile::Builder::new()
+                let probe = tempfile::Builder::new()
                     .prefix(".massact-")
-                    .tempfile_in(folder)
-                    .map(drop)
-                    .map_err(|error| io_error(folder, &error));
+                    .tempfile_in(folder);
+                return match probe {
+                    Ok(_) => Ok(()),
+                    // As in /proc.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::new(
+                        folder.display(),
+                        "no files can be created there",
+                    )
+                    .remedy("choose another --save-dir")),
+                    Err(error) => Err(io_error(folder, &error)),
+                };
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if folder.is_symlink() {
+                    return Err(Error::new(
+                        folder.display(),
+                        "it is a link to what does not exist",
+                    )
+                    .remedy("create that folder, or choose another --save-dir"));
+                }
+            }
             // "Not a directory": some ancestor is a file, which the next rounds will name.
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
             Err(error) => return Err(io_error(folder, &error)),
@@ -182,8 +200,14 @@ pub fn check_writable(save_dir: &Path) -> Result<()> {
     Err(Error::new(save_dir.display(), "no such folder").remedy("choose another --save-dir"))
 }
 
-/// Refuses to replace a folder that no run has left.
+/// Refuses to replace what no run has left.
 fn refuse_foreign(target: &Path) -> Result<()> {
+    if target.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+        return Err(
+            Error::new(target.display(), "a file or a link is where the run's folder goes")
+                .remedy("move it away, or choose another --save-dir"),
+        );
+    }
     let runs = ["run.json", "compare.json"];
     let ours = runs.iter().any(|name| target.join(name).is_file());
     let files = fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some());

@@ -126,3 +126,38 @@ fn weights_that_shrink_under_the_run() {
         }
     }
 }
+
+/// The weights are written to, and keep their size, at every read of the checkpoint: before they are opened the
+/// new ones count; afterwards the run fails, and writes nothing.
+#[test]
+fn weights_that_are_written_to_under_the_run() {
+    let place = Place::new();
+    let weights = place.path("model/model.safetensors");
+    let shell = format!(
+        "sh:printf x | dd of={} conv=notrunc bs=1 seek=20000 status=none",
+        weights.display()
+    );
+    let mut failed = 0;
+    for number in 1.. {
+        let faulty = place.faulty(&RUN, Calls::Read, "model", number, &shell);
+        if faulty.met.is_none() {
+            faulty.done.succeeded();
+            break;
+        }
+        if faulty.done.code == Some(0) {
+            assert_eq!(failed, 0, "{number}: it was open before");
+            std::fs::remove_dir_all(place.path("out")).expect("removed");
+            continue;
+        }
+        failed += 1;
+        assert_said("written to", &faulty, 1, &weights);
+        assert!(
+            faulty
+                .done
+                .stderr
+                .contains("was written to while it was read")
+        );
+        assert!(!place.path("out").exists(), "{number}");
+    }
+    assert!(failed > 0);
+}

@@ -109,7 +109,7 @@ impl Shard {
         self.storage.file()
     }
 
-    /// An error if the file has become shorter since it was opened.
+    /// An error if the file has become shorter since it was opened, or was written to.
     pub(super) fn intact(&self) -> Result<()> {
         self.storage.intact()
     }

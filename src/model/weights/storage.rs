@@ -10,6 +10,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
@@ -39,6 +40,8 @@ pub struct MappedFile {
     path: PathBuf,
     /// Address of its first byte.
     start: usize,
+    /// When it had last been written to, where the system tells.
+    modified: Option<SystemTime>,
 }
 
 impl MappedFile {
@@ -54,11 +57,10 @@ impl Storage {
         let file = File::open(path).map_err(|error| {
             Error::new(path.display(), error).remedy("check that the file exists and is readable")
         })?;
-        let length = file
+        let found = file
             .metadata()
-            .map_err(|error| Error::unread(path, error))?
-            .len();
-        if length == 0 {
+            .map_err(|error| Error::unread(path, error))?;
+        if found.len() == 0 {
             return Err(Error::new(path.display(), "the file is empty").remedy("download it again"));
         }
         // SAFETY: the map is read-only and private to this process. What happens when another process
@@ -70,6 +72,7 @@ impl Storage {
             file: Arc::new(file),
             path: path.to_owned(),
             start: map.as_ptr().addr(),
+            modified: found.modified().ok(),
         };
         Ok(Self::Mapped { _watch, map, file })
     }
@@ -89,16 +92,18 @@ impl Storage {
         }
     }
 
-    /// An error if the file has become shorter since it was mapped: in its new last page there are zeros, and
-    /// no signal tells.
+    /// An error if the file has become shorter since it was mapped, where in its new last page there are zeros and
+    /// no signal tells, or was written to, so that what was read is neither the old nor the new file. One that took
+    /// its name is no matter: the old one is still mapped.
     pub(super) fn intact(&self) -> Result<()> {
         let Self::Mapped { map, file, .. } = self else {
             return Ok(());
         };
-        let found = file.file.metadata();
-        match found.is_ok_and(|found| found.len() >= map.len() as u64) {
-            true => Ok(()),
-            false => Err(mapped::changed(&file.path)),
+        match file.file.metadata() {
+            Ok(found) if found.len() < map.len() as u64 => Err(mapped::changed(&file.path)),
+            Ok(found) if found.modified().ok() != file.modified => Err(mapped::written(&file.path)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(mapped::changed(&file.path)),
         }
     }
 

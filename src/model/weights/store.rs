@@ -440,8 +440,8 @@ impl WeightStore {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// An error if what was read is not what is in the files: one became shorter, or its disk failed. To be
-    /// asked when all has been read.
+    /// An error if what was read is not what is in the files: one became shorter, was written to, or its
+    /// disk failed. To be asked when all has been read.
     pub fn intact(&self) -> Result<()> {
         mapped::check()?;
         self.shards.iter().try_for_each(|shard| shard.intact())
