@@ -265,6 +265,20 @@ fn the_demo_needs_no_argument() {
     assert_ne!(weights("demo"), weights("demo-unamplified"));
 }
 
+/// Files may have names that are no text, which JSON cannot have.
+#[cfg(target_os = "linux")]
+#[test]
+fn any_name_of_a_folder_will_do() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let place = Place::new();
+    let out = place.0.path().join(OsStr::from_bytes(b"out\xff"));
+    let mut command = massact(["tvr", "--quiet", "--target-std", "0.05", "--save-dir"]);
+    command.arg(place.path("runs")).arg("--out").arg(&out);
+    run(&mut command).succeeded();
+    assert_eq!(files(&out), DEMO_FILES);
+}
+
 #[test]
 fn a_dry_run_measures_and_writes_no_checkpoint() {
     let place = Place::new();

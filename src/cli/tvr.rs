@@ -1,6 +1,7 @@
 //! `massact tvr`
 
 use std::{
+    borrow::Cow,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -76,7 +77,8 @@ pub(super) struct Settings<'a> {
     ratio_threshold: f64,
     exclude: &'a [String],
     revision: Option<&'a str>,
-    out: Option<&'a Path>,
+    // JSON has no other names than text.
+    out: Option<Cow<'a, str>>,
 }
 
 impl TvrArgs {
@@ -87,7 +89,7 @@ impl TvrArgs {
             ratio_threshold: self.ratio_threshold,
             exclude: &self.exclude,
             revision: self.source.revision.as_deref(),
-            out: self.out.as_deref(),
+            out: self.out.as_deref().map(Path::to_string_lossy),
         }
     }
 

@@ -203,10 +203,11 @@ pub fn check_writable(save_dir: &Path) -> Result<()> {
 /// Refuses to replace what no run has left.
 fn refuse_foreign(target: &Path) -> Result<()> {
     if target.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
-        return Err(
-            Error::new(target.display(), "a file or a link is where the run's folder goes")
-                .remedy("move it away, or choose another --save-dir"),
-        );
+        return Err(Error::new(
+            target.display(),
+            "a file or a link is where the run's folder goes",
+        )
+        .remedy("move it away, or choose another --save-dir"));
     }
     let runs = ["run.json", "compare.json"];
     let ours = runs.iter().any(|name| target.join(name).is_file());
