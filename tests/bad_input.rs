@@ -841,7 +841,7 @@ fn a_disk_that_fills_up() {
             what,
             &done,
             1,
-            &[named, "free space or choose another --save-dir"],
+            &[named, "(ulimit -f), or choose another --save-dir"],
         );
         // Whole files may be there, parts of files not.
         for file in files(&bench.path("out")) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loopback::{COMMIT, Content, Server};
-use massact::data::{JoinedText, Role, datasets, load, read_text_file};
+use massact::data::{JoinedText, Role, Wanted, datasets, load, read_text_file};
 use massact::hub::{Hub, Settings};
 use massact::progress::Progress;
 use massact::{Error, Result};
@@ -36,14 +36,64 @@ fn no_hub() -> Result<Hub> {
     Err(Error::new("hub", "a local source must not ask for it"))
 }
 
-fn local(path: &Path, role: Role, seed: u64) -> Result<JoinedText> {
-    load(
-        path.to_str().expect("UTF-8"),
+/// Texts in the source's own field.
+fn of(role: Role, seed: u64) -> Wanted<'static> {
+    Wanted {
+        field: None,
         role,
         seed,
-        &no_hub,
-        Progress::silent(),
-    )
+    }
+}
+
+fn local(path: &Path, role: Role, seed: u64) -> Result<JoinedText> {
+    wanted(path, of(role, seed))
+}
+
+fn wanted(path: &Path, wanted: Wanted<'_>) -> Result<JoinedText> {
+    let path = path.to_str().expect("UTF-8");
+    load(path, wanted, &no_hub, Progress::silent())
+}
+
+#[test]
+fn any_field_or_column_may_hold_the_text() {
+    let folder = folder();
+    let body = Wanted {
+        field: Some("body"),
+        ..of(Role::Evaluation, 0)
+    };
+    let rows = r#"{"text": 7, "body": "one"}
+{"body": "two"}
+"#;
+    let path = file(&folder, "a.jsonl", rows);
+    let joined = wanted(&path, body).expect("read");
+    assert_eq!(joined.text, "one\n\ntwo");
+    assert_eq!(
+        joined.source.name,
+        format!("{}, field body", path.display())
+    );
+    let schema = "message m { required binary body (UTF8); required binary other (UTF8); }";
+    let schema = Arc::new(parse_message_type(schema).expect("a schema"));
+    let mut bytes = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).expect("opened");
+    let mut group = writer.next_row_group().expect("a group");
+    for texts in [["three", "four"], ["x", "y"]] {
+        let mut column = group.next_column().expect("opened").expect("a column");
+        let texts = texts.map(|text| ByteArray::from(text.as_bytes().to_vec()));
+        let typed = column.typed::<ByteArrayType>();
+        typed.write_batch(&texts, None, None).expect("written");
+        column.close().expect("closed");
+    }
+    group.close().expect("closed");
+    writer.close().expect("closed");
+    let table = file(&folder, "a.parquet", bytes);
+    assert_eq!(wanted(&table, body).expect("read").text, "three\n\nfour");
+    let error = local(&table, Role::Corpus, 0).expect_err("no text");
+    assert!(error.to_string().contains("it has body, other"), "{error}");
+    let text = file(&folder, "a.txt", "text");
+    for whole in [text.as_path(), Path::new("builtin")] {
+        let error = wanted(whole, body).expect_err("one text");
+        assert!(error.to_string().contains("without fields"), "{error}");
+    }
 }
 
 fn lines(texts: &[&str]) -> String {
@@ -108,7 +158,7 @@ fn some<'a>(texts: &'a [&'a str]) -> Vec<Option<&'a [u8]>> {
 
 #[test]
 fn the_builtin_text_needs_nothing() {
-    let joined = load("builtin", Role::Corpus, 0, &no_hub, Progress::silent()).expect("there");
+    let joined = load("builtin", of(Role::Corpus, 0), &no_hub, Progress::silent()).expect("there");
     assert!(joined.text.len() > 100);
     assert_eq!(joined.source.name, "builtin");
 }
@@ -162,7 +212,8 @@ fn text_files_that_cannot_be_used() {
         .expect_err("refused")
         .to_string();
     assert!(error.contains("no such file"), "{error}");
-    let error = load("imdb", Role::Corpus, 0, &no_hub, Progress::silent()).expect_err("refused");
+    let error =
+        load("imdb", of(Role::Corpus, 0), &no_hub, Progress::silent()).expect_err("refused");
     assert_eq!(error.exit_code(), 2);
     assert!(
         error
@@ -485,8 +536,7 @@ fn the_named_datasets_come_as_the_table_says() {
     let get = |name: &str, role| {
         load(
             name,
-            role,
-            42,
+            of(role, 42),
             &|| hub_of(&server, &cache),
             Progress::silent(),
         )
@@ -531,8 +581,7 @@ fn any_dataset_of_the_hub() {
     let get = |name: &str, role| {
         load(
             name,
-            role,
-            42,
+            of(role, 42),
             &|| hub_of(&server, &cache),
             Progress::silent(),
         )

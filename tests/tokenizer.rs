@@ -64,6 +64,7 @@ fn parse_all(
         config: bytes(config),
         special_tokens: bytes(special),
         added_tokens: bytes(added),
+        ..TokenizerFiles::default()
     };
     Tokenizer::parse(&files, &Config::parse(model.to_string().as_bytes())?)
 }

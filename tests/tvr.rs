@@ -529,10 +529,10 @@ fn an_unaligned_header_is_aligned() {
     safetensors::SafeTensors::deserialize(&written).expect("valid");
 }
 
-/// The limit on a file's size stands in for a full disk: the write fails in the middle.
+/// A limit on a file's size: the write fails in the middle, as on a full disk.
 #[cfg(unix)]
 #[test]
-fn a_full_disk_is_reported_and_leaves_nothing() {
+fn a_write_that_fails_is_reported_and_leaves_nothing() {
     let place = Place::new();
     let mut command = Command::new("sh");
     support::program::offline(&mut command);
@@ -549,7 +549,7 @@ fn a_full_disk_is_reported_and_leaves_nothing() {
     refused(
         &done,
         1,
-        &["new/out/model-0000", "free space or choose another --out"],
+        &["new/out/model-0000", "(ulimit -f), or choose another --out"],
     );
     assert_eq!(place.others(&[]), [""; 0]);
 }

@@ -140,6 +140,14 @@ pub(super) struct TextArgs {
     /// A file that is the joined text, or - for standard input; windows are cut from its start.
     #[arg(long, value_name = "FILE")]
     pub(super) text_file: Option<PathBuf>,
+    /// The field or column of --dataset that holds the text. Default: text, or the known dataset's own.
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "text_file",
+        requires = "dataset"
+    )]
+    pub(super) text_field: Option<String>,
     /// Tokens in a sequence, BOS included. Default: 4096, or what the model has positions for.
     #[arg(long, value_name = "N")]
     pub(super) context_length: Option<usize>,
@@ -162,6 +170,7 @@ impl TextArgs {
                 (None, None) if built_in_model => TextSource::Named("builtin"),
                 (None, None) => TextSource::Unsaid,
             },
+            field: self.text_field.as_deref(),
             seed: self.seed,
             context_length: self.context_length,
             add_bos_token: self.add_bos_token,

@@ -23,6 +23,12 @@ pub(super) struct InputArgs {
     /// A dataset by name, or a local file of documents; the built-in text when no input is named.
     #[arg(long, value_name = "NAME_OR_FILE")]
     dataset: Option<String>,
+    /// The field or column of --dataset that holds the text. Default: text, or the known dataset's own.
+    #[arg(long, value_name = "NAME", requires = "dataset")]
+    text_field: Option<String>,
+    /// Each --text is what a user says, in the checkpoint's chat template, which has its own BOS.
+    #[arg(long, requires = "text")]
+    chat: bool,
     /// One sequence: these ids, used as they are. Repeatable.
     #[arg(long, value_name = "1,2,3", value_parser = token_ids)]
     token_ids: Vec<TokenIds>,
@@ -48,12 +54,16 @@ impl InputArgs {
             let ids = self.token_ids.iter().map(|ids| ids.0.clone());
             return Ok(Sequences::of_ids(ids.collect()));
         }
+        if self.chat {
+            return Sequences::of_chats(&self.text, run.model());
+        }
         if !self.text.is_empty() {
             return Sequences::of_texts(&self.text, self.add_bos_token, run.model(), run.progress);
         }
         let text = TextArgs {
             dataset: self.dataset.clone().or_else(|| Some("builtin".to_owned())),
             text_file: self.text_file.clone(),
+            text_field: self.text_field.clone(),
             context_length: self.context_length,
             add_bos_token: self.add_bos_token,
             seed: self.seed,

@@ -22,6 +22,9 @@ pub(super) struct SentenceArgs {
     /// The sequence is this text. Default: "Summer is warm. Winter is cold."
     #[arg(long, value_name = "S", conflicts_with_all = ["token_ids", "dataset", "text_file", "context_length"])]
     sentence: Option<String>,
+    /// The sentence is what a user says, in the checkpoint's chat template, which has its own BOS.
+    #[arg(long, conflicts_with_all = ["token_ids", "dataset", "text_file"])]
+    chat: bool,
     /// The sequence is these ids, used as they are.
     #[arg(long, value_name = "1,2,3", value_parser = token_ids, conflicts_with_all = ["dataset", "text_file", "context_length"])]
     token_ids: Option<TokenIds>,
@@ -66,6 +69,9 @@ impl SentenceArgs {
             );
         }
         let sentence = self.sentence.as_deref().unwrap_or(DEFAULT);
+        if self.chat {
+            return Sequences::of_chats(&[sentence], model);
+        }
         Sequences::of_texts(&[sentence], self.text.add_bos_token, model, run.progress)
     }
 

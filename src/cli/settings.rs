@@ -232,7 +232,20 @@ mod tests {
     }
 
     /// Command, flag, and the setting that has another name or stands for several flags.
-    const RENAMED: [(&str, &str, &str); 25] = [
+    const RENAMED: [(&str, &str, &str); 38] = [
+        ("existence-validation", "text_field", "dataset"),
+        ("tokens-analysis", "text_field", "dataset"),
+        ("top-activation-magnitude", "text_field", "dataset"),
+        ("intervention-analysis", "text_field", "dataset"),
+        ("self-attention", "text_field", "input"),
+        ("self-attention", "chat", "input"),
+        ("figures", "text_field", "input"),
+        ("figures", "chat", "input"),
+        ("life", "text_field", "input"),
+        ("life", "chat", "input"),
+        ("sinks", "text_field", "input"),
+        ("capture", "chat", "input"),
+        ("profile", "chat", "input"),
         ("existence-validation", "text_file", "dataset"),
         ("tokens-analysis", "text_file", "dataset"),
         ("top-activation-magnitude", "text_file", "dataset"),
@@ -261,7 +274,7 @@ mod tests {
     ];
 
     /// What the ids' hash stands for, too.
-    const OF_IDS: [&str; 3] = ["dataset", "nsamples", "seed"];
+    const OF_IDS: [&str; 4] = ["dataset", "text_field", "nsamples", "seed"];
 
     /// The settings of a command line; none of commands without a folder.
     fn settings(command: &Command) -> Option<Value> {

@@ -27,6 +27,9 @@ pub(super) struct MagnitudeArgs {
     /// Measure this sentence instead of a dataset.
     #[arg(long, value_name = "S", conflicts_with_all = ["dataset", "text_file", "context_length", "nsamples"])]
     sentence: Option<String>,
+    /// The sentence is what a user says, in the checkpoint's chat template, which has its own BOS.
+    #[arg(long, requires = "sentence")]
+    chat: bool,
     /// Sequences to average over.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     nsamples: usize,
@@ -50,6 +53,7 @@ pub(super) struct Settings<'a> {
     site: Site,
     top_k: usize,
     sentence: Option<&'a str>,
+    chat: bool,
 }
 
 impl MagnitudeArgs {
@@ -64,6 +68,7 @@ impl MagnitudeArgs {
             site,
             top_k: self.top_k,
             sentence: self.sentence.as_deref(),
+            chat: self.chat,
         }
     }
 
@@ -91,6 +96,7 @@ pub(super) fn run(args: &MagnitudeArgs, shared: &Shared) -> Result<Done> {
     )?;
     let model = run.model();
     let sequences = match &args.sentence {
+        Some(sentence) if args.chat => Sequences::of_chats(&[sentence], model)?,
         Some(sentence) => {
             Sequences::of_texts(&[sentence], args.text.add_bos_token, model, run.progress)?
         }

@@ -16,7 +16,7 @@ mod watched;
 mod windows;
 
 pub use sequences::{Sequences, TextSource, TextSpec};
-pub use source::{OpenHub, load};
+pub use source::{OpenHub, Wanted, load};
 pub use text::read_text_file;
 pub use windows::{Tail, WindowRule, windows};
 

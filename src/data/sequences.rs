@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    JoinedText, Provenance, Role, builtin, datasets, source, text::read_text_file, windows,
+    JoinedText, Provenance, Role, Wanted, builtin, datasets, source, text::read_text_file, windows,
 };
 use crate::{
     error::{Error, Result},
@@ -20,6 +20,8 @@ pub const CONTEXT_LENGTH: usize = 4096;
 pub struct TextSpec<'a> {
     /// Where the text is.
     pub source: TextSource<'a>,
+    /// The field or column of documents that holds the text.
+    pub field: Option<&'a str>,
     /// Of the random choice of documents.
     pub seed: u64,
     /// Tokens in a sequence, BOS included; none: see [`CONTEXT_LENGTH`].
@@ -80,7 +82,12 @@ pub fn text(spec: &TextSpec<'_>, progress: Progress) -> Result<JoinedText> {
         TextSource::Unsaid => builtin::NAME,
     };
     let hub = || Hub::from_env(progress);
-    source::load(name, Role::Corpus, spec.seed, &hub, progress)
+    let wanted = Wanted {
+        field: spec.field,
+        role: Role::Corpus,
+        seed: spec.seed,
+    };
+    source::load(name, wanted, &hub, progress)
 }
 
 /// The text where nobody named one, small and the same on every machine. (The paper's corpus is a
@@ -144,7 +151,12 @@ impl DefaultText {
         ));
         let hub = || Hub::from_env(progress);
         // Wikitext in order: 500 random ones of its lines would be no longer than the built-in text.
-        let mut joined = source::load(self.name(), Role::Whole, 0, &hub, progress)?;
+        let wanted = Wanted {
+            field: None,
+            role: Role::Whole,
+            seed: 0,
+        };
+        let mut joined = source::load(self.name(), wanted, &hub, progress)?;
         let chosen = format!("chosen by massact: {reason}");
         joined.source.note = Some(match joined.source.note {
             Some(note) => format!("{note}; {chosen}"),
@@ -227,6 +239,22 @@ impl Sequences {
             add_bos_token: bos.is_some(),
             ..Self::of_ids(ids)
         })
+    }
+
+    /// One sequence of each of these texts as what a user says, in the model's chat template. What begins and ends
+    /// a text is the template's.
+    pub fn of_chats(texts: &[impl AsRef<str>], model: &Model) -> Result<Self> {
+        let tokenizer = tokenizer(model)?;
+        let of = |text: &str| {
+            let ids = tokenizer.encode(&tokenizer.chat(text)?)?;
+            if ids.is_empty() {
+                return Err(Error::usage("--chat", "the template leaves no token")
+                    .remedy("leave out --chat"));
+            }
+            Ok(ids)
+        };
+        let ids = texts.iter().map(|text| of(text.as_ref()));
+        Ok(Self::of_ids(ids.collect::<Result<_>>()?))
     }
 
     /// The first `count` of them.

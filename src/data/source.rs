@@ -19,6 +19,31 @@ const COLUMN: &str = "text";
 /// Put between the documents of the corpus, and of any source outside the table.
 const JOINER: &str = "\n\n";
 
+/// What is wanted of a source.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The field or column that holds the text; none: the source's own, or `text`.
+    pub field: Option<&'a str>,
+    /// What the text is for.
+    pub role: Role,
+    /// Of the random choice of documents.
+    pub seed: u64,
+}
+
+impl Wanted<'_> {
+    /// For a source that is one text.
+    fn refuse_field(&self, source: &str) -> Result<()> {
+        match self.field {
+            None => Ok(()),
+            Some(field) => Err(Error::usage(
+                format!("--text-field {field}"),
+                format!("{source} is one text, without fields"),
+            )
+            .remedy("leave it out, or give a .jsonl or .parquet file")),
+        }
+    }
+}
+
 /// Gives the hub to a source that needs it; a local file or the built-in text never asks.
 pub type OpenHub<'a> = dyn Fn() -> Result<Hub> + 'a;
 
@@ -27,28 +52,43 @@ pub type OpenHub<'a> = dyn Fn() -> Result<Hub> + 'a;
 ///
 /// The corpus role takes the first [`CORPUS_DOCUMENTS`] of the documents in the order that
 /// `numpy.random.RandomState(seed).permutation` gives, which is how the published runs drew theirs.
+///
+/// Documents are in the field or column that `wanted` names, or in the source's own.
 pub fn load(
     source: &str,
-    role: Role,
-    seed: u64,
+    wanted: Wanted<'_>,
+    hub: &OpenHub<'_>,
+    progress: Progress,
+) -> Result<JoinedText> {
+    let mut joined = load_from(source, wanted, hub, progress)?;
+    if let Some(field) = wanted.field {
+        joined.source.name = format!("{}, field {field}", joined.source.name);
+    }
+    Ok(joined)
+}
+
+fn load_from(
+    source: &str,
+    wanted: Wanted<'_>,
     hub: &OpenHub<'_>,
     progress: Progress,
 ) -> Result<JoinedText> {
     if source == builtin::NAME {
+        wanted.refuse_field(source)?;
         return builtin_text();
     }
     if let Some(dataset) = datasets::find(source) {
-        return named(dataset, role, seed, &hub()?, progress);
+        return named(dataset, wanted, &hub()?, progress);
     }
     let path = Path::new(source);
     if path.exists() {
-        return local(source, path, role, seed, progress);
+        return local(source, path, wanted, progress);
     }
     if Format::of(source).is_some() && !source.contains(':') {
         return Err(Error::new(source, "no such file").remedy("check the path"));
     }
     match hub_name(source) {
-        Some((repo, file)) => remote(source, repo, file, role, seed, &hub()?, progress),
+        Some((repo, file)) => remote(source, (repo, file), wanted, &hub()?, progress),
         None => Err(unknown(source)),
     }
 }
@@ -95,22 +135,28 @@ fn hub_name(source: &str) -> Option<(&str, Option<&str>)> {
     (plain(owner) && plain(name)).then_some((repo, file))
 }
 
-fn local(
-    source: &str,
-    path: &Path,
-    role: Role,
-    seed: u64,
-    progress: Progress,
-) -> Result<JoinedText> {
+fn local(source: &str, path: &Path, wanted: Wanted<'_>, progress: Progress) -> Result<JoinedText> {
     if path.is_dir() {
         return Err(Error::new(source, "is a directory").remedy("name one file in it"));
     }
     match Format::of(source) {
-        Some(Format::Text) => read_text_file(path),
+        Some(Format::Text) => {
+            wanted.refuse_field(source)?;
+            read_text_file(path)
+        }
         Some(Format::Jsonl(_) | Format::Parquet) => {
-            let files = [(source.to_owned(), RowFile::new(path.to_owned(), COLUMN)?)];
-            let (take, joiner) = choice(None, role);
-            join(source, &files, take, joiner, seed, Vec::new(), progress)
+            let file = RowFile::new(path.to_owned(), wanted.field.unwrap_or(COLUMN))?;
+            let files = [(source.to_owned(), file)];
+            let (take, joiner) = choice(None, wanted.role);
+            join(
+                source,
+                &files,
+                take,
+                joiner,
+                wanted.seed,
+                Vec::new(),
+                progress,
+            )
         }
         None => Err(unknown_format(path)),
     }
@@ -118,11 +164,11 @@ fn local(
 
 fn named(
     dataset: &Dataset,
-    role: Role,
-    seed: u64,
+    wanted: Wanted<'_>,
     hub: &Hub,
     progress: Progress,
 ) -> Result<JoinedText> {
+    let Wanted { field, role, seed } = wanted;
     let listing = from_hub(hub.dataset_files(dataset.repo, None), role)?;
     let mut names = Vec::new();
     for pattern in dataset.files {
@@ -144,7 +190,8 @@ fn named(
             dataset.name
         ));
     }
-    let files = from_hub(fetch(dataset.repo, names, dataset.column, hub), role)?;
+    let column = field.unwrap_or(dataset.column);
+    let files = from_hub(fetch(dataset.repo, names, column, hub), role)?;
     let (take, joiner) = choice(Some(dataset), role);
     let notes = vec![commit_note(dataset.repo, hub)];
     join(dataset.name, &files, take, joiner, seed, notes, progress)
@@ -152,13 +199,12 @@ fn named(
 
 fn remote(
     source: &str,
-    repo: &str,
-    file: Option<&str>,
-    role: Role,
-    seed: u64,
+    (repo, file): (&str, Option<&str>),
+    wanted: Wanted<'_>,
     hub: &Hub,
     progress: Progress,
 ) -> Result<JoinedText> {
+    let Wanted { field, role, seed } = wanted;
     let mut notes = vec![commit_note(repo, hub)];
     let name = match file {
         Some(file) => file.to_owned(),
@@ -175,6 +221,7 @@ fn remote(
         }
     };
     if Format::of(&name) == Some(Format::Text) {
+        wanted.refuse_field(source)?;
         let file = from_hub(hub.dataset_file(repo, None, &name), role)?;
         let mut joined = read_text_file(&file)?;
         joined.source.name = source.to_owned();
@@ -184,7 +231,8 @@ fn remote(
         joined.source.note = Some(notes.join("; "));
         return Ok(joined);
     }
-    let files = from_hub(fetch(repo, vec![name], COLUMN, hub), role)?;
+    let column = field.unwrap_or(COLUMN);
+    let files = from_hub(fetch(repo, vec![name], column, hub), role)?;
     let (take, joiner) = choice(None, role);
     join(source, &files, take, joiner, seed, notes, progress)
 }

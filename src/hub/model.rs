@@ -15,8 +15,9 @@ pub(super) const CONFIG: &str = "config.json";
 /// The file without which no other is looked for, if there is one.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 /// Read when they are there.
-const BESIDE: [&str; 4] = [
+const BESIDE: [&str; 5] = [
     "tokenizer_config.json",
+    "chat_template.jinja",
     "special_tokens_map.json",
     "added_tokens.json",
     "hf_quant_config.json",

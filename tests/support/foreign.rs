@@ -52,7 +52,12 @@ pub(crate) fn read(kind: Kind, bytes: &[u8], beside: &Path, folder: &Path) -> Re
             let path = write(folder, &format!("texts.{ending}"), bytes);
             let no_hub = || -> Result<Hub> { Err(Error::new("hub", "a local file needs none")) };
             let name = path.to_str().expect("UTF-8");
-            data::load(name, Role::Corpus, 1, &no_hub, Progress::silent())?;
+            let wanted = data::Wanted {
+                field: None,
+                role: Role::Corpus,
+                seed: 1,
+            };
+            data::load(name, wanted, &no_hub, Progress::silent())?;
         }
         Kind::Plan => {
             let text = String::from_utf8_lossy(bytes);

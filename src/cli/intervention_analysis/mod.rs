@@ -178,7 +178,7 @@ pub(super) fn run(args: &InterventionArgs, shared: &Shared) -> Result<Done> {
     let mut evaluation = Vec::new();
     let mut sources = Vec::new();
     for set in &wanted {
-        let (set, source) = sets::load(set, model, &corpus, args.text.seed, run.progress)?;
+        let (set, source) = sets::load(set, model, &corpus, &args.text, run.progress)?;
         evaluation.push(set);
         sources.push(source);
     }

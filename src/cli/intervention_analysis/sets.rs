@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::args::TextArgs;
 use crate::{
-    data::{self, Provenance, Role, Sequences, sequences},
+    data::{self, Provenance, Role, Sequences, Wanted, sequences},
     error::{Error, Result},
     experiments::intervention_analysis::EvaluationSet,
     hub::Hub,
@@ -94,7 +94,7 @@ pub(super) fn load(
     set: &SetArg,
     model: &Model,
     corpus: &Sequences,
-    seed: u64,
+    text: &TextArgs,
     progress: Progress,
 ) -> Result<(EvaluationSet, Provenance)> {
     let joined = match &set.file {
@@ -102,7 +102,14 @@ pub(super) fn load(
         file => {
             let source = file.as_deref().unwrap_or(&set.name);
             let hub = || Hub::from_env(progress);
-            data::load(source, Role::Evaluation, seed, &hub, progress)?
+            // The corpus' own file has its field.
+            let corpus = text.dataset.as_deref() == Some(source);
+            let wanted = Wanted {
+                field: text.text_field.as_deref().filter(|_| corpus),
+                role: Role::Evaluation,
+                seed: text.seed,
+            };
+            data::load(source, wanted, &hub, progress)?
         }
     };
     let windows = sequences::evaluation_windows(
@@ -151,6 +158,7 @@ mod tests {
         let text = |dataset: Option<&str>, file: Option<&str>| TextArgs {
             dataset: dataset.map(str::to_owned),
             text_file: file.map(Into::into),
+            text_field: None,
             context_length: None,
             add_bos_token: true,
             seed: 0,

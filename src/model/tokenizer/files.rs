@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::chat;
 use crate::{
     error::{Error, Result},
     lfs,
@@ -96,6 +97,8 @@ pub struct TokenizerFiles {
     pub special_tokens: Option<Vec<u8>>,
     /// `added_tokens.json`
     pub added_tokens: Option<Vec<u8>>,
+    /// `chat_template.jinja`
+    pub chat_template: Option<Vec<u8>>,
 }
 
 impl TokenizerFiles {
@@ -113,6 +116,7 @@ impl TokenizerFiles {
             config: read("tokenizer_config.json")?,
             special_tokens: read("special_tokens_map.json")?,
             added_tokens: read("added_tokens.json")?,
+            chat_template: read(chat::FILE)?,
         }))
     }
 

@@ -1,6 +1,7 @@
 //! Tokenising, and which id starts a sequence.
 #![forbid(unsafe_code)]
 
+mod chat;
 mod crossing;
 mod files;
 mod prefix;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{AddedToken, models::ModelWrapper};
 
+use chat::ChatTemplate;
 pub use files::{TokenizerFiles, Vocabulary, vocabulary_of};
 use special::Special;
 use start::Start;
@@ -48,6 +50,7 @@ pub struct Tokenizer {
     /// The file with its tokens, for messages.
     name: &'static str,
     notices: Vec<String>,
+    chat: ChatTemplate,
 }
 
 /// The parts of tokenizer.json that are looked at here; the rest is the library's.
@@ -67,6 +70,7 @@ impl Tokenizer {
             file.update(part);
         }
         let mut adds_bos = false;
+        let config = files.beside()?.config;
         let (mut inner, special, post_processor) = match &files.vocabulary {
             Vocabulary::Fast(text) => {
                 let (mut inner, post_processor) = fast(text)?;
@@ -86,6 +90,7 @@ impl Tokenizer {
             file.update(format!("{adding:?}").as_bytes());
             notices.extend(add(&mut inner, adding, &special, name)?);
         }
+        let chat = ChatTemplate::new(files.chat_template.as_deref(), &config, special.texts());
         let start = Start::choose(&inner, &special, post_processor.as_ref(), model);
         notices.extend(start.notice);
         Ok(Self {
@@ -95,7 +100,14 @@ impl Tokenizer {
             file: file.finalize(),
             name,
             notices,
+            chat,
         })
+    }
+
+    /// What the checkpoint's chat template makes of a conversation in which a user has said `text`, up to where the
+    /// model is to continue.
+    pub fn chat(&self, text: &str) -> Result<String> {
+        self.chat.turn(text)
     }
 
     /// Why the files are left alone, if they are: a model without tokenizer runs on ids.

@@ -111,6 +111,14 @@ impl Special {
         self.named.iter().map(|(_, token)| token).chain(&self.extra)
     }
 
+    /// The tokens that have a role or a name, with it.
+    pub(super) fn texts(&self) -> Vec<(String, String)> {
+        let named = self.named.iter();
+        named
+            .map(|(role, token)| (role.clone(), token.content.clone()))
+            .collect()
+    }
+
     /// The text of the token with a role; an empty one is none.
     pub(super) fn text(&self, role: &str) -> Option<&str> {
         let (_, token) = self.named.iter().find(|(name, _)| name == role)?;

@@ -113,12 +113,17 @@ fn same(got: &Profile, wanted: &Profile) {
     for (a, b) in got.quantiles.iter().zip(wanted.quantiles) {
         near(*a, b, 1e-9 * b);
     }
-    // Errors are taken in float32, in which 127 has 17 bits behind the point.
-    let lost = 1e-8 * wanted.moments.squares();
-    let error = |a: f64, b: f64| near(a, b, 10.0 * b.abs() + lost);
-    error(got.int8_error, wanted.int8_error);
+    // Errors are taken in float32 in units of the scale: up to 127 of them, each value is off by 1.2e-5 at most
+    // (its rounding and the scale's), which moves a square by twice that times the error.
+    let error = |a: f64, b: f64, most: f64| {
+        let off = 1.2e-5 * most / 127.0;
+        let count = wanted.moments.count;
+        let lost = 2.0 * (count * b.max(0.0)).sqrt() * off + count * off * off;
+        near(a, b, 10.0 * b.abs() + lost / 1e-5);
+    };
+    error(got.int8_error, wanted.int8_error, f64::from(wanted.max));
     let clipped = |profile: &Profile| profile.int8_clipped_error.unwrap_or(-1.0);
-    error(clipped(got), clipped(wanted));
+    error(clipped(got), clipped(wanted), wanted.quantiles[CLIPPED_AT]);
     let exact = Profile {
         moments: wanted.moments,
         quantiles: wanted.quantiles,

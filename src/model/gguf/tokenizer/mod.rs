@@ -77,7 +77,7 @@ pub(super) fn files(metadata: &Metadata<'_>, config: &Config) -> Result<Option<T
     }))
 }
 
-/// tokenizer_config.json: which tokens begin and end a text.
+/// tokenizer_config.json: which tokens begin and end a text, and how conversations are written.
 fn special(metadata: &Metadata<'_>) -> Result<Value> {
     let tokens = metadata.texts(TOKENS)?.unwrap_or_default();
     let mut roles = Map::new();
@@ -91,6 +91,9 @@ fn special(metadata: &Metadata<'_>) -> Result<Value> {
         if let Some(token) = id.and_then(|id| tokens.get(id)) {
             roles.insert(role.to_owned(), json!(token));
         }
+    }
+    if let Some(template) = metadata.text("tokenizer.chat_template")? {
+        roles.insert("chat_template".to_owned(), json!(template));
     }
     Ok(Value::Object(roles))
 }

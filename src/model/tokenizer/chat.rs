@@ -1,0 +1,204 @@
+//! How a model wants a conversation written: its chat template (transformers `chat_template_utils.py`,
+//! `_compile_jinja_template`, and `apply_chat_template`).
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+
+use minijinja::{
+    Environment, ErrorKind, Value as JinjaValue, context, syntax::SyntaxConfig, value::Kwargs,
+};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// The file that has the template, before tokenizer_config.json.
+pub(super) const FILE: &str = "chat_template.jinja";
+/// Of several templates the one that counts.
+const DEFAULT: &str = "default";
+/// Steps of a template: thousands of times those of the longest known.
+const FUEL: u64 = 20_000_000;
+
+/// A template, and the tokens that it may name.
+#[derive(Debug, Default)]
+pub(super) struct ChatTemplate {
+    /// None without one; an error if it cannot be told which.
+    source: Option<std::result::Result<String, String>>,
+    /// By role.
+    tokens: Vec<(String, String)>,
+}
+
+impl ChatTemplate {
+    /// Of the file, or of tokenizer_config.json.
+    pub(super) fn new(
+        file: Option<&[u8]>,
+        config: &Map<String, Value>,
+        tokens: Vec<(String, String)>,
+    ) -> Self {
+        let source = match (file, config.get("chat_template")) {
+            (Some(file), _) => match std::str::from_utf8(file) {
+                Ok(text) => Some(Ok(text.to_owned())),
+                Err(_) => Some(Err("the template is not UTF-8".to_owned())),
+            },
+            (None, None | Some(Value::Null)) => None,
+            (None, Some(Value::String(text))) => Some(Ok(text.clone())),
+            (None, Some(list)) => Some(of_several(list)),
+        };
+        Self { source, tokens }
+    }
+
+    /// What the model is to continue after a user has said `text`.
+    pub(super) fn turn(&self, text: &str) -> Result<String> {
+        let source = match &self.source {
+            Some(Ok(source)) => source,
+            Some(Err(reason)) => return Err(bad(reason)),
+            None => {
+                return Err(Error::new(
+                    "--chat",
+                    format!("the checkpoint has no chat template ({FILE}, or `chat_template` in tokenizer_config.json)"),
+                )
+                .remedy("leave out --chat, or take a checkpoint that was trained on conversations"));
+            }
+        };
+        let mut environment = Environment::new();
+        environment.set_syntax(
+            SyntaxConfig::builder()
+                .trim_blocks(true)
+                .lstrip_blocks(true)
+                .build()
+                .map_err(|error| bad(&error))?,
+        );
+        environment.set_fuel(Some(FUEL));
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |reason: String| {
+            Err::<JinjaValue, _>(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
+        });
+        environment.add_function("strftime_now", |format: String| today(&format));
+        environment.add_filter("tojson", python_json);
+        let source = without_generation_tags(source);
+        let template = environment
+            .template_from_str(&source)
+            .map_err(|error| bad(&error))?;
+        let tokens = self.tokens.iter();
+        let tokens = tokens.map(|(role, token)| (role.as_str(), token.as_str()));
+        let rendered = template.render(context! {
+            messages => [context! { role => "user", content => text }],
+            add_generation_prompt => true,
+            tools => (),
+            documents => (),
+            ..JinjaValue::from_pairs(tokens)
+        });
+        rendered.map_err(|error| bad(&error))
+    }
+}
+
+fn bad(reason: &dyn Display) -> Error {
+    Error::new("chat template", reason)
+        .remedy("leave out --chat, or correct the template in the checkpoint's folder")
+}
+
+/// `[{"name": .., "template": ..}, ..]`
+fn of_several(list: &Value) -> std::result::Result<String, String> {
+    let templates = list.as_array().into_iter().flatten();
+    let named = |one: &&Value| one.get("name").and_then(Value::as_str) == Some(DEFAULT);
+    let template = templates
+        .clone()
+        .find(named)
+        .and_then(|one| one.get("template"));
+    template
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            let names = templates.filter_map(|one| one.get("name").and_then(Value::as_str));
+            let names: Vec<&str> = names.collect();
+            format!(
+                "`chat_template` in tokenizer_config.json has several, and none named `{DEFAULT}`: {}",
+                names.join(", ")
+            )
+        })
+}
+
+/// Tags that mark for training what the assistant says, and write nothing, become comments, which trim white
+/// space as they did.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else {
+            break;
+        };
+        let inner = &rest[start + 2..start + length];
+        let name = inner.trim_matches(['-', '+']).trim();
+        out.push_str(&rest[..start]);
+        if ["generation", "endgeneration"].contains(&name) {
+            let sign = |there: Option<char>| there.filter(|c| ['-', '+'].contains(c));
+            out.push_str("{#");
+            out.extend(sign(inner.chars().next()));
+            out.extend(sign(inner.chars().last()));
+            out.push_str("#}");
+        } else {
+            out.push_str(&rest[start..start + length + 2]);
+        }
+        rest = &rest[start + length + 2..];
+    }
+    out + rest
+}
+
+/// Now, as Python's `strftime` writes it; in UTC, so that a day is the same one everywhere.
+fn today(format: &str) -> std::result::Result<String, minijinja::Error> {
+    jiff::fmt::strtime::format(format, jiff::Timestamp::now())
+        .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
+}
+
+/// As `json.dumps(.., ensure_ascii=False)` writes it, with spaces behind commas and colons.
+fn python_json(
+    value: &JinjaValue,
+    options: Kwargs,
+) -> std::result::Result<String, minijinja::Error> {
+    let bad = |error: serde_json::Error| {
+        minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())
+    };
+    let indent: Option<usize> = options.get("indent")?;
+    let mut out = Vec::new();
+    match indent {
+        Some(spaces) => {
+            let spaces = vec![b' '; spaces.min(64)];
+            let pretty = serde_json::ser::PrettyFormatter::with_indent(&spaces);
+            let mut to = serde_json::Serializer::with_formatter(&mut out, pretty);
+            serde::Serialize::serialize(value, &mut to).map_err(bad)?;
+        }
+        None => {
+            let mut to = serde_json::Serializer::with_formatter(&mut out, Spaced);
+            serde::Serialize::serialize(value, &mut to).map_err(bad)?;
+        }
+    }
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// Compact JSON with Python's spaces.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        to: &mut W,
+    ) -> std::io::Result<()> {
+        to.write_all(b": ")
+    }
+}

@@ -1,0 +1,138 @@
+//! Chat templates against transformers' `apply_chat_template` (tools/make_chat_reference.py).
+
+mod support;
+
+use massact::model::{
+    config::Config,
+    tokenizer::{Tokenizer, TokenizerFiles, Vocabulary},
+};
+use serde_json::{Value, json};
+use support::program::{massact, only_run, read_json, run};
+
+/// The demo's tokenizer with a template in a file, or with another tokenizer_config.json.
+fn tokenizer(file: Option<&str>, config: Option<&Value>) -> Tokenizer {
+    let read = |name: &str| std::fs::read(format!("assets/demo/{name}")).expect("an asset");
+    let mut described: Value =
+        serde_json::from_slice(&read("tokenizer_config.json")).expect("JSON");
+    for (key, value) in config.and_then(Value::as_object).into_iter().flatten() {
+        described[key] = value.clone();
+    }
+    let files = TokenizerFiles {
+        vocabulary: Vocabulary::Fast(read("tokenizer.json")),
+        config: Some(described.to_string().into_bytes()),
+        chat_template: file.map(|text| text.as_bytes().to_vec()),
+        ..TokenizerFiles::default()
+    };
+    let config = Config::parse(b"{}").expect("a config");
+    Tokenizer::parse(&files, &config).expect("a tokenizer")
+}
+
+#[test]
+fn templates_are_rendered_as_transformers_does() {
+    let reference = read_json(std::path::Path::new("tests/chat_reference.json"));
+    let cases = reference["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 6);
+    for case in cases {
+        let template = case["template"].as_str().expect("text");
+        let of_file = tokenizer(Some(template), Some(&json!({"chat_template": "another"})));
+        let of_config = tokenizer(None, Some(&json!({"chat_template": template})));
+        let named = json!({"chat_template": [
+            {"name": "tool_use", "template": "another"},
+            {"name": "default", "template": template},
+        ]});
+        let of_several = tokenizer(None, Some(&named));
+        for turn in case["turns"].as_array().expect("turns") {
+            let text = turn["text"].as_str().expect("text");
+            for tokenizer in [&of_file, &of_config, &of_several] {
+                let rendered = tokenizer.chat(text).expect("rendered");
+                assert_eq!(rendered, turn["rendered"], "{}: {text:?}", case["name"]);
+            }
+            let rendered = turn["rendered"].as_str().expect("text");
+            let ids = of_file.encode(rendered).expect("ids");
+            assert_eq!(json!(ids), turn["ids"], "{}: {text:?}", case["name"]);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_rendered_is_named() {
+    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}";
+    for (template, reason) in [
+        (
+            "{{ raise_exception('only with tools') }}",
+            "only with tools",
+        ),
+        ("{% if %}", "syntax error"),
+        ("{{ messages[0].content.unheard_of() }}", "unheard_of"),
+        (endless, "fuel"),
+    ] {
+        let error = tokenizer(Some(template), None)
+            .chat("x")
+            .expect_err(template);
+        let said = error.to_string();
+        assert!(
+            said.starts_with("chat template: ") && said.contains(reason),
+            "{said}"
+        );
+        assert!(!said.contains('\n'), "{said}");
+    }
+    let without = tokenizer(None, None).chat("x").expect_err("no template");
+    assert!(
+        without.to_string().contains("has no chat template"),
+        "{without}"
+    );
+    let several = json!({"chat_template": [{"name": "rag", "template": "x"}]});
+    let several = tokenizer(None, Some(&several))
+        .chat("x")
+        .expect_err("no default");
+    assert!(
+        several.to_string().contains("none named `default`: rag"),
+        "{several}"
+    );
+    let year = tokenizer(Some("{{ strftime_now('%Y') }}"), None)
+        .chat("x")
+        .expect("a year");
+    assert_eq!(year.len(), 4);
+}
+
+#[test]
+fn a_turn_is_a_sequence_without_another_bos() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let model = temp.path().join("model");
+    let mut write = massact(["tvr", "--quiet", "--target-std", "9", "--out"]);
+    write
+        .arg(&model)
+        .arg("--save-dir")
+        .arg(temp.path().join("runs"));
+    run(&mut write).succeeded();
+    let template =
+        "{{ bos_token }}[{{ messages[0].content }}]{% if add_generation_prompt %}>{% endif %}";
+    std::fs::write(model.join("chat_template.jinja"), template).expect("written");
+    let out = temp.path().join("out");
+    let capture = |more: &[&str]| {
+        let mut command = massact(["capture", "--quiet", "--pretrained"]);
+        command.arg(&model).args(more).arg("--save-dir").arg(&out);
+        run(&mut command)
+    };
+    let ids = |more: &[&str]| {
+        capture(more).succeeded();
+        let folder = only_run(&out);
+        let found = read_json(&folder.join("capture.json"));
+        std::fs::remove_dir_all(&out).expect("removed");
+        found["sequences"][0]["token_ids"].clone()
+    };
+    let chat = ids(&["--chat", "--text", "Hi."]);
+    assert_eq!(chat, ids(&["--text", "[Hi.]>"]));
+    assert_eq!(
+        chat,
+        ids(&["--text", "<s>[Hi.]>", "--add-bos-token", "false"])
+    );
+    // Only where something is said.
+    assert_eq!(capture(&["--chat"]).code, Some(2));
+    let demo = run(&mut massact(["capture", "--chat", "--text", "x"]));
+    assert!(
+        demo.stderr.contains("has no chat template"),
+        "{}",
+        demo.stderr
+    );
+}
