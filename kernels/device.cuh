@@ -7,7 +7,7 @@
 //   SHARED(float, sums, [32])   instead of  __shared__ float sums[32]
 //   SHARED_DYNAMIC(float, row)  instead of  extern __shared__ float row[]
 //
-// and reach PTX only through ptx.cuh. A kernel's parameters are pointers, int, unsigned, float and
+// and reach PTX only through ptx.cuh and ptx_hopper.cuh. A kernel's parameters are pointers, int, unsigned, float and
 // unsigned long long, or one struct by value (__grid_constant__, so that it is not copied); the host
 // passes them by the same types (src/backend/cuda/device.rs).
 #pragma once
@@ -29,6 +29,7 @@
     type* name = reinterpret_cast<type*>(dynamic_shared_memory)
 
 #include "ptx.cuh"
+#include "ptx_hopper.cuh"
 #else
 #include "cuda_on_cpu.h"
 #endif

@@ -30,6 +30,7 @@ void Checker::start_launch() { global_.clear(); }
 void Checker::start_block() {
     shared_.assign(SHARED_BYTES / UNIT, Cell{});
     initialised_.assign(SHARED_BYTES / UNIT, false);
+    following_ = false;
 }
 
 Checker::Access Checker::now(bool atomic) const {
@@ -39,8 +40,10 @@ Checker::Access Checker::now(bool atomic) const {
             uint16_t(e.current->number),
             true,
             atomic,
+            false,
             e.current->block_barriers,
-            e.current->warp_barriers};
+            e.current->warp_barriers,
+            epoch()};
 }
 
 bool Checker::ordered(const Access& before, const Access& now) const {
@@ -48,12 +51,22 @@ bool Checker::ordered(const Access& before, const Access& now) const {
     if (before.atomic && now.atomic) return true;
     if (before.block != now.block) return false;
     if (before.thread == now.thread) return true;
+    if (following_ && before.epoch <= clocks_[engine().current->number].seen[before.thread]) {
+        return true;
+    }
+    // Copies are known by their barrier alone.
+    if (following_ && (before.thread >= threads_ || now.thread >= threads_)) return false;
     if (before.block_barriers != now.block_barriers) return true;
     return before.thread / 32 == now.thread / 32 && before.warp_barriers != now.warp_barriers;
 }
 
-void Checker::check(Cell& cell, bool write, bool atomic, const char* memory, size_t place) {
-    Access self = now(atomic);
+// Whether what a thread wrote is visible to copies and products.
+bool Checker::fenced(const Access& before, const Access& now) const {
+    if (!before.valid || !now.async || before.async) return true;
+    return before.epoch <= clocks_[engine().current->number].fenced[before.thread];
+}
+
+void Checker::check(Cell& cell, const Access& self, bool write, const char* memory, size_t place) {
     Engine& e = engine();
     auto race = [&](const Access& other, const char* what) {
         e.fail("race on %s memory at byte %zu: %s by this thread, %s by thread %u of block %u, no "
@@ -62,6 +75,11 @@ void Checker::check(Cell& cell, bool write, bool atomic, const char* memory, siz
                e.current->place.file, e.current->place.line);
     };
     if (!ordered(cell.writer, self)) race(cell.writer, "write");
+    if (!fenced(cell.writer, self)) {
+        e.fail("no fence.proxy.async between the write of shared memory at byte %zu by thread %u and "
+               "its use by a copy or a warpgroup product",
+               place, cell.writer.thread);
+    }
     if (!write) {
         Access& first = cell.readers[0];
         if (!first.valid || ordered(first, self)) {
@@ -98,10 +116,10 @@ void Checker::access(const void* pointer, size_t bytes, bool write, bool atomic)
         }
         for (size_t unit = offset / UNIT; unit * UNIT < offset + bytes; unit++) {
             if ((!write || atomic) && !initialised_[unit]) {
-                e.fail("read of uninitialised shared memory at byte %zu; last waited at %s:%d",
-                       offset, at.file, at.line);
+                e.fail("read of uninitialised shared memory at byte %zu%s; last waited at %s:%d",
+                       offset, undelivered(offset), at.file, at.line);
             }
-            check(shared_[unit], write, atomic, "shared", unit * UNIT);
+            check(shared_[unit], now(atomic), write, "shared", unit * UNIT);
             if (write) initialised_[unit] = true;
         }
         return;
@@ -111,8 +129,129 @@ void Checker::access(const void* pointer, size_t bytes, bool write, bool atomic)
                bytes, e.memory.nearest(address).c_str(), at.file, at.line);
     }
     for (uintptr_t unit = address / UNIT; unit * UNIT < address + bytes; unit++) {
-        check(global_[unit], write, atomic, "device", unit * UNIT);
+        check(global_[unit], now(atomic), write, "device", unit * UNIT);
     }
+}
+
+// ---- clocks
+
+namespace {
+
+void raise(std::vector<uint32_t>& own, const std::vector<uint32_t>& other) {
+    if (own.size() < other.size()) own.resize(other.size());
+    for (size_t i = 0; i < other.size(); i++) own[i] = std::max(own[i], other[i]);
+}
+
+void raise(Clock& own, const Clock& other) {
+    raise(own.seen, other.seen);
+    raise(own.fenced, other.fenced);
+}
+
+}  // namespace
+
+void Checker::follow() {
+    const Engine& e = engine();
+    if (!e.checked || following_) return;
+    following_ = true;
+    threads_ = e.block.x * e.block.y * e.block.z;
+    const std::vector<uint32_t> none(threads_ + Clock::BARRIERS, 0);
+    clocks_.assign(threads_, Clock{none, none});
+    for (unsigned thread = 0; thread < threads_; thread++) clocks_[thread].seen[thread] = 1;
+}
+
+uint32_t Checker::epoch() const {
+    const unsigned thread = engine().current->number;
+    return following_ ? clocks_[thread].seen[thread] : 1;
+}
+
+bool Checker::knows(unsigned thread, uint32_t epoch) const {
+    return !following_ || epoch <= clocks_[engine().current->number].seen[thread];
+}
+
+void Checker::release(Clock& into) {
+    if (!following_) return;
+    const unsigned thread = engine().current->number;
+    raise(into, clocks_[thread]);
+    clocks_[thread].seen[thread]++;
+}
+
+void Checker::acquire(const Clock& from) {
+    if (following_) raise(clocks_[engine().current->number], from);
+}
+
+void Checker::join(unsigned first, unsigned count, unsigned mask) {
+    if (!following_) return;
+    Clock all;
+    const unsigned end = std::min(first + count, threads_);
+    for (unsigned thread = first; thread < end; thread++) {
+        if (mask >> thread % 32 & 1) raise(all, clocks_[thread]);
+    }
+    for (unsigned thread = first; thread < end; thread++) {
+        if (!(mask >> thread % 32 & 1)) continue;
+        clocks_[thread] = all;
+        clocks_[thread].seen[thread]++;
+    }
+}
+
+void Checker::share() {
+    if (!following_) return;
+    const unsigned self = engine().current->number, first = self / 32 * 32;
+    const uint32_t done = clocks_[self].seen[self]++;
+    for (unsigned thread = first; thread < std::min(first + 32, threads_); thread++) {
+        if (thread != self) clocks_[thread].seen[self] = done;
+    }
+}
+
+void Checker::fence() {
+    follow();
+    if (!following_) return;
+    const unsigned thread = engine().current->number;
+    raise(clocks_[thread].fenced, clocks_[thread].seen);
+    // What is written from here on is later.
+    clocks_[thread].seen[thread]++;
+}
+
+void Checker::note(Clock& clock, unsigned barrier, uint32_t phase) const {
+    if (following_) clock.seen[threads_ + barrier] = phase;
+}
+
+// ---- beside the threads
+
+const char* Checker::undelivered(size_t offset) {
+    return engine().barriers.undelivered(offset, UNIT) ? ", which a tensor copy has not delivered"
+                                                       : "";
+}
+
+void Checker::async_read(size_t offset, size_t bytes) {
+    follow();
+    if (!following_) return;
+    Access self = now(false);
+    self.async = true;
+    for (size_t unit = offset / UNIT; unit * UNIT < offset + bytes; unit++) {
+        if (!initialised_[unit]) {
+            engine().fail("a warpgroup product reads uninitialised shared memory at byte %zu%s",
+                          unit * UNIT, undelivered(offset));
+        }
+        check(shared_[unit], self, false, "shared", unit * UNIT);
+    }
+}
+
+void Checker::async_write(size_t offset, size_t bytes, unsigned barrier, uint32_t phase) {
+    if (!following_) return;
+    Access self = now(false);
+    self.async = true;
+    for (size_t unit = offset / UNIT; unit * UNIT < offset + bytes; unit++) {
+        Cell& cell = shared_[unit];
+        check(cell, self, true, "shared", unit * UNIT);
+        cell.writer.thread = uint16_t(threads_ + barrier);
+        cell.writer.epoch = phase;
+        initialised_[unit] = false;
+    }
+}
+
+void Checker::delivered(size_t offset, size_t bytes) {
+    if (!following_) return;
+    std::fill_n(initialised_.begin() + std::ptrdiff_t(offset / UNIT), bytes / UNIT, true);
 }
 
 }  // namespace emulator

@@ -3,7 +3,8 @@
 // Kernels compiled with -fsanitize=thread announce every access of memory; instead of the
 // sanitizer's own runtime, which knows nothing of fibers, this checker receives them. Two accesses
 // of one place, one of them a write, must be separated by a barrier that orders them: within a
-// warp __syncwarp, within a block __syncthreads, between blocks nothing but atomics.
+// warp __syncwarp, within a block __syncthreads, between blocks nothing but atomics. Kernels that use
+// Hopper's barriers are followed by vector clocks as well: what each thread knows to have happened.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,19 +13,51 @@
 
 namespace emulator {
 
+// For each thread, and each barrier in shared memory as the one that delivers copies, how far it is known:
+// `seen` by threads, and `fenced` (fence.proxy.async) also by copies and warpgroup products.
+struct Clock {
+    static constexpr unsigned BARRIERS = 64;
+    std::vector<uint32_t> seen, fenced;
+};
+
 class Checker {
 public:
     void start_launch();
     void start_block();
+    // For a launch that is not checked.
+    void rest() { following_ = false; }
     void access(const void* address, size_t bytes, bool write, bool atomic);
+
+    // ---- clocks; nothing happens unless the launch is checked and a thread has called `follow`
+    void follow();
+    // When the thread is, by its own clock.
+    uint32_t epoch() const;
+    bool knows(unsigned thread, uint32_t epoch) const;
+    // What the thread knows goes to those who acquire the clock.
+    void release(Clock& into);
+    void acquire(const Clock& from);
+    // The lanes of `mask` among each 32 of `count` threads from `first` on know what each of them does.
+    void join(unsigned first, unsigned count, unsigned mask);
+    // The lanes of this warp know what this thread has done.
+    void share();
+    // fence.proxy.async
+    void fence();
+    // Who acquires the clock knows that this phase of the barrier has ended.
+    void note(Clock& clock, unsigned barrier, uint32_t phase) const;
+
+    // ---- what happens beside the threads, in bytes of shared memory
+    void async_read(size_t offset, size_t bytes);
+    // By a copy that is there when the barrier's phase has ended.
+    void async_write(size_t offset, size_t bytes, unsigned barrier, uint32_t phase);
+    void delivered(size_t offset, size_t bytes);
 
 private:
     // A past access: by which thread, in which block, after how many barriers.
     struct Access {
         uint32_t block;
-        uint16_t thread;
-        bool valid, atomic;
-        uint32_t block_barriers, warp_barriers;
+        uint16_t thread;  // beyond the block's threads: a barrier's copies
+        bool valid, atomic, async;
+        uint32_t block_barriers, warp_barriers, epoch;
     };
     // Of the readers since the last write, two different ones suffice: a write by any third thread
     // conflicts with both, a write by one of them with the other.
@@ -33,9 +66,16 @@ private:
     };
 
     Access now(bool atomic) const;
+    // Words for a report, if the byte is still on its way.
+    static const char* undelivered(size_t offset);
     bool ordered(const Access& before, const Access& now) const;
-    void check(Cell& cell, bool write, bool atomic, const char* memory, size_t place);
+    bool fenced(const Access& before, const Access& now) const;
 
+    void check(Cell& cell, const Access& self, bool write, const char* memory, size_t place);
+
+    bool following_ = false;
+    unsigned threads_ = 0;
+    std::vector<Clock> clocks_;
     std::vector<Cell> shared_;
     std::vector<bool> initialised_;
     std::unordered_map<uintptr_t, Cell> global_;

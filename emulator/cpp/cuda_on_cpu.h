@@ -64,6 +64,7 @@ using std::isnan;
 #include "atomics.h"
 #include "async_copy.h"
 #include "matrix.h"
+#include "hopper.h"
 
 namespace {
 namespace dialect {

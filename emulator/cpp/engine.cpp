@@ -129,8 +129,10 @@ void Engine::start_block(uint64_t number, unsigned threads) {
     variables_.clear();
     static_shared = (dynamic_shared + 191) / 128 * 128;
     if (checked) checker().start_block();
+    else checker().rest();
+    barriers.start_block(threads);
     for (unsigned warp = 0; warp * 32 < threads; warp++) {
-        warps_[warp] = {0, lanes_of_warp(threads, warp)};
+        warps_[warp] = {0, lanes_of_warp(threads, warp), {}};
     }
     for (unsigned i = 0; i < threads; i++) {
         Fiber& fiber = fibers_[i];
@@ -167,11 +169,29 @@ void Engine::finish() {
     if (!fiber->copies.empty()) {
         fail("thread returned with %zu cp.async not waited for", fiber->copies.size());
     }
-    if (alive_ == 0) resume(nullptr);
+    if (size_t products = warps_[fiber->warp].products.pending.size()) {
+        fail("thread returned with %zu wgmma not waited for", products);
+    }
+    if (alive_ == 0) {
+        end_block();
+        resume(nullptr);
+    }
     if (at_barrier_ == alive_) {
         fail("thread returned while the other %u wait at a __syncthreads", alive_);
     }
     wait();
+}
+
+// What only shows when all threads have returned.
+void Engine::end_block() {
+    std::string leftover = barriers.leftover();
+    if (!leftover.empty()) fail("%s", leftover.c_str());
+    for (unsigned warp = 0; warp < threads_ / 128 * 4; warp++) {
+        if (warps_[warp].products.started != warps_[warp / 4 * 4].products.started) {
+            fail("warps %u and %u of a warpgroup started %u and %u wgmma", warp / 4 * 4, warp,
+                 warps_[warp / 4 * 4].products.started, warps_[warp].products.started);
+        }
+    }
 }
 
 // ---- scheduling
@@ -226,8 +246,11 @@ void Engine::deadlock() {
     int shown = 0;
     for (unsigned i = 0; i < threads_ && shown < 6; i++) {
         const Fiber& fiber = fibers_[i];
-        if (fiber.state != State::AtBarrier && fiber.state != State::AtCollective) continue;
-        const char* what = fiber.state == State::AtBarrier ? "__syncthreads" : "a warp operation";
+        if (fiber.state == State::Ready || fiber.state == State::Finished) continue;
+        const char* what = fiber.state == State::AtBarrier         ? "__syncthreads"
+                           : fiber.state == State::AtSharedBarrier ? "an mbarrier"
+                           : fiber.state == State::AtNamedBarrier  ? "a named barrier"
+                                                                   : "a warp operation";
         char line[256];
         snprintf(line, sizeof line, " thread %u waits at %s, %s:%d;", i, what, fiber.place.file,
                  fiber.place.line);
@@ -280,6 +303,7 @@ void Engine::block_barrier(Place place) {
         }
     }
     at_barrier_ = 0;
+    if (checked) checker().join(0, threads_, ~0u);
     for (unsigned i = 0; i < threads_; i++) {
         Fiber& fiber = fibers_[i];
         fiber.state = State::Ready;
@@ -287,6 +311,17 @@ void Engine::block_barrier(Place place) {
         if (&fiber != self) push(&fiber);
     }
     yield();
+}
+
+void Engine::sleep(State state, Place place) {
+    current->state = state;
+    current->place = place;
+    wait();
+}
+
+void Engine::wake(Fiber* fiber) {
+    fiber->state = State::Ready;
+    push(fiber);
 }
 
 void Engine::collective(unsigned mask, Collective function, void* argument, Place place) {

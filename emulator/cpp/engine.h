@@ -8,8 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "barriers.h"
 #include "context.h"
 #include "memory.h"
+#include "warpgroup.h"
 
 namespace emulator {
 
@@ -26,7 +28,7 @@ struct Place {
     }
 };
 
-enum class State : uint8_t { Ready, AtBarrier, AtCollective, Finished };
+enum class State : uint8_t { Ready, AtBarrier, AtCollective, AtSharedBarrier, AtNamedBarrier, Finished };
 
 // A cp.async that has not been waited for.
 struct PendingCopy {
@@ -60,6 +62,7 @@ struct Fiber {
 
 struct Warp {
     unsigned waiting, alive;
+    WarpProducts products;
 };
 
 enum class Order : int { Forward = 0, Reverse = 1, Random = 2 };
@@ -94,6 +97,13 @@ public:
     void block_barrier(Place place);
     void collective(unsigned mask, Collective function, void* argument, Place place);
 
+    // Runs others until somebody wakes this thread.
+    void sleep(State state, Place place);
+    void wake(Fiber* fiber);
+
+    // A warp's part of warpgroup products.
+    WarpProducts& products(unsigned warp) { return warps_[warp].products; }
+
     // Shared memory of a `__shared__` variable, found again by the address of its tag.
     void* shared_variable(const void* tag, size_t bytes);
 
@@ -117,6 +127,7 @@ public:
     std::string error;
     const char* kernel = "";
     Memory memory;
+    Barriers barriers;
 
 private:
     struct SharedVariable {
@@ -131,6 +142,7 @@ private:
     void wait();
     void yield();
     void finish();
+    void end_block();
     void deadlock();
     uint64_t next_random();
     static void trampoline();

@@ -76,6 +76,7 @@ __attribute__((no_sanitize("thread"))) void reduce_lanes(Fiber** lanes, unsigned
         }
         first = false;
     }
+    if (kind == Reduction::Barrier) emulator::checker().join(lanes[0]->warp * 32, 32, mask);
     for (int i = 0; i < 32; i++) {
         if (mask >> i & 1) *static_cast<unsigned*>(lanes[i]->argument) = result;
     }

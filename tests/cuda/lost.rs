@@ -7,7 +7,9 @@ use massact::{
     Error, Result,
     backend::{
         StatisticsRequest,
-        cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product, Source},
+        cuda::{
+            Address, Argument, Boxes, Cuda, Device, Launch, Limits, Product, Source, TensorMap,
+        },
     },
     engine::{Discard, Place, Plan, Session, Site},
     model::{demo, dtype::DType},
@@ -81,6 +83,9 @@ impl Device for Lost {
     fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
         self.answer()?;
         self.card.launch(launch, arguments)
+    }
+    fn tensor_map(&self, boxes: &Boxes<'_>) -> Result<TensorMap> {
+        self.card.tensor_map(boxes)
     }
     fn multiply(&self, product: &Product) -> Result<()> {
         self.answer()?;

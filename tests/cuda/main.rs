@@ -3,6 +3,7 @@
 mod attention;
 mod bench;
 mod heads;
+mod hopper;
 mod lost;
 mod memory;
 mod mixers;

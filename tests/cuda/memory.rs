@@ -7,7 +7,9 @@ use massact::{
     backend::{
         Backend, HeadRequest, Precision, Products, StatisticsRequest, Target, Tensors, Vocabulary,
         cpu::Cpu,
-        cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product, Source},
+        cuda::{
+            Address, Argument, Boxes, Cuda, Device, Launch, Limits, Product, Source, TensorMap,
+        },
     },
     engine::{Discard, Place, Plan, Session, Site, run},
     model::{
@@ -83,6 +85,9 @@ impl Device for Watched {
     }
     fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
         self.card.launch(launch, arguments)
+    }
+    fn tensor_map(&self, boxes: &Boxes<'_>) -> Result<TensorMap> {
+        self.card.tensor_map(boxes)
     }
     fn multiply(&self, product: &Product) -> Result<()> {
         self.card.multiply(product)

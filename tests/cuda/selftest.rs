@@ -6,7 +6,9 @@ use massact::{
     Result,
     backend::{
         Precision,
-        cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product, Source},
+        cuda::{
+            Address, Argument, Boxes, Cuda, Device, Launch, Limits, Product, Source, TensorMap,
+        },
     },
     model::dtype::DType,
     progress::Progress,
@@ -116,6 +118,9 @@ impl Device for Faulty {
             return Ok(());
         }
         self.card.launch(launch, arguments)
+    }
+    fn tensor_map(&self, boxes: &Boxes<'_>) -> Result<TensorMap> {
+        self.card.tensor_map(boxes)
     }
     fn multiply(&self, product: &Product) -> Result<()> {
         let bias = product.bias.filter(|_| !self.forgets_bias);

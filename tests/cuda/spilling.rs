@@ -10,7 +10,9 @@ use massact::{
     Result,
     backend::{
         AttentionCapture, Change, Statistics, StatisticsRequest,
-        cuda::{Address, Argument, Cuda, Device, Launch, Limits, Product, Source},
+        cuda::{
+            Address, Argument, Boxes, Cuda, Device, Launch, Limits, Product, Source, TensorMap,
+        },
     },
     engine::{
         Actions, Branch, Discard, Footprint, Observer, Outcome, Overwrite, Place, Plan, Session,
@@ -82,6 +84,9 @@ impl Device for Counted {
     }
     fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
         self.card.launch(launch, arguments)
+    }
+    fn tensor_map(&self, boxes: &Boxes<'_>) -> Result<TensorMap> {
+        self.card.tensor_map(boxes)
     }
     fn multiply(&self, product: &Product) -> Result<()> {
         self.flops

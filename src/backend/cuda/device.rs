@@ -30,6 +30,8 @@ impl Address {
 pub struct Limits {
     /// Processors that run blocks side by side.
     pub multiprocessors: u32,
+    /// Compute capability: which kernels it runs.
+    pub capability: (u32, u32),
     /// Shared memory that one block may ask for.
     pub shared_bytes: u32,
     /// Device memory.
@@ -128,6 +130,43 @@ impl From<u64> for Argument<'_> {
         Self::number('l', bits)
     }
 }
+
+/// How the 16-byte units of a box's rows trade places in shared memory, so that rows below each other lie in
+/// different banks: by this many bytes of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swizzle {
+    /// Rows as they are.
+    None,
+    /// Rows of 32 bytes.
+    Bytes32,
+    /// Rows of 64 bytes.
+    Bytes64,
+    /// Rows of 128 bytes.
+    Bytes128,
+}
+
+/// A tensor of 16-bit numbers, and the boxes of it that a kernel copies to shared memory. The innermost
+/// axis comes first, its elements lie side by side.
+#[derive(Debug, Clone, Copy)]
+pub struct Boxes<'a> {
+    /// First element, at a multiple of 16 bytes.
+    pub address: Address,
+    /// [`DType::BFloat16`] or [`DType::Float16`].
+    pub dtype: DType,
+    /// Elements of each axis, two to four.
+    pub sizes: &'a [usize],
+    /// Bytes from one index to the next, of all axes but the first; multiples of 16.
+    pub strides: &'a [usize],
+    /// Elements of a box along each axis, at most 256.
+    pub box_sizes: &'a [usize],
+    /// How it lies in shared memory.
+    pub swizzle: Swizzle,
+}
+
+/// [`Boxes`] as the device encodes them: `TensorMap` of `kernels/ptx_hopper.cuh`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct TensorMap(pub [u64; 16]);
 
 /// A kernel by name, and how many threads of it.
 #[derive(Debug, Clone, Copy)]
@@ -259,6 +298,8 @@ pub trait Device: Debug {
 
     /// Starts a kernel.
     fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()>;
+    /// Encodes a tensor's boxes for kernels that copy them (compute capability 9.0 and newer).
+    fn tensor_map(&self, boxes: &Boxes<'_>) -> Result<TensorMap>;
     /// Starts a matrix product.
     fn multiply(&self, product: &Product) -> Result<()>;
 }

@@ -33,7 +33,9 @@ mod tensors;
 mod uploads;
 mod vocabulary;
 
-pub use device::{Address, Argument, Device, Launch, Limits, Operand, Product, Source};
+pub use device::{
+    Address, Argument, Boxes, Device, Launch, Limits, Operand, Product, Source, Swizzle, TensorMap,
+};
 pub use experts::Visitors;
 pub use key_choice::KeyMask;
 pub use magnitudes::Pending;

@@ -18,6 +18,7 @@ mod pinned;
 mod recent;
 mod ring;
 mod stream;
+mod tensor_map;
 
 pub use cards::{Card, NO_DRIVER, Requirements};
 pub use images::built;
@@ -38,7 +39,7 @@ use self::{
     ring::{Failure, Ring},
     stream::{Context, Stream},
 };
-use super::device::{Address, Argument, Device, Launch, Limits, Product, Source};
+use super::device::{Address, Argument, Boxes, Device, Launch, Limits, Product, Source, TensorMap};
 use crate::{
     error::{Error, Result},
     panics,
@@ -235,6 +236,10 @@ impl Device for Driver {
         started.map_err(|error| self.failed(&named, error))?;
         *self.latest.borrow_mut() = named;
         Ok(())
+    }
+
+    fn tensor_map(&self, boxes: &Boxes<'_>) -> Result<TensorMap> {
+        tensor_map::encode(boxes).map_err(|error| self.failed("describing a tensor", error))
     }
 
     fn multiply(&self, product: &Product) -> Result<()> {

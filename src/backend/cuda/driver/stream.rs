@@ -64,6 +64,8 @@ impl Context {
     /// What the card has, with the memory that is free now.
     pub(super) fn limits(&self) -> Result<Limits, DriverError> {
         use sys::CUdevice_attribute::{
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
             CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED,
             CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS,
         };
@@ -71,6 +73,10 @@ impl Context {
         let attribute = |which| unsafe { result::device::get_attribute(self.device, which) };
         Ok(Limits {
             multiprocessors: attribute(MULTIPROCESSORS)?.unsigned_abs(),
+            capability: (
+                attribute(MAJOR)?.unsigned_abs(),
+                attribute(MINOR)?.unsigned_abs(),
+            ),
             shared_bytes: attribute(SHARED)?.unsigned_abs(),
             memory_bytes: result::mem_get_info()?.0,
         })
