@@ -101,6 +101,7 @@ fn tokenize(folder: &Path, vocabulary: Vocabulary) -> Result<(), Error> {
         config: read("tokenizer_config.json"),
         special_tokens: read("special_tokens_map.json"),
         added_tokens: read("added_tokens.json"),
+        ..TokenizerFiles::default()
     };
     let tokenizer = Tokenizer::parse(&files, &config)?;
     let ids = tokenizer.encode(TEXT)?;
