@@ -11,7 +11,7 @@ mod program;
 use std::time::{Duration, Instant};
 
 use loopback::{COMMIT, Content, Server, ranged, sha256};
-use massact::data::{Role, load};
+use massact::data::{Role, Wanted, load};
 use massact::hub::{Hub, Settings};
 use massact::progress::Progress;
 use program::signal;
@@ -81,8 +81,11 @@ fn a_download_stops_at_once_and_leaves_no_entry() {
     let path = path.to_str().expect("UTF-8");
     let error = load(
         path,
-        Role::Corpus,
-        0,
+        Wanted {
+            field: None,
+            role: Role::Corpus,
+            seed: 0,
+        },
         &|| unreachable!(),
         Progress::silent(),
     );
