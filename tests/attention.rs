@@ -255,7 +255,13 @@ fn the_rest_has_digits_where_a_key_has_nearly_all() {
     };
     let (q, v_there) = (upload(vec![1.0; rows * width]), upload(v.clone()));
     let found = cpu
-        .attention(&q, &upload(k), &v_there, &[0..rows], &request)
+        .attention(
+            &q,
+            &upload(k),
+            &v_there,
+            std::slice::from_ref(&(0..rows)),
+            &request,
+        )
         .expect("runs");
     let rest = cpu.download(&found.parts.expect("asked for").rest);
     let rest = rest.expect("downloaded");

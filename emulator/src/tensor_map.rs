@@ -45,7 +45,7 @@ pub(crate) fn encode(boxes: &Boxes<'_>) -> Result<TensorMap> {
         Swizzle::Bytes128 => (8, 128),
     };
     // The driver takes narrower rows, too, which nobody has.
-    if row % 16 != 0 || row != span {
+    if !row.is_multiple_of(16) || row != span {
         return refuse(format!("rows of {row} bytes for {:?}", boxes.swizzle));
     }
     let size = |axis: usize| boxes.sizes.get(axis).map_or(1, |&size| size as u64);
