@@ -84,22 +84,7 @@ fn attention(bencher: Bencher<'_, '_>, shape: (usize, usize, usize, usize)) {
     let v = tensor(&cpu, tokens, kv_heads * head_dim);
     let all = 0..tokens;
     let sequence = std::slice::from_ref(&all);
-    let request = AttentionRequest {
-        heads,
-        kv_heads,
-        head_dim,
-        value_dim: head_dim,
-        window: None,
-        chunk: None,
-        chosen: None,
-        soft_cap: None,
-        alibi: None,
-        sinks: None,
-        kv_bias: None,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        capture: AttentionCapture::default(),
-        subset: None,
-    };
+    let request = AttentionRequest::plain(heads, kv_heads, head_dim);
     bencher
         .counter(ItemsCount::new(tokens))
         .bench_local(|| cpu.attention(black_box(&q), &k, &v, sequence, &request));

@@ -46,24 +46,13 @@ impl Case {
             .map(|(index, rows)| (index % 3..rows.len()).step_by(3).collect())
             .collect();
         let request = AttentionRequest {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            value_dim: self.head_dim,
-            scale: 1.0 / (self.head_dim as f32).sqrt(),
-            window: None,
-            chunk: None,
-            chosen: None,
-            soft_cap: None,
-            alibi: None,
-            sinks: None,
-            kv_bias: None,
             capture: AttentionCapture {
                 mean: true,
                 heads: true,
                 sink: true,
             },
             subset: Some(&subset),
+            ..AttentionRequest::plain(self.heads, self.kv_heads, self.head_dim)
         };
         let cpu = Cpu::new();
         let tensor = |columns, values: &[f32]| cpu.upload(rows, columns, values.to_vec());
@@ -238,20 +227,9 @@ fn the_rest_has_digits_where_a_key_has_nearly_all() {
     let cpu = Cpu::new();
     let upload = |values: Vec<f32>| cpu.upload(rows, width, values).expect("uploaded");
     let request = AttentionRequest {
-        heads: 1,
-        kv_heads: 1,
-        head_dim: width,
-        value_dim: width,
         scale: 1.0,
-        window: None,
-        chunk: None,
-        chosen: None,
-        soft_cap: None,
-        alibi: None,
-        sinks: None,
-        kv_bias: None,
-        capture: AttentionCapture::default(),
         subset: Some(&[vec![0]]),
+        ..AttentionRequest::plain(1, 1, width)
     };
     let (q, v_there) = (upload(vec![1.0; rows * width]), upload(v.clone()));
     let found = cpu

@@ -266,17 +266,8 @@ fn check_options(heads: usize, kv_heads: usize, head_dim: usize, value_dim: usiz
     let sinks = random(6, heads);
     let alibi = Alibi::exact(heads);
     let plain = || Request {
-        heads,
-        kv_heads,
-        head_dim,
         value_dim,
         scale: 0.8,
-        window: None,
-        chunk: None,
-        chosen: None,
-        soft_cap: None,
-        alibi: None,
-        sinks: None,
         kv_bias: extra.then_some(KvBias { k: &k, v: &v }),
         capture: AttentionCapture {
             mean: true,
@@ -284,6 +275,7 @@ fn check_options(heads: usize, kv_heads: usize, head_dim: usize, value_dim: usiz
             sink: true,
         },
         subset: None,
+        ..Request::plain(heads, kv_heads, head_dim)
     };
     let requests = [
         plain(),
@@ -344,20 +336,10 @@ fn an_extra_key_of_zero_is_a_sink_of_zero() {
     let (q, k, v) = (tensor(1), tensor(2), tensor(3));
     let run = |kv_bias, sinks| {
         let request = Request {
-            heads,
-            kv_heads: heads,
-            head_dim: dim,
-            value_dim: dim,
             scale: 0.5,
-            window: None,
-            chunk: None,
-            chosen: None,
-            soft_cap: None,
-            alibi: None,
             sinks,
             kv_bias,
-            capture: AttentionCapture::default(),
-            subset: None,
+            ..Request::plain(heads, heads, dim)
         };
         let all = 0..length;
         let found = cpu

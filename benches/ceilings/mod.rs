@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Instant};
 
 use massact::{
-    backend::{Attention, AttentionCapture, AttentionRequest, Products, Target, Tensors, cpu::Cpu},
+    backend::{Attention, AttentionRequest, Products, Target, Tensors, cpu::Cpu},
     model::weights::AssembledMatrix,
 };
 
@@ -86,7 +86,7 @@ pub(crate) fn table(noise: impl Fn(usize) -> Vec<f32>, part: &str) {
             let (q, k, v) = (next(heads), next(kv_heads), next(kv_heads));
             lines.push(line(name, move || {
                 let sequences: Vec<_> = (0..count).map(|i| i * tokens..(i + 1) * tokens).collect();
-                let request = request(heads, kv_heads, width);
+                let request = AttentionRequest::plain(heads, kv_heads, width);
                 let out = cpu.attention(black_box(&q), &k, &v, &sequences, &request);
                 drop(black_box(out.expect("attends")));
                 // A logit and its part in the output: two sums of `width` products a visible key.
@@ -142,23 +142,4 @@ fn rate(call: impl Fn() -> usize) -> f64 {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn request(heads: usize, kv_heads: usize, width: usize) -> AttentionRequest<'static, Vec<f32>> {
-    AttentionRequest {
-        heads,
-        kv_heads,
-        head_dim: width,
-        value_dim: width,
-        window: None,
-        chunk: None,
-        chosen: None,
-        soft_cap: None,
-        alibi: None,
-        sinks: None,
-        kv_bias: None,
-        scale: 1.0 / (width as f32).sqrt(),
-        capture: AttentionCapture::default(),
-        subset: None,
-    }
 }

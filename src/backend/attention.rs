@@ -42,6 +42,26 @@ pub struct AttentionRequest<'a, V, M = KeyMask> {
 }
 
 impl<V, M> AttentionRequest<'_, V, M> {
+    /// Causal softmax attention without any option, of values as wide as keys, and nothing beside its output.
+    pub fn plain(heads: usize, kv_heads: usize, head_dim: usize) -> Self {
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            value_dim: head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            window: None,
+            chunk: None,
+            chosen: None,
+            soft_cap: None,
+            alibi: None,
+            sinks: None,
+            kv_bias: None,
+            capture: AttentionCapture::default(),
+            subset: None,
+        }
+    }
+
     /// Columns of a map of `length` keys: with a [`KvBias`] its key is the first.
     pub fn map_columns(&self, length: usize) -> usize {
         length + usize::from(self.kv_bias.is_some())

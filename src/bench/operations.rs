@@ -222,24 +222,12 @@ fn attention<B: Backend>(
     let rows = bench.sequences();
     let short = 0..bench.tokens.min(MAP_TOKENS);
     let request = |mean, sink| AttentionRequest {
-        heads,
-        kv_heads: heads,
-        head_dim,
-        value_dim: head_dim,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        window: None,
-        chunk: None,
-        chosen: None,
-        soft_cap: None,
-        alibi: None,
-        sinks: None,
-        kv_bias: None,
         capture: AttentionCapture {
             mean,
             heads: false,
             sink,
         },
-        subset: None,
+        ..AttentionRequest::plain(heads, heads, head_dim)
     };
     let (plain, sink, mean) = (
         request(false, false),

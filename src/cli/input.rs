@@ -54,11 +54,8 @@ impl InputArgs {
             let ids = self.token_ids.iter().map(|ids| ids.0.clone());
             return Ok(Sequences::of_ids(ids.collect()));
         }
-        if self.chat {
-            return Sequences::of_chats(&self.text, run.model());
-        }
         if !self.text.is_empty() {
-            return Sequences::of_texts(&self.text, self.add_bos_token, run.model(), run.progress);
+            return run.texts(&self.text, self.add_bos_token, self.chat);
         }
         let text = TextArgs {
             dataset: self.dataset.clone().or_else(|| Some("builtin".to_owned())),

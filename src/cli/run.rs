@@ -225,6 +225,19 @@ impl<'a> Run<'a> {
         shared.windows(&self.opened, args, nsamples, progress)
     }
 
+    /// One sequence of each text, exactly, or with `chat` of what the chat template makes of it.
+    pub(super) fn texts(
+        &self,
+        texts: &[impl AsRef<str>],
+        add_bos_token: bool,
+        chat: bool,
+    ) -> Result<Sequences> {
+        match chat {
+            true => Sequences::of_chats(texts, self.model()),
+            false => Sequences::of_texts(texts, add_bos_token, self.model(), self.progress),
+        }
+    }
+
     /// What the request's windows show.
     pub(super) fn corpus(&self, request: &CorpusRequest) -> Result<Corpus> {
         self.shared.corpus(&self.opened, request)

@@ -49,7 +49,6 @@ impl SentenceArgs {
 
     /// The same; of a text its first `nsamples` windows.
     pub(super) fn load_some(&self, run: &Run<'_>, nsamples: usize) -> Result<Sequences> {
-        let model = run.model();
         if let Some(ids) = &self.token_ids {
             return Ok(Sequences::of_ids(vec![ids.0.clone()]));
         }
@@ -69,10 +68,7 @@ impl SentenceArgs {
             );
         }
         let sentence = self.sentence.as_deref().unwrap_or(DEFAULT);
-        if self.chat {
-            return Sequences::of_chats(&[sentence], model);
-        }
-        Sequences::of_texts(&[sentence], self.text.add_bos_token, model, run.progress)
+        run.texts(&[sentence], self.text.add_bos_token, self.chat)
     }
 
     pub(super) fn settings(

@@ -94,12 +94,8 @@ pub(super) fn run(args: &MagnitudeArgs, shared: &Shared) -> Result<Done> {
         &args.output,
         args.text.seed,
     )?;
-    let model = run.model();
     let sequences = match &args.sentence {
-        Some(sentence) if args.chat => Sequences::of_chats(&[sentence], model)?,
-        Some(sentence) => {
-            Sequences::of_texts(&[sentence], args.text.add_bos_token, model, run.progress)?
-        }
+        Some(sentence) => run.texts(&[sentence], args.text.add_bos_token, args.chat)?,
         None => run.windows(&args.text, args.nsamples)?,
     };
     run.conduct(

@@ -156,24 +156,16 @@ pub(super) fn with_mask<B: Backend>(
         .map(|rows| vec![0, rows.len() - 1])
         .collect();
     let request = AttentionRequest {
-        heads,
-        kv_heads: 1,
-        head_dim: width,
-        value_dim: width,
         scale: 1.0,
-        window: None,
-        chunk: None,
         chosen: Some(mask),
-        soft_cap: None,
-        alibi: None,
         sinks: Some(&sinks),
-        kv_bias: None,
         capture: AttentionCapture {
             mean: true,
             heads: true,
             sink: true,
         },
         subset: Some(&keys),
+        ..AttentionRequest::plain(heads, 1, width)
     };
     let k = tensor(width, 2)?;
     let found = b.attention(&tensor(heads * width, 1)?, &k, &k, sequences, &request)?;

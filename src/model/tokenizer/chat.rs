@@ -2,12 +2,19 @@
 //! `_compile_jinja_template`, and `apply_chat_template`).
 #![forbid(unsafe_code)]
 
-use std::fmt::Display;
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
 
 use minijinja::{
     Environment, ErrorKind, Value as JinjaValue, context, syntax::SyntaxConfig, value::Kwargs,
 };
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{
+    Map, Serializer, Value,
+    ser::{Formatter, PrettyFormatter},
+};
 
 use crate::error::{Error, Result};
 
@@ -18,31 +25,32 @@ const DEFAULT: &str = "default";
 /// Steps of a template: thousands of times those of the longest known.
 const FUEL: u64 = 20_000_000;
 
+/// A checkpoint's template, or why it cannot be told which it is; none without one.
+pub(super) type Source = Option<std::result::Result<String, String>>;
+
+/// Of the file, or of tokenizer_config.json.
+pub(super) fn template(file: Option<&[u8]>, config: &Map<String, Value>) -> Source {
+    match (file, config.get("chat_template")) {
+        (Some(file), _) => match std::str::from_utf8(file) {
+            Ok(text) => Some(Ok(text.to_owned())),
+            Err(_) => Some(Err("the template is not UTF-8".to_owned())),
+        },
+        (None, None | Some(Value::Null)) => None,
+        (None, Some(Value::String(text))) => Some(Ok(text.clone())),
+        (None, Some(list)) => Some(of_several(list)),
+    }
+}
+
 /// A template, and the tokens that it may name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ChatTemplate {
-    /// None without one; an error if it cannot be told which.
-    source: Option<std::result::Result<String, String>>,
+    source: Source,
     /// By role.
     tokens: Vec<(String, String)>,
 }
 
 impl ChatTemplate {
-    /// Of the file, or of tokenizer_config.json.
-    pub(super) fn new(
-        file: Option<&[u8]>,
-        config: &Map<String, Value>,
-        tokens: Vec<(String, String)>,
-    ) -> Self {
-        let source = match (file, config.get("chat_template")) {
-            (Some(file), _) => match std::str::from_utf8(file) {
-                Ok(text) => Some(Ok(text.to_owned())),
-                Err(_) => Some(Err("the template is not UTF-8".to_owned())),
-            },
-            (None, None | Some(Value::Null)) => None,
-            (None, Some(Value::String(text))) => Some(Ok(text.clone())),
-            (None, Some(list)) => Some(of_several(list)),
-        };
+    pub(super) fn new(source: Source, tokens: Vec<(String, String)>) -> Self {
         Self { source, tokens }
     }
 
@@ -155,50 +163,46 @@ fn python_json(
     value: &JinjaValue,
     options: Kwargs,
 ) -> std::result::Result<String, minijinja::Error> {
-    let bad = |error: serde_json::Error| {
-        minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())
-    };
     let indent: Option<usize> = options.get("indent")?;
-    let mut out = Vec::new();
     match indent {
         Some(spaces) => {
             let spaces = vec![b' '; spaces.min(64)];
-            let pretty = serde_json::ser::PrettyFormatter::with_indent(&spaces);
-            let mut to = serde_json::Serializer::with_formatter(&mut out, pretty);
-            serde::Serialize::serialize(value, &mut to).map_err(bad)?;
+            json_by(value, PrettyFormatter::with_indent(&spaces))
         }
-        None => {
-            let mut to = serde_json::Serializer::with_formatter(&mut out, Spaced);
-            serde::Serialize::serialize(value, &mut to).map_err(bad)?;
-        }
+        None => json_by(value, Spaced),
     }
+}
+
+fn json_by(
+    value: &JinjaValue,
+    formatter: impl Formatter,
+) -> std::result::Result<String, minijinja::Error> {
+    let mut out = Vec::new();
+    value
+        .serialize(&mut Serializer::with_formatter(&mut out, formatter))
+        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// Compact JSON with Python's spaces.
 struct Spaced;
 
-impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        to: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
+impl Spaced {
+    fn separate(to: &mut (impl Write + ?Sized), first: bool) -> io::Result<()> {
         if first { Ok(()) } else { to.write_all(b", ") }
     }
+}
 
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        to: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { to.write_all(b", ") }
+impl Formatter for Spaced {
+    fn begin_array_value<W: Write + ?Sized>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+        Self::separate(to, first)
     }
 
-    fn begin_object_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        to: &mut W,
-    ) -> std::io::Result<()> {
+    fn begin_object_key<W: Write + ?Sized>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+        Self::separate(to, first)
+    }
+
+    fn begin_object_value<W: Write + ?Sized>(&mut self, to: &mut W) -> io::Result<()> {
         to.write_all(b": ")
     }
 }

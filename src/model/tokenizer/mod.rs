@@ -70,15 +70,15 @@ impl Tokenizer {
             file.update(part);
         }
         let mut adds_bos = false;
-        let config = files.beside()?.config;
+        let beside = files.beside()?;
+        let template = chat::template(files.chat_template.as_deref(), &beside.config);
         let (mut inner, special, post_processor) = match &files.vocabulary {
             Vocabulary::Fast(text) => {
                 let (mut inner, post_processor) = fast(text)?;
                 notices.extend(without_dropout(&mut inner));
-                (inner, Special::read(&files.beside()?), post_processor)
+                (inner, Special::read(&beside), post_processor)
             }
             other => {
-                let beside = files.beside()?;
                 adds_bos = beside.config.get("add_bos_token") == Some(&Value::Bool(true));
                 let built = slow::build(other, beside, model)?;
                 file.update(built.settings.as_bytes());
@@ -90,7 +90,7 @@ impl Tokenizer {
             file.update(format!("{adding:?}").as_bytes());
             notices.extend(add(&mut inner, adding, &special, name)?);
         }
-        let chat = ChatTemplate::new(files.chat_template.as_deref(), &config, special.texts());
+        let chat = ChatTemplate::new(template, special.texts());
         let start = Start::choose(&inner, &special, post_processor.as_ref(), model);
         notices.extend(start.notice);
         Ok(Self {

@@ -146,12 +146,12 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
         );
         for row in 0..positions {
             let visible = request.visible(first + row);
-            let products = &mut products[row * keys..(row + 1) * keys][visible.clone()];
-            sequence.finish_logits(head, visible.start, products);
-            sequence.hide_unchosen(first + row, visible.start, products);
+            let own = &mut products[row * keys..(row + 1) * keys][visible.clone()];
+            sequence.finish_logits(head, visible.start, own);
+            sequence.hide_unchosen(first + row, visible.start, own);
             logits.clear();
             logits.extend(sequence.extra_logit(head, &queries[row * width..(row + 1) * width]));
-            logits.extend_from_slice(products);
+            logits.extend_from_slice(own);
             if request.capture.sink {
                 block.largest[head] = block.largest[head].max(math::max(&logits));
             }
@@ -183,19 +183,38 @@ fn block(sequence: Sequence<'_>, first: usize, subset: Option<&[usize]>) -> Bloc
                 let start = (row * heads + head) * value_width;
                 let place = start..start + value_width;
                 let followed = &mut block.parts.subset[place.clone()];
-                let rest = &mut block.parts.rest[place];
                 if let Some(value) = sequence.extra_value(head) {
-                    add_scaled(rest, value, probs[0]);
+                    add_scaled(&mut block.parts.rest[place], value, probs[0]);
                 }
-                for (key, prob) in visible.clone().zip(&probs[extra..]) {
-                    let value = &sequence.values(kv_head, key).values[..value_width];
-                    let part = match subset.binary_search(&key) {
-                        Ok(_) => &mut *followed,
-                        Err(_) => &mut *rest,
-                    };
-                    add_scaled(part, value, *prob);
+                // What the others give is a product of the block's rows with the values.
+                let row = &mut products[row * keys..(row + 1) * keys];
+                row.fill(0.0);
+                row[visible.clone()].copy_from_slice(&probs[extra..]);
+                for key in subset.iter().filter(|key| visible.contains(key)) {
+                    let value = &sequence.values(kv_head, *key).values[..value_width];
+                    add_scaled(followed, value, std::mem::take(&mut row[*key]));
                 }
             }
+        }
+        if subset.is_some() {
+            gemm::multiply(
+                Shape {
+                    m: positions,
+                    n: value_width,
+                    k: keys,
+                },
+                Output {
+                    values: &mut block.parts.rest[head * value_width..],
+                    row_stride: heads * value_width,
+                    accumulate: true,
+                },
+                Operand {
+                    values: &products,
+                    row_stride: keys,
+                    column_stride: 1,
+                },
+                sequence.values(kv_head, 0),
+            );
         }
     }
     block

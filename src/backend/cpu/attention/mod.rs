@@ -406,23 +406,13 @@ mod tests {
         let subset = [vec![0, 63, 64, 301, 302, LENGTH - 1]];
         let chosen = choice();
         let plain = || AttentionRequest {
-            heads: 3,
-            kv_heads: 1,
-            head_dim: 6,
-            value_dim: 6,
             scale: 0.9,
-            window: None,
-            chunk: None,
-            chosen: None,
-            soft_cap: None,
-            alibi: None,
-            sinks: None,
-            kv_bias: None,
             capture: AttentionCapture {
                 sink: true,
                 ..AttentionCapture::default()
             },
             subset: Some(&subset),
+            ..AttentionRequest::plain(3, 1, 6)
         };
         let requests = [
             plain(),
