@@ -30,6 +30,7 @@ LLAMA = {
     "mlp_output": ("mlp", "out"),
     "layer_output": ("", "out"),
 }
+EXPERTS = {"expert_inner": ("mlp.experts", "inner"), "expert_output": ("mlp.experts", "given")}
 FAMILIES = {
     "planted-llama": (
         "model.layers",
@@ -64,7 +65,8 @@ FAMILIES = {
         "self_attn.o_proj",
         {**LLAMA, "mlp_inner": ("mlp.down_proj", "in")},
     ),
-    "mixtral": ("model.layers", "model.norm", "self_attn.o_proj", LLAMA),
+    "mixtral": ("model.layers", "model.norm", "self_attn.o_proj", {**LLAMA, **EXPERTS}),
+    "olmoe": ("model.layers", "model.norm", "self_attn.o_proj", EXPERTS),
     # A block beside the residual stream.
     "zamba2": (
         "model.layers",
@@ -97,7 +99,9 @@ class Site:
         path, side = place
         layer = model.get_submodule(layers)[LAYER]
         module = layer.get_submodule(path) if path else layer
-        if side == "in":
+        if side in ("inner", "given"):
+            module.forward = lambda *arguments: self.experts(module, side, *arguments)
+        elif side == "in":
             module.register_forward_pre_hook(self.before, with_kwargs=True)
         else:
             module.register_forward_hook(self.after)
@@ -108,6 +112,20 @@ class Site:
         if self.change is None:
             return tensor
         return (self.change(values.clone()) / self.factor).reshape(tensor.shape)
+
+    def experts(self, module, side, hidden, indices, weights):
+        """The experts' forward, a visit at a time, so that what is inside has a row a token: what the expert of
+        the lowest number has first."""
+        indices, order = indices.sort(dim=1)
+        weights = weights.gather(1, order)
+        gate, up = torch.einsum("th,tvoh->tvo", hidden, module.gate_up_proj[indices]).chunk(2, dim=-1)
+        inner = module.act_fn(gate) * up
+        if side == "inner":
+            inner = self.apply(inner.flatten(1)).view_as(inner)
+        given = torch.einsum("tvi,tvoi->tvo", inner, module.down_proj[indices])
+        if side == "given":
+            given = self.apply(given.flatten(1)).view_as(given)
+        return (given * weights[..., None]).sum(1)
 
     def before(self, _module, args, kwargs):
         if args:

@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    gated::GatedWeights, parts::Projection, pass::Pass, probe::Probe, site::Site, trace::Source,
-    visits::Visits,
+    changed_visits::ChangedVisits, gated::GatedWeights, parts::Projection, pass::Pass,
+    probe::Probe, site::Site, trace::Source, visits::Visits,
 };
 use crate::{
     backend::Backend,
@@ -103,48 +103,45 @@ pub(super) fn visit<B: Backend>(
         .map(|[down, _]| down.apply(backend, input))
         .transpose()?;
     let read = narrow.as_ref().unwrap_or(input);
+    let visiting = Visiting {
+        pass,
+        spec,
+        visitors: &visitors,
+        read,
+        factors,
+        counts: backend.visits(&visitors),
+    };
     let mut out = backend.zeros(read)?;
     let mut told = Visits::of(pass, &visitors, spec.visits())?;
     let followed = FollowedRow::all(backend, weights, logits, read, chosen.as_deref(), probe)?;
-    let load = |expert: usize| {
-        let mlp = GatedMlp {
-            gate: spec.expert.gate.as_ref().map(|gate| gate.of_expert(expert)),
-            up: spec.expert.up.of_expert(expert),
-            down: spec.expert.down.of_expert(expert),
-            ..spec.expert
-        };
-        GatedWeights::load(backend, forward.model, &mlp)
-    };
-    let counts = backend.visits(&visitors);
-    let visited = (0..counts.len()).filter(|expert| counts[*expert] > 0);
-    let mut experts = visited.peekable();
+    let changed = ChangedVisits::of(&visiting)?;
+    let mut experts = visiting.visited().peekable();
     let mut ahead = None;
     while let Some(expert) = experts.next() {
         interrupt::check()?;
         let mlp = match ahead.take() {
             Some(mlp) => mlp,
-            None => load(expert)?,
+            None => visiting.load(expert)?,
         };
         if backend.loads_ahead()
             && let Some(next) = experts.peek()
         {
             // Where there is no memory for both, it is loaded in its turn.
-            ahead = match load(*next) {
+            ahead = match visiting.load(*next) {
                 Err(error) if error.is_out_of_memory() => None,
                 loaded => Some(loaded?),
             };
         }
-        let mut x = backend.gather_visitors(read, &visitors, expert)?;
-        if spec.weighted_inputs {
-            backend.weigh_visitors(&mut x, &visitors, expert)?;
-        }
-        let inner = mlp.inner(backend, &x)?;
-        let mut y = mlp.down(backend, &inner)?;
-        if let Some(factors) = factors {
-            backend.affine(&mut y, factors[expert], 0.0)?;
-        }
+        let inner = match changed.inner(backend, expert)? {
+            Some(inner) => inner,
+            None => visiting.inner(expert, &mlp)?,
+        };
+        let y = match changed.output(backend, expert)? {
+            Some(y) => y,
+            None => visiting.output(expert, &mlp, &inner)?,
+        };
         if let Some(told) = &mut told {
-            told.add(backend, &inner, &y, counts[expert])?;
+            told.add(backend, &inner, &y, visiting.counts[expert])?;
         }
         drop(inner);
         backend.add_visitors(&mut out, &y, &visitors, expert, !spec.weighted_inputs)?;
@@ -180,6 +177,63 @@ pub(super) fn visit<B: Backend>(
         }
     }
     Ok(out)
+}
+
+/// The visits of a micro-batch's tokens to a layer's experts.
+pub(super) struct Visiting<'v, 'p, 'r, B: Backend> {
+    pub(super) pass: &'v Pass<'p, 'r, B>,
+    pub(super) spec: &'v Experts,
+    pub(super) visitors: &'v B::Visitors,
+    /// What they bring.
+    read: &'v B::Tensor,
+    factors: Option<&'v [f32]>,
+    /// Of each expert.
+    pub(super) counts: Vec<usize>,
+}
+
+impl<'r, B: Backend> Visiting<'_, '_, 'r, B> {
+    /// The experts that somebody visits, ascending.
+    pub(super) fn visited(&self) -> impl Iterator<Item = usize> {
+        (0..self.counts.len()).filter(|expert| self.counts[*expert] > 0)
+    }
+
+    /// Puts an expert on the device.
+    pub(super) fn load(&self, expert: usize) -> Result<GatedWeights<'r, B>> {
+        let forward = self.pass.forward;
+        let own = &self.spec.expert;
+        let mlp = GatedMlp {
+            gate: own.gate.as_ref().map(|gate| gate.of_expert(expert)),
+            up: own.up.of_expert(expert),
+            down: own.down.of_expert(expert),
+            ..*own
+        };
+        GatedWeights::load(forward.backend, forward.model, &mlp)
+    }
+
+    /// What the expert's down projection reads of its visitors.
+    pub(super) fn inner(&self, expert: usize, mlp: &GatedWeights<'_, B>) -> Result<B::Tensor> {
+        let backend = self.pass.forward.backend;
+        let mut x = backend.gather_visitors(self.read, self.visitors, expert)?;
+        if self.spec.weighted_inputs {
+            backend.weigh_visitors(&mut x, self.visitors, expert)?;
+        }
+        mlp.inner(backend, &x)
+    }
+
+    /// What the expert gives them.
+    pub(super) fn output(
+        &self,
+        expert: usize,
+        mlp: &GatedWeights<'_, B>,
+        inner: &B::Tensor,
+    ) -> Result<B::Tensor> {
+        let backend = self.pass.forward.backend;
+        let mut y = mlp.down(backend, inner)?;
+        if let Some(factors) = self.factors {
+            backend.affine(&mut y, factors[expert], 0.0)?;
+        }
+        Ok(y)
+    }
 }
 
 /// A row with values that are followed, and the experts that it visits: each visit is made once more, alone,

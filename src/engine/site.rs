@@ -251,11 +251,6 @@ impl Site {
         )
     }
 
-    /// Whether values can be changed there: what experts make is shown beside the visits, not on their way.
-    pub fn is_writable(self) -> bool {
-        !matches!(self, Self::ExpertInner | Self::ExpertOutput)
-    }
-
     /// Whether it is a site of layers; the others count as layer 0.
     pub fn per_layer(self) -> bool {
         !matches!(self, Self::Embedding | Self::FinalNorm)

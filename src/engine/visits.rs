@@ -7,8 +7,6 @@ use crate::{backend::Backend, error::Result};
 
 /// Collects the visits' values where somebody looks at them.
 pub(super) struct Visits<B: Backend> {
-    /// For each token, then for each of its visits, the place among all visits, which are made expert by
-    /// expert.
     order: Vec<usize>,
     /// Visits of a token.
     each: usize,
@@ -16,9 +14,52 @@ pub(super) struct Visits<B: Backend> {
 }
 
 /// One row a visit, expert by expert.
-struct Collected<B: Backend> {
-    rows: Option<B::Tensor>,
+pub(super) struct Collected<B: Backend> {
+    pub(super) rows: Option<B::Tensor>,
     filled: usize,
+}
+
+impl<B: Backend> Default for Collected<B> {
+    fn default() -> Self {
+        Self {
+            rows: None,
+            filled: 0,
+        }
+    }
+}
+
+impl<B: Backend> Collected<B> {
+    /// What the next expert has of its visitors, of whom all experts together have `all`.
+    pub(super) fn add(
+        &mut self,
+        backend: &B,
+        values: &B::Tensor,
+        (visitors, all): (usize, usize),
+    ) -> Result<()> {
+        let rows = match &mut self.rows {
+            Some(rows) => rows,
+            // Of the values' own type; all of it is written over.
+            none => none.insert(backend.gather_rows(values, &vec![0; all])?),
+        };
+        backend.put_rows(rows, self.filled, values)?;
+        self.filled += visitors;
+        Ok(())
+    }
+}
+
+/// For each token of the micro-batch, then for each of its visits, the place among all visits, which are made
+/// expert by expert.
+pub(super) fn order<B: Backend>(
+    pass: &Pass<'_, '_, B>,
+    visitors: &B::Visitors,
+) -> Result<Vec<usize>> {
+    let tokens = pass.batch.rows.last().map_or(0, |rows| rows.end);
+    let mut places = vec![Vec::new(); tokens];
+    let visiting = pass.forward.backend.visiting_rows(visitors)?;
+    for (place, token) in visiting.into_iter().flatten().enumerate() {
+        places[token].push(place);
+    }
+    Ok(places.concat())
 }
 
 impl<B: Backend> Visits<B> {
@@ -33,20 +74,9 @@ impl<B: Backend> Visits<B> {
         if looked_at == [false, false] {
             return Ok(None);
         }
-        let tokens = pass.batch.rows.last().map_or(0, |rows| rows.end);
-        let mut places = vec![Vec::with_capacity(each); tokens];
-        let visiting = pass.forward.backend.visiting_rows(visitors)?;
-        for (place, token) in visiting.into_iter().flatten().enumerate() {
-            places[token].push(place);
-        }
-        let empty = |looked_at: bool| {
-            looked_at.then_some(Collected {
-                rows: None,
-                filled: 0,
-            })
-        };
+        let empty = |looked_at: bool| looked_at.then(Collected::default);
         Ok(Some(Self {
-            order: places.concat(),
+            order: order(pass, visitors)?,
             each,
             collected: [
                 (sites[0], empty(looked_at[0])),
@@ -67,13 +97,7 @@ impl<B: Backend> Visits<B> {
             let Some(collected) = collected else {
                 continue;
             };
-            let rows = match &mut collected.rows {
-                Some(rows) => rows,
-                // Of the values' own type; all of it is written over.
-                none => none.insert(backend.gather_rows(values, &vec![0; self.order.len()])?),
-            };
-            backend.put_rows(rows, collected.filled, values)?;
-            collected.filled += visitors;
+            collected.add(backend, values, (visitors, self.order.len()))?;
         }
         Ok(())
     }

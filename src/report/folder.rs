@@ -209,10 +209,10 @@ fn refuse_foreign(target: &Path) -> Result<()> {
         )
         .remedy("move it away, or choose another --save-dir"));
     }
-    let runs = ["run.json", "compare.json"];
-    let ours = runs.iter().any(|name| target.join(name).is_file());
+    // In this order: another run that ends in between puts a whole folder there.
     let files = fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some());
-    if ours || !files {
+    let runs = ["run.json", "compare.json"];
+    if !files || runs.iter().any(|name| target.join(name).is_file()) {
         return Ok(());
     }
     Err(Error::new(

@@ -154,13 +154,6 @@ impl Anywhere {
             )
             .remedy("choose another, such as layer_output or mixer_output"));
         }
-        if !self.site.is_writable() {
-            return Err(Error::usage(
-                format!("--site {}", self.site.name()),
-                "what experts make of a token is shown and not changed",
-            )
-            .remedy("choose another, such as mlp_output or router_logits"));
-        }
         for (layer, head) in self.heads.iter().flatten() {
             let flag = format!("--head {layer}:{head}");
             let Some(own) = spec.layers.get(*layer) else {

@@ -14,8 +14,11 @@ use super::{
 const NONE: u8 = u8::MAX;
 /// Values whose buckets are found together, one after the other in loops that vectorise.
 const BLOCK: usize = 256;
-/// Values of a block that are looked at one by one if any of them is wanted: few such parts have one.
-const PART: usize = 8;
+/// Buckets below the tail's with which a value is compared in one go: those of all quantiles, unless values lie
+/// so far apart that two ranks beside each other have two buckets.
+const AT_ONCE: usize = 6;
+/// No value is in this bucket.
+const NOWHERE: u16 = u16::MAX;
 
 /// What the second read finds.
 pub(super) struct Selected {
@@ -37,8 +40,8 @@ impl Selected {
 struct Wanted {
     /// For each bucket the list of its values.
     slots: Vec<u8>,
-    /// The buckets below the tail's.
-    below_tail: Vec<u16>,
+    /// The buckets below the tail's, some at a time, filled up with [`NOWHERE`].
+    below_tail: Vec<[u16; AT_ONCE]>,
     /// The first bucket of the tail.
     tail: u16,
 }
@@ -81,7 +84,14 @@ pub(super) fn at_ranks(
     let first_of_tail = buckets.iter().position(|(_, _, ranks)| of_tail(ranks));
     let first_of_tail = first_of_tail.unwrap_or(buckets.len());
     let wanted = Wanted::new(&buckets, first_of_tail);
-    let mut inside = wanted.collect(values, buckets.len() + 1, least);
+    let counts = buckets
+        .iter()
+        .map(|(bucket, ..)| histogram[*bucket] as usize);
+    let below_tail = buckets
+        .get(first_of_tail)
+        .map_or(values.len(), |tail| tail.1);
+    let room: Vec<usize> = counts.chain([values.len() - below_tail]).collect();
+    let mut inside = wanted.collect(values, &room, least);
     let tail = inside[first_of_tail..].concat();
     let mut found = BTreeMap::new();
     for ((_, below, ranks), inside) in buckets.iter().zip(&mut inside) {
@@ -100,17 +110,23 @@ impl Wanted {
         for (slot, (bucket, ..)) in (0u8..).zip(buckets) {
             slots[*bucket] = slot;
         }
-        let below_tail = buckets[..first_of_tail].iter();
+        let below_tail = buckets[..first_of_tail].chunks(AT_ONCE).map(|buckets| {
+            let mut group = [NOWHERE; AT_ONCE];
+            for (place, (bucket, ..)) in group.iter_mut().zip(buckets) {
+                *place = *bucket as u16;
+            }
+            group
+        });
         Self {
             slots,
-            below_tail: below_tail.map(|(bucket, ..)| *bucket as u16).collect(),
+            below_tail: below_tail.collect(),
             tail: tail as u16,
         }
     }
 
-    /// The wanted values of each slot, in their order.
-    fn collect(&self, values: &[f32], slots: usize, least: usize) -> Vec<Vec<u32>> {
-        let empty = || vec![Vec::new(); slots];
+    /// The wanted values of each slot, in their order. No slot has more of them than there is room.
+    fn collect(&self, values: &[f32], room: &[usize], least: usize) -> Vec<Vec<u32>> {
+        let empty = || room.iter().copied().map(Vec::with_capacity).collect();
         values
             .par_chunks(CHUNK)
             .with_min_len(least)
@@ -121,10 +137,13 @@ impl Wanted {
                     || {
                         for block in blocks {
                             let hits = self.hits(block);
-                            let parts = hits.as_chunks::<PART>().0.iter();
-                            for (hits, part) in parts.zip(block.as_chunks::<PART>().0) {
-                                if u64::from_ne_bytes(*hits) != 0 {
-                                    self.keep(part, &mut inside);
+                            for (part, hits) in hits.as_chunks::<8>().0.iter().enumerate() {
+                                // A bit a value, which few have.
+                                let mut hits = u64::from_le_bytes(*hits);
+                                while hits != 0 {
+                                    let place = part * 8 + hits.trailing_zeros() as usize / 8;
+                                    self.keep(&block[place..=place], &mut inside);
+                                    hits &= hits - 1;
                                 }
                             }
                         }
@@ -151,9 +170,13 @@ impl Wanted {
         for (hit, bucket) in hits.iter_mut().zip(&buckets) {
             *hit = u8::from(*bucket >= self.tail);
         }
-        for wanted in &self.below_tail {
+        for group in &self.below_tail {
             for (hit, bucket) in hits.iter_mut().zip(&buckets) {
-                *hit |= u8::from(bucket == wanted);
+                let mut inside = false;
+                for wanted in group {
+                    inside |= bucket == wanted;
+                }
+                *hit |= u8::from(inside);
             }
         }
         hits
