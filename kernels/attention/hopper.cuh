@@ -11,6 +11,8 @@
 // rows idle so. Rows that are left over when `packed` does not divide 64 hold zeros. Head widths are multiples of 8 (tensor maps have strides of
 // 16 bytes); a tensor copy puts zeros beyond the head and beyond the sequence.
 //
+// Keys chosen for each query are forward.cuh's alone.
+//
 // Work and traffic are forward.cuh's. It is bound by the tensor cores from some thousand tokens on.
 #pragma once
 
@@ -50,6 +52,39 @@ __device__ __forceinline__ void pack_weights(uint32_t (&packed)[N / 2][4],
         for (int half = 0; half < 2; half++) {
             packed[n / 2][n % 2 * 2 + half] =
                 pack<T>(weights[n][2 * half], weights[n][2 * half + 1]);
+        }
+    }
+}
+
+// LogitRule::finish for a thread's two rows, which may be of two heads, from the thread's first key on. Each part is a loop
+// of its own: one with the branches inside would be many times as long.
+template <class T, int N>
+__device__ __forceinline__ void finish_scores(float (&scores)[N][4], const LogitRule<T> (&rules)[2],
+                                              int own_key) {
+    const LogitRule<T>& rule = rules[0];
+    if (rule.plain) return;
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) scores[n][i] *= rule.args.scale;
+    }
+    if (rule.args.soft_cap != 0.0f) {
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                scores[n][i] = soft_capped<T>(scores[n][i], rule.args.soft_cap);
+            }
+        }
+    }
+    if (rule.args.slopes) {
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                scores[n][i] += rules[i / 2].bias(own_key + n * 8 + i % 2);
+            }
+            one_by_one(scores[n]);
         }
     }
 }
@@ -149,26 +184,19 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
         }
         wgmma_commit();
     };
-    // From scores to weights; returns nothing but how much the output has to shrink.
+    // From scores to weights, and how much the output has to shrink.
     const auto weigh = [&](int first_key, float (&shrinks)[2]) {
-        if (!rules[0].plain) {
+        // The thread's first key: of the others it differs by constants.
+        const int own_key = first_key + fragment_column(0, 0);
+        finish_scores(scores[0], rules, own_key);
+        if (first_key + KEYS - 1 > earliest || first_key < mask.first(latest)) {
+            const int first[2] = {mask.first(rows[0].query), mask.first(rows[1].query)};
 #pragma unroll
             for (int n = 0; n < N; n++) {
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    const LogitRule<T>& rule = rules[i / 2];
-                    const float bias = rule.bias(first_key + fragment_column(n, i % 2));
-                    scores[0][n][i] = rule.finish(scores[0][n][i], bias);
-                }
-            }
-        }
-        if (first_key + KEYS - 1 > earliest || first_key < mask.first(latest) || mask.chosen) {
-#pragma unroll
-            for (int n = 0; n < N; n++) {
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const int key = first_key + fragment_column(n, i % 2);
-                    if (!mask(rows[i / 2].query, key)) scores[0][n][i] = -INFINITY;
+                    const int key = own_key + n * 8 + i % 2;
+                    if (key < first[i / 2] || key > rows[i / 2].query) scores[0][n][i] = -INFINITY;
                 }
             }
         }
