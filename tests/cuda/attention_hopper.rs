@@ -1,5 +1,5 @@
 //! Attention's kernel for compute capability 9.0 on an emulated card of that kind, against the CPU backend; and
-//! with one mistake each (`emulator/planted/attention_hopper.cu`), which the emulator finds.
+//! with one mistake each (`emulator/planted/hopper_attention.cu`), which the emulator finds.
 
 use std::rc::Rc;
 
@@ -44,7 +44,11 @@ fn cards_of_capability_9_0_have_their_own_kernel() {
         (widths(8, 8), DType::BFloat16, "attention_hopper_64_bf16"),
         (widths(80, 80), DType::Float16, "attention_hopper_96_f16"),
         (widths(192, 128), DType::Float16, "attention_hopper_192_f16"),
-        (widths(192, 192), DType::BFloat16, "attention_hopper_256_bf16"),
+        (
+            widths(192, 192),
+            DType::BFloat16,
+            "attention_hopper_256_bf16",
+        ),
         (widths(12, 12), DType::BFloat16, "attention_32_bf16"),
         (widths(264, 264), DType::BFloat16, "attention_512_bf16"),
         (widths(64, 64), DType::Float32, "attention_64_f32"),

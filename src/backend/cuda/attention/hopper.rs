@@ -53,10 +53,14 @@ impl Plan {
             && head_dim.is_multiple_of(8)
             && value_dim.is_multiple_of(8);
         let [width, value_width, keys, stages] =
-            HOPPER_KERNELS.into_iter().find(|[width, value_width, ..]| {
-                fits && head_dim <= *width && value_dim <= *value_width
-            })?;
-        let packed = (1..=MOST_PACKED).rev().find(|heads| group.is_multiple_of(*heads));
+            HOPPER_KERNELS
+                .into_iter()
+                .find(|[width, value_width, ..]| {
+                    fits && head_dim <= *width && value_dim <= *value_width
+                })?;
+        let packed = (1..=MOST_PACKED)
+            .rev()
+            .find(|heads| group.is_multiple_of(*heads));
         let values = HOPPER_CONSUMERS * HOPPER_ROWS * width + stages * keys * (width + value_width);
         // Up to a multiple of 1,024 at the start, and the barriers.
         let shared_bytes = 1024 + values * dtype.size() + 8 * (1 + 4 * stages);
