@@ -16,11 +16,11 @@ static void await_barrier(SharedBarrier* barrier, unsigned parity) {
         barrier_arrive(barrier + 4);
     }
 }
-static void release(SharedBarrier* barrier) {
+static void give_back(SharedBarrier* barrier) {
     if (!makes("releases_stages_early")) barrier_arrive(barrier);
 }
 #define barrier_wait await_barrier
-#define barrier_arrive release
+#define barrier_arrive give_back
 #include "attention/hopper_block.cuh"
 #undef barrier_wait
 #undef barrier_arrive

@@ -136,7 +136,9 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
     constexpr int WIDTH = Block::Queries::CHUNKS * Block::Queries::COLUMNS;
     const AttentionArguments& args = told.attention;
     const int packed = told.packed, positions = HOPPER_ROWS / packed;
-    const int consumer = threadIdx.x / 128 - 1, warp_row = threadIdx.x / 32 % 4 * 16;
+    // By a shuffle, so that the compiler knows it to be the same in all lanes, and with it the descriptors.
+    const int consumer = __shfl_sync(FULL_WARP, int(threadIdx.x / 128) - 1, 0);
+    const int warp_row = threadIdx.x / 32 % 4 * 16;
     const int first_query = tile.first + consumer * positions;
     const auto q = block.queries(consumer);
 
