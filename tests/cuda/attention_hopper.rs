@@ -237,7 +237,6 @@ fn the_kernel_is_free_of_races() {
     }
 }
 
-/// What a mistake in the kernel is reported as, on any plain card or where accesses are followed.
 #[test]
 fn mistakes_in_the_kernel_are_found() {
     // Heads that leave rows over, and more tiles than stages.
@@ -252,9 +251,14 @@ fn mistakes_in_the_kernel_are_found() {
     let faultless = with(Emulator::new(Order::Reverse), "faultless");
     assert!(faultless.expect("runs").bits() == right.bits());
     for order in [Order::Forward, Order::Reverse, Order::Random(1)] {
-        let early = with(Emulator::new(order), "reads_scores_early").expect("ends");
-        let last = early.context.last().expect("not empty");
-        assert!(last.is_nan(), "{order:?}");
+        // Scores are no numbers until they were waited for; their keys may be written over before that.
+        match with(Emulator::new(order), "reads_scores_early") {
+            Ok(found) => assert!(
+                found.context.iter().any(|value| value.is_nan()),
+                "{order:?}"
+            ),
+            Err(error) => assert!(error.to_string().contains("not delivered"), "{error}"),
+        }
         for (card, mistake, words) in [
             (
                 Emulator::new(order),
@@ -262,19 +266,24 @@ fn mistakes_in_the_kernel_are_found() {
                 "which a tensor copy has not delivered",
             ),
             (
-                Emulator::checked(order),
-                "leaves_out_proxy_fence",
-                "no fence.proxy.async between",
+                Emulator::new(order),
+                "fills_unread_stages",
+                "more arrivals than the 1 of the phase",
             ),
             (
-                Emulator::checked(order),
-                "fills_unread_stages",
-                "shared memory",
+                Emulator::new(order),
+                "releases_stages_early",
+                "which a tensor copy has not delivered",
             ),
             (
                 Emulator::checked(order),
                 "releases_stages_early",
                 "race on shared memory",
+            ),
+            (
+                Emulator::checked(order),
+                "leaves_out_proxy_fence",
+                "no fence.proxy.async between",
             ),
         ] {
             let error = with(card, mistake).err().expect("reported").to_string();
