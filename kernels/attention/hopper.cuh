@@ -1,60 +1,27 @@
-// Fused causal attention (forward.cuh says of what) by the instructions of compute capability 9.0.
+// Fused causal attention (forward.cuh says what) by the instructions of compute capability 9.0.
 //
 // FlashAttention-3's structure (Shah et al. 2024): a warp copies tiles of keys and values into a ring
-// (hopper_block.cuh), and two warpgroups of 64 rows each multiply. Scores = Q K^T have both operands in shared memory, output +=
-// P V the weights in registers. A warpgroup starts the scores of the next tile before the output of this one, and
-// makes weights of scores while the output is under way; the two take turns at starting products, so that
-// one's softmax runs under the other's.
+// (hopper_block.cuh), and two warpgroups of 64 rows each multiply. Scores = Q K^T have both operands in
+// shared memory, output += P V the weights in registers. A warpgroup starts the scores of the next tile
+// before the output of this one, and makes weights of them while the output is under way; the two take
+// turns at starting products, so that one's softmax runs under the other's.
 //
-// Grid: tiles x tiles of heads, the latter fastest; the host lists the tiles with the most keys first. The rows of a tile are
-// some neighbouring heads of one key/value head (`packed`) for some positions, heads fastest: short sequences and narrow windows leave fewer
-// rows idle so. Rows that are left over when `packed` does not divide 64 hold zeros. Head widths are multiples of 8 (tensor maps have strides of
-// 16 bytes); a tensor copy puts zeros beyond the head and beyond the sequence.
+// The rows of a tile are a few neighbouring heads that share a key/value head (`packed`), at some
+// positions, heads fastest: short sequences and narrow windows leave fewer rows idle so. Rows that are
+// left over where `packed` does not divide 64 hold zeros. Grid: tiles x tiles of heads, the latter
+// fastest; the host lists the tiles with the most keys first.
 //
-// Keys chosen for each query are forward.cuh's alone.
+// Layout: forward.cuh's, of heads whose widths are multiples of 8, as tensor copies need them; these put
+// zeros beyond the head and beyond the sequence. Keys chosen for each query are forward.cuh's alone.
 //
 // Work and traffic are forward.cuh's. It is bound by the tensor cores from some thousand tokens on.
 #pragma once
 
 #include "hopper_block.cuh"
+#include "hopper_products.cuh"
 #include "softmax.cuh"
 
 #if HOPPER
-
-// d += A B, or d = A B.
-template <class T, int N>
-__device__ __forceinline__ void start_product(float (&d)[N][4], uint64_t a, uint64_t b,
-                                              int accumulate) {
-    if constexpr (std::is_same_v<T, __half>) {
-        wgmma_f16<0, 0>(d, a, b, accumulate);
-    } else {
-        wgmma_bf16<0, 0>(d, a, b, accumulate);
-    }
-}
-// d += A B with B transposed.
-template <class T, int N>
-__device__ __forceinline__ void start_product(float (&d)[N][4], const uint32_t (&a)[4],
-                                              uint64_t b) {
-    if constexpr (std::is_same_v<T, __half>) {
-        wgmma_f16<1>(d, a, b, 1);
-    } else {
-        wgmma_bf16<1>(d, a, b, 1);
-    }
-}
-
-// Weights of a tile as the left operand of a product: two accumulator tiles beside each other are one.
-template <class T, int N>
-__device__ __forceinline__ void pack_weights(uint32_t (&packed)[N / 2][4],
-                                             const float (&weights)[N][4]) {
-#pragma unroll
-    for (int n = 0; n < N; n++) {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            packed[n / 2][n % 2 * 2 + half] =
-                pack<T>(weights[n][2 * half], weights[n][2 * half + 1]);
-        }
-    }
-}
 
 // LogitRule::finish for a thread's two rows, which may be of two heads, from the thread's first key on. Each part is a loop
 // of its own: one with the branches inside would be many times as long.
@@ -89,34 +56,7 @@ __device__ __forceinline__ void finish_scores(float (&scores)[N][4], const Logit
     }
 }
 
-// The turns of the warpgroups at starting products: who has waited for its own passes it on.
-struct ProductTurns {
-    static constexpr int FIRST = 1;  // of the named barriers
-    static constexpr int THREADS = HOPPER_CONSUMERS * 128;
-    int consumer;
-
-    // The first turn is the first warpgroup's.
-    __device__ __forceinline__ explicit ProductTurns(int consumer) : consumer(consumer) {
-        if (consumer == 1) pass();
-    }
-    __device__ __forceinline__ void await() const {
-        named_barrier_sync(FIRST + consumer, THREADS);
-    }
-    __device__ __forceinline__ void pass() const {
-        named_barrier_arrive(FIRST + (consumer ^ 1), THREADS);
-    }
-    // Nobody waits for a turn after the other's last.
-    __device__ __forceinline__ void pass_last() const {
-        if (consumer == 0) pass();
-    }
-};
-
-// Threads of one warpgroup of consumers.
-__device__ __forceinline__ void warpgroup_sync(int consumer) {
-    named_barrier_sync(ProductTurns::FIRST + HOPPER_CONSUMERS + consumer, 128);
-}
-
-// What a row of a tile is; `stored` if there is such a position.
+// What a row of a tile is; `stored` if there is such a row and position.
 struct PackedRow {
     int query;
     int head;
@@ -127,6 +67,42 @@ struct PackedRow {
           head(first_head + row % packed),
           stored(row < HOPPER_ROWS / packed * packed && query < length) {}
 };
+
+// Adds what takes part without being a key of the sequence; `extra` becomes the logits of the extra key.
+template <class T, int I, int WIDTH>
+__device__ __forceinline__ void add_keyless(RunningSoftmax<1, I>& softmax, float (&extra)[2],
+                                            const AttentionArguments& args,
+                                            const SwizzledTile<T, HOPPER_ROWS, WIDTH>& q,
+                                            const PackedRow (&rows)[2], int warp_row) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int head = rows[half].head;
+        if (args.sinks) softmax.add_logit(0, half, args.sinks[head] * LOG2_E);
+        if (!args.extra_key) continue;
+        const float* key = args.extra_key + head * args.head_dim;
+        float product = 0.0f;
+        for (int i = lane_id() & 3; i < args.head_dim; i += 4) {
+            const T* value = q.at(warp_row + fragment_row(0, half), i);
+            product = fmaf(Element<T>::widen(*value), key[i], product);
+        }
+        product = row_sum(product);
+        // It has no position, so ALiBi leaves it alone.
+        const LogitRule<T> rule(args, head, 0);
+        extra[half] = (rule.plain ? product : rule.finish(product, 0.0f)) * rule.factor;
+        const float weight = softmax.add_logit(0, half, extra[half]);
+        const float* value = args.extra_value + head * args.value_dim;
+#pragma unroll
+        for (int i = 0; i < I; i++) {
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const int column = fragment_column(i, j);
+                if (column < args.value_dim) {
+                    softmax.output[0][i][2 * half + j] += weight * value[column];
+                }
+            }
+        }
+    }
+}
 
 // Of a warpgroup: its rows against all keys that they see.
 template <class T, class Block, int VALUE_WIDTH, int KEYS, int STAGES>
@@ -156,8 +132,6 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
                          tile.length);
     };
     const PackedRow rows[2] = {row_of(0), row_of(1)};
-    const LogitRule<T> rules[2] = {LogitRule<T>(args, rows[0].head, tile.length),
-                                   LogitRule<T>(args, rows[1].head, tile.length)};
     const Mask mask(args, tile.start, tile.length);
     // The warp's first and last position.
     const int earliest = first_query + warp_row / packed;
@@ -190,6 +164,8 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
     const auto weigh = [&](int first_key, float (&shrinks)[2]) {
         // The thread's first key: of the others it differs by constants.
         const int own_key = first_key + fragment_column(0, 0);
+        const LogitRule<T> rules[2] = {LogitRule<T>(args, rows[0].head, tile.length),
+                                       LogitRule<T>(args, rows[1].head, tile.length)};
         finish_scores(scores[0], rules, own_key);
         if (first_key + KEYS - 1 > earliest || first_key < mask.first(latest)) {
             const int first[2] = {mask.first(rows[0].query), mask.first(rows[1].query)};
@@ -209,11 +185,7 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
     barrier_wait(block.queries_full, 0);
     turns.await();
     start_scores();
-    if (tiles > 1) {
-        turns.pass();
-    } else {
-        turns.pass_last();
-    }
+    turns.pass(tiles == 1);
     wgmma_wait<0>(scores[0]);
     block.keys.release(key_place);
     float shrinks[2];
@@ -224,11 +196,7 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
         turns.await();
         start_scores();
         start_output();
-        if (i + 1 < tiles) {
-            turns.pass();
-        } else {
-            turns.pass_last();
-        }
+        turns.pass(i + 1 == tiles);
         wgmma_wait<1>(scores[0]);
         block.keys.release(key_place);
         weigh(begin + i * KEYS, shrinks);
@@ -246,37 +214,8 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
     start_output();
     wgmma_wait<0>(softmax.output[0]);
 
-    // What takes part without being a key of the sequence.
     float extra[2];
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int head = rows[half].head;
-        if (args.sinks) softmax.add_logit(0, half, args.sinks[head] * LOG2_E);
-        if (args.extra_key) {
-            const float* key = args.extra_key + head * args.head_dim;
-            const int row = warp_row + fragment_row(0, half);
-            float product = 0.0f;
-            for (int i = lane_id() & 3; i < args.head_dim; i += 4) {
-                product = fmaf(Element<T>::widen(*q.at(row, i)), key[i], product);
-            }
-            product = row_sum(product);
-            // It has no position, so ALiBi leaves it alone.
-            const LogitRule<T>& rule = rules[half];
-            extra[half] = (rule.plain ? product : rule.finish(product, 0.0f)) * rule.factor;
-            const float weight = softmax.add_logit(0, half, extra[half]);
-            const float* value = args.extra_value + head * args.value_dim;
-#pragma unroll
-            for (int i = 0; i < I; i++) {
-#pragma unroll
-                for (int j = 0; j < 2; j++) {
-                    const int column = fragment_column(i, j);
-                    if (column < args.value_dim) {
-                        softmax.output[0][i][2 * half + j] += weight * value[column];
-                    }
-                }
-            }
-        }
-    }
+    add_keyless(softmax, extra, args, q, rows, warp_row);
 
     // Out through the queries' tile, once no product of the warpgroup reads it any more.
     warpgroup_sync(consumer);
