@@ -252,7 +252,7 @@ __device__ __forceinline__ void attend_on_hopper(const AttentionHopperArguments&
     using Block = HopperBlock<T, WIDTH, VALUE_WIDTH, KEYS, STAGES>;
     static_assert(VALUE_WIDTH <= WIDTH);  // the output passes through the queries' tile
     const AttentionArguments& args = told.attention;
-    SHARED_DYNAMIC(unsigned char, memory);
+    SHARED_DYNAMIC_ALIGNED(unsigned char, memory, Block::ALIGNMENT);
     const Block block(memory);
     if (threadIdx.x == 0) block.initialise();
     __syncthreads();

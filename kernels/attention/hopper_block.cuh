@@ -72,9 +72,12 @@ struct HopperBlock {
     TileRing<Keys, STAGES> keys;
     TileRing<Values, STAGES> values;
 
-    // `memory` may start anywhere; swizzles are patterns of 1,024 bytes.
+    // Swizzles are patterns of so many bytes.
+    static constexpr int ALIGNMENT = 1024;
+    static_assert(Queries::BYTES % ALIGNMENT == 0 && Keys::BYTES % ALIGNMENT == 0 &&
+                  Values::BYTES % ALIGNMENT == 0);
+
     __device__ __forceinline__ explicit HopperBlock(unsigned char* memory) {
-        memory += -shared_address(memory) & 1023;
         start = reinterpret_cast<T*>(memory);
         memory += HOPPER_CONSUMERS * Queries::BYTES;
         keys.first = Keys{reinterpret_cast<T*>(memory)};

@@ -14,7 +14,6 @@ use super::{
     },
     Call,
     arguments::Arguments,
-    tiles::Tiles,
 };
 use crate::{
     backend::Rows,
@@ -62,8 +61,8 @@ impl Plan {
             .rev()
             .find(|heads| group.is_multiple_of(*heads));
         let values = HOPPER_CONSUMERS * HOPPER_ROWS * width + stages * keys * (width + value_width);
-        // Up to a multiple of 1,024 at the start, and the barriers.
-        let shared_bytes = 1024 + values * dtype.size() + 8 * (1 + 4 * stages);
+        // And the barriers.
+        let shared_bytes = values * dtype.size() + 8 * (1 + 4 * stages);
         (shared_bytes <= limits.shared_bytes as usize).then_some(Self {
             width,
             value_width,
