@@ -105,15 +105,15 @@ fn values_of_another_width() {
 /// More tiles than the ring has stages.
 #[test]
 fn rings_that_go_around() {
-    for (head_dim, length) in [(64, 700), (96, 600), (256, 420)] {
+    for (head_dim, length) in [(64, 650), (96, 520), (256, 330)] {
         check(&plain(&[length], (1, 1), head_dim));
     }
 }
 
 #[test]
 fn grouped_heads() {
-    for heads in [(3, 1), (6, 2), (7, 1), (14, 2), (16, 1), (17, 1), (10, 2)] {
-        check(&plain(&[67, 5, 130], heads, 64));
+    for heads in [(3, 1), (6, 2), (7, 1), (16, 1), (17, 1), (10, 2)] {
+        check(&plain(&[67, 5], heads, 64));
     }
     check(&plain(&[150, 1], (6, 2), 128));
     check(&plain(&[150, 1], (7, 1), 256));
@@ -240,7 +240,7 @@ fn the_kernel_is_free_of_races() {
 #[test]
 fn mistakes_in_the_kernel_are_found() {
     // Heads that leave rows over, and more tiles than stages.
-    let case = plain(&[700], (3, 1), 64);
+    let case = plain(&[560], (3, 1), 64);
     let right = case.on_card(DType::BFloat16, hopper(Emulator::new(Order::Forward)));
     let right = right.expect("runs");
     let with = |card: Emulator, mistake: &str| {
