@@ -131,6 +131,20 @@
     ROW(type, name, 256, 256, 8, 16, 16, 4, 16, 8)    \
     ROW(type, name, 512, 256, 3, 16, 16, 1, 16, 8)
 
+// Attention on Hopper: warpgroups of a block that compute, beside one that copies, rows of each, threads; of
+// each kernel the widths of a key and of a value, keys of a tile, tiles under way. A head of another width takes
+// the next one; one that none holds, those above. 64 rows are what a product of a warpgroup has, and the tiles are as
+// long as registers allow: scores, weights and output of a row are in the 240 registers of two threads.
+#define HOPPER_CONSUMERS 2
+#define HOPPER_ROWS 64
+#define HOPPER_THREADS 384
+#define HOPPER_KERNELS(ROW, type, name) \
+    ROW(type, name, 64, 64, 128, 4)     \
+    ROW(type, name, 96, 96, 128, 3)     \
+    ROW(type, name, 128, 128, 128, 2)   \
+    ROW(type, name, 192, 128, 128, 2)   \
+    ROW(type, name, 256, 256, 80, 2)
+
 // Sizes of the structs that attention kernels take by value, and where some of their members lie. Both
 // sides refuse to compile where theirs differ.
 #define ATTENTION_BYTES 152
@@ -141,3 +155,4 @@
 #define ATTENTION_MAPS_BYTES 192
 #define ATTENTION_SINK_BYTES 192
 #define ATTENTION_SUBSET_BYTES 168
+#define ATTENTION_HOPPER_BYTES 168

@@ -5,7 +5,8 @@
 //   KERNEL_BOUNDED(n) name(...) instead of  the same with __launch_bounds__(n)
 //   REGISTER(name)              after a kernel, so that the emulator finds it
 //   SHARED(float, sums, [32])   instead of  __shared__ float sums[32]
-//   SHARED_DYNAMIC(float, row)  instead of  extern __shared__ float row[]
+//   SHARED_DYNAMIC(float, row)  instead of  extern __shared__ float row[]; and SHARED_DYNAMIC_ALIGNED
+//                               where 128 bytes of alignment are too few, in files of such kernels alone
 //
 // and reach PTX only through ptx.cuh and ptx_hopper.cuh. A kernel's parameters are pointers, int, unsigned, float and
 // unsigned long long, or one struct by value (__grid_constant__, so that it is not copied); the host
@@ -24,8 +25,9 @@
 #define KERNEL_BOUNDED(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 #define REGISTER(kernel)
 #define SHARED(type, name, dims) __shared__ __align__(16) type name dims
-#define SHARED_DYNAMIC(type, name)                                          \
-    extern __shared__ __align__(128) unsigned char dynamic_shared_memory[]; \
+#define SHARED_DYNAMIC(type, name) SHARED_DYNAMIC_ALIGNED(type, name, 128)
+#define SHARED_DYNAMIC_ALIGNED(type, name, bytes)                             \
+    extern __shared__ __align__(bytes) unsigned char dynamic_shared_memory[]; \
     type* name = reinterpret_cast<type*>(dynamic_shared_memory)
 
 #include "ptx.cuh"

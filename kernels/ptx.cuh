@@ -27,6 +27,12 @@ __device__ __forceinline__ float exp2_approximate(float x) {
     return power;
 }
 
+// What is computed of these values and what follows stay apart: the compiler, which would like to have the terms of many
+// tiles at hand before it adds the first, has not the registers for them.
+__device__ __forceinline__ void one_by_one(float (&tile)[4]) {
+    asm volatile("" : "+f"(tile[0]), "+f"(tile[1]), "+f"(tile[2]), "+f"(tile[3]));
+}
+
 // ---- cp.async: 16 bytes from global to shared memory, both 16-byte aligned, past the registers
 
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global) {

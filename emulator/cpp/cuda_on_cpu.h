@@ -56,6 +56,8 @@ using std::isnan;
         dialect::shared_variable<name##_shared_t>([] {})
 #define SHARED_DYNAMIC(type, name) \
     type* name = reinterpret_cast<type*>(::emulator::engine().shared)
+// Addresses of shared memory count from its start.
+#define SHARED_DYNAMIC_ALIGNED(type, name, bytes) SHARED_DYNAMIC(type, name)
 
 #include "numbers.h"
 

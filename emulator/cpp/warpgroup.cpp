@@ -168,6 +168,8 @@ void start_product(Fiber** lanes, unsigned mask) {
         memset(part.d, 0xff, count * sizeof(float));
     }
     announce(told, lanes[0]->warp);
+    // It is the warp that reads, until its wait, where the reading is announced once more.
+    checker().share();
     own.pending.push_back(std::move(product));
     own.started++;
 }

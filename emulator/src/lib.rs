@@ -40,6 +40,8 @@ pub struct Emulator {
     checked: bool,
     limits: Cell<Limits>,
     launches: RefCell<Vec<String>>,
+    /// A kernel and the one that runs in its place.
+    replaced: RefCell<Option<[String; 2]>>,
     /// Copies that nobody has waited for, by number: where to, and what.
     copies: RefCell<BTreeMap<u64, (Address, Vec<u8>)>>,
     copies_started: Cell<u64>,
@@ -75,6 +77,7 @@ impl Emulator {
                 memory_bytes: 1 << 30,
             }),
             launches: RefCell::default(),
+            replaced: RefCell::default(),
             copies: RefCell::default(),
             copies_started: Cell::new(0),
             mistake: RefCell::default(),
@@ -101,6 +104,13 @@ impl Emulator {
         unsafe {
             ffi::emulator_memory_limit(limits.memory_bytes);
         }
+        self
+    }
+
+    /// Runs one kernel in the place of another, as which it is still listed.
+    pub fn with_kernel(self, kernel: &str, instead: &str) -> Self {
+        self.replaced
+            .replace(Some([kernel, instead].map(str::to_owned)));
         self
     }
 
@@ -267,7 +277,12 @@ impl Device for Emulator {
             self.arrived(pointer, 1, launch.kernel)?;
         }
         let text = |text: String| CString::new(text).map_err(|error| Error::new("launch", error));
-        let name = text(launch.kernel.to_owned())?;
+        let replaced = self.replaced.borrow();
+        let kernel = match &*replaced {
+            Some([kernel, instead]) if kernel == launch.kernel => instead,
+            _ => launch.kernel,
+        };
+        let name = text(kernel.to_owned())?;
         let signature = text(arguments.iter().map(Argument::signature).collect())?;
         let mut slots: Vec<*mut c_void> = arguments.iter().map(Argument::slot).collect();
         // SAFETY: the strings end in zero, grid and block have three numbers, and every slot

@@ -80,3 +80,12 @@ struct AttentionSubsetArguments {
     void* rest;                   // [rows, heads * value_dim]: of the others
 };
 static_assert(sizeof(AttentionSubsetArguments) == ATTENTION_SUBSET_BYTES);
+
+// The forward pass by tensor copies.
+struct AttentionHopperArguments {
+    AttentionArguments attention;
+    const void* maps;  // [sequences, 3]: TensorMap of a sequence's queries, keys, values
+    int packed;        // heads of a tile, neighbours that share a key/value head
+    int blocks;        // tiles of heads: heads / packed
+};
+static_assert(sizeof(AttentionHopperArguments) == ATTENTION_HOPPER_BYTES);

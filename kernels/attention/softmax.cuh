@@ -60,6 +60,15 @@ struct RunningSoftmax {
     // Turns a tile's values into weights; hidden ones are -inf.
     template <int N>
     __device__ void add_tile(float (&values)[M][N][4], float factor) {
+        weigh(values, factor, [&](int m, int half, float shrink) {
+            // Rare once the first token's logits, often the largest, have passed.
+            if (__any_sync(0xffffffffu, shrink != 1.0f)) shrink_output(m, half, shrink);
+        });
+    }
+
+    // The same, but the output is left to `shrinks(m, half, factor)`.
+    template <int N, class Shrinks>
+    __device__ __forceinline__ void weigh(float (&values)[M][N][4], float factor, Shrinks shrinks) {
 #pragma unroll
         for (int m = 0; m < M; m++) {
 #pragma unroll
@@ -70,9 +79,7 @@ struct RunningSoftmax {
                     largest =
                         fmaxf(largest, fmaxf(values[m][n][2 * half], values[m][n][2 * half + 1]));
                 }
-                const float shrink = raise(m, half, row_max(largest) * factor);
-                // Rare once the first token's logits, often the largest, have passed.
-                if (__any_sync(0xffffffffu, shrink != 1.0f)) shrink_output(m, half, shrink);
+                shrinks(m, half, raise(m, half, row_max(largest) * factor));
                 const float subtract = base(max[m][half]);
 #pragma unroll
                 for (int n = 0; n < N; n++) {

@@ -29,6 +29,7 @@ pub(super) fn small() -> impl Iterator<Item = Attention> {
         (80, 80),
         (96, 96),
         (128, 128),
+        (160, 128),
         (192, 128),
         (256, 256),
         (512, 512),

@@ -14,24 +14,24 @@ use massact_emulator::{Emulator, Order};
 const DTYPES: [DType; 3] = [DType::Float32, DType::BFloat16, DType::Float16];
 
 #[derive(Clone)]
-struct Case {
-    lengths: Vec<usize>,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    value_dim: usize,
-    window: Option<usize>,
-    chunk: Option<usize>,
+pub(crate) struct Case {
+    pub(crate) lengths: Vec<usize>,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) value_dim: usize,
+    pub(crate) window: Option<usize>,
+    pub(crate) chunk: Option<usize>,
     /// Queries see this many keys, chosen for them.
-    chosen: Option<usize>,
-    soft_cap: Option<f32>,
-    alibi: Option<Alibi>,
-    sinks: bool,
-    kv_bias: bool,
+    pub(crate) chosen: Option<usize>,
+    pub(crate) soft_cap: Option<f32>,
+    pub(crate) alibi: Option<Alibi>,
+    pub(crate) sinks: bool,
+    pub(crate) kv_bias: bool,
 }
 
 /// `lengths` of `heads / kv_heads` heads of `head_dim`, without options.
-fn plain(lengths: &[usize], (heads, kv_heads): (usize, usize), head_dim: usize) -> Case {
+pub(crate) fn plain(lengths: &[usize], (heads, kv_heads): (usize, usize), head_dim: usize) -> Case {
     Case {
         lengths: lengths.to_vec(),
         heads,
@@ -50,8 +50,8 @@ fn plain(lengths: &[usize], (heads, kv_heads): (usize, usize), head_dim: usize) 
 
 /// What is compared bit for bit between scheduling orders.
 #[derive(PartialEq)]
-struct Found {
-    context: Vec<f32>,
+pub(crate) struct Found {
+    pub(crate) context: Vec<f32>,
     parts: [Vec<f32>; 2],
     maps: Vec<AttentionMaps>,
 }
@@ -171,7 +171,7 @@ impl Case {
         }
     }
 
-    fn computed<B: Backend>(&self, b: &B, dtype: DType) -> Result<Found> {
+    pub(crate) fn computed<B: Backend>(&self, b: &B, dtype: DType) -> Result<Found> {
         let rows = self.rows();
         let [q, k, v] = self.inputs(dtype);
         let upload = |values: Vec<f32>| b.upload(rows, values.len() / rows, values);
@@ -208,7 +208,7 @@ impl Case {
         })
     }
 
-    fn on_card(&self, dtype: DType, card: Emulator) -> Result<Found> {
+    pub(crate) fn on_card(&self, dtype: DType, card: Emulator) -> Result<Found> {
         self.computed(&Cuda::new(card, dtype), dtype)
     }
 
@@ -263,7 +263,12 @@ impl Case {
 
     /// Output and maps are the CPU's, the same in every scheduling order.
     fn check(&self) {
-        for dtype in DTYPES {
+        self.check_on(&DTYPES, Emulator::new);
+    }
+
+    /// On cards of some kind.
+    pub(crate) fn check_on(&self, dtypes: &[DType], card: impl Fn(Order) -> Emulator) {
+        for &dtype in dtypes {
             let what = format!(
                 "{dtype} T {:?} heads {}/{} of {}/{} window {:?} chunk {:?} chosen {:?} cap {:?} alibi {} \
                  sinks {} bias {}",
@@ -281,9 +286,7 @@ impl Case {
                 self.kv_bias
             );
             let truth = self.on_cpu(dtype).expect("runs");
-            let found = self
-                .on_card(dtype, Emulator::new(Order::Forward))
-                .expect("runs");
+            let found = self.on_card(dtype, card(Order::Forward)).expect("runs");
             let bound = match dtype {
                 DType::Float32 => 1e-5,
                 // The rule for 16 bits: at most twice the error of the plain way.
@@ -307,7 +310,7 @@ impl Case {
                 assert_eq!(found.viewers, truth.viewers, "{what}");
             }
             for order in [Order::Reverse, Order::Random(7)] {
-                let other = self.on_card(dtype, Emulator::new(order)).expect("runs");
+                let other = self.on_card(dtype, card(order)).expect("runs");
                 assert!(
                     found.bits() == other.bits(),
                     "{what}: depends on the order of threads"
@@ -319,7 +322,7 @@ impl Case {
 
 impl Found {
     /// NaN marks hidden entries, so bits are compared.
-    fn bits(&self) -> Vec<u32> {
+    pub(crate) fn bits(&self) -> Vec<u32> {
         let maps = self.maps.iter().flat_map(|maps| {
             [
                 &maps.probs_mean,

@@ -1,6 +1,7 @@
 //! The CUDA backend on the emulator: the real kernels and the real host code, on the CPU.
 
 mod attention;
+mod attention_hopper;
 mod bench;
 mod heads;
 mod hopper;

@@ -1,7 +1,10 @@
 //! Whole models through the engine on the emulated card: tiny checkpoints of many families against
 //! the CPU backend, whose own truth is transformers (tests/parity.rs).
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use massact::{
     Result,
@@ -19,6 +22,7 @@ use massact::{
 use massact_emulator::{Emulator, Order};
 
 use crate::{
+    attention_hopper::hopper,
     bench::{backends, near},
     plain::Plain,
     support::reference::{self, Checkpoint},
@@ -336,13 +340,24 @@ fn errors(got: &Seen, exact: &Seen) -> BTreeMap<String, f64> {
 const MOST: f64 = 1.5;
 
 fn models_in_16_bits(precision: Precision) {
-    let mut found = Vec::new();
-    for name in CHECKPOINTS {
+    models_on(precision, &CHECKPOINTS, Emulator::new);
+}
+
+/// Returns the kernels that ran.
+fn models_on(
+    precision: Precision,
+    checkpoints: &[&str],
+    card: impl Fn(Order) -> Emulator,
+) -> BTreeSet<String> {
+    let (mut found, mut launched) = (Vec::new(), BTreeSet::new());
+    for &name in checkpoints {
         let (model, sequences) = open(&reference::load(name));
         let exact = run(&Cpu::new(), &model, &sequences);
         let plain = run(&Plain::new(precision), &model, &sequences);
-        let cuda = Cuda::new(Emulator::new(Order::Random(5)), precision);
+        let device = Rc::new(card(Order::Random(5)));
+        let cuda = Cuda::sharing(Rc::clone(&device), precision);
         let got = run(&cuda, &model, &sequences);
+        launched.extend(device.launches());
         statistics_are_exact(name, &got);
         let allowed = errors(&plain, &exact);
         let mut worst = (0.0, String::new());
@@ -361,6 +376,7 @@ fn models_in_16_bits(precision: Precision) {
         );
     }
     assert!(found.is_empty(), "{precision}:\n{}", found.join("\n"));
+    launched
 }
 
 #[test]
@@ -371,6 +387,32 @@ fn models_in_bfloat16() {
 #[test]
 fn models_in_float16() {
     models_in_16_bits(DType::Float16.into());
+}
+
+/// Models whose heads the kernel for cards of capability 9.0 takes, and what each adds: queries grouped by 3 with
+/// windows and soft caps, an extra key with them, sinks, ALiBi, chunks, massive activations.
+#[test]
+fn models_on_a_card_of_capability_9_0() {
+    let checkpoints = [
+        "planted-gemma2",
+        "kv-bias-gemma2",
+        "gpt-oss",
+        "mpt-clip-qkv",
+        "llama4-text",
+        "planted-gpt2",
+    ];
+    for dtype in [DType::BFloat16, DType::Float16] {
+        let card = |order| hopper(Emulator::new(order));
+        let launched = models_on(dtype.into(), &checkpoints, card);
+        let others = ["maps", "sink"].map(|what| format!("attention_{what}_"));
+        let forward = launched.iter().filter(|name| {
+            let other = others.iter().any(|other| name.starts_with(other));
+            name.starts_with("attention_") && !other
+        });
+        let forward: Vec<_> = forward.collect();
+        assert_eq!(forward.len(), 1, "{forward:?}");
+        assert!(forward[0].starts_with("attention_hopper_64_"));
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use massact::{
 };
 use massact_emulator::{Emulator, Order};
 
-use crate::support::schema::assert_valid;
+use crate::{attention_hopper::hopper, support::schema::assert_valid};
 
 fn checks<D: Device>(device: Rc<D>, precision: impl Into<Precision>) -> Vec<Check> {
     let cuda = Cuda::sharing(device, precision);
@@ -61,6 +61,12 @@ fn a_good_card_passes_and_every_kernel_runs() {
         let device =
             Emulator::new(Order::Forward).with_limits(|limits| limits.shared_bytes = 99 << 10);
         let device = Rc::new(device);
+        assert_eq!(failed(&checks(Rc::clone(&device), dtype)), [""; 0]);
+        launched.extend(device.launches());
+    }
+    // Cards of capability 9.0 have an attention of their own.
+    for dtype in [DType::BFloat16, DType::Float16] {
+        let device = Rc::new(hopper(Emulator::new(Order::Reverse)));
         assert_eq!(failed(&checks(Rc::clone(&device), dtype)), [""; 0]);
         launched.extend(device.launches());
     }

@@ -1,10 +1,12 @@
-//! Fused attention with capture: launches `kernels/attention_forward.cu` and, when maps or the
+//! Fused attention with capture: launches `kernels/attention_forward.cu`, or `kernels/attention_hopper.cu` on the cards
+//! that it is for, and, when maps or the
 //! parts of a subset are wanted, `kernels/attention_capture.cu`, which looks at the probabilities again
 //! given the softmax's denominators. Nothing of size T x T exists unless a map is asked for.
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod capture;
+mod hopper;
 mod plan;
 pub(super) mod tiles;
 
@@ -130,11 +132,18 @@ impl<'a, D: Device> Call<'a, D> {
 
     fn forward(&self) -> Result<Tensor<D>> {
         let context = self.context()?;
-        let queries = self.plan.queries;
-        let tiles = Tiles::new(self.cuda, self.sequences, queries, |first, length| {
-            let last = length.min(first + queries) - 1;
-            last + 1 - self.request.visible(first).start
-        })?;
+        let request = self.request;
+        let hopper = hopper::Plan::new(
+            self.cuda.device.limits(),
+            self.inputs.dtype,
+            (request.head_dim, request.value_dim),
+            request.heads / request.kv_heads,
+        );
+        if let Some(plan) = hopper.filter(|_| request.chosen.is_none()) {
+            self.forward_on_hopper(&plan, context.buffer.address())?;
+            return Ok(context);
+        }
+        let tiles = self.query_tiles(self.plan.queries)?;
         let arguments = Arguments {
             out: context.buffer.address(),
             ..self.arguments(&tiles)?
@@ -150,6 +159,13 @@ impl<'a, D: Device> Call<'a, D> {
             Argument::of(&arguments),
         )?;
         Ok(context)
+    }
+
+    /// Every sequence in tiles of so many positions.
+    fn query_tiles(&self, queries: usize) -> Result<Tiles<D>> {
+        Tiles::new(self.cuda, self.sequences, queries, |first, length| {
+            length.min(first + queries) - self.request.visible(first).start
+        })
     }
 
     /// Room for `[rows, heads * value_dim]`.

@@ -1,0 +1,249 @@
+//! The forward pass on cards of compute capability 9.0 (`kernels/attention_hopper.cu`): which calls it takes, and
+//! what it is told beside the others' arguments.
+#![forbid(unsafe_code)]
+
+use std::mem::offset_of;
+
+use super::{
+    super::{
+        Address, Argument, Boxes, Buffer, Device, Limits, Swizzle, TensorMap,
+        constants::{
+            ATTENTION_HOPPER_BYTES, HOPPER_CONSUMERS, HOPPER_KERNELS, HOPPER_ROWS, HOPPER_THREADS,
+        },
+        tensors::int,
+    },
+    Call,
+    arguments::Arguments,
+};
+use crate::{
+    backend::Rows,
+    error::{Error, Result},
+    model::dtype::DType,
+};
+
+/// The most heads of a tile: with more of them, each position's keys are read for ever fewer positions.
+const MOST_PACKED: usize = 16;
+
+/// A kernel and the size of its blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// The kernel's key width, which is in its name.
+    width: usize,
+    value_width: usize,
+    /// Keys of a tile.
+    keys: usize,
+    /// Heads of a tile.
+    packed: usize,
+    /// Dynamic shared memory of a block.
+    shared_bytes: usize,
+}
+
+impl Plan {
+    /// The narrowest kernel that holds these heads, if the card has one for them: heads of 16 bits whose rows
+    /// start at multiples of 16 bytes, `group` of them to a key/value head.
+    pub(super) fn new(
+        limits: Limits,
+        dtype: DType,
+        (head_dim, value_dim): (usize, usize),
+        group: usize,
+    ) -> Option<Self> {
+        let fits = limits.capability == (9, 0)
+            && dtype != DType::Float32
+            && head_dim.is_multiple_of(8)
+            && value_dim.is_multiple_of(8);
+        let [width, value_width, keys, stages] =
+            HOPPER_KERNELS
+                .into_iter()
+                .find(|[width, value_width, ..]| {
+                    fits && head_dim <= *width && value_dim <= *value_width
+                })?;
+        let packed = (1..=MOST_PACKED)
+            .rev()
+            .find(|heads| group.is_multiple_of(*heads));
+        let values = HOPPER_CONSUMERS * HOPPER_ROWS * width + stages * keys * (width + value_width);
+        // And the barriers.
+        let shared_bytes = values * dtype.size() + 8 * (1 + 4 * stages);
+        (shared_bytes <= limits.shared_bytes as usize).then_some(Self {
+            width,
+            value_width,
+            keys,
+            packed: packed?,
+            shared_bytes,
+        })
+    }
+
+    /// Query positions of a block.
+    fn positions(&self) -> usize {
+        HOPPER_CONSUMERS * (HOPPER_ROWS / self.packed)
+    }
+}
+
+/// `AttentionHopperArguments` of `kernels/attention/arguments.cuh`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct HopperArguments {
+    attention: Arguments,
+    maps: Address,
+    packed: i32,
+    blocks: i32,
+}
+
+const _: () = {
+    assert!(size_of::<HopperArguments>() == ATTENTION_HOPPER_BYTES);
+    assert!(offset_of!(HopperArguments, maps) == size_of::<Arguments>());
+};
+
+impl<D: Device> Call<'_, D> {
+    /// The whole output into `out`.
+    pub(super) fn forward_on_hopper(&self, plan: &Plan, out: Address) -> Result<()> {
+        let heads = self.request.heads / plan.packed;
+        let tiles = self.query_tiles(plan.positions())?;
+        let maps = self.maps_of_sequences(plan)?;
+        let arguments = HopperArguments {
+            attention: Arguments {
+                out,
+                ..self.arguments(&tiles)?
+            },
+            maps: maps.address(),
+            packed: int(plan.packed)?,
+            blocks: int(heads)?,
+        };
+        let blocks = u32::try_from(heads * tiles.count as usize)
+            .map_err(|_| Error::new("attention", "more tiles than a grid has"))?;
+        self.launch(
+            &format!("hopper_{}", plan.width),
+            [blocks, 1, 1],
+            (HOPPER_THREADS, plan.shared_bytes as u32),
+            Argument::of(&arguments),
+        )
+    }
+
+    /// Queries, keys and values of each sequence: a map ends where its sequence does, and what a tile has beyond
+    /// it is zero.
+    fn maps_of_sequences(&self, plan: &Plan) -> Result<Buffer<D>> {
+        let (request, inputs) = (self.request, self.inputs);
+        let positions = HOPPER_ROWS / plan.packed;
+        let mut words = Vec::with_capacity(self.sequences.len() * 3 * 16);
+        for rows in self.sequences {
+            if rows.is_empty() {
+                // No tile asks for it, and a map of nothing is refused.
+                words.extend([0; 3 * 16]);
+                continue;
+            }
+            let queries = Heads {
+                first: inputs.q,
+                count: request.heads,
+                width: request.head_dim,
+                tile_width: plan.width,
+                tile: [plan.packed, positions],
+            };
+            let keys = Heads {
+                first: inputs.k,
+                count: request.kv_heads,
+                tile: [1, plan.keys],
+                ..queries
+            };
+            let values = Heads {
+                first: inputs.v,
+                width: request.value_dim,
+                tile_width: plan.value_width,
+                ..keys
+            };
+            for heads in [queries, keys, values] {
+                words.extend(heads.map(self, rows)?.0);
+            }
+        }
+        self.cuda.list::<u64>(&words)
+    }
+}
+
+/// A tensor `[rows, count * width]` and the tiles of it that a kernel copies.
+#[derive(Debug, Clone, Copy)]
+struct Heads {
+    first: Address,
+    count: usize,
+    width: usize,
+    /// Columns of a tile, and its heads and positions.
+    tile_width: usize,
+    tile: [usize; 2],
+}
+
+impl Heads {
+    /// The rows of a sequence. A box is a chunk of a tile's columns (`SwizzledTile` of `kernels/warpgroup.cuh`).
+    fn map<D: Device>(&self, call: &Call<'_, D>, rows: &Rows) -> Result<TensorMap> {
+        let (swizzle, columns) = if self.tile_width.is_multiple_of(64) {
+            (Swizzle::Bytes128, 64)
+        } else if self.tile_width.is_multiple_of(32) {
+            (Swizzle::Bytes64, 32)
+        } else {
+            (Swizzle::Bytes32, 16)
+        };
+        let bytes = call.inputs.dtype.size();
+        let (head, row) = (self.width * bytes, self.count * self.width * bytes);
+        let [heads, positions] = self.tile;
+        call.cuda.device.tensor_map(&Boxes {
+            address: self.first.offset(rows.start * row),
+            dtype: call.inputs.dtype,
+            sizes: &[self.width, self.count, rows.len()],
+            strides: &[head, row],
+            box_sizes: &[columns, heads, positions],
+            swizzle,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOPPER: Limits = Limits {
+        multiprocessors: 132,
+        capability: (9, 0),
+        shared_bytes: 227 << 10,
+        memory_bytes: 80 << 30,
+    };
+
+    #[test]
+    fn every_kernel_fits_its_card() {
+        for [width, value_width, ..] in HOPPER_KERNELS {
+            let plan = Plan::new(HOPPER, DType::Float16, (width, value_width), 1);
+            assert_eq!(plan.map(|plan| plan.width), Some(width));
+        }
+    }
+
+    #[test]
+    fn other_cards_types_and_shapes_have_todays_kernel() {
+        let planned = |limits, dtype, widths| Plan::new(limits, dtype, widths, 1).is_some();
+        assert!(planned(HOPPER, DType::BFloat16, (8, 16)));
+        assert!(!planned(HOPPER, DType::Float32, (64, 64)));
+        for widths in [(64, 12), (20, 64), (264, 64), (64, 264)] {
+            assert!(!planned(HOPPER, DType::BFloat16, widths), "{widths:?}");
+        }
+        for capability in [(8, 0), (8, 9), (10, 0), (12, 0)] {
+            let limits = Limits {
+                capability,
+                ..HOPPER
+            };
+            assert!(!planned(limits, DType::BFloat16, (64, 64)));
+        }
+        let limits = Limits {
+            shared_bytes: 99 << 10,
+            ..HOPPER
+        };
+        assert!(!planned(limits, DType::BFloat16, (128, 128)));
+    }
+
+    #[test]
+    fn heads_that_share_keys_are_packed_in_equal_tiles() {
+        let packed = |group| {
+            let plan = Plan::new(HOPPER, DType::BFloat16, (128, 128), group).expect("planned");
+            (plan.packed, plan.positions())
+        };
+        assert_eq!(packed(1), (1, 128));
+        assert_eq!(packed(3), (3, 42));
+        assert_eq!(packed(7), (7, 18));
+        assert_eq!(packed(8), (8, 16));
+        assert_eq!(packed(48), (16, 8));
+        assert_eq!(packed(71), (1, 128));
+    }
+}

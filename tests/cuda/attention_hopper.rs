@@ -1,0 +1,293 @@
+//! Attention's kernel for compute capability 9.0 on an emulated card of that kind, against the CPU backend; and
+//! with one mistake each (`emulator/planted/hopper_attention.cu`), which the emulator finds.
+
+use std::rc::Rc;
+
+use massact::{
+    backend::cuda::Cuda,
+    model::{dtype::DType, spec::Alibi},
+};
+use massact_emulator::{Emulator, Order};
+
+use crate::attention::{Case, plain};
+
+const DTYPES: [DType; 2] = [DType::BFloat16, DType::Float16];
+
+pub(crate) fn hopper(card: Emulator) -> Emulator {
+    card.with_limits(|limits| limits.capability = (9, 0))
+}
+
+fn check(case: &Case) {
+    case.check_on(&DTYPES, |order| hopper(Emulator::new(order)));
+}
+
+/// The forward kernels that a case starts.
+fn started(case: &Case, dtype: DType, card: Emulator) -> Vec<String> {
+    let card = Rc::new(card);
+    let cuda = Cuda::sharing(Rc::clone(&card), dtype);
+    case.computed(&cuda, dtype).expect("runs");
+    let mut names = card.launches();
+    names.retain(|name| {
+        let is = |other: &str| name.starts_with(&format!("attention_{other}_"));
+        name.starts_with("attention_") && !["maps", "sink", "subset"].into_iter().any(is)
+    });
+    names
+}
+
+#[test]
+fn cards_of_capability_9_0_have_their_own_kernel() {
+    let widths = |head_dim, value_dim| Case {
+        value_dim,
+        ..plain(&[3], (1, 1), head_dim)
+    };
+    for (case, dtype, name) in [
+        (widths(8, 8), DType::BFloat16, "attention_hopper_64_bf16"),
+        (widths(80, 80), DType::Float16, "attention_hopper_96_f16"),
+        (widths(192, 128), DType::Float16, "attention_hopper_192_f16"),
+        (
+            widths(192, 192),
+            DType::BFloat16,
+            "attention_hopper_256_bf16",
+        ),
+        (widths(12, 12), DType::BFloat16, "attention_32_bf16"),
+        (widths(264, 264), DType::BFloat16, "attention_512_bf16"),
+        (widths(64, 64), DType::Float32, "attention_64_f32"),
+    ] {
+        let card = hopper(Emulator::new(Order::Forward));
+        assert_eq!(started(&case, dtype, card), [name]);
+    }
+    let chosen = Case {
+        chosen: Some(2),
+        ..widths(64, 64)
+    };
+    let card = hopper(Emulator::new(Order::Forward));
+    let names = started(&chosen, DType::BFloat16, card);
+    assert_eq!(names, ["attention_64_bf16"]);
+    for capability in [(8, 0), (10, 0)] {
+        let card = Emulator::new(Order::Forward);
+        let card = card.with_limits(|limits| limits.capability = capability);
+        let names = started(&widths(64, 64), DType::BFloat16, card);
+        assert_eq!(names, ["attention_64_bf16"]);
+    }
+}
+
+#[test]
+fn lengths_around_the_tiles() {
+    for lengths in [
+        &[1][..],
+        &[63],
+        &[64],
+        &[65],
+        &[127],
+        &[130],
+        &[257],
+        &[65, 1, 2, 130],
+    ] {
+        check(&plain(lengths, (2, 2), 64));
+    }
+}
+
+#[test]
+fn every_width_of_heads() {
+    for head_dim in [8, 16, 64, 72, 80, 96, 104, 128, 200, 256] {
+        check(&plain(&[70, 133], (2, 1), head_dim));
+    }
+}
+
+#[test]
+fn values_of_another_width() {
+    for (head_dim, value_dim) in [(192, 128), (24, 16), (16, 64), (64, 128), (136, 72)] {
+        let case = plain(&[150], (2, 1), head_dim);
+        check(&Case { value_dim, ..case });
+    }
+}
+
+/// More tiles than the ring has stages.
+#[test]
+fn rings_that_go_around() {
+    for (head_dim, length) in [(64, 650), (96, 520), (256, 330)] {
+        check(&plain(&[length], (1, 1), head_dim));
+    }
+}
+
+#[test]
+fn grouped_heads() {
+    for heads in [(3, 1), (6, 2), (7, 1), (16, 1), (17, 1), (10, 2)] {
+        check(&plain(&[67, 5], heads, 64));
+    }
+    check(&plain(&[150, 1], (6, 2), 128));
+    check(&plain(&[150, 1], (7, 1), 256));
+}
+
+#[test]
+fn windows_narrower_and_wider_than_a_tile() {
+    for window in [1, 3, 64, 100, 150, 1000] {
+        let window = Some(window);
+        check(&Case {
+            window,
+            ..plain(&[330, 3], (2, 1), 64)
+        });
+        check(&Case {
+            window,
+            ..plain(&[150, 3], (3, 1), 128)
+        });
+    }
+}
+
+#[test]
+fn chunks_narrower_and_wider_than_a_tile() {
+    for (chunk, window) in [(1, None), (7, None), (64, Some(40)), (100, Some(70))] {
+        check(&Case {
+            chunk: Some(chunk),
+            window,
+            ..plain(&[200, 3], (3, 1), 64)
+        });
+    }
+}
+
+#[test]
+fn soft_cap_alibi_sinks_and_extra_keys() {
+    let case = plain(&[140, 2], (6, 2), 64);
+    let falcon = Alibi {
+        bfloat16: true,
+        factor: 0.25,
+        ..Alibi::new(6)
+    };
+    let mpt = Alibi {
+        from_last: true,
+        ..Alibi::exact(6)
+    };
+    for case in [
+        Case {
+            soft_cap: Some(0.7),
+            ..case.clone()
+        },
+        Case {
+            soft_cap: Some(30.0),
+            window: Some(70),
+            ..case.clone()
+        },
+        Case {
+            alibi: Some(falcon),
+            ..case.clone()
+        },
+        Case {
+            alibi: Some(mpt),
+            kv_bias: true,
+            ..case.clone()
+        },
+        Case {
+            sinks: true,
+            ..case.clone()
+        },
+        Case {
+            kv_bias: true,
+            window: Some(2),
+            ..case.clone()
+        },
+        Case {
+            alibi: Some(Alibi::new(6)),
+            soft_cap: Some(5.0),
+            sinks: true,
+            kv_bias: true,
+            ..case
+        },
+        Case {
+            sinks: true,
+            kv_bias: true,
+            value_dim: 128,
+            ..plain(&[140, 70], (7, 1), 192)
+        },
+    ] {
+        check(&case);
+    }
+}
+
+/// The checker follows every access: no race, no uninitialised or foreign memory is read, and what threads
+/// write is fenced before products read it.
+#[test]
+fn the_kernel_is_free_of_races() {
+    let cases = [
+        Case {
+            window: Some(100),
+            sinks: true,
+            kv_bias: true,
+            ..plain(&[150, 1], (3, 1), 64)
+        },
+        Case {
+            chunk: Some(70),
+            ..plain(&[130, 3], (2, 1), 96)
+        },
+        Case {
+            value_dim: 128,
+            ..plain(&[70], (1, 1), 192)
+        },
+        plain(&[200], (1, 1), 256),
+    ];
+    for case in cases {
+        for dtype in DTYPES {
+            let plain = case.on_card(dtype, hopper(Emulator::new(Order::Forward)));
+            let plain = plain.expect("runs");
+            for order in [Order::Forward, Order::Reverse, Order::Random(3)] {
+                let checked = case.on_card(dtype, hopper(Emulator::checked(order)));
+                let checked = checked.unwrap_or_else(|error| panic!("{dtype}: {error}"));
+                assert!(plain.bits() == checked.bits(), "{dtype}, {order:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn mistakes_in_the_kernel_are_found() {
+    // Heads that leave rows over, and more tiles than stages.
+    let case = plain(&[560], (3, 1), 64);
+    let right = case.on_card(DType::BFloat16, hopper(Emulator::new(Order::Forward)));
+    let right = right.expect("runs");
+    let with = |card: Emulator, mistake: &str| {
+        let planted = format!("attention_{mistake}");
+        let card = hopper(card).with_kernel("attention_hopper_64_bf16", &planted);
+        case.on_card(DType::BFloat16, card)
+    };
+    let faultless = with(Emulator::new(Order::Reverse), "faultless");
+    assert!(faultless.expect("runs").bits() == right.bits());
+    for order in [Order::Forward, Order::Reverse, Order::Random(1)] {
+        // Scores are no numbers until they were waited for; their keys may be written over before that.
+        match with(Emulator::new(order), "reads_scores_early") {
+            Ok(found) => assert!(
+                found.context.iter().any(|value| value.is_nan()),
+                "{order:?}"
+            ),
+            Err(error) => assert!(error.to_string().contains("not delivered"), "{error}"),
+        }
+        for (card, mistake, words) in [
+            (
+                Emulator::new(order),
+                "uses_keys_before_arrival",
+                "which a tensor copy has not delivered",
+            ),
+            (
+                Emulator::new(order),
+                "fills_unread_stages",
+                "more arrivals than the 1 of the phase",
+            ),
+            (
+                Emulator::new(order),
+                "releases_stages_early",
+                "which a tensor copy has not delivered",
+            ),
+            (
+                Emulator::checked(order),
+                "releases_stages_early",
+                "race on shared memory",
+            ),
+            (
+                Emulator::checked(order),
+                "leaves_out_proxy_fence",
+                "no fence.proxy.async between",
+            ),
+        ] {
+            let error = with(card, mistake).err().expect("reported").to_string();
+            assert!(error.contains(words), "{mistake}, {order:?}: {error}");
+        }
+    }
+}
