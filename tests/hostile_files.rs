@@ -296,14 +296,7 @@ fn tokenizers() {
 }
 
 /// What real templates have: loops, conditions, filters, macros, Python's methods and exceptions.
-const TEMPLATE: &str = r#"{%- set ns = namespace(first=true) -%}
-{%- macro shown(text, n=2) -%}{{ (text | trim | upper)[:n * 4] ~ '!' }}{%- endmacro -%}
-{{ bos_token }}{% for message in messages %}
-{%- if message['role'] == 'user' and ns.first %}[INST] {{ message.content.strip().replace('a', 'b') }}
-{%- set ns.first = false %}{% elif message.role in ['tool', 'system'] %}{{ message | tojson(indent=2) }}
-{%- else %}{{ raise_exception('roles must alternate') }}{% endif %}
-{%- for i in range(3) %}{{ loop.index ~ shown(message.content, i) }}{% endfor %}
-{%- endfor %}{% if add_generation_prompt %}<|assistant|>{{ '-' * 8 }}{% endif %}"#;
+const TEMPLATE: &str = include_str!("support/template.jinja");
 
 #[test]
 fn chat_templates() {

@@ -83,9 +83,9 @@ pub fn main() -> ExitCode {
     interrupt::install();
     panics::install();
     let line = hyphenated(std::env::args_os());
-    let cli = match Cli::try_parse_from(line) {
+    let cli = match Cli::try_parse_from(&line) {
         Ok(cli) => cli,
-        Err(error) => return refused(&error),
+        Err(error) => return refused(error, &line),
     };
     colours(cli.color).write_global();
     let result = start_threads().and_then(|()| cli.command.run());
@@ -99,18 +99,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help and versions on stdout, what is wrong with the arguments on stderr, where what they hold cannot steer
-/// a terminal.
-fn refused(error: &clap::Error) -> ExitCode {
-    let text = error.render().to_string();
-    let mut lines = text.lines();
-    if error.use_stderr() && lines.any(|line| visible(line) != line) {
-        let shown: Vec<_> = text.lines().map(visible).collect();
-        // As in `say`: lost where nobody can read it.
-        let _ = writeln!(std::io::stderr(), "{}", shown.join("\n"));
-    } else {
-        let _ = error.print();
-    }
+/// Help and versions on stdout, what is wrong with the arguments on stderr, where they cannot steer a terminal.
+fn refused(error: clap::Error, line: &[OsString]) -> ExitCode {
+    // clap shows words as they are, so it is given those that can be shown.
+    let words = line.iter().map(|word| word.to_string_lossy());
+    let shown = words.map(|word| visible(&word).into_owned());
+    let error = Cli::try_parse_from(shown).err().unwrap_or(error);
+    // As in `say`: lost where nobody can read it.
+    let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
