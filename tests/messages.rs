@@ -73,7 +73,7 @@ fn the_nearest_name_is_suggested() {
         ),
         (&["capture", "./models/lama"], 1, "./models/llama"),
         (&["capture", "modles/llama"], 1, "models/llama"),
-        (&["capture", "--adapter", "models/lama"], 1, "models/llama/"),
+        (&["capture", "--adapter", "models/lama"], 1, "models/llama"),
         (&["capture", "--text-file", "copus.txt"], 1, "corpus.txt"),
         (&["capture", "--dataset", "corpsu.jsonl"], 1, "corpus.jsonl"),
         (

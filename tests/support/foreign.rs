@@ -89,7 +89,8 @@ pub(crate) fn read(kind: Kind, bytes: &[u8], beside: &Path, folder: &Path) -> Re
         }
         Kind::Adapter(name) => {
             beside_it(folder, beside, name, bytes);
-            Adapter::open(folder)?;
+            let adapter = Adapter::open(folder)?;
+            decode(&Model::open_with(&base(beside), Some(adapter))?);
         }
         Kind::Items(set, ending) => {
             let path = write(folder, &format!("items.{ending}"), bytes);
@@ -123,6 +124,14 @@ pub(crate) fn read(kind: Kind, bytes: &[u8], beside: &Path, folder: &Path) -> Re
         }
     }
     Ok(())
+}
+
+/// The checkpoint that an adapter of the tests was made for.
+fn base(adapter: &Path) -> PathBuf {
+    let known = std::fs::read_to_string(adapter.join("reference.json")).expect("a reference");
+    let (_, behind) = known.split_once("\"base\": \"").expect("its base");
+    let (name, _) = behind.split_once('"').expect("a name");
+    adapter.join("../../checkpoints").join(name)
 }
 
 fn no_hub() -> Result<Hub> {

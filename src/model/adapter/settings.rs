@@ -144,7 +144,7 @@ impl Settings {
                 .remedy(format!(
                     "give a folder with {SETTINGS} and adapter_model.safetensors"
                 ))
-                .meant_path(&path)
+                .meant_path(folder)
         })?;
         lfs::refuse_pointer(path.display(), &text)?;
         Self::parse(&path.display().to_string(), &text)
