@@ -7,9 +7,12 @@ use std::{
 };
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     hub::Hub,
-    model::{ADAPTER_SETTINGS, Adapter, Model, demo, gguf_file, tokenizer::vocabulary_of, weights},
+    model::{
+        ADAPTER_SETTINGS, Adapter, Model, demo, families::FAMILIES, gguf_file,
+        tokenizer::vocabulary_of, weights,
+    },
     progress::Progress,
     report::{
         identity,
@@ -88,7 +91,9 @@ pub(crate) fn open(
         let source = ("folder".to_owned(), None, None);
         return folder(name, path.to_owned(), source, adapter);
     }
-    let snapshot = Hub::from_env(progress)?.model(name, revision)?;
+    let snapshot = Hub::from_env(progress)?
+        .model(name, revision)
+        .map_err(|error| other_name(error, name))?;
     let source = (
         "hub".to_owned(),
         revision.map(str::to_owned),
@@ -104,6 +109,19 @@ pub(crate) fn random(name: &str, model: &Model) -> Checkpoint {
         folder: None,
         adapter: None,
     }
+}
+
+/// Asks whether another name was meant than one of which the hub gave no model.
+fn other_name(error: Error, name: &str) -> Error {
+    // Only where the hub knows no such name: offline it is as likely the right one.
+    let known = match error.kind() {
+        Kind::Absent => FAMILIES,
+        _ => &[],
+    };
+    let known = known.iter().map(|family| family.example);
+    error
+        .meant_path(Path::new(name))
+        .meant(name, known.chain(demo::NAMES))
 }
 
 /// Whether a folder holds an adapter and no model.

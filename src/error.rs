@@ -5,6 +5,8 @@
 
 use std::{fmt, io, path::Path};
 
+use crate::nearest::{nearest, nearest_path};
+
 /// Result with massact's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -13,6 +15,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Kind {
     /// The work failed (exit code 1).
     Failed,
+    /// Nothing has the name that was given (exit code 1); another may have been meant.
+    Absent,
     /// The command line or its combination of arguments is wrong (exit code 2).
     Usage,
     /// A device has no memory left for it (exit code 1); the same work in smaller parts may fit.
@@ -43,6 +47,15 @@ impl Error {
     pub fn unread(path: &Path, error: io::Error) -> Self {
         Self::new(path.display(), error)
             .remedy("check that it is there, that you may read it, and that its disk is sound")
+            .meant_path(path)
+    }
+
+    /// There is nothing of the name `subject`.
+    pub fn absent(subject: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Absent,
+            ..Self::new(subject, reason)
+        }
     }
 
     /// The arguments are wrong: `subject` is usually the flag.
@@ -86,6 +99,35 @@ impl Error {
         }
     }
 
+    /// Asks whether the nearest of the known names was meant, if one is near.
+    #[must_use]
+    pub(crate) fn meant<'k>(self, name: &str, known: impl IntoIterator<Item = &'k str>) -> Self {
+        match nearest(name, known) {
+            Some(known) => self.asking(known),
+            None => self,
+        }
+    }
+
+    /// Asks whether the nearest path that is there was meant, if this one is not.
+    #[must_use]
+    pub(crate) fn meant_path(self, path: &Path) -> Self {
+        match nearest_path(path) {
+            Some(known) => self.asking(known.display()),
+            None => self,
+        }
+    }
+
+    fn asking(self, known: impl fmt::Display) -> Self {
+        if self.kind == Kind::Interrupted {
+            return self;
+        }
+        let question = format!("did you mean `{known}`?");
+        match self.remedy.clone() {
+            Some(remedy) => self.remedy(format!("{question} else {remedy}")),
+            None => self.remedy(question),
+        }
+    }
+
     /// With another remedy, made from the one it has.
     #[must_use]
     pub fn map_remedy(mut self, change: impl FnOnce(&str) -> String) -> Self {
@@ -117,7 +159,7 @@ impl Error {
     /// 1 failed, 2 usage, 3 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Failed | Kind::OutOfMemory => 1,
+            Kind::Failed | Kind::Absent | Kind::OutOfMemory => 1,
             Kind::Usage => 2,
             Kind::Interrupted => 3,
         }
@@ -155,6 +197,14 @@ mod tests {
             "config.json: bad thing; fix it; or leave it"
         );
         assert_eq!(Error::new("a", "b").or("c").to_string(), "a: b; c");
+        let unknown = Error::usage("--site", "no such site").remedy("choose from q, mlp");
+        let asked = unknown.clone().meant("nlp", ["q", "mlp"]).to_string();
+        assert_eq!(
+            asked,
+            "--site: no such site; did you mean `mlp`? else choose from q, mlp"
+        );
+        assert_eq!(unknown.clone().meant("router", ["q", "mlp"]), unknown);
+        assert_eq!(Error::absent("a", "b").exit_code(), 1);
         assert_eq!(Error::usage("--seed", "x").exit_code(), 2);
         assert_eq!(Error::interrupted().exit_code(), 3);
     }

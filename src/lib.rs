@@ -14,6 +14,7 @@ pub mod interrupt;
 mod lfs;
 mod mapped;
 pub mod model;
+mod nearest;
 pub mod panics;
 mod present;
 pub mod progress;
@@ -21,5 +22,6 @@ pub mod report;
 pub mod selftest;
 pub mod sweep;
 pub mod tvr;
+mod visible;
 
 pub use error::{Error, Result};

@@ -14,11 +14,12 @@ use std::{
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use self::lines::{Standing, Unit};
+use crate::visible::visible;
 
-/// One line on stderr. Where nobody can read it, because the disk under it is full or the pipe closed, it is
+/// One line on stderr, in which what foreign files and arguments brought cannot steer a terminal. Where nobody can read it, because the disk under it is full or the pipe closed, it is
 /// lost, and the work goes on.
 pub fn say(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "massact: {line}");
+    let _ = writeln!(io::stderr(), "massact: {}", visible(&line.to_string()));
 }
 
 /// Where progress and notices go. Cheap to copy.
@@ -182,7 +183,7 @@ impl Progress {
             };
             bar.set_style(style.with_key("left", left));
         }
-        bar.set_message(standing.title());
+        bar.set_message(visible(&standing.title()).into_owned());
         Bar {
             bar,
             since: Instant::now(),

@@ -54,6 +54,52 @@ fn templates_are_rendered_as_transformers_does() {
     }
 }
 
+/// The library walks a chain of operators by recursion, and some of its values are as deep as a loop is long: no
+/// template may exhaust the stack, the memory or the patience.
+#[test]
+fn templates_that_ask_for_much() {
+    let chain = |before: &str, link: &str, after: &str| {
+        // As long as a template may be.
+        let links = ((256 << 10) - before.len() - after.len()) / link.len();
+        format!("{before}{}{after}", link.repeat(links))
+    };
+    let grown = |change: &str| {
+        format!(
+            "{{% set ns = namespace(x='ab') %}}{{% for i in range(99999) %}}\
+             {{% set ns.x = {change} %}}{{% endfor %}}{{{{ ns.x|length }}}}"
+        )
+    };
+    for template in [
+        chain("{{ ", "-", "1 }}"),
+        chain("{{ ", "not ", "x }}"),
+        chain("{{ ", "1+", "1 }}"),
+        chain("{{ ", "x~", "x }}"),
+        chain("{{ x", ".a", " }}"),
+        chain("{{ x", "()", " }}"),
+        chain("{{ x", "|trim", " }}"),
+        chain("{{ x", "[:1]", " }}"),
+        chain("{{ ", "1 if x else ", "1 }}"),
+        chain("{% if x %}", "{% elif x %}", "{% endif %}"),
+        chain("{{ ", "(", "1 }}"),
+        grown("ns.x ~ ns.x"),
+        grown("ns.x[:1]"),
+        grown("ns.x|reverse"),
+        grown("[ns.x]"),
+        grown("[1] + ns.x|list"),
+        "x".repeat((256 << 10) + 1),
+    ] {
+        let began = std::time::Instant::now();
+        let rendered = tokenizer(Some(&template), None).chat("x");
+        let start = &template[..template.len().min(40)];
+        assert!(began.elapsed().as_secs() < 5, "{start}");
+        // What is short enough and quick may be rendered.
+        if let Err(error) = rendered {
+            let said = error.to_string();
+            assert!(said.starts_with("chat template: "), "{start}: {said}");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_rendered_is_named() {
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}";

@@ -3,11 +3,13 @@
 
 mod support;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
 use support::foreign::{Kind, read};
-use support::mutations::{Counted, Numbers, damaged, peak};
+use support::mutations::{Counted, Numbers, damaged, largest, peak, times};
 
 #[global_allocator]
 static COUNTED: Counted = Counted;
@@ -17,15 +19,86 @@ static COUNTED: Counted = Counted;
 const FIXED: usize = 64 << 20;
 /// What a byte may become: packed rows, JSON as values, a token of a vocabulary.
 const RATIO: usize = 400;
+/// The most that is asked for at once.
+const AT_ONCE: usize = 1 << 30;
 /// Far more than any takes, on a busy machine.
 const LONGEST: Duration = Duration::from_secs(5);
+/// What takes so long never ends.
+const HANGS: Duration = Duration::from_secs(120);
 
-/// Reads `count` damaged versions of the bytes, and of JSON some with another value in one place.
-fn try_all(kind: Kind, bytes: &[u8], beside: &Path, count: usize, seed: u64) -> usize {
-    let temp = tempfile::tempdir().expect("a folder");
+/// What has been tried of one format.
+struct Tally {
+    format: String,
+    tried: usize,
+    refused: usize,
+    /// The longest that one took, and the most bytes that one held.
+    longest: Duration,
+    most: usize,
+}
+
+impl Tally {
+    fn of(format: impl Into<String>) -> Self {
+        Self {
+            format: format.into(),
+            tried: 0,
+            refused: 0,
+            longest: Duration::ZERO,
+            most: 0,
+        }
+    }
+
+    /// Says it, once at least so many have been tried, some of which were refused and some not.
+    fn told(self, least: usize) {
+        let Self {
+            format,
+            tried,
+            refused,
+            longest,
+            most,
+        } = self;
+        println!(
+            "{format}: {tried} damaged, {refused} refused, at most {:.2} s and {:.1} MiB",
+            longest.as_secs_f64(),
+            most as f64 / (1 << 20) as f64
+        );
+        assert!(tried >= least, "{format}: {tried}");
+        assert!(
+            refused > 0 && refused < tried,
+            "{format}: {refused} of {tried} refused"
+        );
+    }
+}
+
+/// Ends the process when nothing has been heard for too long, since what hangs cannot be stopped.
+fn watched(kind: Kind, beside: &Path) -> mpsc::Sender<usize> {
+    let (said, heard) = mpsc::channel();
+    let beside = beside.to_owned();
+    std::thread::spawn(move || {
+        let mut last = 0;
+        loop {
+            match heard.recv_timeout(HANGS) {
+                Ok(number) => last = number,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    eprintln!("{kind:?} {last} beside {} hangs", beside.display());
+                    std::process::exit(101);
+                }
+            }
+        }
+    });
+    said
+}
+
+/// Reads `count` damaged versions of the bytes, and of JSON some with another value in one place; more of them
+/// where more are asked for.
+fn try_all(tally: &mut Tally, kind: Kind, bytes: &[u8], beside: &Path, count: usize, seed: u64) {
+    // Of a library's panic that is expected nothing is printed.
+    static QUIET: Once = Once::new();
+    QUIET.call_once(massact::panics::install);
     let mut numbers = Numbers(seed);
     let parsed: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
-    for number in 0..count {
+    let now = watched(kind, beside);
+    for number in 0..count * times() {
         let mut hostile = match &parsed {
             Some(value) if number % 2 == 0 => other_value(value, &mut numbers),
             _ => damaged(bytes, &mut numbers),
@@ -35,16 +108,30 @@ fn try_all(kind: Kind, bytes: &[u8], beside: &Path, count: usize, seed: u64) -> 
                 hostile = damaged(&hostile, &mut numbers);
             }
         }
-        let began = Instant::now();
-        let (result, held) = peak(|| read(kind, &hostile, beside, temp.path()));
+        let temp = tempfile::tempdir().expect("a folder");
         let told = || format!("{kind:?} {number} beside {}", beside.display());
-        assert!(began.elapsed() < LONGEST, "{}", told());
+        let _ = now.send(number);
+        let began = Instant::now();
+        let (result, held) = peak(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                read(kind, &hostile, beside, temp.path())
+            }))
+            .unwrap_or_else(|_| panic!("{}: a panic", told()))
+        });
+        let took = began.elapsed();
+        assert!(took < LONGEST, "{}: {took:?}", told());
         let most = FIXED + RATIO * hostile.len();
         assert!(
             held <= most,
             "{}: {held} bytes held of {}",
             told(),
             hostile.len()
+        );
+        assert!(
+            largest() < AT_ONCE,
+            "{}: {} bytes at once",
+            told(),
+            largest()
         );
         if let Err(error) = result {
             let message = error.to_string();
@@ -53,9 +140,12 @@ fn try_all(kind: Kind, bytes: &[u8], beside: &Path, count: usize, seed: u64) -> 
                 "{}: {message}",
                 told()
             );
+            tally.refused += 1;
         }
+        tally.tried += 1;
+        tally.longest = tally.longest.max(took);
+        tally.most = tally.most.max(held);
     }
-    count
 }
 
 /// The document with one number, text or flag replaced.
@@ -113,49 +203,111 @@ fn other_value(document: &serde_json::Value, numbers: &mut Numbers) -> Vec<u8> {
     changed.to_string().into_bytes()
 }
 
-fn checkpoints() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
-    let entries = std::fs::read_dir(root).expect("a folder");
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+/// The folders of `place` that have all of these files, sorted.
+fn folders(place: &str, files: &[&str]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join(place)).expect("a folder");
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.expect("an entry").path())
         .collect();
-    found.retain(|path| path.join("config.json").is_file());
+    found.retain(|path| files.iter().all(|file| path.join(file).is_file()));
     found.sort();
+    assert!(!found.is_empty(), "{place}: {files:?}");
     found
 }
 
+/// So many damaged versions of a file of every folder.
+fn try_each(kind: Kind, place: &str, name: &str, count: usize) -> Tally {
+    let mut tally = Tally::of(name);
+    for (index, folder) in folders(place, &[name]).iter().enumerate() {
+        let bytes = std::fs::read(folder.join(name)).expect("a file");
+        try_all(&mut tally, kind, &bytes, folder, count, index as u64);
+    }
+    tally
+}
+
 #[test]
-fn configs_and_weights_of_every_family() {
-    let mut tried = 0;
-    for (index, folder) in checkpoints().iter().enumerate() {
-        for (name, kind, count) in [
-            ("config.json", Kind::Config, 40),
-            ("model.safetensors", Kind::Safetensors, 10),
-            ("model.safetensors.index.json", Kind::Index, 60),
-        ] {
-            if let Ok(bytes) = std::fs::read(folder.join(name)) {
-                tried += try_all(kind, &bytes, folder, count, index as u64);
+fn configs_of_every_family() {
+    try_each(Kind::Config, "checkpoints", "config.json", 30).told(6000);
+}
+
+#[test]
+fn weights_of_every_family_and_packing() {
+    try_each(Kind::Safetensors, "checkpoints", "model.safetensors", 10).told(2000);
+    let index = "model.safetensors.index.json";
+    try_each(Kind::Index, "checkpoints", index, 60).told(60);
+}
+
+#[test]
+fn weights_of_pytorch() {
+    let mut tally = Tally::of("pytorch_model.bin");
+    for (seed, name) in ["kinds.bin", "single/pytorch_model.bin", "legacy.bin"]
+        .into_iter()
+        .enumerate()
+    {
+        let bytes = std::fs::read(root().join("layouts/torch").join(name)).expect("a file");
+        try_all(&mut tally, Kind::Torch, &bytes, &root(), 100, seed as u64);
+    }
+    tally.told(300);
+}
+
+#[test]
+fn gguf() {
+    let mut tally = Tally::of("gguf");
+    for (index, folder) in folders("gguf", &[]).iter().enumerate() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|ending| ending == "gguf") {
+                let bytes = std::fs::read(&path).expect("a file");
+                try_all(&mut tally, Kind::Gguf, &bytes, folder, 20, index as u64);
             }
         }
     }
-    println!("{tried} damaged configs, indexes and weights");
-    assert!(tried > 8000, "{tried}");
+    tally.told(500);
+}
+
+#[test]
+fn adapters() {
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        try_each(Kind::Adapter(name), "adapters", name, 20).told(100);
+    }
 }
 
 #[test]
 fn tokenizers() {
-    let mut tried = 0;
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints/planted-llama");
+    let beside = root().join("checkpoints/planted-llama");
     for (name, kind, count) in [
         ("tokenizer.json", Kind::Tokenizer, 800),
         ("tokenizer_config.json", Kind::TokenizerConfig, 200),
     ] {
-        if let Ok(bytes) = std::fs::read(beside.join(name)) {
-            tried += try_all(kind, &bytes, &beside, count, 5);
-        }
+        let bytes = std::fs::read(beside.join(name)).expect("a file");
+        let mut tally = Tally::of(name);
+        try_all(&mut tally, kind, &bytes, &beside, count, 5);
+        tally.told(count);
     }
-    println!("{tried} damaged tokenizers");
-    assert!(tried >= 800, "{tried}");
+    for name in [
+        "tokenizer.model",
+        "tiktoken.model",
+        "vocab.json",
+        "merges.txt",
+    ] {
+        try_each(Kind::Vocabulary(name), "layouts/tokenizers", name, 50).told(50);
+    }
+}
+
+/// What real templates have: loops, conditions, filters, macros, Python's methods and exceptions.
+const TEMPLATE: &str = include_str!("support/template.jinja");
+
+#[test]
+fn chat_templates() {
+    let beside = root().join("checkpoints/planted-llama");
+    let mut tally = Tally::of("chat_template.jinja");
+    let kind = Kind::ChatTemplate;
+    try_all(&mut tally, kind, TEMPLATE.as_bytes(), &beside, 500, 7);
+    tally.told(500);
 }
 
 #[test]
@@ -168,7 +320,6 @@ fn documents() {
     gzip.write_all(lines.as_bytes()).expect("packs");
     let gzip = gzip.finish().expect("packs");
     let zstd = zstd::encode_all(lines.as_bytes(), 3).expect("packs");
-    let mut tried = 0;
     for (ending, bytes) in [
         ("jsonl", lines.clone().into_bytes()),
         ("txt", lines.clone().into_bytes()),
@@ -176,10 +327,35 @@ fn documents() {
         ("jsonl.zst", zstd),
         ("parquet", parquet_of(&lines)),
     ] {
-        let nothing = Path::new(env!("CARGO_MANIFEST_DIR"));
-        tried += try_all(Kind::Documents(ending), &bytes, nothing, 700, 9);
+        let mut tally = Tally::of(ending);
+        try_all(&mut tally, Kind::Documents(ending), &bytes, &root(), 600, 9);
+        tally.told(600);
     }
-    println!("{tried} damaged files of documents");
+}
+
+#[test]
+fn items_of_tasks() {
+    let beside = root().join("checkpoints/planted-llama");
+    for (set, file, ending) in [
+        ("hellaswag", "hellaswag.jsonl", "jsonl"),
+        ("arc_easy", "arc_easy.jsonl", "jsonl"),
+        ("piqa", "piqa.jsonl", "jsonl"),
+        ("truthfulqa_mc2", "truthfulqa.jsonl", "jsonl"),
+        ("own", "own.jsonl", "jsonl"),
+        ("arc_easy", "arc_easy.parquet", "parquet"),
+    ] {
+        let bytes = std::fs::read(root().join("tasks").join(file)).expect("a file");
+        let mut tally = Tally::of(format!("tasks, {file}"));
+        try_all(
+            &mut tally,
+            Kind::Items(set, ending),
+            &bytes,
+            &beside,
+            60,
+            11,
+        );
+        tally.told(60);
+    }
 }
 
 /// A table of one column, `text`.
@@ -212,7 +388,7 @@ fn parquet_of(lines: &str) -> Vec<u8> {
 }
 
 #[test]
-fn plans() {
+fn plans_and_manifests() {
     let plan = br#"
 [defaults]
 context_length = 128
@@ -224,14 +400,28 @@ label = "x"
 
 [[model]]
 pretrained = "a/b"
-revisions = ["step{}"]
-steps = "0..1000..100"
+revisions = ["step0", "step1000"]
+steps = [0, 1000]
 
 [[experiment]]
-command = "existence-validation"
+name = "existence-validation"
 seed = 1
 "#;
-    let nothing = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tried = try_all(Kind::Plan, plan, nothing, 3000, 3);
-    println!("{tried} damaged plans");
+    let mut tally = Tally::of("plan.toml");
+    try_all(&mut tally, Kind::Plan, plan, &root(), 2000, 3);
+    tally.told(2000);
+    let task = r#"{"id":"ID","model":"demo","command":"existence-validation","arguments":["--nsamples","2"],"settings":{"nsamples":2},"step":3}"#;
+    let lines = ["a1", "b2", "c3"]
+        .map(|id| task.replace("ID", id))
+        .join("\n");
+    let mut tally = Tally::of("manifest.jsonl");
+    try_all(
+        &mut tally,
+        Kind::Manifest,
+        lines.as_bytes(),
+        &root(),
+        300,
+        13,
+    );
+    tally.told(300);
 }

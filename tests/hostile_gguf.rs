@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use massact::model::Model;
 use massact::model::weights::WeightStore;
+use support::foreign::decode;
 use support::mutations::{Counted, Numbers, damaged, peak};
 
 #[global_allocator]
@@ -31,26 +32,6 @@ fn files() -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-/// Decodes a row of every tensor after the other.
-fn decode(model: &Model) {
-    let spec = &model.spec;
-    let rows = |matrix: massact::Result<massact::model::weights::WeightMatrix<'_>>,
-                width: usize| {
-        let Ok(matrix) = matrix else { return };
-        let mut row = vec![0.0; width];
-        for output in 0..matrix.out_features() {
-            matrix.write_output(output, &mut row);
-        }
-    };
-    rows(model.token_embedding(), spec.embedding.width);
-    rows(model.head(), spec.head.linear.in_features);
-    for layer in &spec.layers {
-        for linear in layer.linears() {
-            rows(model.matrix(linear), linear.in_features);
-        }
-    }
 }
 
 fn store_is_consistent(weights: &WeightStore) {

@@ -48,6 +48,7 @@ use crate::{
     backend::cuda::driver::built,
     error::{Error, Result},
     interrupt, mapped, panics, progress,
+    visible::visible,
 };
 
 /// Find, measure and intervene on massive activations in decoder LLMs.
@@ -82,7 +83,10 @@ pub fn main() -> ExitCode {
     interrupt::install();
     panics::install();
     let line = hyphenated(std::env::args_os());
-    let cli = Cli::parse_from(line);
+    let cli = match Cli::try_parse_from(&line) {
+        Ok(cli) => cli,
+        Err(error) => return refused(error, &line),
+    };
     colours(cli.color).write_global();
     let result = start_threads().and_then(|()| cli.command.run());
     match result {
@@ -93,6 +97,17 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Help and versions on stdout, what is wrong with the arguments on stderr, where they cannot steer a terminal.
+fn refused(error: clap::Error, line: &[OsString]) -> ExitCode {
+    // clap shows words as they are, so it is given those that can be shown.
+    let words = line.iter().map(|word| word.to_string_lossy());
+    let shown = words.map(|word| visible(&word).into_owned());
+    let error = Cli::try_parse_from(shown).err().unwrap_or(error);
+    // As in `say`: lost where nobody can read it.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Those that compute. The library would start them when they are needed first, and panic where it cannot.

@@ -52,5 +52,6 @@ fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
         Error::new(path.display(), error).remedy(
             "give the folder of a finished run: the last line of a run names it, and it holds run.json",
         )
+        .meant_path(folder)
     })
 }

@@ -85,10 +85,21 @@ fn load_from(
         return local(source, path, wanted, progress);
     }
     if Format::of(source).is_some() && !source.contains(':') {
-        return Err(Error::new(source, "no such file").remedy("check the path"));
+        return Err(Error::new(source, "no such file")
+            .remedy("check the path")
+            .meant_path(path));
     }
     match hub_name(source) {
-        Some((repo, file)) => remote(source, (repo, file), wanted, &hub()?, progress),
+        Some((repo, file)) => {
+            remote(source, (repo, file), wanted, &hub()?, progress).map_err(|error| {
+                match error.kind() {
+                    Kind::Absent => error
+                        .meant_path(path)
+                        .meant(repo, datasets::DATASETS.iter().map(|set| set.repo)),
+                    _ => error,
+                }
+            })
+        }
         None => Err(unknown(source)),
     }
 }
@@ -122,6 +133,8 @@ fn unknown(source: &str) -> Error {
         names.join(", "),
         builtin::NAME
     ))
+    .meant_path(Path::new(source))
+    .meant(source, names.into_iter().chain([builtin::NAME]))
 }
 
 /// `owner/name` or `owner/name:path/in/it`.

@@ -16,6 +16,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     let refused = |reason: &dyn std::fmt::Display| {
         Error::new(path.display(), format!("cannot be opened: {reason}"))
             .remedy("check the path and its permissions")
+            .meant_path(path)
     };
     let file = File::open(path).map_err(|error| refused(&error))?;
     match file.metadata() {

@@ -125,6 +125,7 @@ impl Site {
                 let names: Vec<&str> = Self::ALL.iter().map(|site| site.name()).collect();
                 Error::usage(format!("site `{name}`"), "there is no such site")
                     .remedy(format!("choose from {}", names.join(", ")))
+                    .meant(name, names)
             })
     }
 

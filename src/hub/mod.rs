@@ -439,12 +439,17 @@ impl Hub {
         };
         let page = place.page(endpoint);
         let error = |reason: String, remedy: String| Error::new(&subject, reason).remedy(remedy);
+        // A file that is not there is the repository's fault, not the name's.
+        let unknown = |reason: String, remedy: String| match path {
+            "" => Error::absent(&subject, reason).remedy(remedy),
+            _ => error(reason, remedy),
+        };
         match failure {
             Failure::Status(401) if token.is_some() => error(
                 "the hub does not accept the token (401)".into(),
                 "set HF_TOKEN to a valid token, or unset it for a public repository".into(),
             ),
-            Failure::Status(401) => error(
+            Failure::Status(401) => unknown(
                 "the hub refuses access (401): it is gated or private, or it does not exist".into(),
                 format!(
                     "check the name; if {page} asks for it, accept the licence there and set HF_TOKEN"
@@ -454,7 +459,7 @@ impl Hub {
                 "the hub refuses access (403): the repository is gated".into(),
                 format!("accept the licence on {page} and set HF_TOKEN to a token of that account"),
             ),
-            Failure::Status(404) => error(
+            Failure::Status(404) => unknown(
                 format!("not on the hub {endpoint} (404)"),
                 "check the name, its letter case included".into(),
             ),

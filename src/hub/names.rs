@@ -1,5 +1,7 @@
 //! Names become folders and addresses, so only plain ones pass.
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
 
 /// `name` or `owner/name`.
@@ -22,7 +24,8 @@ pub(super) fn repo(repo: &str) -> Result<()> {
         format!("{repo:?}"),
         "not a folder here, and not a name on the hub",
     )
-    .remedy("give owner/name or a folder with config.json"))
+    .remedy("give owner/name or a folder with config.json")
+    .meant_path(Path::new(repo)))
 }
 
 /// A branch, tag or commit.

@@ -19,6 +19,7 @@ pub(super) fn check(folder: &Path, adapter_is_named: bool) -> Result<()> {
         return Err(if !folder.exists() {
             error("no such folder or file".to_owned())
                 .remedy("give a folder with a Hugging Face checkpoint, a GGUF file, or a hub id")
+                .meant_path(folder)
         } else {
             error("a file, not a folder".to_owned())
                 .remedy("give the folder with config.json and the weights")

@@ -27,6 +27,7 @@ impl Manifest {
         let text = fs::read_to_string(path).map_err(|error| {
             Error::usage(path.display(), error)
                 .remedy("make it with `massact sweep plan PLAN --dir DIR`")
+                .meant_path(path)
         })?;
         let mut ids = HashSet::new();
         let lines = text.lines().enumerate();

@@ -27,7 +27,10 @@ use serde_json::{Map, Value, json};
 use toml::Table;
 
 use super::{manifest::Manifest, paths::Inside, shown::Shown, task::Task};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    nearest::nearest,
+};
 
 /// What a command understands.
 #[derive(Debug, Clone)]
@@ -112,7 +115,9 @@ impl Plan {
     /// Reads a plan.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| {
-            Error::usage(path.display(), error).remedy("name a plan in TOML, see docs/sweeps.md")
+            Error::usage(path.display(), error)
+                .remedy("name a plan in TOML, see docs/sweeps.md")
+                .meant_path(path)
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let folder = std::path::absolute(if folder.as_os_str().is_empty() {
@@ -458,18 +463,14 @@ impl Reader<'_> {
         known: impl Iterator<Item = &'k str>,
     ) -> Error {
         let known: Vec<&str> = known.collect();
-        let nearest = known
-            .iter()
-            .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
         let error = Error::usage(
             format!("{}: {subject}", self.name),
             format!("no {what} `{name}`"),
         );
-        match nearest {
-            Some(nearest) if strsim::jaro_winkler(name, nearest) > 0.7 => {
-                error.remedy(format!("did you mean `{nearest}`?"))
-            }
-            _ => error.remedy(format!("choose one of {}", known.join(", "))),
+        // Of all settings, those that were not meant would hide the one that was.
+        match nearest(name, known.iter().copied()) {
+            Some(_) => error.meant(name, known),
+            None => error.remedy(format!("choose one of {}", known.join(", "))),
         }
     }
 

@@ -4,10 +4,22 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 thread_local! {
     /// Bytes that this thread holds, the most that it held, and the most that it may ask for at once.
     static HELD: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+/// The most bytes that any thread asked for at once.
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+/// How many times as many damaged files as in an ordinary test run there are to be; the first are the same.
+pub(crate) fn times() -> usize {
+    let asked = std::env::var("MASSACT_HOSTILE").ok();
+    asked.map_or(1, |times| {
+        times.parse().expect("MASSACT_HOSTILE is a number")
+    })
 }
 
 /// The system's allocator, counting what each thread holds.
@@ -27,6 +39,7 @@ fn count(more: usize, less: usize) {
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 0);
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -36,6 +49,11 @@ unsafe impl GlobalAlloc for Counted {
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(memory, layout) }
     }
+}
+
+/// The most bytes that any thread asked for at once.
+pub(crate) fn largest() -> usize {
+    LARGEST.load(Ordering::Relaxed)
 }
 
 /// The most bytes that this thread held beyond what it holds now, while it did `work`.

@@ -143,7 +143,7 @@ mod tests {
         for (bad, says) in [
             (
                 args(&["piqua"], &[]),
-                "--tasks piqua: no task that massact knows; use hellaswag,",
+                "--tasks piqua: no task that massact knows; did you mean `piqa`? else use hellaswag,",
             ),
             (
                 args(&["piqa"], &["piqa=Cargo.toml"]),

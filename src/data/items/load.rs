@@ -164,10 +164,12 @@ fn local_remedy(error: Error, name: &str) -> Error {
 }
 
 fn unknown(name: &str) -> Error {
-    Error::usage(format!("--tasks {name}"), "no task that massact knows").remedy(format!(
-        "use {}, or --task {name}=FILE for items of your own",
-        sets::names().join(", ")
-    ))
+    Error::usage(format!("--tasks {name}"), "no task that massact knows")
+        .remedy(format!(
+            "use {}, or --task {name}=FILE for items of your own",
+            sets::names().join(", ")
+        ))
+        .meant(name, sets::names())
 }
 
 /// Refuses a name that needs a file and has none, before anything is read.
@@ -191,7 +193,9 @@ impl TaskSource {
             } else {
                 "no such file"
             };
-            return Err(Error::new(file.display(), reason).remedy("check the path in --task"));
+            return Err(Error::new(file.display(), reason)
+                .remedy("check the path in --task")
+                .meant_path(file));
         }
         Ok(Self {
             name: name.to_owned(),

@@ -140,9 +140,11 @@ impl Settings {
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(SETTINGS);
         let text = std::fs::read(&path).map_err(|error| {
-            Error::new(path.display(), error).remedy(format!(
-                "give a folder with {SETTINGS} and adapter_model.safetensors"
-            ))
+            Error::new(path.display(), error)
+                .remedy(format!(
+                    "give a folder with {SETTINGS} and adapter_model.safetensors"
+                ))
+                .meant_path(folder)
         })?;
         lfs::refuse_pointer(path.display(), &text)?;
         Self::parse(&path.display().to_string(), &text)

@@ -5,6 +5,9 @@
 use std::{
     fmt::Display,
     io::{self, Write},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
 };
 
 use minijinja::{
@@ -22,8 +25,16 @@ use crate::error::{Error, Result};
 pub(super) const FILE: &str = "chat_template.jinja";
 /// Of several templates the one that counts.
 const DEFAULT: &str = "default";
-/// Steps of a template: thousands of times those of the longest known.
-const FUEL: u64 = 20_000_000;
+/// Steps of a template, each of which stands for 64 bytes of text, too: a hundred times those of the longest known.
+const FUEL: u64 = 200_000;
+/// Bytes of a template: several times those of the longest known.
+const LONGEST: usize = 256 << 10;
+/// What the library's recursion needs for each byte of a template, almost thrice over, and beside it for values that
+/// a template nests while it runs: a chain of operators is as deep as it is long.
+const STACK: usize = 1 << 10;
+const STACK_BESIDE: usize = 64 << 20;
+/// What takes so long is not counted in steps, such as slices of slices.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A checkpoint's template, or why it cannot be told which it is; none without one.
 pub(super) type Source = Option<std::result::Result<String, String>>;
@@ -67,37 +78,58 @@ impl ChatTemplate {
                 .remedy("leave out --chat, or take a checkpoint that was trained on conversations"));
             }
         };
-        let mut environment = Environment::new();
-        environment.set_syntax(
-            SyntaxConfig::builder()
-                .trim_blocks(true)
-                .lstrip_blocks(true)
-                .build()
-                .map_err(|error| bad(&error))?,
-        );
-        environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |reason: String| {
-            Err::<JinjaValue, _>(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
-        });
-        environment.add_function("strftime_now", |format: String| today(&format));
-        environment.add_filter("tojson", python_json);
-        let source = without_generation_tags(source);
-        let template = environment
-            .template_from_str(&source)
+        if source.len() > LONGEST {
+            let reason = format!("{} bytes are more than {LONGEST}", source.len());
+            return Err(bad(&reason));
+        }
+        let (done, result) = mpsc::channel();
+        let (source, tokens, text) = (source.clone(), self.tokens.clone(), text.to_owned());
+        let stack = STACK_BESIDE + STACK * source.len();
+        thread::Builder::new()
+            .stack_size(stack)
+            .spawn(move || done.send(render(&source, &tokens, &text)))
             .map_err(|error| bad(&error))?;
-        let tokens = self.tokens.iter();
-        let tokens = tokens.map(|(role, token)| (role.as_str(), token.as_str()));
-        let rendered = template.render(context! {
-            messages => [context! { role => "user", content => text }],
-            add_generation_prompt => true,
-            tools => (),
-            documents => (),
-            ..JinjaValue::from_pairs(tokens)
-        });
-        rendered.map_err(|error| bad(&error))
+        // A thread that is not waited for ends with the program.
+        result.recv_timeout(PATIENCE).unwrap_or_else(|why| {
+            Err(bad(&match why {
+                RecvTimeoutError::Timeout => "it takes too long",
+                RecvTimeoutError::Disconnected => "it cannot be followed",
+            }))
+        })
     }
+}
+
+/// What the template makes of one message of a user.
+fn render(source: &str, tokens: &[(String, String)], text: &str) -> Result<String> {
+    let mut environment = Environment::new();
+    environment.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .map_err(|error| bad(&error))?,
+    );
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |reason: String| {
+        Err::<JinjaValue, _>(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
+    });
+    environment.add_function("strftime_now", |format: String| today(&format));
+    environment.add_filter("tojson", python_json);
+    let source = without_generation_tags(source);
+    let template = environment
+        .template_from_str(&source)
+        .map_err(|error| bad(&error))?;
+    let tokens = tokens.iter();
+    let tokens = tokens.map(|(role, token)| (role.as_str(), token.as_str()));
+    let rendered = template.render(context! {
+        messages => [context! { role => "user", content => text }],
+        add_generation_prompt => true,
+        tools => (),
+        documents => (),
+        ..JinjaValue::from_pairs(tokens)
+    });
+    rendered.map_err(|error| bad(&error))
 }
 
 fn bad(reason: &dyn Display) -> Error {

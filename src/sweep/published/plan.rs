@@ -82,9 +82,11 @@ pub fn pick(names: &[impl AsRef<str>], flag: &str) -> Result<Vec<Checkpoint>> {
         let name = name.as_ref();
         if !all.iter().any(|checkpoint| named(checkpoint, name)) {
             let known: Vec<&str> = all.iter().map(|checkpoint| &*checkpoint.hub_id).collect();
+            let last = known.iter().filter_map(|id| id.rsplit('/').next());
             return Err(
                 Error::usage(format!("{flag} {name}"), "none of the paper's checkpoints")
-                    .remedy(format!("choose among {}", known.join(", "))),
+                    .remedy(format!("choose among {}", known.join(", ")))
+                    .meant(name, known.iter().copied().chain(last)),
             );
         }
     }
