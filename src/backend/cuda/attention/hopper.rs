@@ -1,5 +1,5 @@
-//! The forward pass on cards of compute capability 9.0 (`kernels/attention_hopper.cu`): which calls it takes, and
-//! what it is told beside the others' arguments.
+//! The forward pass on cards of compute capability 9.0 (`kernels/attention_hopper.cu`): which calls it takes,
+//! and what it is told beside the others' arguments.
 #![forbid(unsafe_code)]
 
 use std::mem::offset_of;
@@ -118,8 +118,8 @@ impl<D: Device> Call<'_, D> {
         )
     }
 
-    /// Queries, keys and values of each sequence: a map ends where its sequence does, and what a tile has beyond
-    /// it is zero.
+    /// Queries, keys and values of each sequence: a map ends where its sequence does, and what a tile has
+    /// beyond it is zero.
     fn maps_of_sequences(&self, plan: &Plan) -> Result<Buffer<D>> {
         let (request, inputs) = (self.request, self.inputs);
         let positions = HOPPER_ROWS / plan.packed;
