@@ -1,5 +1,5 @@
-// Fused attention in 16 bits for compute capability 9.0 (attention/hopper.cuh); attention_forward.cu is for all
-// other cards and types.
+// Fused attention in 16 bits for compute capability 9.0 (attention/hopper.cuh); attention_forward.cu is for
+// all other cards and types.
 #include "attention/hopper.cuh"
 
 #define DEFINE_HOPPER(type, name, width, value_width, keys, stages)                    \

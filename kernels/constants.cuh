@@ -132,9 +132,10 @@
     ROW(type, name, 512, 256, 3, 16, 16, 1, 16, 8)
 
 // Attention on Hopper: warpgroups of a block that compute, beside one that copies, rows of each, threads; of
-// each kernel the widths of a key and of a value, keys of a tile, tiles under way. A head of another width takes
-// the next one; one that none holds, those above. 64 rows are what a product of a warpgroup has, and the tiles are as
-// long as registers allow: scores, weights and output of a row are in the 240 registers of two threads.
+// each kernel the widths of a key and of a value, keys of a tile, stages of its ring. A head of another width
+// takes the next one; one that none holds, those above. 64 rows are what a product of a warpgroup has. Tiles
+// are as long as the 240 registers of a thread allow, which hold its part of scores, weights and output, and
+// the stages are what 227 KiB have room for.
 #define HOPPER_CONSUMERS 2
 #define HOPPER_ROWS 64
 #define HOPPER_THREADS 384

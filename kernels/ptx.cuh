@@ -27,8 +27,8 @@ __device__ __forceinline__ float exp2_approximate(float x) {
     return power;
 }
 
-// What is computed of these values and what follows stay apart: the compiler, which would like to have the terms of many
-// tiles at hand before it adds the first, has not the registers for them.
+// Keeps apart what is computed of these values and what follows: the compiler would make the terms of many
+// tiles before it adds the first, for which there are no registers.
 __device__ __forceinline__ void one_by_one(float (&tile)[4]) {
     asm volatile("" : "+f"(tile[0]), "+f"(tile[1]), "+f"(tile[2]), "+f"(tile[3]));
 }

@@ -23,8 +23,8 @@
 
 #if HOPPER
 
-// LogitRule::finish for a thread's two rows, which may be of two heads, from the thread's first key on. Each part is a loop
-// of its own: one with the branches inside would be many times as long.
+// LogitRule::finish for a thread's two rows, which may be of two heads, from the thread's first key on. Each
+// part is a loop of its own: one with the branches inside would be many times as long.
 template <class T, int N>
 __device__ __forceinline__ void finish_scores(float (&scores)[N][4], const LogitRule<T> (&rules)[2],
                                               int own_key) {

@@ -1,8 +1,8 @@
 // What lies in the shared memory of a block of attention on Hopper, and the warp that fills it.
 //
-// A ring of STAGES tiles of keys and one of values, each with a pair of barriers a stage: `full` ends its phase when
-// a tensor copy's bytes are there, `empty` when every warp of the consumers has read them. Keys are
-// given back before their values are needed, so each has its own.
+// A ring of STAGES tiles of keys and one of values, each with a pair of barriers a stage: `full` ends its
+// phase when a tensor copy's bytes are there, `empty` when every warp of the consumers has read them. Keys
+// are given back before their values are needed, so each has a ring of its own.
 #pragma once
 
 #include "../warpgroup.cuh"

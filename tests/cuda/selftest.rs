@@ -137,8 +137,11 @@ impl Device for Faulty {
 /// A kernel that does nothing is noticed, one of each file, and so is a wrong product.
 #[test]
 fn a_faulty_card_fails() {
-    let faulty = |dead_kernel, forgets_bias| {
-        let card = Emulator::new(Order::Forward);
+    let faulty = |dead_kernel: &'static str, forgets_bias| {
+        let mut card = Emulator::new(Order::Forward);
+        if dead_kernel.contains("hopper") {
+            card = hopper(card);
+        }
         let device = Faulty {
             card,
             dead_kernel,
@@ -151,6 +154,7 @@ fn a_faulty_card_fails() {
     for kernel in [
         "add_bf16",
         "attention_64_bf16",
+        "attention_hopper_64_bf16",
         "convolve_bf16",
         "decode_e4m3_bf16",
         "decode_ggml_q4_k_bf16",

@@ -1,5 +1,5 @@
-//! The forward pass on cards of compute capability 9.0 (`kernels/attention_hopper.cu`): which calls it takes, and
-//! what it is told beside the others' arguments.
+//! The forward pass on cards of compute capability 9.0 (`kernels/attention_hopper.cu`): which calls it takes,
+//! and what it is told beside the others' arguments.
 #![forbid(unsafe_code)]
 
 use std::mem::offset_of;
@@ -21,8 +21,10 @@ use crate::{
     model::dtype::DType,
 };
 
-/// The most heads of a tile: with more of them, each position's keys are read for ever fewer positions.
+/// The most heads of a tile: more would leave it so few positions that their keys are hardly shared.
 const MOST_PACKED: usize = 16;
+/// The most rows of a warpgroup that heads may leave over.
+const MOST_IDLE_ROWS: usize = HOPPER_ROWS / 16;
 
 /// A kernel and the size of its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +61,7 @@ impl Plan {
                 })?;
         let packed = (1..=MOST_PACKED)
             .rev()
-            .find(|heads| group.is_multiple_of(*heads));
+            .find(|heads| group.is_multiple_of(*heads) && HOPPER_ROWS % heads <= MOST_IDLE_ROWS);
         let values = HOPPER_CONSUMERS * HOPPER_ROWS * width + stages * keys * (width + value_width);
         // And the barriers.
         let shared_bytes = values * dtype.size() + 8 * (1 + 4 * stages);
@@ -118,8 +120,8 @@ impl<D: Device> Call<'_, D> {
         )
     }
 
-    /// Queries, keys and values of each sequence: a map ends where its sequence does, and what a tile has beyond
-    /// it is zero.
+    /// Queries, keys and values of each sequence: a map ends where its sequence does, and what a tile has
+    /// beyond it is zero.
     fn maps_of_sequences(&self, plan: &Plan) -> Result<Buffer<D>> {
         let (request, inputs) = (self.request, self.inputs);
         let positions = HOPPER_ROWS / plan.packed;
@@ -243,6 +245,8 @@ mod tests {
         assert_eq!(packed(3), (3, 42));
         assert_eq!(packed(7), (7, 18));
         assert_eq!(packed(8), (8, 16));
+        assert_eq!(packed(13), (1, 128));
+        assert_eq!(packed(14), (7, 18));
         assert_eq!(packed(48), (16, 8));
         assert_eq!(packed(71), (1, 128));
     }
