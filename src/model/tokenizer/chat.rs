@@ -14,7 +14,10 @@ use minijinja::{
 };
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    panics,
+};
 
 /// The file that has the template, before tokenizer_config.json.
 pub(super) const FILE: &str = "chat_template.jinja";
@@ -81,7 +84,10 @@ impl ChatTemplate {
         let stack = STACK_BESIDE + STACK * source.len();
         thread::Builder::new()
             .stack_size(stack)
-            .spawn(move || done.send(render(&source, &tokens, &text)))
+            .spawn(move || {
+                // Where it panics nothing is sent.
+                panics::caught(|| render(&source, &tokens, &text)).map(|text| done.send(text))
+            })
             .map_err(|error| bad(&error))?;
         // A thread that is not waited for ends with the program.
         result.recv_timeout(PATIENCE).unwrap_or_else(|why| {
