@@ -164,10 +164,12 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
+        // Behind `{%`, since `{%}` is the start of a tag and not all of one.
+        let Some(length) = rest[start + 2..].find("%}") else {
             break;
         };
-        let inner = &rest[start + 2..start + length];
+        let end = start + 2 + length;
+        let inner = &rest[start + 2..end];
         let name = inner.trim_matches(['-', '+']).trim();
         out.push_str(&rest[..start]);
         if ["generation", "endgeneration"].contains(&name) {
@@ -177,9 +179,9 @@ fn without_generation_tags(source: &str) -> String {
             out.extend(sign(inner.chars().last()));
             out.push_str("#}");
         } else {
-            out.push_str(&rest[start..start + length + 2]);
+            out.push_str(&rest[start..end + 2]);
         }
-        rest = &rest[start + length + 2..];
+        rest = &rest[end + 2..];
     }
     out + rest
 }
