@@ -109,6 +109,7 @@ fn what_cannot_be_rendered_is_named() {
             "only with tools",
         ),
         ("{% if %}", "syntax error"),
+        ("{%}{% endfor %}", "syntax error"),
         ("{{ messages[0].content.unheard_of() }}", "unheard_of"),
         (endless, "fuel"),
     ] {

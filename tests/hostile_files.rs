@@ -3,8 +3,9 @@
 
 mod support;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
@@ -92,9 +93,17 @@ fn watched(kind: Kind, beside: &Path) -> mpsc::Sender<usize> {
 /// Reads `count` damaged versions of the bytes, and of JSON some with another value in one place; more of them
 /// where more are asked for.
 fn try_all(tally: &mut Tally, kind: Kind, bytes: &[u8], beside: &Path, count: usize, seed: u64) {
-    // Of a library's panic that is expected nothing is printed.
-    static QUIET: Once = Once::new();
-    QUIET.call_once(massact::panics::install);
+    // Of a library's panic that is expected nothing is printed, and what is printed is counted.
+    static PRINTED: AtomicUsize = AtomicUsize::new(0);
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = take_hook();
+        set_hook(Box::new(move |info| {
+            PRINTED.fetch_add(1, Ordering::Relaxed);
+            print(info);
+        }));
+        massact::panics::install();
+    });
     let mut numbers = Numbers(seed);
     let parsed: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
     let now = watched(kind, beside);
@@ -119,6 +128,8 @@ fn try_all(tally: &mut Tally, kind: Kind, bytes: &[u8], beside: &Path, count: us
             .unwrap_or_else(|_| panic!("{}: a panic", told()))
         });
         let took = began.elapsed();
+        let printed = PRINTED.load(Ordering::Relaxed);
+        assert_eq!(printed, 0, "{}: a panic was printed", told());
         assert!(took < LONGEST, "{}: {took:?}", told());
         let most = FIXED + RATIO * hostile.len();
         assert!(

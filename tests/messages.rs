@@ -81,7 +81,11 @@ fn the_nearest_name_is_suggested() {
             1,
             "corpus.jsonl",
         ),
-        (&["sweep", "plan", "plann.toml"], 2, "plan.toml"),
+        (
+            &["sweep", "plan", "--dir", "out", "plann.toml"],
+            2,
+            "plan.toml",
+        ),
     ] {
         let done = beside(arguments);
         let asked = format!("did you mean `{}", meant.trim_end_matches('/'));

@@ -3,7 +3,7 @@
 #[path = "../../tests/support/foreign.rs"]
 mod foreign;
 
-use std::path::Path;
+use std::{path::Path, sync::Once};
 
 pub(crate) use foreign::Kind;
 
@@ -12,6 +12,9 @@ const BESIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/checkpoints/
 
 /// Reads the bytes; an error is fine.
 pub(crate) fn try_one(kind: Kind, bytes: &[u8]) {
+    // A library's panic that is expected, and becomes an error, is no find.
+    static HOOK: Once = Once::new();
+    HOOK.call_once(massact::panics::install);
     let folder = tempfile::tempdir().expect("a folder");
     let _ = foreign::read(kind, bytes, Path::new(BESIDE), folder.path());
 }

@@ -1,7 +1,6 @@
 //! Parquet: only the text column is read, only the row groups that hold a wanted row.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use ::parquet::basic::Compression;
@@ -14,6 +13,7 @@ use super::watched;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::lfs;
+use crate::panics;
 use crate::progress::Progress;
 
 /// Rows decoded at a time.
@@ -250,6 +250,5 @@ pub(super) fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> Error {
 
 /// The decoder is not ours and indexes by what the file says: a panic in it is a damaged file too.
 pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(damaged(path, &"its pages contradict each other")))
+    panics::caught(work).unwrap_or_else(|| Err(damaged(path, &"its pages contradict each other")))
 }

@@ -463,10 +463,8 @@ impl Reader<'_> {
         known: impl Iterator<Item = &'k str>,
     ) -> Error {
         let known: Vec<&str> = known.collect();
-        let error = Error::usage(
-            format!("{}: {subject}", self.name),
-            format!("no {what} `{name}`"),
-        );
+        let subject = format!("{}: {subject}", self.name);
+        let error = Error::usage(subject, format!("no {what} `{name}`"));
         // Of all settings, those that were not meant would hide the one that was.
         match nearest(name, known.iter().copied()) {
             Some(_) => error.meant(name, known),

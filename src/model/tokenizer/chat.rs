@@ -19,7 +19,10 @@ use serde_json::{
     ser::{Formatter, PrettyFormatter},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    panics,
+};
 
 /// The file that has the template, before tokenizer_config.json.
 pub(super) const FILE: &str = "chat_template.jinja";
@@ -87,7 +90,10 @@ impl ChatTemplate {
         let stack = STACK_BESIDE + STACK * source.len();
         thread::Builder::new()
             .stack_size(stack)
-            .spawn(move || done.send(render(&source, &tokens, &text)))
+            .spawn(move || {
+                // Where it panics nothing is sent.
+                panics::caught(|| render(&source, &tokens, &text)).map(|text| done.send(text))
+            })
             .map_err(|error| bad(&error))?;
         // A thread that is not waited for ends with the program.
         result.recv_timeout(PATIENCE).unwrap_or_else(|why| {
@@ -164,10 +170,12 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
+        // Behind `{%`, since `{%}` is the start of a tag and not all of one.
+        let Some(length) = rest[start + 2..].find("%}") else {
             break;
         };
-        let inner = &rest[start + 2..start + length];
+        let end = start + 2 + length;
+        let inner = &rest[start + 2..end];
         let name = inner.trim_matches(['-', '+']).trim();
         out.push_str(&rest[..start]);
         if ["generation", "endgeneration"].contains(&name) {
@@ -177,9 +185,9 @@ fn without_generation_tags(source: &str) -> String {
             out.extend(sign(inner.chars().last()));
             out.push_str("#}");
         } else {
-            out.push_str(&rest[start..start + length + 2]);
+            out.push_str(&rest[start..end + 2]);
         }
-        rest = &rest[start + length + 2..];
+        rest = &rest[end + 2..];
     }
     out + rest
 }
