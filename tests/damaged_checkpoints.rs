@@ -12,6 +12,7 @@ use massact::model::spec::DecoderSpec;
 use massact::progress::Progress;
 use massact::{Error, Result};
 use proptest::prelude::*;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use support::damage::{Parts, copy};
 use support::program::read_json;
@@ -161,31 +162,37 @@ fn extreme_settings_never_panic() {
         json!([1, 2]),
         json!({}),
     ];
+    // A family a thread: each setting takes a moment, and there are tens of thousands.
+    let failures: Vec<String> = one_of_each_family()
+        .into_par_iter()
+        .flat_map_iter(|(checkpoint, _)| with_each(&checkpoint, &extremes))
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What goes wrong where one of these values is in the place of each of a checkpoint's settings.
+fn with_each(checkpoint: &str, extremes: &[Value]) -> Vec<String> {
     let mut failures = Vec::new();
-    for (checkpoint, _) in one_of_each_family() {
-        let temp = tempfile::tempdir().expect("a folder");
-        copy(&checkpoint, temp.path());
-        let path = temp.path().join("config.json");
-        let sound = read_json(&path);
-        for place in places(&sound) {
-            for extreme in &extremes {
-                let mut config = sound.clone();
-                *config.pointer_mut(&place).expect("there") = extreme.clone();
-                std::fs::write(&path, config.to_string()).expect("written");
-                let folder = temp.path().to_owned();
-                // A panic is caught to say for which setting it was.
-                let judged = std::panic::catch_unwind(|| judge(open_and_run(&folder)));
-                match judged {
-                    Ok(Ok(())) => {}
-                    Ok(Err(why)) => {
-                        failures.push(format!("{checkpoint}{place} = {extreme}: {why}"))
-                    }
-                    Err(_) => failures.push(format!("{checkpoint}{place} = {extreme}: a panic")),
-                }
+    let temp = tempfile::tempdir().expect("a folder");
+    copy(checkpoint, temp.path());
+    let path = temp.path().join("config.json");
+    let sound = read_json(&path);
+    for place in places(&sound) {
+        for extreme in extremes {
+            let mut config = sound.clone();
+            *config.pointer_mut(&place).expect("there") = extreme.clone();
+            std::fs::write(&path, config.to_string()).expect("written");
+            let folder = temp.path().to_owned();
+            // A panic is caught to say for which setting it was.
+            let judged = std::panic::catch_unwind(|| judge(open_and_run(&folder)));
+            match judged {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => failures.push(format!("{checkpoint}{place} = {extreme}: {why}")),
+                Err(_) => failures.push(format!("{checkpoint}{place} = {extreme}: a panic")),
             }
         }
     }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    failures
 }
 
 /// JSON pointers of all values of a config, those of nested objects included.
