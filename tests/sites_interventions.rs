@@ -118,6 +118,34 @@ fn likelihoods_are_those_of_transformers() {
     );
 }
 
+/// Tokens of layer 0 visit three experts and those of layer 1 two: what is drawn is in both.
+#[test]
+fn draws_are_of_columns_that_all_layers_have() {
+    let session = session("hunyuan-moe");
+    let windows = [vec![1, 5, 9, 2, 7, 3]];
+    let anywhere = Anywhere {
+        site: Site::ExpertInner,
+        positions: Positions::All,
+        dimensions: Dimensions::Random { count: 2, draws: 9 },
+        controls: 9,
+        calibration: windows.to_vec(),
+        ..Anywhere::default()
+    };
+    let setup = Setup {
+        layers: WrittenLayers::Listed([0, 1].into()),
+        ..setup(0, anywhere)
+    };
+    let found = analyse(&session, &windows, &setup);
+    let spec = &session.model().spec;
+    let [wide, narrow] = [0, 1].map(|layer| Site::ExpertInner.width(spec, layer));
+    assert!(narrow < wide, "{narrow}, {wide}");
+    let controls = found.controls.expect("controls");
+    let drawn = controls.iter().flat_map(|control| &control.dimensions);
+    let drawn: Vec<usize> = drawn.copied().collect();
+    assert_eq!(drawn.len(), 18);
+    assert!(drawn.iter().all(|column| *column < narrow), "{drawn:?}");
+}
+
 /// At the published place the other way of evaluation gives the published one's numbers.
 #[test]
 fn both_ways_agree_at_the_published_place() {

@@ -32,7 +32,7 @@ pub(super) struct CaptureArgs {
     top_k: usize,
     /// Tensors to look at: embedding, layer_input, attention_input, q, k, v, attention_gate,
     /// attention_output, mixer_output, residual_mid, mlp_input, router_logits, gate, mlp_inner,
-    /// mlp_output, layer_output, final_norm; or all.
+    /// expert_inner, expert_output, mlp_output, stream_sum, layer_output, final_norm; or all.
     #[arg(
         long,
         value_name = "A,B",

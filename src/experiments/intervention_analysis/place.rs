@@ -191,6 +191,12 @@ impl Anywhere {
         layers.position(|layer| self.site.is_in(layer)).unwrap_or(0)
     }
 
+    /// Columns that the tensors of all these layers have; they may differ in width.
+    pub(super) fn narrowest(&self, spec: &DecoderSpec, layers: &[usize]) -> usize {
+        let widths = layers.iter().map(|layer| self.site.width(spec, *layer));
+        widths.min().unwrap_or(0)
+    }
+
     /// Refuses layers without the site, and columns that it does not have there.
     pub(super) fn check_layers(&self, spec: &DecoderSpec, layers: &[usize]) -> Result<()> {
         for layer in layers {

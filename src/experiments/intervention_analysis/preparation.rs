@@ -125,15 +125,15 @@ impl Preparation {
         } else if let WrittenLayers::Listed(layers) = &setup.layers {
             self.layers = layers.iter().copied().collect();
         }
-        let Some(first) = self.layers.first() else {
+        if self.layers.is_empty() {
             return Err(Error::usage(
                 "--layers",
                 "no layer has massive activations in the corpus, so that none is the first",
             )
             .remedy("name the layers, such as --layers 3"));
-        };
+        }
         place.check_layers(spec, &self.layers)?;
-        let width = place.site.width(spec, *first);
+        let width = place.narrowest(spec, &self.layers);
         match &place.dimensions {
             Dimensions::Massive => {}
             Dimensions::Listed(listed) => self.dimensions = listed.iter().copied().collect(),
@@ -250,7 +250,7 @@ impl Preparation {
             Intervention::everywhere(name.to_owned(), dimensions, Rule::Value(0.0))
         };
         let spec = &session.model().spec;
-        let width = place.site.width(spec, self.layers[0]);
+        let width = place.narrowest(spec, &self.layers);
         let mut spared = self.spared(place, spec);
         spared.extend(&self.dimensions);
         let (mut interventions, mut controls) = (Vec::new(), Vec::new());
