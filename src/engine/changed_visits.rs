@@ -5,9 +5,9 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    experts::Visiting,
     gated::GatedWeights,
     site::Site,
+    visiting::Visiting,
     visits::{Collected, order},
 };
 use crate::{backend::Backend, error::Result, interrupt};
@@ -87,14 +87,12 @@ fn changed_at<'r, B: Backend>(
         let values = make(expert, &visiting.load(expert)?)?;
         collected.add(backend, &values, (visiting.counts[expert], order.len()))?;
     }
-    let Some(rows) = collected.rows else {
+    let each = visiting.spec.visits();
+    let Some(mut by_token) = collected.by_token(backend, &order, each)? else {
         return Ok(None);
     };
-    let width = backend.columns(&rows);
-    let by_token = backend.gather_rows(&rows, &order)?;
-    drop(rows);
-    let mut by_token = backend.in_rows_of(by_token, visiting.spec.visits() * width);
     pass.edit(site, &mut by_token)?;
+    let width = backend.columns(&by_token) / each;
     let visits = backend.in_rows_of(by_token, width);
     let mut back = vec![0; order.len()];
     for (index, place) in order.into_iter().enumerate() {

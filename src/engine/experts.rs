@@ -6,7 +6,7 @@
 
 use super::{
     changed_visits::ChangedVisits, gated::GatedWeights, parts::Projection, pass::Pass,
-    probe::Probe, site::Site, trace::Source, visits::Visits,
+    probe::Probe, site::Site, trace::Source, visiting::Visiting, visits::Visits,
 };
 use crate::{
     backend::Backend,
@@ -14,7 +14,7 @@ use crate::{
     interrupt,
     model::{
         Model,
-        spec::{Activation, Experts, GatedMlp},
+        spec::{Activation, Experts},
     },
 };
 
@@ -145,9 +145,8 @@ pub(super) fn visit<B: Backend>(
         }
         drop(inner);
         backend.add_visitors(&mut out, &y, &visitors, expert, !spec.weighted_inputs)?;
-        let factor = factors.map(|factors| factors[expert]);
         for row in followed.iter().filter(|row| row.visits[expert] > 0) {
-            row.tell(backend, weights, (expert, &mlp, factor), probe)?;
+            row.tell(weights, &visiting, (expert, &mlp), probe)?;
         }
     }
     if let Some(told) = told {
@@ -177,63 +176,6 @@ pub(super) fn visit<B: Backend>(
         }
     }
     Ok(out)
-}
-
-/// The visits of a micro-batch's tokens to a layer's experts.
-pub(super) struct Visiting<'v, 'p, 'r, B: Backend> {
-    pub(super) pass: &'v Pass<'p, 'r, B>,
-    pub(super) spec: &'v Experts,
-    pub(super) visitors: &'v B::Visitors,
-    /// What they bring.
-    read: &'v B::Tensor,
-    factors: Option<&'v [f32]>,
-    /// Of each expert.
-    pub(super) counts: Vec<usize>,
-}
-
-impl<'r, B: Backend> Visiting<'_, '_, 'r, B> {
-    /// The experts that somebody visits, ascending.
-    pub(super) fn visited(&self) -> impl Iterator<Item = usize> {
-        (0..self.counts.len()).filter(|expert| self.counts[*expert] > 0)
-    }
-
-    /// Puts an expert on the device.
-    pub(super) fn load(&self, expert: usize) -> Result<GatedWeights<'r, B>> {
-        let forward = self.pass.forward;
-        let own = &self.spec.expert;
-        let mlp = GatedMlp {
-            gate: own.gate.as_ref().map(|gate| gate.of_expert(expert)),
-            up: own.up.of_expert(expert),
-            down: own.down.of_expert(expert),
-            ..*own
-        };
-        GatedWeights::load(forward.backend, forward.model, &mlp)
-    }
-
-    /// What the expert's down projection reads of its visitors.
-    pub(super) fn inner(&self, expert: usize, mlp: &GatedWeights<'_, B>) -> Result<B::Tensor> {
-        let backend = self.pass.forward.backend;
-        let mut x = backend.gather_visitors(self.read, self.visitors, expert)?;
-        if self.spec.weighted_inputs {
-            backend.weigh_visitors(&mut x, self.visitors, expert)?;
-        }
-        mlp.inner(backend, &x)
-    }
-
-    /// What the expert gives them.
-    pub(super) fn output(
-        &self,
-        expert: usize,
-        mlp: &GatedWeights<'_, B>,
-        inner: &B::Tensor,
-    ) -> Result<B::Tensor> {
-        let backend = self.pass.forward.backend;
-        let mut y = mlp.down(backend, inner)?;
-        if let Some(factors) = self.factors {
-            backend.affine(&mut y, factors[expert], 0.0)?;
-        }
-        Ok(y)
-    }
 }
 
 /// A row with values that are followed, and the experts that it visits: each visit is made once more, alone,
@@ -280,23 +222,23 @@ impl<B: Backend> FollowedRow<B> {
     /// Its visit to an expert.
     fn tell(
         &self,
-        backend: &B,
         weights: &ExpertWeights<'_, B>,
-        (expert, mlp, factor): (usize, &GatedWeights<'_, B>, Option<f32>),
+        all: &Visiting<'_, '_, '_, B>,
+        (expert, mlp): (usize, &GatedWeights<'_, B>),
         probe: &mut Probe<'_, B>,
     ) -> Result<()> {
-        let (visitors, weighted) = (&self.visitors, weights.spec.weighted_inputs);
-        let mut x = backend.gather_visitors(&self.read, visitors, expert)?;
-        if weighted {
-            backend.weigh_visitors(&mut x, visitors, expert)?;
-        }
-        let inner = mlp.inner(backend, &x)?;
-        let mut y = mlp.down(backend, &inner)?;
-        if let Some(factor) = factor {
-            backend.affine(&mut y, factor, 0.0)?;
-        }
+        let backend = all.pass.forward.backend;
+        let own = Visiting {
+            visitors: &self.visitors,
+            read: &self.read,
+            counts: self.visits.clone(),
+            ..*all
+        };
+        let inner = own.inner(expert, mlp)?;
+        let y = own.output(expert, mlp, &inner)?;
         let mut out = backend.zeros(&self.read)?;
-        backend.add_visitors(&mut out, &y, visitors, expert, !weighted)?;
+        let weighted = !weights.spec.weighted_inputs;
+        backend.add_visitors(&mut out, &y, &self.visitors, expert, weighted)?;
         if let Some([_, up]) = &weights.latent {
             out = up.product(backend, &out)?;
         }

@@ -46,6 +46,7 @@ mod side_by_side;
 mod site;
 mod stream;
 mod trace;
+mod visiting;
 mod visits;
 mod waiting;
 

@@ -15,7 +15,7 @@ pub(super) struct Visits<B: Backend> {
 
 /// One row a visit, expert by expert.
 pub(super) struct Collected<B: Backend> {
-    pub(super) rows: Option<B::Tensor>,
+    rows: Option<B::Tensor>,
     filled: usize,
 }
 
@@ -44,6 +44,21 @@ impl<B: Backend> Collected<B> {
         backend.put_rows(rows, self.filled, values)?;
         self.filled += visitors;
         Ok(())
+    }
+
+    /// A row a token, of `each` visits side by side; none if there were no visits.
+    pub(super) fn by_token(
+        self,
+        backend: &B,
+        order: &[usize],
+        each: usize,
+    ) -> Result<Option<B::Tensor>> {
+        let Some(rows) = self.rows else {
+            return Ok(None);
+        };
+        let columns = each * backend.columns(&rows);
+        let by_token = backend.gather_rows(&rows, order)?;
+        Ok(Some(backend.in_rows_of(by_token, columns)))
     }
 }
 
@@ -106,10 +121,10 @@ impl<B: Backend> Visits<B> {
     pub(super) fn tell(self, pass: &Pass<'_, '_, B>, probe: &mut Probe<'_, B>) -> Result<()> {
         let backend = pass.forward.backend;
         for (site, collected) in self.collected {
-            if let Some(rows) = collected.and_then(|collected| collected.rows) {
-                let by_token = backend.gather_rows(&rows, &self.order)?;
-                let columns = self.each * backend.columns(&by_token);
-                let by_token = backend.in_rows_of(by_token, columns);
+            let Some(collected) = collected else {
+                continue;
+            };
+            if let Some(by_token) = collected.by_token(backend, &self.order, self.each)? {
                 pass.observe(probe, site, &by_token)?;
             }
         }
