@@ -1,0 +1,109 @@
+"""Runs the Python blocks of docs/coming-from.md, and compares what the tools end each job with.
+
+    coming_from.py TOOL --out DIR     runs the blocks of one tool, in a Python that has it
+    coming_from.py --compare DIR      prints the largest differences, as Markdown
+
+A block says in its first line whose it is: "# nnsight", or "# TransformerLens, nnsight: why". The blocks of a tool run one
+after another in one namespace. What a block assigns and can be an array of numbers is compared with what other tools
+assign to the same name under the same heading.
+"""
+
+import argparse
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+
+PAGE = Path(__file__).parent.parent / "docs" / "coming-from.md"
+TOOLS = ("massact", "reference program", "TransformerLens", "nnsight")
+
+
+def blocks(tool: str):
+    """Heading and code of each block of a tool."""
+    heading = ""
+    parts = PAGE.read_text().split("```")
+    for outside, inside in zip(parts[::2], parts[1::2]):
+        headings = [line[3:] for line in outside.splitlines() if line.startswith("## ")]
+        heading = headings[-1] if headings else heading
+        language, code = inside.split("\n", 1)
+        if language == "python":
+            owners = code.split("\n", 1)[0].removeprefix("# ").split(":")[0].split(", ")
+            if unknown := set(owners) - set(TOOLS):
+                raise SystemExit(f"{PAGE.name}: a block under {heading!r} is of {unknown}: known are {TOOLS}")
+            if tool in owners:
+                yield heading, code
+
+
+def assigned(code: str) -> set[str]:
+    """Names that a block assigns, but for those inside its functions."""
+    return {
+        node.id
+        for statement in ast.parse(code).body
+        if not isinstance(statement, ast.FunctionDef)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def numbers(value) -> np.ndarray | None:
+    """A value as float64 without axes of one, if it has numbers only."""
+    if hasattr(value, "detach"):
+        value = value.detach().numpy()
+    try:
+        return np.squeeze(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def run(tool: str, out: Path) -> None:
+    space, kept = {}, {}
+    for heading, code in blocks(tool):
+        print(f"{tool}: {heading}", flush=True)
+        exec(compile(code, f"{PAGE.name}: {heading}", "exec"), space)  # noqa: S102
+        for name in assigned(code):
+            value = numbers(space.get(name))
+            if value is not None and value.size:
+                kept[json.dumps([heading, name])] = value
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez(out / f"{tool}.npz", **kept)
+
+
+def compare(out: Path) -> None:
+    """A line a value that massact and another tool have."""
+    found = {tool: np.load(out / f"{tool}.npz") for tool in TOOLS if (out / f"{tool}.npz").is_file()}
+    ours = found.pop("massact")
+    print("| job | value | largest magnitude | largest difference of " + " | ".join(found) + " |")
+    print("|---|---|---" + "|---" * len(found) + "|")
+    for key in ours.files:
+        heading, name = json.loads(key)
+        cells = []
+        for others in found.values():
+            if key not in others.files:
+                cells.append("")
+            elif others[key].shape != ours[key].shape:
+                cells.append(f"shape {others[key].shape}, not {ours[key].shape}")
+            else:
+                difference = np.abs(others[key] - ours[key]).max()
+                cells.append(f"{difference:.1e}" if difference else "0")
+        if any(cells):
+            # The number of the job; what is before the first one has none.
+            job = heading.split(".")[0] if heading[0].isdigit() else ""
+            print(f"| {job} | `{name}` | {np.nanmax(np.abs(ours[key])):.4g} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    arguments.add_argument("tool", nargs="?", choices=TOOLS)
+    arguments.add_argument("--out", type=Path, help="where the tool's values go")
+    arguments.add_argument("--compare", type=Path, help="a folder with the values of massact and others")
+    given = arguments.parse_args()
+    if given.compare:
+        compare(given.compare)
+    elif given.tool and given.out:
+        run(given.tool, given.out)
+    else:
+        arguments.error("a tool and --out, or --compare")
+
+
+main()
