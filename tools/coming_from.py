@@ -1,11 +1,11 @@
 """Runs the Python blocks of docs/coming-from.md, and compares what the tools end each job with.
 
     coming_from.py TOOL --out DIR     runs the blocks of one tool, in a Python that has it
-    coming_from.py --compare DIR      prints the largest differences, as Markdown
+    coming_from.py --compare DIR      prints the largest differences, as Markdown, and fails above TOLERANCE
 
-A block says in its first line whose it is: "# nnsight", or "# TransformerLens, nnsight: why". The blocks of a tool run one
-after another in one namespace. What a block assigns and can be an array of numbers is compared with what other tools
-assign to the same name under the same heading.
+A block says in its first line whose it is: "# nnsight", or "# TransformerLens, nnsight: why". The blocks of a
+tool run one after another in one namespace. What a block assigns and can be an array of numbers is compared
+with what other tools assign to the same name under the same heading.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 PAGE = Path(__file__).parent.parent / "docs" / "coming-from.md"
+#: Of the largest magnitude of a value.
+TOLERANCE = 1e-5
 TOOLS = ("massact", "reference program", "TransformerLens", "nnsight")
 
 
@@ -57,15 +59,18 @@ def numbers(value) -> np.ndarray | None:
 
 
 def run(tool: str, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
     space, kept = {}, {}
-    for heading, code in blocks(tool):
+    for number, (heading, code) in enumerate(blocks(tool)):
         print(f"{tool}: {heading}", flush=True)
-        exec(compile(code, f"{PAGE.name}: {heading}", "exec"), space)  # noqa: S102
-        for name in assigned(code):
-            value = numbers(space.get(name))
+        # nnsight reads the source of what it traces.
+        file = out / f"{tool}.{number}.py"
+        file.write_text(code)
+        exec(compile(code, file, "exec"), space)  # noqa: S102
+        for name in assigned(code) & space.keys():
+            value = numbers(space[name])
             if value is not None and value.size:
                 kept[json.dumps([heading, name])] = value
-    out.mkdir(parents=True, exist_ok=True)
     np.savez(out / f"{tool}.npz", **kept)
 
 
@@ -73,23 +78,28 @@ def compare(out: Path) -> None:
     """A line a value that massact and another tool have."""
     found = {tool: np.load(out / f"{tool}.npz") for tool in TOOLS if (out / f"{tool}.npz").is_file()}
     ours = found.pop("massact")
-    print("| job | value | largest magnitude | largest difference of " + " | ".join(found) + " |")
+    wrong = []
+    print("| job | value | largest magnitude | " + " | ".join(found) + " |")
     print("|---|---|---" + "|---" * len(found) + "|")
     for key in ours.files:
         heading, name = json.loads(key)
+        largest = np.abs(ours[key]).max()
         cells = []
-        for others in found.values():
+        for tool, others in found.items():
             if key not in others.files:
                 cells.append("")
-            elif others[key].shape != ours[key].shape:
-                cells.append(f"shape {others[key].shape}, not {ours[key].shape}")
-            else:
-                difference = np.abs(others[key] - ours[key]).max()
-                cells.append(f"{difference:.1e}" if difference else "0")
+                continue
+            same_shape = others[key].shape == ours[key].shape
+            difference = np.abs(others[key] - ours[key]).max() if same_shape else np.inf
+            cells.append(f"{difference:.1e}" if difference else "0")
+            if not difference <= TOLERANCE * largest:
+                wrong.append(f"{tool}: {name} of {heading}")
         if any(cells):
             # The number of the job; what is before the first one has none.
             job = heading.split(".")[0] if heading[0].isdigit() else ""
-            print(f"| {job} | `{name}` | {np.nanmax(np.abs(ours[key])):.4g} | " + " | ".join(cells) + " |")
+            print(f"| {job} | `{name}` | {largest:.4g} | " + " | ".join(cells) + " |")
+    if wrong:
+        raise SystemExit("differs from massact: " + "; ".join(wrong))
 
 
 def main() -> None:
