@@ -41,6 +41,7 @@ const STATISTICS: StatisticsRequest = StatisticsRequest {
     top_k: 5,
     abs_threshold: 100.0,
     rel_threshold: 1000.0,
+    moments: false,
 };
 
 /// Deterministic values, roughly normal: sums of uniform ones.

@@ -1,6 +1,7 @@
 // Operations on single values, in place: activations, gates, x *= y, x += y, x = x a + b, clamp.
 //
 // x, y  `count` values; both start at 16-byte boundaries
+//       of gate_halves x has rows of gates and what they multiply, and the result is another tensor
 //       of multiply_heads y has `count / width`, one for `width` neighbouring values of x
 //
 // Grid-stride over 16-byte vectors, a partial one at the end value by value. One-operand kernels
@@ -70,6 +71,34 @@ struct HeadFactors {
     }
 };
 
+// out = activation(the first half of a row of x) * its second half, rounded in between as gate does. A block per
+// row (grid-stride), in 16-byte vectors where a half is whole ones.
+template <class T>
+__device__ __forceinline__ void gate_halves(const T* x, T* out, int rows, int columns,
+                                            int activation, float parameter) {
+    constexpr int SIZE = Vector<T>::SIZE;
+    for (int row = blockIdx.x; row < rows; row += gridDim.x) {
+        const T* gate = x + (size_t)row * 2 * columns;
+        const T* up = gate + columns;
+        T* to = out + (size_t)row * columns;
+        if (columns % SIZE == 0) {
+            for (int i = threadIdx.x * SIZE; i < columns; i += blockDim.x * SIZE) {
+                Vector<T> gates = load_vector(gate + i), ups = load_vector(up + i);
+#pragma unroll
+                for (int j = 0; j < SIZE; j++) {
+                    gates.set(j, float(T(activate(gates[j], activation, parameter))) * ups[j]);
+                }
+                store_vector(to + i, gates);
+            }
+        } else {
+            for (int i = threadIdx.x; i < columns; i += blockDim.x) {
+                float value = float(T(activate(float(gate[i]), activation, parameter)));
+                to[i] = T(value * float(up[i]));
+            }
+        }
+    }
+}
+
 #define DEFINE(T, suffix)                                                                      \
     KERNEL activate_##suffix(T* x, unsigned long long count, int activation, float parameter) { \
         update(x, count,                                                                       \
@@ -91,6 +120,11 @@ struct HeadFactors {
                }));                                                                            \
     }                                                                                          \
     REGISTER(gate_##suffix)                                                                    \
+    KERNEL gate_halves_##suffix(const T* x, T* out, int rows, int columns, int activation,     \
+                                float parameter) {                                             \
+        gate_halves(x, out, rows, columns, activation, parameter);                             \
+    }                                                                                          \
+    REGISTER(gate_halves_##suffix)                                                             \
     KERNEL affine_##suffix(T* x, unsigned long long count, float factor, float offset) {       \
         update(x, count, one_operand([=](float x) { return x * factor + offset; }));           \
     }                                                                                          \

@@ -1,5 +1,5 @@
 // The first read of activation statistics: of every sequence a histogram of |x|, the k largest,
-// the sums of x and of its squares, how many values are not finite, and a list of those above the
+// the sums of x and of its squares if asked for, how many values are not finite, and a list of those above the
 // absolute threshold.
 //
 // x            [rows, columns], a sequence is a range of rows; sequences may start anywhere
@@ -8,9 +8,12 @@
 // top          [sequences, gridDim.x, 32]: keys (top.cuh) of the k largest that each block saw
 // sums         float64 [sequences, gridDim.x, 2]: sum of the block's values, sum of their squares;
 //              every value is widened first, so 100 million of them lose nothing, nothing overflows,
-//              and the order of adding up is fixed
+//              and the order of adding up is fixed; absent where nobody asks
 // list         [sequences, capacity] of (index, bits of the float32 value), in no order
 // counters     [sequences, 4]: entries offered to the list, non-finite values, 0, 0
+//
+// statistics_read_added adds another tensor to x first, value by value, and writes the sum, which costs a read and a
+// write of it beside the read that is due: what statistics add to a sum that is made anyway is their atomics.
 //
 // Grid (blocks per sequence, sequences), 1024 threads, 4 * 2^bins_log2 bytes of dynamic shared
 // memory for the block's own histogram. Moves size(x) bytes and about one shared atomic a value;
@@ -24,8 +27,8 @@
 #include "statistics.cuh"
 #include "top.cuh"
 
-template <class T>
-__device__ __forceinline__ void read(const T* x, const unsigned long long* starts,
+template <class T, bool MOMENTS, class ForEach>
+__device__ __forceinline__ void read(const T* x, ForEach for_each, const unsigned long long* starts,
                                      const unsigned* counts, const Key* below, unsigned* histogram,
                                      Key* top, double* sums, uint2* list, unsigned* counters,
                                      int bins_log2, int k, unsigned list_above, int capacity) {
@@ -54,8 +57,7 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
     WarpTop best;
     unsigned non_finite = 0;
     double sum = 0.0, squares = 0.0;
-    for_each_vector(x, sequence, [&](const MagnitudeVector<T>& magnitudes, long long first,
-                                     unsigned inside) {
+    for_each(sequence, [&](const MagnitudeVector<T>& magnitudes, long long first, unsigned inside) {
         constexpr int SIZE = MagnitudeVector<T>::SIZE;
         unsigned largest = 0;
 #pragma unroll
@@ -63,9 +65,11 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
             if (inside >> i & 1) {
                 unsigned magnitude = magnitudes[i];
                 atomicAdd(&bins[magnitude >> shift], 1u);
-                double value = magnitudes.value(i);
-                sum += value;
-                squares += value * value;
+                if constexpr (MOMENTS) {
+                    double value = magnitudes.value(i);
+                    sum += value;
+                    squares += value * value;
+                }
                 largest = max(largest, magnitude);
             }
         }
@@ -103,11 +107,13 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
     });
 
     merged[warp * 32 + lane] = best.mine;
-    sum = warp_sum(sum);
-    squares = warp_sum(squares);
-    if (lane == 0) {
-        warp_sums[2 * warp] = sum;
-        warp_sums[2 * warp + 1] = squares;
+    if constexpr (MOMENTS) {
+        sum = warp_sum(sum);
+        squares = warp_sum(squares);
+        if (lane == 0) {
+            warp_sums[2 * warp] = sum;
+            warp_sums[2 * warp + 1] = squares;
+        }
     }
     if (non_finite > 0) atomicAdd(offered + 1, non_finite);
     __syncthreads();
@@ -117,12 +123,14 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
         }
         const size_t place = (size_t)sequence_index * gridDim.x + blockIdx.x;
         top[place * 32 + lane] = best.mine;
-        const bool used = lane < (int)blockDim.x / 32;
-        sum = warp_sum(used ? warp_sums[2 * lane] : 0.0);
-        squares = warp_sum(used ? warp_sums[2 * lane + 1] : 0.0);
-        if (lane == 0) {
-            sums[2 * place] = sum;
-            sums[2 * place + 1] = squares;
+        if constexpr (MOMENTS) {
+            const bool used = lane < (int)blockDim.x / 32;
+            sum = warp_sum(used ? warp_sums[2 * lane] : 0.0);
+            squares = warp_sum(used ? warp_sums[2 * lane + 1] : 0.0);
+            if (lane == 0) {
+                sums[2 * place] = sum;
+                sums[2 * place + 1] = squares;
+            }
         }
     }
     unsigned* out = histogram + ((size_t)sequence_index << bins_log2);
@@ -131,14 +139,56 @@ __device__ __forceinline__ void read(const T* x, const unsigned long long* start
     }
 }
 
-#define DEFINE(T, suffix)                                                                        \
-    KERNEL_BOUNDED(STATISTICS_THREADS) statistics_read_##suffix(                                     \
-        const T* x, const unsigned long long* starts, const unsigned* counts, const Key* below,  \
-        unsigned* histogram, Key* top, double* sums, uint2* list, unsigned* counters,            \
-        int bins_log2, int k, unsigned list_above, int capacity) {                               \
-        read(x, starts, counts, below, histogram, top, sums, list, counters, bins_log2, k,       \
-             list_above, capacity);                                                              \
-    }                                                                                            \
-    REGISTER(statistics_read_##suffix)
+#define READ(MOMENTS, FOR_EACH)                                                                    \
+    read<T, MOMENTS>(x, FOR_EACH, starts, counts, below, histogram, top, sums, list, counters,     \
+                     bins_log2, k, list_above, capacity)
+#define READ_EITHER(FOR_EACH)        \
+    if (sums) {                      \
+        READ(true, FOR_EACH);        \
+    } else {                         \
+        READ(false, FOR_EACH);       \
+    }
+
+template <class T>
+__device__ __forceinline__ void read_stored(const T* x, const unsigned long long* starts,
+                                            const unsigned* counts, const Key* below,
+                                            unsigned* histogram, Key* top, double* sums,
+                                            uint2* list, unsigned* counters, int bins_log2, int k,
+                                            unsigned list_above, int capacity) {
+    auto vectors = [=](Sequence sequence, auto use) { for_each_vector(x, sequence, use); };
+    READ_EITHER(vectors)
+}
+
+// x += other on the way; no vector is shared by two sequences.
+template <class T>
+__device__ __forceinline__ void read_added(T* x, const T* other, const unsigned long long* starts,
+                                           const unsigned* counts, unsigned* histogram, Key* top,
+                                           double* sums, uint2* list, unsigned* counters,
+                                           int bins_log2, int k, unsigned list_above,
+                                           int capacity) {
+    const Key* below = nullptr;
+    auto vectors = [=](Sequence sequence, auto use) { for_each_sum(x, other, sequence, use); };
+    READ_EITHER(vectors)
+}
+
+#define DEFINE(T, suffix)                                                                          \
+    KERNEL_BOUNDED(STATISTICS_THREADS) statistics_read_##suffix(                                   \
+        const T* x, const unsigned long long* starts, const unsigned* counts, const Key* below,    \
+        unsigned* histogram, Key* top, double* sums, uint2* list, unsigned* counters,              \
+        int bins_log2, int k, unsigned list_above, int capacity) {                                 \
+        read_stored(x, starts, counts, below, histogram, top, sums, list, counters, bins_log2, k,  \
+                    list_above, capacity);                                                         \
+    }                                                                                              \
+    REGISTER(statistics_read_##suffix)                                                             \
+    KERNEL_BOUNDED(STATISTICS_THREADS) statistics_read_added_##suffix(                             \
+        T* x, const T* other, const unsigned long long* starts, const unsigned* counts,            \
+        unsigned* histogram, Key* top, double* sums, uint2* list, unsigned* counters,              \
+        int bins_log2, int k, unsigned list_above, int capacity) {                                 \
+        read_added(x, other, starts, counts, histogram, top, sums, list, counters, bins_log2, k,   \
+                   list_above, capacity);                                                          \
+    }                                                                                              \
+    REGISTER(statistics_read_added_##suffix)
 FOR_EACH_FLOAT(DEFINE)
 #undef DEFINE
+#undef READ
+#undef READ_EITHER

@@ -1,9 +1,9 @@
 // Merges the k largest that the blocks of statistics_read.cu saw, looks their values up, and adds up
-// the blocks' sums.
+// the blocks' sums, if asked for.
 //
 // top       [sequences, blocks, 32]: keys, best first
 // sums      float64 [sequences, blocks, 2]
-// total     float64 [sequences, 2]
+// total     float64 [sequences, 2], absent as sums is
 // entries   [sequences, stride] of (index, bits of the float32 value): k are written from `offset`
 //           on; where there are fewer values the index is 2^32 - 1
 // below     [sequences]: receives the k-th key, where the next round of a longer list begins
@@ -29,6 +29,8 @@ __device__ __forceinline__ void merge(const T* x, const unsigned long long* star
         }
         entries[(size_t)sequence * stride + offset + lane] = make_uint2(index, bits);
     }
+    if (lane == 0) below[sequence] = best.last;
+    if (!total) return;
     const double* own = sums + (size_t)sequence * blocks * 2;
     double sum = 0.0, squares = 0.0;
     for (int block = lane; block < blocks; block += 32) {
@@ -38,7 +40,6 @@ __device__ __forceinline__ void merge(const T* x, const unsigned long long* star
     sum = warp_sum(sum);
     squares = warp_sum(squares);
     if (lane == 0) {
-        below[sequence] = best.last;
         total[2 * sequence] = sum;
         total[2 * sequence + 1] = squares;
     }

@@ -265,25 +265,20 @@ fn rotation_is_that_of_the_definition() {
     let (heads, head_dim) = (3, 7);
     for pairs in [1, 2, 3] {
         let length = 6;
-        let table = RopeTable {
-            interleaved: false,
+        let table = RopeTable::new(
+            false,
             pairs,
-            cos: random(5, length * pairs),
-            sin: random(6, length * pairs),
-        };
+            random(5, length * pairs),
+            random(6, length * pairs),
+        );
         let sequences = [0..6, 6..7, 7..11];
         let (rows, columns) = (11, heads * head_dim);
         let values = random(7, rows * columns);
         let cpu = Cpu::new();
         let mut tensor = cpu.upload(rows, columns, values.clone()).expect("uploaded");
         let tables = [&table, &table, &table];
-        cpu.rotate(
-            &mut tensor,
-            &sequences,
-            Rotation { head_dim, first: 0 },
-            &tables,
-        )
-        .expect("runs");
+        cpu.rotate(&mut tensor, &sequences, Rotation::new(head_dim, 0), &tables)
+            .expect("runs");
         let rotated = cpu.download(&tensor).expect("downloaded");
         for rows in sequences {
             for (position, row) in rows.enumerate() {
@@ -293,7 +288,7 @@ fn rotation_is_that_of_the_definition() {
                         let x = |index: usize| f64::from(values[start + index]);
                         let turn = |pair: usize| {
                             let at = position * pairs + pair;
-                            (f64::from(table.cos[at]), f64::from(table.sin[at]))
+                            (f64::from(table.cos()[at]), f64::from(table.sin()[at]))
                         };
                         let expected = if index < pairs {
                             let (cos, sin) = turn(index);

@@ -36,6 +36,7 @@ fn open_and_run(folder: &Path) -> Result<Outcome> {
             top_k: 5,
             abs_threshold: 100.0,
             rel_threshold: 1000.0,
+            moments: false,
         },
         sites,
         raw: Vec::new(),

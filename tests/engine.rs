@@ -55,6 +55,7 @@ fn plan(model: &Model) -> Plan {
             top_k: 5,
             abs_threshold: 1.0,
             rel_threshold: 2.0,
+            moments: true,
         },
         sites: sites.collect(),
         raw: vec![Site::LayerOutput],

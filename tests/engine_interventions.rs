@@ -67,6 +67,7 @@ fn run_on(model: &Model, sequences: &[Vec<u32>], script: &mut Script) -> Outcome
         top_k: 0,
         abs_threshold: 100.0,
         rel_threshold: 1000.0,
+        moments: false,
     };
     let plan = Plan {
         nll: true,

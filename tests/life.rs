@@ -463,6 +463,7 @@ fn following_changes_nothing() {
             top_k: 3,
             abs_threshold: 100.0,
             rel_threshold: 1000.0,
+            moments: false,
         };
         let plan = Plan {
             trace,

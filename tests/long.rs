@@ -73,6 +73,7 @@ fn check(scaling: &str) {
                 top_k: 5,
                 abs_threshold: 100.0,
                 rel_threshold: 1000.0,
+                moments: false,
             },
         )
     };

@@ -34,6 +34,9 @@ pub trait Elementwise: Tensors {
         self.activate(gate, activation)?;
         self.multiply(gate, up)
     }
+    /// The same of gates and of what they multiply side by side, `[rows, 2 n] -> [rows, n]`, with the same
+    /// bits.
+    fn gate_halves(&self, both: &Self::Tensor, activation: Activation) -> Result<Self::Tensor>;
     /// `x *= other`, elementwise; both are for the same target, as in [`Elementwise::add`].
     fn multiply(&self, x: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;
     /// `x *= factors`, each of whose columns counts for `columns(x) / columns(factors)` neighbouring ones

@@ -15,6 +15,8 @@ pub struct StatisticsRequest {
     pub abs_threshold: f32,
     /// ...and above this times the median of |x|.
     pub rel_threshold: f32,
+    /// Whether to find mean and standard deviation, too.
+    pub moments: bool,
 }
 
 /// One value of a tensor and where it is.
@@ -39,11 +41,9 @@ pub struct Statistics {
     pub top: Vec<Entry>,
     /// All massive entries, by position, then dimension.
     pub massive: Vec<Entry>,
-    /// Mean of x, signed.
-    pub mean: f64,
-    /// Standard deviation of x about its mean: of these values, not of what they might be a sample
-    /// of, so the squares' sum is divided by their number.
-    pub std: f64,
+    /// Mean of x, signed, and its standard deviation about it, if asked for: of these values, not of what
+    /// they might be a sample of, so the squares' sum is divided by their number.
+    pub moments: Option<[f64; 2]>,
     /// Values that are infinite or not a number.
     pub non_finite: usize,
 }
@@ -63,6 +63,15 @@ pub trait Magnitudes: Tensors {
     fn statistics(
         &self,
         x: &Self::Tensor,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Self::Pending>;
+    /// `x += other`, and the statistics of the sum: [`super::Elementwise::add`] and
+    /// [`Magnitudes::statistics`] in one pass, with the same bits. The sequences are all of `x`.
+    fn add_statistics(
+        &self,
+        x: &mut Self::Tensor,
+        other: &Self::Tensor,
         sequences: &[Rows],
         request: &StatisticsRequest,
     ) -> Result<Self::Pending>;

@@ -4,12 +4,20 @@
 use std::ops::Range;
 
 use super::{Target, Tensors};
-use crate::{error::Result, model::weights::WeightMatrix};
+use crate::{
+    error::Result,
+    model::weights::{MatrixView, WeightMatrix},
+};
 
 /// Matrix products.
 pub trait Products: Tensors {
     /// Makes a weight usable.
     fn matrix<'w>(&self, weight: WeightMatrix<'w>) -> Result<Self::Matrix<'w>>;
+    /// Several weights as one, whose outputs follow each other; none where that gains nothing or they do not
+    /// lie alike.
+    fn joined<'w>(&self, _weights: &[MatrixView<'w>]) -> Result<Option<Self::Matrix<'w>>> {
+        Ok(None)
+    }
     /// `x W^T + b`: `[rows, in] -> [rows, out]`.
     fn linear(
         &self,

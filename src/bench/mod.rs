@@ -34,6 +34,7 @@ const STATISTICS: StatisticsRequest = StatisticsRequest {
     top_k: 5,
     abs_threshold: 100.0,
     rel_threshold: 1000.0,
+    moments: false,
 };
 
 /// What to time.

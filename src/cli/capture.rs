@@ -96,6 +96,7 @@ impl CaptureArgs {
                 top_k: self.top_k,
                 abs_threshold: self.thresholds.abs_threshold as f32,
                 rel_threshold: self.thresholds.rel_threshold as f32,
+                moments: true,
             },
             raw: if self.raw { sites.clone() } else { Vec::new() },
             sites,

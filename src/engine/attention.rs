@@ -19,7 +19,6 @@ use crate::{
     error::Result,
     model::{
         Model,
-        rope::RopeTable,
         spec::{Attention, LowRank, Norm, Projections},
     },
 };
@@ -45,6 +44,8 @@ pub(super) struct AttentionWeights<'m, B: Backend> {
 
 /// How queries, keys and values are made.
 enum QkvWeights<'m, B: Backend> {
+    /// Side by side, where nothing but this rotation happens to them before they meet.
+    Joined(Projection<'m, B>, usize),
     Direct(DirectWeights<'m, B>),
     Latent(Box<LatentWeights<'m, B>>),
     Shared(SharedWeights<'m, B>),
@@ -150,11 +151,18 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         Ok(Self {
             spec,
             projections: match &spec.projections {
-                Projections::Direct { q, k, v } => QkvWeights::Direct(DirectWeights {
-                    q: load(q)?,
-                    k: load(k)?,
-                    v: (v != k).then(|| load(v)).transpose()?,
-                }),
+                Projections::Direct { q, k, v } => {
+                    let rope = only_rotation(spec).filter(|_| v != k);
+                    let joined = rope.map(|_| Projection::joined(backend, model, &[q, k, v]));
+                    match joined.transpose()?.flatten().zip(rope) {
+                        Some((joined, rope)) => QkvWeights::Joined(joined, rope),
+                        None => QkvWeights::Direct(DirectWeights {
+                            q: load(q)?,
+                            k: load(k)?,
+                            v: (v != k).then(|| load(v)).transpose()?,
+                        }),
+                    }
+                }
                 Projections::Shared { q, norm: own, from } => QkvWeights::Shared(SharedWeights {
                     q: load(q)?,
                     norm: norm(own)?,
@@ -220,6 +228,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 entries = own;
                 (q, source)
             }
+            QkvWeights::Joined(weights, rope) => self.joined(pass, weights, *rope, input)?,
             QkvWeights::Direct(weights) => self.direct(pass, weights, input)?,
             QkvWeights::Latent(latent) => self.latent(pass, latent, input, carried)?,
             QkvWeights::Shared(weights) => self.shared(pass, weights, input)?,
@@ -318,6 +327,27 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         self.o.to_stream(backend, &found.context)
     }
 
+    /// Of one product.
+    fn joined(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        weights: &Projection<'m, B>,
+        rope: usize,
+        input: &B::Tensor,
+    ) -> Result<(B::Tensor, Source<B>)> {
+        let (backend, spec) = (pass.forward.backend, self.spec);
+        let joined = weights.apply(backend, input)?;
+        let widths = [
+            spec.heads * spec.head_dim,
+            spec.kv_heads * spec.head_dim,
+            spec.kv_heads * spec.value_dim,
+        ];
+        let tables = pass.forward.rope_tables(rope, pass.batch);
+        let rows = &pass.batch.rows;
+        let [q, k, v] = backend.split_rotated(&joined, widths, rows, self.rotation(), &tables)?;
+        Ok((q, Source::Own([k, v])))
+    }
+
     fn direct(
         &self,
         pass: &Pass<'_, '_, B>,
@@ -344,10 +374,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
                 backend.clamp(tensor, -limit, limit)?;
             }
         }
-        let rotation = Rotation {
-            head_dim: self.spec.head_dim,
-            first: self.spec.rope_first,
-        };
+        let rotation = self.rotation();
         for tensor in &mut qkv[..2] {
             self.rotate(pass, tensor, rotation)?;
         }
@@ -372,11 +399,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         if let Some(limit) = self.spec.clip {
             backend.clamp(&mut q, -limit, limit)?;
         }
-        let rotation = Rotation {
-            head_dim: self.spec.head_dim,
-            first: self.spec.rope_first,
-        };
-        self.rotate(pass, &mut q, rotation)?;
+        self.rotate(pass, &mut q, self.rotation())?;
         Ok((q, Source::Layer(weights.from)))
     }
 
@@ -404,16 +427,10 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         }
         let mut q = weights.q.last.apply(backend, read)?;
         drop(narrow);
-        let rotation = Rotation {
-            head_dim: spec.head_dim,
-            first: spec.rope_first,
-        };
+        let rotation = Rotation::new(spec.head_dim, spec.rope_first);
         self.rotate(pass, &mut q, rotation)?;
         let mut shared = weights.k_rope.apply(backend, input)?;
-        let rotation = Rotation {
-            head_dim: backend.columns(&shared),
-            first: 0,
-        };
+        let rotation = Rotation::new(backend.columns(&shared), 0);
         self.rotate(pass, &mut shared, rotation)?;
         let latent = weights.compress.apply(backend, input)?;
         let latent = backend.norm(&latent, &weights.norm, Target::Part)?;
@@ -452,10 +469,7 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
     }
 
     fn rotation(&self) -> Rotation {
-        Rotation {
-            head_dim: self.spec.head_dim,
-            first: self.spec.rope_first,
-        }
+        Rotation::new(self.spec.head_dim, self.spec.rope_first)
     }
 
     /// Undoes, by the query's position, the rotation that values have.
@@ -464,11 +478,9 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
             return Ok(());
         };
         let tables = pass.forward.rope_tables(rope, pass.batch);
-        let back: Vec<RopeTable> = tables.iter().map(|table| table.back()).collect();
-        let back: Vec<&RopeTable> = back.iter().collect();
         let rows = &pass.batch.rows;
         let backend = pass.forward.backend;
-        backend.rotate(outputs, rows, self.rotation(), &back)
+        backend.rotate(outputs, rows, self.rotation().reversed(), &tables)
     }
 
     /// Multiplies queries by what their positions say.
@@ -493,6 +505,15 @@ impl<'m, B: Backend> AttentionWeights<'m, B> {
         let rows = &pass.batch.rows;
         pass.forward.backend.rotate(x, rows, rotation, &tables)
     }
+}
+
+/// The rotation of queries and keys, if nothing else happens to them and to values before they meet.
+fn only_rotation(spec: &Attention) -> Option<usize> {
+    let untouched = spec.qk_norm.is_none()
+        && spec.value_norm.is_none()
+        && spec.value_scale == 1.0
+        && spec.clip.is_none();
+    spec.rope.filter(|_| untouched)
 }
 
 /// Each group of heads through its own projection, the results side by side.

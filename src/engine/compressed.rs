@@ -75,7 +75,7 @@ impl<'m, B: Backend> CompressorWeights<'m, B> {
         let overlaps = self.spec.overlaps;
         let made = backend.compress(&values, &gate, &self.bias, rows, rate, overlaps)?;
         let mut made = backend.norm(&made, &self.norm, Target::Part)?;
-        let rotation = last(backend.columns(&made), tables);
+        let rotation = last(backend.columns(&made), tables).every(rate);
         let entries = entries_of(rows, rate).into_iter().zip(tables);
         let (entries, tables): (Vec<Rows>, Vec<&RopeTable>) =
             entries.filter(|(entries, _)| !entries.is_empty()).unzip();
@@ -86,11 +86,8 @@ impl<'m, B: Backend> CompressorWeights<'m, B> {
 
 /// The last dimensions of heads of this width.
 fn last(head_dim: usize, tables: &[&RopeTable]) -> Rotation {
-    let rotated = tables.first().map_or(0, |table| 2 * table.pairs);
-    Rotation {
-        head_dim,
-        first: head_dim - rotated,
-    }
+    let rotated = tables.first().map_or(0, |table| 2 * table.pairs());
+    Rotation::new(head_dim, head_dim - rotated)
 }
 
 impl<'m, B: Backend> CompressedWeights<'m, B> {
@@ -136,15 +133,13 @@ impl<'m, B: Backend> CompressedWeights<'m, B> {
             return Ok(None);
         }
         let tables = pass.forward.rope_tables(rope, pass.batch);
-        let every: Vec<RopeTable> = tables.iter().map(|table| table.every(rate)).collect();
-        let every: Vec<&RopeTable> = every.iter().collect();
-        let keys = self.entries.run(pass, input, rate, &every)?;
+        let keys = self.entries.run(pass, input, rate, &tables)?;
         let choice = match &self.choice {
             Some(choice) if choice.spec.most < most => {
                 let mut q = choice.q.apply(backend, middle)?;
                 let rotation = last(choice.spec.head_dim, &tables);
                 backend.rotate(&mut q, rows, rotation, &tables)?;
-                let k = choice.entries.run(pass, input, rate, &every)?;
+                let k = choice.entries.run(pass, input, rate, &tables)?;
                 let weights = choice.weights.apply(backend, input)?;
                 let keys = (&entries[..], rate);
                 // Its factors on products and weights change no order.

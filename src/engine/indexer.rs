@@ -52,10 +52,7 @@ impl<'m, B: Backend> IndexerWeights<'m, B> {
             return Ok(None);
         }
         let tables = pass.forward.rope_tables(spec.rope, pass.batch);
-        let rotation = Rotation {
-            head_dim: spec.head_dim,
-            first: 0,
-        };
+        let rotation = Rotation::new(spec.head_dim, 0);
         let mut q = self.q.apply(backend, middle)?;
         backend.rotate(&mut q, rows, rotation, &tables)?;
         let k = self.k.apply(backend, input)?;

@@ -280,7 +280,7 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         pass.edit(Site::MlpOutput, &mut output)?;
         pass.observe(probe, Site::MlpOutput, &output)?;
         probe.added(Step::Mlp, &output)?;
-        add(backend, hidden, &output, &self.mlp_norms, probe)
+        self.add_last(pass, hidden, &output, probe)
     }
 
     /// Both parts on the layer's input.
@@ -321,7 +321,28 @@ impl<'m, B: Backend> LayerWeights<'m, B> {
         pass.edit(Site::MlpOutput, &mut output)?;
         pass.observe(probe, Site::MlpOutput, &output)?;
         probe.added(Step::Mlp, &output)?;
-        add(backend, hidden, &output, &self.mlp_norms, probe)
+        self.add_last(pass, hidden, &output, probe)
+    }
+
+    /// Adds what the MLP gives. Where the sum is the layer's output, which is to be measured, that happens on the
+    /// way.
+    fn add_last(
+        &self,
+        pass: &Pass<'_, '_, B>,
+        hidden: &mut B::Tensor,
+        output: &B::Tensor,
+        probe: &mut Probe<'_, B>,
+    ) -> Result<()> {
+        let leaves = self.mlp_norms.sum.is_none()
+            && self.altup.is_none()
+            && self.per_layer.is_none()
+            && self.output_scale.is_none()
+            && !pass.edits(Site::LayerOutput);
+        if leaves && pass.measures(Site::LayerOutput) {
+            return probe.add_measured(pass.index, pass.batch, hidden, output);
+        }
+        let backend = pass.forward.backend;
+        add(backend, hidden, output, &self.mlp_norms, probe)
     }
 
     /// Whether anything mixes tokens here.

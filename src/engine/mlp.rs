@@ -157,10 +157,10 @@ impl<'m, B: Backend> MlpWeights<'m, B> {
         match self {
             Self::Gated(mlp) => {
                 let mut inner = if pass.observes(Site::Gate) || pass.edits(Site::Gate) {
-                    let mut gate = mlp.activated(backend, input)?;
-                    pass.edit(Site::Gate, &mut gate)?;
-                    pass.observe(probe, Site::Gate, &gate)?;
-                    mlp.multiplied(backend, input, gate)?
+                    let mut activated = mlp.activated(backend, input)?;
+                    pass.edit(Site::Gate, &mut activated.gate)?;
+                    pass.observe(probe, Site::Gate, &activated.gate)?;
+                    mlp.multiplied(backend, input, activated)?
                 } else {
                     mlp.inner(backend, input)?
                 };

@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     model::{
         Model,
-        spec::{Linear, Norm},
+        spec::{Learned, Linear, Norm},
     },
 };
 
@@ -26,12 +26,7 @@ pub(super) struct Projection<'m, B: Backend> {
 impl<'m, B: Backend> Projection<'m, B> {
     /// Puts it there.
     pub(super) fn load(backend: &B, model: &'m Model, linear: &Linear) -> Result<Self> {
-        let mut bias = model.bias(linear)?;
-        if linear.input_scale != 1.0 {
-            for value in bias.iter_mut().flatten() {
-                *value /= linear.input_scale;
-            }
-        }
+        let bias = bias(model, linear)?;
         let low_rank = linear.low_rank.as_ref();
         let thin = |linear| backend.matrix(model.matrix(linear)?);
         Ok(Self {
@@ -39,9 +34,49 @@ impl<'m, B: Backend> Projection<'m, B> {
             low_rank: low_rank
                 .map(|both| Ok([thin(&both[0])?, thin(&both[1])?]))
                 .transpose()?,
-            bias: bias.map(|bias| backend.vector(bias)).transpose()?,
+            bias: bias
+                .map(|bias| backend.learned(bias_name(linear), bias))
+                .transpose()?,
             scale: linear.input_scale * linear.output_scale,
         })
+    }
+
+    /// Several of them as one, whose outputs follow each other; none where they are not alike, or where the
+    /// backend gains nothing.
+    pub(super) fn joined(
+        backend: &B,
+        model: &'m Model,
+        linears: &[&Linear],
+    ) -> Result<Option<Self>> {
+        let Some(first) = linears.first() else {
+            return Ok(None);
+        };
+        let alike = |linear: &&Linear| {
+            linear.low_rank.is_none()
+                && linear.bias.is_some() == first.bias.is_some()
+                && linear.input_scale == first.input_scale
+                && linear.output_scale == first.output_scale
+        };
+        if !linears.iter().all(alike) {
+            return Ok(None);
+        }
+        let views = linears.iter().map(|linear| model.matrix_in_place(linear));
+        let Some(views) = views.collect::<Result<Option<Vec<_>>>>()? else {
+            return Ok(None);
+        };
+        let Some(weight) = backend.joined(&views)? else {
+            return Ok(None);
+        };
+        let biases = linears.iter().map(|linear| bias(model, linear));
+        let biases: Option<Vec<_>> = biases.collect::<Result<_>>()?;
+        let names: Vec<String> = linears.iter().map(|linear| bias_name(linear)).collect();
+        let bias = biases.map(|biases| backend.learned(names.join(" and "), biases.concat()));
+        Ok(Some(Self {
+            weight,
+            low_rank: None,
+            bias: bias.transpose()?,
+            scale: first.input_scale * first.output_scale,
+        }))
     }
 
     /// `x W^T + b`, for another operation of the same part of a layer.
@@ -92,6 +127,31 @@ impl<'m, B: Backend> Projection<'m, B> {
     }
 }
 
+/// The bias of a projection, divided by the factor on its input.
+fn bias(model: &Model, linear: &Linear) -> Result<Option<Vec<f32>>> {
+    let mut bias = model.bias(linear)?;
+    if linear.input_scale != 1.0 {
+        for value in bias.iter_mut().flatten() {
+            *value /= linear.input_scale;
+        }
+    }
+    Ok(bias)
+}
+
+/// What tells that bias from all others.
+fn bias_name(linear: &Linear) -> String {
+    let name = linear.bias.as_deref().unwrap_or_default();
+    let Linear {
+        first_output,
+        out_features,
+        groups,
+        stacked,
+        input_scale,
+        ..
+    } = linear;
+    format!("{name} {first_output} {out_features} {groups:?} {stacked:?} / {input_scale}")
+}
+
 /// Puts a norm's vectors on the device.
 pub(super) fn load_norm<B: Backend>(
     backend: &B,
@@ -99,13 +159,23 @@ pub(super) fn load_norm<B: Backend>(
     norm: &Norm,
 ) -> Result<NormWeights<B::Vector>> {
     let vectors = model.norm(norm)?;
-    let vector = |values: Option<_>| values.map(|values| backend.vector(values)).transpose();
+    let vector = |values: Option<_>, name: String| {
+        let learned = values.map(|values| backend.learned(name, values));
+        learned.transpose()
+    };
+    let names = |learned: &Option<Learned>| {
+        let tensors = learned.iter().flat_map(|learned| &learned.tensors);
+        tensors.cloned().collect::<Vec<_>>().join(" and ")
+    };
     Ok(NormWeights {
         kind: norm.kind,
         width: norm.width,
-        weight: vector(vectors.weight)?,
-        bias: vector(vectors.bias)?,
-        alpha: vector(vectors.alpha)?,
+        weight: vector(
+            vectors.weight,
+            format!("{} + {}", names(&norm.weight), norm.weight_offset),
+        )?,
+        bias: vector(vectors.bias, names(&norm.bias))?,
+        alpha: vector(vectors.alpha, norm.alpha.join(" and "))?,
         epsilon: norm.epsilon,
     })
 }

@@ -29,6 +29,11 @@ impl<B: Backend> Pass<'_, '_, B> {
         self.batch.observed && self.forward.plan.observes(site)
     }
 
+    /// Whether its statistics are wanted.
+    pub(super) fn measures(&self, site: Site) -> bool {
+        self.batch.observed && self.forward.plan.sites.contains(&site)
+    }
+
     /// Whether what is inside the MLP is observed, changed or followed, so that all of it has to be there at
     /// once.
     pub(super) fn looks_into_mlp(&self) -> bool {

@@ -77,6 +77,7 @@ impl Default for Plan {
                 top_k: 0,
                 abs_threshold: f32::INFINITY,
                 rel_threshold: 0.0,
+                moments: false,
             },
             sites: Vec::new(),
             profiled: Vec::new(),

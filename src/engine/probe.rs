@@ -41,6 +41,9 @@ pub(super) struct Probe<'r, B: Backend> {
     /// By site and layer, in the order of the micro-batches.
     measured: BTreeMap<(Site, usize), Vec<Measured<B>>>,
     profiles: ProfileProbe<'r, B>,
+    /// What has been measured already when it comes to be observed, because it was measured as it was made.
+    early: Option<(Site, usize)>,
+    /// With the sums that were made in one pass with their statistics.
     time: Duration,
     /// The values that are followed through the layer.
     pub(super) ledger: Ledger,
@@ -73,9 +76,30 @@ impl<'r, B: Backend> Probe<'r, B> {
             first,
             measured: BTreeMap::new(),
             profiles: ProfileProbe::new(backend, layers, plan),
+            early: None,
             time: Duration::ZERO,
             ledger: Ledger::default(),
         }
+    }
+
+    /// Adds `output` to what becomes a layer's output by that, and measures the sum on the way.
+    pub(super) fn add_measured(
+        &mut self,
+        layer: usize,
+        batch: &Batch,
+        hidden: &mut B::Tensor,
+        output: &B::Tensor,
+    ) -> Result<()> {
+        let started = Instant::now();
+        let (place, request) = ((Site::LayerOutput, layer), &self.plan.statistics);
+        let pending = self
+            .backend
+            .add_statistics(hidden, output, &batch.rows, request)?;
+        let measured = self.measured.entry(place).or_default();
+        measured.push(Measured::Pending(pending));
+        self.early = Some(place);
+        self.time += started.elapsed();
+        Ok(())
     }
 
     /// Looks at a tensor, if the plan asks for this site and the batch is observed.
@@ -89,7 +113,8 @@ impl<'r, B: Backend> Probe<'r, B> {
         if !batch.observed {
             return Ok(());
         }
-        if self.plan.sites.contains(&site) {
+        let early = self.early.take_if(|place| *place == (site, layer));
+        if early.is_none() && self.plan.sites.contains(&site) {
             let started = Instant::now();
             let pending = self
                 .backend

@@ -118,6 +118,7 @@ pub fn run(
             top_k: TOP_K,
             abs_threshold: request.abs_threshold,
             rel_threshold: request.rel_threshold,
+            moments: false,
         },
         sites,
         raw: if request.outputs {

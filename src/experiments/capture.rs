@@ -158,14 +158,18 @@ fn of_sequence(layers: &[Vec<Statistics>], sequence: usize) -> Vec<LayerCapture>
     // A layer that lacks the site has no sequences.
     let found = layers.filter_map(|(layer, sequences)| Some((layer, sequences.get(sequence)?)));
     found
-        .map(|(layer, found)| LayerCapture {
-            layer,
-            max: found.max,
-            median: found.median,
-            mean: found.mean,
-            std: found.std,
-            top: found.top.clone(),
-            massive: found.massive.clone(),
+        .map(|(layer, found)| {
+            // The plan asks for them.
+            let [mean, std] = found.moments.unwrap_or_default();
+            LayerCapture {
+                layer,
+                max: found.max,
+                median: found.median,
+                mean,
+                std,
+                top: found.top.clone(),
+                massive: found.massive.clone(),
+            }
         })
         .collect()
 }

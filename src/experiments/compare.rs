@@ -220,6 +220,7 @@ pub fn perplexity(session: &Session, sequences: &[Vec<u32>]) -> Result<Finding<O
         top_k: 0,
         abs_threshold: 0.0,
         rel_threshold: 0.0,
+        moments: false,
     };
     let plan = Plan {
         sites: Vec::new(),

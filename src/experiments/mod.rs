@@ -43,6 +43,7 @@ impl Thresholds {
             top_k,
             abs_threshold: self.abs as f32,
             rel_threshold: self.rel as f32,
+            moments: false,
         }
     }
 }

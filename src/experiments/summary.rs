@@ -124,8 +124,7 @@ mod tests {
                 })
                 .collect(),
             massive: Vec::new(),
-            mean: 0.0,
-            std: 0.0,
+            moments: None,
             non_finite: 0,
         };
         let layer = [

@@ -56,6 +56,7 @@ pub fn run(
             top_k,
             abs_threshold: f32::INFINITY,
             rel_threshold: 0.0,
+            moments: false,
         },
     );
     let outcome = session.run(sequences, &plan, &mut Discard)?;

@@ -259,6 +259,17 @@ impl Model {
         })
     }
 
+    /// The weight of a projection, if it lies in its file as numbers in one strided block.
+    pub fn matrix_in_place(&self, linear: &Linear) -> Result<Option<MatrixView<'_>>> {
+        if linear.groups.is_some_and(|groups| groups.size != 1) {
+            return Ok(None);
+        }
+        Ok(match self.matrix(linear)? {
+            WeightMatrix::Stored(view) => Some(view),
+            WeightMatrix::Packed(_) | WeightMatrix::Assembled(_) => None,
+        })
+    }
+
     /// The whole tensor that a projection is part of.
     fn stored_matrix(&self, linear: &Linear) -> Result<WeightMatrix<'_>> {
         let (stored, inputs) = (linear.stored_outputs, linear.in_features);

@@ -5,6 +5,8 @@
 //! an angle is already 1e-4.
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::rope_config::check_dims;
 use crate::error::Result;
 
@@ -222,48 +224,55 @@ impl Rope {
                 sin.push((angle.sin() * factor) as f32);
             }
         }
-        RopeTable {
-            interleaved: self.interleaved,
-            pairs: frequencies.len(),
-            cos,
-            sin,
-        }
+        RopeTable::new(self.interleaved, frequencies.len(), cos, sin)
     }
 }
 
-/// Precomputed rotations of one sequence length.
-#[derive(Debug, Clone)]
+/// Precomputed rotations of one sequence length, which never change.
+#[derive(Debug)]
 pub struct RopeTable {
-    /// Whether dimension `2i` is rotated with `2i + 1` rather than `i` with `i + pairs`.
-    pub interleaved: bool,
-    /// Pairs rotated per head.
-    pub pairs: usize,
-    /// `[length, pairs]`.
-    pub cos: Vec<f32>,
-    /// `[length, pairs]`.
-    pub sin: Vec<f32>,
+    interleaved: bool,
+    pairs: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    identity: u64,
 }
 
 impl RopeTable {
-    /// The rotations of the positions `0`, `step`, `2 step` and so on.
-    pub fn every(&self, step: usize) -> Self {
-        let pick = |values: &[f32]| {
-            let rows = values.chunks_exact(self.pairs.max(1)).step_by(step);
-            rows.flatten().copied().collect()
-        };
+    /// Of these cosines and sines, each `[length, pairs]`.
+    pub fn new(interleaved: bool, pairs: usize, cos: Vec<f32>, sin: Vec<f32>) -> Self {
+        static TABLES: AtomicU64 = AtomicU64::new(0);
         Self {
-            cos: pick(&self.cos),
-            sin: pick(&self.sin),
-            ..*self
+            interleaved,
+            pairs,
+            cos,
+            sin,
+            identity: TABLES.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    /// The rotations the other way around.
-    pub fn back(&self) -> Self {
-        Self {
-            cos: self.cos.clone(),
-            sin: self.sin.iter().map(|sin| -sin).collect(),
-            ..*self
-        }
+    /// Whether dimension `2i` is rotated with `2i + 1` rather than `i` with `i + pairs`.
+    pub fn interleaved(&self) -> bool {
+        self.interleaved
+    }
+
+    /// Pairs rotated per head.
+    pub fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// `[length, pairs]`.
+    pub fn cos(&self) -> &[f32] {
+        &self.cos
+    }
+
+    /// `[length, pairs]`.
+    pub fn sin(&self) -> &[f32] {
+        &self.sin
+    }
+
+    /// What no other table of this process has: a device knows by it what it holds already.
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 }

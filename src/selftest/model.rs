@@ -42,6 +42,7 @@ fn run<B: Backend>(backend: &B, model: &Model, sequences: &[Vec<u32>]) -> Result
         top_k: 2,
         abs_threshold: 100.0,
         rel_threshold: 1000.0,
+        moments: false,
     };
     let plan = Plan {
         raw: vec![Site::LayerOutput],

@@ -354,18 +354,15 @@ impl Operation {
             }
             &Self::Rotate { interleaved } => {
                 let (heads, head_dim, pairs, positions) = (7, 64, 8, 9);
-                let table = RopeTable {
+                let table = RopeTable::new(
                     interleaved,
                     pairs,
-                    cos: noise(positions * pairs, 4, DType::Float32),
-                    sin: noise(positions * pairs, 5, DType::Float32),
-                };
+                    noise(positions * pairs, 4, DType::Float32),
+                    noise(positions * pairs, 5, DType::Float32),
+                );
                 let mut x =
                     b.upload(14, heads * head_dim, noise(14 * heads * head_dim, 1, dtype))?;
-                let rotation = Rotation {
-                    head_dim,
-                    first: 16,
-                };
+                let rotation = Rotation::new(head_dim, 16);
                 b.rotate(&mut x, &[0..9, 9..14], rotation, &[&table, &table])?;
                 b.download(&x)
             }
@@ -481,6 +478,7 @@ impl Operation {
                     top_k,
                     abs_threshold: 100.0,
                     rel_threshold: 1000.0,
+                    moments: true,
                 };
                 let sequences = [0..rows / 3, rows / 3..rows];
                 let found = b.read_statistics(b.statistics(&x, &sequences, &request)?)?;

@@ -99,6 +99,7 @@ fn a_card_that_is_lost_at_any_call() {
         top_k: 2,
         abs_threshold: 100.0,
         rel_threshold: 1000.0,
+        moments: false,
     };
     let plan = Plan {
         nll: true,

@@ -28,6 +28,7 @@ const STATISTICS: StatisticsRequest = StatisticsRequest {
     top_k: 2,
     abs_threshold: 100.0,
     rel_threshold: 1000.0,
+    moments: false,
 };
 
 /// An emulated card that counts copies of weights, and may forget to wait for them.

@@ -69,6 +69,7 @@ const STATISTICS: StatisticsRequest = StatisticsRequest {
     top_k: 4,
     abs_threshold: 100.0,
     rel_threshold: 1000.0,
+    moments: true,
 };
 
 /// A checkpoint's model, and the two longest sequences of its reference, cut.
@@ -188,15 +189,15 @@ fn statistics_are_exact(what: &str, seen: &Seen) {
         let wanted = &wanted.expect("measures")[0];
         let got = &found[*layer][*sequence];
         // Sums in double precision, in another order.
-        for (got, wanted) in [(got.mean, wanted.mean), (got.std, wanted.std)] {
+        let both = got.moments.zip(wanted.moments).expect("asked for");
+        for (got, wanted) in both.0.into_iter().zip(both.1) {
             assert!(
                 (got - wanted).abs() <= 1e-12 * wanted.abs().max(1.0),
                 "{what}"
             );
         }
         let exact = Statistics {
-            mean: wanted.mean,
-            std: wanted.std,
+            moments: wanted.moments,
             ..got.clone()
         };
         assert_eq!(&exact, wanted, "{what}, layer {layer}");

@@ -4,8 +4,8 @@ use massact::{
     Result,
     backend::{
         Backend, Cells, Change, Elementwise, HeadRequest, InnerProducts, NormWeights, Norms,
-        Products, Rotation, Rotations, RowOperations, RowScaling, Target, Tensors, Vocabulary,
-        Xielu, cpu::Cpu,
+        Products, Rotation, Rotations, RowOperations, RowScaling, Rows, Target, Tensors,
+        Vocabulary, Xielu, cpu::Cpu,
     },
     model::{
         dtype::DType,
@@ -88,6 +88,8 @@ fn elementwise() {
                 Activation::GeluTanh,
                 Activation::ReluSquared,
             ] {
+                let pairs = x.chunks(columns).zip(y.chunks(columns));
+                let both: Vec<f32> = pairs.flat_map(|(x, y)| [x, y].concat()).collect();
                 agree!(format!("gate, {activation:?}"), dtype, 1.0, 2.0 times, b => {
                     let y = b.upload(rows, columns, y.clone())?;
                     let mut fused = b.upload(rows, columns, x.clone())?;
@@ -97,6 +99,9 @@ fn elementwise() {
                     b.multiply(&mut apart, &y)?;
                     let fused = b.download(&fused)?;
                     assert_eq!(fused, b.download(&apart)?, "looking at the gate changes nothing");
+                    let both = b.upload(rows, 2 * columns, both.clone())?;
+                    let halves = b.download(&b.gate_halves(&both, activation)?)?;
+                    assert_eq!(fused, halves, "one product or two");
                     Ok(fused)
                 });
             }
@@ -202,28 +207,59 @@ fn norms() {
     }
 }
 
+/// Two tables; rows between sequences and behind them stay as they are.
 #[test]
-#[allow(clippy::single_range_in_vec_init)]
 fn rotation() {
     for dtype in DTYPES {
-        // (heads, head_dim, first, pairs): whole heads, a part, a part that starts late.
-        for (heads, head_dim, first, pairs) in
-            [(1, 2, 0, 1), (3, 10, 0, 5), (7, 64, 0, 8), (2, 24, 16, 4)]
-        {
-            for interleaved in [false, true] {
-                let positions = 9;
-                let table = RopeTable {
-                    interleaved,
-                    pairs,
-                    cos: noise(positions * pairs, 4, DType::Float32),
-                    sin: noise(positions * pairs, 5, DType::Float32),
+        // (heads, head_dim, first, pairs): whole heads, a part, a part that starts late, in vectors; value by
+        // value, because of a width, a beginning or a number of pairs; more pairs than a block has threads.
+        for (heads, head_dim, first, pairs) in [
+            (7, 64, 0, 32),
+            (3, 64, 0, 8),
+            (5, 96, 32, 32),
+            (2, 24, 16, 4),
+            (1, 2, 0, 1),
+            (3, 10, 0, 5),
+            (2, 72, 4, 32),
+            (3, 40, 0, 12),
+            (1, 600, 0, 300),
+        ] {
+            for (interleaved, step, back) in [(false, 1, false), (true, 1, true), (false, 2, true)]
+            {
+                let table = |positions: usize, seed| {
+                    let values = |seed| noise(positions * pairs, seed, DType::Float32);
+                    RopeTable::new(interleaved, pairs, values(seed), values(seed + 1))
                 };
-                let x = noise(14 * heads * head_dim, 1, dtype);
-                agree!(format!("{heads} heads of {head_dim}"), dtype, 1.0, b => {
-                    let mut x = b.upload(14, heads * head_dim, x.clone())?;
-                    let rotation = Rotation { head_dim, first };
-                    b.rotate(&mut x, &[0..9, 9..14], rotation, &[&table, &table])?;
+                let (long, short) = (table(17, 4), table(7, 8));
+                let x = noise(19 * heads * head_dim, 1, dtype);
+                let sequences: [Rows; 4] = [1..10, 10..14, 14..15, 16..18];
+                let tables = [&long, &short, &short, &short];
+                agree!(format!("{heads} heads of {head_dim}"), dtype, 1.0, 4.0 times, b => {
+                    let mut x = b.upload(19, heads * head_dim, x.clone())?;
+                    let mut rotation = Rotation::new(head_dim, first).every(step);
+                    if back {
+                        rotation = rotation.reversed();
+                    }
+                    // Twice, by what is on the device then.
+                    b.rotate(&mut x, &sequences, rotation, &tables)?;
+                    b.rotate(&mut x, &sequences, rotation, &tables)?;
                     b.download(&x)
+                });
+                // The same beside keys of one head and values of another width.
+                let widths = [heads * head_dim, head_dim, heads * (pairs + 3)];
+                let width: usize = widths.iter().sum();
+                let joined = noise(14 * width, 2, dtype);
+                let sequences: [Rows; 3] = [0..9, 9..13, 13..14];
+                let tables = [&long, &short, &short];
+                agree!(format!("{heads} heads of {head_dim}, joined"), dtype, 1.0, b => {
+                    let joined = b.upload(14, width, joined.clone())?;
+                    let mut rotation = Rotation::new(head_dim, first);
+                    if back {
+                        rotation = rotation.reversed();
+                    }
+                    let parts = b.split_rotated(&joined, widths, &sequences, rotation, &tables)?;
+                    let parts = parts.iter().map(|part| b.download(part));
+                    Ok(parts.collect::<Result<Vec<_>>>()?.concat())
                 });
             }
         }

@@ -204,6 +204,11 @@ impl Elementwise for Plain {
         self.change(x, |x| self.cpu.activate(x, activation))
     }
 
+    fn gate_halves(&self, both: &Tensor, activation: Activation) -> Result<Tensor> {
+        let exact = self.cpu.gate_halves(&both.values, activation)?;
+        self.round(exact, self.precision.arithmetic())
+    }
+
     fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {
         self.change(x, |x| self.cpu.multiply(x, &other.values))
     }
@@ -297,6 +302,22 @@ impl Rotations for Plain {
         tables: &[&RopeTable],
     ) -> Result<()> {
         self.change(x, |x| self.cpu.rotate(x, sequences, rotation, tables))
+    }
+
+    fn split_rotated(
+        &self,
+        joined: &Tensor,
+        widths: [usize; 3],
+        sequences: &[Rows],
+        rotation: Rotation,
+        tables: &[&RopeTable],
+    ) -> Result<[Tensor; 3]> {
+        let values = &joined.values;
+        let [q, k, v] = self
+            .cpu
+            .split_rotated(values, widths, sequences, rotation, tables)?;
+        let round = |part| self.round(part, self.precision.arithmetic());
+        Ok([round(q)?, round(k)?, round(v)?])
     }
 }
 

@@ -136,6 +136,7 @@ fn statistics<B: Backend>(backend: &B, model: &Model, tokens: &[u32]) -> Result<
         top_k: 3,
         abs_threshold: 100.0,
         rel_threshold: 1000.0,
+        moments: false,
     };
     let plan = Plan::magnitudes(Site::LayerOutput, request);
     let sequences = [tokens.to_vec()];

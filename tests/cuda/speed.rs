@@ -85,6 +85,7 @@ fn a_shape_walks_without_weights_on_disk() {
             top_k: 1,
             abs_threshold: 100.0,
             rel_threshold: 1000.0,
+            moments: false,
         },
     );
     let ids = [vec![1, 999, 5]];

@@ -121,6 +121,7 @@ fn plan(variants: usize) -> Plan {
         top_k: 2,
         abs_threshold: 100.0,
         rel_threshold: 1000.0,
+        moments: false,
     };
     Plan {
         nll: true,

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{Cpu, Tensor, math, simd::vectorise};
 use crate::{
-    backend::{Elementwise, Xielu},
+    backend::{Elementwise, RowOperations, Xielu},
     error::Result,
     model::spec::Activation,
 };
@@ -41,6 +41,14 @@ impl Elementwise for Cpu {
         };
         with_function(activation, work);
         Ok(())
+    }
+
+    fn gate_halves(&self, both: &Tensor, activation: Activation) -> Result<Tensor> {
+        let half = both.columns / 2;
+        let mut gate = self.gather_columns(both, 0..half)?;
+        let up = self.gather_columns(both, half..both.columns)?;
+        self.gate(&mut gate, &up, activation)?;
+        Ok(gate)
     }
 
     fn multiply(&self, x: &mut Tensor, other: &Tensor) -> Result<()> {

@@ -44,6 +44,25 @@ impl Magnitudes for Cpu {
             .collect())
     }
 
+    fn add_statistics(
+        &self,
+        x: &mut Tensor,
+        other: &Tensor,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Vec<Statistics>> {
+        interrupt::check()?;
+        Ok(sequences
+            .iter()
+            .map(|rows| {
+                let part = rows.start * x.columns..rows.end * x.columns;
+                let values = &mut x.values[part.clone()];
+                let first = FirstRead::of_sum(values, &other.values[part], request);
+                first.finish(values, x.columns, request)
+            })
+            .collect())
+    }
+
     fn read_statistics(&self, pending: Vec<Statistics>) -> Result<Vec<Statistics>> {
         Ok(pending)
     }
@@ -66,64 +85,90 @@ pub(super) struct Top {
 
 /// Statistics of a row-major matrix of `columns` columns.
 fn measure(values: &[f32], columns: usize, request: &StatisticsRequest) -> Statistics {
-    // The largest value is reported even when no list is wanted.
-    let k = request.top_k.max(1);
-    let mut first = values
-        .par_chunks(CHUNK)
-        .enumerate()
-        .fold(
-            || FirstRead::new(k),
-            |mut read, (index, chunk)| {
-                read.add(chunk, index * CHUNK);
-                read
-            },
-        )
-        .reduce(|| FirstRead::new(k), FirstRead::merge);
-    let median = f32::from_bits(median_bits(values, &first.histogram));
-    let [mean, std] = moments(values.len(), first.total());
-    let max = first
-        .top
-        .found
-        .first()
-        .map_or(0.0, |&(bits, _)| f32::from_bits(bits));
-    let entry = |index: usize| Entry {
-        position: index / columns,
-        dimension: index % columns,
-        value: values[index],
-    };
-    let threshold = request.abs_threshold.max(request.rel_threshold * median);
-    let massive = if max > threshold {
-        values
-            .par_chunks(CHUNK)
-            .enumerate()
-            .flat_map_iter(|(chunk, part)| {
-                part.iter()
-                    .enumerate()
-                    .filter(|(_, value)| value.abs() > threshold)
-                    .map(move |(offset, _)| entry(chunk * CHUNK + offset))
-            })
-            .collect()
-    } else {
-        Vec::new()
-    };
-    Statistics {
-        max,
-        median,
-        top: first
-            .top
-            .found
-            .iter()
-            .take(request.top_k)
-            .map(|&(_, index)| entry(index))
-            .collect(),
-        massive,
-        mean,
-        std,
-        non_finite: first.non_finite,
-    }
+    FirstRead::of(values, request).finish(values, columns, request)
 }
 
 impl FirstRead {
+    fn of(values: &[f32], request: &StatisticsRequest) -> Self {
+        Self::collect(values.par_chunks(CHUNK), request)
+    }
+
+    /// Of `values + others`, which take the place of the values, while they are in the cache.
+    fn of_sum(values: &mut [f32], others: &[f32], request: &StatisticsRequest) -> Self {
+        let chunks = values.par_chunks_mut(CHUNK).zip(others.par_chunks(CHUNK));
+        let sums = chunks.map(|(values, others)| {
+            for (value, other) in values.iter_mut().zip(others) {
+                *value += other;
+            }
+            &*values
+        });
+        Self::collect(sums, request)
+    }
+
+    fn collect<'v>(
+        chunks: impl IndexedParallelIterator<Item = &'v [f32]>,
+        request: &StatisticsRequest,
+    ) -> Self {
+        // The largest value is reported even when no list is wanted.
+        let k = request.top_k.max(1);
+        chunks
+            .enumerate()
+            .fold(
+                || Self::new(k),
+                |mut read, (index, chunk)| {
+                    read.add(chunk, index * CHUNK, request.moments);
+                    read
+                },
+            )
+            .reduce(|| Self::new(k), Self::merge)
+    }
+
+    /// The statistics of the values that it has read.
+    fn finish(mut self, values: &[f32], columns: usize, request: &StatisticsRequest) -> Statistics {
+        let median = f32::from_bits(median_bits(values, &self.histogram));
+        let count = values.len();
+        let moments = request.moments.then(|| moments(count, self.total()));
+        let max = self
+            .top
+            .found
+            .first()
+            .map_or(0.0, |&(bits, _)| f32::from_bits(bits));
+        let entry = |index: usize| Entry {
+            position: index / columns,
+            dimension: index % columns,
+            value: values[index],
+        };
+        let threshold = request.abs_threshold.max(request.rel_threshold * median);
+        let massive = if max > threshold {
+            values
+                .par_chunks(CHUNK)
+                .enumerate()
+                .flat_map_iter(|(chunk, part)| {
+                    part.iter()
+                        .enumerate()
+                        .filter(|(_, value)| value.abs() > threshold)
+                        .map(move |(offset, _)| entry(chunk * CHUNK + offset))
+                })
+                .collect()
+        } else {
+            Vec::new()
+        };
+        Statistics {
+            max,
+            median,
+            top: self
+                .top
+                .found
+                .iter()
+                .take(request.top_k)
+                .map(|&(_, index)| entry(index))
+                .collect(),
+            massive,
+            moments,
+            non_finite: self.non_finite,
+        }
+    }
+
     fn new(k: usize) -> Self {
         Self {
             histogram: vec![0; BUCKETS],
@@ -133,13 +178,15 @@ impl FirstRead {
         }
     }
 
-    fn add(&mut self, chunk: &[f32], start: usize) {
+    fn add(&mut self, chunk: &[f32], start: usize, moments: bool) {
         let mut sums = [[0.0; LANES]; 2];
         for (block, values) in chunk.chunks(BLOCK).enumerate() {
-            vectorise(
-                #[inline(always)]
-                || add_sums(&mut sums, values),
-            );
+            if moments {
+                vectorise(
+                    #[inline(always)]
+                    || add_sums(&mut sums, values),
+                );
+            }
             let mut largest = 0;
             for value in values {
                 largest = largest.max(magnitude_bits(*value));
@@ -276,6 +323,7 @@ mod tests {
         top_k: 5,
         abs_threshold: 100.0,
         rel_threshold: 1000.0,
+        moments: true,
     };
 
     /// The definition, by sorting.
@@ -310,8 +358,7 @@ mod tests {
                 })
                 .map(entry)
                 .collect(),
-            mean,
-            std,
+            moments: Some([mean, std]),
             non_finite: 0,
         }
     }
@@ -320,16 +367,17 @@ mod tests {
     /// exactly.
     #[track_caller]
     fn same(got: Statistics, wanted: Statistics) {
-        let rms = wanted.mean.hypot(wanted.std);
-        assert!(
-            (got.mean - wanted.mean).abs() <= 1e-9 * rms,
-            "{got:?}, {wanted:?}"
-        );
-        // A difference of squares, whose digits are fewer where nothing varies.
-        let varies = (got.std.powi(2) - wanted.std.powi(2)).abs();
-        assert!(varies <= 1e-9 * rms * rms, "{got:?}, {wanted:?}");
-        let (mean, std) = (wanted.mean, wanted.std);
-        assert_eq!(Statistics { mean, std, ..got }, wanted);
+        let moments = wanted.moments;
+        if let (Some([mean, std]), Some([wanted_mean, wanted_std])) = (got.moments, moments) {
+            let rms = wanted_mean.hypot(wanted_std);
+            let near = (mean - wanted_mean).abs() <= 1e-9 * rms;
+            assert!(near, "{got:?}, {wanted:?}");
+            // A difference of squares, whose digits are fewer where nothing varies.
+            let varies = (std.powi(2) - wanted_std.powi(2)).abs();
+            assert!(varies <= 1e-9 * rms * rms, "{got:?}, {wanted:?}");
+        }
+        assert_eq!(got.moments.is_some(), moments.is_some());
+        assert_eq!(Statistics { moments, ..got }, wanted);
     }
 
     /// Deterministic values of very different magnitudes, with repeats.
@@ -400,10 +448,17 @@ mod tests {
         let other = pool
             .expect("threads")
             .install(|| measure(&values, 1000, &REQUEST));
-        assert_eq!(
-            (one.mean.to_bits(), one.std.to_bits()),
-            (other.mean.to_bits(), other.std.to_bits())
-        );
+        let bits = |of: &Statistics| of.moments.map(|both| both.map(f64::to_bits));
+        assert!(bits(&one).is_some());
+        assert_eq!(bits(&one), bits(&other));
+        // Nobody asks, nothing is added up; all else is the same.
+        let without = StatisticsRequest {
+            moments: false,
+            ..REQUEST
+        };
+        let found = measure(&values, 1000, &without);
+        let moments = None;
+        assert_eq!(found, Statistics { moments, ..one });
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use super::{
     Cuda, KeyMask, Tensor,
     device::{Address, Device},
-    memory::Buffer,
     rows::indices,
     tensors::{int, suffix, threads},
+    vectors::Vector,
 };
 use crate::{
     backend::{self, Compression, Rows, entries_of, with_entries},
@@ -19,7 +19,7 @@ impl<D: Device> Compression for Cuda<D> {
         &self,
         values: &Tensor<D>,
         gate: &Tensor<D>,
-        bias: &Buffer<D>,
+        bias: &Vector<D>,
         sequences: &[Rows],
         rate: usize,
         overlaps: bool,

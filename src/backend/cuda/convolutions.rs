@@ -7,8 +7,8 @@ use super::{
     constants::{CONVOLUTION_ROWS, CONVOLUTION_THREADS},
     device::Device,
     elementwise::activation_code,
-    memory::Buffer,
     tensors::{int, suffix},
+    vectors::Vector,
 };
 use crate::{
     backend::{Convolutions, Filter, Rows},
@@ -20,7 +20,7 @@ impl<D: Device> Convolutions for Cuda<D> {
         &self,
         x: &Tensor<D>,
         sequences: &[Rows],
-        filter: &Filter<Buffer<D>>,
+        filter: &Filter<Vector<D>>,
     ) -> Result<Tensor<D>> {
         let out = self.tensor(x.rows, x.columns, x.dtype)?;
         let tiles = Tiles::new(self, sequences, CONVOLUTION_ROWS, |_, length| length)?;
@@ -40,7 +40,7 @@ impl<D: Device> Convolutions for Cuda<D> {
                 x.buffer.address().into(),
                 out.buffer.address().into(),
                 filter.weight.address().into(),
-                filter.bias.as_ref().map(Buffer::address).into(),
+                filter.bias.as_ref().map(Vector::address).into(),
                 tiles.buffer.address().into(),
                 int(x.columns)?.into(),
                 int(filter.width)?.into(),

@@ -4,7 +4,7 @@
 use super::{
     Cuda, Tensor, constants,
     device::{Argument, Device},
-    tensors::{int, suffix},
+    tensors::{int, suffix, threads},
 };
 use crate::{
     backend::{Elementwise, Xielu},
@@ -49,6 +49,25 @@ impl<D: Device> Elementwise for Cuda<D> {
         let (code, parameter) = activation_code(activation);
         let operands = [up.buffer.address().into()];
         self.update("gate", gate, &operands, &[code.into(), parameter.into()])
+    }
+
+    fn gate_halves(&self, both: &Tensor<D>, activation: Activation) -> Result<Tensor<D>> {
+        let out = self.tensor(both.rows, both.columns / 2, both.dtype)?;
+        let (code, parameter) = activation_code(activation);
+        self.launch(
+            &format!("gate_halves_{}", suffix(both.dtype)),
+            [int(both.rows)?.cast_unsigned(), 1],
+            threads(out.columns.div_ceil(16 / both.dtype.size())),
+            &[
+                both.buffer.address().into(),
+                out.buffer.address().into(),
+                int(both.rows)?.into(),
+                int(out.columns)?.into(),
+                code.into(),
+                parameter.into(),
+            ],
+        )?;
+        Ok(out)
     }
 
     fn multiply(&self, x: &mut Tensor<D>, other: &Tensor<D>) -> Result<()> {

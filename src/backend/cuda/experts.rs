@@ -11,6 +11,7 @@ use super::{
     device::{Address, Device},
     memory::Buffer,
     tensors::{int, suffix, threads},
+    vectors::Vector,
 };
 use crate::{
     backend::Experts,
@@ -46,7 +47,7 @@ impl<D: Device> Experts for Cuda<D> {
         &self,
         logits: &Tensor<D>,
         routing: &Routing,
-        correction: Option<&Buffer<D>>,
+        correction: Option<&Vector<D>>,
         given: Option<&[u32]>,
     ) -> Result<Visitors<D>> {
         let (rows, experts) = (logits.rows, logits.columns);
@@ -85,7 +86,7 @@ impl<D: Device> Experts for Cuda<D> {
             shared as u32,
             &[
                 logits.buffer.address().into(),
-                correction.map(Buffer::address).into(),
+                correction.map(Vector::address).into(),
                 given.as_ref().map(Buffer::address).into(),
                 chosen.address().into(),
                 factors.address().into(),

@@ -14,7 +14,9 @@ use super::{
     tensors::{int, suffix},
 };
 use crate::{
-    backend::{Entry, Magnitudes, Rows, Statistics, StatisticsRequest, magnitudes::moments},
+    backend::{
+        Elementwise, Entry, Magnitudes, Rows, Statistics, StatisticsRequest, magnitudes::moments,
+    },
     error::{Error, Result},
     model::dtype::DType,
 };
@@ -40,8 +42,8 @@ pub struct Pending<D: Device> {
     counters: Buffer<D>,
     /// `[sequences, 2]`: the median's magnitude, 0.
     select: Buffer<D>,
-    /// `[sequences, 2]` in float64: sums of the values and of their squares.
-    sums: Buffer<D>,
+    /// `[sequences, 2]` in float64: sums of the values and of their squares, if asked for.
+    sums: Option<Buffer<D>>,
     /// `[sequences, top_k]` of (index, value).
     entries: Buffer<D>,
     /// `[sequences, capacity]` of (index, value).
@@ -92,7 +94,8 @@ pub(super) struct Call<'c, D: Device> {
     /// By the upper bits of |x|, of each sequence.
     pub(super) histogram: Buffer<D>,
     top: Buffer<D>,
-    sums: Buffer<D>,
+    /// Of each block.
+    sums: Option<Buffer<D>>,
     below: Buffer<D>,
 }
 
@@ -103,14 +106,32 @@ impl<D: Device> Magnitudes for Cuda<D> {
         sequences: &[Rows],
         request: &StatisticsRequest,
     ) -> Result<Pending<D>> {
-        Ok(self.measure(x, sequences, request)?.1)
+        Ok(self.measure(x, sequences, request, None)?.1)
+    }
+
+    fn add_statistics(
+        &self,
+        x: &mut Tensor<D>,
+        other: &Tensor<D>,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Pending<D>> {
+        // Two blocks must not write one vector.
+        if x.columns % (16 / x.dtype.size()) != 0 {
+            self.add(x, other)?;
+            return self.statistics(x, sequences, request);
+        }
+        Ok(self.measure(x, sequences, request, Some(other))?.1)
     }
 
     fn read_statistics(&self, pending: Pending<D>) -> Result<Vec<Statistics>> {
         let keep = pending.request.top_k.max(1);
         let counters: Vec<[u32; 4]> = self.fetch(&pending.counters, pending.sequences)?;
         let select: Vec<[u32; 2]> = self.fetch(&pending.select, pending.sequences)?;
-        let sums: Vec<[f64; 2]> = self.fetch(&pending.sums, pending.sequences)?;
+        let sums: Vec<[f64; 2]> = match &pending.sums {
+            Some(sums) => self.fetch(sums, pending.sequences)?,
+            None => Vec::new(),
+        };
         let entries: Vec<[u32; 2]> = self.fetch(&pending.entries, pending.sequences * keep)?;
         let entry = |[index, bits]: [u32; 2]| Entry {
             position: index as usize / pending.columns,
@@ -136,14 +157,12 @@ impl<D: Device> Magnitudes for Cuda<D> {
                 let top: Vec<Entry> = top.copied().map(entry).collect();
                 let count = pending.counts[sequence] as usize;
                 debug_assert_eq!(top.len(), keep.min(count));
-                let [mean, std] = moments(count, sums[sequence]);
                 Ok(Statistics {
                     max: top.first().map_or(0.0, |entry| entry.value.abs()),
                     median,
                     top: top.into_iter().take(request.top_k).collect(),
                     massive: massive.into_iter().map(entry).collect(),
-                    mean,
-                    std,
+                    moments: sums.get(sequence).map(|sums| moments(count, *sums)),
                     non_finite: non_finite as usize,
                 })
             })
@@ -152,12 +171,13 @@ impl<D: Device> Magnitudes for Cuda<D> {
 }
 
 impl<D: Device> Cuda<D> {
-    /// Statistics, and what they were made from.
+    /// Statistics of `x`, to which `added` is added first, and what they were made from.
     pub(super) fn measure<'c>(
         &'c self,
         x: &'c Tensor<D>,
         sequences: &[Rows],
         request: &StatisticsRequest,
+        added: Option<&Tensor<D>>,
     ) -> Result<(Call<'c, D>, Pending<D>)> {
         let starts: Vec<u64> = sequences
             .iter()
@@ -178,8 +198,14 @@ impl<D: Device> Cuda<D> {
         let tiles = (largest * x.dtype.size())
             .div_ceil(16 * STATISTICS_THREADS)
             .max(1);
-        let share = (limits.multiprocessors as usize).div_ceil(number.max(1));
+        // A multiprocessor has memory for one block's bins: one more block than there are multiprocessors would
+        // take as long as all of them.
+        let share = (limits.multiprocessors as usize / number.max(1)).max(1);
         let blocks = tiles.min(share) as u32;
+        let sums = |sums: usize| {
+            let wanted = request.moments.then(|| self.buffer(sums * 16));
+            wanted.transpose()
+        };
         let call = Call {
             cuda: self,
             x: x.buffer.address().into(),
@@ -191,7 +217,7 @@ impl<D: Device> Cuda<D> {
             bins_log2,
             histogram: self.buffer(number * (4 << bins_log2))?,
             top: self.buffer(number * blocks as usize * STATISTICS_ROUND * 8)?,
-            sums: self.buffer(number * blocks as usize * 16)?,
+            sums: sums(number * blocks as usize)?,
             below: self.buffer(number * 8)?,
         };
         let keep = request.top_k.max(1);
@@ -209,12 +235,16 @@ impl<D: Device> Cuda<D> {
             capacity,
             counters: self.buffer(number * 16)?,
             select: self.buffer(number * 8)?,
-            sums: self.buffer(number * 16)?,
+            sums: sums(number)?,
             entries: self.buffer(number * keep * 8)?,
             list: self.buffer(number * capacity * 8)?,
         };
         call.clear(&pending.counters, number * 16)?;
-        call.read(&pending, Round::first(&pending))?;
+        let first = Round::first(&pending, call.sums.as_ref());
+        match added {
+            Some(other) => call.read_added(&pending, first, other)?,
+            None => call.read(&pending, first)?,
+        }
         call.median(x.dtype, &pending.select)?;
         call.merge(&pending, 0)?;
         call.collect(&pending)?;
@@ -272,16 +302,18 @@ struct Round {
     keep: usize,
     below: bool,
     counters: Address,
+    sums: Option<Address>,
     list_above: u32,
     capacity: usize,
 }
 
 impl Round {
-    fn first<D: Device>(pending: &Pending<D>) -> Self {
+    fn first<D: Device>(pending: &Pending<D>, sums: Option<&Buffer<D>>) -> Self {
         Self {
             keep: pending.request.top_k.clamp(1, STATISTICS_ROUND),
             below: false,
             counters: pending.counters.address(),
+            sums: sums.map(Buffer::address),
             list_above: magnitude_of(pending.request.abs_threshold, pending.dtype),
             capacity: pending.capacity,
         }
@@ -293,6 +325,7 @@ impl Round {
             keep: (pending.request.top_k - offset).min(STATISTICS_ROUND),
             below: true,
             counters: scratch.address(),
+            sums: None,
             list_above: magnitude_of(f32::INFINITY, pending.dtype),
             capacity: 0,
         }
@@ -324,21 +357,42 @@ impl<D: Device> Call<'_, D> {
 
     /// Kernel `statistics_read`.
     fn read(&self, pending: &Pending<D>, round: Round) -> Result<()> {
-        self.clear(&self.histogram, self.histogram.bytes())?;
         let below = round.below.then(|| self.below.address());
+        let sequences = [self.starts.address(), self.counts.address()].map(Argument::from);
+        let [starts, counts] = sequences;
+        let what = [self.x, starts, counts, below.into()];
+        self.launch_read("statistics_read", pending, round, what)
+    }
+
+    /// Kernel `statistics_read_added`.
+    fn read_added(&self, pending: &Pending<D>, round: Round, other: &Tensor<D>) -> Result<()> {
+        let sequences = [self.starts.address(), self.counts.address()].map(Argument::from);
+        let [starts, counts] = sequences;
+        let what = [self.x, other.buffer.address().into(), starts, counts];
+        self.launch_read("statistics_read_added", pending, round, what)
+    }
+
+    fn launch_read(
+        &self,
+        kernel: &str,
+        pending: &Pending<D>,
+        round: Round,
+        [a, b, c, d]: [Argument<'_>; 4],
+    ) -> Result<()> {
+        self.clear(&self.histogram, self.histogram.bytes())?;
         self.launch(
-            "statistics_read",
+            kernel,
             self.blocks,
             STATISTICS_THREADS as u32,
             4 << self.bins_log2,
             &[
-                self.x,
-                self.starts.address().into(),
-                self.counts.address().into(),
-                below.into(),
+                a,
+                b,
+                c,
+                d,
                 self.histogram.address().into(),
                 self.top.address().into(),
-                self.sums.address().into(),
+                round.sums.into(),
                 pending.list.address().into(),
                 round.counters.into(),
                 self.bins_log2.cast_signed().into(),
@@ -409,8 +463,8 @@ impl<D: Device> Call<'_, D> {
                 self.x,
                 self.starts.address().into(),
                 self.top.address().into(),
-                self.sums.address().into(),
-                pending.sums.address().into(),
+                self.sums.as_ref().map(Buffer::address).into(),
+                pending.sums.as_ref().map(Buffer::address).into(),
                 pending.entries.address().into(),
                 self.below.address().into(),
                 self.blocks.cast_signed().into(),

@@ -31,6 +31,7 @@ mod stored;
 mod streams;
 mod tensors;
 mod uploads;
+mod vectors;
 mod vocabulary;
 
 pub use device::{
@@ -43,8 +44,9 @@ pub use memory::Buffer;
 pub use products::Matrix;
 pub use profiles::PendingProfile;
 pub use tensors::Tensor;
+pub use vectors::Vector;
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
 use self::resident::Resident;
 
@@ -55,8 +57,9 @@ use super::Precision;
 pub struct Cuda<D: Device> {
     device: Rc<D>,
     precision: Precision,
-    tables: RefCell<Vec<Rc<rotations::DeviceTable<D>>>>,
+    rotations: rotations::Kept<D>,
     resident: Resident<D>,
+    learned: vectors::Learned<D>,
     uploads: uploads::Uploads<D>,
     /// Entries of the vocabulary that the head takes at a time, at most.
     vocabulary_piece: usize,
@@ -73,8 +76,9 @@ impl<D: Device> Cuda<D> {
         Self {
             device,
             precision: precision.into(),
-            tables: RefCell::default(),
+            rotations: rotations::Kept::default(),
             resident: Resident::default(),
+            learned: vectors::Learned::default(),
             uploads: uploads::Uploads::default(),
             vocabulary_piece: 16_384,
         }

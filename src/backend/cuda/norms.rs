@@ -8,8 +8,8 @@ use super::{
         NORM_WARPS,
     },
     device::Device,
-    memory::Buffer,
     tensors::{int, suffix},
+    vectors::Vector,
 };
 use crate::{
     backend::{NormWeights, Norms, Target},
@@ -21,7 +21,7 @@ impl<D: Device> Norms for Cuda<D> {
     fn norm(
         &self,
         x: &Tensor<D>,
-        norm: &NormWeights<Buffer<D>>,
+        norm: &NormWeights<Vector<D>>,
         target: Target,
     ) -> Result<Tensor<D>> {
         let dtype = self.precision.of(target);
@@ -37,7 +37,7 @@ impl<D: Device> Norms for Cuda<D> {
         &self,
         x: &mut Tensor<D>,
         other: &Tensor<D>,
-        norm: &NormWeights<Buffer<D>>,
+        norm: &NormWeights<Vector<D>>,
     ) -> Result<Tensor<D>> {
         debug_assert_eq!(x.dtype, other.dtype);
         self.launch_norm(x, Some(other), norm, self.precision.arithmetic())
@@ -50,16 +50,16 @@ impl<D: Device> Cuda<D> {
         &self,
         x: &Tensor<D>,
         other: Option<&Tensor<D>>,
-        norm: &NormWeights<Buffer<D>>,
+        norm: &NormWeights<Vector<D>>,
         dtype: DType,
     ) -> Result<Tensor<D>> {
         let out = self.tensor(x.rows, x.columns, dtype)?;
         let groups = x.len() / norm.width;
         let learned = norm.weight.as_ref().or(norm.bias.as_ref());
         // A vector covers one group or several.
-        let parts = learned.map_or(1, |vector| vector.bytes() / size_of::<f32>() / norm.width);
+        let parts = learned.map_or(1, |vector| vector.len() / norm.width);
         let alphas = norm.alpha.as_ref();
-        let alpha_parts = alphas.map_or(1, |vector| vector.bytes() / size_of::<f32>());
+        let alpha_parts = alphas.map_or(1, |vector| vector.len());
         let kind = match norm.kind {
             NormKind::Rms => NORM_RMS,
             NormKind::Layer => NORM_LAYER,
@@ -83,9 +83,9 @@ impl<D: Device> Cuda<D> {
                 x.buffer.address().into(),
                 other.map(|other| other.buffer.address()).into(),
                 out.buffer.address().into(),
-                norm.weight.as_ref().map(Buffer::address).into(),
-                norm.bias.as_ref().map(Buffer::address).into(),
-                alphas.map(Buffer::address).into(),
+                norm.weight.as_ref().map(Vector::address).into(),
+                norm.bias.as_ref().map(Vector::address).into(),
+                alphas.map(Vector::address).into(),
                 (groups as u64).into(),
                 int(norm.width)?.into(),
                 int(parts)?.into(),

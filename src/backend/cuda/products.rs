@@ -12,6 +12,7 @@ use super::{
     memory::Buffer,
     packed::Decoding,
     uploads::{Upload, source},
+    vectors::Vector,
 };
 use crate::{
     backend::{Products, Target},
@@ -53,8 +54,8 @@ struct Values<D: Device> {
 
 #[derive(Debug)]
 enum State<D: Device> {
-    /// On their way, in the type that they are stored in.
-    Coming(Buffer<D>, D::Copying, DType),
+    /// On their way, in parts, in the type that they are stored in.
+    Coming(Buffer<D>, Vec<D::Copying>, DType),
     /// There, in that type.
     Stored(Buffer<D>, DType),
     /// Bytes to be decoded, there or on their way, shared with other parts of the same stored matrix.
@@ -68,8 +69,10 @@ enum State<D: Device> {
 impl<D: Device> Drop for Values<D> {
     fn drop(&mut self) {
         // The memory may be given back only once the copy is done.
-        if let State::Coming(buffer, copying, _) = self.state.replace(State::Lost) {
-            let _ = self.device.await_copy(copying);
+        if let State::Coming(buffer, copies, _) = self.state.replace(State::Lost) {
+            for copying in copies {
+                let _ = self.device.await_copy(copying);
+            }
             drop(buffer);
         }
     }
@@ -95,8 +98,10 @@ impl<D: Device> Matrix<D> {
         let mut state = self.values.state.borrow_mut();
         loop {
             *state = match std::mem::replace(&mut *state, State::Lost) {
-                State::Coming(buffer, copying, stored) => {
-                    cuda.device.await_copy(copying)?;
+                State::Coming(buffer, copies, stored) => {
+                    // All are waited for, whatever becomes of one.
+                    let copied = copies.into_iter().map(|one| cuda.device.await_copy(one));
+                    copied.fold(Ok(()), Result::and)?;
                     State::Stored(buffer, stored)
                 }
                 State::Stored(buffer, stored) if stored == self.dtype => State::Ready(buffer),
@@ -151,23 +156,31 @@ impl<D: Device> Products for Cuda<D> {
         }
     }
 
+    fn joined<'w>(&self, weights: &[MatrixView<'w>]) -> Result<Option<Matrix<D>>> {
+        let Some(first) = weights.first() else {
+            return Ok(None);
+        };
+        let alike = |view: &MatrixView<'_>| {
+            let by_output = view.in_stride == 1 || view.out_stride != 1;
+            let (dtype, inputs) = (view.elements.dtype, view.in_features);
+            by_output && dtype == first.elements.dtype && inputs == first.in_features
+        };
+        if !weights.iter().all(alike) {
+            return Ok(None);
+        }
+        self.resident_joined(weights).map(Some)
+    }
+
     fn linear(
         &self,
         x: &Tensor<D>,
         weight: &Matrix<D>,
-        bias: Option<&Buffer<D>>,
+        bias: Option<&Vector<D>>,
         target: Target,
     ) -> Result<Tensor<D>> {
         let dtype = self.precision.of(target);
         // A bias of the checkpoint's own type loses nothing on the way back to it.
-        let rounded = match bias {
-            Some(bias) if dtype != DType::Float32 => {
-                let count = weight.out_features;
-                Some(self.converted(bias, count, DType::Float32, dtype)?)
-            }
-            _ => None,
-        };
-        let bias = rounded.as_ref().or(bias).map(Buffer::address);
+        let bias = bias.map(|bias| bias.rounded(self, dtype)).transpose()?;
         self.product(x, weight, bias, dtype)
     }
 
@@ -186,18 +199,36 @@ impl<D: Device> Products for Cuda<D> {
 impl<D: Device> Cuda<D> {
     /// Starts copying a weight to the device.
     pub(super) fn bring(&self, view: MatrixView<'_>) -> Result<Matrix<D>> {
-        let (transposed, source) = packed(view);
-        let buffer = self.buffer(source.bytes())?;
-        let copying = self.device.start_write(buffer.address(), source)?;
+        self.bring_all(&[view])
+    }
+
+    /// The same with several, stored in the same type and order and of the same number of inputs, as one whose
+    /// outputs follow each other.
+    pub(super) fn bring_all(&self, views: &[MatrixView<'_>]) -> Result<Matrix<D>> {
+        let (orders, sources): (Vec<bool>, Vec<Source>) = views.iter().map(|v| packed(*v)).unzip();
+        let buffer = self.buffer(sources.iter().map(Source::bytes).sum())?;
+        let start = buffer.address();
+        let dtype = views[0].elements.dtype;
+        // One that fails half-way waits for what it has started.
+        let values = Values {
+            device: Rc::clone(&self.device),
+            state: RefCell::new(State::Coming(buffer, Vec::new(), dtype)),
+        };
+        let mut offset = 0;
+        for source in sources {
+            let bytes = source.bytes();
+            let copying = self.device.start_write(start.offset(offset), source)?;
+            if let State::Coming(_, copies, _) = &mut *values.state.borrow_mut() {
+                copies.push(copying);
+            }
+            offset += bytes;
+        }
         Ok(Matrix {
-            out_features: view.out_features,
-            in_features: view.in_features,
-            transposed,
+            out_features: views.iter().map(|view| view.out_features).sum(),
+            in_features: views[0].in_features,
+            transposed: orders[0],
             dtype: self.precision.arithmetic(),
-            values: Rc::new(Values {
-                device: Rc::clone(&self.device),
-                state: RefCell::new(State::Coming(buffer, copying, view.elements.dtype)),
-            }),
+            values: Rc::new(values),
         })
     }
 

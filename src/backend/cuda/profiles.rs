@@ -66,8 +66,9 @@ impl<D: Device> Profiles for Cuda<D> {
             top_k: request.top_k,
             abs_threshold: f32::INFINITY,
             rel_threshold: f32::INFINITY,
+            moments: false,
         };
-        let (call, statistics) = self.measure(x, sequences, &statistics)?;
+        let (call, statistics) = self.measure(x, sequences, &statistics, None)?;
         let number = sequences.len();
         let rows: Vec<u32> = sequences
             .iter()

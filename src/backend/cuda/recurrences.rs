@@ -10,8 +10,8 @@ use super::{
         SCAN_SHORT, SCAN_THREADS,
     },
     device::Device,
-    memory::Buffer,
     tensors::{int, suffix},
+    vectors::Vector,
 };
 use crate::{
     backend::{DeltaRequest, Recurrences, Rows, SelectiveScanRequest, StateSpaceRequest},
@@ -26,7 +26,7 @@ impl<D: Device> Recurrences for Cuda<D> {
         c: &Tensor<D>,
         dt: &Tensor<D>,
         sequences: &[Rows],
-        request: &StateSpaceRequest<'_, Buffer<D>>,
+        request: &StateSpaceRequest<'_, Vector<D>>,
     ) -> Result<Tensor<D>> {
         let width = narrowest("state space", &RECURRENCE_KERNELS.concat(), request.state)?;
         let out = self.tensor(x.rows, x.columns, x.dtype)?;
@@ -64,7 +64,7 @@ impl<D: Device> Recurrences for Cuda<D> {
         b: &Tensor<D>,
         c: &Tensor<D>,
         sequences: &[Rows],
-        request: &SelectiveScanRequest<'_, Buffer<D>>,
+        request: &SelectiveScanRequest<'_, Vector<D>>,
     ) -> Result<Tensor<D>> {
         let width = narrowest("selective scan", &[SCAN_SHORT, SCAN_LONG], request.state)?;
         let out = self.tensor(x.rows, x.columns, x.dtype)?;
@@ -99,7 +99,7 @@ impl<D: Device> Recurrences for Cuda<D> {
         decay: &Tensor<D>,
         beta: &Tensor<D>,
         sequences: &[Rows],
-        request: &DeltaRequest<'_, Buffer<D>>,
+        request: &DeltaRequest<'_, Vector<D>>,
     ) -> Result<Tensor<D>> {
         let widths = RECURRENCE_KERNELS.concat();
         let width = narrowest("gated delta rule", &widths, request.key_dim)?;

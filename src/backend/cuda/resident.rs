@@ -161,6 +161,14 @@ impl<D: Device> Cuda<D> {
         self.resident(key(&view), || self.bring(view))
     }
 
+    /// The same for several as one.
+    pub(super) fn resident_joined(&self, views: &[MatrixView<'_>]) -> Result<Matrix<D>> {
+        let (place, mut sizes) = key(&views[0]);
+        sizes[0] = views.iter().map(|view| view.out_features).sum();
+        sizes[4] = views.len();
+        self.resident((place, sizes), || self.bring_all(views))
+    }
+
     /// The same for one that is packed.
     pub(super) fn resident_packed(&self, matrix: &PackedMatrix<'_>) -> Result<Matrix<D>> {
         let Some((upload, decoding)) = self.bring_packed(matrix)? else {

@@ -4,8 +4,8 @@
 use super::{
     Argument, Cuda, Tensor,
     device::Device,
-    memory::Buffer,
     tensors::{int, suffix, threads},
+    vectors::Vector,
 };
 use crate::{backend::RowScaling, error::Result};
 
@@ -20,7 +20,7 @@ impl<D: Device> RowScaling for Cuda<D> {
         self.scale("keep_largest", x, None, Some(deviations))
     }
 
-    fn multiply_columns(&self, x: &mut Tensor<D>, factors: &Buffer<D>) -> Result<()> {
+    fn multiply_columns(&self, x: &mut Tensor<D>, factors: &Vector<D>) -> Result<()> {
         let factors = factors.address().into();
         self.scale("multiply_columns", x, Some(factors), None)
     }

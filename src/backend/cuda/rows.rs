@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::{
     Cuda, Tensor,
     device::{Address, Device},
-    memory::Buffer,
     tensors::{int, suffix, threads},
+    vectors::Vector,
 };
 use crate::{backend::RowOperations, error::Result, model::dtype::DType};
 
@@ -52,7 +52,7 @@ impl<D: Device> RowOperations for Cuda<D> {
         )
     }
 
-    fn scale_rows(&self, x: &mut Tensor<D>, factors: &Buffer<D>) -> Result<()> {
+    fn scale_rows(&self, x: &mut Tensor<D>, factors: &Vector<D>) -> Result<()> {
         self.scale_by(x, factors.address())
     }
 

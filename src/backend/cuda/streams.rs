@@ -5,8 +5,8 @@ use super::{
     Cuda, Tensor,
     constants::{STREAMS_MOST, STREAMS_THREADS},
     device::Device,
-    memory::Buffer,
     tensors::{int, suffix, threads},
+    vectors::Vector,
 };
 use crate::{
     backend::{StreamRequest, Streams},
@@ -37,7 +37,7 @@ impl<D: Device> Streams for Cuda<D> {
     fn stream_weights(
         &self,
         products: &mut Tensor<D>,
-        request: &StreamRequest<'_, Buffer<D>>,
+        request: &StreamRequest<'_, Vector<D>>,
     ) -> Result<()> {
         let blocks = products.rows.div_ceil(STREAMS_THREADS);
         self.launch(

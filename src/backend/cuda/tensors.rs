@@ -5,6 +5,7 @@ use super::{
     Cuda, KeyMask, Matrix, Pending, PendingProfile, Visitors,
     device::{Address, Argument, Device, Launch, Operand},
     memory::{self, Buffer},
+    vectors::Vector,
 };
 use crate::{
     backend::{Precision, Tensors},
@@ -61,7 +62,7 @@ pub(super) fn threads(columns: usize) -> u32 {
 impl<D: Device> Tensors for Cuda<D> {
     type Tensor = Tensor<D>;
     type Matrix<'w> = Matrix<D>;
-    type Vector = Buffer<D>;
+    type Vector = Vector<D>;
     type Visitors = Visitors<D>;
     type KeyMask = KeyMask<D>;
     type Pending = Pending<D>;
@@ -118,8 +119,12 @@ impl<D: Device> Tensors for Cuda<D> {
         Tensor { rows, columns, ..x }
     }
 
-    fn vector(&self, values: Vec<f32>) -> Result<Buffer<D>> {
-        self.list(&values)
+    fn vector(&self, values: Vec<f32>) -> Result<Vector<D>> {
+        self.vector_of(&values)
+    }
+
+    fn learned(&self, name: String, values: Vec<f32>) -> Result<Vector<D>> {
+        self.learned_vector(name, &values)
     }
 
     fn zeros(&self, x: &Tensor<D>) -> Result<Tensor<D>> {

@@ -8,8 +8,8 @@ use super::{
     Cuda, Tensor,
     constants::TOKEN_NLL_THREADS,
     device::Device,
-    memory::Buffer,
     tensors::{int, suffix, threads},
+    vectors::Vector,
 };
 use crate::{
     backend::{HeadRequest, Products, Vocabulary},
@@ -73,7 +73,7 @@ impl<D: Device> Vocabulary for Cuda<D> {
     fn token_nll(
         &self,
         x: &Tensor<D>,
-        head: &HeadRequest<'_, Buffer<D>>,
+        head: &HeadRequest<'_, Vector<D>>,
         targets: &[Option<u32>],
     ) -> Result<Vec<f32>> {
         let vocabulary = head.weight.out_features();

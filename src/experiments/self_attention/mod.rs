@@ -148,6 +148,7 @@ pub fn run(
             top_k: 0,
             abs_threshold: request.abs_threshold,
             rel_threshold: request.rel_threshold,
+            moments: false,
         };
         let plan = Plan::magnitudes(Site::LayerOutput, statistics);
         let mut outcome = session.run(sequences, &plan, &mut Discard)?;

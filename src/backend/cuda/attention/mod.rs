@@ -12,7 +12,7 @@ pub(super) mod tiles;
 
 use self::{arguments::Arguments, tiles::Tiles};
 use super::{
-    Address, Argument, Buffer, Cuda, Device, KeyMask, Launch, Tensor,
+    Address, Argument, Buffer, Cuda, Device, KeyMask, Launch, Tensor, Vector,
     tensors::{int, suffix},
 };
 use crate::{
@@ -28,7 +28,7 @@ impl<D: Device> Attention for Cuda<D> {
         k: &Tensor<D>,
         v: &Tensor<D>,
         sequences: &[Rows],
-        request: &AttentionRequest<'_, Buffer<D>, KeyMask<D>>,
+        request: &AttentionRequest<'_, Vector<D>, KeyMask<D>>,
     ) -> Result<AttentionOutput<Tensor<D>>> {
         let inputs = Inputs {
             dtype: q.dtype,
@@ -73,7 +73,7 @@ struct Call<'a, D: Device> {
     cuda: &'a Cuda<D>,
     inputs: Inputs,
     sequences: &'a [Rows],
-    request: &'a AttentionRequest<'a, Buffer<D>, KeyMask<D>>,
+    request: &'a AttentionRequest<'a, Vector<D>, KeyMask<D>>,
     plan: plan::Forward,
     /// `[heads]`, for ALiBi.
     slopes: Option<Buffer<D>>,
@@ -88,7 +88,7 @@ impl<'a, D: Device> Call<'a, D> {
         cuda: &'a Cuda<D>,
         inputs: Inputs,
         sequences: &'a [Rows],
-        request: &'a AttentionRequest<'a, Buffer<D>, KeyMask<D>>,
+        request: &'a AttentionRequest<'a, Vector<D>, KeyMask<D>>,
         again: bool,
     ) -> Result<Self> {
         let (head_dim, value_dim) = (request.head_dim, request.value_dim);
@@ -179,6 +179,7 @@ impl<'a, D: Device> Call<'a, D> {
     fn arguments(&self, tiles: &Tiles<D>) -> Result<Arguments> {
         let request = self.request;
         let address = |buffer: Option<&Buffer<D>>| buffer.map_or(Address::NULL, Buffer::address);
+        let learned = |vector: Option<&Vector<D>>| vector.map_or(Address::NULL, Vector::address);
         let alibi = |part: fn(&Alibi) -> bool| i32::from(request.alibi.is_some_and(part));
         // A window or chunk beyond any row is as good as none.
         let within = |size: Option<usize>| {
@@ -194,9 +195,9 @@ impl<'a, D: Device> Call<'a, D> {
             k: self.inputs.k,
             v: self.inputs.v,
             tiles: tiles.buffer.address(),
-            sinks: address(request.sinks),
-            extra_key: address(request.kv_bias.as_ref().map(|bias| bias.k)),
-            extra_value: address(request.kv_bias.as_ref().map(|bias| bias.v)),
+            sinks: learned(request.sinks),
+            extra_key: learned(request.kv_bias.as_ref().map(|bias| bias.k)),
+            extra_value: learned(request.kv_bias.as_ref().map(|bias| bias.v)),
             slopes: address(self.slopes.as_ref()),
             out: Address::NULL,
             log_sums: address(self.log_sums.as_ref()),
