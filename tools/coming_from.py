@@ -37,15 +37,16 @@ def blocks(tool: str):
                 yield heading, code
 
 
-def assigned(code: str) -> set[str]:
-    """Names that a block assigns, but for those inside its functions."""
-    return {
+def assigned(code: str) -> list[str]:
+    """Names that a block assigns, but for those inside its functions, in order."""
+    names = [
         node.id
         for statement in ast.parse(code).body
         if not isinstance(statement, ast.FunctionDef)
         for node in ast.walk(statement)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
+    ]
+    return list(dict.fromkeys(names))
 
 
 def numbers(value) -> np.ndarray | None:
@@ -67,7 +68,7 @@ def run(tool: str, out: Path) -> None:
         file = out / f"{tool}.{number}.py"
         file.write_text(code)
         exec(compile(code, file, "exec"), space)  # noqa: S102
-        for name in assigned(code) & space.keys():
+        for name in filter(space.__contains__, assigned(code)):
             value = numbers(space[name])
             if value is not None and value.size:
                 kept[json.dumps([heading, name])] = value
