@@ -2,9 +2,9 @@
 
     kernel_bounds.py --cuobjdump FILE --nvdisasm FILE FATBIN...
 
-Prints the tables of docs/cuda-bounds.md. Of each kernel it takes the shortest way round its loop (or through it, if it
-has none) that executes what a unit of work needs, so that branches of rare cases are left out, counts instructions by
-what executes them, and holds the clocks of a multiprocessor that each needs beside those of memory.
+Prints the tables of docs/cuda-bounds.md. Of each kernel it takes the shortest way round its loop (or through
+it, if it has none) that executes what a unit of work needs, so that branches of rare cases are left out, counts
+instructions by what executes them, and holds the clocks of a multiprocessor that each needs beside memory's.
 """
 
 import argparse
@@ -69,7 +69,8 @@ class Kernel:
     warps: int  # that execute a unit together
     bytes: float  # to and from memory, of all units
     flop: float = 0.0  # that are wanted, of all units
-    again: float = 0.0  # bytes of a unit from the second-level cache, beyond those of memory
+    again: float = 0.0  # bytes of a unit from the second-level cache, where that is more than from memory
+    tiles: float = 0.0  # bytes of a unit that tensor copies and warpgroup products move through shared memory
     targets: tuple[str, ...] = ("sm_80", "sm_90a")
 
 
@@ -86,7 +87,8 @@ KERNELS = (
     Kernel("attention_128_bf16", {"HMMA": 128, "LDGSTS": 8}, "32 queries x 32 keys", PAIRS * 16, 1, **ATTENTION,
            again=32 * 2 * 2 * HEAD / 4),
     Kernel("attention_hopper_128_bf16", {"HGMMA": 16}, "64 queries x 128 keys", PAIRS * 2, 4, **ATTENTION,
-           again=128 * 2 * 2 * HEAD / 2, targets=("sm_90a",)),
+           again=128 * 2 * 2 * HEAD / 2, tiles=128 * 2 * 2 * HEAD / 2 + (64 + 128 + 128) * 2 * HEAD,
+           targets=("sm_90a",)),
     Kernel("norm_block_bf16_bf16", {"LDG.E.128": 4, "STG.E.128": 2}, "256 values, with a sum",
            TOKENS * WIDTH / 256, 1, 4 * TENSOR),
     Kernel("split_rotated_bf16", {"LDG.E.128": 4, "STG.E.128": 1}, "256 values, rotated", 3 * TOKENS * WIDTH / 256, 1,
@@ -219,6 +221,7 @@ def main() -> None:
             asked = amounts(paths[kernel.name, chip.target])
             clocks = {unit: kernel.warps * chip.clocks(unit, asked[unit]) for unit in chip.rates}
             each = chip.hertz * chip.processors / kernel.units
+            clocks["shared"] += chip.clocks("shared", kernel.tiles)
             clocks["cache"] = (kernel.again or kernel.bytes / kernel.units) * chip.processors / chip.cache
             clocks["memory"] = kernel.bytes / chip.memory * each
             bound, second = sorted(clocks, key=clocks.get, reverse=True)[:2]
