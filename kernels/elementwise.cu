@@ -5,8 +5,9 @@
 //       of multiply_heads y has `count / width`, one for `width` neighbouring values of x
 //
 // Grid-stride over 16-byte vectors, a partial one at the end value by value. One-operand kernels
-// move 2 size(x) bytes, two-operand ones 3 size(x); bound by memory (the activations' exponential
-// costs some 20 instructions a value, still below the memory's time for 16-bit values).
+// move 2 size(x) bytes, two-operand ones 3 size(x); bound by memory (a gate with an
+// exponential costs some 37 instructions a value, for 16-bit values 2/3 of the memory's time on an H100
+// and nearly all of it on an H200: docs/cuda-bounds.md).
 #include "activation.cuh"
 #include "numeric.cuh"
 

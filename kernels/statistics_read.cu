@@ -16,13 +16,14 @@
 // write of it beside the read that is due: what statistics add to a sum that is made anyway is their atomics.
 //
 // Grid (blocks per sequence, sequences), 1024 threads, 4 * 2^bins_log2 bytes of dynamic shared
-// memory for the block's own histogram. Moves size(x) bytes and about one shared atomic a value;
-// bound by memory as long as values spread over many bins, by atomics on one bank otherwise (equal
-// neighbours are merged by the hardware). The k largest cost next to nothing: a warp looks closer
-// only when one of its values beats the k-th best of its own or of any warp's in the block, which
-// happens some k ln(n / k) times. The sums take a conversion and two float64 additions a value:
-// beside the atomics where float64 has half or all of float32's rate (data-centre cards), some half
-// of the time more where it has a 64th.
+// memory for the block's own histogram. Moves size(x) bytes and about one shared atomic a value; bound
+// by memory and, for 16-bit values, by issue (some 20 instructions a value: docs/cuda-bounds.md) as
+// long as values spread over many bins, by atomics on one bank otherwise (equal neighbours are merged
+// by the hardware). The k largest cost next to nothing: a warp looks closer only when one of its
+// values beats the k-th best of its own or of any warp's in the block, which happens some k ln(n / k)
+// times. The sums take a conversion and two float64 additions a value: beside the atomics where
+// float64 has half or all of float32's rate (data-centre cards), some half of the time more where it
+// has a 64th.
 #include "reduce.cuh"
 #include "statistics.cuh"
 #include "top.cuh"

@@ -7,7 +7,8 @@
 //          first piece (`first` = 0) initialises it. NLL = largest + log(sum) - target.
 //
 // A block of 256 threads per row. Each thread keeps a running maximum and sum of its own, so the
-// logits are read once: moves rows * columns * 4 bytes; bound by memory.
+// logits are read once: moves rows * columns * 4 bytes; bound by memory, or by issue where that is fast
+// (31 instructions a logit: docs/cuda-bounds.md).
 #include "activation.cuh"
 #include "device.cuh"
 

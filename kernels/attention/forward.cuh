@@ -16,7 +16,8 @@
 //
 // Per sequence of length T and head, causal: T^2 (head_dim + value_dim) FLOP; K and V are read
 // T / (2 * queries of a tile) times, from the L2 cache where they fit. From T of about 1,000 on it
-// is bound by the tensor cores (float32: by FMA issue), below by launch and latency.
+// is bound by the tensor cores, on capability 9.0 by shared memory (float32: by FMA issue), below by
+// launch and latency (docs/cuda-bounds.md).
 #pragma once
 
 #include "products.cuh"

@@ -14,7 +14,8 @@
 // Layout: forward.cuh's, of heads whose widths are multiples of 8, as tensor copies need them; these put
 // zeros beyond the head and beyond the sequence. Keys chosen for each query are forward.cuh's alone.
 //
-// Work and traffic are forward.cuh's. It is bound by the tensor cores from some thousand tokens on.
+// Work and traffic are forward.cuh's. It is bound by the tensor cores from some thousand tokens on,
+// with shared memory, the second-level cache and the exponentials close behind (docs/cuda-bounds.md).
 #pragma once
 
 #include "hopper_block.cuh"

@@ -22,8 +22,8 @@ def capture(
     """Runs texts, or token ids, through a model, and keeps the tensors of these sites.
 
     `found[site][layer][sequence]` is an array `[tokens, width]`. Without `save_dir` the files are in
-    a temporary folder that goes with the returned object. Further arguments are flags of
-    `massact capture`, such as `attention="heads"` or `nll=True`.
+    a temporary folder that goes with the returned object and what was taken of it. Further
+    arguments are flags of `massact capture`, such as `attention="heads"` or `nll=True`.
     """
     if texts is None and token_ids is None:
         raise TypeError("capture needs texts or token_ids")
@@ -46,16 +46,15 @@ def capture(
     finished = run(
         "capture", model, save_dir=save_dir, quiet=quiet, sites=list(sites), raw=True, **settings
     )
-    return Capture(finished, place)
+    return Capture(Run(finished.folder, place))
 
 
 class Capture(Mapping):
     """What was captured, by site."""
 
-    def __init__(self, finished: Run, place: tempfile.TemporaryDirectory | None = None):
+    def __init__(self, finished: Run):
         #: The run that it is of.
         self.run = finished
-        self._place = place
         places: dict[str, dict[int, set[int]]] = {}
         for name in finished.tensors:
             parts = name.split(".")

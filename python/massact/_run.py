@@ -48,9 +48,10 @@ class Tensors(Mapping):
     `tensors["layer_output.3.0"]` is numpy; `tensors.torch("layer_output.3.0")` is torch.
     """
 
-    def __init__(self, files: list[Path]):
+    def __init__(self, files: list[Path], place: object = None):
         from safetensors import safe_open
 
+        self._place = place
         self._files: dict[str, Path] = {}
         for file in files:
             with safe_open(file, framework="numpy") as opened:
@@ -82,9 +83,11 @@ class Tensors(Mapping):
 class Run:
     """What a command left in its folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, place: object = None):
         #: Where everything is.
         self.folder = folder
+        # A temporary folder around it, which goes with the last that reads from it.
+        self._place = place
 
     @cached_property
     def record(self) -> dict:
@@ -104,7 +107,7 @@ class Run:
     @cached_property
     def tensors(self) -> Tensors:
         """All tensors that the run wrote, opened lazily."""
-        return Tensors(sorted(self.folder.glob("*.safetensors")))
+        return Tensors(sorted(self.folder.glob("*.safetensors")), self._place)
 
     @property
     def text(self) -> str:

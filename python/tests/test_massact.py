@@ -81,6 +81,13 @@ def test_captures():
         massact.capture(None)
 
 
+def test_what_is_taken_of_a_capture_keeps_its_files():
+    assert massact.capture(token_ids=[1, 2])["layer_output"][0][0].shape == (2, 128)
+    assert massact.capture(token_ids=[1, 2]).run.tensors["layer_output.0.0"].shape == (2, 128)
+    gone = massact.capture(token_ids=[1, 2]).run.folder
+    assert not gone.exists()
+
+
 def test_the_files_of_a_capture_stay_where_they_are_wanted(tmp_path):
     found = massact.capture(None, "Summer", save_dir=tmp_path)
     folder = found.run.folder
