@@ -148,12 +148,12 @@
 
 // Sizes of the structs that attention kernels take by value, and where some of their members lie. Both
 // sides refuse to compile where theirs differ.
-#define ATTENTION_BYTES 152
+#define ATTENTION_BYTES 160
 #define ATTENTION_OUT_OFFSET 64
-#define ATTENTION_ROWS_OFFSET 96
-#define ATTENTION_SCALE_OFFSET 128
-#define ATTENTION_ALIGNED_OFFSET 148
-#define ATTENTION_MAPS_BYTES 192
-#define ATTENTION_SINK_BYTES 192
-#define ATTENTION_SUBSET_BYTES 168
-#define ATTENTION_HOPPER_BYTES 168
+#define ATTENTION_ROWS_OFFSET 104
+#define ATTENTION_SCALE_OFFSET 136
+#define ATTENTION_ALIGNED_OFFSET 156
+#define ATTENTION_MAPS_BYTES 200
+#define ATTENTION_SINK_BYTES 200
+#define ATTENTION_SUBSET_BYTES 176
+#define ATTENTION_HOPPER_BYTES 176

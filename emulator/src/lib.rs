@@ -75,6 +75,8 @@ impl Emulator {
                 capability: (8, 0),
                 shared_bytes: 227 << 10,
                 memory_bytes: 1 << 30,
+                // Little, so that few heads are computed at a time.
+                cache_bytes: 16 << 10,
             }),
             launches: RefCell::default(),
             replaced: RefCell::default(),

@@ -12,13 +12,21 @@ struct AttentionTile {
     int sequence;  // index of the sequence
 };
 
+// The order of a sequence's blocks in the forward pass: all its tiles with some heads, then with the next, so that
+// the keys and values that are read at a time stay in the second-level cache.
+struct AttentionSection {
+    int first;  // its first tile in the list, which has its tiles side by side
+    int tiles;  // how many it has
+    int heads;  // at a time
+};
+
 // Tensors are row-major; sequences are ranges of their rows. Pointers to parts that are not wanted
 // are null.
 struct AttentionArguments {
     const void* q;               // [rows, heads * head_dim]
     const void* k;               // [rows, kv_heads * head_dim]
     const void* v;               // [rows, kv_heads * value_dim]
-    const AttentionTile* tiles;  // one a block (blockIdx.y)
+    const AttentionTile* tiles;  // one a block
     const float* sinks;          // [heads]: a logit without value
     const float* extra_key;      // [heads * head_dim]: a key in front of all, never hidden
     const float* extra_value;    // [heads * value_dim]
@@ -27,6 +35,7 @@ struct AttentionArguments {
     float* log_sums;             // [heads, rows]: log2 of the softmax's denominator
     float* extra_logits;         // [heads, rows]: logit of the extra key, times log2(e)
     const unsigned* chosen;      // [rows, words]: bit j is set if the row's query may see key j
+    const AttentionSection* sections;  // [sequences], in the forward pass
     int rows;
     int heads;
     int kv_heads;
@@ -48,6 +57,25 @@ static_assert(offsetof(AttentionArguments, out) == ATTENTION_OUT_OFFSET);
 static_assert(offsetof(AttentionArguments, rows) == ATTENTION_ROWS_OFFSET);
 static_assert(offsetof(AttentionArguments, scale) == ATTENTION_SCALE_OFFSET);
 static_assert(offsetof(AttentionArguments, aligned) == ATTENTION_ALIGNED_OFFSET);
+
+// What a block of the forward pass works on: one of `heads` heads (or tiles of heads) and a tile.
+struct AttentionPlace {
+    AttentionTile tile;
+    int head;
+
+    __device__ __forceinline__ AttentionPlace(const AttentionArguments& args, unsigned block,
+                                              int heads) {
+        // A sequence has as many blocks for each tile as there are heads, so this is one of its tiles.
+        const int sequence = args.tiles[block / heads].sequence;
+        const AttentionSection section = args.sections[sequence];
+        const int within = int(block - unsigned(section.first) * heads);
+        const int first_head = within / (section.tiles * section.heads) * section.heads;
+        const int width = min(section.heads, heads - first_head);
+        const int rest = within - first_head * section.tiles;
+        tile = args.tiles[section.first + rest / width];
+        head = first_head + rest % width;
+    }
+};
 
 // Head-mean and per-head maps of one sequence of length T; `columns` is T, one more with an extra
 // key.

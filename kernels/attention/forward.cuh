@@ -10,12 +10,13 @@
 // copied by cp.async while the tensor cores work on this one's; one barrier a tile.
 //
 // Layout: tensors [rows, heads * width]; heads narrower than WIDTH (VALUE_WIDTH) are filled up with
-// zeros in shared memory only. Grid: (heads, tiles, parts of a head's values); the host lists the tiles with the most keys
-// first, so that the last blocks are short. Shared memory: a tile of queries, two of keys and
+// zeros in shared memory only. Grid: (heads x tiles in the order of AttentionSection, 1, parts of a head's
+// values); of a sequence the host lists the tiles with the most keys first, so that the last blocks are
+// short. Shared memory: a tile of queries, two of keys and
 // values.
 //
 // Per sequence of length T and head, causal: T^2 (head_dim + value_dim) FLOP; K and V are read
-// T / (2 * queries of a tile) times, from the L2 cache where they fit. From T of about 1,000 on it
+// T / (2 * queries of a tile) times, from the L2 cache but for the first. From T of about 1,000 on it
 // is bound by the tensor cores, on capability 9.0 by shared memory (float32: by FMA issue), below by
 // launch and latency (docs/cuda-bounds.md).
 #pragma once
@@ -79,8 +80,9 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
         return SharedTile<T, VALUE_WIDTH>{keys_of(stage).at(KEYS, 0)};
     };
 
-    const AttentionTile tile = args.tiles[blockIdx.y];
-    const int head = blockIdx.x;
+    const AttentionPlace place(args, blockIdx.x, args.heads);
+    const AttentionTile tile = place.tile;
+    const int head = place.head;
     const int kv_head = head / (args.heads / args.kv_heads);
     // The block's part of the head's values: all of them, except in the widest kernel.
     const int first_value = WIDTH > VALUE_WIDTH ? int(blockIdx.z) * VALUE_WIDTH : 0;

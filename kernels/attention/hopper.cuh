@@ -8,8 +8,8 @@
 //
 // The rows of a tile are a few neighbouring heads that share a key/value head (`packed`), at some
 // positions, heads fastest: short sequences and narrow windows leave fewer rows idle so. Rows that are
-// left over where `packed` does not divide 64 hold zeros. Grid: tiles x tiles of heads, the latter
-// fastest; the host lists the tiles with the most keys first.
+// left over where `packed` does not divide 64 hold zeros. Grid: tiles x tiles of heads, in the order of
+// AttentionSection; of a sequence the host lists the tiles with the most keys first.
 //
 // Layout: forward.cuh's, of heads whose widths are multiples of 8, as tensor copies need them; these put
 // zeros beyond the head and beyond the sequence. Keys chosen for each query are forward.cuh's alone.
@@ -258,8 +258,9 @@ __device__ __forceinline__ void attend_on_hopper(const AttentionHopperArguments&
     if (threadIdx.x == 0) block.initialise();
     __syncthreads();
 
-    const AttentionTile tile = args.tiles[blockIdx.x / told.blocks];
-    const int head = int(blockIdx.x % told.blocks) * told.packed;
+    const AttentionPlace place(args, blockIdx.x, told.blocks);
+    const AttentionTile tile = place.tile;
+    const int head = place.head * told.packed;
     // The keys that the block's rows can see.
     const int positions = HOPPER_CONSUMERS * (HOPPER_ROWS / told.packed);
     const int begin = max(0, Mask(args, tile.start, tile.length).first(tile.first));

@@ -351,6 +351,28 @@ fn near(what: &str, name: &str, ours: &[f32], theirs: &[f32], bound: f32) {
     }
 }
 
+/// The numbers are the same whatever number of heads is computed at a time because of the cache: one, two of five
+/// heads of keys and then the last, all.
+pub(crate) fn caches_agree(dtypes: &[DType], card: impl Fn() -> Emulator) {
+    let case = plain(&[130, 1, 40, 131], (10, 5), 64);
+    for dtype in dtypes {
+        let size = dtype.size();
+        let pair = 130 * 2 * 64 * size;
+        let found = [0, 2 * 2 * pair + 5000, 1 << 30].map(|cache_bytes| {
+            let card = card().with_limits(|limits| limits.cache_bytes = cache_bytes);
+            let cuda = Cuda::new(card, *dtype);
+            case.computed(&cuda, *dtype).expect("runs").context
+        });
+        assert_eq!(found[0], found[1], "{dtype}");
+        assert_eq!(found[0], found[2], "{dtype}");
+    }
+}
+
+#[test]
+fn heads_at_a_time() {
+    caches_agree(&DTYPES, || Emulator::new(Order::Random(3)));
+}
+
 #[test]
 fn lengths_around_the_tiles() {
     for lengths in [&[1][..], &[2], &[64], &[129], &[65, 1, 2, 130]] {

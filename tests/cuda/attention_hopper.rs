@@ -9,7 +9,7 @@ use massact::{
 };
 use massact_emulator::{Emulator, Order};
 
-use crate::attention::{Case, plain};
+use crate::attention::{Case, caches_agree, plain};
 
 const DTYPES: [DType; 2] = [DType::BFloat16, DType::Float16];
 
@@ -69,6 +69,11 @@ fn cards_of_capability_9_0_have_their_own_kernel() {
         let names = started(&widths(64, 64), DType::BFloat16, card);
         assert_eq!(names, ["attention_64_bf16"]);
     }
+}
+
+#[test]
+fn heads_at_a_time() {
+    caches_agree(&DTYPES, || hopper(Emulator::new(Order::Random(3))));
 }
 
 #[test]

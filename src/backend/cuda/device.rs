@@ -36,6 +36,8 @@ pub struct Limits {
     pub shared_bytes: u32,
     /// Device memory.
     pub memory_bytes: usize,
+    /// The second-level cache.
+    pub cache_bytes: usize,
 }
 
 /// An argument of a kernel. The parameter has the same type: `T*`, `int`, `unsigned`, `float`,

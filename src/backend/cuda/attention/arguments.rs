@@ -29,6 +29,7 @@ pub(super) struct Arguments {
     pub log_sums: Address,
     pub extra_logits: Address,
     pub chosen: Address,
+    pub sections: Address,
     pub rows: i32,
     pub heads: i32,
     pub kv_heads: i32,

@@ -15,11 +15,7 @@ use super::{
     Call,
     arguments::Arguments,
 };
-use crate::{
-    backend::Rows,
-    error::{Error, Result},
-    model::dtype::DType,
-};
+use crate::{backend::Rows, error::Result, model::dtype::DType};
 
 /// The most heads of a tile: more would leave it so few positions that their keys are hardly shared.
 const MOST_PACKED: usize = 16;
@@ -99,7 +95,8 @@ impl<D: Device> Call<'_, D> {
     /// The whole output into `out`.
     pub(super) fn forward_on_hopper(&self, plan: &Plan, out: Address) -> Result<()> {
         let heads = self.request.heads / plan.packed;
-        let tiles = self.query_tiles(plan.positions())?;
+        let sharing = heads / self.request.kv_heads;
+        let tiles = self.query_tiles(plan.positions(), sharing)?;
         let maps = self.maps_of_sequences(plan)?;
         let arguments = HopperArguments {
             attention: Arguments {
@@ -110,8 +107,7 @@ impl<D: Device> Call<'_, D> {
             packed: int(plan.packed)?,
             blocks: int(heads)?,
         };
-        let blocks = u32::try_from(heads * tiles.count as usize)
-            .map_err(|_| Error::new("attention", "more tiles than a grid has"))?;
+        let blocks = super::blocks(heads, &tiles)?;
         self.launch(
             &format!("hopper_{}", plan.width),
             [blocks, 1, 1],
@@ -203,6 +199,7 @@ mod tests {
         capability: (9, 0),
         shared_bytes: 227 << 10,
         memory_bytes: 80 << 30,
+        cache_bytes: 50 << 20,
     };
 
     #[test]

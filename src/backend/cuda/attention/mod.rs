@@ -143,29 +143,34 @@ impl<'a, D: Device> Call<'a, D> {
             self.forward_on_hopper(&plan, context.buffer.address())?;
             return Ok(context);
         }
-        let tiles = self.query_tiles(self.plan.queries)?;
+        let tiles = self.query_tiles(self.plan.queries, request.heads / request.kv_heads)?;
         let arguments = Arguments {
             out: context.buffer.address(),
             ..self.arguments(&tiles)?
         };
         self.launch(
             &self.plan.width.to_string(),
-            [
-                self.request.heads as u32,
-                tiles.count,
-                self.plan.parts as u32,
-            ],
+            [blocks(request.heads, &tiles)?, 1, self.plan.parts as u32],
             (self.plan.threads, self.plan.shared_bytes),
             Argument::of(&arguments),
         )?;
         Ok(context)
     }
 
-    /// Every sequence in tiles of so many positions.
-    fn query_tiles(&self, queries: usize) -> Result<Tiles<D>> {
-        Tiles::new(self.cuda, self.sequences, queries, |first, length| {
-            length.min(first + queries) - self.request.visible(first).start
-        })
+    /// Every sequence in tiles of so many positions, where so many blocks work on the queries of a tile that share keys.
+    fn query_tiles(&self, queries: usize, sharing: usize) -> Result<Tiles<D>> {
+        let request = self.request;
+        let work = |first: usize, length: usize| {
+            length.min(first + queries) - request.visible(first).start
+        };
+        // Half of the cache, as the next ones begin before the last of these end.
+        let cache = self.cuda.device.limits().cache_bytes / 2;
+        let key = (request.head_dim + request.value_dim) * self.inputs.dtype.size();
+        let heads = |length: usize| {
+            let fitting = cache / (length * key).max(1);
+            fitting.clamp(1, request.kv_heads) * sharing
+        };
+        Tiles::by_sequence(self.cuda, self.sequences, queries, work, heads)
     }
 
     /// Room for `[rows, heads * value_dim]`.
@@ -203,6 +208,7 @@ impl<'a, D: Device> Call<'a, D> {
             log_sums: address(self.log_sums.as_ref()),
             extra_logits: address(self.extra_logits.as_ref()),
             chosen: address(chosen.map(|bits| &bits.buffer)),
+            sections: address(tiles.sections.as_ref()),
             rows: int(self.inputs.rows)?,
             heads: int(request.heads)?,
             kv_heads: int(request.kv_heads)?,
@@ -242,4 +248,15 @@ impl<'a, D: Device> Call<'a, D> {
             &[arguments],
         )
     }
+}
+
+/// Blocks of the forward pass, for so many heads or tiles of heads.
+fn blocks<D: Device>(heads: usize, tiles: &Tiles<D>) -> Result<u32> {
+    u32::try_from(heads * tiles.count as usize)
+        .ok()
+        .filter(|blocks| *blocks <= i32::MAX as u32)
+        .ok_or_else(|| {
+            Error::new("attention", "more tiles than a grid has")
+                .remedy("use a shorter --context-length or fewer --nsamples")
+        })
 }

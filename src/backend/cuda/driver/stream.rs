@@ -66,6 +66,7 @@ impl Context {
         use sys::CUdevice_attribute::{
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+            CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE as CACHE,
             CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED,
             CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS,
         };
@@ -79,6 +80,7 @@ impl Context {
             ),
             shared_bytes: attribute(SHARED)?.unsigned_abs(),
             memory_bytes: result::mem_get_info()?.0,
+            cache_bytes: attribute(CACHE)?.unsigned_abs() as usize,
         })
     }
 }
