@@ -1,7 +1,7 @@
 //! What every layer of a run shares, and what comes before the first and after the last.
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, ops::Range, rc::Rc};
 
 use super::{
     batch::Batch,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Context of one run.
+/// Context of one run, on one card.
 pub(super) struct Forward<'r, B: Backend> {
     pub(super) backend: &'r B,
     pub(super) model: &'r Model,
@@ -30,7 +30,7 @@ pub(super) struct Forward<'r, B: Backend> {
     /// All sequences of the run.
     sequences: &'r [Vec<u32>],
     /// By rope index and the sequence length it is for.
-    tables: HashMap<(usize, usize), RopeTable>,
+    tables: Rc<HashMap<(usize, usize), RopeTable>>,
     longest: usize,
     /// Rows that an MLP computes at once.
     pub(super) mlp_rows: usize,
@@ -58,20 +58,30 @@ impl<'r, B: Backend> Forward<'r, B> {
             model,
             plan,
             sequences: all,
-            tables: HashMap::new(),
+            tables: Rc::default(),
             longest,
             mlp_rows,
         };
+        let mut tables = HashMap::new();
         for (index, rope) in model.spec.ropes.iter().enumerate() {
             for sequence in sequences {
                 let length = forward.table_length(index, sequence.len());
-                forward
-                    .tables
+                tables
                     .entry((index, length))
                     .or_insert_with(|| rope.table(length));
             }
         }
+        forward.tables = Rc::new(tables);
         forward
+    }
+
+    /// The same on another card.
+    pub(super) fn on(&self, backend: &'r B) -> Self {
+        Self {
+            backend,
+            tables: Rc::clone(&self.tables),
+            ..*self
+        }
     }
 
     /// One table serves every sequence, unless the frequencies depend on the length.

@@ -27,7 +27,7 @@ pub struct Wants {
     pub looks_inside: bool,
 }
 
-/// Memory of a run over sequences of one length, in bytes; the mapped weights come from the page
+/// Memory of a run over sequences of one length, in bytes on each card; the mapped weights come from the page
 /// cache and are not part of it. An upper estimate: sums over tensors that do not all live at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
@@ -37,6 +37,8 @@ pub struct Footprint {
     pub streams_of_batch: u64,
     /// Sequences in a micro-batch.
     pub batch: usize,
+    /// Cards that share the micro-batches.
+    pub cards: usize,
 }
 
 impl Footprint {
@@ -84,12 +86,19 @@ impl Footprint {
                 .saturating_add(weights.saturating_mul(layers as u64 * arithmetic)),
             streams_of_batch: rows.saturating_mul(streams),
             batch,
+            cards: 1,
         }
     }
 
-    /// For `sequences` sequences.
+    /// The same where so many cards share the micro-batches, one at least.
+    #[must_use]
+    pub fn on_cards(self, cards: usize) -> Self {
+        Self { cards, ..self }
+    }
+
+    /// For `sequences` sequences, on the card that has most of them.
     pub fn total(&self, sequences: usize) -> u64 {
-        let batches = sequences.div_ceil(self.batch) as u64;
+        let batches = sequences.div_ceil(self.batch).div_ceil(self.cards) as u64;
         self.streams_of_batch
             .saturating_mul(batches)
             .saturating_add(self.fixed)
@@ -101,7 +110,8 @@ impl Footprint {
     pub fn part(&self, sequences: usize, budget: u64) -> Option<usize> {
         let batches = sequences.div_ceil(self.batch).max(1);
         let most = budget.checked_sub(self.fixed)? / self.streams_of_batch.max(1);
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(batches);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let most = most.saturating_mul(self.cards).min(batches);
         let parts = (most > 0).then(|| batches.div_ceil(most))?;
         Some(batches.div_ceil(parts) * self.batch)
     }
@@ -151,10 +161,18 @@ impl Fit {
             }
         };
         format!(
-            "{} of {}{tokens} tokens{}: about {needed} of memory, {walks}",
+            "{} of {}{tokens} tokens{}: about {needed} of memory{}, {walks}",
             count(sequences, "sequence"),
             if ragged { "up to " } else { "" },
             variants_of_each(variants),
+            match self
+                .footprint
+                .cards
+                .min(self.part.div_ceil(self.footprint.batch))
+            {
+                0 | 1 => String::new(),
+                cards => format!(" on each of {cards} cards"),
+            },
         )
     }
 }
