@@ -235,8 +235,9 @@ enum Wanted {
 /// Reads `--device`.
 fn wanted(device: &str) -> Result<Wanted> {
     let unknown = || {
-        Error::usage(format!("--device {device}"), "no such device")
-            .remedy("use auto, cpu, cuda, cuda:N, cuda:N,M or cuda:all; `massact devices` lists them")
+        Error::usage(format!("--device {device}"), "no such device").remedy(
+            "use auto, cpu, cuda, cuda:N, cuda:N,M or cuda:all; `massact devices` lists them",
+        )
     };
     match device {
         "auto" => Ok(Wanted::Auto),

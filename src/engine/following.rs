@@ -40,7 +40,11 @@ impl<B: Backend> Probe<'_, B> {
         if !pass.batch.observed {
             return Ok(());
         }
-        self.ledger = Ledger::of(cells, pass.index, (self.cards.place(pass.batch), pass.batch));
+        self.ledger = Ledger::of(
+            cells,
+            pass.index,
+            (self.cards.place(pass.batch), pass.batch),
+        );
         if !self.follows() {
             return Ok(());
         }

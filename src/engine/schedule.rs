@@ -105,13 +105,7 @@ impl<'r, B: Backend> Walk<'r, B> {
         let others = &cards.all()[1..];
         let others: Vec<_> = others.iter().map(|backend| forward.on(backend)).collect();
         let forwards: Vec<_> = [forward].into_iter().chain(others).collect();
-        let mut probe = Probe::new(
-            cards,
-            &model.spec.layers,
-            plan,
-            observer,
-            part.range.start,
-        );
+        let mut probe = Probe::new(cards, &model.spec.layers, plan, observer, part.range.start);
         let width = model.spec.state_width();
         let mut waiting_room = WaitingRoom::new(cards, width, part.room);
         let (mut streams, mut branches) = (Vec::new(), Vec::new());

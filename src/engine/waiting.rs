@@ -299,7 +299,10 @@ mod tests {
             }
             waiting = again;
         }
-        assert_eq!(places.file.as_ref().map(|file| file.end), Some(to_file * row));
+        assert_eq!(
+            places.file.as_ref().map(|file| file.end),
+            Some(to_file * row)
+        );
         waiting.into_iter().for_each(|one| places.discard(one));
         assert_eq!(places.on_devices, vec![0; devices]);
         assert_eq!(places.on_host, 0);

@@ -334,11 +334,15 @@ mod tests {
         let unlike = "cards of different kinds give different digits, and cuda:0 is NVIDIA H100 (9.0), cuda:1 is \
                       NVIDIA A100 (8.0); name cards of one kind: --device cuda:0";
         for (refused, error) in [
-            (found().cards(&[0, 1]), format!("--device cuda:0,1: {unlike}")),
+            (
+                found().cards(&[0, 1]),
+                format!("--device cuda:0,1: {unlike}"),
+            ),
             (found().all(), format!("--device cuda:all: {unlike},2")),
             (
                 found().cards(&[0, 7]),
-                "--device cuda:7: no such card; the last is cuda:3; `massact devices` lists them".to_owned(),
+                "--device cuda:7: no such card; the last is cuda:3; `massact devices` lists them"
+                    .to_owned(),
             ),
         ] {
             let refused = refused.expect_err("refused");
