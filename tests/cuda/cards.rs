@@ -145,14 +145,14 @@ fn a_card_refuses_the_memory_of_another() {
     assert!(one.write(address, &[1; 64]).is_err());
 }
 
-const TOKENS: usize = 20;
+const TOKENS: usize = 14;
 
-/// Sequences of two lengths, of which micro-batches hold two or three.
+/// Sequences of two lengths, in three micro-batches.
 fn sequences(model: &Model) -> Vec<Vec<u32>> {
     let vocabulary = model.spec.vocab_size;
     let length = |i: usize| if i % 3 == 1 { TOKENS - 7 } else { TOKENS };
     let token = |i: usize, j: usize| ((i * 31 + j * j * 7 + 3) % vocabulary) as u32;
-    (0..9)
+    (0..8)
         .map(|i| (0..length(i)).map(|j| token(i, j)).collect())
         .collect()
 }
@@ -320,14 +320,16 @@ fn experiments(session: &Session, sequences: &[Vec<u32>]) -> Findings {
             windows: sequences.to_vec(),
         };
         let found = intervention_analysis::run(session, &corpus, &[set], &[], &setup);
-        let found = found.expect("runs").result;
+        let mut found = found.expect("runs").result;
+        // Several cards have memory for more at once.
+        found.walks = Default::default();
         for window in &found.nll_by_window["text"] {
             assert!(window.nll.len() > 2, "{:?}", window.nll.keys());
         }
         text(&found)
     };
     let elsewhere = Anywhere {
-        site: Site::MlpInput,
+        site: Site::MixerOutput,
         positions: Positions::First,
         dimensions: Dimensions::Listed(BTreeSet::from([1, 5])),
         calibration: sequences.to_vec(),
@@ -474,7 +476,7 @@ fn each_weight_comes_once_to_each_card_that_works() {
         let launches: usize = working.iter().map(|card| card.launches.get()).sum();
         assert_eq!(launches, batches, "the same work, on {count} cards");
         match count {
-            20 => assert!((3..20).contains(&working.len()), "{}", working.len()),
+            20 => assert_eq!(working.len(), 3),
             _ => assert_eq!(working.len(), count),
         }
     }
