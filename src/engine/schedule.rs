@@ -4,10 +4,10 @@
 use std::{collections::BTreeMap, ops::Range, time::Instant};
 
 use super::{
-    batch::batches,
+    batch::{Batch, batches},
     branch::BranchStream,
     cards::Cards,
-    forward::{Forward, HeadResult},
+    forward::{Forward, HeadStarted},
     input,
     layer::LayerWeights,
     memory,
@@ -290,35 +290,54 @@ impl<'r, B: Backend> Walk<'r, B> {
         let branches = std::mem::take(&mut self.branches);
         let total = streams.len() + branches.len();
         let bar = self.progress.steps("head", total as u64);
-        for stream in streams {
-            interrupt::check()?;
-            let stream = self.waiting_room.fetch(stream)?;
-            let result = self.end(stream)?;
-            outcome.token_nll.extend(result.token_nll);
-            outcome.last_logits.extend(result.last_logits);
-            bar.inc(1);
+        // As in a layer: all cards compute before anything waits for one of them.
+        let mut waiting = streams.into_iter();
+        while waiting.len() > 0 {
+            let group = waiting.by_ref().take(self.cards.count());
+            let started: Vec<_> = group
+                .map(|stream| self.start_head(stream, &bar))
+                .collect::<Result<_>>()?;
+            for (batch, started) in started {
+                let result = self.forward(&batch).read_head(&batch, started)?;
+                outcome.token_nll.extend(result.token_nll);
+                outcome.last_logits.extend(result.last_logits);
+            }
         }
-        for branch in branches {
-            interrupt::check()?;
-            let (stream, mut branches) = branch.finish();
-            let stream = self.waiting_room.fetch(stream)?;
-            let result = self.end(stream)?;
+        // Of one card the branches follow each other, and what is left of them until they are read is small.
+        let started = branches.into_iter().map(|branch| {
+            let (stream, branches) = branch.finish();
+            Ok((self.start_head(stream, &bar)?, branches))
+        });
+        let started: Vec<_> = started.collect::<Result<_>>()?;
+        for ((batch, started), mut branches) in started {
+            let result = self.forward(&batch).read_head(&batch, started)?;
             for (branch, nll) in branches.iter_mut().zip(result.token_nll) {
                 branch.token_nll = nll;
             }
             outcome.branches.extend(branches);
-            bar.inc(1);
         }
         bar.finish_and_clear();
         Ok(())
     }
 
-    /// What the head makes of a stream.
-    fn end(&mut self, stream: Stream<B>) -> Result<HeadResult> {
-        let batch = &stream.batch;
-        let forward = &self.forwards[self.cards.place(batch)];
-        let hidden = forward.joined(stream.hidden, stream.carried.others)?;
-        forward.head(batch, hidden, &mut self.probe)
+    /// What runs a micro-batch.
+    fn forward(&self, batch: &Batch) -> &Forward<'r, B> {
+        &self.forwards[self.cards.place(batch)]
+    }
+
+    /// Starts the head of a stream.
+    fn start_head(&mut self, stream: Waiting<B>, bar: &Bar) -> Result<(Batch, HeadStarted<B>)> {
+        interrupt::check()?;
+        let Stream {
+            batch,
+            hidden,
+            carried,
+        } = self.waiting_room.fetch(stream)?;
+        let forward = &self.forwards[self.cards.place(&batch)];
+        let hidden = forward.joined(hidden, carried.others)?;
+        let started = forward.start_head(&batch, hidden, &mut self.probe)?;
+        bar.inc(1);
+        Ok((batch, started))
     }
 }
 

@@ -70,12 +70,12 @@ impl<D: Device> Vocabulary for Cuda<D> {
         Ok(out)
     }
 
-    fn token_nll(
+    fn start_token_nll(
         &self,
         x: &Tensor<D>,
         head: &HeadRequest<'_, Vector<D>>,
         targets: &[Option<u32>],
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Buffer<D>> {
         let vocabulary = head.weight.out_features();
         let piece = (LOGITS / x.rows.max(1)).clamp(256, self.vocabulary_piece);
         let codes: Vec<i32> = targets
@@ -118,7 +118,11 @@ impl<D: Device> Vocabulary for Cuda<D> {
                 ],
             )?;
         }
-        let state: Vec<f32> = self.fetch(&state, 3 * x.rows)?;
+        Ok(state)
+    }
+
+    fn read_token_nll(&self, started: &Buffer<D>, targets: &[Option<u32>]) -> Result<Vec<f32>> {
+        let state: Vec<f32> = self.fetch(started, 3 * targets.len())?;
         let rows = state.chunks_exact(3).zip(targets);
         Ok(rows
             .map(|(row, target)| match target {
