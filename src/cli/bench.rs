@@ -99,11 +99,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         false => Device::open(name, types, progress)?,
     };
     if device.count() > 1 {
-        return Err(Error::usage(
-            format!("--device {}", name),
-            "bench times one card",
-        )
-        .remedy("name one, with --device cuda:N"));
+        return Err(
+            Error::usage(format!("--device {}", name), "bench times one card")
+                .remedy("name one, with --device cuda:N"),
+        );
     }
     let revision = args.model.source.revision.as_deref();
     let source = &args.model.source;
