@@ -418,6 +418,7 @@ mod tests {
         fixed: 1000,
         streams_of_batch: 100,
         batch: 4,
+        cards: 1,
     };
 
     #[test]
@@ -435,6 +436,26 @@ mod tests {
             assert_eq!(FOOTPRINT.part(38, budget), expected, "{budget}");
             if let Some(part) = expected {
                 assert!(FOOTPRINT.total(part.min(38)) <= budget);
+            }
+        }
+    }
+
+    /// The budget is each card's, and the first one has the most.
+    #[test]
+    fn cards_share_the_micro_batches() {
+        for (cards, budget, expected) in [
+            (2, 1500, Some(40)),
+            (2, 1499, Some(20)),
+            (3, 1400, Some(40)),
+            (3, 1399, Some(20)),
+            (3, 1199, Some(12)),
+            (20, 1100, Some(40)),
+            (20, 1099, None),
+        ] {
+            let shared = FOOTPRINT.on_cards(cards);
+            assert_eq!(shared.part(38, budget), expected, "{cards}, {budget}");
+            if let Some(part) = expected {
+                assert!(shared.total(part.min(38)) <= budget);
             }
         }
     }
@@ -472,6 +493,7 @@ mod tests {
             fixed: 900_000,
             streams_of_batch: 200_000,
             batch: 1,
+            cards: 1,
         };
         assert_eq!(
             refusal(&footprint, 1_000_000, 4096, 2).to_string(),
@@ -495,6 +517,20 @@ mod tests {
         assert_eq!(
             fit.text((30, 10), 8, 0),
             "30 sequences of up to 8 tokens: about 2 kB of memory, about 3 walks through the model"
+        );
+        let on_cards = |part, cards| Fit {
+            footprint: FOOTPRINT.on_cards(cards),
+            part,
+            ..fit
+        };
+        assert_eq!(
+            on_cards(10, 2).text((10, 10), 8, 0),
+            "10 sequences of 8 tokens: about 2 kB of memory on each of 2 cards, one walk through the model"
+        );
+        // More cards than micro-batches.
+        assert_eq!(
+            on_cards(10, 8).text((10, 10), 8, 0),
+            "10 sequences of 8 tokens: about 2 kB of memory on each of 3 cards, one walk through the model"
         );
     }
 }

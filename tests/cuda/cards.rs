@@ -271,6 +271,7 @@ fn captured(session: &Session, sequences: &[Vec<u32>]) -> Findings {
             Site::LayerOutput,
             StatisticsRequest {
                 top_k: 4,
+                moments: true,
                 abs_threshold: 1.0,
                 rel_threshold: 5.0,
             },
@@ -445,6 +446,7 @@ fn what_is_carried_from_layer_to_layer() {
 fn statistics(session: &Session) -> (String, usize) {
     let request = StatisticsRequest {
         top_k: 3,
+        moments: true,
         abs_threshold: 1.0,
         rel_threshold: 5.0,
     };
