@@ -42,7 +42,7 @@ pub(super) struct ReproduceArgs {
     /// nothing.
     #[arg(long)]
     dry_run: bool,
-    /// `auto`, `cpu`, `cuda[:N]`, or `cuda:all` for every card at once.
+    /// `auto`, `cpu`, `cuda[:N]`, `cuda:N,M`, or `cuda:all` for a process on every card.
     #[arg(long)]
     device: Option<String>,
     /// Remove models that were downloaded for this, and are done with, from the cache when together they

@@ -338,13 +338,13 @@ fn experiments(session: &Session, sequences: &[Vec<u32>]) -> Findings {
     };
     let mut found = vec![
         ("existence", text(&existence)),
-        ("interventions", intervened(Anywhere::default())),
         ("interventions elsewhere", intervened(elsewhere)),
     ];
-    // Parts are added to none of several streams as they are.
+    // Both are of a single residual stream.
     if session.model().spec.streams() > 1 {
         return found;
     }
+    found.push(("interventions", intervened(Anywhere::default())));
     let life = life::run(
         session,
         sequences,

@@ -149,6 +149,29 @@ impl Requirements {
         Ok(usable)
     }
 
+    /// Of every kind of which several can be used, what `--device` calls them together, and their name.
+    pub fn several(&self) -> Vec<(String, String)> {
+        let mut kinds: Vec<Vec<&Card>> = Vec::new();
+        for card in self
+            .cards
+            .iter()
+            .filter(|card| card.unsupported().is_none())
+        {
+            match kinds.iter_mut().find(|kind| kind[0].is_like(card)) {
+                Some(kind) => kind.push(card),
+                None => kinds.push(vec![card]),
+            }
+        }
+        let several = kinds.into_iter().filter(|kind| kind.len() > 1);
+        several
+            .map(|kind| {
+                let indices: Vec<String> = kind.iter().map(|card| card.index.to_string()).collect();
+                let name = format!("{} x {}", kind.len(), kind[0].name);
+                (format!("cuda:{}", indices.join(",")), name)
+            })
+            .collect()
+    }
+
     /// The same, to compute side by side.
     pub fn all(self) -> Result<Vec<Card>> {
         alike("cuda:all", self.usable()?)
@@ -192,7 +215,7 @@ fn alike(device: &str, cards: Vec<Card>) -> Result<Vec<Card>> {
     let Some(first) = cards.first() else {
         return Ok(cards);
     };
-    let same = |card: &&Card| card.name == first.name && card.capability == first.capability;
+    let same = |card: &&Card| card.is_like(first);
     let Some(other) = cards.iter().find(|card| !same(card)) else {
         return Ok(cards);
     };
@@ -217,6 +240,11 @@ fn alike(device: &str, cards: Vec<Card>) -> Result<Vec<Card>> {
 }
 
 impl Card {
+    /// Whether it is of the same kind.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.name == other.name && self.capability == other.capability
+    }
+
     /// Why the kernels do not run on it.
     pub fn unsupported(&self) -> Option<String> {
         let (major, minor) = self.capability;
@@ -351,6 +379,8 @@ mod tests {
         }
         let old = found().cards(&[0, 3]).expect_err("too old");
         assert!(old.to_string().starts_with("cuda:3: NVIDIA V100"), "{old}");
+        let together = ("cuda:0,2".to_owned(), "2 x NVIDIA H100".to_owned());
+        assert_eq!(found().several(), [together]);
         let mut alike = found();
         alike.cards.remove(1);
         assert_eq!(indices(alike.all()).expect("two"), [0, 2]);
