@@ -20,11 +20,9 @@ fn devices_say_what_is_there_and_what_is_missing() {
     assert!(reason.contains("--device cpu"), "{reason}");
 }
 
-/// A driver that does not suit: every state is told, `cuda` is an error with a remedy, and `auto` the
-/// CPU, with a notice where a card is or may be.
+/// A folder with a driver that answers as the environment says.
 #[cfg(target_os = "linux")]
-#[test]
-fn drivers_that_do_not_suit() {
+fn fake_driver() -> tempfile::TempDir {
     let temp = tempfile::tempdir().expect("a folder");
     let library = temp.path().join("libcuda.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fake_driver.cpp");
@@ -33,6 +31,45 @@ fn drivers_that_do_not_suit() {
         .arg(&library)
         .status();
     assert!(compiled.expect("g++").success());
+    temp
+}
+
+/// Several cards are listed one by one and together, and a list that names no cards is an error of usage.
+#[cfg(target_os = "linux")]
+#[test]
+fn several_cards_are_listed_together() {
+    let temp = fake_driver();
+    let with_cards = |count: &str, arguments: &[&str]| {
+        let mut command = massact(arguments);
+        let command = command.env("LD_LIBRARY_PATH", temp.path());
+        run(command.env("FAKE_COUNT", count))
+    };
+    let devices = with_cards("3", &["devices"]).succeeded().stdout;
+    let lines: Vec<&str> = devices.lines().collect();
+    assert!(lines[3].starts_with("cuda:2   Fake card, "), "{devices}");
+    assert_eq!(lines[4], "cuda:0,1,2 3 x Fake card, side by side");
+    let document = with_cards("3", &["devices", "--json"]).succeeded().json();
+    assert_eq!(document["gpus_together"], serde_json::json!(["cuda:0,1,2"]));
+    let one = with_cards("1", &["devices"]).succeeded().stdout;
+    assert!(!one.contains("side by side"), "{one}");
+    for (device, told) in [
+        ("cuda:0,0", "--device cuda:0,0: cuda:0 is named twice"),
+        ("cuda:0,", "--device cuda:0,: no such device"),
+        ("cuda:0,cpu", "--device cuda:0,cpu: no such device"),
+    ] {
+        let arguments = ["capture", "--token-ids", "0,5", "--device", device];
+        let refused = with_cards("3", &arguments);
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    }
+}
+
+/// A driver that does not suit: every state is told, `cuda` is an error with a remedy, and `auto` the
+/// CPU, with a notice where a card is or may be.
+#[cfg(target_os = "linux")]
+#[test]
+fn drivers_that_do_not_suit() {
+    let temp = fake_driver();
     for (name, value, told, notice) in [
         // CUDA_ERROR_NO_DEVICE
         ("FAKE_INIT", "100", "supports CUDA 13.0", false),

@@ -42,5 +42,17 @@ pub trait Vocabulary: Tensors {
         x: &Self::Tensor,
         head: &HeadRequest<'_, Self::Vector>,
         targets: &[Option<u32>],
-    ) -> Result<Vec<f32>>;
+    ) -> Result<Vec<f32>> {
+        let started = self.start_token_nll(x, head, targets)?;
+        self.read_token_nll(&started, targets)
+    }
+    /// Starts the same without waiting for it.
+    fn start_token_nll(
+        &self,
+        x: &Self::Tensor,
+        head: &HeadRequest<'_, Self::Vector>,
+        targets: &[Option<u32>],
+    ) -> Result<Self::Vector>;
+    /// Waits for what was started with these targets.
+    fn read_token_nll(&self, started: &Self::Vector, targets: &[Option<u32>]) -> Result<Vec<f32>>;
 }

@@ -99,8 +99,9 @@ pub fn run(
 ) -> Result<Found> {
     match device {
         Device::Cpu => run_on(&Cpu::computing_in(precision), available(), model, request),
-        Device::Cuda(driver) => {
-            let cuda = Cuda::sharing(driver.clone(), precision);
+        // Each of several is as fast as the first.
+        Device::Cuda(drivers) => {
+            let cuda = Cuda::sharing(drivers[0].clone(), precision);
             let memory = cuda.memory_bytes();
             // The repetitions of a pass find the weights where the first has put them.
             cuda.keep_weights(memory / 5 * 3);

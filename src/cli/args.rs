@@ -31,7 +31,8 @@ pub(super) struct DeviceArgs {
     /// Type of the arithmetic. Default: on a card the checkpoint's own; the CPU computes in float32.
     #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
     pub(super) dtype: DTypeArg,
-    /// `auto`, `cpu` or `cuda[:N]`; auto is the first card that massact can use, else the CPU.
+    /// `auto`, `cpu`, `cuda[:N]`, or several cards of one kind: `cuda:N,M`, or `cuda:all` for all of them.
+    /// auto is the first card that massact can use, else the CPU.
     #[arg(
         long,
         default_value = "auto",

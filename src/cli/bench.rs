@@ -98,6 +98,12 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         true => Device::open_tuning(name, types, progress)?,
         false => Device::open(name, types, progress)?,
     };
+    if device.count() > 1 {
+        return Err(
+            Error::usage(format!("--device {}", name), "bench times one card")
+                .remedy("name one, with --device cuda:N"),
+        );
+    }
     let revision = args.model.source.revision.as_deref();
     let source = &args.model.source;
     let (model, mut checkpoint) = match &args.shape {

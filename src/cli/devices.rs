@@ -48,6 +48,7 @@ pub(super) fn run(args: &DevicesArgs) -> Result<()> {
             "schema": "massact/devices/1",
             "cpu": { "device": "cpu", "name": cpu, "threads": threads, "simd": simd, "usable": true },
             "gpus": cuda.cards.iter().map(card).collect::<Vec<_>>(),
+            "gpus_together": cuda.several().into_iter().map(|(device, _)| device).collect::<Vec<_>>(),
             "gpus_missing_because": missing.map(|missing| missing.to_string()),
             "kernels": cuda.kernels.ok(),
             "driver_cuda_version": cuda.driver.as_ref().and_then(|driver| driver.as_ref().ok()).map(version),
@@ -70,6 +71,9 @@ pub(super) fn run(args: &DevicesArgs) -> Result<()> {
             card.capability.0,
             card.capability.1
         ))?;
+    }
+    for (device, name) in cuda.several() {
+        super::print_line(&format!("{device} {name}, side by side"))?;
     }
     super::print_line(&match cuda.kernels {
         Ok(compiler) => format!("kernels  built in, by {compiler}"),

@@ -42,7 +42,7 @@ pub(super) struct ReproduceArgs {
     /// nothing.
     #[arg(long)]
     dry_run: bool,
-    /// `auto`, `cpu`, `cuda[:N]`, or `cuda:all` for every card at once.
+    /// `auto`, `cpu`, `cuda[:N]`, `cuda:N,M`, or `cuda:all` for a process on every card.
     #[arg(long)]
     device: Option<String>,
     /// Remove models that were downloaded for this, and are done with, from the cache when together they
@@ -139,12 +139,16 @@ fn estimate(
     progress: Progress,
 ) -> Result<()> {
     let name = args.device.as_deref().unwrap_or("auto");
-    // One card is timed where all are to work.
-    let (name, devices) = match name {
-        "cuda:all" => ("cuda", Device::cards()?.len()),
-        name => (name, 1),
+    // One card is timed where several are to work.
+    let device = match name {
+        "cuda:all" => "cuda",
+        name => name,
     };
-    let device = Device::open(name, Types::default(), progress)?;
+    let device = Device::open(device, Types::default(), progress)?;
+    let devices = match name {
+        "cuda:all" => Device::cards()?.len(),
+        _ => device.count(),
+    };
     let rate = EFFICIENCY * devices as f64 * rate(&device)?;
     let hours = |checkpoint: &Checkpoint| checkpoint.flops() / rate / 3600.0;
     let mut table = Table::new([

@@ -52,8 +52,15 @@ pub(super) struct SelftestArgs {
 }
 
 pub(super) fn run(args: &SelftestArgs) -> Result<()> {
-    let card = Device::card(&args.device).map_err(needs_a_card)?;
-    let card = card.ok_or_else(|| {
+    let mut cards = Device::named(&args.device).map_err(needs_a_card)?;
+    if cards.len() > 1 {
+        return Err(Error::usage(
+            format!("--device {}", args.device),
+            "selftest compares one card with the CPU",
+        )
+        .remedy("test each card by itself, with --device cuda:N"));
+    }
+    let card = cards.pop().ok_or_else(|| {
         Error::usage(
             "--device cpu",
             "selftest needs a card, to compare it with the CPU",

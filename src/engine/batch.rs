@@ -9,6 +9,8 @@ use crate::backend::Rows;
 /// Whole sequences that pass through a layer together.
 #[derive(Debug)]
 pub(super) struct Batch {
+    /// Its place among the micro-batches of the walk; variants have their original's.
+    pub(super) number: usize,
     /// Index of each sequence in the run.
     pub(super) sequences: Vec<usize>,
     /// Rows of each sequence in the batch's tensors.
@@ -36,6 +38,7 @@ pub(super) fn batches(all: &[Vec<u32>], part: Range<usize>, target: usize) -> Ve
         let length = all[index].len();
         if rows + length > target {
             batches.push(Batch {
+                number: batches.len(),
                 sequences: Vec::new(),
                 rows: Vec::new(),
                 observed: true,

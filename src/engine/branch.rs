@@ -54,6 +54,7 @@ impl<B: Backend> BranchStream<Stream<B>> {
         let carried = original.carried.of_rows(backend, &rows, whole)?;
         let mut first = 0;
         let mut own = Batch {
+            number: batch.number,
             sequences: Vec::new(),
             rows: Vec::new(),
             observed: false,

@@ -19,8 +19,8 @@ use crate::{
 pub enum Device {
     /// The processor.
     Cpu,
-    /// A card.
-    Cuda(Rc<Driver>),
+    /// Cards of one kind, one at least, which share the micro-batches of a run.
+    Cuda(Vec<Rc<Driver>>),
 }
 
 /// The types that a run computes in, as far as they are stated.
@@ -37,9 +37,9 @@ pub struct Types {
 /// Where a session computes, in words that other programs and people read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// `cpu` or `cuda:N`.
+    /// `cpu`, `cuda:N` or `cuda:N,M`.
     pub device: String,
-    /// The card's product name.
+    /// The card's product name; of several, which are of one kind, with their number: `2 x NVIDIA H100`.
     pub card: Option<String>,
     /// Whether float32 products are computed in TF32.
     pub tf32: bool,
@@ -52,6 +52,20 @@ impl Place {
             device: "cpu".to_owned(),
             card: None,
             tf32: false,
+        }
+    }
+
+    /// Cards of one kind.
+    fn of_cards<'c>(cards: impl Iterator<Item = &'c Card> + Clone, tf32: bool) -> Self {
+        let indices: Vec<String> = cards.clone().map(|card| card.index.to_string()).collect();
+        let name = cards.clone().next().map(|card| card.name.clone());
+        Self {
+            device: format!("cuda:{}", indices.join(",")),
+            card: match indices.len() {
+                1 => name,
+                count => name.map(|name| format!("{count} x {name}")),
+            },
+            tf32,
         }
     }
 
@@ -116,20 +130,22 @@ impl Device {
     pub fn keep_tuned(&self) -> Result<Option<(PathBuf, usize)>> {
         match self {
             Self::Cpu => Ok(None),
-            Self::Cuda(driver) => driver.keep_tuned().map(Some),
+            Self::Cuda(drivers) => drivers[0].keep_tuned().map(Some),
         }
     }
 
     fn open_with(name: &str, types: Types, options: Options, progress: Progress) -> Result<Self> {
-        let device = match wanted(name)? {
-            Wanted::Cpu => None,
-            Wanted::Cuda(index) => {
-                let card = Requirements::look().card(index)?;
-                Some(Driver::open(card, options)?)
-            }
-            Wanted::Auto => automatic(options, progress),
+        let drivers = match wanted(name)? {
+            Wanted::Cpu => Vec::new(),
+            Wanted::Auto => Vec::from_iter(automatic(options, progress)),
+            Wanted::Cards(indices) => opened(Requirements::look().cards(&indices)?, options)?,
+            Wanted::All => opened(Requirements::look().all()?, options)?,
         };
-        let device = device.map_or(Self::Cpu, |driver| Self::Cuda(Rc::new(driver)));
+        let drivers: Vec<Rc<Driver>> = drivers.into_iter().map(Rc::new).collect();
+        let device = match drivers.is_empty() {
+            true => Self::Cpu,
+            false => Self::Cuda(drivers),
+        };
         device.check(types)?;
         Ok(device)
     }
@@ -142,38 +158,39 @@ impl Device {
         }
     }
 
-    /// The card that `--device` names; `auto` is the first that can be used, and `cpu` is none.
-    pub fn card(name: &str) -> Result<Option<Card>> {
-        let card = match wanted(name)? {
-            Wanted::Auto => Requirements::look().first()?,
-            Wanted::Cuda(index) => Requirements::look().card(index)?,
-            Wanted::Cpu => return Ok(None),
-        };
-        Ok(Some(card))
+    /// The cards that `--device` names; `auto` is the first that can be used, and `cpu` is none.
+    pub fn named(name: &str) -> Result<Vec<Card>> {
+        match wanted(name)? {
+            Wanted::Auto => Ok(vec![Requirements::look().first()?]),
+            Wanted::Cards(indices) => Requirements::look().cards(&indices),
+            Wanted::All => Requirements::look().all(),
+            Wanted::Cpu => Ok(Vec::new()),
+        }
+    }
+
+    /// How many compute side by side.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Cpu => 1,
+            Self::Cuda(drivers) => drivers.len(),
+        }
     }
 
     /// The indices of the cards that can be used; there is at least one.
     pub fn cards() -> Result<Vec<usize>> {
-        let found = Requirements::look();
-        let usable = found
-            .cards
-            .iter()
-            .filter(|card| card.unsupported().is_none());
-        let usable: Vec<usize> = usable.map(|card| card.index).collect();
-        // Which also says why there is none.
-        found.first()?;
-        Ok(usable)
+        let usable = Requirements::look().usable()?;
+        Ok(usable.into_iter().map(|card| card.index).collect())
     }
 
     /// What it is.
     pub fn place(&self) -> Place {
         match self {
             Self::Cpu => Place::cpu(),
-            Self::Cuda(driver) => Place {
-                device: format!("cuda:{}", driver.card().index),
-                card: Some(driver.card().name.clone()),
-                tf32: driver.options().tf32,
-            },
+            Self::Cuda(drivers) => {
+                let cards = drivers.iter().map(|driver| driver.card());
+                let tf32 = drivers.iter().any(|driver| driver.options().tf32);
+                Place::of_cards(cards, tf32)
+            }
         }
     }
 
@@ -210,24 +227,45 @@ impl fmt::Debug for Device {
 enum Wanted {
     Auto,
     Cpu,
-    Cuda(usize),
+    /// One at least, and each once.
+    Cards(Vec<usize>),
+    All,
 }
 
 /// Reads `--device`.
 fn wanted(device: &str) -> Result<Wanted> {
     let unknown = || {
-        Error::usage(format!("--device {device}"), "no such device")
-            .remedy("use auto, cpu, cuda or cuda:N; `massact devices` lists them")
+        Error::usage(format!("--device {device}"), "no such device").remedy(
+            "use auto, cpu, cuda, cuda:N, cuda:N,M or cuda:all; `massact devices` lists them",
+        )
     };
     match device {
         "auto" => Ok(Wanted::Auto),
         "cpu" => Ok(Wanted::Cpu),
-        "cuda" => Ok(Wanted::Cuda(0)),
+        "cuda" => Ok(Wanted::Cards(vec![0])),
+        "cuda:all" => Ok(Wanted::All),
         _ => {
-            let index = device.strip_prefix("cuda:").ok_or_else(unknown)?;
-            index.parse().map(Wanted::Cuda).map_err(|_| unknown())
+            let list = device.strip_prefix("cuda:").ok_or_else(unknown)?;
+            let mut indices: Vec<usize> = Vec::new();
+            for index in list.split(',') {
+                let index = index.parse().map_err(|_| unknown())?;
+                if indices.contains(&index) {
+                    return Err(Error::usage(
+                        format!("--device {device}"),
+                        format!("cuda:{index} is named twice"),
+                    )
+                    .remedy("name each card once"));
+                }
+                indices.push(index);
+            }
+            Ok(Wanted::Cards(indices))
         }
     }
+}
+
+fn opened(cards: Vec<Card>, options: Options) -> Result<Vec<Driver>> {
+    let cards = cards.into_iter();
+    cards.map(|card| Driver::open(card, options)).collect()
 }
 
 /// The first card that can be used.
@@ -277,12 +315,60 @@ mod tests {
     fn devices_by_name() {
         assert!(matches!(wanted("auto"), Ok(Wanted::Auto)));
         assert!(matches!(wanted("cpu"), Ok(Wanted::Cpu)));
-        assert!(matches!(wanted("cuda"), Ok(Wanted::Cuda(0))));
-        assert!(matches!(wanted("cuda:3"), Ok(Wanted::Cuda(3))));
-        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0"] {
+        assert!(matches!(wanted("cuda:all"), Ok(Wanted::All)));
+        for (name, cards) in [
+            ("cuda", &[0][..]),
+            ("cuda:3", &[3]),
+            ("cuda:0,1", &[0, 1]),
+            ("cuda:7,2,11", &[7, 2, 11]),
+        ] {
+            let wanted = wanted(name);
+            assert!(
+                matches!(&wanted, Ok(Wanted::Cards(found)) if found == cards),
+                "{name}"
+            );
+        }
+        for wrong in [
+            "",
+            "gpu",
+            "cuda:",
+            "cuda:-1",
+            "cuda:x",
+            "cpu:0",
+            "cuda:0,",
+            "cuda:,1",
+            "cuda:0, 1",
+            "cuda:0;1",
+            "cuda:0,all",
+            "cuda:0,cpu",
+        ] {
             let error = wanted(wrong).err().expect("no device");
             assert_eq!(error.exit_code(), 2, "{wrong}");
+            assert!(error.to_string().contains("no such device"), "{error}");
         }
+        let error = wanted("cuda:0,1,0").err().expect("twice");
+        assert_eq!(
+            error.to_string(),
+            "--device cuda:0,1,0: cuda:0 is named twice; name each card once"
+        );
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn several_cards_are_a_place() {
+        let card = |index| Card {
+            index,
+            name: "NVIDIA H100".to_owned(),
+            capability: (9, 0),
+            memory_bytes: 80 << 30,
+        };
+        let place = Place::of_cards([card(3)].iter(), false);
+        assert_eq!(place.device, "cuda:3");
+        assert_eq!(place.name(), "NVIDIA H100");
+        let place = Place::of_cards([card(0), card(2)].iter(), true);
+        assert_eq!(place.device, "cuda:0,2");
+        assert_eq!(place.name(), "2 x NVIDIA H100");
+        assert!(place.tf32);
     }
 
     #[test]

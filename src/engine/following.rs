@@ -21,6 +21,11 @@ impl<B: Backend> Probe<'_, B> {
         !self.ledger.cells.is_empty()
     }
 
+    /// What has the micro-batch.
+    fn on_card(&self) -> &B {
+        &self.cards.all()[self.ledger.card]
+    }
+
     /// The rows of the micro-batch in which values are followed.
     pub(super) fn rows_followed(&self) -> impl Iterator<Item = usize> {
         self.ledger.rows.iter().map(|(_, _, row)| *row)
@@ -35,11 +40,15 @@ impl<B: Backend> Probe<'_, B> {
         if !pass.batch.observed {
             return Ok(());
         }
-        self.ledger = Ledger::of(cells, pass.index, pass.batch);
+        self.ledger = Ledger::of(
+            cells,
+            pass.index,
+            (self.cards.place(pass.batch), pass.batch),
+        );
         if !self.follows() {
             return Ok(());
         }
-        self.ledger.known = self.backend.values_at(hidden, &self.ledger.cells)?;
+        self.ledger.known = self.on_card().values_at(hidden, &self.ledger.cells)?;
         let known = self.ledger.known.clone();
         self.tell(Step::Input, &known);
         if pass.index == 0 {
@@ -53,7 +62,7 @@ impl<B: Backend> Probe<'_, B> {
         if !self.follows() {
             return Ok(());
         }
-        let values = self.backend.values_at(part, &self.ledger.cells)?;
+        let values = self.on_card().values_at(part, &self.ledger.cells)?;
         for (known, value) in self.ledger.known.iter_mut().zip(&values) {
             *known += value;
         }
@@ -65,7 +74,7 @@ impl<B: Backend> Probe<'_, B> {
     pub(super) fn beside(&mut self, attention: &B::Tensor, mixer: &B::Tensor) -> Result<()> {
         if self.follows() {
             let cells = &self.ledger.cells;
-            let both = [attention, mixer].map(|part| self.backend.values_at(part, cells));
+            let both = [attention, mixer].map(|part| self.on_card().values_at(part, cells));
             let [attention, mixer] = both;
             self.ledger.beside = Some([attention?, mixer?]);
         }
@@ -80,7 +89,7 @@ impl<B: Backend> Probe<'_, B> {
         };
         let [attention, mixer] =
             both.map(|part| part.iter().map(|v| v * factor).collect::<Vec<_>>());
-        let sum = self.backend.values_at(sum, &self.ledger.cells)?;
+        let sum = self.on_card().values_at(sum, &self.ledger.cells)?;
         for (known, value) in self.ledger.known.iter_mut().zip(sum) {
             *known += value;
         }
@@ -94,7 +103,7 @@ impl<B: Backend> Probe<'_, B> {
         if !self.follows() {
             return Ok(());
         }
-        let now = self.backend.values_at(hidden, &self.ledger.cells)?;
+        let now = self.on_card().values_at(hidden, &self.ledger.cells)?;
         let known = std::mem::replace(&mut self.ledger.known, now.clone());
         let change: Vec<f32> = now.iter().zip(known).map(|(now, was)| now - was).collect();
         self.tell(step, &change);
@@ -106,7 +115,7 @@ impl<B: Backend> Probe<'_, B> {
         if !self.follows() {
             return Ok(());
         }
-        let values = self.backend.values_at(hidden, &self.ledger.cells)?;
+        let values = self.on_card().values_at(hidden, &self.ledger.cells)?;
         self.tell(Step::Output, &values);
         self.rows(Step::Output, hidden)
     }
@@ -144,16 +153,16 @@ impl<B: Backend> Probe<'_, B> {
     /// The followed rows of a tensor, each a tensor.
     pub(super) fn row_tensors(&self, tensor: &B::Tensor) -> Result<Vec<B::Tensor>> {
         let rows = self.ledger.rows.iter();
-        rows.map(|(_, _, row)| self.backend.gather_rows(tensor, &[*row]))
+        rows.map(|(_, _, row)| self.on_card().gather_rows(tensor, &[*row]))
             .collect()
     }
 
     /// The followed rows of a tensor.
     fn followed(&self, tensor: &B::Tensor) -> Result<Vec<Vec<f32>>> {
         let rows: Vec<usize> = self.ledger.rows.iter().map(|(_, _, row)| *row).collect();
-        let rows = self.backend.gather_rows(tensor, &rows)?;
-        let values = self.backend.download(&rows)?;
-        let columns = self.backend.columns(&rows);
+        let rows = self.on_card().gather_rows(tensor, &rows)?;
+        let values = self.on_card().download(&rows)?;
+        let columns = self.on_card().columns(&rows);
         Ok(values.chunks_exact(columns).map(<[f32]>::to_vec).collect())
     }
 

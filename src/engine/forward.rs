@@ -1,7 +1,7 @@
 //! What every layer of a run shares, and what comes before the first and after the last.
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, ops::Range, rc::Rc};
 
 use super::{
     batch::Batch,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Context of one run.
+/// Context of one run, on one card.
 pub(super) struct Forward<'r, B: Backend> {
     pub(super) backend: &'r B,
     pub(super) model: &'r Model,
@@ -30,10 +30,17 @@ pub(super) struct Forward<'r, B: Backend> {
     /// All sequences of the run.
     sequences: &'r [Vec<u32>],
     /// By rope index and the sequence length it is for.
-    tables: HashMap<(usize, usize), RopeTable>,
+    tables: Rc<HashMap<(usize, usize), RopeTable>>,
     longest: usize,
     /// Rows that an MLP computes at once.
     pub(super) mlp_rows: usize,
+}
+
+/// The head of one micro-batch, which may still be computed.
+pub(super) struct HeadStarted<B: Backend> {
+    /// With what the likelihoods are read of; none where no row predicts.
+    nll: Option<(Predictions, Option<B::Vector>)>,
+    logits: Option<B::Tensor>,
 }
 
 /// NLL and logits of the sequences of one micro-batch.
@@ -58,20 +65,30 @@ impl<'r, B: Backend> Forward<'r, B> {
             model,
             plan,
             sequences: all,
-            tables: HashMap::new(),
+            tables: Rc::default(),
             longest,
             mlp_rows,
         };
+        let mut tables = HashMap::new();
         for (index, rope) in model.spec.ropes.iter().enumerate() {
             for sequence in sequences {
                 let length = forward.table_length(index, sequence.len());
-                forward
-                    .tables
+                tables
                     .entry((index, length))
                     .or_insert_with(|| rope.table(length));
             }
         }
+        forward.tables = Rc::new(tables);
         forward
+    }
+
+    /// The same on another card.
+    pub(super) fn on(&self, backend: &'r B) -> Self {
+        Self {
+            backend,
+            tables: Rc::clone(&self.tables),
+            ..*self
+        }
     }
 
     /// One table serves every sequence, unless the frequencies depend on the length.
@@ -175,13 +192,13 @@ impl<'r, B: Backend> Forward<'r, B> {
         Ok(projected)
     }
 
-    /// Final norm and head, as far as the plan asks for them.
-    pub(super) fn head(
+    /// Starts final norm and head, as far as the plan asks for them.
+    pub(super) fn start_head(
         &self,
         batch: &Batch,
         hidden: B::Tensor,
         probe: &mut Probe<'_, B>,
-    ) -> Result<HeadResult> {
+    ) -> Result<HeadStarted<B>> {
         let mut normed = match &self.model.spec.final_norm {
             Some(norm) => {
                 let norm = load_norm(self.backend, self.model, norm)?;
@@ -198,30 +215,52 @@ impl<'r, B: Backend> Forward<'r, B> {
             }
             _ => normed,
         };
+        let nll = self.plan.nll.then(|| self.start_nll(batch, &normed));
+        let looks = self.plan.last_logits > 0 && batch.observed;
+        let logits = looks.then(|| self.start_last_logits(batch, &normed));
+        Ok(HeadStarted {
+            nll: nll.transpose()?,
+            logits: logits.transpose()?,
+        })
+    }
+
+    fn start_nll(
+        &self,
+        batch: &Batch,
+        normed: &B::Tensor,
+    ) -> Result<(Predictions, Option<B::Vector>)> {
+        let predictions = Predictions::of(self.plan, batch, self.sequences);
+        let (head, targets) = (self.head_request()?, &predictions.targets);
+        let backend = self.backend;
+        let started = match &predictions.rows {
+            Some(rows) if rows.is_empty() => None,
+            Some(rows) => {
+                let predicting = backend.gather_rows(normed, rows)?;
+                Some(backend.start_token_nll(&predicting, &head, targets)?)
+            }
+            None => Some(backend.start_token_nll(normed, &head, targets)?),
+        };
+        Ok((predictions, started))
+    }
+
+    /// Waits for the head of a micro-batch.
+    pub(super) fn read_head(&self, batch: &Batch, started: HeadStarted<B>) -> Result<HeadResult> {
         let mut result = HeadResult {
             token_nll: Vec::new(),
             last_logits: Vec::new(),
         };
-        if self.plan.nll {
-            let predictions = Predictions::of(self.plan, batch, self.sequences);
-            let (head, targets) = (self.head_request()?, &predictions.targets);
-            let nll = match &predictions.rows {
-                Some(rows) if rows.is_empty() => Vec::new(),
-                Some(rows) => {
-                    let predicting = self.backend.gather_rows(&normed, rows)?;
-                    self.backend.token_nll(&predicting, &head, targets)?
-                }
-                None => self.backend.token_nll(&normed, &head, targets)?,
-            };
-            result.token_nll = predictions.by_sequence(&nll);
+        if let Some((predictions, started)) = started.nll {
+            let targets = &predictions.targets;
+            let nll = started.map(|started| self.backend.read_token_nll(&started, targets));
+            result.token_nll = predictions.by_sequence(&nll.transpose()?.unwrap_or_default());
             if batch.observed {
                 for (sequence, nll) in batch.sequences.iter().zip(&result.token_nll) {
                     self.check_head("likelihoods", *sequence, nll)?;
                 }
             }
         }
-        if self.plan.last_logits > 0 && batch.observed {
-            result.last_logits = self.last_logits(batch, &normed)?;
+        if let Some(logits) = started.logits {
+            result.last_logits = self.last_logits(batch, &logits)?;
         }
         Ok(result)
     }
@@ -237,16 +276,24 @@ impl<'r, B: Backend> Forward<'r, B> {
         })
     }
 
-    /// The first `last_logits` logits of each sequence's last position.
-    fn last_logits(&self, batch: &Batch, normed: &B::Tensor) -> Result<Vec<Vec<f32>>> {
-        let spec = &self.model.spec;
+    /// Products for the first `last_logits` logits of each sequence's last position.
+    fn start_last_logits(&self, batch: &Batch, normed: &B::Tensor) -> Result<B::Tensor> {
         let last: Vec<usize> = batch.rows.iter().map(|rows| rows.end - 1).collect();
         let last = self.backend.gather_rows(normed, &last)?;
-        let count = self.plan.last_logits.min(spec.vocab_size);
         let head = self.model.head()?;
-        let weight = self.backend.matrix(head.outputs(0, count))?;
-        let logits = self.backend.linear(&last, &weight, None, Target::Part)?;
-        let mut logits = self.backend.download(&logits)?;
+        let weight = self.backend.matrix(head.outputs(0, self.logits()))?;
+        self.backend.linear(&last, &weight, None, Target::Part)
+    }
+
+    /// How many logits of a position are reported.
+    fn logits(&self) -> usize {
+        self.plan.last_logits.min(self.model.spec.vocab_size)
+    }
+
+    /// The logits that the products become.
+    fn last_logits(&self, batch: &Batch, products: &B::Tensor) -> Result<Vec<Vec<f32>>> {
+        let (spec, count) = (&self.model.spec, self.logits());
+        let mut logits = self.backend.download(products)?;
         let bias = self.model.bias(&spec.head.linear)?;
         let bias = bias.unwrap_or_else(|| vec![0.0; count]);
         for row in logits.chunks_exact_mut(count) {

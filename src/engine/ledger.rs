@@ -8,6 +8,8 @@ use super::batch::Batch;
 /// The values that are followed in one micro-batch, in the layer that runs.
 #[derive(Default)]
 pub(super) struct Ledger {
+    /// The card that has the micro-batch.
+    pub(super) card: usize,
     pub(super) layer: usize,
     /// Sequences, and which of the cells are theirs.
     pub(super) sequences: Vec<(usize, Range<usize>)>,
@@ -23,8 +25,13 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Of the cells that the plan names by sequence.
-    pub(super) fn of(cells: &[Vec<(usize, usize)>], layer: usize, batch: &Batch) -> Self {
+    pub(super) fn of(
+        cells: &[Vec<(usize, usize)>],
+        layer: usize,
+        (card, batch): (usize, &Batch),
+    ) -> Self {
         let mut ledger = Self {
+            card,
             layer,
             ..Self::default()
         };

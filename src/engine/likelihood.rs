@@ -74,6 +74,7 @@ mod tests {
     fn found(scored: Option<Vec<Scored>>) -> Predictions {
         let sequences = vec![vec![9], vec![1, 2, 3], vec![4, 5]];
         let batch = Batch {
+            number: 0,
             sequences: vec![1, 2],
             rows: vec![0..3, 3..5],
             observed: true,

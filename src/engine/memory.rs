@@ -27,7 +27,7 @@ pub struct Wants {
     pub looks_inside: bool,
 }
 
-/// Memory of a run over sequences of one length, in bytes; the mapped weights come from the page
+/// Memory of a run over sequences of one length, in bytes on each card; the mapped weights come from the page
 /// cache and are not part of it. An upper estimate: sums over tensors that do not all live at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
@@ -37,6 +37,8 @@ pub struct Footprint {
     pub streams_of_batch: u64,
     /// Sequences in a micro-batch.
     pub batch: usize,
+    /// Cards that share the micro-batches.
+    pub cards: usize,
 }
 
 impl Footprint {
@@ -84,12 +86,19 @@ impl Footprint {
                 .saturating_add(weights.saturating_mul(layers as u64 * arithmetic)),
             streams_of_batch: rows.saturating_mul(streams),
             batch,
+            cards: 1,
         }
     }
 
-    /// For `sequences` sequences.
+    /// The same where so many cards share the micro-batches, one at least.
+    #[must_use]
+    pub fn on_cards(self, cards: usize) -> Self {
+        Self { cards, ..self }
+    }
+
+    /// For `sequences` sequences, on the card that has most of them.
     pub fn total(&self, sequences: usize) -> u64 {
-        let batches = sequences.div_ceil(self.batch) as u64;
+        let batches = sequences.div_ceil(self.batch).div_ceil(self.cards) as u64;
         self.streams_of_batch
             .saturating_mul(batches)
             .saturating_add(self.fixed)
@@ -101,7 +110,8 @@ impl Footprint {
     pub fn part(&self, sequences: usize, budget: u64) -> Option<usize> {
         let batches = sequences.div_ceil(self.batch).max(1);
         let most = budget.checked_sub(self.fixed)? / self.streams_of_batch.max(1);
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(batches);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let most = most.saturating_mul(self.cards).min(batches);
         let parts = (most > 0).then(|| batches.div_ceil(most))?;
         Some(batches.div_ceil(parts) * self.batch)
     }
@@ -151,10 +161,18 @@ impl Fit {
             }
         };
         format!(
-            "{} of {}{tokens} tokens{}: about {needed} of memory, {walks}",
+            "{} of {}{tokens} tokens{}: about {needed} of memory{}, {walks}",
             count(sequences, "sequence"),
             if ragged { "up to " } else { "" },
             variants_of_each(variants),
+            match self
+                .footprint
+                .cards
+                .min(self.part.div_ceil(self.footprint.batch))
+            {
+                0 | 1 => String::new(),
+                cards => format!(" on each of {cards} cards"),
+            },
         )
     }
 }
@@ -400,6 +418,7 @@ mod tests {
         fixed: 1000,
         streams_of_batch: 100,
         batch: 4,
+        cards: 1,
     };
 
     #[test]
@@ -417,6 +436,26 @@ mod tests {
             assert_eq!(FOOTPRINT.part(38, budget), expected, "{budget}");
             if let Some(part) = expected {
                 assert!(FOOTPRINT.total(part.min(38)) <= budget);
+            }
+        }
+    }
+
+    /// The budget is each card's, and the first one has the most.
+    #[test]
+    fn cards_share_the_micro_batches() {
+        for (cards, budget, expected) in [
+            (2, 1500, Some(40)),
+            (2, 1499, Some(20)),
+            (3, 1400, Some(40)),
+            (3, 1399, Some(20)),
+            (3, 1199, Some(12)),
+            (20, 1100, Some(40)),
+            (20, 1099, None),
+        ] {
+            let shared = FOOTPRINT.on_cards(cards);
+            assert_eq!(shared.part(38, budget), expected, "{cards}, {budget}");
+            if let Some(part) = expected {
+                assert!(shared.total(part.min(38)) <= budget);
             }
         }
     }
@@ -454,6 +493,7 @@ mod tests {
             fixed: 900_000,
             streams_of_batch: 200_000,
             batch: 1,
+            cards: 1,
         };
         assert_eq!(
             refusal(&footprint, 1_000_000, 4096, 2).to_string(),
@@ -477,6 +517,20 @@ mod tests {
         assert_eq!(
             fit.text((30, 10), 8, 0),
             "30 sequences of up to 8 tokens: about 2 kB of memory, about 3 walks through the model"
+        );
+        let on_cards = |part, cards| Fit {
+            footprint: FOOTPRINT.on_cards(cards),
+            part,
+            ..fit
+        };
+        assert_eq!(
+            on_cards(10, 2).text((10, 10), 8, 0),
+            "10 sequences of 8 tokens: about 2 kB of memory on each of 2 cards, one walk through the model"
+        );
+        // More cards than micro-batches.
+        assert_eq!(
+            on_cards(10, 8).text((10, 10), 8, 0),
+            "10 sequences of 8 tokens: about 2 kB of memory on each of 3 cards, one walk through the model"
         );
     }
 }

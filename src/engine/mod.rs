@@ -10,6 +10,7 @@ mod altup;
 mod attention;
 mod batch;
 mod branch;
+mod cards;
 mod changed_visits;
 mod compressed;
 mod connections;

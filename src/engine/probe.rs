@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     batch::Batch,
+    cards::Cards,
     head_outputs::HeadOutputs,
     ledger::Ledger,
     observer::{AttentionParts, Observer},
@@ -25,15 +26,15 @@ use crate::{
 
 /// Statistics of one micro-batch.
 enum Measured<B: Backend> {
-    /// Perhaps still on the device.
-    Pending(B::Pending),
+    /// Perhaps still on a card, which is named by its place.
+    Pending(usize, B::Pending),
     /// On the host, one per sequence.
     Read(Vec<Statistics>),
 }
 
 /// Collects statistics on the device and forwards raw captures.
 pub(super) struct Probe<'r, B: Backend> {
-    pub(super) backend: &'r B,
+    pub(super) cards: Cards<'r, B>,
     plan: &'r Plan,
     pub(super) observer: &'r mut dyn Observer,
     /// Index of the first sequence that it sees.
@@ -63,19 +64,19 @@ pub(super) struct Found {
 impl<'r, B: Backend> Probe<'r, B> {
     /// Of the sequences from `first` on, in these layers.
     pub(super) fn new(
-        backend: &'r B,
+        cards: Cards<'r, B>,
         layers: &'r [Layer],
         plan: &'r Plan,
         observer: &'r mut dyn Observer,
         first: usize,
     ) -> Self {
         Self {
-            backend,
+            cards,
             plan,
             observer,
             first,
             measured: BTreeMap::new(),
-            profiles: ProfileProbe::new(backend, layers, plan),
+            profiles: ProfileProbe::new(cards, layers, plan),
             early: None,
             time: Duration::ZERO,
             ledger: Ledger::default(),
@@ -92,11 +93,10 @@ impl<'r, B: Backend> Probe<'r, B> {
     ) -> Result<()> {
         let started = Instant::now();
         let (place, request) = ((Site::LayerOutput, layer), &self.plan.statistics);
-        let pending = self
-            .backend
-            .add_statistics(hidden, output, &batch.rows, request)?;
+        let backend = self.cards.of(batch);
+        let pending = backend.add_statistics(hidden, output, &batch.rows, request)?;
         let measured = self.measured.entry(place).or_default();
-        measured.push(Measured::Pending(pending));
+        measured.push(Measured::Pending(self.cards.place(batch), pending));
         self.early = Some(place);
         self.time += started.elapsed();
         Ok(())
@@ -113,14 +113,13 @@ impl<'r, B: Backend> Probe<'r, B> {
         if !batch.observed {
             return Ok(());
         }
+        let backend = self.cards.of(batch);
         let early = self.early.take_if(|place| *place == (site, layer));
         if early.is_none() && self.plan.sites.contains(&site) {
             let started = Instant::now();
-            let pending = self
-                .backend
-                .statistics(tensor, &batch.rows, &self.plan.statistics)?;
+            let pending = backend.statistics(tensor, &batch.rows, &self.plan.statistics)?;
             let measured = self.measured.entry((site, layer)).or_default();
-            measured.push(Measured::Pending(pending));
+            measured.push(Measured::Pending(self.cards.place(batch), pending));
             self.time += started.elapsed();
         }
         if self.profiles.wants(site, layer) {
@@ -135,13 +134,13 @@ impl<'r, B: Backend> Probe<'r, B> {
             for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
                 let own = reading.cells.get(*sequence).into_iter().flatten();
                 let cells: Vec<_> = own.map(|cell| (rows.start + cell.0, cell.1)).collect();
-                let values = self.backend.values_at(tensor, &cells)?;
+                let values = backend.values_at(tensor, &cells)?;
                 self.observer.reading(layer, *sequence, &values);
             }
         }
         if self.plan.records(site, layer) {
-            let values = self.backend.download(tensor)?;
-            let columns = self.backend.columns(tensor);
+            let values = backend.download(tensor)?;
+            let columns = backend.columns(tensor);
             for (sequence, rows) in batch.sequences.iter().zip(&batch.rows) {
                 let part = &values[rows.start * columns..rows.end * columns];
                 self.observer
@@ -151,30 +150,34 @@ impl<'r, B: Backend> Probe<'r, B> {
         Ok(())
     }
 
-    /// Statistics of the latest micro-batch at a site, which the plan asks for, brought to the host
-    /// before the others. Refuses values that overflowed.
-    pub(super) fn read_latest(
+    /// Statistics of a micro-batch at a site where all are observed and the plan asks for them, brought to
+    /// the host before the others. Refuses values that overflowed.
+    pub(super) fn read_of(
         &mut self,
         site: Site,
         layer: usize,
         batch: &Batch,
     ) -> Result<Vec<Statistics>> {
         let started = Instant::now();
-        let measured = self.measured.entry((site, layer)).or_default();
-        let found = match measured.pop() {
-            Some(Measured::Pending(pending)) => self.backend.read_statistics(pending)?,
-            Some(Measured::Read(found)) => found,
-            None => Vec::new(),
+        let backend = self.cards.of(batch);
+        let measured = self.measured.get_mut(&(site, layer));
+        let measured = measured.and_then(|measured| measured.get_mut(batch.number));
+        let Some(measured) = measured else {
+            return Ok(Vec::new());
+        };
+        let found = match std::mem::replace(measured, Measured::Read(Vec::new())) {
+            Measured::Pending(_, pending) => backend.read_statistics(pending)?,
+            Measured::Read(found) => found,
         };
         for (sequence, found) in batch.sequences.iter().zip(&found) {
             check_finite(
-                self.backend.precision(),
+                backend.precision(),
                 (site, layer),
                 *sequence,
                 found.non_finite,
             )?;
         }
-        measured.push(Measured::Read(found.clone()));
+        *measured = Measured::Read(found.clone());
         self.time += started.elapsed();
         Ok(found)
     }
@@ -189,11 +192,12 @@ impl<'r, B: Backend> Probe<'r, B> {
             top_k: 0,
             ..self.plan.statistics
         };
-        let pending = self.backend.statistics(hidden, &batch.rows, &request)?;
-        let found = self.backend.read_statistics(pending)?;
+        let backend = self.cards.of(batch);
+        let pending = backend.statistics(hidden, &batch.rows, &request)?;
+        let found = backend.read_statistics(pending)?;
         for (sequence, found) in batch.sequences.iter().zip(&found) {
             let place = (Site::LayerOutput, layer);
-            check_finite(self.backend.precision(), place, *sequence, found.non_finite)?;
+            check_finite(backend.precision(), place, *sequence, found.non_finite)?;
         }
         Ok(())
     }
@@ -219,8 +223,9 @@ impl<'r, B: Backend> Probe<'r, B> {
         whole: &B::Tensor,
         parts: &OutputParts<B::Tensor>,
     ) -> Result<()> {
-        let columns = self.backend.columns(whole);
-        let download = |tensor| self.backend.download(tensor);
+        let backend = self.cards.of(batch);
+        let columns = backend.columns(whole);
+        let download = |tensor| backend.download(tensor);
         let whole = download(whole)?;
         let (followed, rest) = (download(&parts.subset)?, download(&parts.rest)?);
         for (index, rows) in batch.rows.iter().enumerate() {
@@ -260,10 +265,10 @@ impl<'r, B: Backend> Probe<'r, B> {
     /// Reads everything and refuses values that overflowed.
     pub(super) fn finish(mut self) -> Result<Found> {
         let started = Instant::now();
-        let backend = self.backend;
+        let cards = self.cards;
         let measured = std::mem::take(&mut self.measured);
         let read = |measured| match measured {
-            Measured::Pending(pending) => backend.read_statistics(pending),
+            Measured::Pending(card, pending) => cards.all()[card].read_statistics(pending),
             Measured::Read(found) => Ok(found),
         };
         let statistics = by_site(measured, read)?;
@@ -278,7 +283,8 @@ impl<'r, B: Backend> Probe<'r, B> {
             });
         if let Some((site, layer, sequence, values)) = first {
             let sequence = self.first + sequence;
-            check_finite(backend.precision(), (site, layer), sequence, values)?;
+            let precision = cards.first().precision();
+            check_finite(precision, (site, layer), sequence, values)?;
         }
         Ok(Found {
             statistics,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{batch::Batch, plan::Plan, site::Site};
+use super::{batch::Batch, cards::Cards, plan::Plan, site::Site};
 use crate::{
     backend::{Backend, Profile},
     error::Result,
@@ -12,17 +12,17 @@ use crate::{
 
 /// Collects profiles on the device. A tensor that is shown at several sites is measured once.
 pub(super) struct ProfileProbe<'r, B: Backend> {
-    backend: &'r B,
+    cards: Cards<'r, B>,
     layers: &'r [Layer],
     plan: &'r Plan,
-    /// By site and layer, in the order of the micro-batches.
-    measured: BTreeMap<(Site, usize), Vec<B::PendingProfile>>,
+    /// By site and layer, in the order of the micro-batches, each with the card that has it.
+    measured: BTreeMap<(Site, usize), Vec<(usize, B::PendingProfile)>>,
 }
 
 impl<'r, B: Backend> ProfileProbe<'r, B> {
-    pub(super) fn new(backend: &'r B, layers: &'r [Layer], plan: &'r Plan) -> Self {
+    pub(super) fn new(cards: Cards<'r, B>, layers: &'r [Layer], plan: &'r Plan) -> Self {
         Self {
-            backend,
+            cards,
             layers,
             plan,
             measured: BTreeMap::new(),
@@ -42,11 +42,12 @@ impl<'r, B: Backend> ProfileProbe<'r, B> {
         tensor: &B::Tensor,
     ) -> Result<()> {
         let request = &self.plan.profile;
-        let pending = self.backend.profile(tensor, &batch.rows, request)?;
+        let backend = self.cards.of(batch);
+        let pending = backend.profile(tensor, &batch.rows, request)?;
         self.measured
             .entry((site, layer))
             .or_default()
-            .push(pending);
+            .push((self.cards.place(batch), pending));
         Ok(())
     }
 
@@ -72,8 +73,8 @@ impl<'r, B: Backend> ProfileProbe<'r, B> {
             .collect();
         for (place, pending) in self.measured {
             let mut sequences = Vec::new();
-            for part in pending {
-                sequences.extend(self.backend.read_profiles(part)?);
+            for (card, part) in pending {
+                sequences.extend(self.cards.all()[card].read_profiles(part)?);
             }
             found.insert(place, sequences);
         }

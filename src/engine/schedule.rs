@@ -4,9 +4,10 @@
 use std::{collections::BTreeMap, ops::Range, time::Instant};
 
 use super::{
-    batch::batches,
+    batch::{Batch, batches},
     branch::BranchStream,
-    forward::{Forward, HeadResult},
+    cards::Cards,
+    forward::{Forward, HeadStarted},
     input,
     layer::LayerWeights,
     memory,
@@ -54,24 +55,27 @@ pub fn run<B: Backend>(
         batch_rows: backend.micro_batch_rows(memory::token_width(&model.spec)),
         room: Room::ALL,
     };
-    walk(backend, model, &part, plan, observer, progress)
+    let backends = std::slice::from_ref(backend);
+    walk(backends, model, &part, plan, observer, progress)
 }
 
-/// One walk through the layers.
+/// One walk through the layers, on backends that compute in the same types; there is one at least.
 pub(super) fn walk<B: Backend>(
-    backend: &B,
+    backends: &[B],
     model: &Model,
     part: &Part<'_>,
     plan: &Plan,
     observer: &mut dyn Observer,
     progress: Progress,
 ) -> Result<Outcome> {
-    Walk::new(backend, model, part, plan, observer, progress)?.run()
+    Walk::new(backends, model, part, plan, observer, progress)?.run()
 }
 
 /// A run under way.
 struct Walk<'r, B: Backend> {
-    forward: Forward<'r, B>,
+    cards: Cards<'r, B>,
+    /// Of each card.
+    forwards: Vec<Forward<'r, B>>,
     probe: Probe<'r, B>,
     /// The sequences' micro-batches and residual streams.
     streams: Vec<Waiting<B>>,
@@ -84,7 +88,7 @@ struct Walk<'r, B: Backend> {
 impl<'r, B: Backend> Walk<'r, B> {
     /// Embeds the sequences.
     fn new(
-        backend: &'r B,
+        backends: &'r [B],
         model: &'r Model,
         part: &Part<'r>,
         plan: &'r Plan,
@@ -95,19 +99,19 @@ impl<'r, B: Backend> Walk<'r, B> {
         let started = Instant::now();
         let mlp_rows = memory::mlp_rows(part.batch_rows);
         let range = part.range.clone();
-        let forward = Forward::new(backend, model, plan, sequences, range, mlp_rows);
-        let mut probe = Probe::new(
-            backend,
-            &model.spec.layers,
-            plan,
-            observer,
-            part.range.start,
-        );
+        let batches = batches(sequences, part.range.clone(), part.batch_rows);
+        let cards = Cards::for_batches(backends, batches.len());
+        let forward = Forward::new(cards.first(), model, plan, sequences, range, mlp_rows);
+        let others = &cards.all()[1..];
+        let others: Vec<_> = others.iter().map(|backend| forward.on(backend)).collect();
+        let forwards: Vec<_> = [forward].into_iter().chain(others).collect();
+        let mut probe = Probe::new(cards, &model.spec.layers, plan, observer, part.range.start);
         let width = model.spec.state_width();
-        let mut waiting_room = WaitingRoom::new(backend, width, part.room);
+        let mut waiting_room = WaitingRoom::new(cards, width, part.room);
         let (mut streams, mut branches) = (Vec::new(), Vec::new());
-        for batch in batches(sequences, part.range.clone(), part.batch_rows) {
+        for batch in batches {
             interrupt::check()?;
+            let (backend, forward) = (cards.of(&batch), &forwards[cards.place(&batch)]);
             let hidden = forward.embed(&batch)?;
             probe.observe(Site::Embedding, 0, &batch, &hidden)?;
             let mut carried = Carried::new(forward.other_streams(&hidden)?);
@@ -128,7 +132,8 @@ impl<'r, B: Backend> Walk<'r, B> {
             }
         }
         Ok(Self {
-            forward,
+            cards,
+            forwards,
             probe,
             streams,
             branches,
@@ -139,7 +144,7 @@ impl<'r, B: Backend> Walk<'r, B> {
     }
 
     fn run(mut self) -> Result<Outcome> {
-        let (plan, model) = (self.forward.plan, self.forward.model);
+        let (plan, model) = (self.forwards[0].plan, self.forwards[0].model);
         let layers = if plan.needs_layers() {
             model.spec.layers.len()
         } else {
@@ -154,9 +159,9 @@ impl<'r, B: Backend> Walk<'r, B> {
             }
             let weights = match ahead.take() {
                 Some(weights) => weights,
-                None => LayerWeights::load(self.forward.backend, model, index)?,
+                None => self.load(index)?,
             };
-            if index + 1 < layers && self.forward.backend.loads_ahead() {
+            if index + 1 < layers && self.cards.first().loads_ahead() {
                 ahead = self.load_ahead(index + 1)?;
             }
             self.layer(index, &weights, &bar)?;
@@ -178,46 +183,80 @@ impl<'r, B: Backend> Walk<'r, B> {
         self.finish()
     }
 
+    /// Puts a layer on every card: its files are read for the first one, and the others find them in the
+    /// system's cache.
+    fn load(&self, index: usize) -> Result<Vec<LayerWeights<'r, B>>> {
+        let cards = self.cards.all().iter();
+        cards
+            .map(|backend| LayerWeights::load(backend, self.forwards[0].model, index))
+            .collect()
+    }
+
     /// The next layer, whose weights come while this one computes; none where there is no memory for
     /// both, and it is loaded in its turn.
-    fn load_ahead(&self, index: usize) -> Result<Option<LayerWeights<'r, B>>> {
-        match LayerWeights::load(self.forward.backend, self.forward.model, index) {
+    fn load_ahead(&self, index: usize) -> Result<Option<Vec<LayerWeights<'r, B>>>> {
+        match self.load(index) {
             Err(error) if error.is_out_of_memory() => Ok(None),
             loaded => loaded.map(Some),
         }
     }
 
     /// One layer over all streams, and what the observer does after it.
-    fn layer(&mut self, index: usize, weights: &LayerWeights<'r, B>, bar: &Bar) -> Result<()> {
-        let backend = self.forward.backend;
+    fn layer(&mut self, index: usize, weights: &[LayerWeights<'r, B>], bar: &Bar) -> Result<()> {
         // First the branches that are there already: new ones have passed this layer.
         for branch in std::mem::take(&mut self.branches) {
             interrupt::check()?;
             let mut branch = branch.with(|stream| self.waiting_room.fetch(stream))?;
-            weights.run(&self.forward, index, &mut branch.stream, &mut self.probe)?;
-            branch.overwrite(backend, index)?;
+            self.compute(index, weights, &mut branch.stream)?;
+            branch.overwrite(self.cards.of(&branch.stream.batch), index)?;
             let branch = branch.with(|stream| self.waiting_room.leave(stream))?;
             self.branches.push(branch);
             bar.inc(1);
         }
-        for stream in std::mem::take(&mut self.streams) {
-            interrupt::check()?;
-            let mut stream = self.waiting_room.fetch(stream)?;
-            weights.run(&self.forward, index, &mut stream, &mut self.probe)?;
-            let batch = &stream.batch;
-            self.probe.guard(index, batch, &stream.hidden)?;
-            if self.probe.observer().acts_at(index, &batch.sequences) {
-                let found = self.probe.read_latest(Site::LayerOutput, index, batch)?;
-                let observer = self.probe.observer();
-                for branches in act(backend, observer, index, &stream, &found)? {
-                    let mut branch = BranchStream::split(backend, &stream, branches)?;
-                    branch.overwrite(backend, index)?;
-                    let branch = branch.with(|stream| self.waiting_room.leave(stream))?;
-                    self.branches.push(branch);
-                }
+        let mut waiting = std::mem::take(&mut self.streams).into_iter();
+        while waiting.len() > 0 {
+            // One for each card: all compute before anything waits for one of them.
+            let mut streams = Vec::new();
+            for stream in waiting.by_ref().take(self.cards.count()) {
+                interrupt::check()?;
+                let mut stream = self.waiting_room.fetch(stream)?;
+                self.compute(index, weights, &mut stream)?;
+                streams.push(stream);
             }
-            self.streams.push(self.waiting_room.leave(stream)?);
-            bar.inc(1);
+            for stream in streams {
+                self.look(index, &stream)?;
+                self.streams.push(self.waiting_room.leave(stream)?);
+                bar.inc(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// One micro-batch's pass through a layer.
+    fn compute(
+        &mut self,
+        index: usize,
+        weights: &[LayerWeights<'r, B>],
+        stream: &mut Stream<B>,
+    ) -> Result<()> {
+        let place = self.cards.place(&stream.batch);
+        weights[place].run(&self.forwards[place], index, stream, &mut self.probe)
+    }
+
+    /// What the observer does after a layer with a micro-batch that has passed it.
+    fn look(&mut self, index: usize, stream: &Stream<B>) -> Result<()> {
+        let (backend, batch) = (self.cards.of(&stream.batch), &stream.batch);
+        self.probe.guard(index, batch, &stream.hidden)?;
+        if !self.probe.observer().acts_at(index, &batch.sequences) {
+            return Ok(());
+        }
+        let found = self.probe.read_of(Site::LayerOutput, index, batch)?;
+        let observer = self.probe.observer();
+        for branches in act(backend, observer, index, stream, &found)? {
+            let mut branch = BranchStream::split(backend, stream, branches)?;
+            branch.overwrite(backend, index)?;
+            let branch = branch.with(|stream| self.waiting_room.leave(stream))?;
+            self.branches.push(branch);
         }
         Ok(())
     }
@@ -225,7 +264,7 @@ impl<'r, B: Backend> Walk<'r, B> {
     /// Final norm and head, and what was measured.
     fn finish(mut self) -> Result<Outcome> {
         let mut outcome = Outcome::default();
-        let plan = self.forward.plan;
+        let plan = self.forwards[0].plan;
         let head = if plan.needs_final_norm() {
             self.head(&mut outcome)
         } else {
@@ -251,34 +290,54 @@ impl<'r, B: Backend> Walk<'r, B> {
         let branches = std::mem::take(&mut self.branches);
         let total = streams.len() + branches.len();
         let bar = self.progress.steps("head", total as u64);
-        for stream in streams {
-            interrupt::check()?;
-            let stream = self.waiting_room.fetch(stream)?;
-            let result = self.end(stream)?;
-            outcome.token_nll.extend(result.token_nll);
-            outcome.last_logits.extend(result.last_logits);
-            bar.inc(1);
+        // As in a layer: all cards compute before anything waits for one of them.
+        let mut waiting = streams.into_iter();
+        while waiting.len() > 0 {
+            let group = waiting.by_ref().take(self.cards.count());
+            let started: Vec<_> = group
+                .map(|stream| self.start_head(stream, &bar))
+                .collect::<Result<_>>()?;
+            for (batch, started) in started {
+                let result = self.forward(&batch).read_head(&batch, started)?;
+                outcome.token_nll.extend(result.token_nll);
+                outcome.last_logits.extend(result.last_logits);
+            }
         }
-        for branch in branches {
-            interrupt::check()?;
-            let (stream, mut branches) = branch.finish();
-            let stream = self.waiting_room.fetch(stream)?;
-            let result = self.end(stream)?;
+        // Of one card the branches follow each other, and what is left of them until they are read is small.
+        let started = branches.into_iter().map(|branch| {
+            let (stream, branches) = branch.finish();
+            Ok((self.start_head(stream, &bar)?, branches))
+        });
+        let started: Vec<_> = started.collect::<Result<_>>()?;
+        for ((batch, started), mut branches) in started {
+            let result = self.forward(&batch).read_head(&batch, started)?;
             for (branch, nll) in branches.iter_mut().zip(result.token_nll) {
                 branch.token_nll = nll;
             }
             outcome.branches.extend(branches);
-            bar.inc(1);
         }
         bar.finish_and_clear();
         Ok(())
     }
 
-    /// What the head makes of a stream.
-    fn end(&mut self, stream: Stream<B>) -> Result<HeadResult> {
-        let batch = &stream.batch;
-        let hidden = self.forward.joined(stream.hidden, stream.carried.others)?;
-        self.forward.head(batch, hidden, &mut self.probe)
+    /// What runs a micro-batch.
+    fn forward(&self, batch: &Batch) -> &Forward<'r, B> {
+        &self.forwards[self.cards.place(batch)]
+    }
+
+    /// Starts the head of a stream.
+    fn start_head(&mut self, stream: Waiting<B>, bar: &Bar) -> Result<(Batch, HeadStarted<B>)> {
+        interrupt::check()?;
+        let Stream {
+            batch,
+            hidden,
+            carried,
+        } = self.waiting_room.fetch(stream)?;
+        let forward = &self.forwards[self.cards.place(&batch)];
+        let hidden = forward.joined(hidden, carried.others)?;
+        let started = forward.start_head(&batch, hidden, &mut self.probe)?;
+        bar.inc(1);
+        Ok((batch, started))
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     waiting::Room,
 };
 use crate::{
-    backend::{Backend, Precision, StoredTensors, Tensors, cpu::Cpu, cuda::Cuda},
+    backend::{Backend, Precision, StoredTensors, cpu::Cpu, cuda::Cuda},
     error::{Error, Result},
     model::Model,
     progress::{self, Progress},
@@ -79,7 +79,16 @@ trait Runner {
     fn arithmetic(&self) -> &dyn StoredTensors;
 }
 
-impl<B: Backend> Runner for B {
+/// Backends of one kind, a card each; they compute in the same types, and there is one at least.
+struct Several<B>(Vec<B>);
+
+impl<B> Several<B> {
+    fn first(&self) -> &B {
+        &self.0[0]
+    }
+}
+
+impl<B: Backend> Runner for Several<B> {
     fn walk(
         &self,
         model: &Model,
@@ -88,33 +97,38 @@ impl<B: Backend> Runner for B {
         observer: &mut dyn Observer,
         progress: Progress,
     ) -> Result<Outcome> {
-        schedule::walk(self, model, part, plan, observer, progress)
+        schedule::walk(&self.0, model, part, plan, observer, progress)
     }
 
     fn footprint(&self, model: &Model, wants: Wants, rows: usize) -> Footprint {
         Footprint::of(
-            Tensors::held(self),
-            1 + usize::from(self.loads_ahead()),
+            self.first().held(),
+            1 + usize::from(self.first().loads_ahead()),
             &model.spec,
             wants,
             rows,
         )
+        .on_cards(self.0.len())
     }
 
     fn batch_rows(&self, width: usize) -> usize {
-        self.micro_batch_rows(width)
+        // Cards of one kind have as much memory, and less is free on some.
+        let rows = self.0.iter().map(|backend| backend.micro_batch_rows(width));
+        rows.min().unwrap_or(1)
     }
 
     fn precision(&self) -> Precision {
-        Tensors::precision(self)
+        self.first().precision()
     }
 
     fn keep_weights(&self, bytes: usize) {
-        Tensors::keep_weights(self, bytes);
+        for backend in &self.0 {
+            backend.keep_weights(bytes);
+        }
     }
 
     fn arithmetic(&self) -> &dyn StoredTensors {
-        self
+        self.first()
     }
 }
 
@@ -135,10 +149,13 @@ impl Session {
                 let cpu = Cpu::computing_in(precision);
                 Self::on(model, cpu, Place::cpu(), budget, free, progress)
             }
-            Device::Cuda(driver) => {
-                let cuda = Cuda::sharing(driver.clone(), precision);
-                let free = Some(cuda.memory_bytes() as u64);
-                Self::on(model, cuda, device.place(), budget, free, progress)
+            Device::Cuda(drivers) => {
+                let drivers = drivers.iter();
+                let cards: Vec<_> = drivers
+                    .map(|driver| Cuda::sharing(driver.clone(), precision))
+                    .collect();
+                let free = cards.iter().map(|card| card.memory_bytes() as u64).min();
+                Self::on_cards(model, cards, device.place(), budget, free, progress)
             }
         })
     }
@@ -158,9 +175,22 @@ impl Session {
         free: Option<u64>,
         progress: Progress,
     ) -> Self {
+        Self::on_cards(model, vec![backend], place, budget, free, progress)
+    }
+
+    /// The model on several cards that compute in the same types, one backend each and one at least. Of each,
+    /// `free` bytes can be had, and the budget is for each of them.
+    pub fn on_cards<B: Backend + 'static>(
+        model: Model,
+        cards: Vec<B>,
+        place: Place,
+        budget: Option<u64>,
+        free: Option<u64>,
+        progress: Progress,
+    ) -> Self {
         Self {
             model,
-            runner: Box::new(backend),
+            runner: Box::new(Several(cards)),
             place,
             free,
             budget: memory::budget(budget, free),
@@ -389,6 +419,8 @@ impl Session {
         let spec = &self.model.spec;
         let streams = fit.footprint.total(sequences) - fit.footprint.fixed;
         let away = self.on_host(streams.saturating_sub(room.device));
+        // Of all cards together.
+        let away = away.saturating_mul(fit.footprint.cards as u64);
         let moved = away.saturating_mul(2 * spec.layers.len() as u64);
         let again = sequences.div_ceil(fit.part) as u64 - 1;
         let weights = memory::walked_weights(self.runner.precision(), spec);

@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     batch::Batch,
+    cards::Cards,
     plan::Spilled,
     stream::{Carried, Stream},
 };
@@ -22,7 +23,7 @@ use crate::{
 /// Bytes that streams may take while they wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
-    /// On the device, in its type.
+    /// On each device, in its type.
     pub(super) device: u64,
     /// On the host, in float32.
     pub(super) host: u64,
@@ -52,23 +53,26 @@ enum Hidden<B: Backend> {
 
 /// The places, and how full they are.
 pub(super) struct WaitingRoom<'r, B: Backend> {
-    backend: &'r B,
+    cards: Cards<'r, B>,
     /// Of the residual stream.
     width: usize,
     room: Room,
-    /// Bytes that wait on the device and on the host.
-    used: Room,
+    /// Bytes that wait on each device.
+    on_devices: Vec<u64>,
+    /// Bytes that wait on the host.
+    on_host: u64,
     file: Option<SpillFile>,
     spilled: Spilled,
 }
 
 impl<'r, B: Backend> WaitingRoom<'r, B> {
-    pub(super) fn new(backend: &'r B, width: usize, room: Room) -> Self {
+    pub(super) fn new(cards: Cards<'r, B>, width: usize, room: Room) -> Self {
         Self {
-            backend,
+            cards,
             width,
             room,
-            used: Room { device: 0, host: 0 },
+            on_devices: vec![0; cards.count()],
+            on_host: 0,
             file: None,
             spilled: Spilled::default(),
         }
@@ -81,16 +85,18 @@ impl<'r, B: Backend> WaitingRoom<'r, B> {
             hidden,
             carried,
         } = stream;
-        let on_device = self.bytes(&batch, self.backend.precision().residual().size());
-        let hidden = if self.used.device.saturating_add(on_device) <= self.room.device {
-            self.used.device += on_device;
+        let backend = self.cards.of(&batch);
+        let bytes = self.bytes(&batch, backend.precision().residual().size());
+        let on_device = &mut self.on_devices[self.cards.place(&batch)];
+        let hidden = if on_device.saturating_add(bytes) <= self.room.device {
+            *on_device += bytes;
             Hidden::Device(hidden)
         } else {
-            let values = self.backend.download(&hidden)?;
+            let values = backend.download(&hidden)?;
             drop(hidden);
             let bytes = self.bytes(&batch, size_of::<f32>());
-            if self.used.host.saturating_add(bytes) <= self.room.host {
-                self.used.host += bytes;
+            if self.on_host.saturating_add(bytes) <= self.room.host {
+                self.on_host += bytes;
                 self.spilled.to_host += bytes;
                 Hidden::Host(values)
             } else {
@@ -117,15 +123,14 @@ impl<'r, B: Backend> WaitingRoom<'r, B> {
             carried,
             hidden,
         } = waiting;
-        let rows = rows(&batch);
+        let (rows, backend) = (rows(&batch), self.cards.of(&batch));
         let hidden = match hidden {
             Hidden::Device(hidden) => hidden,
-            Hidden::Host(values) => self.backend.upload(rows, self.width, values)?,
+            Hidden::Host(values) => backend.upload(rows, self.width, values)?,
             Hidden::File(start) => {
                 let file = self.file.as_mut();
                 let read = file.map(|file| file.read(start, rows * self.width));
-                self.backend
-                    .upload(rows, self.width, read.transpose()?.unwrap_or_default())?
+                backend.upload(rows, self.width, read.transpose()?.unwrap_or_default())?
             }
         };
         Ok(Stream {
@@ -149,10 +154,13 @@ impl<'r, B: Backend> WaitingRoom<'r, B> {
     }
 
     fn let_go(&mut self, waiting: &Waiting<B>) {
-        let residual = self.backend.precision().residual().size();
+        let batch = &waiting.batch;
+        let residual = self.cards.of(batch).precision().residual().size();
         match &waiting.hidden {
-            Hidden::Device(_) => self.used.device -= self.bytes(&waiting.batch, residual),
-            Hidden::Host(_) => self.used.host -= self.bytes(&waiting.batch, size_of::<f32>()),
+            Hidden::Device(_) => {
+                self.on_devices[self.cards.place(batch)] -= self.bytes(batch, residual);
+            }
+            Hidden::Host(_) => self.on_host -= self.bytes(batch, size_of::<f32>()),
             Hidden::File(_) => {}
         }
     }
@@ -238,6 +246,7 @@ mod tests {
         let values = (0..3 * rows).map(|value| (first + value) as f32).collect();
         Stream {
             batch: Batch {
+                number: first / 10,
                 sequences: vec![first],
                 rows: std::iter::once(0..rows).collect(),
                 observed: true,
@@ -249,24 +258,32 @@ mod tests {
         }
     }
 
-    /// Two rows fit on the device, four on the host; all streams come back as they were, in any order and as
+    /// Two rows fit on each device, four on the host; all streams come back as they were, in any order and as
     /// often as they go, and the file grows no further than it must.
     #[test]
     fn streams_come_back_from_wherever_they_wait() {
-        let cpu = Cpu::new();
+        for (devices, to_file) in [(1, 4), (2, 2)] {
+            come_back(devices, to_file);
+        }
+    }
+
+    /// Five streams of two rows, of which `to_file` rows go to the file.
+    fn come_back(devices: usize, to_file: u64) {
+        let cpus: Vec<Cpu> = (0..devices).map(|_| Cpu::new()).collect();
+        let cpu = &cpus[0];
         let row = 3 * size_of::<f32>() as u64;
         let room = Room {
             device: 2 * row,
             host: 4 * row,
         };
-        let mut places = WaitingRoom::new(&cpu, 3, room);
+        let mut places = WaitingRoom::new(Cards::for_batches(&cpus, 5), 3, room);
         let mut waiting = Vec::new();
         for first in [10, 20, 30, 40, 50] {
-            waiting.push(places.leave(stream(&cpu, first, 2)).expect("waits"));
+            waiting.push(places.leave(stream(cpu, first, 2)).expect("waits"));
         }
         let expected = Spilled {
             to_host: 4 * row,
-            to_file: 4 * row,
+            to_file: to_file * row,
         };
         assert_eq!(places.spilled(), expected);
         for _ in 0..3 {
@@ -282,8 +299,12 @@ mod tests {
             }
             waiting = again;
         }
-        assert_eq!(places.file.as_ref().map(|file| file.end), Some(4 * row));
+        assert_eq!(
+            places.file.as_ref().map(|file| file.end),
+            Some(to_file * row)
+        );
         waiting.into_iter().for_each(|one| places.discard(one));
-        assert_eq!(places.used, Room { device: 0, host: 0 });
+        assert_eq!(places.on_devices, vec![0; devices]);
+        assert_eq!(places.on_host, 0);
     }
 }

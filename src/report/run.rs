@@ -36,7 +36,7 @@ pub struct RunRecord {
     pub model: ModelRecord,
     /// What names the run's folder.
     pub identity: Identity,
-    /// Where it ran: `cpu` or `cuda:N`.
+    /// Where it ran: `cpu`, `cuda:N`, or `cuda:N,M` on several cards.
     pub device: String,
     /// The card's product name.
     #[serde(skip_serializing_if = "Option::is_none")]

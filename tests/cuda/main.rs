@@ -3,6 +3,7 @@
 mod attention;
 mod attention_hopper;
 mod bench;
+mod cards;
 mod heads;
 mod hopper;
 mod lost;

@@ -570,7 +570,7 @@ impl Profiles for Plain {
 }
 
 impl Vocabulary for Plain {
-    fn token_nll(
+    fn start_token_nll(
         &self,
         x: &Tensor,
         head: &HeadRequest<'_, Vec<f32>>,
@@ -588,7 +588,11 @@ impl Vocabulary for Plain {
             scale: head.scale,
             soft_cap: head.soft_cap,
         };
-        self.cpu.token_nll(&x.values, &head, targets)
+        self.cpu.start_token_nll(&x.values, &head, targets)
+    }
+
+    fn read_token_nll(&self, started: &Vec<f32>, targets: &[Option<u32>]) -> Result<Vec<f32>> {
+        self.cpu.read_token_nll(started, targets)
     }
 }
 

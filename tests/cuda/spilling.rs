@@ -142,13 +142,25 @@ fn footprint(model: &Model, variants: usize) -> Footprint {
 
 /// The run on a card, or on one whose memory is the host's.
 fn found(model: Model, count: usize, variants: usize, budget: u64, card: bool) -> Result<Outcome> {
-    let cuda = Cuda::new(Emulator::new(Order::Forward), DType::BFloat16);
+    found_on(1, model, (count, variants), budget, card)
+}
+
+/// The same on several.
+fn found_on(
+    cards: usize,
+    model: Model,
+    (count, variants): (usize, usize),
+    budget: u64,
+    card: bool,
+) -> Result<Outcome> {
+    let cuda = |_| Cuda::new(Emulator::new(Order::Forward), DType::BFloat16);
+    let cards = (0..cards).map(cuda).collect();
     let place = Place {
         device: "cuda:0".to_owned(),
         card: card.then(|| "an emulated card".to_owned()),
         tf32: false,
     };
-    let session = Session::on(model, cuda, place, Some(budget), None, Progress::silent());
+    let session = Session::on_cards(model, cards, place, Some(budget), None, Progress::silent());
     session.run(
         &sequences(count, TOKENS),
         &plan(variants),
@@ -204,6 +216,28 @@ fn streams_wait_on_the_host_where_that_moves_less() {
     );
     assert_eq!(less.token_nll, all.token_nll);
     assert_eq!(less.statistics, all.statistics);
+}
+
+/// Each of two cards has six of the twelve streams, and room for two that wait.
+#[test]
+fn streams_of_several_cards_wait_on_the_host() {
+    let own = footprint(&model(3, 512), 0);
+    let budget = own.fixed + 3 * own.streams_of_batch;
+    for variants in [0, 1] {
+        let all = found(model(3, 512), 12, variants, 1 << 40, true).expect("runs");
+        let budget = budget + 2 * variants as u64 * own.streams_of_batch;
+        let shared = found_on(2, model(3, 512), (12, variants), budget, true).expect("runs");
+        let away = shared.spilled.to_host / (TOKENS * 32 * 4) as u64;
+        match variants {
+            0 => assert_eq!((shared.walks, away), (1, 4 * 8)),
+            _ => assert!(shared.walks == 1 && away > 0, "{away}"),
+        }
+        assert_eq!(shared.spilled.to_file, 0);
+        assert_eq!(shared.token_nll, all.token_nll);
+        assert_eq!(shared.statistics, all.statistics);
+        assert_eq!(shared.branches, all.branches);
+        assert_eq!(shared.branches.len(), 12 * variants);
+    }
 }
 
 /// Where the weights are small beside the streams they are read again instead.

@@ -15,7 +15,7 @@ int cuDriverGetVersion(int* version) {
     return 0;
 }
 int cuDeviceGetCount(int* count) {
-    *count = 1;
+    *count = number("FAKE_COUNT", 1);
     return 0;
 }
 int cuDeviceGet(int* device, int index) {

@@ -47,6 +47,11 @@ impl<D: Device> Vector<D> {
         self.len() == 0
     }
 
+    /// Brings it to the host.
+    pub(super) fn read(&self, cuda: &Cuda<D>) -> Result<Vec<f32>> {
+        cuda.fetch(&self.0.buffer, self.len())
+    }
+
     /// Its first value, in this type.
     pub(super) fn rounded(&self, cuda: &Cuda<D>, dtype: DType) -> Result<Address> {
         if dtype == DType::Float32 {

@@ -70,12 +70,12 @@ impl<D: Device> Vocabulary for Cuda<D> {
         Ok(out)
     }
 
-    fn token_nll(
+    fn start_token_nll(
         &self,
         x: &Tensor<D>,
         head: &HeadRequest<'_, Vector<D>>,
         targets: &[Option<u32>],
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Vector<D>> {
         let vocabulary = head.weight.out_features();
         let piece = (LOGITS / x.rows.max(1)).clamp(256, self.vocabulary_piece);
         let codes: Vec<i32> = targets
@@ -83,7 +83,7 @@ impl<D: Device> Vocabulary for Cuda<D> {
             .map(|target| target.map_or(Ok(-1), |token| int(token as usize)))
             .collect::<Result<_>>()?;
         let codes = self.list(&codes)?;
-        let state = self.list(&vec![0f32; 3 * x.rows])?;
+        let state = self.vector_of(&vec![0f32; 3 * x.rows])?;
         let bring = |first: usize| {
             let last = (first + piece).min(vocabulary);
             self.matrix(head.weight.outputs(first, last))
@@ -118,7 +118,11 @@ impl<D: Device> Vocabulary for Cuda<D> {
                 ],
             )?;
         }
-        let state: Vec<f32> = self.fetch(&state, 3 * x.rows)?;
+        Ok(state)
+    }
+
+    fn read_token_nll(&self, started: &Vector<D>, targets: &[Option<u32>]) -> Result<Vec<f32>> {
+        let state = started.read(self)?;
         let rows = state.chunks_exact(3).zip(targets);
         Ok(rows
             .map(|(row, target)| match target {

@@ -24,8 +24,8 @@ pub(in super::super) struct RunArgs {
     /// Tasks at once on this machine, which share its cores.
     #[arg(long, value_name = "J", default_value_t = 1, value_parser = super::super::args::positive)]
     pub(in super::super) jobs: usize,
-    /// Where to compute, instead of what the plan says: as --device of a command, or `cuda:all` for every
-    /// card at once.
+    /// Where to compute, instead of what the plan says: as --device of a command, or `cuda:all` for a process
+    /// on every card, which is faster than one on all of them.
     #[arg(long)]
     pub(in super::super) device: Option<String>,
     /// Remove models that this sweep has downloaded, and is done with, from the cache when together they

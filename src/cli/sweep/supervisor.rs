@@ -114,7 +114,7 @@ fn devices(device: Option<&str>) -> Result<Vec<Option<String>>> {
         device => {
             // What is wrong for every task is nobody's failure.
             if let Some(name) = device.filter(|name| *name != "auto") {
-                Device::card(name)?;
+                Device::named(name)?;
             }
             Ok(vec![device.map(str::to_owned)])
         }

@@ -139,6 +139,54 @@ impl Requirements {
         self.card(index)
     }
 
+    /// All cards that can be used; there is one at least.
+    pub fn usable(self) -> Result<Vec<Card>> {
+        let usable = self.cards.iter();
+        let usable = usable.filter(|card| card.unsupported().is_none());
+        let usable = usable.cloned().collect();
+        // Which also says why there is none.
+        self.first()?;
+        Ok(usable)
+    }
+
+    /// Of every kind of which several can be used, what `--device` calls them together, and their name.
+    pub fn several(&self) -> Vec<(String, String)> {
+        let mut kinds: Vec<Vec<&Card>> = Vec::new();
+        for card in self
+            .cards
+            .iter()
+            .filter(|card| card.unsupported().is_none())
+        {
+            match kinds.iter_mut().find(|kind| kind[0].is_like(card)) {
+                Some(kind) => kind.push(card),
+                None => kinds.push(vec![card]),
+            }
+        }
+        let several = kinds.into_iter().filter(|kind| kind.len() > 1);
+        several
+            .map(|kind| {
+                let indices: Vec<String> = kind.iter().map(|card| card.index.to_string()).collect();
+                let name = format!("{} x {}", kind.len(), kind[0].name);
+                (format!("cuda:{}", indices.join(",")), name)
+            })
+            .collect()
+    }
+
+    /// The same, to compute side by side.
+    pub fn all(self) -> Result<Vec<Card>> {
+        alike("cuda:all", self.usable()?)
+    }
+
+    /// Cards that can be used, to compute side by side.
+    pub fn cards(self, indices: &[usize]) -> Result<Vec<Card>> {
+        let cards = indices.iter().map(|index| self.clone().card(*index));
+        let listed: Vec<String> = indices.iter().map(ToString::to_string).collect();
+        alike(
+            &format!("cuda:{}", listed.join(",")),
+            cards.collect::<Result<_>>()?,
+        )
+    }
+
     /// A card that can be used.
     pub fn card(self, index: usize) -> Result<Card> {
         if let Some(missing) = self.missing() {
@@ -162,7 +210,41 @@ impl Requirements {
     }
 }
 
+/// Refuses cards of several kinds: which of them computes what would be seen in the last digits.
+fn alike(device: &str, cards: Vec<Card>) -> Result<Vec<Card>> {
+    let Some(first) = cards.first() else {
+        return Ok(cards);
+    };
+    let same = |card: &&Card| card.is_like(first);
+    let Some(other) = cards.iter().find(|card| !same(card)) else {
+        return Ok(cards);
+    };
+    let of_kind = |card: &Card| {
+        let (major, minor) = card.capability;
+        format!("cuda:{} is {} ({major}.{minor})", card.index, card.name)
+    };
+    let like_first = cards.iter().filter(same);
+    let like_first: Vec<String> = like_first.map(|card| card.index.to_string()).collect();
+    Err(Error::usage(
+        format!("--device {device}"),
+        format!(
+            "cards of different kinds give different digits, and {}, {}",
+            of_kind(first),
+            of_kind(other)
+        ),
+    )
+    .remedy(format!(
+        "name cards of one kind: --device cuda:{}",
+        like_first.join(",")
+    )))
+}
+
 impl Card {
+    /// Whether it is of the same kind.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.name == other.name && self.capability == other.capability
+    }
+
     /// Why the kernels do not run on it.
     pub fn unsupported(&self) -> Option<String> {
         let (major, minor) = self.capability;
@@ -243,6 +325,69 @@ fn card(index: usize) -> Result<Card, DriverError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn card(index: usize, name: &str, capability: (i32, i32)) -> Card {
+        Card {
+            index,
+            name: name.to_owned(),
+            capability,
+            memory_bytes: 80 << 30,
+        }
+    }
+
+    /// Two of a kind, another, and one that is too old; all else is there.
+    fn found() -> Requirements {
+        Requirements {
+            kernels: Ok("nvcc 13.0"),
+            driver: Some(Ok((13, 0))),
+            cards: vec![
+                card(0, "NVIDIA H100", (9, 0)),
+                card(1, "NVIDIA A100", (8, 0)),
+                card(2, "NVIDIA H100", (9, 0)),
+                card(3, "NVIDIA V100", (7, 0)),
+            ],
+            cublas_lt: Some(Ok(Path::new("libcublasLt.so"))),
+        }
+    }
+
+    #[test]
+    fn cards_that_compute_side_by_side_are_of_one_kind() {
+        let indices = |cards: Result<Vec<Card>>| {
+            let cards = cards.map(|cards| cards.into_iter().map(|card| card.index));
+            cards.map(Iterator::collect::<Vec<_>>)
+        };
+        assert_eq!(indices(found().cards(&[2, 0])).expect("alike"), [2, 0]);
+        assert_eq!(indices(found().cards(&[1])).expect("one"), [1]);
+        assert_eq!(indices(found().usable()).expect("three"), [0, 1, 2]);
+        let unlike = "cards of different kinds give different digits, and cuda:0 is NVIDIA H100 (9.0), cuda:1 is \
+                      NVIDIA A100 (8.0); name cards of one kind: --device cuda:0";
+        for (refused, error) in [
+            (
+                found().cards(&[0, 1]),
+                format!("--device cuda:0,1: {unlike}"),
+            ),
+            (found().all(), format!("--device cuda:all: {unlike},2")),
+            (
+                found().cards(&[0, 7]),
+                "--device cuda:7: no such card; the last is cuda:3; `massact devices` lists them"
+                    .to_owned(),
+            ),
+        ] {
+            let refused = refused.expect_err("refused");
+            assert_eq!(refused.to_string(), error);
+            assert_eq!(refused.exit_code(), 2);
+        }
+        let old = found().cards(&[0, 3]).expect_err("too old");
+        assert!(old.to_string().starts_with("cuda:3: NVIDIA V100"), "{old}");
+        let together = ("cuda:0,2".to_owned(), "2 x NVIDIA H100".to_owned());
+        assert_eq!(found().several(), [together]);
+        let mut alike = found();
+        alike.cards.remove(1);
+        assert_eq!(indices(alike.all()).expect("two"), [0, 2]);
+        let mut none = found();
+        none.cards.drain(..3);
+        assert!(none.all().is_err());
+    }
 
     #[test]
     fn the_oldest_driver_follows_from_the_compiler() {

@@ -47,20 +47,26 @@ use crate::{
     panics,
 };
 
-/// An opened card.
+/// An opened card. A thread may have several, and turns to the one that it calls.
 // Fields are dropped in this order: what belongs to the context before the context.
 pub struct Driver {
-    blas: Blas,
-    loader: OnceCell<Loader>,
-    staging: RefCell<Ring<Stream>>,
-    modules: Modules,
-    stream: Stream,
+    own: Own,
     card: Card,
     options: Options,
     limits: Limits,
     /// The kernel started last; what fails later is reported with it.
     latest: RefCell<String>,
     context: Context,
+}
+
+/// What belongs to the card's context, and is used while that is the thread's ([`Driver::own`]).
+// Dropped in this order.
+struct Own {
+    blas: Blas,
+    loader: OnceCell<Loader>,
+    staging: RefCell<Ring<Stream>>,
+    modules: Modules,
+    stream: Stream,
 }
 
 /// Pieces of pinned memory for what is copied in the order of the calls: lists, vectors, inputs.
@@ -96,11 +102,13 @@ impl Driver {
         let limits = context.limits().map_err(|error| failed(&subject, error))?;
         let cuda = cards::version().map_err(|error| failed(&subject, error))?;
         Ok(Self {
-            blas: Blas::open(&card.name, cuda, options)?,
-            loader: OnceCell::new(),
-            staging: RefCell::new(Ring::new(PIECES, PIECE)),
-            modules: Modules::load(limits.shared_bytes)?,
-            stream,
+            own: Own {
+                blas: Blas::open(&card.name, cuda, options)?,
+                loader: OnceCell::new(),
+                staging: RefCell::new(Ring::new(PIECES, PIECE)),
+                modules: Modules::load(limits.shared_bytes)?,
+                stream,
+            },
             card,
             options,
             limits,
@@ -121,7 +129,14 @@ impl Driver {
 
     /// Keeps which algorithms were the fastest: where, and for how many shapes.
     pub fn keep_tuned(&self) -> Result<(PathBuf, usize)> {
-        self.blas.keep_tuned()
+        self.own()?.blas.keep_tuned()
+    }
+
+    /// What belongs to the card, to which the thread turns.
+    fn own(&self) -> Result<&Own> {
+        let turned = self.context.enter();
+        turned.map_err(|error| self.failed("turning to the device", error))?;
+        Ok(&self.own)
     }
 
     fn not_copied(&self, failure: Failure<result::DriverError>) -> Error {
@@ -147,14 +162,14 @@ impl Device for Driver {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address> {
-        let bytes = bytes.max(1);
-        let allocated = self.stream.allocate(bytes).or_else(|error| {
+        let (bytes, stream) = (bytes.max(1), &self.own()?.stream);
+        let allocated = stream.allocate(bytes).or_else(|error| {
             // The pool keeps what was given back; without it there may be room in one piece.
             if out_of_memory(error) {
-                self.stream.synchronise()?;
+                stream.synchronise()?;
                 self.context.trim_pool()?;
             }
-            self.stream.allocate(bytes)
+            stream.allocate(bytes)
         });
         allocated.map(Address).map_err(|error| {
             if out_of_memory(error) {
@@ -172,7 +187,9 @@ impl Device for Driver {
 
     fn release(&self, address: Address) {
         // Fails only where an earlier failure has been reported already.
-        let _ = self.stream.release(address.0);
+        if let Ok(own) = self.own() {
+            let _ = own.stream.release(address.0);
+        }
     }
 
     fn write(&self, to: Address, bytes: &[u8]) -> Result<()> {
@@ -182,19 +199,21 @@ impl Device for Driver {
                 Ok(())
             })
         };
-        let mut staging = self.staging.borrow_mut();
-        let written = staging.write(&self.stream, to.0, bytes.len(), &mut fill);
+        let own = self.own()?;
+        let mut staging = own.staging.borrow_mut();
+        let written = staging.write(&own.stream, to.0, bytes.len(), &mut fill);
         written.map_err(|failure| self.not_copied(failure))
     }
 
     fn start_write(&self, to: Address, source: Source) -> Result<Copying> {
-        let after = self.stream.event();
+        let own = self.own()?;
+        let after = own.stream.event();
         let after = after.map_err(|error| self.failed("copying to the device", error))?;
-        if self.loader.get().is_none() {
+        if own.loader.get().is_none() {
             // Nobody else sets it: a driver belongs to one thread.
-            let _ = self.loader.set(Loader::start(&self.context)?);
+            let _ = own.loader.set(Loader::start(&self.context)?);
         }
-        let loader = self.loader.get();
+        let loader = own.loader.get();
         let copying = loader.map(|loader| loader.copy(to, source, after));
         copying.ok_or_else(|| Error::new("copying to the device", "no thread does it"))
     }
@@ -205,27 +224,28 @@ impl Device for Driver {
                 .remedy("report this with the output of `massact devices --json`")
         })?;
         let event = started.map_err(|failure| self.not_copied(failure))?;
-        let waits = self.stream.wait_for(&event);
+        let waits = self.own()?.stream.wait_for(&event);
         waits.map_err(|error| self.failed("copying to the device", error))
     }
 
     fn read(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
-        let read = self.stream.read(from.0, bytes);
+        let read = self.own()?.stream.read(from.0, bytes);
         read.map_err(|error| self.failed("waiting for the device", error))
     }
 
     fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<()> {
-        let copied = self.stream.copy(from.0, to.0, bytes);
+        let copied = self.own()?.stream.copy(from.0, to.0, bytes);
         copied.map_err(|error| self.failed("copying on the device", error))
     }
 
     fn clear(&self, address: Address, bytes: usize) -> Result<()> {
-        let cleared = self.stream.clear(address.0, bytes);
+        let cleared = self.own()?.stream.clear(address.0, bytes);
         cleared.map_err(|error| self.failed("clearing device memory", error))
     }
 
     fn launch(&self, launch: &Launch<'_>, arguments: &[Argument<'_>]) -> Result<()> {
-        let function = self.modules.function(launch)?;
+        let own = self.own()?;
+        let function = own.modules.function(launch)?;
         let mut slots: Vec<_> = arguments.iter().map(Argument::slot).collect();
         let [x, y, z] = launch.grid;
         let [bx, by, bz] = launch.block;
@@ -238,7 +258,7 @@ impl Device for Driver {
                 grid,
                 block,
                 launch.shared_bytes,
-                self.stream.raw(),
+                own.stream.raw(),
                 &mut slots,
             )
         };
@@ -253,14 +273,17 @@ impl Device for Driver {
     }
 
     fn multiply(&self, product: &Product) -> Result<()> {
-        self.blas.multiply(&self.stream, product)
+        let own = self.own()?;
+        own.blas.multiply(&own.stream, product)
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // What was started may still use memory that is about to go.
-        let _ = self.stream.synchronise();
+        // What was started may still use memory that is about to go, and goes while the thread is turned to it.
+        if let Ok(own) = self.own() {
+            let _ = own.stream.synchronise();
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The card's context, and the stream that everything happens on.
 
+use std::{cell::Cell, ptr};
+
 use cudarc::driver::{
     result::{self, DriverError},
     sys,
@@ -8,7 +10,12 @@ use cudarc::driver::{
 use super::DevicePointer;
 use crate::backend::cuda::device::Limits;
 
-/// A card's primary context, current on the thread that retained it.
+thread_local! {
+    /// The context that this thread has turned to last.
+    static ENTERED: Cell<sys::CUcontext> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// A card's primary context, which the thread that retained it enters before it uses what belongs to it.
 pub(super) struct Context {
     device: sys::CUdevice,
     raw: sys::CUcontext,
@@ -38,13 +45,23 @@ impl Context {
         unsafe {
             let raw = result::primary_ctx::retain(device)?;
             let context = Self { device, raw };
-            result::ctx::set_current(raw)?;
+            context.enter()?;
             let pool = result::device::get_default_mem_pool(device)?;
             let mut keep = u64::MAX;
             let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
             result::mem_pool::set_attribute(pool, attribute, (&raw mut keep).cast())?;
             Ok(context)
         }
+    }
+
+    /// Makes it this thread's, which may have turned to another card.
+    pub(super) fn enter(&self) -> Result<(), DriverError> {
+        if ENTERED.get() != self.raw {
+            // SAFETY: the context lives.
+            unsafe { result::ctx::set_current(self.raw)? };
+            ENTERED.set(self.raw);
+        }
+        Ok(())
     }
 
     /// For another thread.
@@ -87,6 +104,10 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        // One that is retained later may have the same handle.
+        if ENTERED.get() == self.raw {
+            ENTERED.set(ptr::null_mut());
+        }
         // SAFETY: retained once, and nothing of it is used any more.
         let _ = unsafe { result::primary_ctx::release(self.device) };
     }
