@@ -68,6 +68,10 @@ pub(super) struct BenchArgs {
     /// Repetitions, of which the best and the median are shown.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = positive)]
     repetitions: usize,
+    /// Time cuBLASLt's algorithms for every shape of product that this run meets, and keep the fastest in a
+    /// file (in MASSACT_CACHE_DIR, or ~/.cache/massact) that all later runs on this card read.
+    #[arg(long)]
+    tune: bool,
     /// A folder to write bench.json into.
     #[arg(long, value_name = "DIR")]
     save_dir: Option<PathBuf>,
@@ -89,7 +93,11 @@ fn shape(name: &str) -> Result<Shape, String> {
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let progress = Progress::new(args.quiet);
     let types = args.model.device.types();
-    let device = Device::open(&args.model.device.device, types, progress)?;
+    let name = &args.model.device.device;
+    let device = match args.tune {
+        true => Device::open_tuning(name, types, progress)?,
+        false => Device::open(name, types, progress)?,
+    };
     let revision = args.model.source.revision.as_deref();
     let source = &args.model.source;
     let (model, mut checkpoint) = match &args.shape {
@@ -132,6 +140,14 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
             budget: args.model.device.budget(),
         },
     )?;
+    if args.tune
+        && let Some((file, shapes)) = device.keep_tuned()?
+    {
+        progress.notice(&format!(
+            "the fastest algorithms for {shapes} shapes of products are in {}",
+            file.display()
+        ));
+    }
     let passes = args
         .parts
         .iter()

@@ -1,7 +1,7 @@
 //! The device that a run computes on, before it is known which model runs and in which types.
 #![forbid(unsafe_code)]
 
-use std::{fmt, rc::Rc};
+use std::{fmt, path::PathBuf, rc::Rc};
 
 use crate::{
     backend::{
@@ -87,7 +87,40 @@ impl Device {
     /// Opens what `--device` names; `auto` is the first card, where all that it needs is there, and
     /// what is missing beside a card is said. Refuses types that the device does not compute in.
     pub fn open(name: &str, types: Types, progress: Progress) -> Result<Self> {
-        let options = Options { tf32: types.tf32 };
+        let options = Options {
+            tf32: types.tf32,
+            tune: false,
+        };
+        Self::open_with(name, types, options, progress)
+    }
+
+    /// The same, timing cuBLASLt's algorithms wherever the fastest is not known yet; [`Device::keep_tuned`] keeps
+    /// what was found. Refuses the CPU.
+    pub fn open_tuning(name: &str, types: Types, progress: Progress) -> Result<Self> {
+        let options = Options {
+            tf32: types.tf32,
+            tune: true,
+        };
+        let device = Self::open_with(name, types, options, progress)?;
+        if matches!(device, Self::Cpu) {
+            return Err(Error::usage(
+                "--tune",
+                "it times cuBLASLt's algorithms, and this run is on the CPU",
+            )
+            .remedy("leave it out, or use --device cuda"));
+        }
+        Ok(device)
+    }
+
+    /// Keeps which algorithms were the fastest for later runs: in which file, and of how many shapes.
+    pub fn keep_tuned(&self) -> Result<Option<(PathBuf, usize)>> {
+        match self {
+            Self::Cpu => Ok(None),
+            Self::Cuda(driver) => driver.keep_tuned().map(Some),
+        }
+    }
+
+    fn open_with(name: &str, types: Types, options: Options, progress: Progress) -> Result<Self> {
         let device = match wanted(name)? {
             Wanted::Cpu => None,
             Wanted::Cuda(index) => {

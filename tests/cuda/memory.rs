@@ -36,6 +36,8 @@ const STATISTICS: StatisticsRequest = StatisticsRequest {
 struct Watched {
     card: Emulator,
     copies: Cell<usize>,
+    /// What comes in the order of the calls: lists, vectors, inputs.
+    writes: Cell<usize>,
     /// The number of the copy that is not waited for.
     forgets: Option<u64>,
 }
@@ -45,6 +47,7 @@ impl Watched {
         Self {
             card,
             copies: Cell::new(0),
+            writes: Cell::new(0),
             forgets: None,
         }
     }
@@ -63,6 +66,7 @@ impl Device for Watched {
         self.card.release(address);
     }
     fn write(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        self.writes.set(self.writes.get() + 1);
         self.card.write(to, bytes)
     }
     fn start_write(&self, to: Address, source: Source) -> Result<Self::Copying> {
@@ -139,6 +143,24 @@ fn weights_that_stay_are_brought_once() {
     assert_eq!(likelihoods(&cuda, &model).expect("runs"), first);
     let brought = device.copies.take();
     assert!(0 < brought && brought < walk, "{brought} of {walk}");
+}
+
+/// The second walk brings no vector of a norm again, and no rotation.
+#[test]
+fn vectors_and_rotations_are_brought_once() {
+    let model = model();
+    let device = Rc::new(Watched::new(Emulator::new(Order::Forward)));
+    let cuda = Cuda::sharing(Rc::clone(&device), DType::Float32);
+    let first = likelihoods(&cuda, &model).expect("runs");
+    let walk = device.writes.take();
+    assert_eq!(likelihoods(&cuda, &model).expect("runs"), first);
+    let again = device.writes.take();
+    assert_eq!(likelihoods(&cuda, &model).expect("runs"), first);
+    assert_eq!(device.writes.take(), again);
+    let layers = model.spec.layers.len();
+    let norms = 2 * layers + 1;
+    assert!(again + norms <= walk, "{again} of {walk}, {layers} layers");
+    println!("{again} of {walk} writes in later walks");
 }
 
 /// Weights that stayed make room when memory runs out, and the results are the same.

@@ -538,6 +538,17 @@ impl Magnitudes for Plain {
         self.cpu.statistics(&x.values, sequences, request)
     }
 
+    fn add_statistics(
+        &self,
+        x: &mut Tensor,
+        other: &Tensor,
+        sequences: &[Rows],
+        request: &StatisticsRequest,
+    ) -> Result<Vec<Statistics>> {
+        self.add(x, other)?;
+        self.statistics(x, sequences, request)
+    }
+
     fn read_statistics(&self, pending: Vec<Statistics>) -> Result<Vec<Statistics>> {
         self.cpu.read_statistics(pending)
     }

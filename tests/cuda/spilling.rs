@@ -258,8 +258,8 @@ fn grown(layers: usize, count: usize, tokens: usize) -> (usize, usize) {
 #[test]
 fn memory_and_work_grow_as_they_must() {
     // Shorter ones need less than a layer's weights on their way do.
-    let (short, middle, long) = (grown(2, 1, 800), grown(2, 1, 1200), grown(2, 1, 1600));
-    let left = grown(6, 1, 800).0 - short.0;
+    let (short, middle, long) = (grown(2, 1, 1600), grown(2, 1, 2400), grown(2, 1, 3200));
+    let left = grown(6, 1, 1600).0 - short.0;
     let (first, second) = (middle.0 - short.0, long.0 - middle.0);
     assert!(second * 10 < first * 11, "{short:?} {middle:?} {long:?}");
     assert_eq!(long.1 - middle.1, middle.1 - short.1);

@@ -1,7 +1,9 @@
 //! Statistics on the device equal the CPU's, value for value.
 
 use massact::{
-    backend::{Magnitudes, Rows, Statistics, StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda},
+    backend::{
+        Elementwise, Magnitudes, Rows, Statistics, StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda,
+    },
     model::dtype::DType,
 };
 use massact_emulator::{Emulator, Order};
@@ -92,6 +94,46 @@ fn awkward_shapes_in_every_order() {
                 for moments in [true, false] {
                     let request = StatisticsRequest { moments, ..REQUEST };
                     agree(&name, &cuda, &values, *columns, sequences, &request);
+                }
+            }
+        }
+    }
+}
+
+/// What is measured while it is added up is what is measured afterwards: the sums, and every statistic.
+#[test]
+fn sums_are_measured_as_they_are_made() {
+    let shapes: [(usize, Vec<Rows>); 4] = [
+        (8, vec![0..1, 1..2]),
+        (63, vec![0..3, 3..4, 4..40]),
+        (64, vec![0..7, 7..20]),
+        (776, vec![0..11, 11..30]),
+    ];
+    for dtype in DTYPES {
+        for (name, cuda) in backends(dtype) {
+            for (columns, sequences) in &shapes {
+                let rows = sequences.last().map_or(0, |rows| rows.end);
+                let upload = |seed| {
+                    let mut values = values(rows * columns, seed, dtype);
+                    values[rows * columns / 2] = 1500.0;
+                    cuda.upload(rows, *columns, values).expect("fits")
+                };
+                let other = upload(8);
+                for moments in [true, false] {
+                    let request = StatisticsRequest { moments, ..REQUEST };
+                    let (mut once, mut twice) = (upload(7), upload(7));
+                    let pending = cuda.add_statistics(&mut once, &other, sequences, &request);
+                    let found = cuda.read_statistics(pending.expect("computed"));
+                    cuda.add(&mut twice, &other).expect("computed");
+                    let pending = cuda.statistics(&twice, sequences, &request);
+                    let wanted = cuda.read_statistics(pending.expect("computed"));
+                    let what = format!("{name}, {rows} x {columns}");
+                    assert_eq!(found.expect("read"), wanted.expect("read"), "{what}");
+                    let bits = |x| {
+                        let values = cuda.download(x).expect("read");
+                        values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                    };
+                    assert_eq!(bits(&once), bits(&twice), "{what}");
                 }
             }
         }

@@ -318,6 +318,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
+    use crate::backend::{Elementwise, Tensors};
 
     const REQUEST: StatisticsRequest = StatisticsRequest {
         top_k: 5,
@@ -537,6 +538,22 @@ mod tests {
                 same(got, wanted);
             }
         }
+    }
+
+    /// Of several chunks and sequences.
+    #[test]
+    fn sums_are_measured_as_they_are_made() {
+        let (rows, columns) = (500, 300);
+        let cpu = Cpu::new();
+        let x = |seed| cpu.upload(rows, columns, values(rows * columns, seed));
+        let (mut once, other) = (x(3).expect("fits"), x(4).expect("fits"));
+        let mut twice = x(3).expect("fits");
+        let sequences = [0..300, 300..500];
+        let found = cpu.add_statistics(&mut once, &other, &sequences, &REQUEST);
+        cpu.add(&mut twice, &other).expect("computed");
+        let wanted = cpu.statistics(&twice, &sequences, &REQUEST);
+        assert_eq!(found.expect("computed"), wanted.expect("computed"));
+        assert_eq!(once.values[..], twice.values[..]);
     }
 
     #[test]

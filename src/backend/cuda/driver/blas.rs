@@ -3,7 +3,15 @@
 //! cuBLASLt counts by columns: a row-major matrix is the transpose of a column-major one, so
 //! `out = left right^T` is computed as `out^T = right left^T`.
 
-use std::{cell::RefCell, ffi::c_void, mem::size_of_val, ptr};
+use std::{
+    cell::RefCell,
+    env,
+    ffi::c_void,
+    fmt,
+    mem::{MaybeUninit, size_of_val},
+    path::PathBuf,
+    ptr,
+};
 
 use cudarc::{
     cublaslt::{
@@ -13,7 +21,10 @@ use cudarc::{
     driver::result as driver,
 };
 
-use super::{DevicePointer, failure::failed, libraries, recent::Recent, stream::Stream};
+use super::{
+    DevicePointer, Options, failure::failed, libraries, recent::Recent, stream::Stream,
+    tuning::Tuned,
+};
 use crate::{
     backend::cuda::device::{Address, Operand, Product},
     error::{Error, Result},
@@ -30,27 +41,43 @@ const MOST_ALIGNED: u64 = 256;
 /// Plans that are kept: a model has some ten shapes for each number of rows.
 const PLANS: usize = 512;
 
+/// Algorithms that are timed for a shape, at most: those that cuBLASLt expects most of.
+const CANDIDATES: usize = 16;
+/// Runs of each that are timed together.
+const TIMED: usize = 5;
+
 /// The library, its scratch memory, and an algorithm for the shapes met.
 pub(super) struct Blas {
     handle: sys::cublasLtHandle_t,
     workspace: DevicePointer,
     plans: RefCell<Recent<Shape, Plan>>,
-    tf32: bool,
+    tuned: RefCell<Tuned>,
+    options: Options,
 }
 
 impl Blas {
-    /// Needs a current context.
-    pub(super) fn open(tf32: bool) -> Result<Self> {
+    /// Needs a current context, of a card of this name under a driver of this version of CUDA.
+    pub(super) fn open(card: &str, cuda: (u32, u32), options: Options) -> Result<Self> {
         libraries::cublas_lt().map_err(|reason| Error::new("cuBLASLt", reason))?;
         let handle = result::create_handle().map_err(|error| refused("opening cuBLASLt", error))?;
         // SAFETY: plain memory, given back in `drop`.
         let workspace = unsafe { driver::malloc_sync(WORKSPACE) };
+        // SAFETY: the library is loaded.
+        let version = unsafe { sys::cublasLtGetVersion() };
+        let machine = format!("{card}, CUDA {}.{}, cuBLASLt {version}", cuda.0, cuda.1);
         Ok(Self {
             handle,
             workspace: workspace.map_err(|error| failed("cuBLASLt's workspace", error))?,
             plans: RefCell::new(Recent::new(PLANS)),
-            tf32,
+            tuned: RefCell::new(Tuned::load(&machine, &|name| env::var_os(name))),
+            options,
         })
+    }
+
+    /// Keeps what was timed in its file: where that is, and how many shapes it has.
+    pub(super) fn keep_tuned(&self) -> Result<(PathBuf, usize)> {
+        let tuned = self.tuned.borrow();
+        Ok((tuned.save()?.to_owned(), tuned.len()))
     }
 
     /// Starts a product.
@@ -71,9 +98,41 @@ impl Blas {
         let shape = Shape::of(product, rows);
         let mut plans = self.plans.borrow_mut();
         let plan = plans.get(&shape, || {
-            Plan::new(self.handle, &shape, product.bias, self.tf32)
+            let mut plan = Plan::new(&shape, product.bias, self.options.tf32)?;
+            plan.algorithm = self.choose(&plan, &shape, stream, product)?;
+            Ok(plan)
         })?;
         plan.start(self, stream, product)
+    }
+
+    /// The algorithm that was the fastest here once, or is now if that is to be found out, or that cuBLASLt expects to
+    /// be.
+    fn choose(
+        &self,
+        plan: &Plan,
+        shape: &Shape,
+        stream: &Stream,
+        product: &Product,
+    ) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+        let shape_name = format!("{shape}{}", if self.options.tf32 { ", tf32" } else { "" });
+        if let Some(data) = self.tuned.borrow().get(&shape_name) {
+            let known = sys::cublasLtMatmulAlgo_t { data };
+            if plan.takes(self.handle, &known) {
+                return Ok(known);
+            }
+        }
+        if !self.options.tune {
+            return Ok(plan.candidates(self.handle, shape, 1)?[0]);
+        }
+        let candidates = plan.candidates(self.handle, shape, CANDIDATES)?;
+        let timed = candidates.iter().filter_map(|candidate| {
+            let time = plan.time(self, candidate, stream, product);
+            time.map(|time| (time, candidate))
+        });
+        let fastest = timed.min_by(|(one, _), (other, _)| one.total_cmp(other));
+        let fastest = fastest.map_or(candidates[0], |(_, candidate)| *candidate);
+        self.tuned.borrow_mut().add(shape_name, fastest.data);
+        Ok(fastest)
     }
 }
 
@@ -145,6 +204,27 @@ impl Shape {
     }
 }
 
+impl fmt::Display for Shape {
+    /// All that an algorithm depends on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { m, n, k, .. } = self;
+        let order = if self.right_transposed { "kn" } else { "nk" };
+        write!(f, "{m} x {n} x {k} {order}")?;
+        for layout in [&self.left, &self.right, &self.out] {
+            let Layout {
+                dtype,
+                stride,
+                alignment,
+            } = layout;
+            write!(f, ", {dtype} {stride} @{alignment}")?;
+        }
+        match self.bias {
+            Some(alignment) => write!(f, ", bias @{alignment}"),
+            None => Ok(()),
+        }
+    }
+}
+
 fn failed_product(product: &Product, error: CublasError) -> Error {
     let &Product { m, n, k, .. } = product;
     let what = format!(
@@ -159,7 +239,7 @@ fn refused(what: &str, CublasError(status): CublasError) -> Error {
         .remedy("check with `massact selftest`, or use --device cpu")
 }
 
-/// A product's descriptors and algorithm.
+/// A product's descriptors, and the algorithm once it is chosen.
 struct Plan {
     product: sys::cublasLtMatmulDesc_t,
     right: sys::cublasLtMatrixLayout_t,
@@ -169,12 +249,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(
-        handle: sys::cublasLtHandle_t,
-        shape: &Shape,
-        bias: Option<Address>,
-        tf32: bool,
-    ) -> Result<Self, CublasError> {
+    fn new(shape: &Shape, bias: Option<Address>, tf32: bool) -> Result<Self, CublasError> {
         let Shape { m, n, k, .. } = *shape;
         let compute = if tf32 && shape.left.dtype == DType::Float32 {
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
@@ -216,7 +291,6 @@ impl Plan {
             let bias_type = data_type(shape.out.dtype);
             plan.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type)?;
         }
-        plan.algorithm = plan.choose(handle, shape)?;
         Ok(plan)
     }
 
@@ -236,12 +310,13 @@ impl Plan {
         }
     }
 
-    /// The algorithm that cuBLASLt expects to be the fastest.
-    fn choose(
+    /// Up to `most` algorithms, at least one, of which cuBLASLt expects the first to be the fastest.
+    fn candidates(
         &self,
         handle: sys::cublasLtHandle_t,
         shape: &Shape,
-    ) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+        most: usize,
+    ) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let preference = Preference(result::create_matmul_pref()?);
         preference.set(
@@ -268,9 +343,17 @@ impl Plan {
         ] {
             preference.set(attribute, &layout.alignment)?;
         }
-        // SAFETY: all descriptors live.
-        let found = unsafe {
-            result::get_matmul_algo_heuristic(
+        let nothing = sys::cublasLtMatmulHeuristicResult_t {
+            algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
+            workspaceSize: 0,
+            state: sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED,
+            wavesCount: 0.0,
+            reserved: [0; 4],
+        };
+        let (mut found, mut count) = (vec![nothing; most], 0);
+        // SAFETY: all descriptors live, and there is room for `most` results.
+        unsafe {
+            sys::cublasLtMatmulAlgoGetHeuristic(
                 handle,
                 self.product,
                 self.right,
@@ -278,9 +361,56 @@ impl Plan {
                 self.out,
                 self.out,
                 preference.0,
-            )?
-        };
-        Ok(found.algo)
+                most as i32,
+                found.as_mut_ptr(),
+                &raw mut count,
+            )
+            .result()?;
+        }
+        found.truncate(usize::try_from(count).unwrap_or(0));
+        let usable = found.iter().filter(|found| found.state.result().is_ok());
+        let usable: Vec<_> = usable.map(|found| found.algo).collect();
+        if usable.is_empty() {
+            let none = sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED;
+            return Err(CublasError(none));
+        }
+        Ok(usable)
+    }
+
+    /// Whether this algorithm computes the product here.
+    fn takes(&self, handle: sys::cublasLtHandle_t, algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
+        let mut found = MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit();
+        // SAFETY: all descriptors live; the result is written where the call succeeds.
+        unsafe {
+            let checked = sys::cublasLtMatmulAlgoCheck(
+                handle,
+                self.product,
+                self.right,
+                self.left,
+                self.out,
+                self.out,
+                ptr::from_ref(algorithm),
+                found.as_mut_ptr(),
+            );
+            checked.result().is_ok() && found.assume_init().workspaceSize <= WORKSPACE
+        }
+    }
+
+    /// Milliseconds of some runs of the product by this algorithm; none where one fails. It gives the same every
+    /// time, so that what is there afterwards is right.
+    fn time(
+        &self,
+        blas: &Blas,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+        stream: &Stream,
+        product: &Product,
+    ) -> Option<f32> {
+        let run = || self.start_by(algorithm, blas, stream, product);
+        // The first one also loads its code.
+        run().ok()?;
+        let timed = stream.time(|| (0..TIMED).try_for_each(|_| run()));
+        let (ran, time) = timed.ok()?;
+        ran.ok().map(|()| time)
     }
 
     fn bias(&self, Address(bias): Address) -> Result<(), CublasError> {
@@ -306,6 +436,16 @@ impl Plan {
     }
 
     fn start(&self, blas: &Blas, stream: &Stream, product: &Product) -> Result<(), CublasError> {
+        self.start_by(&self.algorithm, blas, stream, product)
+    }
+
+    fn start_by(
+        &self,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+        blas: &Blas,
+        stream: &Stream,
+        product: &Product,
+    ) -> Result<(), CublasError> {
         if let Some(bias) = product.bias {
             self.bias(bias)?;
         }
@@ -328,7 +468,7 @@ impl Plan {
                 self.out,
                 pointer(product.out),
                 self.out,
-                &raw const self.algorithm,
+                ptr::from_ref(algorithm),
                 blas.workspace as *mut c_void,
                 WORKSPACE,
                 stream.raw().cast(),
@@ -412,5 +552,48 @@ mod tests {
         }
         assert_eq!(alignment(Address(768)), 256);
         assert_eq!(alignment(Address(772)), 4);
+    }
+
+    /// Shapes that differ in anything have other names.
+    #[test]
+    fn names_of_shapes() {
+        let operand = |address, dtype| Operand {
+            address: Address(address),
+            dtype,
+            stride: 4096,
+        };
+        let product = Product {
+            m: 8000,
+            n: 4096,
+            k: 4096,
+            left: operand(256, DType::BFloat16),
+            right: operand(256, DType::BFloat16),
+            right_transposed: false,
+            out: operand(256, DType::Float32),
+            bias: None,
+        };
+        let name = |change: &dyn Fn(&mut Product)| {
+            let mut other = product;
+            change(&mut other);
+            Shape::of(&other, rounded_rows(other.m)).to_string()
+        };
+        assert_eq!(
+            name(&|_| ()),
+            "8192 x 4096 x 4096 nk, bfloat16 4096 @256, bfloat16 4096 @256, float32 4096 @256"
+        );
+        let changes: [&dyn Fn(&mut Product); 10] = [
+            &|_| (),
+            &|product| product.m = 16,
+            &|product| product.n = 16,
+            &|product| product.k = 16,
+            &|product| product.right_transposed = true,
+            &|product| product.left.dtype = DType::Float16,
+            &|product| product.right.stride = 8192,
+            &|product| product.out.address = Address(16),
+            &|product| product.bias = Some(Address(256)),
+            &|product| product.bias = Some(Address(16)),
+        ];
+        let names: std::collections::BTreeSet<_> = changes.map(name).into();
+        assert_eq!(names.len(), changes.len());
     }
 }

@@ -191,14 +191,17 @@ fn driver() -> Option<Found> {
 
 type Found = Result<((u32, u32), Vec<Card>), String>;
 
-fn ask() -> Result<Found, DriverError> {
+/// The CUDA version that the driver supports.
+pub(super) fn version() -> Result<(u32, u32), DriverError> {
     let mut version = 0;
     // SAFETY: writes one number.
     unsafe { sys::cuDriverGetVersion(&raw mut version) }.result()?;
-    let (major, minor) = (
-        version.unsigned_abs() / 1000,
-        version.unsigned_abs() % 1000 / 10,
-    );
+    let version = version.unsigned_abs();
+    Ok((version / 1000, version % 1000 / 10))
+}
+
+fn ask() -> Result<Found, DriverError> {
+    let (major, minor) = version()?;
     let oldest = Oldest::here().cuda;
     if (major, minor) < oldest {
         return Ok(Err(format!(

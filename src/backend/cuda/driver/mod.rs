@@ -19,6 +19,7 @@ mod recent;
 mod ring;
 mod stream;
 mod tensor_map;
+mod tuning;
 
 pub use cards::{Card, NO_DRIVER, Requirements};
 pub use images::built;
@@ -27,6 +28,7 @@ pub use loader::Copying;
 use std::{
     cell::{OnceCell, RefCell},
     fmt,
+    path::PathBuf,
 };
 
 use cudarc::driver::{result, sys};
@@ -70,6 +72,8 @@ const PIECE: usize = 4 << 20;
 pub struct Options {
     /// Float32 products in TF32, with 10 bits of mantissa.
     pub tf32: bool,
+    /// Times cuBLASLt's algorithms where the fastest is not known yet.
+    pub tune: bool,
 }
 
 impl Driver {
@@ -90,8 +94,9 @@ impl Driver {
         let context = Context::retain(card.index).map_err(|error| failed(&subject, error))?;
         let stream = Stream::create().map_err(|error| failed(&subject, error))?;
         let limits = context.limits().map_err(|error| failed(&subject, error))?;
+        let cuda = cards::version().map_err(|error| failed(&subject, error))?;
         Ok(Self {
-            blas: Blas::open(options.tf32)?,
+            blas: Blas::open(&card.name, cuda, options)?,
             loader: OnceCell::new(),
             staging: RefCell::new(Ring::new(PIECES, PIECE)),
             modules: Modules::load(limits.shared_bytes)?,
@@ -112,6 +117,11 @@ impl Driver {
     /// Choices made when it was opened.
     pub fn options(&self) -> Options {
         self.options
+    }
+
+    /// Keeps which algorithms were the fastest: where, and for how many shapes.
+    pub fn keep_tuned(&self) -> Result<(PathBuf, usize)> {
+        self.blas.keep_tuned()
     }
 
     fn not_copied(&self, failure: Failure<result::DriverError>) -> Error {

@@ -129,6 +129,23 @@ impl Stream {
         Ok(event)
     }
 
+    /// Starts some work and waits for it: what starting gave, and the milliseconds that the device took.
+    pub(super) fn time<T>(&self, start: impl FnOnce() -> T) -> Result<(T, f32), DriverError> {
+        let timed = || {
+            let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
+            result::event::create(flags).map(Event)
+        };
+        let (first, last) = (timed()?, timed()?);
+        // SAFETY: events and stream live.
+        unsafe {
+            result::event::record(first.0, self.raw)?;
+            let started = start();
+            result::event::record(last.0, self.raw)?;
+            result::event::synchronize(last.0)?;
+            Ok((started, result::event::elapsed(first.0, last.0)?))
+        }
+    }
+
     /// What is started from now on begins after the event.
     pub(super) fn wait_for(&self, event: &Event) -> Result<(), DriverError> {
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
