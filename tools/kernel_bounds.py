@@ -2,8 +2,8 @@
 
     kernel_bounds.py --cuobjdump FILE --nvdisasm FILE FATBIN...
 
-Prints the tables of docs/cuda-bounds.md. Of each kernel it takes the shortest way round its loop (or through
-it, if it has none) that executes what a unit of work needs, so that branches of rare cases are left out, counts
+Prints the tables of docs/cuda-bounds.md. Of each kernel it takes the shortest way round its loop, or through
+it, that executes exactly what a unit of work needs, so that branches of rare cases are left out, counts
 instructions by what executes them, and holds the clocks of a multiprocessor that each needs beside memory's.
 """
 
@@ -63,7 +63,7 @@ class Kernel:
     """A kernel and its work at the shape of the page."""
 
     name: str
-    needs: dict[str, int]  # instructions of a unit of work, by the beginning of their opcode
+    needs: dict[str, int]  # what a unit of work executes as often as this, by the beginning of its opcode
     unit: str
     units: float
     warps: int  # that execute a unit together
@@ -72,6 +72,7 @@ class Kernel:
     again: float = 0.0  # bytes of a unit from the second-level cache, where that is more than from memory
     tiles: float = 0.0  # bytes of a unit that tensor copies and warpgroup products move through shared memory
     targets: tuple[str, ...] = ("sm_80", "sm_90a")
+    looped: bool = True  # the unit is once round a loop, else once through the kernel
 
 
 # Llama-2-7B: 8 sequences of 4,096 tokens, 32 heads of 128, 4,096 wide, 11,008 inside the MLP.
@@ -89,9 +90,9 @@ KERNELS = (
     Kernel("attention_hopper_128_bf16", {"HGMMA": 16}, "64 queries x 128 keys", PAIRS * 2, 4, **ATTENTION,
            again=128 * 2 * 2 * HEAD / 2, tiles=128 * 2 * 2 * HEAD / 2 + (64 + 128 + 128) * 2 * HEAD,
            targets=("sm_90a",)),
-    Kernel("norm_block_bf16_bf16", {"LDG.E.128": 4, "STG.E.128": 2}, "256 values, with a sum",
-           TOKENS * WIDTH / 256, 1, 4 * TENSOR),
-    Kernel("split_rotated_bf16", {"LDG.E.128": 4, "STG.E.128": 1}, "256 values, rotated", 3 * TOKENS * WIDTH / 256, 1,
+    Kernel("norm_block_bf16_bf16", {"LDG.E.128": 4, "STG.E.128": 2, "SHFL": 10, "MUFU.RSQ": 1},
+           "256 values, with a sum", TOKENS * WIDTH / 256, 1, 4 * TENSOR, looped=False),
+    Kernel("split_rotated_bf16", {"LDG.E.128": 6, "STG.E.128": 2}, "512 values, rotated", 3 * TOKENS * WIDTH / 512, 1,
            6 * TENSOR),
     Kernel("gate_halves_bf16", {"LDG.E.128": 2, "MUFU.EX2": 8, "STG.E.128": 1}, "256 values", TOKENS * INNER / 256, 1,
            6.0 * TOKENS * INNER),
@@ -104,16 +105,13 @@ KERNELS = (
 )
 
 
-def shortest(code: Code, labels: dict[str, int], needs: dict[str, int]) -> list[str]:
-    """Opcodes of the shortest way round a loop, or from start to end, that executes at least what is needed."""
+def shortest(code: Code, labels: dict[str, int], kernel: Kernel) -> list[str]:
+    """Opcodes of the shortest way round a loop, or from start to end, that executes exactly what a unit needs."""
     loops = in_loops(code, labels)
-    words = list(needs)
-    full = tuple(needs.values())
+    words, full = list(kernel.needs), tuple(kernel.needs.values())
 
     def seen(counts: tuple[int, ...], at: int) -> tuple[int, ...]:
-        opcode = code[at][0]
-        return tuple(min(count + opcode.startswith(word), most)
-                     for count, word, most in zip(counts, words, full, strict=True))
+        return tuple(count + code[at][0].startswith(word) for count, word in zip(counts, words, strict=True))
 
     def way(start: int, ends: set[int]) -> list[str] | None:
         first = (start, seen((0,) * len(full), start))
@@ -127,21 +125,27 @@ def shortest(code: Code, labels: dict[str, int], needs: dict[str, int]) -> list[
                     path.append(code[state[0]][0])
                     state = came[state]
                 return path
-            for step in next_of(code, labels, at):
+            steps = next_of(code, labels, at)
+            if code[at][0].startswith("CALL") and not code[at][1]:
+                # A far branch; without a label of its own it is the slow way of a division or a root.
+                steps = [labels[label] for label in code[at][2]]
+            for step in steps:
                 # Where a way round has been once: only what is in a loop can come back.
                 if (ends == {len(code)} or loops[step]) and step != start:
                     after = (step, seen(counts, step))
-                    if after not in came:
+                    if after not in came and all(map(int.__le__, after[1], full)):
                         came[after] = state
                         queue.append(after)
         return None
 
-    hot = [at for at, (opcode, _, _) in enumerate(code) if loops[at] and opcode.startswith(words[0])]
-    ways = [found for at in hot if (found := way(at, {at}))]
+    if kernel.looped:
+        hot = [at for at, (opcode, _, _) in enumerate(code) if loops[at] and opcode.startswith(words[0])]
+        found = [way(at, {at}) for at in hot]
+    else:
+        found = [way(0, {len(code)})]
+    ways = [path for path in found if path]
     if not ways:
-        ways = [found for found in [way(0, {len(code)})] if found]
-    if not ways:
-        raise SystemExit(f"no way through the kernel executes {needs}: its code has changed, and so must KERNELS")
+        raise SystemExit(f"{kernel.name}: no way executes {kernel.needs}: the kernel has changed, and so must KERNELS")
     return min(ways, key=len)
 
 
@@ -203,8 +207,11 @@ def main() -> None:
         for target, text in images(given.cuobjdump, given.nvdisasm, fatbin):
             for name, lines in kernels(text).items():
                 if name in wanted and target in wanted[name].targets:
-                    paths[name, target] = shortest(*parse(lines), wanted[name].needs)
+                    paths[name, target] = shortest(*parse(lines), wanted[name])
 
+    missing = [f"{k.name} for {target}" for k in KERNELS for target in k.targets if (k.name, target) not in paths]
+    if missing:
+        raise SystemExit(f"the fatbins lack {', '.join(missing)}: compile its file, too")
     print("Instructions of a warp and unit of work:\n")
     print(table("kernel, target", "unit of work", "all", *UNITS, "other"))
     for kernel in KERNELS:
