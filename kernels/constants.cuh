@@ -157,6 +157,15 @@
     ROW(type, name, 192, 3)                  \
     ROW(type, name, 256, 2)
 
+// Maps on Hopper: of each kernel the width of a head, keys of a tile, stages of its two rings. A thread has its
+// part of a tile three times in registers: scores, sums of probabilities and of logits.
+#define HOPPER_MAP_KERNELS(ROW, type, name) \
+    ROW(type, name, 64, 96, 4)              \
+    ROW(type, name, 96, 96, 3)              \
+    ROW(type, name, 128, 96, 2)             \
+    ROW(type, name, 192, 96, 2)             \
+    ROW(type, name, 256, 80, 2)
+
 // Sizes of the structs that attention kernels take by value, and where some of their members lie. Both
 // sides refuse to compile where theirs differ.
 #define ATTENTION_BYTES 160
@@ -168,4 +177,5 @@
 #define ATTENTION_SINK_BYTES 200
 #define ATTENTION_SUBSET_BYTES 176
 #define ATTENTION_HOPPER_BYTES 176
+#define ATTENTION_MAPS_HOPPER_BYTES 208
 #define ATTENTION_SINK_HOPPER_BYTES 208

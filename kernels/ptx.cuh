@@ -33,6 +33,13 @@ __device__ __forceinline__ void one_by_one(float (&tile)[4]) {
     asm volatile("" : "+f"(tile[0]), "+f"(tile[1]), "+f"(tile[2]), "+f"(tile[3]));
 }
 
+// The same number, from which the compiler cannot compute before it is asked for: it would keep what follows from
+// it in registers throughout a loop.
+__device__ __forceinline__ int anew(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 // ---- cp.async: 16 bytes from global to shared memory, both 16-byte aligned, past the registers
 
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global) {

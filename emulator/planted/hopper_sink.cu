@@ -2,6 +2,7 @@
 // something else in the kernel of that name. Those of the ring are in hopper_attention.cu.
 #include "attention/hopper_products.cuh"
 #include "attention/hopper_sink_block.cuh"
+#include "attention/received.cuh"
 
 // Whether this is the kernel that makes the mistake.
 static bool makes(const char* mistake) {
@@ -18,6 +19,12 @@ static void await_products(float (&d)[N][4]) {
 static void await_log_sums(int consumer) {
     if (!makes("reads_log_sums_early")) warpgroup_sync(consumer);
 }
+// A key's last viewer is not counted.
+struct ShortMask : Mask {
+    using Mask::Mask;
+    int end(int key) const { return Mask::end(key) - makes("hides_last_viewers"); }
+};
+#define Mask ShortMask
 #define barrier_wait await_keys
 #define wgmma_wait await_products
 #define warpgroup_sync await_log_sums
@@ -33,3 +40,4 @@ PLANTED(faultless)
 PLANTED(uses_keys_before_arrival)
 PLANTED(reads_scores_early)
 PLANTED(reads_log_sums_early)
+PLANTED(hides_last_viewers)

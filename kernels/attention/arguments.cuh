@@ -118,6 +118,13 @@ struct AttentionHopperArguments {
 };
 static_assert(sizeof(AttentionHopperArguments) == ATTENTION_HOPPER_BYTES);
 
+// Maps of one sequence by tensor copies.
+struct AttentionMapHopperArguments {
+    AttentionMapArguments map;
+    const void* maps;  // [2]: TensorMap of the sequence's queries and keys
+};
+static_assert(sizeof(AttentionMapHopperArguments) == ATTENTION_MAPS_HOPPER_BYTES);
+
 // What each key receives, by tensor copies.
 struct AttentionSinkHopperArguments {
     AttentionSinkArguments sink;

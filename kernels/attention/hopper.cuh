@@ -25,24 +25,6 @@
 
 #if HOPPER
 
-// LogitRule::finish for a thread's two rows, which may be of two heads, from the thread's first key on.
-template <class T, int N>
-__device__ __forceinline__ void finish_scores(float (&scores)[N][4], const LogitRule<T> (&rules)[2],
-                                              int own_key) {
-    if (rules[0].plain) return;
-    scale_and_cap(scores, rules[0]);
-    if (rules[0].args.slopes) {
-#pragma unroll
-        for (int n = 0; n < N; n++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                scores[n][i] += rules[i / 2].bias(own_key + n * 8 + i % 2);
-            }
-            one_by_one(scores[n]);
-        }
-    }
-}
-
 // What a row of a tile is; `stored` if there is such a row and position.
 struct PackedRow {
     int query;

@@ -10,7 +10,7 @@
 // head means, by memory for per-head maps.
 #pragma once
 
-#include "logits.cuh"
+#include "map_tile.cuh"
 #include "score_stream.cuh"
 
 template <class T>
@@ -19,28 +19,16 @@ __device__ __forceinline__ void attention_maps(const AttentionMapArguments& map)
     const AttentionArguments& args = map.attention;
     const int first_key = blockIdx.x * MAP_TILE;
     const int first_query = blockIdx.y * MAP_TILE;
-    const int warp_query = first_query + threadIdx.x / 32 * 16;
-    const int extra = args.extra_logits ? 1 : 0;
-    const size_t columns = map.length + extra;
-    auto place = [&](int query, int key) { return query * columns + extra + key; };
-    const size_t head_size = map.length * columns;
-
-    // What each thread does for its entries of the tile.
-    auto for_each = [&](auto visit) {
-#pragma unroll
-        for (int n = 0; n < N; n++) {
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const int query = warp_query + fragment_row(0, j / 2);
-                const int key = first_key + fragment_column(n, j % 2);
-                if (query < map.length && key < map.length) visit(n, j, query, key);
-            }
-        }
-    };
-
-    const Mask mask(args, map.start, map.length);
-    const bool hidden = first_key >= first_query + MAP_TILE ||
-                        first_key + MAP_TILE - 1 < mask.first(first_query);
+    const MapTile<T, N> tile(map, first_query + threadIdx.x / 32 * 16, first_key);
+    // By the blocks at the left edge.
+    if (args.extra_logits && blockIdx.x == 0) {
+        store_extra_column(map, first_query + threadIdx.x, first_query + MAP_TILE, CAPTURE_THREADS);
+    }
+    if (first_key >= first_query + MAP_TILE ||
+        first_key + MAP_TILE - 1 < tile.mask.first(first_query)) {
+        tile.hide();
+        return;
+    }
     float probs[N][4], logits[N][4];
 #pragma unroll
     for (int n = 0; n < N; n++) {
@@ -63,69 +51,10 @@ __device__ __forceinline__ void attention_maps(const AttentionMapArguments& map)
         const LogitRule<T> rule(args, head, map.length);
         rule.finish(scores, first_key);
         float log_sums[2];
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int query = min(warp_query + fragment_row(0, half), map.length - 1);
-            log_sums[half] = args.log_sums[size_t(head) * args.rows + map.start + query];
-        }
-#pragma unroll
-        for (int n = 0; n < N; n++) {
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float value = scores[0][n][j];
-                probs[n][j] += exp2_approximate(fmaf(value, rule.factor, -log_sums[j / 2]));
-                logits[n][j] += value * rule.unit;
-            }
-        }
-        if (map.probs) {
-            for_each([&](int n, int j, int query, int key) {
-                const float value = scores[0][n][j];
-                const bool seen = mask(query, key);
-                const size_t at = head * head_size + place(query, key);
-                map.probs[at] =
-                    seen ? exp2_approximate(fmaf(value, rule.factor, -log_sums[j / 2])) : NAN;
-                map.logits[at] = seen ? value * rule.unit : NAN;
-            });
-        }
+        tile.load_log_sums(log_sums, head);
+        add_weighed(probs, logits, scores[0], rule, log_sums);
+        tile.store_head(head, scores[0], rule, log_sums);
     };
-    if (!hidden) {
-        stream.template run<1>(args.heads, load, use);
-    } else if (map.probs) {
-        for (int head = 0; head < args.heads; head++) {
-            for_each([&](int, int, int query, int key) {
-                const size_t at = head * head_size + place(query, key);
-                map.probs[at] = NAN;
-                map.logits[at] = NAN;
-            });
-        }
-    }
-    if (map.probs_mean) {
-        for_each([&](int n, int j, int query, int key) {
-            const bool seen = !hidden && mask(query, key);
-            map.probs_mean[place(query, key)] = seen ? probs[n][j] / args.heads : NAN;
-            map.logits_mean[place(query, key)] = seen ? logits[n][j] / args.heads : NAN;
-        });
-    }
-
-    // The extra key's column, by the blocks at the left edge.
-    if (!extra || blockIdx.x != 0) return;
-    for (int query = first_query + threadIdx.x; query < min(first_query + MAP_TILE, map.length);
-         query += CAPTURE_THREADS) {
-        float prob_sum = 0.0f, logit_sum = 0.0f;
-        for (int head = 0; head < args.heads; head++) {
-            const size_t row = size_t(head) * args.rows + map.start + query;
-            const float prob = exp2_approximate(args.extra_logits[row] - args.log_sums[row]);
-            const float logit = args.extra_logits[row] * LN_2;
-            prob_sum += prob;
-            logit_sum += logit;
-            if (map.probs) {
-                map.probs[head * head_size + query * columns] = prob;
-                map.logits[head * head_size + query * columns] = logit;
-            }
-        }
-        if (map.probs_mean) {
-            map.probs_mean[query * columns] = prob_sum / args.heads;
-            map.logits_mean[query * columns] = logit_sum / args.heads;
-        }
-    }
+    stream.template run<1>(args.heads, load, use);
+    tile.store_means(probs, logits);
 }

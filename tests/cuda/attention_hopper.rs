@@ -1,5 +1,5 @@
-//! Attention's kernels for compute capability 9.0, the output's and that of what keys receive, on an emulated card of
-//! that kind, against the CPU backend; and with one mistake each (`emulator/planted/hopper_attention.cu`,
+//! Attention's kernels for compute capability 9.0, the output's, that of what keys receive and that of maps, on an
+//! emulated card of that kind, against the CPU backend; and with one mistake each (`emulator/planted/hopper_attention.cu`,
 //! `hopper_sink.cu`), which the emulator finds.
 
 use std::rc::Rc;
@@ -22,18 +22,20 @@ fn check(case: &Case) {
     case.check_on(&DTYPES, |order| hopper(Emulator::new(order)));
 }
 
-/// The kernels that a case starts, which make the output and what keys receive, without the others.
-fn started(case: &Case, dtype: DType, card: Emulator) -> [Vec<String>; 2] {
+/// The kernels that a case starts, of the output, of what keys receive and of maps.
+fn started(case: &Case, dtype: DType, card: Emulator) -> [Vec<String>; 3] {
     let card = Rc::new(card);
     let cuda = Cuda::sharing(Rc::clone(&card), dtype);
     case.computed(&cuda, dtype).expect("runs");
     let names = card.launches().into_iter();
-    let attention = names.filter(|name| {
-        let is = |other: &str| name.starts_with(&format!("attention_{other}_"));
-        name.starts_with("attention_") && !["maps", "subset"].into_iter().any(is)
-    });
-    let (sinks, forward) = attention.partition(|name| name.starts_with("attention_sink_"));
-    [forward, sinks]
+    let attention = names
+        .filter(|name| name.starts_with("attention_") && !name.starts_with("attention_subset_"));
+    let (sinks, others): (_, Vec<_>) =
+        attention.partition(|name| name.starts_with("attention_sink_"));
+    let (maps, forward) = others
+        .into_iter()
+        .partition(|name| name.starts_with("attention_maps_"));
+    [forward, sinks, maps]
 }
 
 #[test]
@@ -42,50 +44,30 @@ fn cards_of_capability_9_0_have_their_own_kernels() {
         value_dim,
         ..plain(&[3], (1, 1), head_dim)
     };
-    for (case, dtype, forward, sink) in [
-        (
-            widths(8, 8),
-            DType::BFloat16,
-            "hopper_64_bf16",
-            "hopper_64_bf16",
-        ),
-        (
-            widths(80, 80),
-            DType::Float16,
-            "hopper_96_f16",
-            "hopper_96_f16",
-        ),
-        (
-            widths(192, 128),
-            DType::Float16,
-            "hopper_192_f16",
-            "hopper_192_f16",
-        ),
+    for (case, dtype, forward, again) in [
+        (widths(8, 8), DType::BFloat16, "hopper_64", "hopper_64"),
+        (widths(80, 80), DType::Float16, "hopper_96", "hopper_96"),
+        (widths(192, 128), DType::Float16, "hopper_192", "hopper_192"),
         (
             widths(192, 192),
             DType::BFloat16,
-            "hopper_256_bf16",
-            "hopper_192_bf16",
+            "hopper_256",
+            "hopper_192",
         ),
-        (
-            widths(64, 128),
-            DType::BFloat16,
-            "hopper_128_bf16",
-            "hopper_64_bf16",
-        ),
-        (widths(12, 12), DType::BFloat16, "32_bf16", "bf16"),
-        (widths(264, 264), DType::BFloat16, "512_bf16", "bf16"),
-        (widths(64, 264), DType::BFloat16, "512_bf16", "bf16"),
-        (widths(64, 64), DType::Float32, "64_f32", "f32"),
+        (widths(64, 128), DType::BFloat16, "hopper_128", "hopper_64"),
+        (widths(12, 12), DType::BFloat16, "32", ""),
+        (widths(264, 264), DType::BFloat16, "512", ""),
+        (widths(64, 264), DType::BFloat16, "512", ""),
+        (widths(64, 64), DType::Float32, "64", ""),
     ] {
         let card = hopper(Emulator::new(Order::Forward));
-        let names = [
-            vec![format!("attention_{forward}")],
-            vec![format!("attention_sink_{sink}")],
-        ];
-        assert_eq!(started(&case, dtype, card), names);
+        assert_eq!(
+            started(&case, dtype, card),
+            names(forward, again, dtype),
+            "{forward}"
+        );
     }
-    let others = ["attention_64_bf16", "attention_sink_bf16"].map(|name| vec![name.to_owned()]);
+    let others = names("64", "", DType::BFloat16);
     let chosen = Case {
         chosen: Some(2),
         ..widths(64, 64)
@@ -97,6 +79,21 @@ fn cards_of_capability_9_0_have_their_own_kernels() {
         let card = card.with_limits(|limits| limits.capability = capability);
         assert_eq!(started(&widths(64, 64), DType::BFloat16, card), others);
     }
+}
+
+/// One kernel each, for the output and for the others.
+fn names(forward: &str, again: &str, dtype: DType) -> [Vec<String>; 3] {
+    let suffix = match dtype {
+        DType::Float32 => "f32",
+        DType::BFloat16 => "bf16",
+        DType::Float16 => "f16",
+    };
+    ["", "sink", "maps"].map(|what| {
+        let kernel = if what.is_empty() { forward } else { again };
+        let parts = ["attention", what, kernel, suffix];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        vec![parts.join("_")]
+    })
 }
 
 #[test]
@@ -347,8 +344,13 @@ fn mistakes_in_the_kernel_of_the_sinks_are_found() {
     assert!(faultless.expect("runs").bits() == right);
     for order in [Order::Forward, Order::Reverse, Order::Random(1)] {
         // Scores are no numbers until they were waited for.
-        let early = with(Emulator::new(order), "reads_scores_early");
-        assert!(early.is_err() || early.is_ok_and(|found| found.bits() != right));
+        for mistake in ["reads_scores_early", "hides_last_viewers"] {
+            let wrong = with(Emulator::new(order), mistake);
+            assert!(
+                wrong.map_or(true, |found| found.bits() != right),
+                "{mistake}"
+            );
+        }
         for (card, mistake, words) in [
             (
                 Emulator::new(order),
@@ -358,7 +360,8 @@ fn mistakes_in_the_kernel_of_the_sinks_are_found() {
             (
                 Emulator::checked(order),
                 "reads_log_sums_early",
-                "race on shared memory",
+                // Of what another thread has not written yet, or a race.
+                "shared memory",
             ),
         ] {
             let error = with(card, mistake).err().expect("reported").to_string();

@@ -64,7 +64,6 @@ impl<D: Device> Call<'_, D> {
         let logits = room(capture.heads, heads * size)?;
         let address =
             |buffer: &Option<Buffer<D>>| buffer.as_ref().map_or(Address::NULL, Buffer::address);
-        let tiles = length.div_ceil(MAP_TILE) as u32;
         let none = Tiles::new(self.cuda, &[], 1, |_, _| 0)?;
         let arguments = MapArguments {
             attention: self.arguments(&none)?,
@@ -75,12 +74,17 @@ impl<D: Device> Call<'_, D> {
             probs: address(&probs),
             logits: address(&logits),
         };
-        self.launch(
-            "maps",
-            [tiles, tiles, 1],
-            (CAPTURE_THREADS, plan::map_shared_bytes(self.inputs.dtype)),
-            Argument::of(&arguments),
-        )?;
+        if self.hopper.is_some() {
+            self.maps_on_hopper(rows, arguments)?;
+        } else {
+            let tiles = length.div_ceil(MAP_TILE) as u32;
+            self.launch(
+                "maps",
+                [tiles, tiles, 1],
+                (CAPTURE_THREADS, plan::map_shared_bytes(self.inputs.dtype)),
+                Argument::of(&arguments),
+            )?;
+        }
         let read = |buffer: Option<Buffer<D>>, count: usize| {
             buffer
                 .map(|buffer| self.cuda.fetch(&buffer, count))

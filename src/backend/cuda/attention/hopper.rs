@@ -142,13 +142,17 @@ impl<D: Device> Call<'_, D> {
             tile_width: plan.value_width,
             ..keys
         };
-        self.tensor_maps([queries, keys, values])
+        self.tensor_maps([queries, keys, values], self.sequences)
     }
 
-    /// Of each sequence a map of its rows of each tensor.
-    pub(super) fn tensor_maps<const N: usize>(&self, tensors: [Heads; N]) -> Result<Buffer<D>> {
-        let mut words = Vec::with_capacity(self.sequences.len() * N * MAP_WORDS);
-        for rows in self.sequences {
+    /// Of each of these sequences a map of its rows of each tensor.
+    pub(super) fn tensor_maps<const N: usize>(
+        &self,
+        tensors: [Heads; N],
+        sequences: &[Rows],
+    ) -> Result<Buffer<D>> {
+        let mut words = Vec::with_capacity(sequences.len() * N * MAP_WORDS);
+        for rows in sequences {
             if rows.is_empty() {
                 // No tile asks for it, and a map of nothing is refused.
                 words.extend([0; MAP_WORDS].repeat(N));

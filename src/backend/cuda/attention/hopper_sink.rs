@@ -83,7 +83,7 @@ impl<D: Device> Call<'_, D> {
             tile: [1, HOPPER_ROWS],
             ..queries
         };
-        let maps = self.tensor_maps([queries, keys])?;
+        let maps = self.tensor_maps([queries, keys], self.sequences)?;
         let arguments = SinkHopperArguments {
             sink,
             maps: maps.address(),
