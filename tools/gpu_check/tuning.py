@@ -31,8 +31,11 @@ def products(job: Job, *flags: str) -> dict[str, tuple[float, float, str]]:
     """Best seconds, work and unit of each shape."""
     where = ["--device", job.device, "--dtype", job.dtype]
     document = job.json("bench", "--parts", "product", *settings(job), *where, *flags)
-    found = document["measurements"]
     return {
-        f"{one['name']} {one['shape']}": (one["best_seconds"], one["rate"] * one["best_seconds"], one["unit"])
-        for one in found
+        "product {rows} x {in} x {out}".format(**one["shape"]): (
+            one["best_seconds"],
+            one["rate"] * one["best_seconds"],
+            one["unit"],
+        )
+        for one in document["measurements"]
     }
