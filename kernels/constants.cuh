@@ -146,6 +146,17 @@
     ROW(type, name, 192, 128, 128, 2)   \
     ROW(type, name, 256, 256, 80, 2)
 
+// What keys receive on Hopper: queries of a tile, whose log-sums a thread each of a warpgroup fetches; of each
+// kernel the width of a head and the stages of its ring. Whatever holds a head of HOPPER_KERNELS has room for
+// these.
+#define HOPPER_SINK_QUERIES 128
+#define HOPPER_SINK_KERNELS(ROW, type, name) \
+    ROW(type, name, 64, 4)                   \
+    ROW(type, name, 96, 4)                   \
+    ROW(type, name, 128, 3)                  \
+    ROW(type, name, 192, 3)                  \
+    ROW(type, name, 256, 2)
+
 // Sizes of the structs that attention kernels take by value, and where some of their members lie. Both
 // sides refuse to compile where theirs differ.
 #define ATTENTION_BYTES 160
@@ -157,3 +168,4 @@
 #define ATTENTION_SINK_BYTES 200
 #define ATTENTION_SUBSET_BYTES 176
 #define ATTENTION_HOPPER_BYTES 176
+#define ATTENTION_SINK_HOPPER_BYTES 208

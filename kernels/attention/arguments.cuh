@@ -117,3 +117,10 @@ struct AttentionHopperArguments {
     int blocks;        // tiles of heads: heads / packed
 };
 static_assert(sizeof(AttentionHopperArguments) == ATTENTION_HOPPER_BYTES);
+
+// What each key receives, by tensor copies.
+struct AttentionSinkHopperArguments {
+    AttentionSinkArguments sink;
+    const void* maps;  // [sequences, 2]: TensorMap of a sequence's queries and keys
+};
+static_assert(sizeof(AttentionSinkHopperArguments) == ATTENTION_SINK_HOPPER_BYTES);

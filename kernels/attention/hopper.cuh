@@ -19,33 +19,19 @@
 #pragma once
 
 #include "hopper_block.cuh"
+#include "hopper_logits.cuh"
 #include "hopper_products.cuh"
 #include "softmax.cuh"
 
 #if HOPPER
 
-// LogitRule::finish for a thread's two rows, which may be of two heads, from the thread's first key on. Each
-// part is a loop of its own: one with the branches inside would be many times as long.
+// LogitRule::finish for a thread's two rows, which may be of two heads, from the thread's first key on.
 template <class T, int N>
 __device__ __forceinline__ void finish_scores(float (&scores)[N][4], const LogitRule<T> (&rules)[2],
                                               int own_key) {
-    const LogitRule<T>& rule = rules[0];
-    if (rule.plain) return;
-#pragma unroll
-    for (int n = 0; n < N; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) scores[n][i] *= rule.args.scale;
-    }
-    if (rule.args.soft_cap != 0.0f) {
-#pragma unroll
-        for (int n = 0; n < N; n++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                scores[n][i] = soft_capped<T>(scores[n][i], rule.args.soft_cap);
-            }
-        }
-    }
-    if (rule.args.slopes) {
+    if (rules[0].plain) return;
+    scale_and_cap(scores, rules[0]);
+    if (rules[0].args.slopes) {
 #pragma unroll
         for (int n = 0; n < N; n++) {
 #pragma unroll

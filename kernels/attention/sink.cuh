@@ -10,33 +10,12 @@
 // Bound by the tensor cores and, at small head_dim, by the exponentials.
 #pragma once
 
-#include "logits.cuh"
+#include "received.cuh"
 #include "score_stream.cuh"
 
 // Keys of a block.
 template <class T>
 constexpr int SINK_KEYS = sizeof(T) == 4 ? SINK_KEYS_32 : SINK_KEYS_16;
-
-// The extra key's part for one head and sequence. One warp, which adds up in a fixed order.
-__device__ __forceinline__ void extra_key_sink(const AttentionSinkArguments& sink,
-                                               const AttentionTile& tile, int head) {
-    const AttentionArguments& args = sink.attention;
-    const size_t first = size_t(head) * args.rows + tile.start;
-    float sum = 0.0f, largest = -INFINITY;
-    for (int query = lane_id(); query < tile.length; query += 32) {
-        const float logit = args.extra_logits[first + query];
-        sum += exp2_approximate(logit - args.log_sums[first + query]);
-        largest = fmaxf(largest, logit * LN_2);
-    }
-    for (int distance = 16; distance > 0; distance /= 2) {
-        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
-    }
-    if (lane_id() == 0) {
-        sink.extra_mass[head * sink.sequences + tile.sequence] = sum / tile.length;
-        sink.extra_peak[head * sink.sequences + tile.sequence] = largest;
-    }
-}
 
 template <class T>
 __device__ __forceinline__ void attention_sink(const AttentionSinkArguments& sink) {
@@ -108,13 +87,9 @@ __device__ __forceinline__ void attention_sink(const AttentionSinkArguments& sin
             const float largest = row_max(peak[m][half]);
             const float chosen = row_sum(viewers[m][half]);
             const int key = warp_key + fragment_row(m, half);
-            if (key < tile.length && (lane_id() & 3) == 0) {
-                const size_t place = size_t(head) * args.rows + tile.start + key;
-                // A key that no query sees receives nothing.
-                sink.mass[place] =
-                    total / (mask.chosen ? fmaxf(chosen, 1.0f) : float(mask.end(key) - key));
-                sink.peak[place] = largest * rule.unit;
-            }
+            // A key that no query sees receives nothing.
+            const float seen = mask.chosen ? fmaxf(chosen, 1.0f) : float(mask.end(key) - key);
+            store_received(sink, tile, head, key, total / seen, largest * rule.unit);
         }
     }
     if (args.extra_logits && tile.first == 0 && threadIdx.x < 32) extra_key_sink(sink, tile, head);

@@ -1,5 +1,6 @@
-//! Attention's kernel for compute capability 9.0 on an emulated card of that kind, against the CPU backend; and
-//! with one mistake each (`emulator/planted/hopper_attention.cu`), which the emulator finds.
+//! Attention's kernels for compute capability 9.0, the output's and that of what keys receive, on an emulated card of
+//! that kind, against the CPU backend; and with one mistake each (`emulator/planted/hopper_attention.cu`,
+//! `hopper_sink.cu`), which the emulator finds.
 
 use std::rc::Rc;
 
@@ -21,53 +22,80 @@ fn check(case: &Case) {
     case.check_on(&DTYPES, |order| hopper(Emulator::new(order)));
 }
 
-/// The forward kernels that a case starts.
-fn started(case: &Case, dtype: DType, card: Emulator) -> Vec<String> {
+/// The kernels that a case starts, which make the output and what keys receive, without the others.
+fn started(case: &Case, dtype: DType, card: Emulator) -> [Vec<String>; 2] {
     let card = Rc::new(card);
     let cuda = Cuda::sharing(Rc::clone(&card), dtype);
     case.computed(&cuda, dtype).expect("runs");
-    let mut names = card.launches();
-    names.retain(|name| {
+    let names = card.launches().into_iter();
+    let attention = names.filter(|name| {
         let is = |other: &str| name.starts_with(&format!("attention_{other}_"));
-        name.starts_with("attention_") && !["maps", "sink", "subset"].into_iter().any(is)
+        name.starts_with("attention_") && !["maps", "subset"].into_iter().any(is)
     });
-    names
+    let (sinks, forward) = attention.partition(|name| name.starts_with("attention_sink_"));
+    [forward, sinks]
 }
 
 #[test]
-fn cards_of_capability_9_0_have_their_own_kernel() {
+fn cards_of_capability_9_0_have_their_own_kernels() {
     let widths = |head_dim, value_dim| Case {
         value_dim,
         ..plain(&[3], (1, 1), head_dim)
     };
-    for (case, dtype, name) in [
-        (widths(8, 8), DType::BFloat16, "attention_hopper_64_bf16"),
-        (widths(80, 80), DType::Float16, "attention_hopper_96_f16"),
-        (widths(192, 128), DType::Float16, "attention_hopper_192_f16"),
+    for (case, dtype, forward, sink) in [
+        (
+            widths(8, 8),
+            DType::BFloat16,
+            "hopper_64_bf16",
+            "hopper_64_bf16",
+        ),
+        (
+            widths(80, 80),
+            DType::Float16,
+            "hopper_96_f16",
+            "hopper_96_f16",
+        ),
+        (
+            widths(192, 128),
+            DType::Float16,
+            "hopper_192_f16",
+            "hopper_192_f16",
+        ),
         (
             widths(192, 192),
             DType::BFloat16,
-            "attention_hopper_256_bf16",
+            "hopper_256_bf16",
+            "hopper_192_bf16",
         ),
-        (widths(12, 12), DType::BFloat16, "attention_32_bf16"),
-        (widths(264, 264), DType::BFloat16, "attention_512_bf16"),
-        (widths(64, 64), DType::Float32, "attention_64_f32"),
+        (
+            widths(64, 128),
+            DType::BFloat16,
+            "hopper_128_bf16",
+            "hopper_64_bf16",
+        ),
+        (widths(12, 12), DType::BFloat16, "32_bf16", "bf16"),
+        (widths(264, 264), DType::BFloat16, "512_bf16", "bf16"),
+        (widths(64, 264), DType::BFloat16, "512_bf16", "bf16"),
+        (widths(64, 64), DType::Float32, "64_f32", "f32"),
     ] {
         let card = hopper(Emulator::new(Order::Forward));
-        assert_eq!(started(&case, dtype, card), [name]);
+        let names = [
+            vec![format!("attention_{forward}")],
+            vec![format!("attention_sink_{sink}")],
+        ];
+        assert_eq!(started(&case, dtype, card), names);
     }
+    let others = ["attention_64_bf16", "attention_sink_bf16"].map(|name| vec![name.to_owned()]);
     let chosen = Case {
         chosen: Some(2),
         ..widths(64, 64)
     };
     let card = hopper(Emulator::new(Order::Forward));
-    let names = started(&chosen, DType::BFloat16, card);
-    assert_eq!(names, ["attention_64_bf16"]);
+    assert_eq!(started(&chosen, DType::BFloat16, card), others);
     for capability in [(8, 0), (10, 0)] {
         let card = Emulator::new(Order::Forward);
         let card = card.with_limits(|limits| limits.capability = capability);
-        let names = started(&widths(64, 64), DType::BFloat16, card);
-        assert_eq!(names, ["attention_64_bf16"]);
+        assert_eq!(started(&widths(64, 64), DType::BFloat16, card), others);
     }
 }
 
@@ -107,10 +135,10 @@ fn values_of_another_width() {
     }
 }
 
-/// More tiles than the ring has stages.
+/// More tiles than the rings have stages.
 #[test]
 fn rings_that_go_around() {
-    for (head_dim, length) in [(64, 650), (96, 520), (256, 330)] {
+    for (head_dim, length) in [(64, 650), (96, 520), (128, 400), (192, 390), (256, 330)] {
         check(&plain(&[length], (1, 1), head_dim));
     }
 }
@@ -146,6 +174,13 @@ fn chunks_narrower_and_wider_than_a_tile() {
             chunk: Some(chunk),
             window,
             ..plain(&[200, 3], (3, 1), 64)
+        });
+    }
+    for (chunk, window) in [(150, None), (300, Some(140))] {
+        check(&Case {
+            chunk: Some(chunk),
+            window,
+            ..plain(&[420], (1, 1), 64)
         });
     }
 }
@@ -211,7 +246,7 @@ fn soft_cap_alibi_sinks_and_extra_keys() {
 /// The checker follows every access: no race, no uninitialised or foreign memory is read, and what threads
 /// write is fenced before products read it.
 #[test]
-fn the_kernel_is_free_of_races() {
+fn the_kernels_are_free_of_races() {
     let cases = [
         Case {
             window: Some(100),
@@ -289,6 +324,41 @@ fn mistakes_in_the_kernel_are_found() {
                 Emulator::checked(order),
                 "leaves_out_proxy_fence",
                 "no fence.proxy.async between",
+            ),
+        ] {
+            let error = with(card, mistake).err().expect("reported").to_string();
+            assert!(error.contains(words), "{mistake}, {order:?}: {error}");
+        }
+    }
+}
+
+/// Of the kernel that finds what keys receive, beside those of the ring that it shares with the other.
+#[test]
+fn mistakes_in_the_kernel_of_the_sinks_are_found() {
+    let case = plain(&[300], (3, 1), 64);
+    let right = case.on_card(DType::BFloat16, hopper(Emulator::new(Order::Forward)));
+    let right = right.expect("runs").bits();
+    let with = |card: Emulator, mistake: &str| {
+        let planted = format!("sink_{mistake}");
+        let card = hopper(card).with_kernel("attention_sink_hopper_64_bf16", &planted);
+        case.on_card(DType::BFloat16, card)
+    };
+    let faultless = with(Emulator::new(Order::Reverse), "faultless");
+    assert!(faultless.expect("runs").bits() == right);
+    for order in [Order::Forward, Order::Reverse, Order::Random(1)] {
+        // Scores are no numbers until they were waited for.
+        let early = with(Emulator::new(order), "reads_scores_early");
+        assert!(early.is_err() || early.is_ok_and(|found| found.bits() != right));
+        for (card, mistake, words) in [
+            (
+                Emulator::new(order),
+                "uses_keys_before_arrival",
+                "which a tensor copy has not delivered",
+            ),
+            (
+                Emulator::checked(order),
+                "reads_log_sums_early",
+                "race on shared memory",
             ),
         ] {
             let error = with(card, mistake).err().expect("reported").to_string();

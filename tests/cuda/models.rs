@@ -412,12 +412,13 @@ fn models_on_a_card_of_capability_9_0() {
     for dtype in [DType::BFloat16, DType::Float16] {
         let card = |order| hopper(Emulator::new(order));
         let launched = models_on(dtype.into(), &checkpoints, card);
-        let others = ["maps", "sink"].map(|what| format!("attention_{what}_"));
-        let forward = launched.iter().filter(|name| {
-            let other = others.iter().any(|other| name.starts_with(other));
-            name.starts_with("attention_") && !other
-        });
-        let forward: Vec<_> = forward.collect();
+        let attention = launched
+            .iter()
+            .filter(|name| name.starts_with("attention_") && !name.starts_with("attention_maps_"));
+        let (sinks, forward): (Vec<_>, Vec<_>) =
+            attention.partition(|name| name.starts_with("attention_sink_"));
+        assert_eq!(sinks.len(), 1, "{sinks:?}");
+        assert!(sinks[0].starts_with("attention_sink_hopper_64_"));
         assert_eq!(forward.len(), 1, "{forward:?}");
         assert!(forward[0].starts_with("attention_hopper_64_"));
     }

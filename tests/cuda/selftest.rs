@@ -155,6 +155,7 @@ fn a_faulty_card_fails() {
         "add_bf16",
         "attention_64_bf16",
         "attention_hopper_64_bf16",
+        "attention_sink_hopper_64_bf16",
         "convolve_bf16",
         "decode_e4m3_bf16",
         "decode_ggml_q4_k_bf16",

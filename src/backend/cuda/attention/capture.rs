@@ -101,10 +101,14 @@ impl<D: Device> Call<'_, D> {
         let buffers = [keys, keys, extra, extra].map(|count| self.floats(count));
         let [mass, peak, extra_mass, extra_peak] = buffers;
         let (mass, peak, extra_mass, extra_peak) = (mass?, peak?, extra_mass?, extra_peak?);
-        let size = plan::sink_keys(dtype);
-        let tiles = Tiles::new(self.cuda, self.sequences, size, |first, length| {
-            self.request.viewers(first, length)
-        })?;
+        let tiles = if self.hopper.is_some() {
+            self.key_tiles_on_hopper()?
+        } else {
+            let size = plan::sink_keys(dtype);
+            Tiles::new(self.cuda, self.sequences, size, |first, length| {
+                self.request.viewers(first, length)
+            })?
+        };
         let arguments = SinkArguments {
             attention: self.arguments(&tiles)?,
             mass: mass.address(),
@@ -113,12 +117,16 @@ impl<D: Device> Call<'_, D> {
             extra_peak: extra_peak.address(),
             sequences: int(self.sequences.len())?,
         };
-        self.launch(
-            "sink",
-            [heads as u32, tiles.count, 1],
-            (CAPTURE_THREADS, plan::sink_shared_bytes(dtype)),
-            Argument::of(&arguments),
-        )?;
+        if self.hopper.is_some() {
+            self.sink_on_hopper(&tiles, arguments)?;
+        } else {
+            self.launch(
+                "sink",
+                [heads as u32, tiles.count, 1],
+                (CAPTURE_THREADS, plan::sink_shared_bytes(dtype)),
+                Argument::of(&arguments),
+            )?;
+        }
         Ok(Sinks {
             mass: self.cuda.fetch(&mass, keys)?,
             peak: self.cuda.fetch(&peak, keys)?,

@@ -19,6 +19,8 @@ use crate::{backend::Rows, error::Result, model::dtype::DType};
 
 /// The most heads of a tile: more would leave it so few positions that their keys are hardly shared.
 const MOST_PACKED: usize = 16;
+/// Words of a tensor map.
+const MAP_WORDS: usize = 16;
 /// The most rows of a warpgroup that heads may leave over.
 const MOST_IDLE_ROWS: usize = HOPPER_ROWS / 16;
 
@@ -121,33 +123,38 @@ impl<D: Device> Call<'_, D> {
     fn maps_of_sequences(&self, plan: &Plan) -> Result<Buffer<D>> {
         let (request, inputs) = (self.request, self.inputs);
         let positions = HOPPER_ROWS / plan.packed;
-        let mut words = Vec::with_capacity(self.sequences.len() * 3 * 16);
+        let queries = Heads {
+            first: inputs.q,
+            count: request.heads,
+            width: request.head_dim,
+            tile_width: plan.width,
+            tile: [plan.packed, positions],
+        };
+        let keys = Heads {
+            first: inputs.k,
+            count: request.kv_heads,
+            tile: [1, plan.keys],
+            ..queries
+        };
+        let values = Heads {
+            first: inputs.v,
+            width: request.value_dim,
+            tile_width: plan.value_width,
+            ..keys
+        };
+        self.tensor_maps([queries, keys, values])
+    }
+
+    /// Of each sequence a map of its rows of each tensor.
+    pub(super) fn tensor_maps<const N: usize>(&self, tensors: [Heads; N]) -> Result<Buffer<D>> {
+        let mut words = Vec::with_capacity(self.sequences.len() * N * MAP_WORDS);
         for rows in self.sequences {
             if rows.is_empty() {
                 // No tile asks for it, and a map of nothing is refused.
-                words.extend([0; 3 * 16]);
+                words.extend([0; MAP_WORDS].repeat(N));
                 continue;
             }
-            let queries = Heads {
-                first: inputs.q,
-                count: request.heads,
-                width: request.head_dim,
-                tile_width: plan.width,
-                tile: [plan.packed, positions],
-            };
-            let keys = Heads {
-                first: inputs.k,
-                count: request.kv_heads,
-                tile: [1, plan.keys],
-                ..queries
-            };
-            let values = Heads {
-                first: inputs.v,
-                width: request.value_dim,
-                tile_width: plan.value_width,
-                ..keys
-            };
-            for heads in [queries, keys, values] {
+            for heads in tensors {
                 words.extend(heads.map(self, rows)?.0);
             }
         }
@@ -157,13 +164,13 @@ impl<D: Device> Call<'_, D> {
 
 /// A tensor `[rows, count * width]` and the tiles of it that a kernel copies.
 #[derive(Debug, Clone, Copy)]
-struct Heads {
-    first: Address,
-    count: usize,
-    width: usize,
+pub(super) struct Heads {
+    pub first: Address,
+    pub count: usize,
+    pub width: usize,
     /// Columns of a tile, and its heads and positions.
-    tile_width: usize,
-    tile: [usize; 2],
+    pub tile_width: usize,
+    pub tile: [usize; 2],
 }
 
 impl Heads {

@@ -1,12 +1,13 @@
 //! Fused attention with capture: launches `kernels/attention_forward.cu`, or `kernels/attention_hopper.cu` on the cards
-//! that it is for, and, when maps or the
-//! parts of a subset are wanted, `kernels/attention_capture.cu`, which looks at the probabilities again
-//! given the softmax's denominators. Nothing of size T x T exists unless a map is asked for.
+//! that it is for, and, when maps or the parts of a subset are wanted, `kernels/attention_capture.cu`, which looks at
+//! the probabilities again given the softmax's denominators; on those cards, what keys receive comes from
+//! `kernels/attention_sink_hopper.cu`. Nothing of size T x T exists unless a map is asked for.
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod capture;
 mod hopper;
+mod hopper_sink;
 mod plan;
 pub(super) mod tiles;
 
@@ -75,6 +76,8 @@ struct Call<'a, D: Device> {
     sequences: &'a [Rows],
     request: &'a AttentionRequest<'a, Vector<D>, KeyMask<D>>,
     plan: plan::Forward,
+    /// Instead of it, on the cards and for the heads that have one of their own.
+    hopper: Option<hopper::Plan>,
     /// `[heads]`, for ALiBi.
     slopes: Option<Buffer<D>>,
     /// `[heads, rows]`, if there is a second pass.
@@ -110,6 +113,12 @@ impl<'a, D: Device> Call<'a, D> {
                  {limit}"
             )));
         }
+        let hopper = hopper::Plan::new(
+            cuda.device.limits(),
+            inputs.dtype,
+            (head_dim, value_dim),
+            request.heads / request.kv_heads,
+        );
         let slopes = request.alibi.map(|alibi| {
             let slopes: Vec<f32> = (0..request.heads).map(|head| alibi.slope(head)).collect();
             cuda.list(&slopes)
@@ -124,6 +133,7 @@ impl<'a, D: Device> Call<'a, D> {
             sequences,
             request,
             plan,
+            hopper: hopper.filter(|_| request.chosen.is_none()),
             slopes: slopes.transpose()?,
             log_sums: per_row(again)?,
             extra_logits: per_row(again && request.kv_bias.is_some())?,
@@ -133,14 +143,8 @@ impl<'a, D: Device> Call<'a, D> {
     fn forward(&self) -> Result<Tensor<D>> {
         let context = self.context()?;
         let request = self.request;
-        let hopper = hopper::Plan::new(
-            self.cuda.device.limits(),
-            self.inputs.dtype,
-            (request.head_dim, request.value_dim),
-            request.heads / request.kv_heads,
-        );
-        if let Some(plan) = hopper.filter(|_| request.chosen.is_none()) {
-            self.forward_on_hopper(&plan, context.buffer.address())?;
+        if let Some(plan) = &self.hopper {
+            self.forward_on_hopper(plan, context.buffer.address())?;
             return Ok(context);
         }
         let tiles = self.query_tiles(self.plan.queries, request.heads / request.kv_heads)?;
@@ -163,14 +167,18 @@ impl<'a, D: Device> Call<'a, D> {
         let work = |first: usize, length: usize| {
             length.min(first + queries) - request.visible(first).start
         };
+        let values = request.head_dim + request.value_dim;
+        let heads = |length: usize| self.cached(length * values, request.kv_heads) * sharing;
+        Tiles::by_sequence(self.cuda, self.sequences, queries, work, heads)
+    }
+
+    /// How many of so many heads to work on at a time, so that what all their blocks read, so many values a head, stays
+    /// in the second-level cache.
+    fn cached(&self, values: usize, heads: usize) -> usize {
         // Half of the cache, as the next ones begin before the last of these end.
         let cache = self.cuda.device.limits().cache_bytes / 2;
-        let key = (request.head_dim + request.value_dim) * self.inputs.dtype.size();
-        let heads = |length: usize| {
-            let fitting = cache / (length * key).max(1);
-            fitting.clamp(1, request.kv_heads) * sharing
-        };
-        Tiles::by_sequence(self.cuda, self.sequences, queries, work, heads)
+        let fitting = cache / (values * self.inputs.dtype.size()).max(1);
+        fitting.clamp(1, heads)
     }
 
     /// Room for `[rows, heads * value_dim]`.
@@ -250,7 +258,7 @@ impl<'a, D: Device> Call<'a, D> {
     }
 }
 
-/// Blocks of the forward pass, for so many heads or tiles of heads.
+/// Blocks of a grid of one axis, for so many heads or tiles of heads.
 fn blocks<D: Device>(heads: usize, tiles: &Tiles<D>) -> Result<u32> {
     u32::try_from(heads * tiles.count as usize)
         .ok()
