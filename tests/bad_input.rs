@@ -992,6 +992,8 @@ fn flags() {
             "--residual-dtype",
         ),
         (&["tokens-analysis", "--tf32"], "--tf32"),
+        (&["bench", "--tune", "--device", "cpu"], "--tune"),
+        (&["existence-validation", "--device", "cuda:0,0"], "twice"),
         (&["tvr"], "--dry-run to measure only"),
         (
             &["existence-validation", "--revision", "main"],

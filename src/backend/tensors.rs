@@ -48,8 +48,8 @@ pub trait Tensors {
     fn in_rows_of(&self, x: Self::Tensor, columns: usize) -> Self::Tensor;
     /// Makes a bias or norm vector usable.
     fn vector(&self, values: Vec<f32>) -> Result<Self::Vector>;
-    /// The same of one that the model has learned, with a name that says all about it: it may be asked for
-    /// again in every walk.
+    /// The same of one that a model has learned, with a name that says all about it, the model among it: it may be
+    /// asked for again in every walk.
     fn learned(&self, _name: String, values: Vec<f32>) -> Result<Self::Vector> {
         self.vector(values)
     }

@@ -35,7 +35,7 @@ impl<'m, B: Backend> Projection<'m, B> {
                 .map(|both| Ok([thin(&both[0])?, thin(&both[1])?]))
                 .transpose()?,
             bias: bias
-                .map(|bias| backend.learned(bias_name(linear), bias))
+                .map(|bias| backend.learned(bias_name(model, linear), bias))
                 .transpose()?,
             scale: linear.input_scale * linear.output_scale,
         })
@@ -69,7 +69,10 @@ impl<'m, B: Backend> Projection<'m, B> {
         };
         let biases = linears.iter().map(|linear| bias(model, linear));
         let biases: Option<Vec<_>> = biases.collect::<Result<_>>()?;
-        let names: Vec<String> = linears.iter().map(|linear| bias_name(linear)).collect();
+        let names: Vec<String> = linears
+            .iter()
+            .map(|linear| bias_name(model, linear))
+            .collect();
         let bias = biases.map(|biases| backend.learned(names.join(" and "), biases.concat()));
         Ok(Some(Self {
             weight,
@@ -139,7 +142,7 @@ fn bias(model: &Model, linear: &Linear) -> Result<Option<Vec<f32>>> {
 }
 
 /// What tells that bias from all others.
-fn bias_name(linear: &Linear) -> String {
+fn bias_name(model: &Model, linear: &Linear) -> String {
     let name = linear.bias.as_deref().unwrap_or_default();
     let Linear {
         first_output,
@@ -149,7 +152,8 @@ fn bias_name(linear: &Linear) -> String {
         input_scale,
         ..
     } = linear;
-    format!("{name} {first_output} {out_features} {groups:?} {stacked:?} / {input_scale}")
+    let model = model.identity();
+    format!("{model} {name} {first_output} {out_features} {groups:?} {stacked:?} / {input_scale}")
 }
 
 /// Puts a norm's vectors on the device.
@@ -165,7 +169,8 @@ pub(super) fn load_norm<B: Backend>(
     };
     let names = |learned: &Option<Learned>| {
         let tensors = learned.iter().flat_map(|learned| &learned.tensors);
-        tensors.cloned().collect::<Vec<_>>().join(" and ")
+        let tensors = tensors.cloned().collect::<Vec<_>>().join(" and ");
+        format!("{} {tensors}", model.identity())
     };
     Ok(NormWeights {
         kind: norm.kind,
@@ -175,7 +180,10 @@ pub(super) fn load_norm<B: Backend>(
             format!("{} + {}", names(&norm.weight), norm.weight_offset),
         )?,
         bias: vector(vectors.bias, names(&norm.bias))?,
-        alpha: vector(vectors.alpha, norm.alpha.join(" and "))?,
+        alpha: vector(
+            vectors.alpha,
+            format!("{} {}", model.identity(), norm.alpha.join(" and ")),
+        )?,
         epsilon: norm.epsilon,
     })
 }

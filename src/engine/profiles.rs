@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{batch::Batch, cards::Cards, plan::Plan, site::Site};
 use crate::{
-    backend::{Backend, Profile},
+    backend::{Backend, Profile, Tensors},
     error::Result,
     model::spec::Layer,
 };
@@ -15,9 +15,12 @@ pub(super) struct ProfileProbe<'r, B: Backend> {
     cards: Cards<'r, B>,
     layers: &'r [Layer],
     plan: &'r Plan,
-    /// By site and layer, in the order of the micro-batches, each with the card that has it.
-    measured: BTreeMap<(Site, usize), Vec<(usize, B::PendingProfile)>>,
+    /// By site and layer, in the order of the micro-batches, by the card that has them.
+    measured: BTreeMap<(Site, usize), Vec<OnCard<B>>>,
 }
+
+/// The profiles of a micro-batch, with the place of the card that has them.
+type OnCard<B> = (usize, <B as Tensors>::PendingProfile);
 
 impl<'r, B: Backend> ProfileProbe<'r, B> {
     pub(super) fn new(cards: Cards<'r, B>, layers: &'r [Layer], plan: &'r Plan) -> Self {

@@ -1,7 +1,10 @@
 //! A loaded checkpoint: description, weights and tokenizer, checked against each other.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     adapter::{Adapter, AdapterRecord},
@@ -35,7 +38,11 @@ pub struct Model {
     config: ConfigRecord,
     adapter: Option<AdapterRecord>,
     notices: Vec<String>,
+    identity: u64,
 }
+
+/// Models that were opened so far.
+static MODELS: AtomicU64 = AtomicU64::new(0);
 
 /// The learned vectors of a norm.
 #[derive(Debug, Clone)]
@@ -147,6 +154,7 @@ impl Model {
             config: config_record,
             adapter: adapter.map(|adapter| adapter.record),
             notices,
+            identity: MODELS.fetch_add(1, Ordering::Relaxed),
         };
         model.check_tensors()?;
         Ok(model)
@@ -220,6 +228,11 @@ impl Model {
             WeightMatrix::Packed(matrix) => Some(matrix.assemble()),
             _ => None,
         })
+    }
+
+    /// What no other model of this process has.
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The weight of a projection.

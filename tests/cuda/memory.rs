@@ -24,6 +24,8 @@ use massact::{
 use massact_emulator::{Emulator, Order};
 use safetensors::{Dtype, tensor::TensorView};
 
+use crate::{models::open, support::reference};
+
 const STATISTICS: StatisticsRequest = StatisticsRequest {
     top_k: 2,
     abs_threshold: 100.0,
@@ -161,6 +163,22 @@ fn vectors_and_rotations_are_brought_once() {
     let norms = 2 * layers + 1;
     assert!(again + norms <= walk, "{again} of {walk}, {layers} layers");
     println!("{again} of {walk} writes in later walks");
+}
+
+/// Models whose tensors have the same names do not get each other's vectors.
+#[test]
+fn vectors_are_of_their_model() {
+    let [one, other] = ["planted-gpt2", "gpt2-f32"].map(|name| open(&reference::load(name)));
+    let backend = || Cuda::new(Emulator::new(Order::Forward), DType::Float32);
+    let found = |cuda: &Cuda<Emulator>, (model, sequences): &(Model, Vec<Vec<u32>>)| {
+        let silent = Progress::silent();
+        let outcome = run(cuda, model, sequences, &plan(), &mut Discard, silent);
+        outcome.expect("runs").token_nll
+    };
+    let shared = backend();
+    for opened in [&one, &other, &one] {
+        assert_eq!(found(&shared, opened), found(&backend(), opened));
+    }
 }
 
 /// Weights that stayed make room when memory runs out, and the results are the same.

@@ -73,7 +73,7 @@ const STATISTICS: StatisticsRequest = StatisticsRequest {
 };
 
 /// A checkpoint's model, and the two longest sequences of its reference, cut.
-fn open(checkpoint: &Checkpoint) -> (Model, Vec<Vec<u32>>) {
+pub(crate) fn open(checkpoint: &Checkpoint) -> (Model, Vec<Vec<u32>>) {
     let all = &checkpoint.reference.sequences;
     let longest = all[all.len() - 2..].iter().map(|sequence| {
         let ids = sequence.token_ids.iter().take(LONGEST);

@@ -46,7 +46,8 @@ BUDGETS = {
     "ceilings": 20,
     "kernels": 80,
     "end_to_end": 135,
-    "sanitizer": 100,
+    "tuning": 30,
+    "sanitizer": 70,
 }
 FIRST_STAGE = ("devices", "selftest")
 

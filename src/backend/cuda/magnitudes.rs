@@ -117,7 +117,7 @@ impl<D: Device> Magnitudes for Cuda<D> {
         request: &StatisticsRequest,
     ) -> Result<Pending<D>> {
         // Two blocks must not write one vector.
-        if x.columns % (16 / x.dtype.size()) != 0 {
+        if !x.columns.is_multiple_of(16 / x.dtype.size()) {
             self.add(x, other)?;
             return self.statistics(x, sequences, request);
         }
