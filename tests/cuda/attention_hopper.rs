@@ -99,6 +99,14 @@ fn names(forward: &str, again: &str, dtype: DType) -> [Vec<String>; 3] {
 #[test]
 fn heads_at_a_time() {
     caches_agree(&DTYPES, || hopper(Emulator::new(Order::Random(3))));
+    // Several tiles of a sequence, of queries and of keys.
+    let case = plain(&[130, 200], (4, 2), 64);
+    let found = [0, 1 << 30].map(|cache_bytes| {
+        let card = hopper(Emulator::new(Order::Forward));
+        let card = card.with_limits(|limits| limits.cache_bytes = cache_bytes);
+        case.on_card(DType::BFloat16, card).expect("runs").bits()
+    });
+    assert!(found[0] == found[1]);
 }
 
 #[test]
