@@ -135,10 +135,11 @@
 // each kernel the widths of a key and of a value, keys of a tile, stages of its ring. A head of another width
 // takes the next one; one that none holds, those above. 64 rows are what a product of a warpgroup has. Tiles
 // are as long as the 240 registers of a thread allow, which hold its part of scores, weights and output, and
-// the stages are what 227 KiB have room for.
+// the stages are what 227 KiB have room for. HOPPER_PLACE numbers beside them say what a block works on.
 #define HOPPER_CONSUMERS 2
 #define HOPPER_ROWS 64
 #define HOPPER_THREADS 384
+#define HOPPER_PLACE 5
 #define HOPPER_KERNELS(ROW, type, name) \
     ROW(type, name, 64, 64, 128, 4)     \
     ROW(type, name, 96, 96, 128, 3)     \

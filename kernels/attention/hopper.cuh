@@ -223,12 +223,21 @@ __device__ __forceinline__ void attend_on_hopper(const AttentionHopperArguments&
     const AttentionArguments& args = told.attention;
     SHARED_DYNAMIC_ALIGNED(unsigned char, memory, Block::ALIGNMENT);
     const Block block(memory);
-    if (threadIdx.x == 0) block.initialise();
+    // Found by one thread: registers are few, and what finding it takes would be kept in them.
+    int* const found = block.place;
+    if (threadIdx.x == 0) {
+        block.initialise();
+        const AttentionPlace place(args, blockIdx.x, told.blocks);
+        found[0] = place.tile.start;
+        found[1] = place.tile.length;
+        found[2] = place.tile.first;
+        found[3] = place.tile.sequence;
+        found[4] = place.head;
+    }
     __syncthreads();
 
-    const AttentionPlace place(args, blockIdx.x, told.blocks);
-    const AttentionTile tile = place.tile;
-    const int head = place.head * told.packed;
+    const AttentionTile tile{found[0], found[1], found[2], found[3]};
+    const int head = found[4] * told.packed;
     // The keys that the block's rows can see.
     const int positions = HOPPER_CONSUMERS * (HOPPER_ROWS / told.packed);
     const int begin = max(0, Mask(args, tile.start, tile.length).first(tile.first));

@@ -16,6 +16,7 @@ struct HopperBlock {
 
     T* start;
     SharedBarrier* queries_full;
+    int* place;  // HOPPER_PLACE numbers: which tile and head
     TileRing<Keys, STAGES> keys;
     TileRing<Values, STAGES> values;
 
@@ -36,6 +37,7 @@ struct HopperBlock {
         keys.empty = keys.full + STAGES;
         values.full = keys.empty + STAGES;
         values.empty = values.full + STAGES;
+        place = reinterpret_cast<int*>(values.empty + STAGES);
     }
 
     __device__ __forceinline__ Queries queries(int consumer) const {

@@ -284,7 +284,7 @@ impl Model {
     }
 
     /// The whole tensor that a projection is part of.
-    fn stored_matrix(&self, linear: &Linear) -> Result<WeightMatrix<'_>> {
+    pub(super) fn stored_matrix(&self, linear: &Linear) -> Result<WeightMatrix<'_>> {
         let (stored, inputs) = (linear.stored_outputs, linear.in_features);
         let name = &linear.weight;
         let (index, count) = linear.stacked.unwrap_or((0, 1));
@@ -316,31 +316,6 @@ impl Model {
                 .into())
             }
         }
-    }
-
-    /// Sets single weights of a projection, by (output, input), to zero in memory; the files stay as they are.
-    pub fn zero_weights(&mut self, linear: &Linear, weights: &[(usize, usize)]) -> Result<()> {
-        // Its shape is checked.
-        self.stored_matrix(linear)?;
-        let (outputs, inputs) = (linear.stored_outputs, linear.in_features);
-        let by_input = match self.weights.values(&linear.weight)? {
-            Values::Plain(..) => linear.layout == WeightLayout::InOut,
-            Values::Packed(tensor) => tensor.encoding().by_input(),
-        };
-        let first = linear.stacked.map_or(0, |(index, _)| index);
-        let places = weights
-            .iter()
-            .filter(|(output, input)| *output < linear.out_features && *input < linear.in_features);
-        let places: Vec<(usize, usize)> = places
-            .map(|&(output, input)| {
-                let output = linear.stored_output(output);
-                match by_input {
-                    true => (first * inputs + input, output),
-                    false => (first * outputs + output, input),
-                }
-            })
-            .collect();
-        self.weights.zero(&linear.weight, by_input, &places)
     }
 
     /// Refuses a projection with values that are infinite or not a number, where what it makes only takes

@@ -10,6 +10,7 @@ pub mod rope;
 pub mod spec;
 pub mod tokenizer;
 pub mod weights;
+mod zero_weights;
 
 mod adapter;
 mod check;

@@ -8,7 +8,8 @@ use super::{
     super::{
         Address, Argument, Boxes, Buffer, Device, Limits, Swizzle, TensorMap,
         constants::{
-            ATTENTION_HOPPER_BYTES, HOPPER_CONSUMERS, HOPPER_KERNELS, HOPPER_ROWS, HOPPER_THREADS,
+            ATTENTION_HOPPER_BYTES, HOPPER_CONSUMERS, HOPPER_KERNELS, HOPPER_PLACE, HOPPER_ROWS,
+            HOPPER_THREADS,
         },
         tensors::int,
     },
@@ -61,8 +62,8 @@ impl Plan {
             .rev()
             .find(|heads| group.is_multiple_of(*heads) && HOPPER_ROWS % heads <= MOST_IDLE_ROWS);
         let values = HOPPER_CONSUMERS * HOPPER_ROWS * width + stages * keys * (width + value_width);
-        // And the barriers.
-        let shared_bytes = values * dtype.size() + 8 * (1 + 4 * stages);
+        // And the barriers, and the block's place.
+        let shared_bytes = values * dtype.size() + 8 * (1 + 4 * stages) + 4 * HOPPER_PLACE;
         (shared_bytes <= limits.shared_bytes as usize).then_some(Self {
             width,
             value_width,
