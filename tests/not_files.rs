@@ -230,7 +230,7 @@ fn a_pipe_is_a_text() {
     std::fs::write(path("text.txt"), text).expect("written");
     let ids = |from: &Path| {
         let out = path("out");
-        let mut command = massact(["capture", "--quiet", "--text-file"]);
+        let mut command = massact(["capture", "--quiet", "--context-length", "8", "--text-file"]);
         command.arg(from).arg("--save-dir").arg(&out);
         let running = Running::start(&mut command);
         if from == path("pipe") {
