@@ -51,6 +51,23 @@ thread_local! {
     static ENDS: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Lets this process have no more than so many bytes of addresses and seconds of the processor, where the system knows
+/// such limits.
+pub(crate) fn limit(bytes: u64, seconds: u64) {
+    #[cfg(unix)]
+    for (what, most) in [(libc::RLIMIT_AS, bytes), (libc::RLIMIT_CPU, seconds)] {
+        let most = libc::rlimit {
+            rlim_cur: most,
+            rlim_max: most,
+        };
+        // Refused where the limit is lower already.
+        // SAFETY: the system reads a struct that outlives the call.
+        let _ = unsafe { libc::setrlimit(what, &raw const most) };
+    }
+    #[cfg(not(unix))]
+    let _ = (bytes, seconds);
+}
+
 /// Sets memory aside. Called once, by `main`.
 pub fn install() {
     // SAFETY: the layout is not empty.

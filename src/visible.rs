@@ -35,9 +35,17 @@ pub(crate) fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
     }
-    let start = text.floor_char_boundary(most * 3 / 4);
-    let end = text.ceil_char_boundary(text.len() - most / 4);
+    let start = char_boundary(text, most * 3 / 4);
+    let end = text.len() - most / 4;
+    let end = (end..text.len()).find(|at| text.is_char_boundary(*at));
+    let end = end.unwrap_or(text.len());
     Cow::Owned(format!("{} … {}", &text[..start], &text[end..]))
+}
+
+/// The last place at or before byte `at`, which the text may not reach, where it can be cut.
+pub(crate) fn char_boundary(text: &str, at: usize) -> usize {
+    let mut near = (0..=at.min(text.len())).rev();
+    near.find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// A JSON document whose strings have everything invisible escaped: the same values, which cannot steer a terminal.

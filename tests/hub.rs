@@ -642,6 +642,20 @@ fn a_bad_index_is_refused() {
 }
 
 #[test]
+fn a_config_of_a_terabyte_is_refused() {
+    let said = refusal(tiny().twist(|request, _| {
+        let reply = Reply::new(302, "")
+            .with("Location", "/elsewhere")
+            .with("X-Repo-Commit", COMMIT)
+            .with("X-Linked-Etag", "\"0123456789\"")
+            .with("X-Linked-Size", (1_u64 << 40).to_string());
+        request.path.ends_with("/config.json").then_some(reply)
+    }));
+    assert!(said.contains("1099511627776 bytes"), "{said}");
+    assert!(said.contains("more than the 96 MiB"), "{said}");
+}
+
+#[test]
 fn hostile_headers_make_no_paths() {
     for (header, value) in [("ETag", "\"../../../x\""), ("X-Repo-Commit", "../../../x")] {
         let error = refusal(tiny().twist(move |request, _| {

@@ -92,3 +92,29 @@ fn a_hub_that_sends_the_token_back() {
         assert_eq!(done.code, Some(1), "{status}: {}", done.stderr);
     }
 }
+
+/// Another port is another server, whoever it belongs to.
+#[test]
+fn a_hub_that_sends_elsewhere() {
+    let other = Server::start(content());
+    let target = other.endpoint();
+    let elsewhere = move |request: &Request, _: usize| {
+        let reply = Reply::new(302, "");
+        Some(reply.with("Location", format!("{target}{}", request.path)))
+    };
+    run_with_token(content().twist(elsewhere)).succeeded();
+    let requests = other.requests();
+    assert!(
+        requests
+            .iter()
+            .any(|request| request.path.contains("/api/"))
+    );
+    for request in requests {
+        assert_eq!(
+            request.headers.get("authorization"),
+            None,
+            "{}",
+            request.path
+        );
+    }
+}

@@ -67,6 +67,24 @@ proptest! {
         }
     }
 
+    /// Where no place before a space is at hand, others are taken.
+    #[test]
+    fn the_start_of_a_text_without_spaces(text in texts()) {
+        let text = text.replace([' ', '\n'], "");
+        for kind in &*KINDS {
+            agrees(kind, &text)?;
+        }
+    }
+
+    #[test]
+    fn with_every_part_next_to_every_other(at in 0..PARTS.len(), between in proptest::sample::select(&["", "{\"", "。", "\u{3000}", "5"][..])) {
+        let text: String = PARTS.iter().map(|other| format!("{}{between}{other}", PARTS[at])).collect();
+        let text = text.replace([' ', '\n'], "");
+        for kind in &*KINDS {
+            agrees(kind, &text)?;
+        }
+    }
+
     #[test]
     fn with_every_part_on_both_sides_of_a_seam(at in 0..PARTS.len(), gap in proptest::sample::select(&[" ", "\n", "  ", " \n"][..])) {
         let text: String = PARTS.iter().map(|other| format!("{}{gap}{other}", PARTS[at])).collect();
@@ -107,6 +125,26 @@ fn tokenizers_of_the_checkpoints() {
         }
         let start = tokenizer.encode_start(&text, 100).expect("encoded");
         assert!(start.len() < 400, "{name}: {} tokens", start.len());
+    }
+}
+
+/// Minified JSON, and Chinese, have hardly a space.
+#[test]
+fn the_short_way_is_taken_without_spaces() {
+    let texts = [
+        "{\"name\":\"database\",\"values\":[1,2.5,\"the\"]},".repeat(400),
+        "你好世界。".repeat(2000),
+    ];
+    for text in texts {
+        let shortened = KINDS.iter().filter(|kind| kind.shortens).filter(|kind| {
+            let whole = kind.tokenizer.encode(&text).expect("encoded");
+            let start = kind.tokenizer.encode_start(&text, 100).expect("encoded");
+            assert!(whole.starts_with(&start), "{}", kind.name);
+            start.len() < whole.len() / 4
+        });
+        let shortened: Vec<&str> = shortened.map(|kind| kind.name.as_ref()).collect();
+        println!("{shortened:?}");
+        assert!(shortened.len() > 3, "{shortened:?}");
     }
 }
 

@@ -102,6 +102,17 @@ RARE = """{#- a comment -#}
 {{ '%.2f' % 1.5 if false else 'end' }}
 {% endgeneration %}
 """
+# What is none is no list; JSON by all of json.dumps' arguments; the ends of lines as Windows writes them.
+PYTHON = """{%- if tools is iterable and tools|length > 0 %}tools{% endif %}\r
+{%- set data = {'b': [1, 2.5, none, true], 'a': {'z': 'Größe "x" 😀', 'y': {}}, 'c': []} %}\r
+{{ data|tojson }}\r
+{{ data|tojson(sort_keys=true) }} {{ data|tojson(separators=(',', ':')) }}\r
+{{ data|tojson(indent=2) }}\r
+{{ data|tojson(indent=1, separators=(' ;', '=')) }} {{ data|tojson(ensure_ascii=true) }}
+{%- for value in ['a', {}, [], none, 1, true, missing] %}
+ {{ value is iterable }} {{ value is sequence }} {{ value is mapping }}
+{%- endfor %}
+{{- messages[0].content }}"""
 CASES = {
     "chatml": CHATML,
     "llama 3": LLAMA3,
@@ -109,6 +120,7 @@ CASES = {
     "mistral": MISTRAL,
     "qwen 3": QWEN3,
     "rare": RARE,
+    "python": PYTHON,
 }
 
 

@@ -47,7 +47,9 @@ use self::{experiment::Experiment, shared::Shared};
 use crate::{
     backend::cuda::driver::built,
     error::{Error, Result},
-    interrupt, mapped, panics, progress,
+    interrupt, mapped,
+    model::tokenizer::chat,
+    panics, progress,
     visible::{shortened, visible, visible_json},
 };
 
@@ -80,6 +82,16 @@ enum Command {
 
 /// The whole program: parses, runs, reports. Exit codes: 0 done, 1 failed, 2 usage, 3 interrupted.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|first| first == chat::ARGUMENT)
+        && arguments.next().is_none()
+    {
+        panics::install();
+        return chat::serve();
+    }
+    chat::use_own_program();
     interrupt::install();
     panics::install();
     let line = hyphenated(std::env::args_os());
@@ -257,7 +269,10 @@ fn print_json(document: &Value) -> Result<()> {
 /// A reader that has gone away (`massact ... | head`) is no error.
 fn to_stdout(text: impl AsRef<[u8]>) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_ref()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::new("stdout", error)),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::new("standard output", error)
+                .remedy("what it would have had is in the run's folder, where there is one"))
+        }
         _ => Ok(()),
     }
 }

@@ -49,6 +49,11 @@ impl Client {
         }
     }
 
+    /// Where the hub is.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// Size, tag and commit of a file, without its body. The hub says them before it sends us
     /// elsewhere; a mirror that does not is followed to the hub.
     pub(super) fn about(&self, url: &str) -> Result<About, Failure> {

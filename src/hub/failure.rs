@@ -2,8 +2,6 @@
 
 use std::io::ErrorKind;
 
-use hf_hub::api::sync::ApiError;
-
 /// Why a request or a download failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -41,23 +39,6 @@ impl Failure {
             Self::Status(code) => matches!(code, 408 | 429 | 500..=599),
             Self::Unreachable(_) | Self::CutShort(_) | Self::Silent => true,
             _ => false,
-        }
-    }
-}
-
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::RequestError(error) => request(&error),
-            ApiError::IoError(error) => copying(&error),
-            ApiError::TooManyRetries(error) => Self::from(*error),
-            ApiError::LockAcquisition(_) => Self::Locked,
-            ApiError::InvalidResume => {
-                Self::Damaged("the part kept from before is too long".into())
-            }
-            ApiError::MissingHeader(_)
-            | ApiError::InvalidHeader(_)
-            | ApiError::ParseIntError(_) => Self::BadAnswer(error.to_string()),
         }
     }
 }

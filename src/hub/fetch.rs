@@ -13,6 +13,7 @@ use super::client::{Client, accepted, text};
 use super::failure::{Failure, copying};
 use super::names;
 use super::worker::Line;
+use crate::files;
 
 /// How often a lock that another process has is tried again.
 const LOCK_PERIOD: Duration = Duration::from_millis(200);
@@ -38,6 +39,21 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// Bytes that the file may have: no bound for weights and texts.
+    fn most(&self) -> u64 {
+        let ending = Path::new(&self.path).extension();
+        let describes = ["json", "jinja", "model", "txt"];
+        let describes = describes
+            .iter()
+            .any(|known| ending.is_some_and(|end| end == *known));
+        match self.kind {
+            RepoType::Model if describes => files::VOCABULARY,
+            _ => u64::MAX,
+        }
+    }
+}
+
 /// Downloads `wanted`, or links to it when another commit has brought it.
 pub(super) fn fetch(
     client: &Client,
@@ -52,6 +68,13 @@ pub(super) fn fetch(
     let missing = |what: &str| Failure::BadAnswer(format!("no {what} of the file"));
     let tag = about.tag.ok_or_else(|| missing("entity tag"))?;
     let size = about.size.ok_or_else(|| missing("size"))?;
+    if size > wanted.most() {
+        return Err(Failure::BadAnswer(format!(
+            "{} has {size} bytes, it says, more than the {} MiB that are read of such a file",
+            wanted.path,
+            wanted.most() >> 20
+        )));
+    }
     if !names::is_tag(&tag) {
         return Err(Failure::BadAnswer(format!("{tag:?} is no entity tag")));
     }

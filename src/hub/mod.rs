@@ -7,6 +7,7 @@ mod cache;
 mod client;
 mod failure;
 mod fetch;
+mod listing;
 mod model;
 mod names;
 mod pull_requests;
@@ -18,8 +19,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use hf_hub::api::sync::{Api, ApiBuilder};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Repo, RepoType};
 
 use cache::RepoCache;
 use client::Client;
@@ -48,7 +48,6 @@ pub struct Snapshot {
 pub struct Hub {
     settings: Settings,
     /// For listings; files come through the client.
-    api: Api,
     client: Client,
     /// Each revision is asked for once in a run, so that a run sees one commit.
     known: Mutex<HashMap<(bool, String, String), Listing>>,
@@ -122,13 +121,6 @@ impl Hub {
     /// The hub of these settings.
     pub fn with(settings: Settings) -> Result<Self> {
         let settings = settings.checked()?;
-        let api = ApiBuilder::from_cache(Cache::new(settings.cache_dir.clone()))
-            .with_endpoint(settings.endpoint.clone())
-            .with_token(settings.token.clone())
-            .with_progress(false)
-            .with_user_agent("massact", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|error| Error::new("hub", error))?;
         let client = Client::new(
             &settings.endpoint,
             settings.token.as_deref(),
@@ -136,7 +128,6 @@ impl Hub {
         );
         Ok(Self {
             settings,
-            api,
             client,
             known: Mutex::new(HashMap::new()),
         })
@@ -309,11 +300,11 @@ impl Hub {
         } else {
             self.settings.retries
         };
-        let (api, repo) = (self.api.clone(), place.repo.to_owned());
-        let (kind, revision) = (place.kind, place.revision.to_owned());
+        let asked = Repo::with_revision(place.repo.into(), place.kind, place.revision.into());
+        let client = self.client.clone();
         let answer = self.repeated(place.repo, retries, move || {
-            let repo = api.repo(Repo::with_revision(repo.clone(), kind, revision.clone()));
-            move |_: &worker::Line<_>| repo.info().map_err(Failure::from)
+            let (client, asked) = (client.clone(), asked.clone());
+            move |_: &worker::Line<_>| client.revision(&asked, false)
         })?;
         match answer {
             Ok(info) if names::is_commit(&info.sha) => Ok(Listing {
@@ -355,14 +346,11 @@ impl Hub {
 
     /// Whether the repository is there, whatever the revision.
     fn exists(&self, place: Place<'_>) -> Result<bool> {
-        let repo = self.api.repo(Repo::new(place.repo.to_owned(), place.kind));
+        let asked = Repo::new(place.repo.to_owned(), place.kind);
+        let client = self.client.clone();
         let answer = self.repeated(place.repo, 0, move || {
-            let request = repo.info_request();
-            move |_: &worker::Line<_>| {
-                request.call().map(|_| ()).map_err(|error| {
-                    Failure::from(hf_hub::api::sync::ApiError::RequestError(Box::new(error)))
-                })
-            }
+            let (client, asked) = (client.clone(), asked.clone());
+            move |_: &worker::Line<_>| client.revision(&asked, false).map(|_| ())
         })?;
         Ok(answer.is_ok())
     }

@@ -6,25 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
-use serde::Deserialize;
 
 use super::cache::RepoCache;
 use super::failure::Failure;
 use super::{Hub, Place, Snapshot, model, worker};
 use crate::error::{Error, Result};
-
-/// What the hub says of a revision when asked for sizes.
-#[derive(Deserialize)]
-struct Sizes {
-    siblings: Vec<File>,
-}
-
-#[derive(Deserialize)]
-struct File {
-    rfilename: String,
-    #[serde(default)]
-    size: Option<u64>,
-}
 
 impl Hub {
     /// The model as it is in the cache, when all of it is there.
@@ -86,18 +72,11 @@ impl Hub {
                     .remedy("unset HF_HUB_OFFLINE to ask for its size"),
             );
         }
-        let (api, repo) = (self.api.clone(), place.repo.to_owned());
-        let (kind, revision) = (place.kind, place.revision.to_owned());
+        let asked = Repo::with_revision(place.repo.into(), place.kind, place.revision.into());
+        let client = self.client.clone();
         let answer = self.repeated(place.repo, self.settings.retries, move || {
-            let repo = api.repo(Repo::with_revision(repo.clone(), kind, revision.clone()));
-            let request = repo.info_request().query("blobs", "true");
-            move |_: &worker::Line<_>| {
-                let failed = |error: ureq::Error| {
-                    Failure::from(hf_hub::api::sync::ApiError::RequestError(Box::new(error)))
-                };
-                let mut answer = request.call().map_err(failed)?;
-                answer.body_mut().read_json::<Sizes>().map_err(failed)
-            }
+            let (client, asked) = (client.clone(), asked.clone());
+            move |_: &worker::Line<_>| client.revision(&asked, true)
         })?;
         match answer {
             Ok(sizes) => Ok(sizes

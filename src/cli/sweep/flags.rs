@@ -39,6 +39,24 @@ fn flag(argument: &Arg) -> Option<Flag> {
     })
 }
 
+/// Whether a line of a manifest asks for it; a plan cannot.
+fn reads_standard_input(task: &Task) -> bool {
+    let mut words = task.arguments.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        let rest = ["--text-file", "--text_file"];
+        let rest = rest.iter().find_map(|flag| word.strip_prefix(flag));
+        let path = match rest {
+            Some("") => words.next(),
+            Some(rest) => rest.strip_prefix('='),
+            None => None,
+        };
+        if path.is_some_and(|path| ["-", "/dev/stdin"].contains(&path)) {
+            return true;
+        }
+    }
+    false
+}
+
 /// The command that a task is.
 pub(in super::super) fn experiment(task: &Task) -> Result<Experiment> {
     if task.command.is_empty() {
@@ -46,6 +64,12 @@ pub(in super::super) fn experiment(task: &Task) -> Result<Experiment> {
         return Err(
             Error::usage(&task.model, format!("not a task: {}", why.unwrap_or("")))
                 .remedy("make the manifest again with `massact sweep plan`"),
+        );
+    }
+    if reads_standard_input(task) {
+        return Err(
+            Error::usage(&task.command, "a task of a sweep has no standard input")
+                .remedy("name a file with --text-file"),
         );
     }
     let line = ["massact", &task.command];
@@ -76,5 +100,27 @@ pub(in super::super) fn experiment(task: &Task) -> Result<Experiment> {
             Err(Error::usage(&task.command, reason)
                 .remedy(format!("`massact {} --help` lists its flags", task.command)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_task_has_no_standard_input() {
+        let refused = |arguments: &[&str]| {
+            let task = json!({
+                "id": "a", "command": "capture", "arguments": arguments, "model": "demo", "settings": {},
+            });
+            let task: Task = serde_json::from_value(task).expect("a task");
+            let said = experiment(&task).err().map(|error| error.to_string());
+            said.is_some_and(|said| said.contains("no standard input"))
+        };
+        assert!(refused(&["--text-file", "-"]));
+        assert!(refused(&["--text_file=/dev/stdin"]));
+        assert!(!refused(&["--text-file", "a.txt", "--label=-"]));
     }
 }

@@ -23,6 +23,9 @@ use crate::{
 /// How often the tasks of others are looked at while there is nothing else to do.
 const PERIOD: Duration = Duration::from_millis(500);
 
+/// How long it waits for others before it says so.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// How long this process may take to stop once its parent is gone.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -64,6 +67,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         tasks,
         model: None,
         downloads: Downloads::of(&folder, progress),
+        told: false,
         hubs: match args.max_cache_gb {
             Some(_) => manifest.tasks.iter().map(hub_model).collect(),
             None => Vec::new(),
@@ -116,6 +120,8 @@ struct Worker<'a> {
     /// The one that is open.
     model: Option<Model>,
     downloads: Downloads<'a>,
+    /// Whether it was said that there is nothing to do but to wait.
+    told: bool,
     /// With a limit of the cache: the models of all tasks of the manifest.
     hubs: Vec<Option<HubModel>>,
 }
@@ -129,9 +135,18 @@ enum Next {
 
 impl Worker<'_> {
     fn work(mut self) -> Result<()> {
+        let mut idle = None;
         loop {
             interrupt::check()?;
-            match self.next()? {
+            let next = self.next()?;
+            if let Next::Run(..) = next {
+                idle = None;
+            } else if idle.get_or_insert_with(Instant::now).elapsed() > SILENCE && !self.told {
+                self.told = true;
+                self.progress
+                    .notice("waiting for tasks that other processes work on");
+            }
+            match next {
                 Next::Run(place, claim) => self.run(place, claim)?,
                 Next::Wait => thread::sleep(PERIOD),
                 Next::Nothing => return Ok(()),

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
+    files,
     hub::Hub,
     model::Model,
     progress::Progress,
@@ -187,7 +188,7 @@ impl TaskSource {
 
     /// A task of `--task`, whose file is there.
     pub fn local(name: &str, file: &Path) -> Result<Self> {
-        if !file.is_file() {
+        if !files::is_there(file) || file.is_dir() {
             let reason = if file.is_dir() {
                 "is a directory"
             } else {

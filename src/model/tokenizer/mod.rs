@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod charsmap;
-mod chat;
+pub mod chat;
 mod crossing;
 mod files;
 mod growth;

@@ -1,7 +1,8 @@
 //! Where a text may be cut so that the tokens before the cut are those of the whole text.
 //!
-//! A seam is a place before a space or a line end and after another character, where every stage of
-//! the tokenizer can be shown to treat what comes before it without regard to what comes after:
+//! A seam is a place between two characters of which the first is no space, where every stage of
+//! the tokenizer can be shown to treat what comes before it without regard to what comes after. Places before a space
+//! or a line end come first, since almost all of them are seams; a text without them has others.
 //!
 //! 1. *Added tokens* are searched from the left, the longest at a place first. None holds the two
 //!    characters side by side, so none lies across the cut, and none that starts before it could have
@@ -31,6 +32,7 @@ use tokenizers::{
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 use super::crossing::Crossing;
+use crate::visible::char_boundary;
 
 /// What GPT-2's pre-tokeniser splits by; the library holds it as a private constant.
 const BYTE_LEVEL: &str =
@@ -38,6 +40,21 @@ const BYTE_LEVEL: &str =
 
 /// Bytes of text in which a seam that keeps everything is looked for, before another will do.
 const REACH: usize = 1 << 12;
+
+/// Bytes of text in which a space is looked for, before any other place will do.
+const NEAR: usize = 1 << 16;
+
+/// Pairs of characters that are judged there: each costs as much as a look at the whole vocabulary.
+const MOST_PAIRS: usize = 100;
+
+/// Where a seam may be.
+#[derive(Clone, Copy)]
+enum Places {
+    /// Before a space or a line end.
+    Spaces,
+    /// Anywhere, as long as so many more pairs of characters were judged.
+    All(usize),
+}
 
 /// Which tokens of the text before a seam are those of the whole text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +116,18 @@ impl<'a> Seams<'a> {
 
     /// A seam at or behind byte `from`, and what it keeps; none if there is none.
     pub(super) fn find(&mut self, text: &str, from: usize) -> Option<(usize, Kept)> {
+        let near = char_boundary(text, from.saturating_add(NEAR));
+        self.search(&text[..near], from, Places::Spaces)
+            .or_else(|| self.search(&text[..near], from, Places::All(MOST_PAIRS)))
+            .or_else(|| self.search(text, near, Places::Spaces))
+    }
+
+    fn search(&mut self, text: &str, from: usize, mut places: Places) -> Option<(usize, Kept)> {
         let mut found = None;
         let bytes = text.as_bytes();
         for at in from.max(1)..text.len() {
-            if !matches!(bytes[at], b' ' | b'\n') {
+            let space = matches!(bytes[at], b' ' | b'\n');
+            if !(space || matches!(places, Places::All(_)) && text.is_char_boundary(at)) {
                 continue;
             }
             if let Some((place, kept)) = found
@@ -110,10 +135,19 @@ impl<'a> Seams<'a> {
             {
                 return Some((place, kept));
             }
-            let Some(before) = text[..at].chars().next_back() else {
+            let sides = (text[..at].chars().next_back(), text[at..].chars().next());
+            let (Some(before), Some(after)) = sides else {
                 continue;
             };
-            match self.kept(before, char::from(bytes[at])) {
+            if let Places::All(left) = &mut places
+                && !self.known.contains_key(&(before, after))
+            {
+                if *left == 0 {
+                    break;
+                }
+                *left -= 1;
+            }
+            match self.kept(before, after) {
                 Some(Kept::Everything) => return Some((at, Kept::Everything)),
                 Some(Kept::Pieces) => found = found.or(Some((at, Kept::Pieces))),
                 None => {}
