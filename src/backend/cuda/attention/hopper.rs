@@ -22,6 +22,8 @@ use crate::{backend::Rows, error::Result, model::dtype::DType};
 const MOST_PACKED: usize = 16;
 /// Words of a tensor map.
 const MAP_WORDS: usize = 16;
+/// Bytes of a value: all kernels for these cards are in 16 bits.
+pub(super) const BYTES: usize = 2;
 /// The most rows of a warpgroup that heads may leave over.
 const MOST_IDLE_ROWS: usize = HOPPER_ROWS / 16;
 
@@ -63,7 +65,7 @@ impl Plan {
             .find(|heads| group.is_multiple_of(*heads) && HOPPER_ROWS % heads <= MOST_IDLE_ROWS);
         let values = HOPPER_CONSUMERS * HOPPER_ROWS * width + stages * keys * (width + value_width);
         // And the barriers, and the block's place.
-        let shared_bytes = values * dtype.size() + 8 * (1 + 4 * stages) + 4 * HOPPER_PLACE;
+        let shared_bytes = values * BYTES + 8 * (1 + 4 * stages) + 4 * HOPPER_PLACE;
         (shared_bytes <= limits.shared_bytes as usize).then_some(Self {
             width,
             value_width,
@@ -122,32 +124,53 @@ impl<D: Device> Call<'_, D> {
     /// Queries, keys and values of each sequence: a map ends where its sequence does, and what a tile has
     /// beyond it is zero.
     fn maps_of_sequences(&self, plan: &Plan) -> Result<Buffer<D>> {
-        let (request, inputs) = (self.request, self.inputs);
-        let positions = HOPPER_ROWS / plan.packed;
-        let queries = Heads {
-            first: inputs.q,
-            count: request.heads,
-            width: request.head_dim,
-            tile_width: plan.width,
-            tile: [plan.packed, positions],
-        };
-        let keys = Heads {
-            first: inputs.k,
-            count: request.kv_heads,
-            tile: [1, plan.keys],
-            ..queries
-        };
+        let queries = self.queries(plan.width, [plan.packed, HOPPER_ROWS / plan.packed]);
+        let keys = self.keys(plan.width, plan.keys);
         let values = Heads {
-            first: inputs.v,
-            width: request.value_dim,
+            first: self.inputs.v,
+            width: self.request.value_dim,
             tile_width: plan.value_width,
             ..keys
         };
         self.tensor_maps([queries, keys, values], self.sequences)
     }
 
+    /// Queries and keys of each of these sequences, for kernels whose tiles have so many columns and of one head so
+    /// many positions of each.
+    pub(super) fn query_and_key_maps(
+        &self,
+        tile_width: usize,
+        [queries, keys]: [usize; 2],
+        sequences: &[Rows],
+    ) -> Result<Buffer<D>> {
+        let queries = self.queries(tile_width, [1, queries]);
+        self.tensor_maps([queries, self.keys(tile_width, keys)], sequences)
+    }
+
+    /// Queries, in tiles of so many heads and positions.
+    fn queries(&self, tile_width: usize, tile: [usize; 2]) -> Heads {
+        Heads {
+            first: self.inputs.q,
+            count: self.request.heads,
+            width: self.request.head_dim,
+            tile_width,
+            tile,
+        }
+    }
+
+    /// Keys, in tiles of so many positions.
+    fn keys(&self, tile_width: usize, positions: usize) -> Heads {
+        Heads {
+            first: self.inputs.k,
+            count: self.request.kv_heads,
+            width: self.request.head_dim,
+            tile_width,
+            tile: [1, positions],
+        }
+    }
+
     /// Of each of these sequences a map of its rows of each tensor.
-    pub(super) fn tensor_maps<const N: usize>(
+    fn tensor_maps<const N: usize>(
         &self,
         tensors: [Heads; N],
         sequences: &[Rows],
@@ -169,13 +192,13 @@ impl<D: Device> Call<'_, D> {
 
 /// A tensor `[rows, count * width]` and the tiles of it that a kernel copies.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heads {
-    pub first: Address,
-    pub count: usize,
-    pub width: usize,
+struct Heads {
+    first: Address,
+    count: usize,
+    width: usize,
     /// Columns of a tile, and its heads and positions.
-    pub tile_width: usize,
-    pub tile: [usize; 2],
+    tile_width: usize,
+    tile: [usize; 2],
 }
 
 impl Heads {
@@ -188,8 +211,7 @@ impl Heads {
         } else {
             (Swizzle::Bytes32, 16)
         };
-        let bytes = call.inputs.dtype.size();
-        let (head, row) = (self.width * bytes, self.count * self.width * bytes);
+        let (head, row) = (self.width * BYTES, self.count * self.width * BYTES);
         let [heads, positions] = self.tile;
         call.cuda.device.tensor_map(&Boxes {
             address: self.first.offset(rows.start * row),
@@ -204,7 +226,10 @@ impl Heads {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{hopper_maps, hopper_sink},
+        *,
+    };
 
     const HOPPER: Limits = Limits {
         multiprocessors: 132,
@@ -219,6 +244,24 @@ mod tests {
         for [width, value_width, ..] in HOPPER_KERNELS {
             let plan = Plan::new(HOPPER, DType::Float16, (width, value_width), 1);
             assert_eq!(plan.map(|plan| plan.width), Some(width));
+        }
+    }
+
+    /// So that the card that has room for the output has it for maps and for what keys receive.
+    #[test]
+    fn no_kernel_needs_more_than_the_forward_pass() {
+        for [width, value_width, ..] in HOPPER_KERNELS {
+            for needed in [
+                hopper_maps::Plan::new(width).shared_bytes,
+                hopper_sink::Plan::new(width).shared_bytes,
+            ] {
+                let limits = Limits {
+                    shared_bytes: needed as u32 - 1,
+                    ..HOPPER
+                };
+                let forward = Plan::new(limits, DType::BFloat16, (width, value_width), 1);
+                assert_eq!(forward, None, "{width}");
+            }
         }
     }
 
