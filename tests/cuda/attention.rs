@@ -285,30 +285,9 @@ impl Case {
                 self.sinks,
                 self.kv_bias
             );
-            let truth = self.on_cpu(dtype).expect("runs");
             let found = self.on_card(dtype, card(Order::Forward)).expect("runs");
-            let bound = match dtype {
-                DType::Float32 => 1e-5,
-                // The rule for 16 bits: at most twice the error of the plain way.
-                _ => 2.0 * self.plain_error(dtype, &truth),
-            };
-            near(&what, "context", &found.context, &truth.context, bound);
-            near(&what, "subset", &found.parts[0], &truth.parts[0], bound);
-            near(&what, "rest", &found.parts[1], &truth.parts[1], bound);
-            for (found, truth) in found.maps.iter().zip(&truth.maps) {
-                for (name, found, truth) in [
-                    ("mean probabilities", &found.probs_mean, &truth.probs_mean),
-                    ("mean logits", &found.logits_mean, &truth.logits_mean),
-                    ("probabilities", &found.probs, &truth.probs),
-                    ("logits", &found.logits, &truth.logits),
-                    ("sink mass", &found.sink_mass, &truth.sink_mass),
-                    ("largest logits", &found.max_logit, &truth.max_logit),
-                ] {
-                    let map = |map: &Option<Vec<f32>>| map.clone().expect("asked for");
-                    near(&what, name, &map(found), &map(truth), 1e-5);
-                }
-                assert_eq!(found.viewers, truth.viewers, "{what}");
-            }
+            self.compare(dtype, &found)
+                .unwrap_or_else(|wrong| panic!("{what}, {wrong}"));
             for order in [Order::Reverse, Order::Random(7)] {
                 let other = self.on_card(dtype, card(order)).expect("runs");
                 assert!(
@@ -317,6 +296,36 @@ impl Case {
                 );
             }
         }
+    }
+
+    /// Whether a card found what the CPU finds, within the bounds; else the first value that is wrong.
+    pub(crate) fn compare(&self, dtype: DType, found: &Found) -> std::result::Result<(), String> {
+        let truth = self.on_cpu(dtype).expect("runs");
+        let bound = match dtype {
+            DType::Float32 => 1e-5,
+            // The rule for 16 bits: at most twice the error of the plain way.
+            _ => 2.0 * self.plain_error(dtype, &truth),
+        };
+        near("context", &found.context, &truth.context, bound)?;
+        near("subset", &found.parts[0], &truth.parts[0], bound)?;
+        near("rest", &found.parts[1], &truth.parts[1], bound)?;
+        for (found, truth) in found.maps.iter().zip(&truth.maps) {
+            for (name, found, truth) in [
+                ("mean probabilities", &found.probs_mean, &truth.probs_mean),
+                ("mean logits", &found.logits_mean, &truth.logits_mean),
+                ("probabilities", &found.probs, &truth.probs),
+                ("logits", &found.logits, &truth.logits),
+                ("sink mass", &found.sink_mass, &truth.sink_mass),
+                ("largest logits", &found.max_logit, &truth.max_logit),
+            ] {
+                let map = |map: &Option<Vec<f32>>| map.clone().expect("asked for");
+                near(name, &map(found), &map(truth), 1e-5)?;
+            }
+            if found.viewers != truth.viewers {
+                return Err("viewers".into());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -342,12 +351,17 @@ impl Found {
 }
 
 /// Both hidden (NaN), or no further apart than the bound, relative to what exceeds 1.
-#[track_caller]
-fn near(what: &str, name: &str, ours: &[f32], theirs: &[f32], bound: f32) {
-    assert_eq!(ours.len(), theirs.len(), "{what}, {name}");
-    for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
-        let same = (a.is_nan() && b.is_nan()) || (a - b).abs() <= bound * b.abs().max(1.0);
-        assert!(same, "{what}, {name}[{index}]: {a} for {b} (bound {bound})");
+fn near(name: &str, ours: &[f32], theirs: &[f32], bound: f32) -> std::result::Result<(), String> {
+    assert_eq!(ours.len(), theirs.len(), "{name}");
+    let same = |(a, b): (&f32, &f32)| {
+        (a.is_nan() && b.is_nan()) || (a - b).abs() <= bound * b.abs().max(1.0)
+    };
+    match ours.iter().zip(theirs).position(|pair| !same(pair)) {
+        None => Ok(()),
+        Some(at) => Err(format!(
+            "{name}[{at}]: {} for {} (bound {bound})",
+            ours[at], theirs[at]
+        )),
     }
 }
 

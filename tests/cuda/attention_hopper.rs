@@ -1,6 +1,6 @@
 //! Attention's kernels for compute capability 9.0, the output's, that of what keys receive and that of maps, on an
 //! emulated card of that kind, against the CPU backend; and with one mistake each (`emulator/planted/hopper_attention.cu`,
-//! `hopper_sink.cu`), which the emulator finds.
+//! `hopper_sink.cu`, `hopper_maps.cu`), which the emulator finds.
 
 use std::rc::Rc;
 
@@ -12,6 +12,8 @@ use massact_emulator::{Emulator, Order};
 
 use crate::attention::{Case, caches_agree, plain};
 
+/// With it the second block's first query sees of the first keys of a map's kernel, 96, the last one alone.
+const EDGE_WINDOW: usize = 34;
 const DTYPES: [DType; 2] = [DType::BFloat16, DType::Float16];
 
 pub(crate) fn hopper(card: Emulator) -> Emulator {
@@ -159,7 +161,7 @@ fn grouped_heads() {
 
 #[test]
 fn windows_narrower_and_wider_than_a_tile() {
-    for window in [1, 3, 64, 100, 150, 1000] {
+    for window in [1, 3, EDGE_WINDOW, 64, 100, 150, 1000] {
         let window = Some(window);
         check(&Case {
             window,
@@ -373,6 +375,74 @@ fn mistakes_in_the_kernel_of_the_sinks_are_found() {
             ),
         ] {
             let error = with(card, mistake).err().expect("reported").to_string();
+            assert!(error.contains(words), "{mistake}, {order:?}: {error}");
+        }
+    }
+}
+
+/// Of the kernel that makes maps: what the emulator reports, and what the comparison with the CPU backend finds.
+#[test]
+fn mistakes_in_the_kernel_of_the_maps_are_found() {
+    // More heads, and more heads of keys, than stages; the window ends with a block of keys.
+    let case = Case {
+        window: Some(EDGE_WINDOW),
+        ..plain(&[240], (12, 6), 64)
+    };
+    let dtype = DType::BFloat16;
+    let with = |card: Emulator, mistake: &str| {
+        let planted = format!("maps_{mistake}");
+        let card = hopper(card).with_kernel("attention_maps_hopper_64_bf16", &planted);
+        case.on_card(dtype, card)
+    };
+    for order in [Order::Forward, Order::Reverse, Order::Random(1)] {
+        let compared = |mistake: &str| {
+            let found = with(Emulator::new(order), mistake).expect("runs");
+            case.compare(dtype, &found)
+        };
+        assert_eq!(compared("faultless"), Ok(()), "{order:?}");
+        for mistake in [
+            "hides_first_keys",
+            "hides_own_keys",
+            "leaves_out_blocks",
+            "weighs_by_the_first_head",
+        ] {
+            let wrong = compared(mistake).expect_err(mistake);
+            assert!(
+                wrong.starts_with("mean probabilities"),
+                "{mistake}: {wrong}"
+            );
+        }
+        for (card, mistake, words) in [
+            (
+                Emulator::new(order),
+                "uses_queries_before_arrival",
+                "which a tensor copy has not delivered",
+            ),
+            (
+                Emulator::new(order),
+                "uses_keys_before_arrival",
+                "which a tensor copy has not delivered",
+            ),
+            (
+                Emulator::new(order),
+                "reads_scores_early",
+                "wgmma not waited for",
+            ),
+            (
+                Emulator::checked(order),
+                "releases_queries_early",
+                "race on shared memory",
+            ),
+            // As many arrivals as end a phase, but not of one tile.
+            (
+                Emulator::new(order),
+                "releases_keys_at_every_head",
+                "deadlock",
+            ),
+            (Emulator::new(order), "keeps_queries", "deadlock"),
+            (Emulator::new(order), "keeps_keys", "deadlock"),
+        ] {
+            let error = with(card, mistake).err().expect(mistake).to_string();
             assert!(error.contains(words), "{mistake}, {order:?}: {error}");
         }
     }
