@@ -5,7 +5,8 @@ use half::{bf16, f16};
 use massact::{
     Result,
     backend::{
-        AttentionCapture, AttentionMaps, AttentionRequest, Backend, KvBias, cpu::Cpu, cuda::Cuda,
+        Attention, AttentionCapture, AttentionMaps, AttentionRequest, Backend, KvBias, Tensors,
+        cpu::Cpu, cuda::Cuda,
     },
     model::{dtype::DType, spec::Alibi},
 };
@@ -380,6 +381,58 @@ pub(crate) fn caches_agree(dtypes: &[DType], card: impl Fn() -> Emulator) {
         assert!(found[0] == found[1], "{dtype}");
         assert!(found[0] == found[2], "{dtype}");
     }
+}
+
+/// Where the first key has all weight but some millionths, what the others give is as exact as another output.
+pub(crate) fn little_weight_has_digits(dtypes: &[DType], card: impl Fn() -> Emulator) {
+    const LOGIT: f64 = 14.0;
+    let case = plain(&[150], (1, 1), 64);
+    let (rows, width) = (case.lengths[0], case.head_dim);
+    // Multiples of 1/2 below 128 and the logit are exact in every type.
+    let value = |row: usize| (row / 2) as f32 / 2.0 + 16.0;
+    let values: Vec<f32> = (0..rows * width).map(|i| value(i / width)).collect();
+    let mut keys = vec![0.0; rows * width];
+    keys[..width].fill(LOGIT as f32 / 8.0);
+    for &dtype in dtypes {
+        let b = Cuda::new(card(), dtype);
+        let upload = |values: Vec<f32>| b.upload(rows, width, values).expect("uploads");
+        let (q, k, v) = (
+            upload(vec![1.0; rows * width]),
+            upload(keys.clone()),
+            upload(values.clone()),
+        );
+        let none = b.vector(vec![0.0]).expect("uploads");
+        let unused = [none.clone(), none.clone()];
+        let subset = [vec![0]];
+        let request = case.request(&none, &unused, &subset, None);
+        let found = b.attention(&q, &k, &v, &case.sequences(), &request);
+        let parts = found.expect("runs").parts.expect("asked for");
+        let rest = b.download(&parts.rest).expect("downloads");
+        let mut sum = 0.0;
+        for row in 0..rows {
+            sum += if row == 0 { 0.0 } else { f64::from(value(row)) };
+            let expected = (sum / (LOGIT.exp() + row as f64)) as f32;
+            let rounding = match dtype {
+                DType::Float32 => 1e-5,
+                DType::BFloat16 => 1.0 / 128.0,
+                DType::Float16 => 1.0 / 1024.0,
+            };
+            // The first queries' are below what float16 has all digits of.
+            let smallest = 1.0 / 16384.0;
+            for found in &rest[row * width..][..width] {
+                let bound = rounding * expected.max(smallest);
+                assert!(
+                    (found - expected).abs() <= bound,
+                    "{dtype} {row}: {found} for {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_of_little_weight() {
+    little_weight_has_digits(&DTYPES, || Emulator::new(Order::Random(3)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::{
     },
     Call,
     arguments::Arguments,
+    tiles::Tiles,
 };
 use crate::{backend::Rows, error::Result, model::dtype::DType};
 
@@ -34,7 +35,7 @@ pub(super) struct Plan {
     width: usize,
     value_width: usize,
     /// Keys of a tile.
-    keys: usize,
+    pub(super) keys: usize,
     /// Heads of a tile.
     packed: usize,
     /// Dynamic shared memory of a block.
@@ -84,7 +85,7 @@ impl Plan {
 /// `AttentionHopperArguments` of `kernels/attention/arguments.cuh`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-struct HopperArguments {
+pub(super) struct HopperArguments {
     attention: Arguments,
     maps: Address,
     packed: i32,
@@ -96,28 +97,67 @@ const _: () = {
     assert!(offset_of!(HopperArguments, maps) == size_of::<Arguments>());
 };
 
+/// What the blocks of a plan work on.
+pub(super) struct Work<D: Device> {
+    pub(super) tiles: Tiles<D>,
+    maps: Buffer<D>,
+    packed: i32,
+    /// Tiles of heads.
+    heads: i32,
+    blocks: u32,
+}
+
+impl<D: Device> Work<D> {
+    /// What the kernel is told, beside the others' arguments.
+    pub(super) fn told(&self, attention: Arguments) -> HopperArguments {
+        HopperArguments {
+            attention,
+            maps: self.maps.address(),
+            packed: self.packed,
+            blocks: self.heads,
+        }
+    }
+}
+
 impl<D: Device> Call<'_, D> {
     /// The whole output into `out`.
     pub(super) fn forward_on_hopper(&self, plan: &Plan, out: Address) -> Result<()> {
+        let work = self.work_on_hopper(plan)?;
+        let attention = Arguments {
+            out,
+            ..self.arguments(&work.tiles)?
+        };
+        let arguments = work.told(attention);
+        self.launch_on_hopper("hopper", plan, &work, Argument::of(&arguments))
+    }
+
+    /// For the forward pass, or another like it.
+    pub(super) fn work_on_hopper(&self, plan: &Plan) -> Result<Work<D>> {
         let heads = self.request.heads / plan.packed;
         let sharing = heads / self.request.kv_heads;
         let tiles = self.query_tiles(plan.positions(), sharing)?;
-        let maps = self.maps_of_sequences(plan)?;
-        let arguments = HopperArguments {
-            attention: Arguments {
-                out,
-                ..self.arguments(&tiles)?
-            },
-            maps: maps.address(),
+        Ok(Work {
+            blocks: super::blocks(heads, &tiles)?,
+            tiles,
+            maps: self.maps_of_sequences(plan)?,
             packed: int(plan.packed)?,
-            blocks: int(heads)?,
-        };
-        let blocks = super::blocks(heads, &tiles)?;
+            heads: int(heads)?,
+        })
+    }
+
+    /// Starts a kernel that works as that of the forward pass does.
+    pub(super) fn launch_on_hopper(
+        &self,
+        what: &str,
+        plan: &Plan,
+        work: &Work<D>,
+        arguments: Argument<'_>,
+    ) -> Result<()> {
         self.launch(
-            &format!("hopper_{}", plan.width),
-            [blocks, 1, 1],
+            &format!("{what}_{}", plan.width),
+            [work.blocks, 1, 1],
             (HOPPER_THREADS, plan.shared_bytes as u32),
-            Argument::of(&arguments),
+            arguments,
         )
     }
 
