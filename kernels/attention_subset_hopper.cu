@@ -7,7 +7,7 @@
         attention_subset_hopper_##width##_##name(                                      \
             const __grid_constant__ AttentionSubsetHopperArguments args) {             \
         attend_on_hopper<type, width, value_width, keys, stages>(                      \
-            args.attention, PartOfOutput{args.listed, args.others, args.log_sums});                      \
+            args.attention, PartOfOutput{args.listed, args.others, args.log_sums});    \
     }                                                                                  \
     REGISTER(attention_subset_hopper_##width##_##name)
 

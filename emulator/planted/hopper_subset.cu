@@ -11,7 +11,8 @@ static bool makes(const char* mistake) {
 struct PlantedPart : PartOfOutput {
     template <int N>
     void hide(float (&scores)[N][4], int first_row) const {
-        if (!makes("hides_nothing")) PartOfOutput::hide(scores, first_row + makes("hides_the_next_keys"));
+        if (makes("hides_nothing")) return;
+        PartOfOutput::hide(scores, first_row + makes("hides_the_next_keys"));
     }
     template <int I>
     float finish(RunningSoftmax<1, I>& softmax, int half, bool stored, size_t place) const {
@@ -20,12 +21,12 @@ struct PlantedPart : PartOfOutput {
     }
 };
 
-#define PLANTED(mistake)                                                               \
-    KERNEL_BOUNDED(HOPPER_THREADS)                                                     \
+#define PLANTED(mistake)                                                                \
+    KERNEL_BOUNDED(HOPPER_THREADS)                                                      \
         subset_##mistake(const __grid_constant__ AttentionSubsetHopperArguments args) { \
-        attend_on_hopper<__nv_bfloat16, 64, 64, 128, 4>(                               \
-            args.attention, PlantedPart{args.listed, args.others, args.log_sums});                    \
-    }                                                                                  \
+        attend_on_hopper<__nv_bfloat16, 64, 64, 128, 4>(                                \
+            args.attention, PlantedPart{args.listed, args.others, args.log_sums});      \
+    }                                                                                   \
     REGISTER(subset_##mistake)
 PLANTED(faultless)
 PLANTED(hides_nothing)
