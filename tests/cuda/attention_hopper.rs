@@ -1,6 +1,6 @@
 //! Attention's kernels for compute capability 9.0, the output's and its parts', that of what keys receive and that of
-//! maps, on an emulated card of that kind, against the CPU backend; and with one mistake each (`emulator/planted/hopper_attention.cu`,
-//! `hopper_sink.cu`, `hopper_maps.cu`, `hopper_subset.cu`), which the emulator finds.
+//! maps, on an emulated card of that kind, against the CPU backend; and with one mistake each
+//! (`emulator/planted/hopper_attention.cu`, `hopper_sink.cu`, `hopper_maps.cu`, `hopper_subset.cu`), which is found.
 
 use std::{collections::BTreeSet, rc::Rc};
 

@@ -1,7 +1,7 @@
 //! Fused attention with capture: launches `kernels/attention_forward.cu`, or `kernels/attention_hopper.cu` on the cards
 //! that it is for, and, when maps or the parts of a subset are wanted, `kernels/attention_capture.cu`, which looks at
-//! the probabilities again given the softmax's denominators; on those cards, maps, what keys receive and parts
-//! come from `kernels/attention_maps_hopper.cu`, `kernels/attention_sink_hopper.cu` and `kernels/attention_subset_hopper.cu`.
+//! the probabilities again given the softmax's denominators; on those cards, maps, what keys receive and parts come
+//! from `kernels/attention_maps_hopper.cu`, `attention_sink_hopper.cu` and `attention_subset_hopper.cu`.
 //! Nothing of size T x T exists unless a map is asked for.
 #![forbid(unsafe_code)]
 
