@@ -1,13 +1,11 @@
 //! From a name to a model ready to run: what is built in, a folder, or a repository of the hub; and
 //! who it is, for the record and the folder of its runs.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use crate::{
     error::{Error, Kind, Result},
+    files,
     hub::Hub,
     model::{
         ADAPTER_SETTINGS, Adapter, Model, demo, families::FAMILIES, gguf_file,
@@ -254,7 +252,8 @@ impl Checkpoint {
         let mut hasher = blake3::Hasher::new();
         hasher.update(model.weights.fingerprint().as_bytes());
         for path in self.descriptions() {
-            let content = fs::read(&path).map_err(|error| Error::unread(&path, error))?;
+            let content = files::read(&path, files::VOCABULARY)
+                .map_err(|error| Error::unread(&path, error))?;
             hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
             hasher.update(blake3::hash(&content).as_bytes());
         }

@@ -5,7 +5,10 @@
 
 use std::{fmt, io, path::Path};
 
-use crate::nearest::{nearest, nearest_path};
+use crate::{
+    nearest::{nearest, nearest_path},
+    visible::shortened,
+};
 
 /// Result with massact's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -135,11 +138,25 @@ impl Error {
         self
     }
 
+    /// With another subject and remedy, if `subject` is the one it has.
+    #[must_use]
+    pub(crate) fn instead_of(mut self, subject: &str, other: &str, remedy: &str) -> Self {
+        let rest = self.message.strip_prefix(subject);
+        if let Some(rest) = rest.filter(|rest| rest.starts_with(": ")) {
+            self.message = format!("{other}{rest}");
+            self.remedy = Some(remedy.to_owned());
+        }
+        self
+    }
+
     /// Says of what larger thing `subject` is a part.
     #[must_use]
     pub fn within(mut self, whole: impl fmt::Display) -> Self {
         if self.kind == Kind::Interrupted {
             // It is nobody's fault.
+            return self;
+        }
+        if self.message.starts_with(&format!("{whole}: ")) {
             return self;
         }
         self.message = one_line(&format!("{whole}: {}", self.message));
@@ -178,14 +195,22 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Messages of libraries may span lines; ours never do.
+/// Bytes of a message: it may quote a foreign file, whose words have no limit.
+const LONGEST: usize = 2000;
+
+/// Messages of libraries may span lines; ours never do. One that is too long loses its middle.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    shortened(&line, LONGEST).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn error_of(reason: &str) -> Error {
+        Error::new("a", reason).remedy("x")
+    }
 
     #[test]
     fn reads_as_one_line_with_remedy() {
@@ -197,6 +222,21 @@ mod tests {
             "config.json: bad thing; fix it; or leave it"
         );
         assert_eq!(Error::new("a", "b").or("c").to_string(), "a: b; c");
+        let renamed = error_of("b").instead_of("a", "c", "d");
+        assert_eq!(renamed.within("c").to_string(), "c: b; d");
+        assert_eq!(
+            error_of("b").instead_of("", "c", "d").to_string(),
+            "a: b; x"
+        );
+        assert_eq!(
+            error_of("b").within("z").within("z").to_string(),
+            "z: a: b; x"
+        );
+        let long = Error::new("config.json", "é".repeat(99_999) + "end").remedy("x".repeat(99_999));
+        let said = long.within("folder").to_string();
+        assert!(said.len() < 4200, "{}", said.len());
+        assert!(said.starts_with("folder: config.json: éé"), "{said}");
+        assert!(said.contains("ééend; xx"), "{said}");
         let unknown = Error::usage("--site", "no such site").remedy("choose from q, mlp");
         let asked = unknown.clone().meant("nlp", ["q", "mlp"]).to_string();
         assert_eq!(

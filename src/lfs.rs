@@ -1,9 +1,12 @@
 //! Pointers that git-lfs leaves where a file was not fetched.
 #![forbid(unsafe_code)]
 
-use std::{fmt, fs::File, io::Read, path::Path};
+use std::{fmt, io::Read, path::Path};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files,
+};
 
 /// How every pointer begins.
 const START: &[u8] = b"version https://git-lfs.github.com/spec/";
@@ -12,7 +15,7 @@ const START: &[u8] = b"version https://git-lfs.github.com/spec/";
 pub(crate) fn refuse_pointer_at(path: &Path) -> Result<()> {
     let mut start = Vec::new();
     let read =
-        File::open(path).and_then(|file| file.take(START.len() as u64).read_to_end(&mut start));
+        files::open(path).and_then(|file| file.take(START.len() as u64).read_to_end(&mut start));
     read.map_or(Ok(()), |_| refuse_pointer(path.display(), &start))
 }
 

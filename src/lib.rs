@@ -9,6 +9,7 @@ pub mod data;
 pub mod engine;
 pub mod error;
 pub mod experiments;
+mod files;
 pub mod hub;
 pub mod interrupt;
 mod lfs;

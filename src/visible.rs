@@ -30,6 +30,37 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// `text` without its middle, where it is longer than `most` bytes.
+pub(crate) fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let start = text.floor_char_boundary(most * 3 / 4);
+    let end = text.ceil_char_boundary(text.len() - most / 4);
+    Cow::Owned(format!("{} … {}", &text[..start], &text[end..]))
+}
+
+/// A JSON document whose strings have everything invisible escaped: the same values, which cannot steer a terminal.
+pub(crate) fn visible_json(document: &str) -> Cow<'_, str> {
+    // Outside of strings JSON has no other invisible characters than those that lay it out.
+    let steers = |c: char| is_invisible(c) && !matches!(c, '\n' | '\r' | '\t');
+    if !document.chars().any(steers) {
+        return Cow::Borrowed(document);
+    }
+    let mut shown = String::with_capacity(document.len() + 64);
+    for c in document.chars() {
+        if steers(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing into a String cannot fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
 fn is_invisible(c: char) -> bool {
     use GeneralCategory as G;
     // XML forbids the non-characters at the end of the first plane, which count as unassigned.
@@ -49,6 +80,28 @@ mod tests {
         assert_eq!(visible("plain <s> é 模"), "plain <s> é 模");
         assert_eq!(visible("a\nb\tc\0\u{1b}[31m"), "a⏎b→c\\x00\\x1b[31m");
         assert_eq!(visible("\u{202e}x\u{ffff}"), "\\u{202e}x\\u{ffff}");
+    }
+
+    #[test]
+    fn json_stays_what_it_is() {
+        let plain = "{\n  \"a\": \"é\"\n}";
+        assert!(matches!(visible_json(plain), Cow::Borrowed(_)));
+        let value = serde_json::json!({"a": "\u{202e}x\u{9b}\u{e0001}\u{7f}"});
+        let document = format!("{value:#}");
+        let shown = visible_json(&document);
+        assert!(
+            !shown.chars().any(|c| is_invisible(c) && c != '\n'),
+            "{shown}"
+        );
+        let again: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+        assert_eq!(again, value);
+    }
+
+    #[test]
+    fn long_texts_lose_their_middle() {
+        assert_eq!(shortened("abcdefgh", 8), "abcdefgh");
+        assert_eq!(shortened("abcdefghi", 8), "abcdef … hi");
+        assert_eq!(shortened("ééééé", 4), "é … ");
     }
 
     /// What moves a terminal's cursor, colours it or turns text around.

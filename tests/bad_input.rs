@@ -374,6 +374,23 @@ fn safetensors_that_are_damaged() {
     }
 }
 
+/// A header is JSON that may describe any number of empty tensors.
+#[test]
+fn more_tensors_than_a_file_has() {
+    let bench = Bench::new();
+    let tensors = |count: usize| {
+        let tensor = r#":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}"#;
+        let each = (0..count).map(|number| format!("\"t{number}\"{tensor}"));
+        let header = format!("{{{}}}", each.collect::<Vec<_>>().join(","));
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+        std::fs::write(bench.weights(), bytes).expect("written");
+    };
+    tensors(262_144);
+    bench.fails("as many as may be", &["tensor `model.embed_tokens.weight`"]);
+    tensors(262_146);
+    bench.fails("more", &["model.safetensors", "more than 262144 tensors"]);
+}
+
 #[test]
 fn tensors_that_do_not_fit() {
     let bench = Bench::new();

@@ -112,6 +112,19 @@ fn what_cannot_be_rendered_is_named() {
         ("{%}{% endfor %}", "syntax error"),
         ("{{ messages[0].content.unheard_of() }}", "unheard_of"),
         (endless, "fuel"),
+        // What holds itself would be printed without end.
+        (
+            "{% set n = namespace() %}{% set n.x = n %}{{ n }}",
+            "a namespace is to hold a namespace",
+        ),
+        (
+            "{% set n = namespace() %}{% set n.x = [{'a': n}] %}{{ n|tojson }}",
+            "a namespace is to hold a namespace",
+        ),
+        (
+            "{% set n = namespace() %}{% for a in [n, n] %}{% set n.x = loop %}{% endfor %}{{ n }}",
+            "a namespace is to hold a namespace",
+        ),
     ] {
         let error = tokenizer(Some(template), None)
             .chat("x")
@@ -128,14 +141,23 @@ fn what_cannot_be_rendered_is_named() {
         without.to_string().contains("has no chat template"),
         "{without}"
     );
-    let several = json!({"chat_template": [{"name": "rag", "template": "x"}]});
-    let several = tokenizer(None, Some(&several))
-        .chat("x")
-        .expect_err("no default");
-    assert!(
-        several.to_string().contains("none named `default`: rag"),
-        "{several}"
-    );
+    for (templates, reason) in [
+        (
+            json!([{"name": "rag", "template": "x"}]),
+            "none named `default`: rag",
+        ),
+        (
+            json!([{"name": "default", "template": 5}]),
+            "one named `default` that has no text",
+        ),
+        (json!(5), "neither a text nor a list"),
+    ] {
+        let config = json!({"chat_template": templates});
+        let error = tokenizer(None, Some(&config))
+            .chat("x")
+            .expect_err("no default");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
     let year = tokenizer(Some("{{ strftime_now('%Y') }}"), None)
         .chat("x")
         .expect("a year");

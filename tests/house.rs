@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of `src/`, from the bottom to the top: each may import those before it.
 const ROOMS: [&[&str]; 12] = [
-    &["nearest", "visible"],
+    &["files", "nearest", "visible"],
     &["error"],
     &["allocator", "mapped"],
     &["interrupt", "lfs", "panics", "progress"],

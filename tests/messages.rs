@@ -199,6 +199,7 @@ fn what_steers_a_terminal_is_escaped() {
         &["existence-validation", "--dataset"],
         &["intervention-analysis", "--tasks"],
         // These are refused by what reads the arguments.
+        &["capture", "--label"],
         &["existence-validation", "--nsamples"],
         &["capture", "--dtype"],
     ] {
@@ -209,6 +210,26 @@ fn what_steers_a_terminal_is_escaped() {
     assert_shown("a command", &command);
     // The lines of our own messages stay.
     assert!(command.stderr.lines().count() > 2, "{}", command.stderr);
+}
+
+#[test]
+fn what_has_no_end_is_cut() {
+    let long = "x".repeat(3_000_000);
+    let folder = changed("planted-llama", |folder| {
+        edit_json(&folder.join("config.json"), |config| {
+            config.insert("model_type".into(), long.clone().into());
+        });
+    });
+    let word = ",".repeat(100_000);
+    for done in [
+        capture(folder.path()),
+        run(&mut massact(["capture", "--token-ids", &word])),
+        run(&mut massact(["capture", "--dtype", &word])),
+    ] {
+        assert!(matches!(done.code, Some(1 | 2)), "{:?}", done.code);
+        assert!(done.stderr.len() < 6000, "{} bytes", done.stderr.len());
+        assert!(done.stderr.contains(" … "), "{}", done.stderr);
+    }
 }
 
 #[test]

@@ -28,14 +28,58 @@ fn a_finished_run_is_shown_again() {
     let wrong = run(massact(["show"]).arg(temp.path()));
     assert_eq!(wrong.code, Some(1));
     assert!(wrong.stderr.contains("give the folder of a finished run"));
-    std::fs::write(place.join("run.json"), "{").expect("writes");
-    let damaged = run(massact(["show"]).arg(&place));
-    assert_eq!(damaged.code, Some(1));
-    assert!(
-        damaged.stderr.contains("run it again"),
+}
+
+/// What a run's folder holds may have been changed by anybody, before it is shown on a terminal.
+#[test]
+fn a_damaged_run_is_not_shown() {
+    let temp = folder();
+    let place = temp.path().join("run");
+    std::fs::create_dir(&place).expect("a folder");
+    std::fs::write(temp.path().join("secret.json"), "{\"secret\": 1}").expect("writes");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(place.join(name), bytes).expect("writes");
+    let show = |flags: &[&str]| run(massact(["show"]).args(flags).arg(&place));
+    let deep = "[".repeat(100_000);
+    write("capture.json", b"{\"a\": 1}");
+    for record in [
+        "{",
+        "[]",
         "{}",
-        damaged.stderr
+        r#"{"command": 5}"#,
+        r#"{"command": "../secret"}"#,
+        r#"{"command": ""}"#,
+        &deep,
+    ] {
+        write("run.json", record.as_bytes());
+        for flags in [&[][..], &["--json"]] {
+            let damaged = show(flags);
+            assert_eq!(damaged.code, Some(1), "{record:.40}");
+            let said = &damaged.stderr;
+            assert!(said.contains("run it again"), "{record:.40}: {said}");
+            assert_eq!(damaged.stdout, "");
+        }
+    }
+    write(
+        "run.json",
+        br#"{"command": "capture", "notices": ["a\u001b[31mb"]}"#,
     );
+    for document in [
+        &b""[..],
+        b"{\"a\": ",
+        b"\"\xff\"",
+        b"\"\x1b\"",
+        deep.as_bytes(),
+    ] {
+        write("capture.json", document);
+        let damaged = show(&["--json"]);
+        assert_eq!((damaged.code, damaged.stdout.as_str()), (Some(1), ""));
+    }
+    write("capture.json", "{\"a\": \"\u{202e}é\"}\n".as_bytes());
+    assert_eq!(show(&["--json"]).stdout, "{\"a\": \"\\u202eé\"}\n");
+    write("summary.txt", "one\u{1b}[31m\n\ntwo".as_bytes());
+    let shown = show(&[]);
+    assert_eq!(shown.stdout, "one\\x1b[31m\n\ntwo");
+    assert!(shown.stderr.contains("a\\x1b[31mb"), "{}", shown.stderr);
 }
 
 #[test]

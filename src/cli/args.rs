@@ -265,6 +265,23 @@ fn layer_list(text: &str) -> Result<LayerList, String> {
     Ok(LayerList(layers))
 }
 
+/// More entries than anybody reads.
+const MOST_LISTED: usize = 1_000_000;
+
+/// How many entries to list.
+pub(super) fn listed(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count <= MOST_LISTED)
+        .ok_or_else(|| format!("expected a number of at most {MOST_LISTED}"))
+}
+
+/// How many entries to list, one at least.
+pub(super) fn some_listed(text: &str) -> Result<usize, String> {
+    positive(text)?;
+    listed(text)
+}
+
 /// A label that can be seen, on one line.
 pub(super) fn label(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || visible(text) != text {

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
-    args::{ModelArgs, OutputArgs, ThresholdArgs},
+    args::{ModelArgs, OutputArgs, ThresholdArgs, listed},
     input::InputArgs,
     run::{Done, Run},
     settings::{self, InputSettings},
@@ -28,7 +28,7 @@ pub(super) struct CaptureArgs {
     #[command(flatten)]
     input: InputArgs,
     /// Entries of largest magnitude to list.
-    #[arg(long, value_name = "K", default_value_t = 5)]
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = listed)]
     top_k: usize,
     /// Tensors to look at: embedding, layer_input, attention_input, q, k, v, attention_gate,
     /// attention_output, mixer_output, residual_mid, mlp_input, router_logits, gate, mlp_inner,
@@ -50,10 +50,10 @@ pub(super) struct CaptureArgs {
     #[arg(long)]
     nll: bool,
     /// Report the first N logits of the last position.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = listed)]
     last_logits: usize,
     /// Report the N most likely tokens after the last position, with their probabilities.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = listed)]
     top_tokens: usize,
     #[command(flatten)]
     thresholds: ThresholdArgs,

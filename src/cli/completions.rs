@@ -37,7 +37,10 @@ pub(super) fn run(args: &CompletionsArgs, mut program: Command) -> Result<()> {
 /// A page of the program, and one of each command.
 fn manual(mut program: Command, folder: &Path) -> Result<()> {
     program.build();
-    let of_folder = |error| Error::new(folder.display(), error);
+    let of_folder = |error| {
+        Error::usage(format!("--man {}", folder.display()), error)
+            .remedy("name a folder that can be made and written to")
+    };
     std::fs::create_dir_all(folder).map_err(of_folder)?;
     let commands = program
         .get_subcommands()

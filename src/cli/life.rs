@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    args::{ModelArgs, OutputArgs, ThresholdArgs, positive},
+    args::{ModelArgs, OutputArgs, ThresholdArgs, positive, some_listed},
     run::{Done, Run},
     sentence::{SentenceArgs, SentenceSettings},
     settings,
@@ -38,10 +38,10 @@ pub(super) struct LifeArgs {
     #[arg(long, value_name = "507,8", value_delimiter = ',')]
     dimension: Vec<usize>,
     /// Values to follow at most, those of the largest magnitude.
-    #[arg(long, value_name = "K", default_value_t = 8, value_parser = positive)]
+    #[arg(long, value_name = "K", default_value_t = 8, value_parser = some_listed)]
     top_k: usize,
     /// Neurons listed in every layer, those of the largest products.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = some_listed)]
     neurons: usize,
     /// Also set the weights through which they enter to zero, in memory, and measure again: perplexity of the
     /// sequences, attention to the tokens, and the values.

@@ -37,10 +37,10 @@ use std::{
     io::{ErrorKind, Write},
     path::Path,
     process::ExitCode,
-    sync::LazyLock,
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
-use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, error::ContextValue};
 use serde_json::Value;
 
 use self::{experiment::Experiment, shared::Shared};
@@ -48,7 +48,7 @@ use crate::{
     backend::cuda::driver::built,
     error::{Error, Result},
     interrupt, mapped, panics, progress,
-    visible::visible,
+    visible::{shortened, visible, visible_json},
 };
 
 /// Find, measure and intervene on massive activations in decoder LLMs.
@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
     interrupt::install();
     panics::install();
     let line = hyphenated(std::env::args_os());
-    let cli = match Cli::try_parse_from(&line) {
+    let cli = match parsed(&line) {
         Ok(cli) => cli,
         Err(error) => return refused(error, &line),
     };
@@ -99,19 +99,60 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Bytes of a word of the command line that an error shows.
+const LONGEST_WORD: usize = 500;
+
+/// The definition of the command line, made once: a sweep parses a line for each of its tasks.
+static COMMAND: LazyLock<Mutex<clap::Command>> = LazyLock::new(|| Mutex::new(Cli::command()));
+
+/// What a command line, with the program's name, says.
+fn parsed(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Cli, clap::Error> {
+    let mut command = COMMAND.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut found = command.try_get_matches_from_mut(line)?;
+    Cli::from_arg_matches_mut(&mut found).map_err(|error| error.format(&mut command))
+}
+
 /// Help and versions on stdout, what is wrong with the arguments on stderr, where they cannot steer a terminal.
 fn refused(error: clap::Error, line: &[OsString]) -> ExitCode {
     // clap shows words as they are, so it is given those that can be shown.
     let words = line.iter().map(|word| word.to_string_lossy());
-    let shown = words.map(|word| visible(&word).into_owned());
-    let error = Cli::try_parse_from(shown).err().unwrap_or(error);
+    let shown = words.map(|word| readable(&word));
+    let error = parsed(shown).err().unwrap_or_else(|| {
+        // What is wrong is what cannot be shown.
+        let mut error = error;
+        let quoted = error.context().filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, readable(text))),
+            _ => None,
+        });
+        for (kind, text) in quoted.collect::<Vec<_>>() {
+            error.insert(kind, ContextValue::String(text));
+        }
+        error
+    });
     // As in `say`: lost where nobody can read it.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
+/// A word of the command line as an error shows it.
+fn readable(word: &str) -> String {
+    shortened(&visible(word), LONGEST_WORD).into_owned()
+}
+
+/// More than any machine has cores.
+const MOST_THREADS: usize = 4096;
+
 /// Those that compute. The library would start them when they are needed first, and panic where it cannot.
 fn start_threads() -> Result<()> {
+    let wished = std::env::var("RAYON_NUM_THREADS").ok();
+    let wished: Option<usize> = wished.and_then(|count| count.trim().parse().ok());
+    if let Some(count) = wished.filter(|count| *count > MOST_THREADS) {
+        return Err(Error::usage(
+            format!("RAYON_NUM_THREADS={count}"),
+            format!("more than {MOST_THREADS} threads"),
+        )
+        .remedy("set it to the number of cores, or unset it"));
+    }
     rayon::ThreadPoolBuilder::new()
         .build_global()
         .map_err(|error| {
@@ -172,12 +213,13 @@ impl Command {
 
 /// Flags in the reference program's spelling, `--add_bos_token`, as ours: `--add-bos-token`.
 fn hyphenated(line: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let command = Cli::command();
-    let flags: BTreeSet<&str> = command
-        .get_subcommands()
-        .flat_map(|command| command.get_arguments())
-        .filter_map(|argument| argument.get_long())
-        .collect();
+    static FLAGS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let command = Cli::command();
+        let commands = command.get_subcommands();
+        let flags = commands.flat_map(|command| command.get_arguments());
+        let flags = flags.filter_map(|argument| argument.get_long());
+        flags.map(str::to_owned).collect()
+    });
     let spelled = |word: OsString| {
         let text = word.to_str().and_then(|word| word.strip_prefix("--"));
         let Some(text) = text else {
@@ -188,7 +230,7 @@ fn hyphenated(line: impl Iterator<Item = OsString>) -> Vec<OsString> {
             None => (text, None),
         };
         let name = name.replace('_', "-");
-        if !flags.contains(name.as_str()) {
+        if !FLAGS.contains(name.as_str()) {
             return word;
         }
         let value = value.map_or_else(String::new, |value| format!("={value}"));
@@ -209,7 +251,7 @@ fn print_path(path: &Path) -> Result<()> {
 
 /// A JSON document on stdout.
 fn print_json(document: &Value) -> Result<()> {
-    to_stdout(format!("{document:#}\n"))
+    to_stdout(visible_json(&format!("{document:#}\n")).as_ref())
 }
 
 /// A reader that has gone away (`massact ... | head`) is no error.
@@ -225,7 +267,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(hyphenated(line.iter().map(OsString::from)))
+        super::parsed(hyphenated(line.iter().map(OsString::from)))
     }
 
     #[test]

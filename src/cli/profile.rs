@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    args::{ModelArgs, OutputArgs, ScaleArgs, positive},
+    args::{ModelArgs, OutputArgs, ScaleArgs, some_listed},
     input::InputArgs,
     run::{Done, Run},
     settings::{self, InputSettings},
@@ -26,7 +26,7 @@ pub(super) struct ProfileArgs {
     #[command(flatten)]
     input: InputArgs,
     /// Entries of largest magnitude to list of each tensor.
-    #[arg(long, value_name = "K", default_value_t = 5, value_parser = positive)]
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = some_listed)]
     top_k: usize,
     /// Tensors to look at, by the names that `capture --sites` has; all by default.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, positive},
+    args::{ModelArgs, OutputArgs, ScaleArgs, TextArgs, positive, some_listed},
     run::{Done, Run},
     settings::{self, TextSettings},
     shared::Shared,
@@ -34,7 +34,7 @@ pub(super) struct MagnitudeArgs {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     nsamples: usize,
     /// Magnitudes listed per layer.
-    #[arg(long, value_name = "K", default_value_t = 3, value_parser = positive)]
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = some_listed)]
     top_k: usize,
     /// Which tensor of every layer.
     #[arg(long, value_name = "SITE", default_value = "layer_output")]

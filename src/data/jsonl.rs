@@ -2,11 +2,12 @@
 //! no documents.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::limits::{LONGEST_ROW, too_long_row};
 use super::row_set::{Packing, Rows, Sink};
 use super::watched::{CHUNK, Watched, read_error};
 use crate::error::{Error, Result};
@@ -68,11 +69,33 @@ pub(super) fn for_each_line(
             interrupt::check()?;
         }
         line.clear();
-        let count = reader
+        let failed = |error: io::Error, number: u64| {
+            read_error(format!("{}: row {number}", path.display()), &error)
+        };
+        let count = (&mut reader)
+            .take(LONGEST_ROW as u64 + 1)
             .read_until(b'\n', &mut line)
-            .map_err(|error| read_error(format!("{}: row {number}", path.display()), &error))?;
+            .map_err(|error| failed(error, number))?;
         if count == 0 {
             return Ok(());
+        }
+        if count > LONGEST_ROW {
+            let row = format!("{}: row {number}", path.display());
+            return Err(too_long_row(&row));
+        }
+        // A compressed file may hold any number of empty lines.
+        if line == b"\n" {
+            loop {
+                interrupt::check()?;
+                let next = reader.fill_buf().map_err(|error| failed(error, number))?;
+                let empty = next.iter().take_while(|byte| **byte == b'\n').count();
+                let all = empty == next.len();
+                reader.consume(empty);
+                number += empty as u64;
+                if !all || empty == 0 {
+                    break;
+                }
+            }
         }
         let mut bytes = line.trim_ascii();
         if number == 1 {
@@ -218,6 +241,47 @@ mod tests {
                 .contains("f: row 1: not UTF-8 (byte 11 of the line)"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn empty_lines_are_no_documents_but_rows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("f.jsonl");
+        let empty = "\n".repeat(3 * CHUNK);
+        let text = format!("\n{{\"text\": \"a\"}}\n{empty} \n\n{{\"text\": \"b\"}}\n{{}}");
+        std::fs::write(&path, text).expect("written");
+        let mut found = Vec::new();
+        let mut sink = |row: u64, text: String| {
+            found.push((row, text));
+            Ok(())
+        };
+        let progress = Progress::silent();
+        let read = read(
+            &path,
+            Packing::Plain,
+            "text",
+            Rows::ALL,
+            &mut sink,
+            progress,
+        );
+        let said = read.expect_err("the last is none").to_string();
+        let last = 2 + 3 * CHUNK + 4;
+        assert!(
+            said.contains(&format!("row {last}: the object is empty")),
+            "{said}"
+        );
+        assert_eq!(found, [(0, "a".to_owned()), (1, "b".to_owned())]);
+    }
+
+    #[test]
+    fn a_row_has_an_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("f.jsonl");
+        let file = std::fs::File::create(&path).expect("made");
+        file.set_len(LONGEST_ROW as u64 + 1).expect("longer");
+        let refused = count(&path, Packing::Plain, "text", Progress::silent());
+        let said = refused.expect_err("too long").to_string();
+        assert!(said.contains("row 1: it is longer than 128 MiB"), "{said}");
     }
 
     #[test]

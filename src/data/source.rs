@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::datasets::{self, CORPUS_DOCUMENTS, Dataset, Take};
+use super::limits::{MOST_TEXT, too_much_text};
 use super::mt19937::Mt19937;
 use super::row_set::Rows;
 use super::rows::{Format, RowFile, unknown_format};
@@ -376,7 +377,8 @@ fn join(
 
 fn in_order(files: &[(String, RowFile)], most: u64, progress: Progress) -> Result<Vec<String>> {
     let mut documents = Vec::new();
-    for (_, file) in files {
+    let mut bytes = 0;
+    for (label, file) in files {
         let left = most.saturating_sub(documents.len() as u64);
         let rows = if most == u64::MAX {
             Rows::ALL
@@ -386,6 +388,10 @@ fn in_order(files: &[(String, RowFile)], most: u64, progress: Progress) -> Resul
         file.read(
             rows,
             &mut |_, text| {
+                bytes += text.len();
+                if bytes > MOST_TEXT {
+                    return Err(too_much_text(label));
+                }
                 documents.push(text);
                 Ok(())
             },
@@ -422,7 +428,7 @@ fn at_random(
         .map(|(row, place)| (u64::from(*row), place as usize))
         .collect();
     let mut documents = vec![String::new(); place.len()];
-    let mut found = 0;
+    let (mut found, mut bytes) = (0, 0);
     for ((_, file), span) in files.iter().zip(spans) {
         let mut wanted: Vec<u64> = place
             .keys()
@@ -437,6 +443,10 @@ fn at_random(
                     .get(&(span.start + row))
                     .and_then(|at| documents.get_mut(*at));
                 if let Some(slot) = slot {
+                    bytes += text.len();
+                    if bytes > MOST_TEXT {
+                        return Err(too_much_text(&name));
+                    }
                     *slot = text;
                     found += 1;
                 }

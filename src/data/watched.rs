@@ -1,29 +1,27 @@
 //! A file being read: counts bytes on a bar and stops when the user asks to.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::interrupt;
 use crate::progress::{Bar, Progress};
+use crate::{files, interrupt};
 
 /// Bytes read at a time; small enough that the user's wish to stop is seen at once.
 pub(crate) const CHUNK: usize = 1 << 20;
 
 /// Opens a file, or says why not.
 pub(crate) fn open(path: &Path) -> Result<File> {
-    let refused = |reason: &dyn std::fmt::Display| {
-        Error::new(path.display(), format!("cannot be opened: {reason}"))
-            .remedy("check the path and its permissions")
-            .meant_path(path)
-    };
-    let file = File::open(path).map_err(|error| refused(&error))?;
-    match file.metadata() {
-        Ok(about) if about.is_dir() => Err(refused(&"it is a directory")),
-        Ok(_) => Ok(file),
-        Err(error) => Err(refused(&error)),
-    }
+    files::open(path).map_err(|error| not_opened(path, &error))
+}
+
+/// Why something cannot be read.
+pub(super) fn not_opened(path: &Path, reason: &dyn fmt::Display) -> Error {
+    Error::new(path.display(), format!("cannot be opened: {reason}"))
+        .remedy("check the path and its permissions")
+        .meant_path(path)
 }
 
 /// The file with its bar.

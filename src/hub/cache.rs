@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::names;
+use crate::files;
 
 /// One repository's folder in the cache.
 #[derive(Debug, Clone)]
@@ -31,7 +32,8 @@ impl RepoCache {
         if names::is_commit(revision) && self.snapshot(revision).is_dir() {
             return Some(revision.to_owned());
         }
-        let commit = std::fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
+        let commit =
+            files::read_text(&self.folder.join("refs").join(revision), files::DESCRIPTION).ok()?;
         let commit = commit.trim();
         (names::is_commit(commit) && self.snapshot(commit).is_dir()).then(|| commit.to_owned())
     }
@@ -41,7 +43,7 @@ impl RepoCache {
     pub(super) fn remember(&self, revision: &str, commit: &str) -> std::io::Result<()> {
         let path = self.folder.join("refs").join(revision);
         if names::is_commit(revision)
-            || std::fs::read_to_string(&path).is_ok_and(|known| known.trim() == commit)
+            || files::read_text(&path, files::DESCRIPTION).is_ok_and(|known| known.trim() == commit)
         {
             return Ok(());
         }

@@ -6,7 +6,10 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::names;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files,
+};
 
 /// An adapter's configuration; transformers puts the adapter on the weights wherever it lies.
 pub(super) const ADAPTER: &str = "adapter_config.json";
@@ -180,7 +183,7 @@ pub(super) fn adapter(repo: &str, path: &Path, whole: bool) -> Error {
     struct Settings {
         base_model_name_or_path: Option<String>,
     }
-    let text = std::fs::read(path).unwrap_or_default();
+    let text = files::read(path, files::DESCRIPTION).unwrap_or_default();
     let settings: Settings = serde_json::from_slice(&text).unwrap_or_default();
     let base = settings.base_model_name_or_path;
     let base = base.map_or_else(String::new, |base| format!(" of `{base}`"));
@@ -200,7 +203,8 @@ pub(super) fn shards(repo: &str, index: &Path, kind: Shards) -> Result<BTreeSet<
     let bad = |reason: &dyn std::fmt::Display| {
         Error::new(&title, reason).remedy("the repository is malformed; use another one")
     };
-    let text = std::fs::read(index).map_err(|error| bad(&format!("cannot be read: {error}")))?;
+    let text = files::read(index, files::INDEX)
+        .map_err(|error| bad(&format!("cannot be read: {error}")))?;
     let index: Index = serde_json::from_slice(&text).map_err(|error| bad(&error))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
     if shards.is_empty() {

@@ -6,8 +6,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::{
+    error::{Error, Result},
+    files,
+};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -116,10 +119,13 @@ impl Settings {
             .or_else(|| self.endpoint.strip_prefix("http://"));
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@');
         if !host.is_some_and(|host| !host.is_empty() && host.chars().all(plain)) {
-            return Err(
-                Error::usage("HF_ENDPOINT", format!("{:?} is no address", self.endpoint))
-                    .remedy(format!("unset it or give one such as {ENDPOINT}")),
-            );
+            // A user or a query may be a secret.
+            let shown = match self.endpoint.contains(['@', '?', '#']) {
+                true => "an address with a user or a query is none that is used here".to_owned(),
+                false => format!("{:?} is no address", self.endpoint),
+            };
+            return Err(Error::usage("HF_ENDPOINT", shown)
+                .remedy(format!("unset it or give one such as {ENDPOINT}")));
         }
         // It becomes a header; the value itself is not shown.
         if self
@@ -138,7 +144,7 @@ impl Settings {
 
 /// What `hf auth login` has stored; a missing file is no login.
 fn saved_token(path: &Path) -> Option<String> {
-    std::fs::read_to_string(path).ok()
+    files::read_text(path, files::DESCRIPTION).ok()
 }
 
 /// The values that Python's library takes for yes.
@@ -209,11 +215,16 @@ mod tests {
     fn endpoint_and_offline() {
         let settings = of(&[("HF_HOME", "/x"), ("HF_ENDPOINT", "http://127.0.0.1:80/")]);
         assert_eq!(settings.expect("valid").endpoint, "http://127.0.0.1:80");
-        for bad in ["mirror", "ftp://a", "https://", "https://a b", "http://u@h"] {
-            assert!(
-                of(&[("HF_HOME", "/x"), ("HF_ENDPOINT", bad)]).is_err(),
-                "{bad}"
-            );
+        for bad in [
+            "mirror",
+            "ftp://a",
+            "https://",
+            "https://a b",
+            "http://u:secret@h",
+            "http://h/?t=secret",
+        ] {
+            let refused = of(&[("HF_HOME", "/x"), ("HF_ENDPOINT", bad)]).expect_err(bad);
+            assert!(!refused.to_string().contains("secret"), "{refused}");
         }
         for (value, offline) in [("1", true), ("true", true), ("0", false), ("", false)] {
             let settings = of(&[("HF_HOME", "/x"), ("HF_HUB_OFFLINE", value)]);

@@ -68,7 +68,16 @@ impl Model {
             let opened = gguf::open(&file).and_then(|(config, weights, tokenizer)| {
                 Self::assemble_with(&config, weights, tokenizer, adapter)
             });
-            return opened.map_err(|error| error.within(name));
+            return opened.map_err(|error| {
+                // Settings have the names of config.json, which the file has not.
+                error
+                    .instead_of(
+                        "config.json",
+                        "its metadata, as transformers calls them",
+                        gguf::REMEDY,
+                    )
+                    .within(name)
+            });
         }
         place::check(folder, adapter.is_some())?;
         let config = weights::beside(Config::open(folder)?, folder)?;

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use super::json;
 use crate::{
     error::{Error, Result},
-    lfs,
+    files, lfs,
 };
 
 /// A parsed `config.json`, or a section of it.
@@ -49,7 +49,7 @@ impl Config {
     /// Reads `config.json` in `folder`.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
-        let text = std::fs::read(&path).map_err(|error| {
+        let text = files::read(&path, files::DESCRIPTION).map_err(|error| {
             Error::new(path.display(), error)
                 .remedy("give a folder with a Hugging Face checkpoint, or a hub id")
         })?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{adapter::SETTINGS as ADAPTER, config::Config, json};
 use crate::{
     error::{Error, Result},
-    lfs,
+    files, lfs,
 };
 
 /// Refuses a path that no whole checkpoint lies at, and an adapter beside one, unless it was said which
@@ -25,8 +25,9 @@ pub(super) fn check(folder: &Path, adapter_is_named: bool) -> Result<()> {
                 .remedy("give the folder with config.json and the weights")
         });
     }
-    let whole = folder.join("config.json").is_file();
-    if folder.join(ADAPTER).is_file() {
+    // What it is if it is no file, is said where it is read.
+    let whole = files::is_there(&folder.join("config.json"));
+    if files::is_there(&folder.join(ADAPTER)) {
         let whole = whole && has_weights(folder);
         if !(whole && adapter_is_named) {
             return Err(adapter(folder, whole)?);
@@ -70,7 +71,8 @@ pub(super) fn check_named_weights(config: &Config, folder: &Path) -> Result<()> 
 /// An adapter's refusal, by its kind and base model.
 fn adapter(folder: &Path, whole: bool) -> Result<Error> {
     let path = folder.join(ADAPTER);
-    let text = std::fs::read(&path).map_err(|error| Error::unread(&path, error))?;
+    let text =
+        files::read(&path, files::DESCRIPTION).map_err(|error| Error::unread(&path, error))?;
     lfs::refuse_pointer(path.display(), &text)?;
     let settings = json::parse(&text).unwrap_or_default();
     let text = |key: &str| settings.get(key).and_then(Value::as_str);

@@ -1,6 +1,5 @@
 //! run.json: what was run, on what, how long it took and what it needed.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use serde_json::Value;
 use super::{identity::Identity, visible::visible};
 use crate::{
     error::{Error, Result},
+    files,
     model::{AdapterRecord, ConfigRecord, WeightsRecord},
 };
 
@@ -75,7 +75,7 @@ impl RunRecord {
             .ok()?
             .filter_map(|entry| {
                 let path = entry.ok()?.path();
-                let earlier = std::fs::read(path.join("run.json")).ok()?;
+                let earlier = files::read(&path.join("run.json"), files::DESCRIPTION).ok()?;
                 let earlier: Self = serde_json::from_slice(&earlier).ok()?;
                 let same = self.identity.same_but_for_weights(&earlier.identity);
                 let changed = earlier.inputs.iter().any(|input| {
@@ -240,7 +240,7 @@ impl InputRecord {
     /// Reads `path` once for its checksum. Stops early when the user interrupts.
     pub fn of_file(path: &Path) -> Result<Self> {
         let fail = |error: std::io::Error| Error::unread(path, error);
-        let mut file = File::open(path).map_err(fail)?;
+        let mut file = files::open(path).map_err(fail)?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 1 << 20];
         let mut bytes = 0;

@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
     sync::mpsc::{RecvTimeoutError, Sender, channel},
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::process::{Fate, Process};
 use crate::{
     error::{Error, Result},
+    files,
     report::{atomic::write_atomic, run::now_rfc3339},
 };
 
@@ -101,7 +102,7 @@ impl Last {
         };
         let claim = file(folder, number, "claim");
         // Opening asks the server anew, where the metadata alone may be a minute old.
-        let modified = File::open(&claim).and_then(|file| file.metadata()?.modified());
+        let modified = files::open(&claim).and_then(|file| file.metadata()?.modified());
         Ok(Some(Self {
             number,
             record: read(&claim),
@@ -289,7 +290,7 @@ fn json(place: &Path, value: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&files::read(path, files::DESCRIPTION).ok()?).ok()
 }
 
 /// The largest number of a claim or end.
@@ -412,7 +413,7 @@ mod tests {
         };
         claim_of(folder.path(), 1, elsewhere);
         assert!(matches!(take(folder.path()), Claimed::Theirs));
-        let claim = File::options()
+        let claim = fs::File::options()
             .write(true)
             .open(file(folder.path(), 1, "claim"))
             .expect("there");

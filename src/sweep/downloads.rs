@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::folder::Folder;
 use crate::{
     error::{Error, Result},
+    files,
     hub::Hub,
     progress::Progress,
     report::{atomic::write_atomic, run::now_rfc3339},
@@ -125,7 +126,7 @@ impl<'a> Downloads<'a> {
             let path = entry
                 .map_err(|error| Error::new(self.folder.downloads().display(), error))?
                 .path();
-            let download = fs::read(&path).ok();
+            let download = files::read(&path, files::DESCRIPTION).ok();
             let download = download.and_then(|bytes| serde_json::from_slice(&bytes).ok());
             found.extend(download.map(|download| (path, download)));
         }

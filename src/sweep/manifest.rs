@@ -1,13 +1,14 @@
 //! manifest.jsonl: the tasks of a sweep, a line each.
 #![forbid(unsafe_code)]
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{collections::HashSet, path::Path};
 
 use serde_json::Value;
 
 use super::task::Task;
 use crate::{
     error::{Error, Result},
+    files,
     report::atomic::write_atomic,
 };
 
@@ -24,7 +25,7 @@ pub struct Manifest {
 impl Manifest {
     /// Reads the file. A line that is no task is one that cannot be run, and does not harm the others.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|error| {
+        let text = files::read_text(path, files::WRITTEN).map_err(|error| {
             Error::usage(path.display(), error)
                 .remedy("make it with `massact sweep plan PLAN --dir DIR`")
                 .meant_path(path)

@@ -19,7 +19,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -29,6 +28,7 @@ use toml::Table;
 use super::{manifest::Manifest, paths::Inside, shown::Shown, task::Task};
 use crate::{
     error::{Error, Result},
+    files, interrupt,
     nearest::nearest,
 };
 
@@ -114,7 +114,7 @@ type Chosen<'a> = Vec<(&'a Flag, toml::Value)>;
 impl Plan {
     /// Reads a plan.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|error| {
+        let text = files::read_text(path, files::DESCRIPTION).map_err(|error| {
             Error::usage(path.display(), error)
                 .remedy("name a plan in TOML, see docs/sweeps.md")
                 .meant_path(path)
@@ -182,6 +182,7 @@ impl Plan {
                 {
                     let subject = place("experiment", index, &experiment.name);
                     for chosen in self.choices(model, experiment, flags)? {
+                        interrupt::check()?;
                         let task = self.task(model, revision, step, flags, &chosen)?;
                         check(&task)
                             .map_err(|error| error.within(format!("{}: {subject}", self.name)))?;

@@ -1,7 +1,7 @@
 //! What has become of a task.
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
@@ -43,6 +43,12 @@ pub struct Failure {
     pub exit_code: u8,
 }
 
+/// Whether results lie where those of a sweep do, and not where somebody who wrote the record would have them read.
+fn is_inside(folder: &str) -> bool {
+    let mut parts = Path::new(folder).components();
+    parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
 impl State {
     /// Of the task whose attempts are in `folder`; the sweep is in `root`.
     pub(super) fn read(root: &Path, folder: &Path, here: &Process) -> Result<Self> {
@@ -53,6 +59,12 @@ impl State {
             attempts: last.number,
         };
         Ok(match &last.end {
+            Some(End::Done { folder, .. }) if !is_inside(folder) => Self::Failed(Failure {
+                error: format!(
+                    "{folder}: the record of the task names results outside of the sweep; `massact sweep retry --failed` makes them again"
+                ),
+                exit_code: 1,
+            }),
             Some(End::Done { folder, .. }) => {
                 let folder = root.join(folder);
                 // Somebody may have removed the results: then there are none.

@@ -166,7 +166,7 @@ pub(super) fn run(args: &CompareArgs, shared: &Shared) -> Result<()> {
         return Err((*first).clone());
     }
     for (label, error) in failed {
-        progress.notice(&format!("{label}: {error}"));
+        progress.notice(&error.clone().within(label).to_string());
     }
     let origin = origin(
         "compare",

@@ -1,8 +1,8 @@
 //! From the command line's own definition to what a plan may set, and from a task to a command.
 
-use clap::{Arg, ArgAction, Parser, Subcommand};
+use clap::{Arg, ArgAction, Subcommand};
 
-use super::super::{Cli, Command, experiment::Experiment, hyphenated};
+use super::super::{Cli, Command, experiment::Experiment, hyphenated, parsed};
 use crate::{
     error::{Error, Result},
     sweep::{Flag, Flags, Kind, NOT_SETTINGS, Task},
@@ -52,7 +52,7 @@ pub(in super::super) fn experiment(task: &Task) -> Result<Experiment> {
     let line = line
         .into_iter()
         .chain(task.arguments.iter().map(String::as_str));
-    match Cli::try_parse_from(hyphenated(line.map(Into::into))) {
+    match parsed(hyphenated(line.map(Into::into))) {
         Ok(Cli {
             command: Command::Experiment(experiment),
             ..

@@ -27,7 +27,10 @@ use super::{
     spec::DecoderSpec,
     weights::{self, Factor, LowRank, Stored, WeightStore},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files,
+};
 
 pub(crate) use settings::SETTINGS;
 
@@ -125,7 +128,7 @@ impl Adapter {
         };
         let file = |name: &str| {
             let path = folder.join(name);
-            let read = std::fs::File::open(&path).and_then(|mut file| {
+            let read = files::open(&path).and_then(|mut file| {
                 let mut hasher = blake3::Hasher::new();
                 let bytes = std::io::copy(&mut file, &mut hasher)?;
                 Ok((bytes, hasher.finalize()))

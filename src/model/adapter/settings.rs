@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
-    lfs,
+    files, lfs,
     model::json,
 };
 
@@ -139,7 +139,7 @@ impl Settings {
     /// Reads the file in an adapter's folder.
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(SETTINGS);
-        let text = std::fs::read(&path).map_err(|error| {
+        let text = files::read(&path, files::DESCRIPTION).map_err(|error| {
             Error::new(path.display(), error)
                 .remedy(format!(
                     "give a folder with {SETTINGS} and adapter_model.safetensors"

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// What to do about settings that do not fit.
-pub(super) const REMEDY: &str =
+pub(in crate::model) const REMEDY: &str =
     "the file's metadata are damaged or of a later version; convert the model again";
 
 /// The keys of one architecture, which begin with its name.

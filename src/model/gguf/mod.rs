@@ -21,6 +21,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use keys::Keys;
+pub(super) use keys::REMEDY;
 use names::Heads;
 pub(crate) use place::file_at;
 

@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
 
 use crate::{
     error::{Error, Result},
+    files,
     model::weights::gguf::{MAGIC, first_of_several, is_later_part},
 };
 
@@ -60,6 +60,6 @@ fn ends_so(path: &Path) -> bool {
 /// Whether a file is one, whatever it is called.
 fn begins_so(file: &Path) -> bool {
     let mut start = [0; 4];
-    let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
+    let read = files::open(file).and_then(|mut file| file.read_exact(&mut start));
     read.is_ok() && start == *MAGIC
 }

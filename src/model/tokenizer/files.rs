@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::chat;
 use crate::{
     error::{Error, Result},
-    lfs,
+    files, lfs,
     model::json,
 };
 
@@ -40,7 +40,7 @@ impl Vocabulary {
     /// Reads the files that `folder` has; none if it has none.
     fn open(folder: &Path) -> Result<Option<Self>> {
         let names = vocabulary_of(folder).iter();
-        let contents = names.map(|name| required(&folder.join(name)));
+        let contents = names.map(|name| required(&folder.join(name), files::VOCABULARY));
         let mut contents = contents.collect::<Result<Vec<_>>>()?;
         Ok(match (vocabulary_of(folder), contents.pop()) {
             (&[FAST], Some(bytes)) => Some(Self::Fast(bytes)),
@@ -76,7 +76,8 @@ const VOCABULARIES: [&[&str]; 4] = [&[FAST], &[SENTENCE_PIECE], &[TIKTOKEN], &[V
 
 /// The files of `folder` that its tokens are read from.
 pub fn vocabulary_of(folder: &Path) -> &'static [&'static str] {
-    let whole = |names: &&&[&str]| names.iter().all(|name| folder.join(name).is_file());
+    let is_there = |name: &&str| files::is_there(&folder.join(name));
+    let whole = |names: &&&[&str]| names.iter().all(is_there);
     VOCABULARIES.iter().find(whole).copied().unwrap_or_default()
 }
 
@@ -106,7 +107,9 @@ impl TokenizerFiles {
     pub fn open(folder: &Path) -> Result<Option<Self>> {
         let read = |name: &str| {
             let path = folder.join(name);
-            path.is_file().then(|| required(&path)).transpose()
+            files::is_there(&path)
+                .then(|| required(&path, files::DESCRIPTION))
+                .transpose()
         };
         let Some(vocabulary) = Vocabulary::open(folder)? else {
             return Ok(None);
@@ -137,8 +140,8 @@ pub(super) struct Beside {
     pub(super) added_tokens: Map<String, Value>,
 }
 
-fn required(path: &Path) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path).map_err(|error| Error::unread(path, error))?;
+fn required(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let bytes = files::read(path, most).map_err(|error| Error::unread(path, error))?;
     lfs::refuse_pointer(path.display(), &bytes)?;
     Ok(bytes)
 }

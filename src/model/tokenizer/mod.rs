@@ -1,14 +1,17 @@
 //! Tokenising, and which id starts a sequence.
 #![forbid(unsafe_code)]
 
+mod charsmap;
 mod chat;
 mod crossing;
 mod files;
+mod growth;
 mod prefix;
 mod seam;
 mod slow;
 mod special;
 mod start;
+mod unbroken;
 
 use std::{
     collections::HashSet,
@@ -19,12 +22,12 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{AddedToken, models::ModelWrapper};
 
 use chat::ChatTemplate;
 pub use files::{TokenizerFiles, Vocabulary, vocabulary_of};
+use growth::Rules;
 use special::Special;
 use start::Start;
 
@@ -51,13 +54,6 @@ pub struct Tokenizer {
     name: &'static str,
     notices: Vec<String>,
     chat: ChatTemplate,
-}
-
-/// The parts of tokenizer.json that are looked at here; the rest is the library's.
-#[derive(Deserialize)]
-struct Parts {
-    #[serde(default)]
-    post_processor: Option<Value>,
 }
 
 impl Tokenizer {
@@ -156,6 +152,7 @@ impl Tokenizer {
         if text.len() < LONG_TEXT {
             return work(&self.inner, text);
         }
+        unbroken::check(text)?;
         // The library cannot be stopped, so that Ctrl-C has to leave its thread behind.
         let (inner, text) = (Arc::clone(&self.inner), text.to_owned());
         let (sender, receiver) = mpsc::channel();
@@ -211,7 +208,8 @@ fn fast(text: &[u8]) -> Result<(tokenizers::Tokenizer, Option<Value>)> {
             .remedy("download it again, or save it anew with AutoTokenizer.save_pretrained")
     };
     // The library panics on some files, among them those that are cut short.
-    let parts: Parts = serde_json::from_slice(text).map_err(|error| invalid(&error))?;
+    let rules: Rules = serde_json::from_slice(text).map_err(|error| invalid(&error))?;
+    rules.check().map_err(|reason| invalid(&reason))?;
     let mut inner = panics::caught(|| tokenizers::Tokenizer::from_bytes(text))
         .ok_or_else(|| invalid(&"a part of it is not of the expected form"))?
         .map_err(|error| invalid(&error))?;
@@ -220,7 +218,8 @@ fn fast(text: &[u8]) -> Result<(tokenizers::Tokenizer, Option<Value>)> {
     inner
         .with_truncation(None)
         .map_err(|error| Error::new("tokenizer.json", error))?;
-    Ok((inner, parts.post_processor))
+    let post_processor = Some(rules.post_processor).filter(|rule| !rule.is_null());
+    Ok((inner, post_processor))
 }
 
 fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {

@@ -12,8 +12,7 @@ use serde::Deserialize;
 use super::{missing, safetensors, shard::Stored, storage::Storage, store::WeightStore, torch};
 use crate::{
     error::{Error, Result},
-    lfs,
-    model::json,
+    files, lfs,
 };
 
 /// File that names the shard of every tensor.
@@ -139,15 +138,24 @@ pub(in crate::model) fn add_adapter_in_memory(
     Ok(tensors.into_iter().collect())
 }
 
+/// Files of a model; the largest known has some 200. All are open at once.
+const MOST_SHARDS: usize = 4096;
+
 fn open_sharded(folder: &Path, index: &Path, read: Reader) -> Result<WeightStore> {
-    let text = std::fs::read(index).map_err(|error| Error::unread(index, error))?;
+    let text = files::read(index, files::INDEX).map_err(|error| Error::unread(index, error))?;
     lfs::refuse_pointer(index.display(), &text)?;
-    let parsed = json::parse(&text).and_then(serde_json::from_value::<Index>);
-    let parsed = parsed.map_err(|error| {
+    let parsed = serde_json::from_slice::<Index>(&text).map_err(|error| {
         Error::new(index.display(), format!("not an index of weights: {error}"))
             .remedy("download it again")
     })?;
     let shards: BTreeSet<&str> = parsed.weight_map.values().map(String::as_str).collect();
+    if shards.len() > MOST_SHARDS {
+        return Err(Error::new(
+            index.display(),
+            format!("it names {} files, more than {MOST_SHARDS}", shards.len()),
+        )
+        .remedy("download it again, or store the model in fewer files"));
+    }
     let mut store = WeightStore::empty();
     for shard in shards {
         // A shard lies beside its index; anything else is a mistake or an attack.

@@ -28,12 +28,20 @@ pub(super) fn tensors(
     let shard = store.add_file(name, path, storage);
     let bytes = shard.bytes();
     lfs::refuse_pointer(&subject, bytes)?;
+    let names = names(bytes);
+    if matches!(names, Names::TooMany) {
+        return Err(Error::new(
+            &subject,
+            format!("it describes more than {MOST_TENSORS} tensors"),
+        )
+        .remedy("store the model in several files, as save_pretrained does"));
+    }
     // Checks the header's JSON, offsets, sizes and that they cover the file exactly.
     let parsed = SafeTensors::deserialize(bytes).map_err(|error| {
         Error::new(&subject, format!("not a valid safetensors file: {error}"))
             .remedy("it is truncated or corrupt; download it again")
     })?;
-    if let Some(twice) = repeated_name(bytes) {
+    if let Names::Twice(twice) = names {
         return Err(Error::new(
             &subject,
             format!("not a valid safetensors file: tensor `{twice}` is described twice"),
@@ -50,11 +58,22 @@ pub(super) fn tensors(
     Ok(tensors.collect())
 }
 
-/// A name that a valid header has twice: the format forbids it, and the parser would keep either.
-fn repeated_name(bytes: &[u8]) -> Option<String> {
-    struct Names;
-    impl<'de> Visitor<'de> for Names {
-        type Value = Option<String>;
+/// Tensors of a file: the largest models have some 200,000, in hundreds of files.
+const MOST_TENSORS: usize = 1 << 18;
+
+/// What the names in a header are, before anything is made of it.
+enum Names {
+    /// Of different tensors, as far as they can be read.
+    Distinct,
+    /// The format forbids this name, and the parser would keep either tensor.
+    Twice(String),
+    TooMany,
+}
+
+fn names(bytes: &[u8]) -> Names {
+    struct Header;
+    impl<'de> Visitor<'de> for Header {
+        type Value = Names;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a safetensors header")
@@ -64,15 +83,27 @@ fn repeated_name(bytes: &[u8]) -> Option<String> {
             let mut seen = HashSet::new();
             let mut twice = None;
             while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+                if seen.len() > MOST_TENSORS {
+                    // Who visits a map has to visit all of it.
+                    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                    return Ok(Names::TooMany);
+                }
                 if !seen.insert(name.clone()) {
                     twice = Some(name);
                 }
             }
-            Ok(twice)
+            Ok(twice.map_or(Names::Distinct, Names::Twice))
         }
     }
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-    let mut header = serde_json::Deserializer::from_slice(rest.get(..length)?);
-    header.deserialize_map(Names).ok()?
+    let header = bytes.split_first_chunk::<8>().and_then(|(length, rest)| {
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        rest.get(..length)
+    });
+    // What cannot be read the parser tells.
+    header
+        .and_then(|header| {
+            let mut header = serde_json::Deserializer::from_slice(header);
+            header.deserialize_map(Header).ok()
+        })
+        .unwrap_or(Names::Distinct)
 }

@@ -17,6 +17,7 @@ use memmap2::{Advice, Mmap, UncheckedAdvice};
 
 use crate::{
     error::{Error, Result},
+    files,
     mapped::{self, Watch},
 };
 
@@ -54,9 +55,7 @@ impl MappedFile {
 impl Storage {
     /// Maps the file at `path` read-only.
     pub(super) fn map(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| {
-            Error::new(path.display(), error).remedy("check that the file exists and is readable")
-        })?;
+        let file = files::open(path).map_err(|error| not_opened(path, &error))?;
         let found = file
             .metadata()
             .map_err(|error| Error::unread(path, error))?;
@@ -125,6 +124,16 @@ impl Storage {
             };
         }
     }
+}
+
+/// Why a file could not be opened, and what to do about it.
+fn not_opened(path: &Path, error: &io::Error) -> Error {
+    let failed = Error::new(path.display(), error);
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EMFILE) {
+        return failed.remedy("raise the limit on open files that the shell sets (ulimit -n)");
+    }
+    failed.remedy("check that the file exists and is readable")
 }
 
 /// Why a file could not be mapped, and what to do about it.

@@ -3,7 +3,7 @@
 mod documents;
 mod settings;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
@@ -11,7 +11,10 @@ pub use self::documents::{
     Dimension, Existence, Interventions, Layer, MassiveDimensions, Place, Ratio, Record, Tokens,
 };
 use super::task::Finished;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files,
+};
 
 /// A finished run, as tables need it.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +89,8 @@ impl MeasuredRun {
 fn json<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T> {
     let path = folder.join(name);
     let again = "remove the run's folder; then `massact sweep retry DIR --failed` and `massact sweep run DIR` make it again";
-    let bytes = fs::read(&path).map_err(|error| Error::new(path.display(), error).remedy(again))?;
+    let bytes = files::read(&path, files::WRITTEN)
+        .map_err(|error| Error::new(path.display(), error).remedy(again))?;
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::new(path.display(), format!("not what a run writes: {error}")).remedy(again)
     })
@@ -96,7 +100,7 @@ fn json<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T> {
 pub(super) mod examples {
     //! Folders like those of runs.
 
-    use std::{fs, path::Path};
+    use std::path::Path;
 
     use serde_json::{Value, json};
 
@@ -109,7 +113,7 @@ pub(super) mod examples {
         settings: &Value,
         documents: &[(&str, Value)],
     ) -> Finished {
-        fs::create_dir_all(folder).expect("made");
+        std::fs::create_dir_all(folder).expect("made");
         let record = json!({
             "model": { "name": model },
             "compute_dtype": "float32",
@@ -117,7 +121,7 @@ pub(super) mod examples {
         });
         let record = ("run.json", record);
         for (name, document) in documents.iter().chain([&record]) {
-            fs::write(folder.join(name), document.to_string()).expect("written");
+            std::fs::write(folder.join(name), document.to_string()).expect("written");
         }
         let task = Task {
             id: folder.display().to_string(),
@@ -179,7 +183,7 @@ mod tests {
         let place = tempfile::tempdir().expect("a folder");
         let run = examples::existence(place.path(), "m", &json!({}), &[(200.0, 0.1)]);
         assert_eq!(read(std::slice::from_ref(&run)).expect("read").len(), 1);
-        fs::write(place.path().join("existence_validation.json"), "{").expect("written");
+        std::fs::write(place.path().join("existence_validation.json"), "{").expect("written");
         let error = read(std::slice::from_ref(&run))
             .expect_err("damaged")
             .to_string();
@@ -187,7 +191,7 @@ mod tests {
             error.contains("existence_validation.json: not what a run writes"),
             "{error}"
         );
-        fs::remove_file(place.path().join("existence_validation.json")).expect("removed");
+        std::fs::remove_file(place.path().join("existence_validation.json")).expect("removed");
         assert!(read(std::slice::from_ref(&run)).is_err());
         // Other experiments have no tables.
         let other = examples::finished(place.path(), ("self-attention", "m"), &json!({}), &[]);

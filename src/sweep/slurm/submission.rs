@@ -2,14 +2,17 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    files,
+};
 
 /// An array that was submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +56,7 @@ impl Submission {
 /// What was submitted of the sweep in `root`, first to last; none if nothing was.
 pub fn read(root: &Path) -> Result<Vec<Submission>> {
     let path = file(root);
-    let text = match fs::read_to_string(&path) {
+    let text = match files::read_text(&path, files::WRITTEN) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::new(path.display(), error)),
@@ -78,7 +81,7 @@ mod tests {
     fn what_is_recorded_is_read() {
         let root = tempfile::tempdir().expect("a folder");
         assert_eq!(read(root.path()), Ok(Vec::new()));
-        fs::create_dir(folder(root.path())).expect("a folder");
+        std::fs::create_dir(folder(root.path())).expect("a folder");
         let submission = |job: &str| Submission {
             job: job.to_owned(),
             submitted_at: "2026-01-01T00:00:00Z".to_owned(),
@@ -92,7 +95,7 @@ mod tests {
             read(root.path()),
             Ok(vec![submission("12"), submission("15")])
         );
-        fs::write(file(root.path()), "{\n").expect("written");
+        std::fs::write(file(root.path()), "{\n").expect("written");
         assert!(read(root.path()).is_err());
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
+    files,
     report::atomic::write_atomic,
 };
 
@@ -90,7 +91,7 @@ impl Tuned {
 }
 
 fn read(file: &Path) -> Option<Known> {
-    let text = std::fs::read_to_string(file).ok()?;
+    let text = files::read_text(file, files::DESCRIPTION).ok()?;
     serde_json::from_str(&text).ok()
 }
 

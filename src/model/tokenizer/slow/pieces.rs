@@ -12,7 +12,7 @@ use tokenizers::{
 };
 
 use super::{
-    super::{files::Beside, special::Special},
+    super::{charsmap, files::Beside, special::Special},
     Settings,
     class::Class,
     default, pipeline,
@@ -22,6 +22,9 @@ use super::{
 /// Text of all pairs that may be put together, in multiples of the pieces' own: real vocabularies have
 /// three.
 const PAIRS: usize = 32;
+
+/// Bytes that rules of normalisation may make of a character; NFKC has 33.
+const LONGEST: usize = 256;
 
 /// A pair of pieces, in the order in which they are put together.
 type Merges = Vec<(String, String)>;
@@ -173,16 +176,15 @@ fn pre_tokenizer(
     Ok((!steps.is_empty()).then(|| PreTokenizerWrapper::Sequence(Sequence::new(steps))))
 }
 
-/// Rules of normalisation: a table of four-byte numbers, whose length stands before it, and texts.
+/// Rules of normalisation.
 fn charsmap(bytes: &[u8]) -> Result<Precompiled, String> {
-    let damaged = || "its rules of normalisation are damaged".to_owned();
-    let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(damaged)?;
-    // The library makes room for the table before it looks how much there is.
-    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-    if length > rest.len() || length < 4 {
-        return Err(damaged());
+    let longest = charsmap::longest(bytes)?;
+    if longest > LONGEST {
+        return Err(format!(
+            "its rules of normalisation make {longest} bytes of a character, and more than {LONGEST} are not read"
+        ));
     }
-    Precompiled::from(bytes).map_err(|_| damaged())
+    Precompiled::from(bytes).map_err(|_| "its rules of normalisation are damaged".to_owned())
 }
 
 /// Pieces with their ids; of two that are the same the later one's.

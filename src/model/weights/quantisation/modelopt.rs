@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    files,
     model::{
         config::Config,
         weights::{
@@ -39,7 +40,8 @@ pub(crate) fn beside(config: Config, folder: &Path) -> Result<Config> {
     if config.has(KEY) || described(&config)?.is_some() || !path.is_file() {
         return Ok(config);
     }
-    let text = std::fs::read(&path).map_err(|error| Error::unread(&path, error))?;
+    let text =
+        files::read(&path, files::DESCRIPTION).map_err(|error| Error::unread(&path, error))?;
     let parsed = crate::model::json::parse(&text);
     let parsed: Value = parsed.map_err(|error| {
         Error::new(path.display(), format!("not valid JSON: {error}"))

@@ -2,6 +2,8 @@
 //! `_compile_jinja_template`, and `apply_chat_template`).
 #![forbid(unsafe_code)]
 
+mod namespaces;
+
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -108,13 +110,13 @@ impl ChatTemplate {
 /// What the template makes of one message of a user.
 fn render(source: &str, tokens: &[(String, String)], text: &str) -> Result<String> {
     let mut environment = Environment::new();
-    environment.set_syntax(
-        SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(|error| bad(&error))?,
-    );
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .map_err(|error| bad(&error))?;
+    environment.set_syntax(syntax.clone());
+    namespaces::allow_plain_data(&mut environment);
     environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |reason: String| {
@@ -123,6 +125,7 @@ fn render(source: &str, tokens: &[(String, String)], text: &str) -> Result<Strin
     environment.add_function("strftime_now", |format: String| today(&format));
     environment.add_filter("tojson", python_json);
     let source = without_generation_tags(source);
+    let source = namespaces::filtered(&source, syntax).map_err(|error| bad(&error))?;
     let template = environment
         .template_from_str(&source)
         .map_err(|error| bad(&error))?;
@@ -145,23 +148,29 @@ fn bad(reason: &dyn Display) -> Error {
 
 /// `[{"name": .., "template": ..}, ..]`
 fn of_several(list: &Value) -> std::result::Result<String, String> {
-    let templates = list.as_array().into_iter().flatten();
-    let named = |one: &&Value| one.get("name").and_then(Value::as_str) == Some(DEFAULT);
-    let template = templates
-        .clone()
-        .find(named)
-        .and_then(|one| one.get("template"));
-    template
-        .and_then(Value::as_str)
-        .map(str::to_owned)
-        .ok_or_else(|| {
-            let names = templates.filter_map(|one| one.get("name").and_then(Value::as_str));
-            let names: Vec<&str> = names.collect();
-            format!(
-                "`chat_template` in tokenizer_config.json has several, and none named `{DEFAULT}`: {}",
+    const KEY: &str = "`chat_template` in tokenizer_config.json";
+    let Some(templates) = list.as_array() else {
+        return Err(format!(
+            "{KEY} is neither a text nor a list of texts with names"
+        ));
+    };
+    let name = |one: &Value| one.get("name").and_then(Value::as_str).map(str::to_owned);
+    let default = templates
+        .iter()
+        .find(|one| name(one).as_deref() == Some(DEFAULT));
+    match default {
+        Some(default) => match default.get("template").and_then(Value::as_str) {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(format!("{KEY} has one named `{DEFAULT}` that has no text")),
+        },
+        None => {
+            let names: Vec<String> = templates.iter().filter_map(name).collect();
+            Err(format!(
+                "{KEY} has several, and none named `{DEFAULT}`: {}",
                 names.join(", ")
-            )
-        })
+            ))
+        }
+    }
 }
 
 /// Tags that mark for training what the assistant says, and write nothing, become comments, which trim white
