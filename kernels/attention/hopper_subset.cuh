@@ -12,9 +12,9 @@
 
 #include "hopper.cuh"
 
-// What becomes of the forward pass.
+// Instead of hopper.cuh's WholeOutput.
 struct PartOfOutput {
-    const unsigned* listed;  // bit r is set if row r's key is
+    const unsigned* listed;  // bit r is set if row r's key is one of the listed
     unsigned others;         // all bits: the part of the others; or none
     const float* log_sums;   // [heads, rows]: log2 of the denominators of all keys
 
