@@ -6,7 +6,7 @@
     KERNEL_BOUNDED(HOPPER_THREADS, 1)                                                  \
         attention_hopper_##width##_##name(                                             \
             const __grid_constant__ AttentionHopperArguments args) {                   \
-        attend_on_hopper<type, width, value_width, keys, stages>(args);                \
+        attend_on_hopper<type, width, value_width, keys, stages>(args, WholeOutput{}); \
     }                                                                                  \
     REGISTER(attention_hopper_##width##_##name)
 

@@ -3,7 +3,7 @@
 //
 // top       [sequences, blocks, 32]: keys, best first
 // sums      float64 [sequences, blocks, 2]
-// total     float64 [sequences, 2], absent as sums is
+// total     float64 [sequences, 2], absent where nobody asks and in later rounds of a longer list
 // entries   [sequences, stride] of (index, bits of the float32 value): k are written from `offset`
 //           on; where there are fewer values the index is 2^32 - 1
 // below     [sequences]: receives the k-th key, where the next round of a longer list begins

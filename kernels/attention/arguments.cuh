@@ -104,8 +104,8 @@ static_assert(sizeof(AttentionSinkArguments) == ATTENTION_SINK_BYTES);
 // The parts of the output that some keys give and the others.
 struct AttentionSubsetArguments {
     AttentionArguments attention;
-    const unsigned char* listed;  // [rows]: whether the row's key is one of them
-    void* rest;                   // [rows, heads * value_dim]: of the others
+    const unsigned* listed;  // bit r is set if row r's key is one of them
+    void* rest;              // [rows, heads * value_dim]: of the others
 };
 static_assert(sizeof(AttentionSubsetArguments) == ATTENTION_SUBSET_BYTES);
 
@@ -117,6 +117,15 @@ struct AttentionHopperArguments {
     int blocks;        // tiles of heads: heads / packed
 };
 static_assert(sizeof(AttentionHopperArguments) == ATTENTION_HOPPER_BYTES);
+
+// The part of the output that some keys give, or the others, by tensor copies.
+struct AttentionSubsetHopperArguments {
+    AttentionHopperArguments attention;
+    const unsigned* listed;  // bit r is set if row r's key is one of them, zeros for the tile behind the last
+    const float* log_sums;   // the forward pass's; what this one finds is not wanted
+    unsigned others;         // all bits for the part of the others, none for theirs
+};
+static_assert(sizeof(AttentionSubsetHopperArguments) == ATTENTION_SUBSET_HOPPER_BYTES);
 
 // Maps of one sequence by tensor copies.
 struct AttentionMapHopperArguments {

@@ -23,6 +23,20 @@
 #include "hopper_products.cuh"
 #include "softmax.cuh"
 
+// The output that all keys of a row give (hopper_subset.cuh has another one).
+struct WholeOutput {
+    // Hides what is not part of it, in a tile whose first key is this row of the batch.
+    template <int N>
+    __device__ __forceinline__ void hide(float (&)[N][4], int) const {}
+
+    // Divides a row by its denominator, whose logarithm it returns; it may be stored, at a place among all rows.
+    template <int I>
+    __device__ __forceinline__ float finish(RunningSoftmax<1, I>& softmax, int half, bool,
+                                            size_t) const {
+        return softmax.finish(0, half);
+    }
+};
+
 #if HOPPER
 
 // What a row of a tile is; `stored` if there is such a row and position.
@@ -74,9 +88,10 @@ __device__ __forceinline__ void add_keyless(RunningSoftmax<1, I>& softmax, float
 }
 
 // Of a warpgroup: its rows against all keys that they see.
-template <class T, class Block, int VALUE_WIDTH, int KEYS, int STAGES>
+template <class T, class Block, int VALUE_WIDTH, int KEYS, int STAGES, class Output>
 __device__ __forceinline__ void consume(const AttentionHopperArguments& told, const Block& block,
-                                        AttentionTile tile, int first_head, int begin, int tiles) {
+                                        const Output& output, AttentionTile tile, int first_head,
+                                        int begin, int tiles) {
     constexpr int N = KEYS / 8, I = VALUE_WIDTH / 8;
     constexpr int WIDTH = Block::Queries::CHUNKS * Block::Queries::COLUMNS;
     const AttentionArguments& args = told.attention;
@@ -147,6 +162,7 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
                 }
             }
         }
+        output.hide(scores[0], tile.start + first_key);
         softmax.weigh(scores, rules[0].factor,
                       [&](int, int half, float shrink) { shrinks[half] = shrink; });
     };
@@ -191,9 +207,9 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
     const SwizzledTile<T, HOPPER_ROWS, VALUE_WIDTH> result{q.values};
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        const float log_sum = softmax.finish(0, half);
+        const size_t place = size_t(rows[half].head) * args.rows + tile.start + rows[half].query;
+        const float log_sum = output.finish(softmax, half, rows[half].stored, place);
         if (rows[half].stored && (lane_id() & 3) == 0) {
-            const size_t place = size_t(rows[half].head) * args.rows + tile.start + rows[half].query;
             if (args.log_sums) args.log_sums[place] = log_sum;
             if (args.extra_logits) args.extra_logits[place] = extra[half];
         }
@@ -216,8 +232,9 @@ __device__ __forceinline__ void consume(const AttentionHopperArguments& told, co
     }
 }
 
-template <class T, int WIDTH, int VALUE_WIDTH, int KEYS, int STAGES>
-__device__ __forceinline__ void attend_on_hopper(const AttentionHopperArguments& told) {
+template <class T, int WIDTH, int VALUE_WIDTH, int KEYS, int STAGES, class Output>
+__device__ __forceinline__ void attend_on_hopper(const AttentionHopperArguments& told,
+                                                 const Output& output) {
     using Block = HopperBlock<T, WIDTH, VALUE_WIDTH, KEYS, STAGES>;
     static_assert(VALUE_WIDTH <= WIDTH);  // the output passes through the queries' tile
     const AttentionArguments& args = told.attention;
@@ -250,14 +267,14 @@ __device__ __forceinline__ void attend_on_hopper(const AttentionHopperArguments&
         }
     } else {
         take_registers<240>();
-        consume<T, Block, VALUE_WIDTH, KEYS, STAGES>(told, block, tile, head, begin, tiles);
+        consume<T, Block, VALUE_WIDTH, KEYS, STAGES>(told, block, output, tile, head, begin, tiles);
     }
 }
 
 #else
 
 // Nobody starts it on other cards.
-template <class T, int WIDTH, int VALUE_WIDTH, int KEYS, int STAGES>
-__device__ __forceinline__ void attend_on_hopper(const AttentionHopperArguments&) {}
+template <class T, int WIDTH, int VALUE_WIDTH, int KEYS, int STAGES, class Output>
+__device__ __forceinline__ void attend_on_hopper(const AttentionHopperArguments&, const Output&) {}
 
 #endif

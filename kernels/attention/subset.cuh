@@ -41,7 +41,6 @@ __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments&
                              args.value_dim, false);
     const LogitRule<T> rule(args, head, tile.length);
     const Mask mask(args, tile.start, tile.length);
-    const unsigned char* listed = subset.listed + tile.start;
     const int end = min(tile.first + SUBSET_QUERIES, tile.length);
 
     for (int query = tile.first + threadIdx.x / 32; query < end; query += CAPTURE_THREADS / 32) {
@@ -71,7 +70,8 @@ __device__ __forceinline__ void attention_subset(const AttentionSubsetArguments&
             }
             if (!rule.plain) value = rule.finish(value, rule.bias(key));
             const float prob = exp2_approximate(fmaf(value, rule.factor, -log_sum));
-            const bool own = listed[key];
+            const int row = tile.start + key;
+            const bool own = subset.listed[row / 32] >> (row % 32) & 1;
 #pragma unroll
             for (int part = 0; part < PARTS; part++) {
                 const int column = part * 32 + lane_id();

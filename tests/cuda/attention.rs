@@ -5,7 +5,8 @@ use half::{bf16, f16};
 use massact::{
     Result,
     backend::{
-        AttentionCapture, AttentionMaps, AttentionRequest, Backend, KvBias, cpu::Cpu, cuda::Cuda,
+        Attention, AttentionCapture, AttentionMaps, AttentionRequest, Backend, KvBias, Tensors,
+        cpu::Cpu, cuda::Cuda,
     },
     model::{dtype::DType, spec::Alibi},
 };
@@ -285,30 +286,9 @@ impl Case {
                 self.sinks,
                 self.kv_bias
             );
-            let truth = self.on_cpu(dtype).expect("runs");
             let found = self.on_card(dtype, card(Order::Forward)).expect("runs");
-            let bound = match dtype {
-                DType::Float32 => 1e-5,
-                // The rule for 16 bits: at most twice the error of the plain way.
-                _ => 2.0 * self.plain_error(dtype, &truth),
-            };
-            near(&what, "context", &found.context, &truth.context, bound);
-            near(&what, "subset", &found.parts[0], &truth.parts[0], bound);
-            near(&what, "rest", &found.parts[1], &truth.parts[1], bound);
-            for (found, truth) in found.maps.iter().zip(&truth.maps) {
-                for (name, found, truth) in [
-                    ("mean probabilities", &found.probs_mean, &truth.probs_mean),
-                    ("mean logits", &found.logits_mean, &truth.logits_mean),
-                    ("probabilities", &found.probs, &truth.probs),
-                    ("logits", &found.logits, &truth.logits),
-                    ("sink mass", &found.sink_mass, &truth.sink_mass),
-                    ("largest logits", &found.max_logit, &truth.max_logit),
-                ] {
-                    let map = |map: &Option<Vec<f32>>| map.clone().expect("asked for");
-                    near(&what, name, &map(found), &map(truth), 1e-5);
-                }
-                assert_eq!(found.viewers, truth.viewers, "{what}");
-            }
+            self.compare(dtype, &found)
+                .unwrap_or_else(|wrong| panic!("{what}, {wrong}"));
             for order in [Order::Reverse, Order::Random(7)] {
                 let other = self.on_card(dtype, card(order)).expect("runs");
                 assert!(
@@ -317,6 +297,36 @@ impl Case {
                 );
             }
         }
+    }
+
+    /// Whether a card found what the CPU finds, within the bounds; else the first value that is wrong.
+    pub(crate) fn compare(&self, dtype: DType, found: &Found) -> std::result::Result<(), String> {
+        let truth = self.on_cpu(dtype).expect("runs");
+        let bound = match dtype {
+            DType::Float32 => 1e-5,
+            // The rule for 16 bits: at most twice the error of the plain way.
+            _ => 2.0 * self.plain_error(dtype, &truth),
+        };
+        near("context", &found.context, &truth.context, bound)?;
+        near("subset", &found.parts[0], &truth.parts[0], bound)?;
+        near("rest", &found.parts[1], &truth.parts[1], bound)?;
+        for (found, truth) in found.maps.iter().zip(&truth.maps) {
+            for (name, found, truth) in [
+                ("mean probabilities", &found.probs_mean, &truth.probs_mean),
+                ("mean logits", &found.logits_mean, &truth.logits_mean),
+                ("probabilities", &found.probs, &truth.probs),
+                ("logits", &found.logits, &truth.logits),
+                ("sink mass", &found.sink_mass, &truth.sink_mass),
+                ("largest logits", &found.max_logit, &truth.max_logit),
+            ] {
+                let map = |map: &Option<Vec<f32>>| map.clone().expect("asked for");
+                near(name, &map(found), &map(truth), 1e-5)?;
+            }
+            if found.viewers != truth.viewers {
+                return Err("viewers".into());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -342,12 +352,17 @@ impl Found {
 }
 
 /// Both hidden (NaN), or no further apart than the bound, relative to what exceeds 1.
-#[track_caller]
-fn near(what: &str, name: &str, ours: &[f32], theirs: &[f32], bound: f32) {
-    assert_eq!(ours.len(), theirs.len(), "{what}, {name}");
-    for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
-        let same = (a.is_nan() && b.is_nan()) || (a - b).abs() <= bound * b.abs().max(1.0);
-        assert!(same, "{what}, {name}[{index}]: {a} for {b} (bound {bound})");
+fn near(name: &str, ours: &[f32], theirs: &[f32], bound: f32) -> std::result::Result<(), String> {
+    assert_eq!(ours.len(), theirs.len(), "{name}");
+    let same = |(a, b): (&f32, &f32)| {
+        (a.is_nan() && b.is_nan()) || (a - b).abs() <= bound * b.abs().max(1.0)
+    };
+    match ours.iter().zip(theirs).position(|pair| !same(pair)) {
+        None => Ok(()),
+        Some(at) => Err(format!(
+            "{name}[{at}]: {} for {} (bound {bound})",
+            ours[at], theirs[at]
+        )),
     }
 }
 
@@ -366,6 +381,58 @@ pub(crate) fn caches_agree(dtypes: &[DType], card: impl Fn() -> Emulator) {
         assert!(found[0] == found[1], "{dtype}");
         assert!(found[0] == found[2], "{dtype}");
     }
+}
+
+/// Where the first key has all weight but some millionths, what the others give is as exact as another output.
+pub(crate) fn little_weight_has_digits(dtypes: &[DType], card: impl Fn() -> Emulator) {
+    const LOGIT: f64 = 14.0;
+    let case = plain(&[150], (1, 1), 64);
+    let (rows, width) = (case.lengths[0], case.head_dim);
+    // Multiples of 1/2 below 128 and the logit are exact in every type.
+    let value = |row: usize| (row / 2) as f32 / 2.0 + 16.0;
+    let values: Vec<f32> = (0..rows * width).map(|i| value(i / width)).collect();
+    let mut keys = vec![0.0; rows * width];
+    keys[..width].fill(LOGIT as f32 / 8.0);
+    for &dtype in dtypes {
+        let b = Cuda::new(card(), dtype);
+        let upload = |values: Vec<f32>| b.upload(rows, width, values).expect("uploads");
+        let (q, k, v) = (
+            upload(vec![1.0; rows * width]),
+            upload(keys.clone()),
+            upload(values.clone()),
+        );
+        let none = b.vector(vec![0.0]).expect("uploads");
+        let unused = [none.clone(), none.clone()];
+        let subset = [vec![0]];
+        let request = case.request(&none, &unused, &subset, None);
+        let found = b.attention(&q, &k, &v, &case.sequences(), &request);
+        let parts = found.expect("runs").parts.expect("asked for");
+        let rest = b.download(&parts.rest).expect("downloads");
+        let mut sum = 0.0;
+        for row in 0..rows {
+            sum += if row == 0 { 0.0 } else { f64::from(value(row)) };
+            let expected = (sum / (LOGIT.exp() + row as f64)) as f32;
+            let rounding = match dtype {
+                DType::Float32 => 1e-5,
+                DType::BFloat16 => 1.0 / 128.0,
+                DType::Float16 => 1.0 / 1024.0,
+            };
+            // The first queries' are below what float16 has all digits of.
+            let smallest = 1.0 / 16384.0;
+            for found in &rest[row * width..][..width] {
+                let bound = rounding * expected.max(smallest);
+                assert!(
+                    (found - expected).abs() <= bound,
+                    "{dtype} {row}: {found} for {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_of_little_weight() {
+    little_weight_has_digits(&DTYPES, || Emulator::new(Order::Random(3)));
 }
 
 #[test]

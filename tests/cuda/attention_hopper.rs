@@ -1,8 +1,8 @@
-//! Attention's kernels for compute capability 9.0, the output's, that of what keys receive and that of maps, on an
-//! emulated card of that kind, against the CPU backend; and with one mistake each (`emulator/planted/hopper_attention.cu`,
-//! `hopper_sink.cu`), which the emulator finds.
+//! Attention's kernels for compute capability 9.0, the output's and its parts', that of what keys receive and that of
+//! maps, on an emulated card of that kind, against the CPU backend; and with one mistake each
+//! (`emulator/planted/hopper_attention.cu`, `hopper_sink.cu`, `hopper_maps.cu`, `hopper_subset.cu`), which is found.
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use massact::{
     backend::cuda::Cuda,
@@ -10,8 +10,10 @@ use massact::{
 };
 use massact_emulator::{Emulator, Order};
 
-use crate::attention::{Case, caches_agree, plain};
+use crate::attention::{Case, caches_agree, little_weight_has_digits, plain};
 
+/// With it the second block's first query sees of the first keys of a map's kernel, 96, the last one alone.
+const EDGE_WINDOW: usize = 34;
 const DTYPES: [DType; 2] = [DType::BFloat16, DType::Float16];
 
 pub(crate) fn hopper(card: Emulator) -> Emulator {
@@ -22,20 +24,15 @@ fn check(case: &Case) {
     case.check_on(&DTYPES, |order| hopper(Emulator::new(order)));
 }
 
-/// The kernels that a case starts, of the output, of what keys receive and of maps.
-fn started(case: &Case, dtype: DType, card: Emulator) -> [Vec<String>; 3] {
+/// The kernels that a case starts, each once however often it does.
+fn started(case: &Case, dtype: DType, card: Emulator) -> BTreeSet<String> {
     let card = Rc::new(card);
     let cuda = Cuda::sharing(Rc::clone(&card), dtype);
     case.computed(&cuda, dtype).expect("runs");
     let names = card.launches().into_iter();
-    let attention = names
-        .filter(|name| name.starts_with("attention_") && !name.starts_with("attention_subset_"));
-    let (sinks, others): (_, Vec<_>) =
-        attention.partition(|name| name.starts_with("attention_sink_"));
-    let (maps, forward) = others
-        .into_iter()
-        .partition(|name| name.starts_with("attention_maps_"));
-    [forward, sinks, maps]
+    names
+        .filter(|name| name.starts_with("attention_"))
+        .collect()
 }
 
 #[test]
@@ -44,56 +41,57 @@ fn cards_of_capability_9_0_have_their_own_kernels() {
         value_dim,
         ..plain(&[3], (1, 1), head_dim)
     };
-    for (case, dtype, forward, again) in [
-        (widths(8, 8), DType::BFloat16, "hopper_64", "hopper_64"),
-        (widths(80, 80), DType::Float16, "hopper_96", "hopper_96"),
-        (widths(192, 128), DType::Float16, "hopper_192", "hopper_192"),
-        (
-            widths(192, 192),
-            DType::BFloat16,
-            "hopper_256",
-            "hopper_192",
-        ),
-        (widths(64, 128), DType::BFloat16, "hopper_128", "hopper_64"),
-        (widths(12, 12), DType::BFloat16, "32", ""),
-        (widths(264, 264), DType::BFloat16, "512", ""),
-        (widths(64, 264), DType::BFloat16, "512", ""),
-        (widths(64, 64), DType::Float32, "64", ""),
+    let names = |kernels: &[&str], suffix: &str| -> BTreeSet<String> {
+        let names = kernels.iter();
+        names
+            .map(|kernel| format!("attention_{kernel}_{suffix}"))
+            .collect()
+    };
+    for (case, dtype, width, again) in [
+        (widths(8, 8), DType::BFloat16, 64, 64),
+        (widths(80, 80), DType::Float16, 96, 96),
+        (widths(192, 128), DType::Float16, 192, 192),
+        (widths(192, 192), DType::BFloat16, 256, 192),
+        (widths(64, 128), DType::BFloat16, 128, 64),
     ] {
+        let [output, subset] = ["hopper", "subset_hopper"].map(|what| format!("{what}_{width}"));
+        let [sink, maps] = ["sink_hopper", "maps_hopper"].map(|what| format!("{what}_{again}"));
+        let suffix = if dtype == DType::BFloat16 {
+            "bf16"
+        } else {
+            "f16"
+        };
         let card = hopper(Emulator::new(Order::Forward));
         assert_eq!(
             started(&case, dtype, card),
-            names(forward, again, dtype),
-            "{forward}"
+            names(&[&output, &subset, &sink, &maps], suffix),
+            "{width}"
         );
     }
-    let others = names("64", "", DType::BFloat16);
-    let chosen = Case {
-        chosen: Some(2),
-        ..widths(64, 64)
-    };
-    let card = hopper(Emulator::new(Order::Forward));
-    assert_eq!(started(&chosen, DType::BFloat16, card), others);
+    let others = |width, suffix| names(&[width, "subset", "sink", "maps"], suffix);
+    for (case, dtype, expected) in [
+        (widths(12, 12), DType::BFloat16, others("32", "bf16")),
+        (widths(264, 264), DType::BFloat16, others("512", "bf16")),
+        (widths(64, 264), DType::BFloat16, others("512", "bf16")),
+        (widths(64, 64), DType::Float32, others("64", "f32")),
+        (
+            Case {
+                chosen: Some(2),
+                ..widths(64, 64)
+            },
+            DType::BFloat16,
+            others("64", "bf16"),
+        ),
+    ] {
+        let card = hopper(Emulator::new(Order::Forward));
+        assert_eq!(started(&case, dtype, card), expected);
+    }
     for capability in [(8, 0), (10, 0)] {
         let card = Emulator::new(Order::Forward);
         let card = card.with_limits(|limits| limits.capability = capability);
-        assert_eq!(started(&widths(64, 64), DType::BFloat16, card), others);
+        let found = started(&widths(64, 64), DType::BFloat16, card);
+        assert_eq!(found, others("64", "bf16"));
     }
-}
-
-/// One kernel each, for the output and for the others.
-fn names(forward: &str, again: &str, dtype: DType) -> [Vec<String>; 3] {
-    let suffix = match dtype {
-        DType::Float32 => "f32",
-        DType::BFloat16 => "bf16",
-        DType::Float16 => "f16",
-    };
-    ["", "sink", "maps"].map(|what| {
-        let kernel = if what.is_empty() { forward } else { again };
-        let parts = ["attention", what, kernel, suffix];
-        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        vec![parts.join("_")]
-    })
 }
 
 #[test]
@@ -107,6 +105,11 @@ fn heads_at_a_time() {
         case.on_card(DType::BFloat16, card).expect("runs").bits()
     });
     assert!(found[0] == found[1]);
+}
+
+#[test]
+fn parts_of_little_weight() {
+    little_weight_has_digits(&DTYPES, || hopper(Emulator::new(Order::Random(3))));
 }
 
 #[test]
@@ -159,7 +162,7 @@ fn grouped_heads() {
 
 #[test]
 fn windows_narrower_and_wider_than_a_tile() {
-    for window in [1, 3, 64, 100, 150, 1000] {
+    for window in [1, 3, EDGE_WINDOW, 64, 100, 150, 1000] {
         let window = Some(window);
         check(&Case {
             window,
@@ -374,6 +377,98 @@ fn mistakes_in_the_kernel_of_the_sinks_are_found() {
         ] {
             let error = with(card, mistake).err().expect("reported").to_string();
             assert!(error.contains(words), "{mistake}, {order:?}: {error}");
+        }
+    }
+}
+
+/// Of the kernel that makes maps: what the emulator reports, and what the comparison with the CPU backend finds.
+#[test]
+fn mistakes_in_the_kernel_of_the_maps_are_found() {
+    // More heads, and more heads of keys, than stages; the window ends with a block of keys.
+    let case = Case {
+        window: Some(EDGE_WINDOW),
+        ..plain(&[240], (12, 6), 64)
+    };
+    let dtype = DType::BFloat16;
+    let with = |card: Emulator, mistake: &str| {
+        let planted = format!("maps_{mistake}");
+        let card = hopper(card).with_kernel("attention_maps_hopper_64_bf16", &planted);
+        case.on_card(dtype, card)
+    };
+    for order in [Order::Forward, Order::Reverse, Order::Random(1)] {
+        let compared = |mistake: &str| {
+            let found = with(Emulator::new(order), mistake).expect("runs");
+            case.compare(dtype, &found)
+        };
+        assert_eq!(compared("faultless"), Ok(()), "{order:?}");
+        for mistake in [
+            "hides_first_keys",
+            "hides_own_keys",
+            "leaves_out_blocks",
+            "weighs_by_the_first_head",
+        ] {
+            let wrong = compared(mistake).expect_err(mistake);
+            assert!(
+                wrong.starts_with("mean probabilities"),
+                "{mistake}: {wrong}"
+            );
+        }
+        for (card, mistake, words) in [
+            (
+                Emulator::new(order),
+                "uses_queries_before_arrival",
+                "which a tensor copy has not delivered",
+            ),
+            (
+                Emulator::new(order),
+                "uses_keys_before_arrival",
+                "which a tensor copy has not delivered",
+            ),
+            (
+                Emulator::new(order),
+                "reads_scores_early",
+                "wgmma not waited for",
+            ),
+            (
+                Emulator::checked(order),
+                "releases_queries_early",
+                "race on shared memory",
+            ),
+            // As many arrivals as end a phase, but not of one tile.
+            (
+                Emulator::new(order),
+                "releases_keys_at_every_head",
+                "deadlock",
+            ),
+            (Emulator::new(order), "keeps_queries", "deadlock"),
+            (Emulator::new(order), "keeps_keys", "deadlock"),
+        ] {
+            let error = with(card, mistake).err().expect(mistake).to_string();
+            assert!(error.contains(words), "{mistake}, {order:?}: {error}");
+        }
+    }
+}
+
+/// Of the kernel of the parts, beside those that it shares with the output's.
+#[test]
+fn mistakes_in_the_kernel_of_the_parts_are_found() {
+    let case = plain(&[150, 40, 200], (3, 1), 64);
+    let dtype = DType::BFloat16;
+    for order in [Order::Forward, Order::Reverse, Order::Random(1)] {
+        let compared = |mistake: &str| {
+            let planted = format!("subset_{mistake}");
+            let card = hopper(Emulator::new(order));
+            let card = card.with_kernel("attention_subset_hopper_64_bf16", &planted);
+            case.compare(dtype, &case.on_card(dtype, card).expect("runs"))
+        };
+        assert_eq!(compared("faultless"), Ok(()), "{order:?}");
+        for mistake in [
+            "hides_nothing",
+            "hides_the_next_keys",
+            "divides_by_its_own_weights",
+        ] {
+            let wrong = compared(mistake).expect_err(mistake);
+            assert!(wrong.starts_with("subset"), "{mistake}: {wrong}");
         }
     }
 }

@@ -157,6 +157,7 @@ fn a_faulty_card_fails() {
         "attention_hopper_64_bf16",
         "attention_maps_hopper_64_bf16",
         "attention_sink_hopper_64_bf16",
+        "attention_subset_hopper_64_bf16",
         "convolve_bf16",
         "decode_e4m3_bf16",
         "decode_ggml_q4_k_bf16",

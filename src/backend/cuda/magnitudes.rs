@@ -454,6 +454,8 @@ impl<D: Device> Call<'_, D> {
     /// The entries `offset..` of the top list.
     fn merge(&self, pending: &Pending<D>, offset: usize) -> Result<()> {
         let stride = pending.request.top_k.max(1);
+        // Later rounds leave the blocks' sums, of which the first one made the total, as they are.
+        let total = pending.sums.as_ref().filter(|_| offset == 0);
         self.launch(
             "statistics_top",
             1,
@@ -464,7 +466,7 @@ impl<D: Device> Call<'_, D> {
                 self.starts.address().into(),
                 self.top.address().into(),
                 self.sums.as_ref().map(Buffer::address).into(),
-                pending.sums.as_ref().map(Buffer::address).into(),
+                total.map(Buffer::address).into(),
                 pending.entries.address().into(),
                 self.below.address().into(),
                 self.blocks.cast_signed().into(),

@@ -186,13 +186,21 @@ impl<D: Device> Call<'_, D> {
     /// What the keys of each sequence's list give, and what the others give.
     pub(super) fn parts(&self, keys: &[Vec<usize>]) -> Result<OutputParts<Tensor<D>>> {
         let (subset, rest) = (self.context()?, self.context()?);
-        let mut listed = vec![0u8; self.inputs.rows];
+        // A tile of keys may end behind the last row, and is read by whole words.
+        let beyond = self.hopper.map_or(0, |plan| plan.keys.div_ceil(32));
+        let mut listed = vec![0u32; self.inputs.rows.div_ceil(32) + beyond];
         for (rows, keys) in self.sequences.iter().zip(keys) {
             for key in keys {
-                listed[rows.start + key] = 1;
+                let row = rows.start + key;
+                listed[row / 32] |= 1 << (row % 32);
             }
         }
         let listed = self.cuda.list(&listed)?;
+        if let Some(plan) = &self.hopper {
+            let out = [&subset, &rest].map(|part| part.buffer.address());
+            self.parts_on_hopper(plan, listed.address(), out)?;
+            return Ok(OutputParts { subset, rest });
+        }
         let tiles = Tiles::new(
             self.cuda,
             self.sequences,

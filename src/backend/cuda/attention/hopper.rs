@@ -15,6 +15,7 @@ use super::{
     },
     Call,
     arguments::Arguments,
+    tiles::Tiles,
 };
 use crate::{backend::Rows, error::Result, model::dtype::DType};
 
@@ -22,6 +23,8 @@ use crate::{backend::Rows, error::Result, model::dtype::DType};
 const MOST_PACKED: usize = 16;
 /// Words of a tensor map.
 const MAP_WORDS: usize = 16;
+/// Bytes of a value: all kernels for these cards are in 16 bits.
+pub(super) const BYTES: usize = 2;
 /// The most rows of a warpgroup that heads may leave over.
 const MOST_IDLE_ROWS: usize = HOPPER_ROWS / 16;
 
@@ -32,7 +35,7 @@ pub(super) struct Plan {
     width: usize,
     value_width: usize,
     /// Keys of a tile.
-    keys: usize,
+    pub(super) keys: usize,
     /// Heads of a tile.
     packed: usize,
     /// Dynamic shared memory of a block.
@@ -63,7 +66,7 @@ impl Plan {
             .find(|heads| group.is_multiple_of(*heads) && HOPPER_ROWS % heads <= MOST_IDLE_ROWS);
         let values = HOPPER_CONSUMERS * HOPPER_ROWS * width + stages * keys * (width + value_width);
         // And the barriers, and the block's place.
-        let shared_bytes = values * dtype.size() + 8 * (1 + 4 * stages) + 4 * HOPPER_PLACE;
+        let shared_bytes = values * BYTES + 8 * (1 + 4 * stages) + 4 * HOPPER_PLACE;
         (shared_bytes <= limits.shared_bytes as usize).then_some(Self {
             width,
             value_width,
@@ -82,7 +85,7 @@ impl Plan {
 /// `AttentionHopperArguments` of `kernels/attention/arguments.cuh`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-struct HopperArguments {
+pub(super) struct HopperArguments {
     attention: Arguments,
     maps: Address,
     packed: i32,
@@ -94,60 +97,120 @@ const _: () = {
     assert!(offset_of!(HopperArguments, maps) == size_of::<Arguments>());
 };
 
+/// What the blocks of a plan work on.
+pub(super) struct Work<D: Device> {
+    pub(super) tiles: Tiles<D>,
+    maps: Buffer<D>,
+    packed: i32,
+    /// Tiles of heads.
+    heads: i32,
+    blocks: u32,
+}
+
+impl<D: Device> Work<D> {
+    /// What the kernel is told, beside the others' arguments.
+    pub(super) fn told(&self, attention: Arguments) -> HopperArguments {
+        HopperArguments {
+            attention,
+            maps: self.maps.address(),
+            packed: self.packed,
+            blocks: self.heads,
+        }
+    }
+}
+
 impl<D: Device> Call<'_, D> {
     /// The whole output into `out`.
     pub(super) fn forward_on_hopper(&self, plan: &Plan, out: Address) -> Result<()> {
+        let work = self.work_on_hopper(plan)?;
+        let attention = Arguments {
+            out,
+            ..self.arguments(&work.tiles)?
+        };
+        let arguments = work.told(attention);
+        self.launch_on_hopper("hopper", plan, &work, Argument::of(&arguments))
+    }
+
+    /// For the forward pass, or another like it.
+    pub(super) fn work_on_hopper(&self, plan: &Plan) -> Result<Work<D>> {
         let heads = self.request.heads / plan.packed;
         let sharing = heads / self.request.kv_heads;
         let tiles = self.query_tiles(plan.positions(), sharing)?;
-        let maps = self.maps_of_sequences(plan)?;
-        let arguments = HopperArguments {
-            attention: Arguments {
-                out,
-                ..self.arguments(&tiles)?
-            },
-            maps: maps.address(),
+        Ok(Work {
+            blocks: super::blocks(heads, &tiles)?,
+            tiles,
+            maps: self.maps_of_sequences(plan)?,
             packed: int(plan.packed)?,
-            blocks: int(heads)?,
-        };
-        let blocks = super::blocks(heads, &tiles)?;
+            heads: int(heads)?,
+        })
+    }
+
+    /// Starts a kernel that works as that of the forward pass does.
+    pub(super) fn launch_on_hopper(
+        &self,
+        what: &str,
+        plan: &Plan,
+        work: &Work<D>,
+        arguments: Argument<'_>,
+    ) -> Result<()> {
         self.launch(
-            &format!("hopper_{}", plan.width),
-            [blocks, 1, 1],
+            &format!("{what}_{}", plan.width),
+            [work.blocks, 1, 1],
             (HOPPER_THREADS, plan.shared_bytes as u32),
-            Argument::of(&arguments),
+            arguments,
         )
     }
 
     /// Queries, keys and values of each sequence: a map ends where its sequence does, and what a tile has
     /// beyond it is zero.
     fn maps_of_sequences(&self, plan: &Plan) -> Result<Buffer<D>> {
-        let (request, inputs) = (self.request, self.inputs);
-        let positions = HOPPER_ROWS / plan.packed;
-        let queries = Heads {
-            first: inputs.q,
-            count: request.heads,
-            width: request.head_dim,
-            tile_width: plan.width,
-            tile: [plan.packed, positions],
-        };
-        let keys = Heads {
-            first: inputs.k,
-            count: request.kv_heads,
-            tile: [1, plan.keys],
-            ..queries
-        };
+        let queries = self.queries(plan.width, [plan.packed, HOPPER_ROWS / plan.packed]);
+        let keys = self.keys(plan.width, plan.keys);
         let values = Heads {
-            first: inputs.v,
-            width: request.value_dim,
+            first: self.inputs.v,
+            width: self.request.value_dim,
             tile_width: plan.value_width,
             ..keys
         };
         self.tensor_maps([queries, keys, values], self.sequences)
     }
 
+    /// Queries and keys of each of these sequences, for kernels whose tiles have so many columns and of one head so
+    /// many positions of each.
+    pub(super) fn query_and_key_maps(
+        &self,
+        tile_width: usize,
+        [queries, keys]: [usize; 2],
+        sequences: &[Rows],
+    ) -> Result<Buffer<D>> {
+        let queries = self.queries(tile_width, [1, queries]);
+        self.tensor_maps([queries, self.keys(tile_width, keys)], sequences)
+    }
+
+    /// Queries, in tiles of so many heads and positions.
+    fn queries(&self, tile_width: usize, tile: [usize; 2]) -> Heads {
+        Heads {
+            first: self.inputs.q,
+            count: self.request.heads,
+            width: self.request.head_dim,
+            tile_width,
+            tile,
+        }
+    }
+
+    /// Keys, in tiles of so many positions.
+    fn keys(&self, tile_width: usize, positions: usize) -> Heads {
+        Heads {
+            first: self.inputs.k,
+            count: self.request.kv_heads,
+            width: self.request.head_dim,
+            tile_width,
+            tile: [1, positions],
+        }
+    }
+
     /// Of each of these sequences a map of its rows of each tensor.
-    pub(super) fn tensor_maps<const N: usize>(
+    fn tensor_maps<const N: usize>(
         &self,
         tensors: [Heads; N],
         sequences: &[Rows],
@@ -169,13 +232,13 @@ impl<D: Device> Call<'_, D> {
 
 /// A tensor `[rows, count * width]` and the tiles of it that a kernel copies.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heads {
-    pub first: Address,
-    pub count: usize,
-    pub width: usize,
+struct Heads {
+    first: Address,
+    count: usize,
+    width: usize,
     /// Columns of a tile, and its heads and positions.
-    pub tile_width: usize,
-    pub tile: [usize; 2],
+    tile_width: usize,
+    tile: [usize; 2],
 }
 
 impl Heads {
@@ -188,8 +251,7 @@ impl Heads {
         } else {
             (Swizzle::Bytes32, 16)
         };
-        let bytes = call.inputs.dtype.size();
-        let (head, row) = (self.width * bytes, self.count * self.width * bytes);
+        let (head, row) = (self.width * BYTES, self.count * self.width * BYTES);
         let [heads, positions] = self.tile;
         call.cuda.device.tensor_map(&Boxes {
             address: self.first.offset(rows.start * row),
@@ -204,7 +266,10 @@ impl Heads {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{hopper_maps, hopper_sink},
+        *,
+    };
 
     const HOPPER: Limits = Limits {
         multiprocessors: 132,
@@ -219,6 +284,24 @@ mod tests {
         for [width, value_width, ..] in HOPPER_KERNELS {
             let plan = Plan::new(HOPPER, DType::Float16, (width, value_width), 1);
             assert_eq!(plan.map(|plan| plan.width), Some(width));
+        }
+    }
+
+    /// So that the card that has room for the output has it for maps and for what keys receive.
+    #[test]
+    fn no_kernel_needs_more_than_the_forward_pass() {
+        for [width, value_width, ..] in HOPPER_KERNELS {
+            for needed in [
+                hopper_maps::Plan::new(width).shared_bytes,
+                hopper_sink::Plan::new(width).shared_bytes,
+            ] {
+                let limits = Limits {
+                    shared_bytes: needed as u32 - 1,
+                    ..HOPPER
+                };
+                let forward = Plan::new(limits, DType::BFloat16, (width, value_width), 1);
+                assert_eq!(forward, None, "{width}");
+            }
         }
     }
 

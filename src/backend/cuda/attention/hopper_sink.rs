@@ -12,28 +12,26 @@ use super::{
     },
     Call,
     arguments::SinkArguments,
-    hopper::Heads,
+    hopper::BYTES,
     tiles::Tiles,
 };
 use crate::error::Result;
 
 /// Keys of a block.
 const KEYS: usize = HOPPER_CONSUMERS * HOPPER_ROWS;
-/// Bytes of a value: the kernels are in 16 bits.
-const BYTES: usize = 2;
 
 /// A kernel and the size of its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plan {
+pub(super) struct Plan {
     /// The kernel's width, which is in its name.
     width: usize,
     /// Dynamic shared memory of a block.
-    shared_bytes: usize,
+    pub(super) shared_bytes: usize,
 }
 
 impl Plan {
     /// The narrowest kernel that holds the heads: those of `hopper::Plan`, of whatever values.
-    fn new(head_dim: usize) -> Self {
+    pub(super) fn new(head_dim: usize) -> Self {
         let mut kernels = HOPPER_SINK_KERNELS.into_iter();
         let found = kernels.find(|[width, _]| head_dim <= *width);
         let [width, stages] = found.expect("the forward kernels are no wider");
@@ -68,56 +66,18 @@ impl<D: Device> Call<'_, D> {
 
     /// Starts the kernel on these tiles.
     pub(super) fn sink_on_hopper(&self, tiles: &Tiles<D>, sink: SinkArguments) -> Result<()> {
-        let (request, inputs) = (self.request, self.inputs);
-        let plan = Plan::new(request.head_dim);
-        let queries = Heads {
-            first: inputs.q,
-            count: request.heads,
-            width: request.head_dim,
-            tile_width: plan.width,
-            tile: [1, HOPPER_SINK_QUERIES],
-        };
-        let keys = Heads {
-            first: inputs.k,
-            count: request.kv_heads,
-            tile: [1, HOPPER_ROWS],
-            ..queries
-        };
-        let maps = self.tensor_maps([queries, keys], self.sequences)?;
+        let plan = Plan::new(self.request.head_dim);
+        let sizes = [HOPPER_SINK_QUERIES, HOPPER_ROWS];
+        let maps = self.query_and_key_maps(plan.width, sizes, self.sequences)?;
         let arguments = SinkHopperArguments {
             sink,
             maps: maps.address(),
         };
         self.launch(
             &format!("sink_hopper_{}", plan.width),
-            [super::blocks(request.heads, tiles)?, 1, 1],
+            [super::blocks(self.request.heads, tiles)?, 1, 1],
             (HOPPER_THREADS, plan.shared_bytes as u32),
             Argument::of(&arguments),
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::{super::constants::HOPPER_KERNELS, hopper},
-        *,
-    };
-    use crate::{backend::cuda::Limits, model::dtype::DType};
-
-    /// So that the card that has room for the output has it for what keys receive.
-    #[test]
-    fn no_kernel_needs_more_than_the_forward_pass() {
-        for [width, value_width, ..] in HOPPER_KERNELS {
-            let limits = Limits {
-                multiprocessors: 132,
-                capability: (9, 0),
-                shared_bytes: Plan::new(width).shared_bytes as u32 - 1,
-                memory_bytes: 80 << 30,
-                cache_bytes: 50 << 20,
-            };
-            let forward = hopper::Plan::new(limits, DType::BFloat16, (width, value_width), 1);
-            assert_eq!(forward, None, "{width}");
-        }
     }
 }

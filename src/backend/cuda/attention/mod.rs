@@ -1,7 +1,8 @@
 //! Fused attention with capture: launches `kernels/attention_forward.cu`, or `kernels/attention_hopper.cu` on the cards
 //! that it is for, and, when maps or the parts of a subset are wanted, `kernels/attention_capture.cu`, which looks at
-//! the probabilities again given the softmax's denominators; on those cards, maps and what keys receive
-//! come from `kernels/attention_maps_hopper.cu` and `kernels/attention_sink_hopper.cu`. Nothing of size T x T exists unless a map is asked for.
+//! the probabilities again given the softmax's denominators; on those cards, maps, what keys receive and parts come
+//! from `kernels/attention_maps_hopper.cu`, `attention_sink_hopper.cu` and `attention_subset_hopper.cu`.
+//! Nothing of size T x T exists unless a map is asked for.
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -9,6 +10,7 @@ mod capture;
 mod hopper;
 mod hopper_maps;
 mod hopper_sink;
+mod hopper_subset;
 mod plan;
 pub(super) mod tiles;
 
