@@ -51,8 +51,8 @@ struct PartOfOutput {
 #pragma unroll
             for (int j = 2 * half; j < 2 * half + 2; j++) {
                 float& value = softmax.output[0][i][j];
-                // Where a row sees no key of the part it was divided by nothing.
-                value = share > 0.0f ? value * share : 0.0f;
+                // Where a row sees no key of the part it was divided by nothing. What is not a number stays so.
+                value = share == 0.0f ? 0.0f : value * share;
             }
         }
         return own;

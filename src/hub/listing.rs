@@ -30,6 +30,15 @@ pub(super) struct Sibling {
     pub(super) size: Option<u64>,
 }
 
+/// Why a body did not come. Unlike a file it is too short to go on with.
+fn unread(error: &std::io::Error) -> Failure {
+    let reason = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match reason {
+        Some(ureq::Error::Timeout(_)) => Failure::Silent,
+        _ => copying(error),
+    }
+}
+
 impl Client {
     /// What the revision that `repo` names has, with sizes on request.
     pub(super) fn revision(&self, repo: &Repo, sizes: bool) -> Result<Revision, Failure> {
@@ -41,7 +50,7 @@ impl Client {
         let body = response.into_body().into_reader();
         body.take(LONGEST + 1)
             .read_to_end(&mut text)
-            .map_err(|error| copying(&error))?;
+            .map_err(|error| unread(&error))?;
         if text.len() as u64 > LONGEST {
             let reason = format!("its listing has more than {} MiB", LONGEST >> 20);
             return Err(Failure::BadAnswer(reason));

@@ -366,9 +366,9 @@ pub(crate) static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         kind("Qwen 2", true, &bytes, plain("NFC"), llama3.clone(), true),
         kind("DeepSeek", true, &bytes, none.clone(), strange, false),
         kind(
-            // Its space is a letter, which ends no whole word.
+            // Its space is a letter, which ends no whole word: its seams are before other signs.
             "byte-level normaliser",
-            false,
+            true,
             &bytes,
             plain("ByteLevel"),
             none.clone(),

@@ -26,6 +26,17 @@ use crate::{
 const CAPACITY: usize = 4096;
 /// Below this relative threshold any number of entries may pass, and the list has room for all.
 const SMALL_REL_THRESHOLD: f32 = 100.0;
+/// Entries of the list of a sequence of `largest` values: nothing is listed where no value can pass.
+fn room(request: &StatisticsRequest, largest: usize) -> usize {
+    if request.abs_threshold == f32::INFINITY {
+        1
+    } else if request.rel_threshold < SMALL_REL_THRESHOLD {
+        largest
+    } else {
+        CAPACITY.min(largest)
+    }
+}
+
 /// Index of an entry that is not there.
 const NOWHERE: u32 = u32::MAX;
 
@@ -221,11 +232,7 @@ impl<D: Device> Cuda<D> {
             below: self.buffer(number * 8)?,
         };
         let keep = request.top_k.max(1);
-        let capacity = if request.rel_threshold < SMALL_REL_THRESHOLD {
-            largest
-        } else {
-            CAPACITY.min(largest)
-        };
+        let capacity = room(request, largest);
         let pending = Pending {
             sequences: number,
             columns: x.columns,
@@ -495,5 +502,25 @@ impl<D: Device> Call<'_, D> {
                 int(pending.capacity)?.into(),
             ],
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Largest values alone, as the picture of magnitudes wants them, take no memory by the value.
+    #[test]
+    fn room_is_made_for_what_can_pass() {
+        let request = |abs_threshold, rel_threshold| StatisticsRequest {
+            top_k: 3,
+            abs_threshold,
+            rel_threshold,
+            moments: false,
+        };
+        assert_eq!(room(&request(f32::INFINITY, 0.0), 1 << 29), 1);
+        assert_eq!(room(&request(100.0, 1000.0), 1 << 29), CAPACITY);
+        assert_eq!(room(&request(100.0, 1000.0), 5), 5);
+        assert_eq!(room(&request(0.0, 0.0), 1 << 20), 1 << 20);
     }
 }

@@ -204,10 +204,9 @@ impl<'a> Seams<'a> {
             if let (true, Some(normalizer)) = (normalised, self.tokenizer.get_normalizer()) {
                 normalizer.normalize(&mut content).ok()?;
             }
-            // A token that must be a whole word is one at the end of a text, and before no letter.
-            let word = |c: char| c.is_alphanumeric() || c == '_';
+            // A token that must be a whole word is one at the end of a text, and before nothing that is part of one.
             if holds_any(content.get(), sides)
-                || (token.single_word && sides.after.iter().any(|c| word(*c)))
+                || (token.single_word && sides.after.iter().any(|c| is_of_a_word(*c)))
             {
                 return None;
             }
@@ -234,6 +233,18 @@ impl<'a> Seams<'a> {
             .get_or_insert_with(|| tokenizer.get_vocab(false).into_keys().collect());
         !vocabulary.iter().any(|token| holds_any(token, sides))
     }
+}
+
+/// What a regular expression calls `\w`, by which the library tells where words end.
+fn is_of_a_word(c: char) -> bool {
+    let category = matches!(
+        get_general_category(c),
+        Category::NonspacingMark
+            | Category::SpacingMark
+            | Category::EnclosingMark
+            | Category::ConnectorPunctuation
+    );
+    category || c.is_alphanumeric() || matches!(c, '\u{200c}' | '\u{200d}')
 }
 
 fn holds_any(text: &str, sides: &Sides) -> bool {

@@ -317,31 +317,26 @@ impl Plan {
         shape: &Shape,
         most: usize,
     ) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
-        use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
+        use sys::cublasLtMatmulPreferenceAttributes_t::{
+            CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES as WORKSPACE_BYTES,
+            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES as ALIGNMENT_A,
+            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES as ALIGNMENT_B,
+            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES as ALIGNMENT_C,
+            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES as ALIGNMENT_D,
+            CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK as REDUCTION_SCHEMES,
+        };
         let preference = Preference(result::create_matmul_pref()?);
-        preference.set(
-            Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-            &WORKSPACE,
-        )?;
-        for (attribute, layout) in [
-            (
-                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-                &shape.right,
-            ),
-            (
-                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                &shape.left,
-            ),
-            (
-                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-                &shape.out,
-            ),
-            (
-                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-                &shape.out,
-            ),
+        preference.set(WORKSPACE_BYTES, &WORKSPACE)?;
+        // Parts of a long sum in float32, too: without this they may be in the type of the product.
+        let schemes = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+        for (attribute, value) in [
+            (REDUCTION_SCHEMES, schemes),
+            (ALIGNMENT_A, shape.right.alignment),
+            (ALIGNMENT_B, shape.left.alignment),
+            (ALIGNMENT_C, shape.out.alignment),
+            (ALIGNMENT_D, shape.out.alignment),
         ] {
-            preference.set(attribute, &layout.alignment)?;
+            preference.set(attribute, &value)?;
         }
         let nothing = sys::cublasLtMatmulHeuristicResult_t {
             algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
