@@ -2,6 +2,11 @@
 
 mod support;
 
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
 use massact::model::{
     config::Config,
     tokenizer::{Tokenizer, TokenizerFiles, Vocabulary},
@@ -193,6 +198,38 @@ fn templates_that_end_their_process() {
         assert!(last.starts_with(&says), "{template}: {last}");
         assert!(!out.exists(), "{template}");
     }
+}
+
+/// As Ctrl-C on a terminal does, which reaches every process of the group.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_template() {
+    use std::os::unix::process::CommandExt as _;
+    let temp = tempfile::tempdir().expect("a folder");
+    let model = temp.path().join("model");
+    let mut write = massact(["tvr", "--quiet", "--target-std", "9", "--out"]);
+    write
+        .arg(&model)
+        .arg("--save-dir")
+        .arg(temp.path().join("runs"));
+    run(&mut write).succeeded();
+    let slow = "{{ (['x' * 1000000] * 2000)|tojson|length }}";
+    std::fs::write(model.join("chat_template.jinja"), slow).expect("written");
+    let mut command = massact(["capture", "--chat", "--text", "Hi.", "--pretrained"]);
+    command.arg(&model).process_group(0);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(child.try_wait().expect("a child"), None, "ended before");
+    let group = format!("-{}", child.id());
+    let sent = Command::new("kill")
+        .args(["-s", "INT", "--", &group])
+        .status();
+    assert!(sent.expect("kill runs").success());
+    let done = child.wait_with_output().expect("ends");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(3), "{said}");
+    assert!(said.contains("interrupted"), "{said}");
 }
 
 #[test]

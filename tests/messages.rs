@@ -212,6 +212,23 @@ fn what_steers_a_terminal_is_escaped() {
     assert!(command.stderr.lines().count() > 2, "{}", command.stderr);
 }
 
+/// A manifest may be anybody's.
+#[test]
+fn what_steers_a_terminal_is_escaped_in_a_sweeps_status() {
+    let place = tempfile::tempdir().expect("a folder");
+    let task = serde_json::json!({
+        "id": "abc1", "command": "capture", "arguments": ["--site", "none"],
+        "model": STEERING, "settings": {STEERING: STEERING},
+    });
+    std::fs::write(place.path().join("manifest.jsonl"), format!("{task}\n")).expect("written");
+    let sweep = |command: &str| run(massact(["sweep", command]).arg(place.path()));
+    assert_ne!(sweep("run").code, Some(0));
+    let status = sweep("status");
+    assert!(status.stdout.contains("\\x1b[31m"), "{:?}", status.stdout);
+    let steers = |c: char| c.is_control() && c != '\n' || STEERING.contains(c) && !c.is_ascii();
+    assert!(!status.stdout.contains(steers), "{:?}", status.stdout);
+}
+
 #[test]
 fn what_has_no_end_is_cut() {
     let long = "x".repeat(3_000_000);

@@ -17,6 +17,7 @@ use crate::{
         Failure, Folder, Indices, State, Task,
         slurm::{Queue, Queued},
     },
+    visible::visible,
 };
 
 /// Value of the JSON's `schema` field.
@@ -315,7 +316,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<()> {
         table.print()?;
     }
     for line in status.in_queue().into_iter().chain(status.failures()) {
-        print_line(&line)?;
+        print_line(&visible(&line))?;
     }
     print_line(&status.counts())
 }

@@ -91,7 +91,11 @@ pub(super) fn rendered(turn: Turn) -> Result<Answer> {
             Err(error) => Err(error.to_string()),
         });
     };
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    // A terminal's Ctrl-C is for this process, which ends the other.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let child = command
         .arg(ARGUMENT)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
