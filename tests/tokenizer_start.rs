@@ -142,7 +142,7 @@ fn the_short_way_is_taken_without_spaces() {
             assert!(whole.starts_with(&start), "{}", kind.name);
             start.len() < whole.len() / 4
         });
-        let shortened: Vec<&str> = shortened.map(|kind| kind.name.as_ref()).collect();
+        let shortened: Vec<&str> = shortened.map(|kind| kind.name).collect();
         println!("{shortened:?}");
         assert!(shortened.len() > 3, "{shortened:?}");
     }
