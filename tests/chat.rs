@@ -219,7 +219,7 @@ fn ctrl_c_ends_a_template() {
     command.arg(&model).process_group(0);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("starts");
-    std::thread::sleep(Duration::from_millis(400));
+    std::thread::sleep(Duration::from_millis(800));
     assert_eq!(child.try_wait().expect("a child"), None, "ended before");
     let group = format!("-{}", child.id());
     let sent = Command::new("kill")
