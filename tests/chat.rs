@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -32,9 +33,18 @@ fn tokenizer(file: Option<&str>, config: Option<&Value>) -> Tokenizer {
     Tokenizer::parse(&files, &config).expect("a tokenizer")
 }
 
+/// The demo as a folder, in which it has no template.
+fn demo(place: &Path) -> PathBuf {
+    let model = place.join("model");
+    let mut write = massact(["tvr", "--quiet", "--target-std", "9", "--out"]);
+    write.arg(&model).arg("--save-dir").arg(place.join("runs"));
+    run(&mut write).succeeded();
+    model
+}
+
 #[test]
 fn templates_are_rendered_as_transformers_does() {
-    let reference = read_json(std::path::Path::new("tests/chat_reference.json"));
+    let reference = read_json(Path::new("tests/chat_reference.json"));
     let cases = reference["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 7);
     for case in cases {
@@ -161,13 +171,7 @@ fn what_cannot_be_rendered_is_named() {
 #[test]
 fn templates_that_end_their_process() {
     let temp = tempfile::tempdir().expect("a folder");
-    let model = temp.path().join("model");
-    let mut write = massact(["tvr", "--quiet", "--target-std", "9", "--out"]);
-    write
-        .arg(&model)
-        .arg("--save-dir")
-        .arg(temp.path().join("runs"));
-    run(&mut write).succeeded();
+    let model = demo(temp.path());
     let out = temp.path().join("out");
     let cycle = "{% set n = namespace() %}{% set n.x = n %}";
     let without_end = "it goes on without end";
@@ -206,13 +210,7 @@ fn templates_that_end_their_process() {
 fn ctrl_c_ends_a_template() {
     use std::os::unix::process::CommandExt as _;
     let temp = tempfile::tempdir().expect("a folder");
-    let model = temp.path().join("model");
-    let mut write = massact(["tvr", "--quiet", "--target-std", "9", "--out"]);
-    write
-        .arg(&model)
-        .arg("--save-dir")
-        .arg(temp.path().join("runs"));
-    run(&mut write).succeeded();
+    let model = demo(temp.path());
     let slow = "{{ (['x' * 1000000] * 2000)|tojson|length }}";
     std::fs::write(model.join("chat_template.jinja"), slow).expect("written");
     let mut command = massact(["capture", "--chat", "--text", "Hi.", "--pretrained"]);
@@ -235,13 +233,7 @@ fn ctrl_c_ends_a_template() {
 #[test]
 fn a_turn_is_a_sequence_without_another_bos() {
     let temp = tempfile::tempdir().expect("a folder");
-    let model = temp.path().join("model");
-    let mut write = massact(["tvr", "--quiet", "--target-std", "9", "--out"]);
-    write
-        .arg(&model)
-        .arg("--save-dir")
-        .arg(temp.path().join("runs"));
-    run(&mut write).succeeded();
+    let model = demo(temp.path());
     let template =
         "{{ bos_token }}[{{ messages[0].content }}]{% if add_generation_prompt %}>{% endif %}";
     std::fs::write(model.join("chat_template.jinja"), template).expect("written");

@@ -4,13 +4,13 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::damage::{copy, edit_json};
-use support::program::{Done, files, massact, signal};
+use support::program::{Running, files, massact, signal};
 
 const HIDDEN: usize = 1024;
 const INNER: usize = 4096;
@@ -76,49 +76,30 @@ fn text(bytes: usize) -> String {
     sentence.repeat(bytes / sentence.len() + 1)
 }
 
-fn start(command: &mut Command) -> Child {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("the program starts")
-}
-
-/// A run that does not outlive a test that fails.
-struct Running(Option<Child>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Running {
-    fn assert_busy(&mut self) {
-        let child = self.0.as_mut().expect("not yet waited for");
-        let ended = child.try_wait().expect("a child");
-        assert_eq!(ended, None, "ended before Ctrl-C");
-    }
+fn assert_busy(running: &mut Running) {
+    let child = running.0.as_mut().expect("not yet waited for");
+    let ended = child.try_wait().expect("a child");
+    assert_eq!(ended, None, "ended before Ctrl-C");
 }
 
 /// Ends the run with `signals` at once when `ready`; returns how long it took to end.
 fn stopped(command: &mut Command, ready: impl Fn() -> bool, signals: usize) -> Duration {
-    let mut running = Running(Some(start(command)));
+    let mut running = Running::start(command);
     let patience = Instant::now();
     while !ready() {
         let waited = patience.elapsed();
         assert!(waited < Duration::from_secs(120), "never ready");
         std::thread::sleep(Duration::from_millis(20));
-        running.assert_busy();
+        assert_busy(&mut running);
     }
     std::thread::sleep(Duration::from_millis(300));
-    running.assert_busy();
-    let child = running.0.take().expect("not yet waited for");
+    assert_busy(&mut running);
+    let process = running.0.as_ref().expect("not yet waited for").id();
     for _ in 0..signals {
-        signal("INT", child.id());
+        signal("INT", process);
     }
     let sent = Instant::now();
-    let done = Done::of(child.wait_with_output().expect("ends"));
+    let done = running.done();
     let took = sent.elapsed();
     assert_eq!(done.code, Some(3), "{}", done.stderr);
     assert_eq!(done.stdout, "");

@@ -7,13 +7,13 @@ mod support;
 use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use support::{
     damage::copy,
-    program::{Done, massact, only_run, read_json, run, signal},
+    program::{Done, Running, massact, only_run, read_json, run, signal},
 };
 
 /// What is no file.
@@ -45,42 +45,25 @@ fn remove(path: &Path) {
     }
 }
 
-/// A process that does not outlive a test that fails.
-struct Running(Option<Child>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+fn start(command: &mut Command) -> Running {
+    Running::start(command.stdin(Stdio::null()))
 }
 
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self(Some(command.spawn().expect("the program starts")))
+/// How it ended, which it must soon.
+fn end(mut running: Running, what: &str) -> Done {
+    let began = Instant::now();
+    let child = running.0.as_mut().expect("not yet waited for");
+    while child.try_wait().expect("a child").is_none() {
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(30), "{what}: no end");
+        std::thread::sleep(Duration::from_millis(5));
     }
-
-    /// How it ended, which it must soon.
-    fn end(mut self, what: &str) -> Done {
-        let began = Instant::now();
-        let child = self.0.as_mut().expect("not yet waited for");
-        while child.try_wait().expect("a child").is_none() {
-            let waited = began.elapsed();
-            assert!(waited < Duration::from_secs(30), "{what}: no end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let child = self.0.take().expect("not yet waited for");
-        Done::of(child.wait_with_output().expect("ends"))
-    }
+    running.done()
 }
 
 #[track_caller]
 fn assert_refused(what: &str, command: &mut Command, says: &str) {
-    let done = Running::start(command).end(what);
+    let done = end(start(command), what);
     assert!(
         matches!(done.code, Some(1 | 2)),
         "{what}: {:?} {}",
@@ -215,7 +198,7 @@ fn records_of_a_sweeps_tasks() {
         make("pipe", &folder.join(name));
         let mut status = massact(["sweep", "status"]);
         status.arg(path("sweep"));
-        let done = Running::start(&mut status).end(name);
+        let done = end(start(&mut status), name);
         assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);
     }
 }
@@ -232,11 +215,11 @@ fn a_pipe_is_a_text() {
         let out = path("out");
         let mut command = massact(["capture", "--quiet", "--context-length", "8", "--text-file"]);
         command.arg(from).arg("--save-dir").arg(&out);
-        let running = Running::start(&mut command);
+        let running = start(&mut command);
         if from == path("pipe") {
             std::fs::write(from, text).expect("written");
         }
-        let done = running.end("a text");
+        let done = end(running, "a text");
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         let found = read_json(&only_run(&out).join("capture.json"));
         std::fs::remove_dir_all(&out).expect("removed");
@@ -252,11 +235,11 @@ fn a_pipe_that_says_nothing_can_be_left() {
     make("pipe", &pipe);
     let mut command = massact(["capture", "--text-file"]);
     command.arg(&pipe).arg("--save-dir").arg(temp.path());
-    let mut running = Running::start(&mut command);
+    let mut running = start(&mut command);
     std::thread::sleep(Duration::from_millis(500));
     let child = running.0.as_mut().expect("not yet waited for");
     assert!(child.try_wait().expect("a child").is_none(), "no wait");
     signal("INT", child.id());
-    let done = running.end("Ctrl-C");
+    let done = end(running, "Ctrl-C");
     assert_eq!(done.code, Some(3), "{}", done.stderr);
 }
