@@ -10,7 +10,7 @@
 //              every value is widened first, so 100 million of them lose nothing, nothing overflows,
 //              and the order of adding up is fixed; absent where nobody asks
 // list         [sequences, capacity] of (index, bits of the float32 value), in no order
-// counters     [sequences, 4]: entries offered to the list, non-finite values, 0, 0
+// counters     [sequences, 2]: entries offered to the list, non-finite values
 //
 // statistics_read_added adds another tensor to x first, value by value, and writes the sum, which costs a read and a
 // write of it beside the read that is due: what statistics add to a sum that is made anyway is their atomics.
@@ -49,7 +49,7 @@ __device__ __forceinline__ void read(const T* x, ForEach for_each, const unsigne
     const Key limit = below ? below[sequence_index] : ~(Key)0;
     // From here on a value is worth a closer look for the list or because it is not finite.
     const unsigned unusual = min(list_above + 1, M::INFINITE);
-    unsigned* offered = counters + 4 * sequence_index;
+    unsigned* offered = counters + 2 * sequence_index;
 
     for (unsigned bin = threadIdx.x; bin < 1u << bins_log2; bin += blockDim.x) bins[bin] = 0;
     if (threadIdx.x == 0) block_floor[0] = 0;

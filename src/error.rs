@@ -24,6 +24,8 @@ pub enum Kind {
     Usage,
     /// A device has no memory left for it (exit code 1); the same work in smaller parts may fit.
     OutOfMemory,
+    /// It needed more than was known before (exit code 1); what failed knows now, and the same work again may succeed.
+    Again,
     /// Ctrl-C or SIGTERM (exit code 3); nothing partial is left behind.
     Interrupted,
 }
@@ -73,6 +75,14 @@ impl Error {
     pub fn out_of_memory(subject: impl fmt::Display, reason: impl fmt::Display) -> Self {
         Self {
             kind: Kind::OutOfMemory,
+            ..Self::new(subject, reason)
+        }
+    }
+
+    /// The work on `subject` failed for want of something that is there next time.
+    pub fn again(subject: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Again,
             ..Self::new(subject, reason)
         }
     }
@@ -173,10 +183,15 @@ impl Error {
         self.kind == Kind::OutOfMemory
     }
 
+    /// Whether the same work again may succeed.
+    pub fn is_worth_repeating(&self) -> bool {
+        self.kind == Kind::Again
+    }
+
     /// 1 failed, 2 usage, 3 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Failed | Kind::Absent | Kind::OutOfMemory => 1,
+            Kind::Failed | Kind::Absent | Kind::OutOfMemory | Kind::Again => 1,
             Kind::Usage => 2,
             Kind::Interrupted => 3,
         }

@@ -42,7 +42,7 @@ fn wants(tokens: usize, variants: usize) -> Wants {
     Wants {
         tokens,
         variants,
-        looks_inside: false,
+        ..Wants::default()
     }
 }
 

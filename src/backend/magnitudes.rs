@@ -75,6 +75,11 @@ pub trait Magnitudes: Tensors {
         sequences: &[Rows],
         request: &StatisticsRequest,
     ) -> Result<Self::Pending>;
+    /// Bytes of the device's memory that a list of the massive values of `[rows, columns]` needs before it is known
+    /// how many there are.
+    fn list_bytes(&self, _rows: usize, _columns: usize, _request: &StatisticsRequest) -> usize {
+        0
+    }
     /// Brings statistics to the host, one per sequence.
     fn read_statistics(&self, pending: Self::Pending) -> Result<Vec<Statistics>>;
 }

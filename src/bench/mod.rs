@@ -135,11 +135,10 @@ pub fn run_on<B: Backend>(
                     tokens: bench.tokens,
                     variants: usize::from(looks),
                     looks_inside: looks,
+                    statistics: Some(STATISTICS),
                 };
                 let rows = backend.micro_batch_rows(token_width(&model.spec));
-                let precision = backend.precision();
-                let layers = 1 + usize::from(backend.loads_ahead());
-                let footprint = Footprint::of(precision, layers, &model.spec, wants, rows);
+                let footprint = Footprint::on(backend, &model.spec, wants, rows);
                 let needed = footprint.total(bench.sequences);
                 fits("the model", needed, budget(request.budget, free))?;
             }

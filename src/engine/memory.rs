@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use super::waiting::Room;
 use crate::{
-    backend::Precision,
+    backend::{Backend, Precision, StatisticsRequest},
     error::Error,
     model::spec::{Attention, DecoderSpec, Layer, Linear, Mixer, Mlp},
 };
@@ -17,7 +17,7 @@ const SHARE: f64 = 0.8;
 const UNKNOWN: u64 = 4_000_000_000;
 
 /// What memory depends on, beside the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Wants {
     /// Tokens of a sequence.
     pub tokens: usize,
@@ -25,6 +25,8 @@ pub struct Wants {
     pub variants: usize,
     /// Whether somebody looks into the MLPs, which then compute a micro-batch at once.
     pub looks_inside: bool,
+    /// Which values are listed, if any are.
+    pub statistics: Option<StatisticsRequest>,
 }
 
 /// Memory of a run over sequences of one length, in bytes on each card; the mapped weights come from the page
@@ -87,6 +89,25 @@ impl Footprint {
             streams_of_batch: rows.saturating_mul(streams),
             batch,
             cards: 1,
+        }
+    }
+
+    /// The same for a backend: with the weights that it has at once, and its lists of massive values.
+    pub fn on<B: Backend>(
+        backend: &B,
+        spec: &DecoderSpec,
+        wants: Wants,
+        batch_rows: usize,
+    ) -> Self {
+        let layers = 1 + usize::from(backend.loads_ahead());
+        let own = Self::of(backend.held(), layers, spec, wants, batch_rows);
+        let rows = own.batch.saturating_mul(wants.tokens);
+        let listed = wants.statistics.map_or(0, |request| {
+            backend.list_bytes(rows, widest(spec), &request)
+        });
+        Self {
+            fixed: own.fixed.saturating_add(listed as u64),
+            ..own
         }
     }
 
@@ -344,6 +365,13 @@ fn carried_width(spec: &DecoderSpec) -> usize {
                 .map(|others| others.begin.len() * spec.hidden_size),
         )
         .sum()
+}
+
+/// Columns of the widest tensor that somebody may look at.
+fn widest(spec: &DecoderSpec) -> usize {
+    let linears = spec.layers.iter().flat_map(Layer::linears);
+    let widest = linears.map(|linear| linear.out_features).max();
+    widest.unwrap_or(0).max(spec.state_width())
 }
 
 fn weights_of(layer: &Layer) -> u64 {

@@ -37,8 +37,9 @@ pub struct AttentionParts<'a> {
 
 /// Someone who watches a run, and may act in it. Every method has a default that does nothing.
 ///
-/// A walk that ran out of memory starts again in smaller parts: what is said a second time of a
-/// sequence and layer replaces what was said the first time.
+/// A walk that ran out of memory starts again in smaller parts, and one that found more massive values than there was
+/// room for starts again with more: what is said a second time of a sequence and layer replaces what was said the
+/// first time.
 pub trait Observer {
     /// The `[rows, columns]` tensor of one sequence at a site of the plan's `raw`.
     fn tensor(

@@ -101,14 +101,11 @@ impl<B: Backend> Runner for Several<B> {
     }
 
     fn footprint(&self, model: &Model, wants: Wants, rows: usize) -> Footprint {
-        Footprint::of(
-            self.first().held(),
-            1 + usize::from(self.first().loads_ahead()),
-            &model.spec,
-            wants,
-            rows,
-        )
-        .on_cards(self.0.len())
+        // Those that have been found to need more need the most.
+        let of = |backend| Footprint::on(backend, &model.spec, wants, rows);
+        let most = self.0.iter().map(of).max_by_key(|most| most.fixed);
+        let most = most.unwrap_or_else(|| of(self.first()));
+        most.on_cards(self.0.len())
     }
 
     fn batch_rows(&self, width: usize) -> usize {
@@ -247,7 +244,7 @@ impl Session {
         let wants = Wants {
             tokens,
             variants,
-            looks_inside: false,
+            ..Wants::default()
         };
         self.fit(1, wants).map(drop)
     }
@@ -276,6 +273,7 @@ impl Session {
             tokens,
             variants: plan.variants,
             looks_inside: plan.looks_inside(),
+            statistics: Some(plan.statistics),
         };
         // As many of the longest have as many tokens.
         let rows: usize = sequences.iter().map(Vec::len).sum();
@@ -299,6 +297,13 @@ impl Session {
                 }
                 Err(error) if error.is_out_of_memory() => {
                     fit = self.smaller(&fit, wants, error)?;
+                    self.keep_weights(&fit, count);
+                }
+                Err(error) if error.is_worth_repeating() => {
+                    self.progress
+                        .get()
+                        .notice(&format!("{error}: going on with more room"));
+                    fit = self.fit(count, wants)?;
                     self.keep_weights(&fit, count);
                 }
                 Err(error) => return Err(error),

@@ -162,8 +162,8 @@ fn session(name: &str, count: usize) -> (Vec<Rc<Own>>, Session) {
     let model = Model::open(&reference::load(name).folder).expect("opens");
     let wants = Wants {
         tokens: TOKENS,
-        variants: 0,
         looks_inside: true,
+        ..Wants::default()
     };
     let precision = DType::Float32.into();
     let four = Footprint::of(precision, 2, &model.spec, wants, 4 * TOKENS);

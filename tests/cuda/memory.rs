@@ -17,12 +17,14 @@ use massact::{
         config::Config,
         demo,
         dtype::DType,
+        random,
         weights::{self, WeightStore},
     },
     progress::Progress,
 };
 use massact_emulator::{Emulator, Order};
 use safetensors::{Dtype, tensor::TensorView};
+use serde_json::json;
 
 use crate::{models::open, support::reference};
 
@@ -226,12 +228,25 @@ fn weights_make_room() {
     }
 }
 
+/// Sequences of 20 tokens.
+fn short_sequences(count: u32) -> Vec<Vec<u32>> {
+    let token = |i: u32, j: u32| (i * 31 + j * 7) % 50;
+    (0..count)
+        .map(|i| (0..20).map(|j| token(i, j)).collect())
+        .collect()
+}
+
 /// A session halves what it runs at once until it fits, and returns what it returns with more memory.
 #[test]
 fn a_session_goes_on_in_smaller_parts() {
-    let sequences: Vec<Vec<u32>> = (0..12)
-        .map(|i| (0..20).map(|j| (i * 31 + j * 7) % 100).collect())
-        .collect();
+    let sequences = short_sequences(60);
+    // Whose weights take less than the streams.
+    let config = json!({
+        "model_type": "llama", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "vocab_size": 50, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+        "hidden_act": "silu", "tie_word_embeddings": true,
+    });
+    let open = || random::open(config.to_string().as_bytes()).expect("opens");
     let found = |memory: usize| {
         let card = Emulator::new(Order::Forward).with_limits(|limits| limits.memory_bytes = memory);
         let cuda = Cuda::new(card, DType::Float32);
@@ -242,12 +257,12 @@ fn a_session_goes_on_in_smaller_parts() {
         };
         // The budget says that all fits; the card knows better.
         let budget = Some(1 << 40);
-        let session = Session::on(model(), cuda, place, budget, None, Progress::silent());
+        let session = Session::on(open(), cuda, place, budget, None, Progress::silent());
         session.run(&sequences, &plan(), &mut Discard)
     };
     let all = found(1 << 30).expect("runs");
     assert_eq!(all.walks, 1);
-    let mut memory = 1 << 24;
+    let mut memory = 1 << 20;
     loop {
         let less = found(memory).expect("runs in smaller parts");
         assert_eq!(less.token_nll, all.token_nll, "{memory} bytes");
@@ -256,7 +271,7 @@ fn a_session_goes_on_in_smaller_parts() {
         }
         memory = memory / 8 * 7;
     }
-    let error = found(1 << 20).expect_err("not even one sequence fits");
+    let error = found(1 << 17).expect_err("not even one sequence fits");
     assert!(error.is_out_of_memory(), "{error}");
 }
 
@@ -294,6 +309,51 @@ fn a_session_keeps_weights_for_the_walks_to_come() {
     session.expect_walks(2);
     assert_eq!(copies(), walk);
     assert_eq!(copies(), 0);
+}
+
+/// More values than anybody expects are massive where most values are zero: the walk is repeated with room for all.
+#[test]
+fn a_session_makes_room_for_what_it_finds() {
+    let config = json!({
+        "model_type": "nemotron", "hidden_size": 16, "intermediate_size": 512, "num_hidden_layers": 8,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 50,
+        "max_position_embeddings": 64, "norm_eps": 1e-5, "hidden_act": "relu2",
+    });
+    let open = || random::open(config.to_string().as_bytes()).expect("opens");
+    let sequences = short_sequences(6);
+    let statistics = StatisticsRequest {
+        abs_threshold: 0.0,
+        ..STATISTICS
+    };
+    let plan = Plan::magnitudes(Site::MlpInner, statistics);
+    let found = |session: Session| {
+        let outcome = session.run(&sequences, &plan, &mut Discard).expect("runs");
+        let layers = outcome.statistics[&Site::MlpInner].clone();
+        let counts: Vec<usize> = layers
+            .concat()
+            .iter()
+            .map(|one| one.massive.len())
+            .collect();
+        (outcome.walks, counts)
+    };
+    let wanted = found(Session::on_cpu(open(), Progress::silent()));
+    // Room is for 16 of each token, in 16 micro-batches.
+    let all: usize = wanted.1.iter().sum();
+    assert!(all > 16 * 6 * 20 * 16, "{all} values");
+    let device = Rc::new(Emulator::new(Order::Forward));
+    let cuda = Cuda::sharing(device, DType::Float32);
+    let place = Place {
+        device: "cuda:0".to_owned(),
+        card: Some("an emulated card".to_owned()),
+        tf32: false,
+    };
+    let on_card = Session::on(open(), cuda, place, None, Some(1 << 30), Progress::silent());
+    let (walks, counts) = found(on_card);
+    assert_eq!((walks, counts.len()), (wanted.0, wanted.1.len()));
+    for (count, wanted) in counts.iter().zip(&wanted.1) {
+        // Sums that round to either side of zero.
+        assert!(count.abs_diff(*wanted) <= 5, "{count}, {wanted}");
+    }
 }
 
 /// What pages and run.json say of where a run computed is the session's own answer.

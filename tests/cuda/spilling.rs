@@ -135,9 +135,11 @@ fn footprint(model: &Model, variants: usize) -> Footprint {
     let wants = Wants {
         tokens: TOKENS,
         variants,
-        looks_inside: false,
+        statistics: Some(plan(variants).statistics),
+        ..Wants::default()
     };
-    Footprint::of(DType::BFloat16.into(), 2, &model.spec, wants, TOKENS)
+    let card = Cuda::new(Emulator::new(Order::Forward), DType::BFloat16);
+    Footprint::on(&card, &model.spec, wants, TOKENS)
 }
 
 /// The run on a card, or on one whose memory is the host's.

@@ -4,6 +4,7 @@ use massact::{
     backend::{
         Elementwise, Magnitudes, Rows, Statistics, StatisticsRequest, Tensors, cpu::Cpu, cuda::Cuda,
     },
+    error::Error,
     model::dtype::DType,
 };
 use massact_emulator::{Emulator, Order};
@@ -203,6 +204,83 @@ fn many_candidates_few_massive() {
                 ..REQUEST
             };
             agree(&name, &cuda, &values, 100, &[0..200], &request);
+        }
+    }
+}
+
+/// Massive values of many tensors are in one list. They are told apart, in whatever order they are read, and while
+/// others are added.
+#[test]
+fn tensors_share_a_list() {
+    for (name, cuda) in backends(DType::BFloat16) {
+        let sequences = [0..3, 3..10];
+        // More tensors than a list has room for, so that it begins anew.
+        for walk in 0..3 {
+            let make = |seed: usize| {
+                let mut values = vec![0.015_625; 10 * 24];
+                for count in 0..seed % 5 {
+                    values[(seed * 7 + count * 31) % 240] = 128.0 + (seed + count) as f32;
+                }
+                values
+            };
+            let request = StatisticsRequest {
+                abs_threshold: 99.0,
+                ..REQUEST
+            };
+            let measure = |seed| {
+                let x = cuda.upload(10, 24, make(seed)).expect("fits");
+                let pending = cuda.statistics(&x, &sequences, &request);
+                (seed, pending.expect("computed"))
+            };
+            let check = |(seed, pending)| {
+                let cpu = Cpu::new();
+                let x = cpu.upload(10, 24, make(seed)).expect("fits");
+                let wanted = cpu.statistics(&x, &sequences, &request).expect("computed");
+                let found = cuda.read_statistics(pending).expect("read");
+                let massive = |all: &[Statistics]| {
+                    let lists = all.iter().map(|one| one.massive.clone());
+                    lists.collect::<Vec<_>>()
+                };
+                let what = format!("{name}, walk {walk}, tensor {seed}");
+                assert_eq!(massive(&found), massive(&wanted), "{what}");
+            };
+            let mut waiting: Vec<_> = (0..40).map(measure).collect();
+            check(waiting.remove(17));
+            waiting.push(measure(40));
+            check(waiting.pop().expect("there"));
+            waiting.extend((41..60).map(measure));
+            waiting.into_iter().rev().for_each(check);
+        }
+    }
+}
+
+/// Where more values are massive than there is room for, the next attempt has room for all.
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn a_list_without_room_is_made_larger() {
+    for dtype in DTYPES {
+        for (name, cuda) in backends(dtype) {
+            // Of each token 20 values of 64, in more tensors than the first list has room for.
+            let mut values = vec![0.015_625; 50 * 64];
+            let outliers = values.chunks_mut(64).flat_map(|row| &mut row[10..30]);
+            outliers.for_each(|value| *value = 512.0);
+            let x = cuda.upload(50, 64, values.clone()).expect("fits");
+            let measure = || {
+                let pending = cuda.statistics(&x, &[0..50], &REQUEST)?;
+                let more: Vec<_> = (0..30)
+                    .map(|_| cuda.statistics(&x, &[0..50], &REQUEST))
+                    .collect::<Result<_, _>>()?;
+                let found = cuda.read_statistics(pending)?;
+                for pending in more {
+                    assert_eq!(cuda.read_statistics(pending)?, found, "{name}");
+                }
+                Ok::<_, Error>(found)
+            };
+            let error = measure().expect_err("no room");
+            assert!(error.is_worth_repeating(), "{name}: {error}");
+            let found = measure().expect("room for all");
+            assert_eq!(found[0].massive.len(), 1000, "{name}");
+            agree(&name, &cuda, &values, 64, &[0..50], &REQUEST);
         }
     }
 }

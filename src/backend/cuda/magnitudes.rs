@@ -1,7 +1,7 @@
 //! Exact median, top-k and massive entries of |x|, mean and standard deviation of x (`kernels/statistics_*.cu`).
 //!
-//! Everything is decided on the device; a few kilobytes per sequence stay there until they are
-//! read at the end of the run.
+//! Everything is decided on the device; a few hundred bytes per sequence, and the massive values, stay there until
+//! they are read at the end of the run.
 #![forbid(unsafe_code)]
 
 use half::f16;
@@ -10,6 +10,7 @@ use super::{
     Cuda, Tensor,
     constants::{STATISTICS_ROUND, STATISTICS_STATIC_BYTES, STATISTICS_THREADS},
     device::{Address, Argument, Device},
+    massive::Listed,
     memory::Buffer,
     tensors::{int, suffix},
 };
@@ -21,21 +22,8 @@ use crate::{
     model::dtype::DType,
 };
 
-/// Room for candidates of one sequence. There are never so many massive entries, unless the
-/// thresholds make everything massive.
-const CAPACITY: usize = 4096;
-/// Below this relative threshold any number of entries may pass, and the list has room for all.
-const SMALL_REL_THRESHOLD: f32 = 100.0;
-/// Entries of the list of a sequence of `largest` values: nothing is listed where no value can pass.
-fn room(request: &StatisticsRequest, largest: usize) -> usize {
-    if request.abs_threshold == f32::INFINITY {
-        1
-    } else if request.rel_threshold < SMALL_REL_THRESHOLD {
-        largest
-    } else {
-        CAPACITY.min(largest)
-    }
-}
+/// Room for candidates of one sequence: where more pass the absolute threshold, the sequence is read again.
+const CANDIDATES: usize = 4096;
 
 /// Index of an entry that is not there.
 const NOWHERE: u32 = u32::MAX;
@@ -48,8 +36,7 @@ pub struct Pending<D: Device> {
     dtype: DType,
     request: StatisticsRequest,
     counts: Vec<u32>,
-    capacity: usize,
-    /// `[sequences, 4]`: candidates, values not finite, massive entries, 0.
+    /// `[sequences, 2]`: candidates, values not finite.
     counters: Buffer<D>,
     /// `[sequences, 2]`: the median's magnitude, 0.
     select: Buffer<D>,
@@ -57,8 +44,15 @@ pub struct Pending<D: Device> {
     sums: Option<Buffer<D>>,
     /// `[sequences, top_k]` of (index, value).
     entries: Buffer<D>,
+    /// Where values can be massive at all.
+    massive: Option<Listed<D>>,
+}
+
+/// Values above the absolute threshold, before the median is known.
+struct Candidates<D: Device> {
     /// `[sequences, capacity]` of (index, value).
     list: Buffer<D>,
+    capacity: usize,
 }
 
 /// Bits of |x|.
@@ -135,9 +129,13 @@ impl<D: Device> Magnitudes for Cuda<D> {
         Ok(self.measure(x, sequences, request, Some(other))?.1)
     }
 
+    fn list_bytes(&self, rows: usize, columns: usize, request: &StatisticsRequest) -> usize {
+        self.massive.bytes(rows, columns, request)
+    }
+
     fn read_statistics(&self, pending: Pending<D>) -> Result<Vec<Statistics>> {
         let keep = pending.request.top_k.max(1);
-        let counters: Vec<[u32; 4]> = self.fetch(&pending.counters, pending.sequences)?;
+        let counters: Vec<[u32; 2]> = self.fetch(&pending.counters, pending.sequences)?;
         let select: Vec<[u32; 2]> = self.fetch(&pending.select, pending.sequences)?;
         let sums: Vec<[f64; 2]> = match &pending.sums {
             Some(sums) => self.fetch(sums, pending.sequences)?,
@@ -151,17 +149,13 @@ impl<D: Device> Magnitudes for Cuda<D> {
         };
         (0..pending.sequences)
             .map(|sequence| {
-                let [candidates, non_finite, collected, _] = counters[sequence];
+                let [_, non_finite] = counters[sequence];
                 let median = magnitude_value(select[sequence][0], pending.dtype);
                 let request = &pending.request;
-                let threshold = request.abs_threshold.max(request.rel_threshold * median);
-                let listed = if candidates as usize <= pending.capacity {
-                    candidates
-                } else {
-                    collected
+                let mut massive = match &pending.massive {
+                    Some(listed) => self.bring_massive(listed, sequence)?,
+                    None => Vec::new(),
                 };
-                let mut massive = self.fetch_list(&pending, sequence, listed as usize)?;
-                massive.retain(|[_, bits]| f32::from_bits(*bits).abs() > threshold);
                 massive.sort_unstable();
                 let top = &entries[sequence * keep..(sequence + 1) * keep];
                 let top = top.iter().take_while(|[index, _]| *index != NOWHERE);
@@ -232,61 +226,45 @@ impl<D: Device> Cuda<D> {
             below: self.buffer(number * 8)?,
         };
         let keep = request.top_k.max(1);
-        let capacity = room(request, largest);
+        let rows = sequences.iter().map(|rows| rows.len()).sum();
+        let massive = self.room_for_massive(call.sequences, (rows, x.columns), request)?;
         let pending = Pending {
             sequences: number,
             columns: x.columns,
             dtype: x.dtype,
             request: *request,
             counts,
-            capacity,
-            counters: self.buffer(number * 16)?,
+            counters: self.buffer(number * 8)?,
             select: self.buffer(number * 8)?,
             sums: sums(number)?,
             entries: self.buffer(number * keep * 8)?,
-            list: self.buffer(number * capacity * 8)?,
+            massive,
         };
-        call.clear(&pending.counters, number * 16)?;
-        let first = Round::first(&pending, call.sums.as_ref());
+        let capacity = CANDIDATES.min(largest);
+        let candidates = pending.massive.as_ref().map(|_| {
+            Ok(Candidates {
+                list: self.buffer(number * capacity * 8)?,
+                capacity,
+            })
+        });
+        let candidates = candidates.transpose()?;
+        call.clear(&pending.counters, number * 8)?;
+        let first = Round::first(&pending, call.sums.as_ref(), candidates.as_ref());
         match added {
-            Some(other) => call.read_added(&pending, first, other)?,
-            None => call.read(&pending, first)?,
+            Some(other) => call.read_added(first, other)?,
+            None => call.read(first)?,
         }
         call.median(x.dtype, &pending.select)?;
         call.merge(&pending, 0)?;
-        call.collect(&pending)?;
-        let scratch = self.buffer(number * 16)?;
+        if let (Some(candidates), Some(massive)) = (&candidates, &pending.massive) {
+            call.collect(&pending, candidates, massive)?;
+        }
+        let scratch = self.buffer(number * 8)?;
         for offset in (STATISTICS_ROUND..keep).step_by(STATISTICS_ROUND) {
-            call.read(&pending, Round::later(&pending, offset, &scratch))?;
+            call.read(Round::later(&pending, offset, &scratch))?;
             call.merge(&pending, offset)?;
         }
         Ok((call, pending))
-    }
-
-    /// The first `listed` entries of a sequence's list, in no order.
-    fn fetch_list(
-        &self,
-        pending: &Pending<D>,
-        sequence: usize,
-        listed: usize,
-    ) -> Result<Vec<[u32; 2]>> {
-        if listed > pending.capacity {
-            return Err(Error::new(
-                "statistics",
-                format!("{listed} values of one sequence are above the thresholds"),
-            )
-            .remedy("raise --abs-threshold or --rel-threshold, or use --device cpu"));
-        }
-        let mut entries = vec![[0; 2]; listed];
-        if listed > 0 {
-            let start = pending
-                .list
-                .address()
-                .offset(sequence * pending.capacity * 8);
-            self.device
-                .read(start, bytemuck::cast_slice_mut(&mut entries))?;
-        }
-        Ok(entries)
     }
 }
 
@@ -310,19 +288,25 @@ struct Round {
     below: bool,
     counters: Address,
     sums: Option<Address>,
+    list: Option<Address>,
     list_above: u32,
     capacity: usize,
 }
 
 impl Round {
-    fn first<D: Device>(pending: &Pending<D>, sums: Option<&Buffer<D>>) -> Self {
+    fn first<D: Device>(
+        pending: &Pending<D>,
+        sums: Option<&Buffer<D>>,
+        candidates: Option<&Candidates<D>>,
+    ) -> Self {
         Self {
             keep: pending.request.top_k.clamp(1, STATISTICS_ROUND),
             below: false,
             counters: pending.counters.address(),
             sums: sums.map(Buffer::address),
+            list: candidates.map(|candidates| candidates.list.address()),
             list_above: magnitude_of(pending.request.abs_threshold, pending.dtype),
-            capacity: pending.capacity,
+            capacity: candidates.map_or(0, |candidates| candidates.capacity),
         }
     }
 
@@ -333,6 +317,7 @@ impl Round {
             below: true,
             counters: scratch.address(),
             sums: None,
+            list: None,
             list_above: magnitude_of(f32::INFINITY, pending.dtype),
             capacity: 0,
         }
@@ -363,26 +348,25 @@ impl<D: Device> Call<'_, D> {
     }
 
     /// Kernel `statistics_read`.
-    fn read(&self, pending: &Pending<D>, round: Round) -> Result<()> {
+    fn read(&self, round: Round) -> Result<()> {
         let below = round.below.then(|| self.below.address());
         let sequences = [self.starts.address(), self.counts.address()].map(Argument::from);
         let [starts, counts] = sequences;
         let what = [self.x, starts, counts, below.into()];
-        self.launch_read("statistics_read", pending, round, what)
+        self.launch_read("statistics_read", round, what)
     }
 
     /// Kernel `statistics_read_added`.
-    fn read_added(&self, pending: &Pending<D>, round: Round, other: &Tensor<D>) -> Result<()> {
+    fn read_added(&self, round: Round, other: &Tensor<D>) -> Result<()> {
         let sequences = [self.starts.address(), self.counts.address()].map(Argument::from);
         let [starts, counts] = sequences;
         let what = [self.x, other.buffer.address().into(), starts, counts];
-        self.launch_read("statistics_read_added", pending, round, what)
+        self.launch_read("statistics_read_added", round, what)
     }
 
     fn launch_read(
         &self,
         kernel: &str,
-        pending: &Pending<D>,
         round: Round,
         [a, b, c, d]: [Argument<'_>; 4],
     ) -> Result<()> {
@@ -400,7 +384,7 @@ impl<D: Device> Call<'_, D> {
                 self.histogram.address().into(),
                 self.top.address().into(),
                 round.sums.into(),
-                pending.list.address().into(),
+                round.list.into(),
                 round.counters.into(),
                 self.bins_log2.cast_signed().into(),
                 int(round.keep)?.into(),
@@ -484,7 +468,14 @@ impl<D: Device> Call<'_, D> {
         )
     }
 
-    fn collect(&self, pending: &Pending<D>) -> Result<()> {
+    /// Kernel `statistics_collect`.
+    fn collect(
+        &self,
+        pending: &Pending<D>,
+        candidates: &Candidates<D>,
+        massive: &Listed<D>,
+    ) -> Result<()> {
+        let (entries, taken, owner, room) = massive.target();
         self.launch(
             "statistics_collect",
             self.blocks,
@@ -495,32 +486,16 @@ impl<D: Device> Call<'_, D> {
                 self.starts.address().into(),
                 self.counts.address().into(),
                 pending.select.address().into(),
-                pending.list.address().into(),
+                candidates.list.address().into(),
                 pending.counters.address().into(),
+                entries.into(),
+                taken.into(),
+                owner.into(),
+                room.into(),
                 pending.request.abs_threshold.into(),
                 pending.request.rel_threshold.into(),
-                int(pending.capacity)?.into(),
+                int(candidates.capacity)?.into(),
             ],
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Largest values alone, as the picture of magnitudes wants them, take no memory by the value.
-    #[test]
-    fn room_is_made_for_what_can_pass() {
-        let request = |abs_threshold, rel_threshold| StatisticsRequest {
-            top_k: 3,
-            abs_threshold,
-            rel_threshold,
-            moments: false,
-        };
-        assert_eq!(room(&request(f32::INFINITY, 0.0), 1 << 29), 1);
-        assert_eq!(room(&request(100.0, 1000.0), 1 << 29), CAPACITY);
-        assert_eq!(room(&request(100.0, 1000.0), 5), 5);
-        assert_eq!(room(&request(0.0, 0.0), 1 << 20), 1 << 20);
     }
 }

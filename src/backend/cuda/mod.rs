@@ -17,6 +17,7 @@ mod experts;
 mod inner_products;
 mod key_choice;
 mod magnitudes;
+mod massive;
 mod memory;
 mod norms;
 mod packed;
@@ -60,6 +61,7 @@ pub struct Cuda<D: Device> {
     rotations: rotations::Kept<D>,
     resident: Resident<D>,
     learned: vectors::Learned<D>,
+    massive: massive::Massive<D>,
     uploads: uploads::Uploads<D>,
     /// Entries of the vocabulary that the head takes at a time, at most.
     vocabulary_piece: usize,
@@ -79,6 +81,7 @@ impl<D: Device> Cuda<D> {
             rotations: rotations::Kept::default(),
             resident: Resident::default(),
             learned: vectors::Learned::default(),
+            massive: massive::Massive::default(),
             uploads: uploads::Uploads::default(),
             vocabulary_piece: 16_384,
         }
