@@ -108,7 +108,7 @@ impl Device {
         Self::open_with(name, types, options, progress)
     }
 
-    /// The same, timing cuBLASLt's algorithms wherever the fastest is not known yet; [`Device::keep_tuned`] keeps
+    /// The same, timing cuBLASLt's algorithms for every shape that is met; [`Device::keep_tuned`] keeps
     /// what was found. Refuses the CPU.
     pub fn open_tuning(name: &str, types: Types, progress: Progress) -> Result<Self> {
         let options = Options {

@@ -35,7 +35,7 @@ impl<'m, B: Backend> Projection<'m, B> {
                 .map(|both| Ok([thin(&both[0])?, thin(&both[1])?]))
                 .transpose()?,
             bias: bias
-                .map(|bias| backend.learned(bias_name(model, linear), bias))
+                .map(|bias| put_bias(backend, model, &[linear], bias))
                 .transpose()?,
             scale: linear.input_scale * linear.output_scale,
         })
@@ -69,11 +69,7 @@ impl<'m, B: Backend> Projection<'m, B> {
         };
         let biases = linears.iter().map(|linear| bias(model, linear));
         let biases: Option<Vec<_>> = biases.collect::<Result<_>>()?;
-        let names: Vec<String> = linears
-            .iter()
-            .map(|linear| bias_name(model, linear))
-            .collect();
-        let bias = biases.map(|biases| backend.learned(names.join(" and "), biases.concat()));
+        let bias = biases.map(|biases| put_bias(backend, model, linears, biases.concat()));
         Ok(Some(Self {
             weight,
             low_rank: None,
@@ -141,6 +137,22 @@ fn bias(model: &Model, linear: &Linear) -> Result<Option<Vec<f32>>> {
     Ok(bias)
 }
 
+/// Puts the biases of projections that are one on the device. Those of experts are as many as the experts, and come
+/// with their weights at each visit.
+fn put_bias<B: Backend>(
+    backend: &B,
+    model: &Model,
+    linears: &[&Linear],
+    values: Vec<f32>,
+) -> Result<B::Vector> {
+    if linears.iter().any(|linear| linear.stacked.is_some()) {
+        return backend.vector(values);
+    }
+    let names = linears.iter().map(|linear| bias_name(model, linear));
+    let names: Vec<String> = names.collect();
+    backend.learned(names.join(" and "), values)
+}
+
 /// What tells that bias from all others.
 fn bias_name(model: &Model, linear: &Linear) -> String {
     let name = linear.bias.as_deref().unwrap_or_default();
@@ -148,12 +160,11 @@ fn bias_name(model: &Model, linear: &Linear) -> String {
         first_output,
         out_features,
         groups,
-        stacked,
         input_scale,
         ..
     } = linear;
     let model = model.identity();
-    format!("{model} {name} {first_output} {out_features} {groups:?} {stacked:?} / {input_scale}")
+    format!("{model} {name} {first_output} {out_features} {groups:?} / {input_scale}")
 }
 
 /// Puts a norm's vectors on the device.

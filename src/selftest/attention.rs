@@ -15,13 +15,32 @@ pub(super) struct Attention {
     kv_heads: usize,
     head_dim: usize,
     value_dim: usize,
-    /// Window, chunks, soft cap, ALiBi, sinks and KV bias.
-    options: bool,
+    options: Options,
     /// Queries see some keys that are chosen for them.
     chosen: bool,
+    subset: Subset,
 }
 
-/// Every width of heads, on a few tokens.
+/// What changes scores, and which keys are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Options {
+    None,
+    /// A window of so many keys.
+    Window(usize),
+    /// A window of so many keys, chunks of two thirds of them, soft cap, ALiBi, sinks and KV bias.
+    All(usize),
+}
+
+/// The keys whose part of the output is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subset {
+    /// Every third.
+    Some,
+    Empty,
+    All,
+}
+
+/// Every width of heads, on a few tokens, and heads that share no keys.
 pub(super) fn small() -> impl Iterator<Item = Attention> {
     let widths = [
         (16, 16),
@@ -34,36 +53,87 @@ pub(super) fn small() -> impl Iterator<Item = Attention> {
         (256, 256),
         (512, 512),
     ];
-    widths.into_iter().map(|(head_dim, value_dim)| Attention {
+    let shared = widths.into_iter().map(|(head_dim, value_dim)| Attention {
         lengths: vec![70, 1, 5],
         heads: 6,
         kv_heads: 2,
         head_dim,
         value_dim,
-        options: head_dim == 16 || head_dim == 80,
+        options: match head_dim {
+            16 | 80 => Options::All(40),
+            _ => Options::None,
+        },
         chosen: head_dim == 80 || head_dim == 192,
-    })
+        subset: Subset::Some,
+    });
+    let own = |width, options, subset| Attention {
+        lengths: vec![70, 5],
+        heads: 3,
+        kv_heads: 3,
+        head_dim: width,
+        value_dim: width,
+        options,
+        chosen: false,
+        subset,
+    };
+    shared.chain([
+        own(64, Options::All(40), Subset::All),
+        own(128, Options::Window(40), Subset::Empty),
+    ])
 }
 
-/// Many tiles.
+/// Many tiles; and for each width of the kernels for Hopper as many keys as take their rings around.
 pub(super) fn large() -> impl Iterator<Item = Attention> {
-    [64, 128].into_iter().map(|width| Attention {
+    let many = [64, 128].into_iter().map(|width| Attention {
         lengths: vec![1000, 300],
         heads: 14,
         kv_heads: 2,
         head_dim: width,
         value_dim: width,
-        options: false,
+        options: Options::None,
         chosen: false,
-    })
+        subset: Subset::Some,
+    });
+    let rings = [(64, 64), (96, 96), (128, 128), (192, 128), (256, 256)];
+    let cases = [
+        (6, 2, Options::None, Subset::Some),
+        (3, 3, Options::All(450), Subset::All),
+        (4, 4, Options::Window(200), Subset::Empty),
+    ];
+    let rings = rings.into_iter().flat_map(move |(head_dim, value_dim)| {
+        cases.map(|(heads, kv_heads, options, subset)| Attention {
+            lengths: vec![513, 129],
+            heads,
+            kv_heads,
+            head_dim,
+            value_dim,
+            options,
+            chosen: false,
+            subset,
+        })
+    });
+    many.chain(rings)
 }
 
 impl Attention {
     pub(super) fn name(&self) -> String {
-        let (tokens, head_dim, value_dim) = (self.lengths[0], self.head_dim, self.value_dim);
-        let options = if self.options { ", all options" } else { "" };
+        let Self {
+            heads,
+            kv_heads,
+            head_dim,
+            value_dim,
+            ..
+        } = self;
+        let tokens = self.lengths[0];
+        let options = match self.options {
+            Options::None => "",
+            Options::Window(_) => ", window",
+            Options::All(_) => ", all options",
+        };
         let chosen = if self.chosen { ", chosen keys" } else { "" };
-        format!("attention, {tokens} tokens, heads of {head_dim}/{value_dim}{options}{chosen}")
+        format!(
+            "attention, {tokens} tokens, {heads} heads on {kv_heads} of {head_dim}/{value_dim}{options}{chosen}"
+        )
     }
 
     pub(super) fn compute<B: Backend>(&self, b: &B, dtype: DType) -> Result<Vec<f32>> {
@@ -91,8 +161,13 @@ impl Attention {
         let subset: Vec<Vec<usize>> = self
             .lengths
             .iter()
-            .map(|length| (0..*length).step_by(3).collect())
+            .map(|length| match self.subset {
+                Subset::Some => (0..*length).step_by(3).collect(),
+                Subset::Empty => Vec::new(),
+                Subset::All => (0..*length).collect(),
+            })
             .collect();
+        let all = matches!(self.options, Options::All(_));
         let chosen = self
             .chosen
             .then(|| choose(b, rows, &sequences))
@@ -103,13 +178,19 @@ impl Attention {
             head_dim: self.head_dim,
             value_dim: self.value_dim,
             scale: 4.0 / (self.head_dim as f32).sqrt(),
-            window: self.options.then_some(40),
-            chunk: self.options.then_some(27),
+            window: match self.options {
+                Options::None => None,
+                Options::Window(keys) | Options::All(keys) => Some(keys),
+            },
+            chunk: match self.options {
+                Options::All(keys) => Some(keys * 2 / 3),
+                _ => None,
+            },
             chosen: chosen.as_ref(),
-            soft_cap: self.options.then_some(5.0),
-            alibi: self.options.then_some(&alibi),
-            sinks: self.options.then_some(&sinks),
-            kv_bias: self.options.then_some(KvBias { k: &key, v: &value }),
+            soft_cap: all.then_some(5.0),
+            alibi: all.then_some(&alibi),
+            sinks: all.then_some(&sinks),
+            kv_bias: all.then_some(KvBias { k: &key, v: &value }),
             capture: AttentionCapture {
                 mean: true,
                 heads: self.lengths[0] < 100,

@@ -1,6 +1,6 @@
 //! What this machine has of what the CUDA backend needs.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use cudarc::driver::{
     result::{self, DriverError},
@@ -84,7 +84,11 @@ impl Requirements {
             Some(Err(reason)) => (Some(Err(reason)), Vec::new()),
         };
         let kernels = images::built();
-        let cublas_lt = (kernels.is_ok() && !cards.is_empty()).then(libraries::cublas_lt);
+        let looked_for = match driver {
+            Some(Ok(version)) if kernels.is_ok() && !cards.is_empty() => Some(version),
+            _ => None,
+        };
+        let cublas_lt = looked_for.map(libraries::cublas_lt);
         Self {
             kernels,
             driver,
@@ -282,6 +286,18 @@ pub(super) fn version() -> Result<(u32, u32), DriverError> {
     Ok((version / 1000, version % 1000 / 10))
 }
 
+/// The driver's own number, where the system tells: `580.95.05`.
+pub(super) fn release() -> Option<String> {
+    released(&fs::read_to_string("/proc/driver/nvidia/version").ok()?)
+}
+
+/// The first word that is a number with points.
+fn released(text: &str) -> Option<String> {
+    let number =
+        |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.split_whitespace().find(number).map(str::to_owned)
+}
+
 fn ask() -> Result<Found, DriverError> {
     let (major, minor) = version()?;
     let oldest = Oldest::here().cuda;
@@ -333,6 +349,16 @@ mod tests {
             capability,
             memory_bytes: 80 << 30,
         }
+    }
+
+    #[test]
+    fn the_drivers_number() {
+        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@a)\n\
+                    GCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n";
+        assert_eq!(released(open).as_deref(), Some("580.95.05"));
+        let closed = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n";
+        assert_eq!(released(closed).as_deref(), Some("535.183.01"));
+        assert_eq!(released("NVRM version: unknown"), None);
     }
 
     /// Two of a kind, another, and one that is too old; all else is there.

@@ -8,23 +8,32 @@ use std::{
     sync::OnceLock,
 };
 
-/// By preference.
-const NAMES: [&str; 2] = if cfg!(windows) {
-    ["cublasLt64_13.dll", "cublasLt64_12.dll"]
+/// By preference, each with the CUDA release whose drivers it needs.
+const NAMES: [(u32, &str); 2] = if cfg!(windows) {
+    [(13, "cublasLt64_13.dll"), (12, "cublasLt64_12.dll")]
 } else {
-    ["libcublasLt.so.13", "libcublasLt.so.12"]
+    [(13, "libcublasLt.so.13"), (12, "libcublasLt.so.12")]
 };
+
+/// Those that run under a driver that supports this version of CUDA, and at least the oldest.
+fn names(cuda: (u32, u32)) -> Vec<&'static str> {
+    let run = NAMES
+        .into_iter()
+        .filter(|(release, _)| *release <= cuda.0.max(12));
+    run.map(|(_, name)| name).collect()
+}
 
 /// Loads cuBLASLt for the rest of the process, so that cudarc, which knows the bare name only, finds
 /// it loaded. Where it was found, or where it was looked for in vain.
-pub(super) fn cublas_lt() -> Result<&'static Path, &'static str> {
+pub(super) fn cublas_lt(cuda: (u32, u32)) -> Result<&'static Path, &'static str> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    FOUND.get_or_init(find).as_deref().map_err(String::as_str)
+    let found = FOUND.get_or_init(|| find(&names(cuda)));
+    found.as_deref().map_err(String::as_str)
 }
 
-fn find() -> Result<PathBuf, String> {
+fn find(names: &[&str]) -> Result<PathBuf, String> {
     // By name: what LD_LIBRARY_PATH and the linker's cache have.
-    let by_name = NAMES.into_iter().map(PathBuf::from);
+    let by_name = names.iter().map(PathBuf::from);
     if let Some(found) = by_name.into_iter().find(|name| open(name)) {
         return Ok(found);
     }
@@ -32,12 +41,12 @@ fn find() -> Result<PathBuf, String> {
     folders.extend(packages());
     let files = folders
         .iter()
-        .flat_map(|folder| NAMES.map(|name| folder.join(name)));
+        .flat_map(|folder| names.iter().map(|name| folder.join(name)));
     let found = files.into_iter().find(|file| file.is_file() && open(file));
     found.ok_or_else(|| {
         format!(
             "{} was not found by the system, in CUDA_HOME, CUDA_PATH, /usr/local/cuda, /opt/cuda or Python's packages",
-            NAMES[0]
+            names.join(" or ")
         )
     })
 }
@@ -85,5 +94,19 @@ fn open(library: &Path) -> bool {
             true
         }
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_under_a_driver() {
+        let both = NAMES.map(|(_, name)| name);
+        assert_eq!(names((13, 0)), both);
+        assert_eq!(names((14, 1)), both);
+        assert_eq!(names((12, 8)), both[1..]);
+        assert_eq!(names((11, 0)), both[1..]);
     }
 }

@@ -78,7 +78,7 @@ const PIECE: usize = 4 << 20;
 pub struct Options {
     /// Float32 products in TF32, with 10 bits of mantissa.
     pub tf32: bool,
-    /// Times cuBLASLt's algorithms where the fastest is not known yet.
+    /// Times cuBLASLt's algorithms for every shape that is met.
     pub tune: bool,
 }
 
@@ -269,6 +269,7 @@ impl Device for Driver {
     }
 
     fn tensor_map(&self, boxes: &Boxes<'_>) -> Result<TensorMap> {
+        self.own()?;
         tensor_map::encode(boxes).map_err(|error| self.failed("describing a tensor", error))
     }
 

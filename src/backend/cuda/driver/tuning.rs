@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -24,10 +25,12 @@ pub(super) struct Tuned {
     /// None where no folder for it is known.
     file: Option<PathBuf>,
     known: Known,
+    /// By this process, of the shapes that it met.
+    timed: BTreeMap<String, Algorithm>,
 }
 
 /// What the file holds.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Known {
     /// What they were measured on.
@@ -48,6 +51,7 @@ impl Tuned {
                 machine: machine.to_owned(),
                 algorithms: BTreeMap::new(),
             }),
+            timed: BTreeMap::new(),
             file,
         }
     }
@@ -57,18 +61,19 @@ impl Tuned {
         self.known.algorithms.get(shape).copied()
     }
 
+    /// The fastest for this shape, if that was found out by this process.
+    pub(super) fn timed(&self, shape: &str) -> Option<Algorithm> {
+        self.timed.get(shape).copied()
+    }
+
     /// Takes note of the fastest for this shape.
     pub(super) fn add(&mut self, shape: String, algorithm: Algorithm) {
-        self.known.algorithms.insert(shape, algorithm);
+        self.timed.insert(shape, algorithm);
     }
 
-    /// Number of shapes.
-    pub(super) fn len(&self) -> usize {
-        self.known.algorithms.len()
-    }
-
-    /// Writes the file, and says where it is.
-    pub(super) fn save(&self) -> Result<&Path> {
+    /// Adds what was timed to the file, and says where that is, and how many shapes it has. Others may do so at the
+    /// same time.
+    pub(super) fn save(&self) -> Result<(&Path, usize)> {
         let file = self.file.as_deref().ok_or_else(|| {
             Error::new(
                 "--tune",
@@ -83,10 +88,16 @@ impl Tuned {
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
-        let text = serde_json::to_string_pretty(&self.known)
+        // The lock ends with this file's handle. The file of algorithms itself is replaced.
+        let lock = File::create(file.with_extension("lock")).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let known = read(file).filter(|known| known.machine == self.known.machine);
+        let mut known = known.unwrap_or_else(|| self.known.clone());
+        known.algorithms.extend(self.timed.clone());
+        let text = serde_json::to_string_pretty(&known)
             .map_err(|error| Error::new(file.display().to_string(), error))?;
         write_atomic(file, format!("{text}\n").as_bytes())?;
-        Ok(file)
+        Ok((file, known.algorithms.len()))
     }
 }
 
@@ -121,7 +132,7 @@ fn file_name(machine: &str) -> String {
 mod tests {
     use super::*;
 
-    const MACHINE: &str = "NVIDIA H100 80GB HBM3, CUDA 13.0, cuBLASLt 130100";
+    const MACHINE: &str = "NVIDIA H100 80GB HBM3, driver 580.95.05, CUDA 13.0, cuBLASLt 130100";
 
     #[test]
     fn what_was_measured_is_found_again() {
@@ -129,23 +140,37 @@ mod tests {
         let path = folder.path().join("new");
         let lookup = |name: &str| (name == "MASSACT_CACHE_DIR").then(|| path.clone().into());
         let mut tuned = Tuned::load(MACHINE, &lookup);
-        assert_eq!((tuned.len(), tuned.get("a")), (0, None));
+        assert_eq!(tuned.get("a"), None);
         let algorithm = [1, u64::MAX, 0, 4, 5, 6, 7, 1 << 63];
         tuned.add("a".into(), algorithm);
-        let file = tuned.save().expect("written").to_owned();
-        let name = "cublaslt-NVIDIA-H100-80GB-HBM3-CUDA-13-0-cuBLASLt-130100.json";
+        assert_eq!((tuned.get("a"), tuned.timed("a")), (None, Some(algorithm)));
+        let (file, shapes) = tuned.save().expect("written");
+        let file = file.to_owned();
+        assert_eq!(shapes, 1);
+        let name = "cublaslt-NVIDIA-H100-80GB-HBM3-driver-580-95-05-CUDA-13-0-cuBLASLt-130100.json";
         assert_eq!(file, path.join(name));
         assert_eq!(Tuned::load(MACHINE, &lookup).get("a"), Some(algorithm));
         // Of another machine whose name looks the same in a file's.
         let other = MACHINE.replace("13.0", "13 0");
-        assert_eq!(Tuned::load(&other, &lookup).len(), 0);
+        assert_eq!(Tuned::load(&other, &lookup).get("a"), None);
         let other = MACHINE.replace("13.0", "13.1");
-        assert_eq!(Tuned::load(&other, &lookup).len(), 0);
+        assert_eq!(Tuned::load(&other, &lookup).get("a"), None);
+        // Two processes that began with the same file, and one shape that is timed again.
+        let [mut first, mut second] = [(), ()].map(|()| Tuned::load(MACHINE, &lookup));
+        let again = [9; 8];
+        first.add("b".into(), algorithm);
+        second.add("c".into(), algorithm);
+        second.add("a".into(), again);
+        first.save().expect("written");
+        assert_eq!(second.save().expect("written").1, 3);
+        let all = Tuned::load(MACHINE, &lookup);
+        let known = ["a", "b", "c"].map(|shape| all.get(shape));
+        assert_eq!(known, [Some(again), Some(algorithm), Some(algorithm)]);
         // What is damaged tells nothing, and is written anew.
         for text in ["", "{", "[]", r#"{"machine": 1, "algorithms": {}}"#] {
             std::fs::write(&file, text).expect("written");
             let mut tuned = Tuned::load(MACHINE, &lookup);
-            assert_eq!(tuned.len(), 0, "{text}");
+            assert_eq!(tuned.get("a"), None, "{text}");
             tuned.add("b".into(), algorithm);
             tuned.save().expect("written");
             assert_eq!(Tuned::load(MACHINE, &lookup).get("b"), Some(algorithm));
