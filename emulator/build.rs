@@ -15,7 +15,7 @@ fn main() {
         println!("cargo:rerun-if-changed={folder}");
     }
 
-    let mut engine = compiler(2);
+    let mut engine = compiler(3);
     engine.warnings(true).extra_warnings(true);
     for file in files("cpp", "cpp") {
         engine.file(file);

@@ -11,6 +11,7 @@ namespace emulator {
 namespace {
 
 constexpr unsigned REGISTERS = 64 << 10;  // of a multiprocessor
+constexpr size_t UNIT = 16;               // bytes that a copy moves as one
 
 size_t shared_offset(const void* address) {
     return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(engine().shared);
@@ -20,6 +21,7 @@ size_t shared_offset(const void* address) {
 
 void Barriers::start_block(unsigned threads) {
     shared_.clear();
+    under_way_.assign(SHARED_BYTES / UNIT, false);
     named_.assign(16, Named{});
     registers_.assign((threads + 31) / 32, std::min(255u, REGISTERS / threads / 8 * 8));
     acquired_.clear();
@@ -76,6 +78,7 @@ bool Barriers::due(const Shared& barrier) const {
 void Barriers::deliver(Shared& barrier) {
     for (const Copy& copy : barrier.copies) {
         memcpy(engine().shared + copy.to, copy.image.data(), copy.image.size());
+        mark(copy, false);
         checker().delivered(copy.to, copy.image.size());
     }
     barrier.copies.clear();
@@ -204,17 +207,21 @@ void Barriers::copy(void* to, const void* map, const void* barrier, const int* c
     if (undelivered(offset, bytes)) {
         e.fail("tensor copy at %s:%d to where another is under way", place.file, place.line);
     }
-    checker().async_write(offset, bytes, own.number, own.phase + 1);
+    checker().async_write(offset, bytes, told.swizzle, own.number, own.phase + 1);
     memset(e.shared + offset, 0xff, bytes);
     own.copies.push_back({offset, box_image(told, coordinates, offset)});
+    mark(own.copies.back(), true);
     if (!own.waiting.empty() && due(own)) deliver(own);
 }
 
+void Barriers::mark(const Copy& copy, bool under_way) {
+    const size_t end = copy.to + copy.image.size();
+    for (size_t place = copy.to; place < end; place += UNIT) under_way_[place / UNIT] = under_way;
+}
+
 bool Barriers::undelivered(size_t offset, size_t bytes) const {
-    for (const auto& [place, barrier] : shared_) {
-        for (const Copy& copy : barrier.copies) {
-            if (copy.to < offset + bytes && offset < copy.to + copy.image.size()) return true;
-        }
+    for (size_t unit = offset / UNIT; unit * UNIT < offset + bytes; unit++) {
+        if (under_way_[unit]) return true;
     }
     return false;
 }

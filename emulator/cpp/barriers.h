@@ -73,7 +73,11 @@ private:
     void deliver(Shared& barrier);
     void complete(Shared& barrier);
 
+    void mark(const Copy& copy, bool under_way);
+
     std::map<size_t, Shared> shared_;
+    // Of each 16 bytes of shared memory, which copies write as a whole.
+    std::vector<bool> under_way_;
     std::vector<Named> named_;
     std::vector<unsigned> registers_;
     std::set<std::pair<unsigned, const void*>> acquired_;

@@ -10,6 +10,8 @@ namespace {
 
 // Accesses are followed in units of two bytes, the smallest type of any kernel.
 constexpr size_t UNIT = 2;
+// What a swizzle moves.
+constexpr size_t MOVED = 16;
 
 extern "C" char __executable_start, _end;
 
@@ -20,16 +22,22 @@ bool in_program(uintptr_t address) {
 
 }  // namespace
 
-Checker& checker() {
+constinit thread_local Checker* own_checker = nullptr;
+
+Checker& make_checker() {
     static thread_local Checker instance;
+    own_checker = &instance;
     return instance;
 }
 
 void Checker::start_launch() { global_.clear(); }
 
 void Checker::start_block() {
-    shared_.assign(SHARED_BYTES / UNIT, Cell{});
+    shared_.resize(SHARED_BYTES / UNIT);
+    std::fill_n(shared_.begin(), touched_, Cell{});
+    touched_ = 0;
     initialised_.assign(SHARED_BYTES / UNIT, false);
+    swizzles_.assign(SHARED_BYTES / MOVED, 0);
     following_ = false;
 }
 
@@ -44,6 +52,11 @@ Checker::Access Checker::now(bool atomic) const {
             e.current->block_barriers,
             e.current->warp_barriers,
             epoch()};
+}
+
+Checker::Cell& Checker::shared_cell(size_t unit) {
+    touched_ = std::max(touched_, unit + 1);
+    return shared_[unit];
 }
 
 bool Checker::ordered(const Access& before, const Access& now) const {
@@ -119,8 +132,11 @@ void Checker::access(const void* pointer, size_t bytes, bool write, bool atomic)
                 e.fail("read of uninitialised shared memory at byte %zu%s; last waited at %s:%d",
                        offset, undelivered(offset), at.file, at.line);
             }
-            check(shared_[unit], now(atomic), write, "shared", unit * UNIT);
-            if (write) initialised_[unit] = true;
+            check(shared_cell(unit), now(atomic), write, "shared", unit * UNIT);
+            if (write) {
+                initialised_[unit] = true;
+                swizzles_[unit * UNIT / MOVED] = 0;
+            }
         }
         return;
     }
@@ -222,9 +238,17 @@ const char* Checker::undelivered(size_t offset) {
                                                        : "";
 }
 
-void Checker::async_read(size_t offset, size_t bytes) {
+void Checker::async_read(size_t offset, size_t bytes, unsigned swizzle) {
     follow();
     if (!following_) return;
+    for (size_t moved = offset / MOVED; moved * MOVED < offset + bytes; moved++) {
+        const unsigned copied = swizzles_[moved];
+        if (copied && copied != swizzle) {
+            engine().fail("a warpgroup product reads shared memory at byte %zu with a swizzle of %zu bytes, and "
+                          "a tensor copy wrote it with one of %zu",
+                          offset, swizzle * MOVED, copied * MOVED);
+        }
+    }
     Access self = now(false);
     self.async = true;
     for (size_t unit = offset / UNIT; unit * UNIT < offset + bytes; unit++) {
@@ -232,16 +256,19 @@ void Checker::async_read(size_t offset, size_t bytes) {
             engine().fail("a warpgroup product reads uninitialised shared memory at byte %zu%s",
                           unit * UNIT, undelivered(offset));
         }
-        check(shared_[unit], self, false, "shared", unit * UNIT);
+        check(shared_cell(unit), self, false, "shared", unit * UNIT);
     }
 }
 
-void Checker::async_write(size_t offset, size_t bytes, unsigned barrier, uint32_t phase) {
+void Checker::async_write(size_t offset, size_t bytes, unsigned swizzle, unsigned barrier,
+                          uint32_t phase) {
     if (!following_) return;
+    std::fill_n(swizzles_.begin() + std::ptrdiff_t(offset / MOVED), (bytes + MOVED - 1) / MOVED,
+                uint8_t(swizzle));
     Access self = now(false);
     self.async = true;
     for (size_t unit = offset / UNIT; unit * UNIT < offset + bytes; unit++) {
-        Cell& cell = shared_[unit];
+        Cell& cell = shared_cell(unit);
         check(cell, self, true, "shared", unit * UNIT);
         cell.writer.thread = uint16_t(threads_ + barrier);
         cell.writer.epoch = phase;

@@ -45,10 +45,12 @@ public:
     // Who acquires the clock knows that this phase of the barrier has ended.
     void note(Clock& clock, unsigned barrier, uint32_t phase) const;
 
-    // ---- what happens beside the threads, in bytes of shared memory
-    void async_read(size_t offset, size_t bytes);
+    // ---- what happens beside the threads, in bytes of shared memory; `swizzle` is how many 16-byte units of a
+    // row trade places
+    void async_read(size_t offset, size_t bytes, unsigned swizzle);
     // By a copy that is there when the barrier's phase has ended.
-    void async_write(size_t offset, size_t bytes, unsigned barrier, uint32_t phase);
+    void async_write(size_t offset, size_t bytes, unsigned swizzle, unsigned barrier,
+                     uint32_t phase);
     void delivered(size_t offset, size_t bytes);
 
 private:
@@ -66,6 +68,7 @@ private:
     };
 
     Access now(bool atomic) const;
+    Cell& shared_cell(size_t unit);
     // Words for a report, if the byte is still on its way.
     static const char* undelivered(size_t offset);
     bool ordered(const Access& before, const Access& now) const;
@@ -76,11 +79,18 @@ private:
     bool following_ = false;
     unsigned threads_ = 0;
     std::vector<Clock> clocks_;
+    // Of all units, of which a block has touched some of the first.
     std::vector<Cell> shared_;
+    size_t touched_ = 0;
     std::vector<bool> initialised_;
+    // Of each 16 bytes that a copy has written and no thread since, the copy's swizzle; else 0.
+    std::vector<uint8_t> swizzles_;
     std::unordered_map<uintptr_t, Cell> global_;
 };
 
-Checker& checker();
+// As engine().
+extern constinit thread_local Checker* own_checker;
+Checker& make_checker();
+inline Checker& checker() { return own_checker ? *own_checker : make_checker(); }
 
 }  // namespace emulator

@@ -12,8 +12,11 @@
 
 namespace emulator {
 
-Engine& engine() {
+constinit thread_local Engine* own_engine = nullptr;
+
+Engine& make_engine() {
     static thread_local Engine instance;
+    own_engine = &instance;
     return instance;
 }
 

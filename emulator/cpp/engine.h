@@ -160,7 +160,11 @@ private:
     bool failed_ = false;
 };
 
-Engine& engine();
+// Each thread of the tests has its own, made when it is first asked for. A pointer that the compiler can follow: it is
+// asked for at every access.
+extern constinit thread_local Engine* own_engine;
+Engine& make_engine();
+inline Engine& engine() { return own_engine ? *own_engine : make_engine(); }
 
 // Marks a stretch of the emulator's own work inside a kernel.
 struct Inside {

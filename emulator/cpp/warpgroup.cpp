@@ -68,7 +68,7 @@ struct Operand {
                            "delivered",
                            place);
                 }
-                checker().async_read(place, 16);
+                checker().async_read(place, 16, units);
             }
         }
     }

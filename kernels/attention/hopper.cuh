@@ -14,6 +14,9 @@
 // Layout: forward.cuh's, of heads whose widths are multiples of 8, as tensor copies need them; these put
 // zeros beyond the head and beyond the sequence. Keys chosen for each query are forward.cuh's alone.
 //
+// A value that is not finite makes the outputs of all rows of its tile no numbers, also of those that do not see its
+// key: zero times it is none. Their own key's row is among them, so that the engine refuses such a run in any case.
+//
 // Work and traffic are forward.cuh's. It is bound by the tensor cores from some thousand tokens on,
 // with shared memory, the second-level cache and the exponentials close behind (docs/cuda-bounds.md).
 #pragma once

@@ -3,6 +3,7 @@
 
 mod amount;
 mod clock;
+mod joined;
 mod looking;
 mod operations;
 mod passes;
@@ -52,6 +53,8 @@ pub enum Part {
     GatedActivation,
     /// The products of the shape.
     Product,
+    /// Passes over memory that the engine joins, each beside those that it stands for.
+    Joined,
     /// Causal attention without and with capture.
     Attention,
     /// The gated delta rule, with one decay a head and one a key channel.
@@ -190,10 +193,10 @@ impl<B: Backend> Bench<'_, B> {
         let head_dim = head_dims.iter().copied().max().unwrap_or(0);
         let columns = shape.hidden.max(shape.inner).max(head_dim) as u64;
         let rows = (self.sequences as u64).saturating_mul(self.tokens as u64);
-        // Up to seven tensors at a time: attention's operands, the noise they are made of, and what
-        // it returns. A weight exists three times while it goes up.
-        let tensors = rows.saturating_mul(columns).saturating_mul(7);
-        let weights = (3 * shape.hidden as u64).saturating_mul(columns);
+        // Up to ten tensors at a time: joined ones, the noise they are made of, and what becomes of them.
+        // A weight exists three times while it goes up, and is three joined ones at most.
+        let tensors = rows.saturating_mul(columns).saturating_mul(10);
+        let weights = (9 * shape.hidden as u64).saturating_mul(columns);
         tensors.saturating_add(weights).saturating_mul(4)
     }
 

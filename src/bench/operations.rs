@@ -6,6 +6,7 @@ use std::{hint::black_box, slice};
 use super::{
     Bench, Measurement, Part, Request, STATISTICS, Shape, Work,
     clock::{Call, time},
+    joined::joined,
     noise,
     passes::passes,
     recurrences::delta_rule,
@@ -42,6 +43,10 @@ pub(super) fn measure<B: Backend>(
             .into_iter()
             .map(|(columns, out)| product(bench, columns, out))
             .collect(),
+        Part::Joined => {
+            let head_dim = request.head_dims.iter().copied().max().unwrap_or(64);
+            joined(bench, &request.shape, head_dim)
+        }
         Part::Attention => {
             let mut found = Vec::new();
             for head_dim in &request.head_dims {
@@ -66,7 +71,7 @@ pub(super) fn measure<B: Backend>(
 
 impl<B: Backend> Bench<'_, B> {
     /// A residual stream.
-    fn stream(&self, columns: usize) -> Result<B::Tensor> {
+    pub(super) fn stream(&self, columns: usize) -> Result<B::Tensor> {
         let rows = self.rows();
         self.backend.upload(rows, columns, noise(rows * columns))
     }
@@ -79,12 +84,12 @@ impl<B: Backend> Bench<'_, B> {
     }
 
     /// Bytes of a residual stream.
-    fn stream_bytes(&self, columns: usize) -> usize {
+    pub(super) fn stream_bytes(&self, columns: usize) -> usize {
         self.rows() * columns * self.backend.precision().residual().size()
     }
 
     /// Bytes of a tensor inside a part.
-    fn part_bytes(&self, columns: usize) -> usize {
+    pub(super) fn part_bytes(&self, columns: usize) -> usize {
         self.rows() * columns * self.backend.held().arithmetic().size()
     }
 
@@ -186,7 +191,11 @@ fn gated_activation<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<Me
 }
 
 /// `[rows, columns] x [columns, out]`.
-fn product<B: Backend>(bench: &Bench<'_, B>, columns: usize, out: usize) -> Result<Measurement> {
+pub(super) fn product<B: Backend>(
+    bench: &Bench<'_, B>,
+    columns: usize,
+    out: usize,
+) -> Result<Measurement> {
     let x = bench.part(columns, noise(bench.rows() * columns))?;
     let weight = AssembledMatrix::from_f32(&noise(columns * out), out, columns);
     let weight = bench.backend.matrix(WeightMatrix::Assembled(weight))?;

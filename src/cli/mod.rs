@@ -226,7 +226,7 @@ impl Command {
 /// Flags in the reference program's spelling, `--add_bos_token`, as ours: `--add-bos-token`.
 fn hyphenated(line: impl Iterator<Item = OsString>) -> Vec<OsString> {
     static FLAGS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-        let command = Cli::command();
+        let command = COMMAND.lock().unwrap_or_else(PoisonError::into_inner);
         let commands = command.get_subcommands();
         let flags = commands.flat_map(|command| command.get_arguments());
         let flags = flags.filter_map(|argument| argument.get_long());

@@ -32,7 +32,7 @@ use massact::{
 };
 use massact_emulator::{Emulator, Order};
 
-use crate::support::reference;
+use crate::{attention_hopper::hopper, support::reference};
 
 /// An emulated card that works on its own memory only, and counts.
 #[derive(Debug)]
@@ -46,9 +46,9 @@ struct Own {
 }
 
 impl Own {
-    fn new() -> Self {
+    fn new(card: Emulator) -> Self {
         Self {
-            card: Emulator::new(Order::Forward),
+            card,
             memory: RefCell::default(),
             launches: Cell::new(0),
             weights: RefCell::default(),
@@ -134,9 +134,13 @@ impl Device for Own {
     }
 }
 
+fn plain_card() -> Emulator {
+    Emulator::new(Order::Forward)
+}
+
 #[test]
 fn a_card_refuses_the_memory_of_another() {
-    let (one, other) = (Own::new(), Own::new());
+    let [one, other] = [(); 2].map(|()| Own::new(plain_card()));
     let address = one.allocate(64).expect("fits");
     one.write(address, &[1; 64]).expect("its own");
     assert!(other.write(address, &[1; 64]).is_err());
@@ -159,16 +163,33 @@ fn sequences(model: &Model) -> Vec<Vec<u32>> {
 
 /// As many cards, and a session on them with memory for micro-batches of less than four sequences.
 fn session(name: &str, count: usize) -> (Vec<Rc<Own>>, Session) {
+    session_on(name, count, DType::Float32, plain_card)
+}
+
+/// The same in another type on other cards.
+fn session_on(
+    name: &str,
+    count: usize,
+    dtype: DType,
+    card: fn() -> Emulator,
+) -> (Vec<Rc<Own>>, Session) {
     let model = Model::open(&reference::load(name).folder).expect("opens");
     let wants = Wants {
         tokens: TOKENS,
         looks_inside: true,
+        statistics: Some(StatisticsRequest {
+            top_k: 0,
+            abs_threshold: THRESHOLDS.abs,
+            rel_threshold: THRESHOLDS.rel,
+            moments: false,
+        }),
         ..Wants::default()
     };
-    let precision = DType::Float32.into();
-    let four = Footprint::of(precision, 2, &model.spec, wants, 4 * TOKENS);
+    let precision = dtype.into();
+    let one = Cuda::new(card(), precision);
+    let four = Footprint::on(&one, &model.spec, wants, 4 * TOKENS);
     let budget = Some(four.total(4) - 1);
-    let cards: Vec<Rc<Own>> = (0..count).map(|_| Rc::new(Own::new())).collect();
+    let cards: Vec<Rc<Own>> = (0..count).map(|_| Rc::new(Own::new(card()))).collect();
     let backends = cards
         .iter()
         .map(|card| Cuda::sharing(Rc::clone(card), precision))
@@ -383,8 +404,12 @@ fn assert_equal(what: &str, got: &Findings, wanted: &Findings) {
 
 /// Both, on one card and on several, all of which work.
 fn several_find_what_one_finds(name: &str, counts: &[usize]) {
+    several_in(name, counts, DType::Float32, plain_card);
+}
+
+fn several_in(name: &str, counts: &[usize], dtype: DType, card: fn() -> Emulator) {
     let found = |count: usize| {
-        let (cards, session) = session(name, count);
+        let (cards, session) = session_on(name, count, dtype, card);
         let sequences = sequences(session.model());
         let mut found = captured(&session, &sequences);
         found.extend(experiments(&session, &sequences));
@@ -414,6 +439,14 @@ fn a_llama_with_massive_activations() {
 #[test]
 fn gemma2_with_windows_and_norms_behind() {
     several_find_what_one_finds("planted-gemma2", &[2, 3]);
+}
+
+/// In 16 bits, with the kernels that cards of capability 9.0 have for them.
+#[test]
+fn cards_of_capability_9_0() {
+    let card = || hopper(plain_card());
+    several_in("planted-gemma2", &[2], DType::BFloat16, card);
+    several_in("planted-llama", &[2], DType::Float16, card);
 }
 
 #[test]

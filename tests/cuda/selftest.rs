@@ -176,19 +176,3 @@ fn a_faulty_card_fails() {
         assert!(faulty(kernel, false) > 0, "{kernel}");
     }
 }
-
-#[test]
-fn zz_full() {
-    for dtype in [DType::BFloat16, DType::Float16] {
-        let device = Rc::new(hopper(Emulator::new(Order::Reverse)));
-        let cuda = Cuda::sharing(device, dtype);
-        let start = std::time::Instant::now();
-        let mut tell = |step: usize, check: Check| {
-            if check.name.contains("attention") {
-                eprintln!("{step} {:?} {} {} {:.2e} of {:.2e} {:?}", start.elapsed(), check.name, check.passed, check.error, check.allowed, check.failure);
-            }
-            Ok(())
-        };
-        selftest::run_from(&cuda, Extent::Full, 0, Progress::silent(), &mut tell).expect("not interrupted");
-    }
-}

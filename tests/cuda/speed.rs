@@ -27,6 +27,7 @@ fn every_operation_can_be_timed() {
             Part::GatedActivation,
             Part::Statistics,
             Part::Product,
+            Part::Joined,
             Part::Attention,
             Part::DeltaRule,
             Part::Model,
@@ -55,6 +56,10 @@ fn every_operation_can_be_timed() {
     assert_eq!(work("norm"), Some(8 * 256 * (4 + 2)));
     assert_eq!(work("add_norm"), Some(8 * 256 * (3 * 4 + 2)));
     assert_eq!(work("gated_activation"), Some(8 * 688 * 3 * 2));
+    assert_eq!(work("add_then_statistics"), Some(8 * 256 * 4 * 4));
+    assert_eq!(work("add_statistics"), Some(8 * 256 * 3 * 4));
+    assert_eq!(work("gated_halves"), work("gated_activation"));
+    assert_eq!(work("split_rotated"), Some(8 * 256 * 6 * 2));
     for one in &found {
         assert!(one.best_seconds > 0.0, "{one:?}");
         assert_eq!(one.calls, 1, "{one:?}");
