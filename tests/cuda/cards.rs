@@ -179,8 +179,8 @@ fn session_on(
         looks_inside: true,
         statistics: Some(StatisticsRequest {
             top_k: 0,
-            abs_threshold: THRESHOLDS.abs,
-            rel_threshold: THRESHOLDS.rel,
+            abs_threshold: THRESHOLDS.abs as f32,
+            rel_threshold: THRESHOLDS.rel as f32,
             moments: false,
         }),
         ..Wants::default()
