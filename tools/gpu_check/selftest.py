@@ -98,7 +98,7 @@ class Lines:
             except queue.Empty:
                 self.process.kill()
                 short = left < patience
-                self.end = OUT_OF_TIME if short else f"{SILENT} to the next one within {patience:.0f} s"
+                self.end = OUT_OF_TIME if short else f"{SILENT} to the next one within {patience:.1f} s"
                 return
             if line is None:
                 return
