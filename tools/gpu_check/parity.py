@@ -58,6 +58,9 @@ def run(job: Job, records: Records) -> None:
     pool, missed = ThreadPoolExecutor(WORKERS), dict.fromkeys(dtypes, 0)
     for folders in rounds:
         for dtype in dtypes:
+            if job.left() < JUDGING:
+                missed[dtype] += len(folders)
+                continue
             # Started together, judged in order: an early end leaves whole checkpoints.
             running = {folder: pool.submit(capture, job, folder, dtype) for folder in folders}
             for folder, ours in running.items():
@@ -80,10 +83,11 @@ def judge_one(
     try:
         ours = running.result()
     except (RuntimeError, ValueError, OSError) as error:
-        if dtype == "float16" and transformers.overflows(folder):
-            records.not_judged(name, f"transformers overflows too; {error}")
-        elif job.left() < JUDGING and isinstance(error, NoAnswer):
+        silent = isinstance(error, NoAnswer)
+        if silent and job.left() < JUDGING:
             records.not_run(name, "no time was left")
+        elif dtype == "float16" and not silent and transformers.overflows(folder):
+            records.not_judged(name, f"transformers overflows too; {error}")
         else:
             records.check(name, False, str(error))
         return []

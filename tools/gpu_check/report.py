@@ -56,11 +56,11 @@ def write(document: dict, folder: Path) -> None:
 def markdown(document: dict) -> str:
     machine, settings, parts = (document[key] for key in ("machine", "settings", "parts"))
     rows = [Ratio(**{key: value for key, value in row.items() if key != "verdict"}) for row in document["ratios"]]
+    wrong = [f"- {part['name']}, {line}" for part in parts for line in failures(part)]
+    wrong += [f"- target missed: {missed(row)}" for row in rows if verdict(row, settings["judged"]) == "missed"]
     lines = [f"### {machine['device']}, {settings['date']}", "", summary(document), ""]
-    lines += [f"- {part['name']}, {line}" for part in parts for line in failures(part)]
-    lines += [f"- target missed: {missed(row)}" for row in rows if verdict(row, settings["judged"]) == "missed"]
+    lines += [*wrong, ""] if wrong else []
     lines += [
-        "",
         f"{machine['massact']} (commit {machine['commit']}; kernels {machine['kernels']}); "
         f"driver {machine['driver']}; torch {machine['torch']}, CUDA {machine['cuda']}, "
         f"transformers {machine['transformers']}; "

@@ -12,8 +12,8 @@ class Pass:
     """The pass through a whole model."""
 
     shape: str
-    # Which `massact bench --shape` has the same widths.
-    bench_shape: str
+    # Which `massact bench --shape` stands in for it; on a card it has the same widths.
+    noise_shape: str
     samples: int
     length: int
 
@@ -25,16 +25,17 @@ class Pass:
     def tokens(self) -> int:
         return self.samples * self.length
 
-    def flops(self) -> int:
+    def flops(self, noise: bool) -> int:
         """Of all products in the layers: with the weights, and of causal attention."""
-        return self.samples * sum(products(self.config, self.length))
+        config = known(self.noise_shape) if noise else self.config
+        return self.samples * sum(products(config, self.length))
 
 
 def whole(job: Job) -> Pass:
     if not job.on_card:
         return Pass("tiny", "tiny", 4, SHAPES["tiny"][1])
-    shape, bench = ("llama-1.1b-whole", "llama-1.1b") if job.quick else ("llama-7b", "llama-7b")
-    return Pass(shape, bench, 8, SHAPES[shape][1])
+    shape, noise = ("llama-1.1b-whole", "tinyllama-1.1b") if job.quick else ("llama-7b", "llama-2-7b")
+    return Pass(shape, noise, 8, SHAPES[shape][1])
 
 
 def products(config: dict, length: int) -> tuple[int, int]:
@@ -44,6 +45,11 @@ def products(config: dict, length: int) -> tuple[int, int]:
     weights = 2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * config["intermediate_size"]
     layers = config["num_hidden_layers"]
     return 2 * weights * length * layers, 4 * hidden * (length * (length + 1) // 2) * layers
+
+
+def known(shape: str) -> dict:
+    """The config of one that `massact bench` knows by name."""
+    return json.loads((ROOT / "assets" / "shapes.json").read_text())[shape]["config"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,5 @@ class Micro:
 
 def micro(job: Job) -> Micro:
     shape, sequences, tokens = ("llama-2-7b", 4, 4096) if job.on_card else ("tiny", 2, 128)
-    known = json.loads((ROOT / "assets" / "shapes.json").read_text())
-    config = known[shape]["config"]
+    config = known(shape)
     return Micro(shape, sequences, tokens, config["hidden_size"], config["intermediate_size"])

@@ -15,9 +15,9 @@ REPETITIONS = 3
 
 def run(job: Job, records: Records) -> None:
     size = sizes.whole(job)
-    about = {"shape": size.shape, "samples": size.samples, "length": size.length, "flops": size.flops()}
-    records.note("pass", about)
     checkpoint = job.checkpoint.is_dir()
+    about = {"shape": size.shape if checkpoint else f"{size.noise_shape}, noise", "samples": size.samples}
+    records.note("pass", about | {"length": size.length, "flops": size.flops(noise=not checkpoint)})
     if not checkpoint:
         reason = "there is no checkpoint: PyTorch writes it; noise, whose products are not joined, is run instead"
         records.not_run("passes of a checkpoint", reason)
@@ -38,7 +38,7 @@ def passes(job: Job, records: Records, name: str, tuned: bool) -> None:
     arguments = ["bench", "--parts", "model", "--repetitions", REPETITIONS]
     arguments += ["--sequences", size.samples, "--tokens", size.length, *job.where]
     arguments += ["--tune"] if tuned and job.on_card else []
-    weights = ["--shape", size.bench_shape] if name == "noise" else ["--pretrained", job.checkpoint]
+    weights = ["--shape", size.noise_shape] if name == "noise" else ["--pretrained", job.checkpoint]
     # The second has what the first leaves.
     seconds = job.left() * (0.7 if tuned else 1)
     document = records.attempt(

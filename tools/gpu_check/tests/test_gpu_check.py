@@ -3,6 +3,7 @@
     python -m unittest discover tools/gpu_check/tests
 """
 
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 import unittest
+from contextlib import redirect_stderr
 from pathlib import Path
 from unittest import mock
 
@@ -82,17 +84,19 @@ class WithFake(unittest.TestCase):
 
 class Reports(WithFake):
     def test_the_report_is_written_before_the_first_part_and_after_each(self):
-        happens = {"devices": 1.5, "model": "hang"}
+        happens = {"devices": 1.5, "selftest": {"0": 1.5}, "model": "hang"}
         process = self.begin("devices", "selftest", "walk", happens=happens, seconds=4000)
         self.addCleanup(process.communicate)
-        begun = []
-        while (self.folder / "pid").exists() is False or begun[-1] != ["devices", "selftest"]:
+        self.addCleanup(process.terminate)
+        begun, until = [None], time.monotonic() + 60
+        while not (self.folder / "pid").exists() or begun[-1] != ["devices", "selftest"]:
             self.assertIsNone(process.poll())
+            self.assertLess(time.monotonic(), until, begun)
             if list(self.out.glob("*.json")):
                 names = [part["name"] for part in self.written()["parts"]]
-                begun += [] if begun and begun[-1] == names else [names]
+                begun += [] if begun[-1] == names else [names]
             time.sleep(0.01)
-        self.assertEqual(begun[0], [])
+        self.assertEqual(begun[1:], [[], ["devices"], ["devices", "selftest"]])
         self.assertEqual(self.written()["summary"]["not_begun"], ["walk"])
         # Whoever ends it finds what there is, and nothing of it runs on.
         process.send_signal(signal.SIGTERM)
@@ -117,7 +121,8 @@ class Reports(WithFake):
 
     def test_a_packed_binary_runs(self):
         packed = self.folder / "massact.xz"
-        pack.pack(self.massact, packed)
+        with redirect_stderr(io.StringIO()):
+            pack.pack(self.massact, packed)
         self.assertTrue(pack.is_packed(packed))
         self.assertEqual(self.check("devices", happens={}, massact=packed)["code"], 0)
 
