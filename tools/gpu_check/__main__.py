@@ -41,7 +41,7 @@ from shapes import TENSORS  # noqa: E402
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--massact", type=Path, required=True, help="release binary, or what pack.py made of it")
+    parser.add_argument("--massact", type=Path, required=True, help="release binary, packed or not")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu to try the script itself")
     parser.add_argument("--quick", action="store_true", help="the 1.1B shape, every eighth checkpoint")
     parser.add_argument("--out", type=Path, help="folder of the Markdown and JSON; default: none is written")
@@ -71,8 +71,8 @@ def main() -> None:
         arguments.massact = unpacked(arguments.massact, Path(folder))
         found = check(arguments, Path(work))
     print(markdown(found))
-    summary = found["summary"]
-    sys.exit(1 if summary["failed"] or summary["missed"] or summary["unfinished"] or summary["not_begun"] else 0)
+    wrong = ("failed", "missed", "unfinished", "not_begun")
+    sys.exit(1 if any(found["summary"][kind] for kind in wrong) else 0)
 
 
 def room(arguments: argparse.Namespace) -> str | None:

@@ -34,7 +34,7 @@ def measure(job: Job, records: Records, operations: list[Operation]) -> None:
             records.not_run(label, "no time was left")
             continue
         arguments = ["bench", "--parts", *operation.arguments, *micro(job).arguments, *job.where]
-        document = records.attempt(label, lambda: job.json(*arguments, seconds=seconds))  # noqa: B023
+        document = records.attempt(label, lambda: job.json(*arguments, seconds=seconds))
         for ours in document["measurements"] if document else ():
             note(records, ours, operation)
 
@@ -69,9 +69,7 @@ def time_twin(job: Job, records: Records, twins, name: str, sizes: dict) -> None
 def note(records: Records, ours: dict, operation: Operation) -> None:
     best, median, sizes = ours["best_seconds"], ours["median_seconds"], ours["shape"]
     title = titled(ours["name"], sizes)
-    records.measured(
-        f"massact {title}", best, ours["rate"] * best, ours["unit"], median=median, sizes=sizes
-    )
+    records.measured(f"massact {title}", best, ours["rate"] * best, ours["unit"], median=median, sizes=sizes)
     if ours["name"] == operation.twin and sizes not in operation.sizes:
         records.check(f"{title} at the sizes of PyTorch's", False, f"{sizes}, not in {operation.sizes}")
 

@@ -57,9 +57,7 @@ class Job:
         """Of massact: offline, and with its own folder of what was tuned, whatever the user's has."""
         return os.environ | {"HF_HUB_OFFLINE": "1", "MASSACT_CACHE_DIR": str(self.cache(tuned))}
 
-    def call(
-        self, command: list, seconds: float = inf, tuned: bool = True
-    ) -> subprocess.CompletedProcess:
+    def call(self, command: list, seconds: float = inf, tuned: bool = True) -> subprocess.CompletedProcess:
         """Runs a program to its end, within these seconds and those of the part."""
         return processes.run(command, min(seconds, self.left()), self.environment(tuned))
 

@@ -1,4 +1,4 @@
-"""Makes massact small enough to be carried to a machine with a card, and says whether it fits beside the tree.
+"""Makes massact small enough to be carried to a machine with a card, beside the files of the tree.
 
     python tools/gpu_check/pack.py target/release/massact [--to target/gpu-check/massact.xz] [--most 64]
 
@@ -92,7 +92,8 @@ def main() -> None:
     said = lines_of([arguments.massact.resolve(), "--version"])
     kernels = next((line for line in said if line.startswith("kernels")), "it does not say")
     if "built in" not in kernels:
-        sys.exit(f"{arguments.massact} has no kernels ({kernels}); build it where nvcc is, --features require-cuda")
+        remedy = "build it where nvcc is, with --features require-cuda"
+        sys.exit(f"{arguments.massact}: it has no kernels ({kernels}); {remedy}")
     pack(arguments.massact, arguments.to)
     try:
         files = carried(TOOLS.parent)
@@ -108,7 +109,8 @@ def main() -> None:
         for folder, size in largest(files):
             print(f"  {size / MIB:6.1f} MiB  {folder}")
         sys.exit(1)
-    print(f"there: python tools/gpu_check --massact {os.path.relpath(arguments.to, TOOLS.parent)} --out FOLDER")
+    packed = os.path.relpath(arguments.to, TOOLS.parent)
+    print(f"there: python tools/gpu_check --massact {packed} --out FOLDER")
 
 
 if __name__ == "__main__":

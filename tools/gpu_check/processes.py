@@ -21,9 +21,7 @@ def run(command: list, seconds: float, environment: dict | None = None) -> subpr
     command = [str(part) for part in command]
     pipe = subprocess.PIPE
     # A group of its own, in the session of the part, so that either can end it.
-    process = subprocess.Popen(
-        command, stdout=pipe, stderr=pipe, text=True, env=environment, process_group=0
-    )
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, process_group=0)
     try:
         output, said = process.communicate(timeout=max(seconds, 0.1))
     except subprocess.TimeoutExpired:

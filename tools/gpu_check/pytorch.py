@@ -56,6 +56,6 @@ def run_best(job: Job, records: Records, windows: list) -> None:
     tokens = sum(map(len, windows))
     for name, work in (("best forward", bare), ("best", reduce_all)):
         work(windows[:1])  # Warms up.
-        result, taken = timed(lambda: work(windows), job.device)  # noqa: B023
+        result, taken = timed(lambda: work(windows), job.device)
         records.measured(f"torch {name}", taken, tokens, "tokens/s", load=loaded)
     job.checkpoint.with_suffix(".means.json").write_text(json.dumps(result))

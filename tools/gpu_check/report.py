@@ -55,9 +55,10 @@ def write(document: dict, folder: Path) -> None:
 
 def markdown(document: dict) -> str:
     machine, settings, parts = (document[key] for key in ("machine", "settings", "parts"))
-    rows = [Ratio(**{key: value for key, value in row.items() if key != "verdict"}) for row in document["ratios"]]
+    rows = [Ratio(**{key: row[key] for key in row if key != "verdict"}) for row in document["ratios"]]
     wrong = [f"- {part['name']}, {line}" for part in parts for line in failures(part)]
-    wrong += [f"- target missed: {missed(row)}" for row in rows if verdict(row, settings["judged"]) == "missed"]
+    late = [row for row in rows if verdict(row, settings["judged"]) == "missed"]
+    wrong += [f"- target missed: {missed(row)}" for row in late]
     lines = [f"### {machine['device']}, {settings['date']}", "", summary(document), ""]
     lines += [*wrong, ""] if wrong else []
     lines += [

@@ -19,7 +19,7 @@ def run(job: Job, records: Records) -> None:
     about = {"shape": size.shape if checkpoint else f"{size.noise_shape}, noise", "samples": size.samples}
     records.note("pass", about | {"length": size.length, "flops": size.flops(noise=not checkpoint)})
     if not checkpoint:
-        reason = "there is no checkpoint: PyTorch writes it; noise, whose products are not joined, is run instead"
+        reason = "PyTorch writes it, and did not; noise is run instead, whose products are not joined"
         records.not_run("passes of a checkpoint", reason)
     passes(job, records, "massact" if checkpoint else "noise", tuned=True)
     if not job.on_card:

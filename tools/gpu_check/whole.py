@@ -23,13 +23,14 @@ def run(job: Job, records: Records) -> None:
     found = None
     for left in range(RUNS, 0, -1):
         seconds = job.left() if left == 1 else 0.7 * job.left()
-        attempted = records.attempt("existence-validation", lambda: one(job, seconds))  # noqa: B023
+        attempted = records.attempt("existence-validation", lambda: one(job, seconds))
         if attempted and (found is None or attempted["wall_seconds"] < found["wall_seconds"]):
             found = attempted
             measured(records, found, sizes.whole(job).tokens)
     means = job.checkpoint.with_suffix(".means.json")
     if found and means.is_file():
-        difference, allowed = largest_difference(found["layers"], json.loads(means.read_text())), AGREEMENT[job.dtype]
+        difference = largest_difference(found["layers"], json.loads(means.read_text()))
+        allowed = AGREEMENT[job.dtype]
         detail = f"largest difference {difference:.1e}, allowed {allowed:.0e}"
         records.check("per-layer means agree with PyTorch's", difference <= allowed, detail)
 

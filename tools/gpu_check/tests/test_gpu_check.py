@@ -1,7 +1,4 @@
-"""The check of a card, without a card: a program in massact's place that answers, fails and hangs as told.
-
-    python -m unittest discover tools/gpu_check/tests
-"""
+"""The check of a card, without a card: a program in massact's place that answers, fails and hangs as told."""
 
 import io
 import json
@@ -117,7 +114,8 @@ class Reports(WithFake):
         found = self.check("devices", "selftest", "walk", happens={"unusable_because": "it is too old"})
         self.assertEqual(found["summary"]["not_begun"], ["selftest", "walk"])
         self.assertEqual(found["code"], 1)
-        self.assertIn("Card of the tests (not used: it is too old)", "\n".join(found["printed"].splitlines()[:6]))
+        first = "\n".join(found["printed"].splitlines()[:6])
+        self.assertIn("Card of the tests (not used: it is too old)", first)
 
     def test_a_packed_binary_runs(self):
         packed = self.folder / "massact.xz"
@@ -166,7 +164,8 @@ class Benches(WithFake):
         document = self.check("attention", happens={"attention 128": "hang"})
         found = self.records(document, "attention")
         measured = {record["measured"] for record in found if "measured" in record}
-        others = {f"massact {name} {width}" for name in ("attention", "attention_sink") for width in (64, 256)}
+        kinds = ("attention", "attention_sink")
+        others = {f"massact {kind} {width}" for kind in kinds for width in (64, 256)}
         self.assertEqual(measured, others)
         (failed,) = (record for record in found if record.get("verdict") == "failed")
         self.assertIn("no end within", failed["detail"])
