@@ -6,6 +6,7 @@ from records import Records
 
 def run(job: Job, records: Records) -> None:
     document = job.json("devices")
+    records.note("devices", document)
     if not job.on_card:
         records.check("the CPU is listed", document["cpu"]["usable"], document["cpu"]["name"])
         return

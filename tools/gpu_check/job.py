@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from math import inf
@@ -54,8 +55,9 @@ class Job:
         return self.seconds - (time.monotonic() - self.began)
 
     def environment(self, tuned: bool = True) -> dict:
-        """Of massact: offline, and with its own folder of what was tuned, whatever the user's has."""
-        return os.environ | {"HF_HUB_OFFLINE": "1", "MASSACT_CACHE_DIR": str(self.cache(tuned))}
+        """Of massact: offline, with its own folder of what was tuned, and with this PyTorch's libraries."""
+        own = {"HF_HUB_OFFLINE": "1", "MASSACT_CACHE_DIR": str(self.cache(tuned))}
+        return {"CUDA_PYTHON": sys.executable} | os.environ | own
 
     def call(self, command: list, seconds: float = inf, tuned: bool = True) -> subprocess.CompletedProcess:
         """Runs a program to its end, within these seconds and those of the part."""

@@ -11,12 +11,14 @@ import time
 import unittest
 from contextlib import redirect_stderr
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 TESTS = Path(__file__).resolve().parent
 CHECK = TESTS.parent
 sys.path += [str(CHECK), str(CHECK.parent)]
 
+import beside  # noqa: E402
 import pack  # noqa: E402
 import side_by_side  # noqa: E402
 import targets  # noqa: E402
@@ -24,6 +26,7 @@ import walk  # noqa: E402
 from job import Job  # noqa: E402
 from plan import BUDGETS, Plan  # noqa: E402
 from records import Records, read  # noqa: E402
+from sizes import micro  # noqa: E402
 
 
 class WithFake(unittest.TestCase):
@@ -157,6 +160,8 @@ class Selftest(WithFake):
         found = self.records(self.check("selftest", happens=happens), "selftest")
         self.assertEqual([record for record in found if record["verdict"] == "failed"], [])
         self.assertIn("no time was left", [record["detail"] for record in found])
+        # Nor does it make a card good.
+        self.assertNotIn("this card is good in bfloat16", [record["check"] for record in found])
 
 
 class Benches(WithFake):
@@ -171,6 +176,34 @@ class Benches(WithFake):
         self.assertIn("no end within", failed["detail"])
         self.assertEqual(document["parts"][0]["ended"], "done")
         self.hung_is_gone()
+
+    def test_pytorch_is_measured_before_what_may_hang(self):
+        twins = SimpleNamespace(TWINS={"attention": lambda job, sizes: [("flash", None)]})
+        clock = SimpleNamespace(seconds=lambda call, device: (0.01, 0.01))
+        job = Job(self.massact, "cuda", False, 6, self.folder)
+        records = Records(self.folder / "records")
+        environment = self.environment({"attention 128": "hang"})
+        with (
+            mock.patch.dict(sys.modules, {"twins": twins, "clock": clock}),
+            mock.patch.dict(os.environ, environment),
+        ):
+            size = micro(job)
+            operations = [beside.attention(size, head_dim) for head_dim in (128, 64)]
+            # Other sizes than massact's are found out.
+            operations[1].sizes[0]["heads"] += 1
+            beside.measure(job, records, operations)
+        names = [record.get("measured", record.get("check")) for record in read(records.path)]
+        expected = [
+            "torch attention 128 flash",
+            "torch attention 64 flash",
+            "massact attention --head-dims 128",
+        ]
+        expected += [
+            "massact attention 64",
+            "attention 64 at the sizes of PyTorch's",
+            "massact attention_sink 64",
+        ]
+        self.assertEqual(names, expected)
 
     def test_a_crash_loses_only_itself(self):
         found = self.records(self.check("attention", happens={"attention 64": "crash"}), "attention")
