@@ -118,7 +118,8 @@ def capture(job: Job, folder: Path, dtype: str) -> dict:
 
     every = [argument for sequence in reference["sequences"] for argument in ids(sequence)]
     document = one("--nll", "--last-logits", 16, *every)
-    if dtype == "float32":
+    # No map is made up where no layer has attention.
+    if dtype == "float32" and any(tensors_file.read(folder / "reference.safetensors")):
         observed = ids(reference["sequences"][reference["attention_sequence"]])
         for kind in ("mean", "sink"):
             document["maps"] |= one("--attention", kind, *observed)["maps"]
