@@ -66,7 +66,9 @@ def main() -> None:
         part.main(arguments)
         return
     os.environ["HF_HUB_OFFLINE"] = "1"
-    signal.signal(signal.SIGTERM, part.stop)
+    # A part is in a session of its own, which no terminal interrupts.
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, part.stop)
     with tempfile.TemporaryDirectory(dir=room(arguments)) as work, tempfile.TemporaryDirectory() as folder:
         arguments.massact = unpacked(arguments.massact, Path(folder))
         found = check(arguments, Path(work))

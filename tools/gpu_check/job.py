@@ -55,7 +55,7 @@ class Job:
         return self.seconds - (time.monotonic() - self.began)
 
     def environment(self, tuned: bool = True) -> dict:
-        """Of massact: offline, with its own folder of what was tuned, and with this PyTorch's libraries."""
+        """Of massact: offline, with its own folder of what was tuned, and this PyTorch's libraries."""
         own = {"HF_HUB_OFFLINE": "1", "MASSACT_CACHE_DIR": str(self.cache(tuned))}
         return {"CUDA_PYTHON": sys.executable} | os.environ | own
 

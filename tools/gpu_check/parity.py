@@ -67,7 +67,10 @@ def run(job: Job, records: Records) -> None:
                 if job.left() < JUDGING:
                     missed[dtype] += 1
                     continue
-                beside[dtype] += judge_one(records, ours, folder, dtype, job, transformers)
+                together = (records, ours, folder, dtype, job, transformers)
+                # What was not foreseen of one leaves the others.
+                name = f"{folder.name}, {dtype}"
+                beside[dtype] += records.attempt(name, lambda of=together: judge_one(*of)) or []
     pool.shutdown(wait=False, cancel_futures=True)
     for dtype in dtypes:
         judge_together(records, dtype, beside[dtype])
@@ -275,7 +278,8 @@ class Transformers:
                 observed.logits = observed.logits.float().cpu()
                 observed.layers = [layer.float().cpu() for layer in observed.layers]
                 found.append(sequence_summary(observed, sequence["token_ids"]))
-        except (OSError, ValueError, KeyError, RuntimeError):
+        except Exception:
+            # A package that it wants, a model that it does not know, no room.
             return None
         return found
 

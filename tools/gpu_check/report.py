@@ -85,7 +85,8 @@ def failures(part: dict) -> list[str]:
     """What failed in a part, and how it ended if not as it should."""
     failed = [record for record in part["records"] if record.get("verdict") == FAILED]
     lines = [f"{record['check']}: FAILED: {record['detail']}" for record in failed]
-    return lines + ([] if part["ended"] == "done" else [part["ended"].upper()])
+    how, colon, why = part["ended"].partition(":")
+    return lines + ([] if how == "done" else [how.upper() + colon + why])
 
 
 def missed(row: Ratio) -> str:

@@ -59,7 +59,8 @@ class Measured:
 
 def by_rate(measured: Measured, what: str, ours: str, beside: str, target=None) -> Ratio:
     """How many times as fast."""
-    unit = measured.by_name.get(ours, {}).get("unit", "")
+    units = (measured.by_name.get(name, {}).get("unit") for name in (ours, beside))
+    unit = next(filter(None, units), "")
     return compared(what, ours, measured.rate(ours), beside, measured.rate(beside), unit, target)
 
 

@@ -26,7 +26,8 @@ def run(job: Job, records: Records) -> None:
         records.not_run("tuned products", "cuBLASLt is of cards alone")
         return
     kept = list(job.cache(tuned=True).glob("*.json"))
-    records.check("what was tuned is kept", len(kept) == 1, ", ".join(path.name for path in kept))
+    names = ", ".join(path.name for path in kept) or "there is no file"
+    records.check("what was tuned is kept", len(kept) == 1, names)
     for file in kept:
         records.note("tuned", json.loads(file.read_text()))
     if checkpoint:

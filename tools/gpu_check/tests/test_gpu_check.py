@@ -153,6 +153,14 @@ class Selftest(WithFake):
         (first, *_) = (record for record in found if record["verdict"] == "failed")
         self.assertIn("ended with 101", first["detail"])
         self.assertIn("illegal memory access", first["detail"])
+        passed = [record["check"] for record in found if record["verdict"] == "passed"]
+        self.assertEqual(len(passed), 5)
+        self.assertEqual(passed[0], "norm, bfloat16")
+
+    def test_a_program_that_never_answers_is_not_asked_again_and_again(self):
+        happens = {"selftest": {str(step): "crash" for step in range(6)}}
+        found = self.records(self.check("selftest", happens=happens), "selftest")
+        self.assertEqual([record["verdict"] for record in found], ["failed", "failed", "not run", "failed"])
 
     def test_no_time_is_no_failure(self):
         # Each is within the patience, all together are not within the part's time.
