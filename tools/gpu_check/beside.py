@@ -16,9 +16,9 @@ class Operation:
 
     # Of the option --parts, and further options.
     arguments: tuple[str, ...]
-    # Of the twin, and its sizes.
-    twin: str
-    sizes: tuple[dict, ...]
+    # Of the twin, and its sizes; none where PyTorch has no such thing.
+    twin: str = ""
+    sizes: tuple[dict, ...] = ()
 
 
 def measure(job: Job, records: Records, operations: list[Operation]) -> None:

@@ -117,11 +117,29 @@ def ratios(found: list[dict]) -> list[Ratio]:
     for kind in ("untuned", "noise"):
         if measured.seconds(f"{kind} forward"):
             rows.append(forward(measured, f"bare walk, {kind}", f"{kind} forward"))
+    if measured.seconds("untuned forward"):
+        rows.append(
+            by_time(measured, "bare walk, tuned beside untuned", "massact forward", "untuned forward")
+        )
     for name in measured.by_name:
-        operation = name.removeprefix("massact ")
-        if operation != name and operation.startswith(("norm", "add_norm", "gated_activation", "product")):
-            rows.append(by_time(measured, operation.replace("_", " "), name, f"torch {operation}"))
+        rows += others(measured, name.removeprefix("massact ")) if name.startswith("massact ") else []
     return rows
+
+
+# What has rows above.
+SHOWN = ("forward", "forward_with_statistics", "existence-validation", "whole", "attention", "attention_sink")
+SHOWN += ("statistics", "copy")
+
+
+def others(measured: Measured, operation: str) -> list[Ratio]:
+    """Any other operation: beside what bounds it, and beside PyTorch's, if there is one."""
+    if operation.split()[0] in SHOWN:
+        return []
+    ours, twin, what = f"massact {operation}", f"torch {operation}", operation.replace("_", " ")
+    ceilings = {"GB/s": "ceiling copy", "TFLOP/s": "ceiling matmul"}
+    ceiling = ceilings.get(measured.by_name[ours]["unit"])
+    rows = [by_rate(measured, what, ours, ceiling)] if ceiling else []
+    return rows + ([by_time(measured, what, ours, twin)] if measured.fastest(twin) else [])
 
 
 def attention(measured: Measured, head_dim: int, plain=None, with_sink=None) -> list[Ratio]:

@@ -279,6 +279,19 @@ class Targets(unittest.TestCase):
         for what, numbers in self.MISSED.items():
             self.assertEqual(self.missed(self.MET | numbers), [what])
 
+    def test_other_operations_are_shown_beside_what_bounds_them(self):
+        found = [
+            {"measured": "massact statistics_added", "seconds": 2.0, "rate": 300.0, "unit": "GB/s"},
+            {"measured": "massact product 1x2", "seconds": 2.0, "rate": 3.0, "unit": "TFLOP/s"},
+            {"measured": "torch product 1x2", "seconds": 1.0, "rate": None, "unit": ""},
+            {"measured": "ceiling copy", "seconds": 1.0, "rate": 400.0, "unit": "GB/s"},
+            {"measured": "ceiling matmul", "seconds": 1.0, "rate": 4.0, "unit": "TFLOP/s"},
+        ]
+        rows = [(row.what, row.beside_what, row.ratio) for row in targets.ratios(found)]
+        expected = [("statistics added", "ceiling copy", 0.75)]
+        expected += [("product 1x2", "ceiling matmul", 0.75), ("product 1x2", "torch product 1x2", 2.0)]
+        self.assertEqual(rows[-3:], expected)
+
     def test_what_is_not_measured_is_not_met(self):
         without = {name: value for name, value in self.MET.items() if not name.startswith("torch attention")}
         attention = ["attention, head_dim 128", "attention with sink mass, head_dim 128"]
