@@ -47,8 +47,10 @@ def largest_difference(layers: list, truth: list) -> float:
 
 
 def commit() -> str | None:
-    """Of this source tree, if it is one."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
+    """Of this source tree, if it is one and git is there to say so."""
+    command, folder = ["git", "describe", "--always", "--dirty"], Path(__file__).parent
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     return described.stdout.strip() or None

@@ -33,3 +33,12 @@ def seconds(
         count = min(1000, int(count * min(100.0, max(1.5, least / taken))) + 1)
     found = [repeat(count) / count for _ in range(repetitions)]
     return min(found), statistics.median(found)
+
+
+def timed(work: Callable, device: str) -> tuple:
+    """The result and the seconds, with the device's work done."""
+    synchronise(device)
+    began = time.perf_counter()
+    result = work()
+    synchronise(device)
+    return result, time.perf_counter() - began

@@ -92,12 +92,3 @@ def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.T
     """Pairs of the two halves of a head, as Hugging Face's Llama has them."""
     first, second = x.chunk(2, dim=-1)
     return x * cosine + torch.cat((-second, first), dim=-1) * sine
-
-
-def products(config: dict, length: int) -> tuple[int, int]:
-    """Floating-point operations of a sequence in the layers: of the weights, and of causal attention."""
-    hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    keys = hidden // heads * config["num_key_value_heads"]
-    weights = 2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * config["intermediate_size"]
-    layers = config["num_hidden_layers"]
-    return 2 * weights * length * layers, 4 * hidden * (length * (length + 1) // 2) * layers

@@ -3,9 +3,14 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
+from typing import IO
+
+import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,6 +23,8 @@ class Job:
     device: str
     quick: bool
     seconds: float
+    # What parts leave for each other.
+    work: Path
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -29,32 +36,43 @@ class Job:
         """Type of the speed measurements: what models are run in on each."""
         return "bfloat16" if self.on_card else "float32"
 
+    @property
+    def where(self) -> list[str]:
+        """The device and the type of measurements, as massact's arguments."""
+        return ["--device", self.device, "--dtype", self.dtype]
+
+    @property
+    def checkpoint(self) -> Path:
+        """The part `pytorch` writes it."""
+        return self.work / "checkpoint"
+
+    def cache(self, tuned: bool) -> Path:
+        """Where massact finds the algorithms that `bench --tune` kept; nothing is kept in the other."""
+        return self.work / ("tuned" if tuned else "untuned")
+
     def left(self) -> float:
         """Seconds until this part has to end."""
         return self.seconds - (time.monotonic() - self.began)
 
-    def run(self, *arguments: object, before: tuple = ()) -> subprocess.CompletedProcess:
-        """Runs massact to its end, offline; `before` is what starts it."""
-        command = [str(part) for part in (*before, self.massact, *arguments)]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-        return subprocess.run(command, capture_output=True, text=True, env=environment)
+    def environment(self, tuned: bool = True) -> dict:
+        """Of massact: offline, with its own folder of what was tuned, and this PyTorch's libraries."""
+        own = {"HF_HUB_OFFLINE": "1", "MASSACT_CACHE_DIR": str(self.cache(tuned))}
+        return {"CUDA_PYTHON": sys.executable} | os.environ | own
 
-    def start(self, *arguments: object) -> subprocess.Popen:
-        """Starts massact, to read what it prints while it runs."""
+    def call(self, command: list, seconds: float = inf, tuned: bool = True) -> subprocess.CompletedProcess:
+        """Runs a program to its end, within these seconds and those of the part."""
+        return processes.run(command, min(seconds, self.left()), self.environment(tuned))
+
+    def start(self, *arguments: object, said: IO) -> subprocess.Popen:
+        """Starts massact, to read what it prints while it runs; `said` gets its stderr."""
         command = [str(part) for part in (self.massact, *arguments)]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+        return subprocess.Popen(command, stdout=pipe, stderr=said, text=True, env=self.environment())
 
-    def json(self, *arguments: object) -> dict:
-        """What massact prints with --json. Ends the part if it fails."""
-        done = self.run(*arguments, "--json")
+    def json(self, *arguments: object, seconds: float = inf, tuned: bool = True) -> dict:
+        """What massact prints with --json. An error if it fails, or takes longer than these seconds."""
+        done = self.call([self.massact, *arguments, "--json"], seconds, tuned)
         if done.returncode:
-            reason = f"ended with {done.returncode}: {last_line(done.stderr)}"
+            reason = f"ended with {done.returncode}: {processes.last_line(done.stderr)}"
             raise RuntimeError(f"massact {arguments[0]} {reason}")
         return json.loads(done.stdout)
-
-
-def last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else ""

@@ -14,19 +14,23 @@ rounding decides: about the expert of a token, or whether a planted value become
 import json
 import statistics
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 import tensors_file
 from job import ROOT, Job
+from processes import NoAnswer
 from records import Records
 
 CHECKPOINTS = ROOT / "tests" / "checkpoints"
 # Processes side by side: each spends most of its time on opening the device.
 WORKERS = 8
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("bfloat16", "float32", "float16")
+STRIDE = 8
+# Seconds that one checkpoint may take, and that are left for the verdict on all.
+PATIENCE, JUDGING = 15, 2
 # Half a unit in the last place, relative.
 ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 # Of one checkpoint, times transformers' error or one rounding. Transformers' own errors in the two
@@ -42,34 +46,58 @@ CONTRACT = 1e-4
 
 def run(job: Job, records: Records) -> None:
     folders = sorted(path for path in CHECKPOINTS.iterdir() if path.is_dir())
-    if job.quick:
-        folders = folders[::8]
+    # Every eighth, then the ones beside them: wherever the time ends, it was spent on all kinds.
+    rounds = [folders[first::STRIDE] for first in range(1 if job.quick else STRIDE)]
     transformers = Transformers(job.device)
     if transformers.missing:
         records.not_run("16-bit errors of transformers", transformers.missing)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for dtype in DTYPES:
-            if dtype != "float32" and not job.on_card:
-                records.not_run(f"parity in {dtype}", "checked on a card only")
+    dtypes = DTYPES if job.on_card else ("float32",)
+    for dtype in set(DTYPES) - set(dtypes):
+        records.not_run(f"parity in {dtype}", "checked on a card only")
+    beside: dict[str, list] = {dtype: [] for dtype in dtypes}
+    pool, missed = ThreadPoolExecutor(WORKERS), dict.fromkeys(dtypes, 0)
+    for folders in rounds:
+        for dtype in dtypes:
+            if job.left() < JUDGING:
+                missed[dtype] += len(folders)
                 continue
             # Started together, judged in order: an early end leaves whole checkpoints.
             running = {folder: pool.submit(capture, job, folder, dtype) for folder in folders}
-            beside = []
             for folder, ours in running.items():
-                name = f"{folder.name}, {dtype}"
-                try:
-                    ours = ours.result()
-                except RuntimeError as error:
-                    if dtype == "float16" and transformers.overflows(folder):
-                        records.not_judged(name, f"transformers overflows too; {error}")
-                    else:
-                        records.check(name, False, str(error))
+                if job.left() < JUDGING:
+                    missed[dtype] += 1
                     continue
-                if dtype == "float32":
-                    judge_float32(records, name, ours, folder, job)
-                else:
-                    beside += judge_16_bit(records, name, ours, folder, dtype, transformers)
-            judge_together(records, dtype, beside)
+                together = (records, ours, folder, dtype, job, transformers)
+                # What was not foreseen of one leaves the others.
+                name = f"{folder.name}, {dtype}"
+                beside[dtype] += records.attempt(name, lambda of=together: judge_one(*of)) or []
+    pool.shutdown(wait=False, cancel_futures=True)
+    for dtype in dtypes:
+        judge_together(records, dtype, beside[dtype])
+        if missed[dtype]:
+            records.not_run(f"{missed[dtype]} checkpoints in {dtype}", "no time was left")
+
+
+def judge_one(
+    records: Records, running: Future, folder: Path, dtype: str, job: Job, transformers: "Transformers"
+) -> list[tuple[dict, dict]]:
+    """Massact's errors and transformers', in roundings, where there are both."""
+    name = f"{folder.name}, {dtype}"
+    try:
+        ours = running.result()
+    except (RuntimeError, ValueError, OSError) as error:
+        silent = isinstance(error, NoAnswer)
+        if silent and job.left() < JUDGING:
+            records.not_run(name, "no time was left")
+        elif dtype == "float16" and not silent and transformers.overflows(folder):
+            records.not_judged(name, f"transformers overflows too; {error}")
+        else:
+            records.check(name, False, str(error))
+        return []
+    if dtype == "float32":
+        judge_float32(records, name, ours, folder, job)
+        return []
+    return judge_16_bit(records, name, ours, folder, dtype, transformers)
 
 
 def reference_of(folder: Path) -> dict:
@@ -83,7 +111,7 @@ def capture(job: Job, folder: Path, dtype: str) -> dict:
 
     def one(*more: object) -> dict:
         with tempfile.TemporaryDirectory() as results:
-            document = job.json(*arguments, "--save-dir", results, *more)
+            document = job.json(*arguments, "--save-dir", results, *more, seconds=PATIENCE)
             maps = list(Path(results).rglob("attention.safetensors"))
             document["maps"] = {name: map.clone() for file in maps for name, map in tensors_file.read(file)}
         return document
@@ -93,7 +121,8 @@ def capture(job: Job, folder: Path, dtype: str) -> dict:
 
     every = [argument for sequence in reference["sequences"] for argument in ids(sequence)]
     document = one("--nll", "--last-logits", 16, *every)
-    if dtype == "float32":
+    # No map is made up where no layer has attention.
+    if dtype == "float32" and any(tensors_file.read(folder / "reference.safetensors")):
         observed = ids(reference["sequences"][reference["attention_sequence"]])
         for kind in ("mean", "sink"):
             document["maps"] |= one("--attention", kind, *observed)["maps"]
@@ -249,7 +278,8 @@ class Transformers:
                 observed.logits = observed.logits.float().cpu()
                 observed.layers = [layer.float().cpu() for layer in observed.layers]
                 found.append(sequence_summary(observed, sequence["token_ids"]))
-        except (OSError, ValueError, KeyError, RuntimeError):
+        except Exception:
+            # A package that it wants, a model that it does not know, no room.
             return None
         return found
 

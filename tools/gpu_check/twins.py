@@ -1,78 +1,14 @@
-"""massact's operations beside PyTorch's, at the same sizes: `massact bench` and its twins here."""
+"""PyTorch's way of what `massact bench` times, at the same sizes: pairs of a variant's name and the call."""
 
 import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from clock import seconds
 from job import Job
-from records import Records
 
 TOP_K = 5
 # The fused ones; the CPU has its own flash attention.
 ATTENTION_BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
-
-
-def settings(job: Job) -> list[str]:
-    """Sizes: on a card those of a micro-batch of the 7B shape."""
-    shape, sequences, tokens = ("llama-7b", 4, 4096) if job.on_card else ("tiny", 2, 128)
-    return ["--shape", shape, "--sequences", str(sequences), "--tokens", str(tokens)]
-
-
-# One process each: after a failure on the card nothing else runs in it.
-OPERATIONS = (
-    ("statistics",),
-    *(("attention", "--head-dims", str(head_dim)) for head_dim in (128, 64, 256)),
-    ("product",),
-    ("copy",),
-    ("norm",),
-    ("add-norm",),
-    ("gated-activation",),
-)
-
-
-def run(job: Job, records: Records) -> None:
-    for part in OPERATIONS:
-        arguments = ["bench", "--parts", *part, *settings(job), "--device", job.device, "--dtype", job.dtype]
-        try:
-            document = job.json(*arguments)
-        except RuntimeError as error:
-            records.check(" ".join(part), False, str(error))
-            continue
-        records.note("binary", document["massact"])
-        for ours in document["measurements"]:
-            beside_torch(job, records, ours)
-
-
-def beside_torch(job: Job, records: Records, ours: dict) -> None:
-    """Notes a measurement, and the same work in PyTorch."""
-    name, sizes, unit = title(ours), ours["shape"], ours["unit"]
-    best, median = ours["best_seconds"], ours["median_seconds"]
-    work = ours["rate"] * best
-    records.measured(f"massact {name}", best, work, unit, median=median, sizes=sizes)
-    if ours["name"] not in TWINS:
-        return
-    for variant, call in TWINS[ours["name"]](job, sizes):
-        label = f"torch {name} {variant}".rstrip()
-        try:
-            best, median = seconds(call, job.device)
-        except RuntimeError as error:
-            records.not_run(label, str(error).splitlines()[0])
-            continue
-        records.measured(label, best, work, unit, median=median)
-
-
-def title(measurement: dict) -> str:
-    """Its name, with the size that sets it apart from others of this name."""
-    sizes = measurement["shape"]
-    if "head_dim" in sizes:
-        return f"{measurement['name']} {sizes['head_dim']}"
-    if "out" in sizes:
-        return f"product {sizes['in']}x{sizes['out']}"
-    return measurement["name"]
-
-
-# --- the twins: pairs of a variant's name and the call ----------------------------------
 
 
 def random_tensor(job: Job, *shape: int) -> torch.Tensor:
