@@ -1,11 +1,13 @@
 // Fused attention (attention/forward.cuh) for the widths of heads that models have. A head of any
 // width up to 512 takes the next one.
 //
-// Wide heads have a second kernel in 16 bits, for cards that give a block 163 KiB of shared memory (8.0) or
-// more. It is bound by shared memory, not yet by the tensor cores, and longer tiles or more rows read less of it
-// for a product: on 8.0, of 412 clocks of a multiprocessor for 32 queries x 32 keys 230 are left at width 192, 640
-// of 704 at 256, 1,160 of 1,368 at 512 (128 x 2 columns of the tensor cores take 320, 512 and 768). All of these have
-// one block a multiprocessor anyway, for its registers or its queries; at 512 it has six warps instead of three.
+// Wide heads have a second kernel in 16 bits, for cards that give a block more shared memory: 163 KiB on
+// capability 8.0. There they are bound by shared memory, not by the tensor cores, and more rows of a warp, longer
+// tiles or more queries read less of it for a product: by the machine code for 8.0, 245 clocks of a multiprocessor
+// for 32 queries x 32 keys instead of 412 at width 192 (the tensor cores need 320), 640 instead of 704 at 256 (512),
+// 1,160 instead of 1,368 at 512 (768), which has six warps a multiprocessor instead of three. None loses a
+// second block, for which there are no registers or no room either way. Narrower heads gain nothing: at width 128
+// 64 keys fit two blocks of a multiprocessor already, and 128 keys would not fit the registers.
 #include "attention/forward.cuh"
 
 // One block a multiprocessor is enough: asked for no number, the compiler spills at width 192 to fit two.
