@@ -12,10 +12,14 @@ static void await_copies() {
     if (makes("waits_for_wrong_group")) return cp_async_wait<groups_left + 1>();
     cp_async_wait<groups_left>();
 }
-// Every second barrier of a tile is that before the values, after which the next keys are copied.
-static void await_block() {
+// Which barrier of a thread this is: outside the memory that the checker follows.
+__attribute__((no_sanitize("thread"), noinline)) static int count_barriers() {
     static thread_local int barriers[1024];
-    if (makes("copies_keys_early") && barriers[threadIdx.x]++ % 2 == 1) return;
+    return ++barriers[threadIdx.x];
+}
+// Every second one stands before a tile's values, and what follows it copies the next tile's keys.
+static void await_block() {
+    if (makes("copies_keys_early") && count_barriers() % 2 == 0) return;
     __syncthreads();
 }
 #define cp_async_wait await_copies
