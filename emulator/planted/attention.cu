@@ -12,14 +12,14 @@ static void await_copies() {
     if (makes("waits_for_wrong_group")) return cp_async_wait<groups_left + 1>();
     cp_async_wait<groups_left>();
 }
-// Which barrier of a thread this is: outside the memory that the checker follows.
-__attribute__((no_sanitize("thread"), noinline)) static int count_barriers() {
-    static thread_local int barriers[1024];
-    return ++barriers[threadIdx.x];
+// Whether this is the barrier before a tile's values, which are the second, fourth, ... group of a thread's copies.
+// Outside the memory that the checker follows.
+__attribute__((no_sanitize("thread"), noinline)) static bool awaits_values() {
+    return emulator::engine().current->copy_group % 2 == 0;
 }
-// Every second one stands before a tile's values, and what follows it copies the next tile's keys.
+// What follows that barrier copies the next tile's keys.
 static void await_block() {
-    if (makes("copies_keys_early") && count_barriers() % 2 == 0) return;
+    if (makes("copies_keys_early") && awaits_values()) return;
     __syncthreads();
 }
 #define cp_async_wait await_copies
