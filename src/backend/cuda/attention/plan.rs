@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::super::constants::{
-    FORWARD_KERNELS, FORWARD_ROOMY_KERNELS, MAP_TILE, SHARED_ROW_PADDING, SINK_KEYS_16, SINK_KEYS_32, SINK_QUERIES,
-    STREAM_ROW_BYTES, STREAM_STAGES,
+    FORWARD_KERNELS, FORWARD_ROOMY_KERNELS, MAP_TILE, SHARED_ROW_PADDING, SINK_KEYS_16,
+    SINK_KEYS_32, SINK_QUERIES, STREAM_ROW_BYTES, STREAM_STAGES,
 };
 use crate::model::dtype::DType;
 
@@ -135,7 +135,10 @@ mod tests {
         for dtype in [DType::BFloat16, DType::Float16] {
             assert_eq!(plan(dtype, 192, SMALLEST), ("192".into(), 128, 94_208));
             assert_eq!(plan(dtype, 192, 134_655), ("192".into(), 128, 94_208));
-            assert_eq!(plan(dtype, 192, 134_656), ("192_roomy".into(), 256, 134_656));
+            assert_eq!(
+                plan(dtype, 192, 134_656),
+                ("192_roomy".into(), 256, 134_656)
+            );
             assert_eq!(plan(dtype, 256, LARGE), ("256_roomy".into(), 128, 135_168));
             assert_eq!(plan(dtype, 512, LARGE), ("512_roomy".into(), 96, 150_016));
             assert_eq!(plan(dtype, 128, LARGE), ("128".into(), 128, 69_632));
@@ -149,7 +152,10 @@ mod tests {
         for dtype in [DType::Float32, DType::BFloat16, DType::Float16] {
             for width in [32, 64, 80, 96, 128] {
                 let plan = Forward::new(dtype, width, width, LARGE).expect("listed");
-                assert!(2 * (plan.shared_bytes + 1024) <= 164 << 10, "{dtype:?} {width}");
+                assert!(
+                    2 * (plan.shared_bytes + 1024) <= 164 << 10,
+                    "{dtype:?} {width}"
+                );
             }
         }
     }
