@@ -151,7 +151,8 @@ def details(ways: dict[tuple[str, str], list[str]]) -> list[str]:
             seconds = seconds_of(kernel, clocks[bound], chip)
             share = f"{100 * kernel.flop / seconds / chip.peak():.0f} %" if clocks["tensor"] else ""
             lines.append(row(f"`{kernel.name}`", *(f"{value:.0f}" for value in clocks.values()), bound,
-                             f"{1e3 * seconds:.2f}", f"{second}, {100 * clocks[second] / clocks[bound]:.0f} %", share))
+                             f"{1e3 * seconds:.2f}", f"{second}, {100 * clocks[second] / clocks[bound]:.0f} %",
+                             share))
     return lines
 
 

@@ -109,7 +109,8 @@ def attention() -> Group:
         group.kernels.append(Kernel(
             f"attention_sink_hopper_{width}_bf16", {"HGMMA": width // 16, "MUFU.EX2": 64}, "64 keys x 128 queries",
             ALL_HEADS * tiles(128, 128) * 2, 2.0 * 2 * width * TOKENS * HEADS, 2.0 * width * ALL_HEADS * CAUSAL,
-            warps=4, again=128 * width, tiles=128 * width + 2 * (64 + 128) * width, targets=("sm_90a",)))
+            warps=4, again=128 * width, tiles=128 * width + 2 * (64 + 128) * width, shared_words=True,
+            targets=("sm_90a",)))
     for width, keys, _ in table("HOPPER_MAP_KERNELS"):
         group.kernels.append(Kernel(
             f"attention_maps_hopper_{width}_bf16", {"HGMMA": width // 16, "MUFU.EX2": keys // 2},
