@@ -195,8 +195,8 @@ def main() -> None:
         file.write_text(before + BEGIN + new + END + after)
     elif old != new:
         changes = unified_diff(old.splitlines(), new.splitlines(), f"{file}", "the machine code", n=0, lineterm="")
-        sys.exit("\n".join([*changes, f"{file}: tables are not those of the machine code; look at them, and at what the "
-                            "page says of them, after .ci/kernels --write"]))
+        sys.exit("\n".join([*changes, f"{file}: tables are not those of the machine code; look at them, and at what "
+                            "the page says of them, after .ci/kernels --write"]))
     else:
         print(f"{file}: tables are those of the machine code")
 

@@ -81,8 +81,9 @@ def piece(copies: int, exponentials: int, divisions: int, **products: int) -> Ne
 
 
 def attention() -> Group:
-    group = Group("Attention", "32 heads of the row's width, as many of keys, causal. Of maps one sequence, the mean of "
-                  "all heads; what keys receive and the two parts of the output of all sequences.")
+    group = Group("Attention", "32 heads of the row's width, as many of keys, causal. Of maps one sequence, the mean "
+                  "of all heads; what keys receive, and one part of the output, of all sequences. The parts without "
+                  "wgmma are made both at once.")
     for width, value, warps, rows, keys, warps32, rows32, keys32 in table("FORWARD_KERNELS"):
         if width in (32, 80, 512):
             continue
@@ -139,7 +140,8 @@ def attention() -> Group:
                "16 queries x 64 keys", HEADS * tiles(64, 64) * 4, 4 * TENSOR / SEQUENCES + 8.0 * LENGTH * LENGTH,
                2.0 * HEAD * HEADS * CAUSAL, again=128 * 4 * HEAD / 4,
                shared_words=True),
-        Kernel("attention_subset_bf16", {"SHFL": 5, "LDG.E.U16": 32}, "1 query x 1 key", ALL_HEADS * CAUSAL,
+        # 16 loads of a key, of which 12 are beyond its 128 values and do nothing, and 4 of a value.
+        Kernel("attention_subset_bf16", {"SHFL": 5, "LDG.E.U16": 20}, "1 query x 1 key", ALL_HEADS * CAUSAL,
                5 * TENSOR, 4.0 * HEAD * ALL_HEADS * CAUSAL, like="attention_subset_f32", again=4.0 * HEAD / 64),
     ])
     return group
@@ -209,7 +211,8 @@ def statistics() -> Group:
                3 * TENSOR, 2.0 * VALUES, hot=True),
         Kernel("statistics_read_f32", {"LDG.E.128": 1, "ATOMS": 4}, "128 values", VALUES / 128, 2 * TENSOR,
                1.0 * VALUES),
-        Kernel("statistics_fine_f32", {"LDG.E.128": 1}, "128 values", VALUES / 128, 2 * TENSOR, like="statistics_fine_.*"),
+        Kernel("statistics_fine_f32", {"LDG.E.128": 1}, "128 values", VALUES / 128, 2 * TENSOR,
+               like="statistics_fine_.*"),
         Kernel("profile_fine_bf16", {"LDG.E.128": 1, "LDS.128": 32}, "256 values, 16 ranks", VALUES / 256, TENSOR,
                like="profile_fine_.*", shared_words=True),
         Kernel("profile_errors_bf16", {"LDG.E.128": 1, "DADD": 2}, "256 values", VALUES / 256, TENSOR, 12.0 * VALUES),
@@ -251,8 +254,8 @@ def packed() -> Group:
 def mixers() -> Group:
     channels = TOKENS * 5120
     return Group("In the place of attention, experts, streams", "The delta rule: 32 heads of 128 x 128; Mamba: 5,120 "
-                 "channels of 16 numbers; Mamba-2: 80 heads of 64 values, states of 128; convolutions of four taps over "
-                 "8,192 channels, SiLU. An indexer of 64 heads of 128, one sequence. Four streams. Entries of four "
+                 "channels of 16 numbers; Mamba-2: 80 heads of 64 values, states of 128; convolutions of four taps "
+                 "over 8,192 channels, SiLU. An indexer of 64 heads of 128, one sequence. Four streams. Entries of four "
                  "tokens. The recurrences' loop over tokens alone, with warps enough to fill the schedulers.", [
         Kernel("delta_rule_128_bf16", {"LDS.128": 8, "SHFL": 12}, "a token, 8 columns", TOKENS * HEADS * 16, 4 * TENSOR,
                7.0 * HEAD * VALUES, like=r"delta_rule_\d+_.*", shared_words=True),
