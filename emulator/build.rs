@@ -76,6 +76,11 @@ fn compiler(level: u32) -> cc::Build {
         .flag("-fno-threadsafe-statics")
         // A card contracts where the source says so; results should not depend on the host.
         .flag("-ffp-contract=off");
+    // Which cards have, so that kernels ask for it; without it each is a call.
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("fma") {
+        build.flag("-mfma");
+    }
     build
 }
 

@@ -118,18 +118,25 @@
 //
 // 32 rows a warp read each key fragment for twice the work; beyond 128 values a head the output no
 // longer fits the registers so, and eight warps take 16 rows each. Tiles are as long as registers (no
-// spills) and the 99 KiB of shared memory of the smallest cards allow. 192 with values of 128 is
+// spills) and the 99 KiB of shared memory of the smallest cards allow, but at most 64 keys, and shorter where that lets a
+// second block onto a multiprocessor of capability 8.0 (82,944 bytes each). 192 with values of 128 is
 // multi-head latent attention. In the widest row a block makes so many of a head's values at a time, and
 // the grid's third axis has as many blocks as that takes: the output of 512 fits no registers.
 #define FORWARD_KERNELS(ROW, type, name)              \
     ROW(type, name, 32, 32, 4, 32, 64, 4, 16, 32)     \
     ROW(type, name, 64, 64, 4, 32, 64, 4, 16, 32)     \
     ROW(type, name, 80, 80, 4, 32, 64, 4, 16, 32)     \
-    ROW(type, name, 96, 96, 4, 32, 32, 4, 16, 32)     \
-    ROW(type, name, 128, 128, 4, 32, 32, 4, 16, 32)   \
-    ROW(type, name, 192, 128, 8, 16, 32, 4, 16, 16)   \
-    ROW(type, name, 256, 256, 8, 16, 16, 4, 16, 8)    \
-    ROW(type, name, 512, 256, 3, 16, 16, 1, 16, 8)
+    ROW(type, name, 96, 96, 4, 32, 64, 4, 16, 32)     \
+    ROW(type, name, 128, 128, 4, 32, 64, 4, 16, 32)   \
+    ROW(type, name, 192, 128, 8, 16, 64, 4, 16, 16)   \
+    ROW(type, name, 256, 256, 8, 16, 32, 4, 16, 16)   \
+    ROW(type, name, 512, 256, 3, 16, 32, 2, 16, 8)
+
+// The same for 16 bits alone, in the place of these where a block may have the shared memory that they take.
+#define FORWARD_ROOMY_KERNELS(ROW, type, name) \
+    ROW(type, name, 192, 128, 8, 32, 48)       \
+    ROW(type, name, 256, 256, 8, 16, 64)       \
+    ROW(type, name, 512, 256, 6, 16, 32)
 
 // Attention on Hopper: warpgroups of a block that compute, beside one that copies, rows of each, threads; of
 // each kernel the widths of a key and of a value, keys of a tile, stages of its ring. A head of another width

@@ -91,6 +91,8 @@ private:
 // As engine().
 extern constinit thread_local Checker* own_checker;
 Checker& make_checker();
-inline Checker& checker() { return own_checker ? *own_checker : make_checker(); }
+__attribute__((no_sanitize("thread"))) inline Checker& checker() {
+    return own_checker ? *own_checker : make_checker();
+}
 
 }  // namespace emulator

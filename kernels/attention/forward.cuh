@@ -6,14 +6,18 @@
 // value in front (KV bias).
 //
 // FlashAttention-2's structure (Dao 2023): a block owns WARPS * M * 16 queries of one head, whose
-// output stays in registers, and walks over tiles of KEYS keys. The next tile's keys and values are
-// copied by cp.async while the tensor cores work on this one's; one barrier a tile.
+// output stays in registers, and walks over tiles of KEYS keys. Keys and values have one place each in shared
+// memory and are copied by cp.async in turn: a tile's values while the tensor cores multiply its keys, the next
+// tile's keys under the softmax and the product with the values. One barrier each, after which the copy is
+// there and nobody reads what the next one writes over. With two places of each a tile would be half as long in the
+// same memory: as many barriers for as many keys, and queries read from shared memory twice as often. One turn is long
+// enough for a copy: at width 128 a product of a tile takes the tensor cores of capability 8.0 a thousand clocks, twice
+// that with two blocks, and the second-level cache gives a multiprocessor the tile's keys in 350.
 //
 // Layout: tensors [rows, heads * width]; heads narrower than WIDTH (VALUE_WIDTH) are filled up with
 // zeros in shared memory only. Grid: (heads x tiles in the order of AttentionSection, 1, parts of a head's
 // values); of a sequence the host lists the tiles with the most keys first, so that the last blocks are
-// short. Shared memory: a tile of queries, two of keys and
-// values.
+// short. Shared memory: a tile of queries, one of keys, one of values.
 //
 // Per sequence of length T and head, causal: T^2 (head_dim + value_dim) FLOP; K and V are read
 // T / (2 * queries of a tile) times, from the L2 cache but for the first. From T of about 1,000 on it
@@ -24,22 +28,13 @@
 #include "products.cuh"
 #include "softmax.cuh"
 
-// How a block is cut: the table's row of this width.
-template <class T, int WIDTH>
-struct ForwardPlan;
-
-#define DEFINE_PLAN(type, name, width, value_width, warps16, rows16, keys16, warps32, rows32, keys32) \
-    template <>                                                                                      \
-    struct ForwardPlan<type, width> {                                                                \
-        static constexpr bool WIDE = sizeof(type) == 4;                                              \
-        static constexpr int WARPS = WIDE ? warps32 : warps16;                                       \
-        static constexpr int M = (WIDE ? rows32 : rows16) / 16;                                      \
-        static constexpr int KEYS = WIDE ? keys32 : keys16;                                          \
-    };
-FORWARD_KERNELS(DEFINE_PLAN, float, f32)
-FORWARD_KERNELS(DEFINE_PLAN, __nv_bfloat16, bf16)
-FORWARD_KERNELS(DEFINE_PLAN, __half, f16)
-#undef DEFINE_PLAN
+// How a block is cut: the widths of keys and values that it has room for, its warps, rows of each, keys of a tile.
+template <int WIDTH_, int VALUE_WIDTH_, int WARPS_, int ROWS, int KEYS_>
+struct ForwardPlan {
+    static constexpr int WIDTH = WIDTH_, VALUE_WIDTH = VALUE_WIDTH_, KEYS = KEYS_;
+    static constexpr int M = ROWS / 16, THREADS = WARPS_ * 32, QUERIES = WARPS_ * ROWS;
+    static_assert(VALUE_WIDTH <= WIDTH);  // the output passes through the queries' tile
+};
 
 // The extra key's logit (times log2 e) for each of a thread's rows.
 template <class T, int M, int WIDTH>
@@ -62,23 +57,16 @@ __device__ __forceinline__ void extra_logits(float (&logits)[M][2], SharedTile<T
     }
 }
 
-template <class T, int WIDTH, int VALUE_WIDTH>
+template <class T, class Plan>
 __device__ __forceinline__ void attend(const AttentionArguments& args) {
-    using Plan = ForwardPlan<T, WIDTH>;
-    constexpr int KEYS = Plan::KEYS, M = Plan::M, N = KEYS / 8, I = VALUE_WIDTH / 8;
-    constexpr int THREADS = Plan::WARPS * 32, QUERIES = Plan::WARPS * M * 16;
-    static_assert(VALUE_WIDTH <= WIDTH);  // the output passes through the queries' tile
+    constexpr int WIDTH = Plan::WIDTH, VALUE_WIDTH = Plan::VALUE_WIDTH, KEYS = Plan::KEYS;
+    constexpr int THREADS = Plan::THREADS, QUERIES = Plan::QUERIES;
+    constexpr int M = Plan::M, N = KEYS / 8, I = VALUE_WIDTH / 8;
 
     SHARED_DYNAMIC(T, memory);
     const SharedTile<T, WIDTH> q{memory};
-    const auto keys_of = [&](int stage) {
-        constexpr int VALUES =
-            KEYS * (SharedTile<T, WIDTH>::STRIDE + SharedTile<T, VALUE_WIDTH>::STRIDE);
-        return SharedTile<T, WIDTH>{q.at(QUERIES, 0) + stage * VALUES};
-    };
-    const auto values_of = [&](int stage) {
-        return SharedTile<T, VALUE_WIDTH>{keys_of(stage).at(KEYS, 0)};
-    };
+    const SharedTile<T, WIDTH> k{q.at(QUERIES, 0)};
+    const SharedTile<T, VALUE_WIDTH> v{k.at(KEYS, 0)};
 
     const AttentionPlace place(args, blockIdx.x, args.heads);
     const AttentionTile tile = place.tile;
@@ -89,10 +77,20 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     const bool aligned = args.aligned != 0;
     const HeadRows<T> queries(args.q, tile.start, tile.length, args.heads, head, args.head_dim,
                               aligned);
-    const HeadRows<T> keys(args.k, tile.start, tile.length, args.kv_heads, kv_head, args.head_dim,
-                           aligned);
-    const HeadRows<T> values(args.v, tile.start, tile.length, args.kv_heads, kv_head,
-                             args.value_dim, aligned);
+    // The head is a number of its own in each: addresses that are known before the loop would stay in registers that
+    // scores and output need.
+    const auto load_keys = [&](int first_key) {
+        const HeadRows<T> keys(args.k, tile.start, tile.length, args.kv_heads, anew(kv_head),
+                               args.head_dim, aligned);
+        load_rows<KEYS, THREADS>(k, keys, first_key);
+        cp_async_commit();
+    };
+    const auto load_values = [&](int first_key) {
+        const HeadRows<T> values(args.v, tile.start, tile.length, args.kv_heads, anew(kv_head),
+                                 args.value_dim, aligned);
+        load_rows<KEYS, THREADS>(v, values, first_key, first_value);
+        cp_async_commit();
+    };
 
     // The warp's rows, and the keys that the block's rows can see.
     const int warp_row = threadIdx.x / 32 * (M * 16);
@@ -102,21 +100,15 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
     const Mask mask(args, tile.start, tile.length);
     const int begin = max(0, mask.first(tile.first)) / KEYS * KEYS;
 
-    const auto load = [&](int stage, int first_key) {
-        load_rows<KEYS, THREADS>(keys_of(stage), keys, first_key);
-        load_rows<KEYS, THREADS>(values_of(stage), values, first_key, first_value);
-        cp_async_commit();
-    };
     load_rows<QUERIES, THREADS>(q, queries, tile.first);
-    load(0, begin);
+    load_keys(begin);
 
     const LogitRule<T> rule(args, head, tile.length);
     RunningSoftmax<M, I> softmax;
-    int stage = 0;
-    for (int first_key = begin; first_key < end; first_key += KEYS, stage ^= 1) {
+    for (int first_key = begin; first_key < end; first_key += KEYS) {
         cp_async_wait<0>();
-        __syncthreads();  // the tile is there, and every warp has left the one before
-        if (first_key + KEYS < end) load(stage ^ 1, first_key + KEYS);
+        __syncthreads();  // the keys are there, and every warp has left the values before
+        load_values(first_key);
 
         float scores[M][N][4];
 #pragma unroll
@@ -127,7 +119,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
                 for (int j = 0; j < 4; j++) scores[m][n][j] = 0.0f;
             }
         }
-        add_scores(scores, q, warp_row, keys_of(stage));
+        add_scores(scores, q, warp_row, k);
         rule.finish(scores, first_key);
         if (first_key + KEYS - 1 > first_query || first_key < mask.first(last_query) || mask.chosen) {
 #pragma unroll
@@ -143,8 +135,11 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
                 }
             }
         }
+        cp_async_wait<0>();
+        __syncthreads();  // the values are there, and every warp has left the keys
+        if (first_key + KEYS < end) load_keys(first_key + KEYS);
         softmax.add_tile(scores, rule.factor);
-        add_values(softmax.output, scores, values_of(stage));
+        add_values(softmax.output, scores, v);
     }
 
     // What takes part without being a key of the sequence.

@@ -38,25 +38,48 @@ struct HeadRows {
 
 // Starts copying the positions first.. and the columns column.. of a head into `ROWS` rows of the
 // tile; what lies outside the head or the sequence becomes 0. All threads of the block take part.
+//
+// A thread stays in its column and goes down by as many rows as the block copies side by side, so that
+// an address is the one before and a constant. Threads that are left over below a whole row are idle.
 template <int ROWS, int THREADS, class T, int WIDTH>
 __device__ __forceinline__ void load_rows(SharedTile<T, WIDTH> tile, const HeadRows<T>& head,
                                           int first, int column = 0) {
     constexpr int CHUNK = SharedTile<T, WIDTH>::CHUNK;
     constexpr int CHUNKS = WIDTH / CHUNK;
-#pragma unroll 2
-    for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
-        const int row = i / CHUNKS;
-        const int offset = i % CHUNKS * CHUNK;
-        const int left = first + row < head.count ? head.width - column - offset : 0;
-        const T* source = head.values + size_t(first + row) * head.stride + column + offset;
+    constexpr int ACROSS = CHUNKS < THREADS ? CHUNKS : THREADS;
+    constexpr int STEP = THREADS / ACROSS;
+    static_assert(CHUNKS % ACROSS == 0);
+    const int thread = anew(threadIdx.x);
+    const int row = thread / ACROSS;
+    if (THREADS % ACROSS != 0 && row >= STEP) return;
+    const int rows = head.count - first - row;
+#pragma unroll
+    for (int part = 0; part < CHUNKS; part += ACROSS) {
+        const int offset = (part + thread % ACROSS) * CHUNK;
+        const int left = head.width - column - offset;
+        // Below this thread's first row, those that have something in its column.
+        const int below = left > 0 ? rows : 0;
+        const T* source = head.values;
+        if (below > 0) source += size_t(first + row) * head.stride + column + offset;
         T* target = tile.at(row, offset);
         if (head.aligned) {
-            // An address that is not read must still be one.
-            cp_async_16_or_zero(target, left > 0 ? source : head.values, left > 0);
-        } else {
 #pragma unroll
-            for (int j = 0; j < CHUNK; j++)
-                target[j] = j < left ? source[j] : Element<T>::narrow(0.0f);
+            for (int down = 0; down < ROWS; down += STEP) {
+                if (ROWS % STEP != 0 && row + down >= ROWS) break;
+                cp_async_16_or_zero(target + down * tile.STRIDE, source, down < below);
+                // An address that is not read must still be one.
+                if (down + STEP < below) source += size_t(STEP) * head.stride;
+            }
+        } else {
+#pragma unroll 1
+            for (int down = 0; down < ROWS - row; down += STEP) {
+#pragma unroll
+                for (int j = 0; j < CHUNK; j++) {
+                    const bool there = down < below && j < left;
+                    target[down * tile.STRIDE + j] =
+                        there ? source[size_t(down) * head.stride + j] : Element<T>::narrow(0.0f);
+                }
+            }
         }
     }
 }

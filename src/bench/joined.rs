@@ -26,9 +26,9 @@ pub(super) fn joined<B: Backend>(
     found.extend(sums(bench, hidden)?);
     found.extend(gates(bench, inner)?);
     found.extend(rotations(bench, (hidden / head_dim).max(1), head_dim)?);
-    for (width, parts) in [(hidden, 3), (inner, 2)] {
+    // Their parts are among the products of the shape.
+    for width in [3 * hidden, 2 * inner] {
         found.push(product(bench, hidden, width)?);
-        found.push(product(bench, hidden, parts * width)?);
     }
     Ok(found)
 }

@@ -585,7 +585,7 @@ fn soft_cap_alibi_sinks_and_extra_keys() {
 
 /// The checker follows every access: no race, no uninitialised or foreign memory is read.
 #[test]
-fn every_kernel_is_free_of_races() {
+fn options_are_free_of_races() {
     let cases = [
         Case {
             window: Some(40),

@@ -11,7 +11,7 @@ use std::{
 use massact::{
     Error, Result,
     backend::{
-        AttentionCapture, AttentionMaps, ProfileRequest, StatisticsRequest,
+        AttentionCapture, AttentionMaps, Precision, ProfileRequest, StatisticsRequest,
         cuda::{
             Address, Argument, Boxes, Cuda, Device, Launch, Limits, Product, Source, TensorMap,
         },
@@ -185,7 +185,7 @@ fn session_on(
         }),
         ..Wants::default()
     };
-    let precision = dtype.into();
+    let precision = Precision::from(dtype);
     let one = Cuda::new(card(), precision);
     let four = Footprint::on(&one, &model.spec, wants, 4 * TOKENS);
     let budget = Some(four.total(4) - 1);

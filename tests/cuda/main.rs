@@ -2,6 +2,7 @@
 
 mod attention;
 mod attention_hopper;
+mod attention_tiles;
 mod bench;
 mod cards;
 mod heads;

@@ -99,6 +99,11 @@ def products(size: Micro, on_card: bool) -> Operation:
     return Operation(("product", *(("--tune",) if on_card else ())), "product", sizes)
 
 
+def joined(on_card: bool) -> Operation:
+    """Passes over memory that massact makes in one, each beside those that it stands for."""
+    return Operation(("joined", *(("--tune",) if on_card else ())))
+
+
 def attention(size: Micro, head_dim: int) -> Operation:
     sizes = {
         "sequences": size.sequences,

@@ -15,5 +15,6 @@ def run(job: Job, records: Records) -> None:
         beside.rowwise("norm", size, size.hidden),
         beside.rowwise("add-norm", size, size.hidden),
         beside.rowwise("gated-activation", size, size.inner),
+        beside.joined(job.on_card),
     ]
     beside.measure(job, records, operations)

@@ -101,14 +101,14 @@ impl<'a, D: Device> Call<'a, D> {
         let unfit = |reason: String| {
             Error::new("attention", reason).remedy("use --device cpu for this model")
         };
-        let plan = plan::Forward::new(inputs.dtype, head_dim, value_dim).ok_or_else(|| {
+        let limit = cuda.device.limits().shared_bytes;
+        let plan = plan::Forward::new(inputs.dtype, head_dim, value_dim, limit).ok_or_else(|| {
             unfit(format!(
                 "heads of {head_dim} and {value_dim} values are wider than the {} that the CUDA \
                  kernels hold",
                 plan::WIDEST
             ))
         })?;
-        let limit = cuda.device.limits().shared_bytes;
         let needed = plan.shared_bytes.max(plan::sink_shared_bytes(inputs.dtype));
         if needed > limit {
             return Err(unfit(format!(
@@ -156,7 +156,7 @@ impl<'a, D: Device> Call<'a, D> {
             ..self.arguments(&tiles)?
         };
         self.launch(
-            &self.plan.width.to_string(),
+            &self.plan.name(),
             [blocks(request.heads, &tiles)?, 1, self.plan.parts as u32],
             (self.plan.threads, self.plan.shared_bytes),
             Argument::of(&arguments),
