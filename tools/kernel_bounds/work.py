@@ -84,28 +84,30 @@ def attention() -> Group:
     group = Group("Attention", "32 heads of the row's width, as many of keys, causal. Of maps one sequence, the mean "
                   "of all heads; what keys receive, and one part of the output, of all sequences. The parts without "
                   "wgmma are made both at once.")
-    for width, value, warps, rows, keys, warps32, rows32, keys32 in table("FORWARD_KERNELS"):
+    forward = [("", row[:5]) for row in table("FORWARD_KERNELS")]
+    forward += [("roomy_", row) for row in table("FORWARD_ROOMY_KERNELS")]
+    for kind, (width, value, warps, rows, keys) in forward:
         if width in (32, 80, 512):
             continue
         group.kernels.append(Kernel(
-            f"attention_{width}_bf16",
+            f"attention_{width}_{kind}bf16",
             {"LDGSTS": keys * (width + value) * 2 // (512 * warps),
              "HMMA": rows // 16 * (keys // 8 * (width // 16) + value // 8 * (keys // 16))},
             f"{rows} queries x {keys} keys", ALL_HEADS * tiles(warps * rows, keys) * warps,
             2.0 * (width + value) * 2 * TOKENS * HEADS, 2.0 * (width + value) * ALL_HEADS * CAUSAL,
             again=keys * (width + value) * 2 / warps, hot=width == HEAD,
-            like=r"attention_(32|80|512)_(bf16|f16)" if width == 64 else ""))
+            like=r"attention_(32|80|512|512_roomy)_(bf16|f16)" if width == 64 else ""))
     for width, value, keys, _ in table("HOPPER_KERNELS"):
         both = keys * (width + value) * 2
-        forward = dict(
+        product = dict(
             needs={"HGMMA": width // 16 + keys // 16}, unit=f"64 queries x {keys} keys",
             units=ALL_HEADS * tiles(128, keys) * 2, warps=4, again=both / 2,
             tiles=both / 2 + 2 * (64 + keys) * width + 2 * keys * value, targets=("sm_90a",))
         flop = 2.0 * (width + value) * ALL_HEADS * CAUSAL
         moved = 2.0 * (width + value) * 2 * TOKENS * HEADS
         group.kernels.append(Kernel(f"attention_hopper_{width}_bf16", bytes=moved, flop=flop, hot=width == HEAD,
-                                    **forward))
-        group.kernels.append(Kernel(f"attention_subset_hopper_{width}_bf16", bytes=moved, flop=flop, **forward))
+                                    **product))
+        group.kernels.append(Kernel(f"attention_subset_hopper_{width}_bf16", bytes=moved, flop=flop, **product))
     for width, _ in table("HOPPER_SINK_KERNELS"):
         group.kernels.append(Kernel(
             f"attention_sink_hopper_{width}_bf16", {"HGMMA": width // 16, "MUFU.EX2": 64}, "64 keys x 128 queries",
@@ -120,7 +122,7 @@ def attention() -> Group:
             warps=4, again=(128 + keys) * width, tiles=(128 + keys) * width + 2 * (64 + keys) * width,
             targets=("sm_90a",)))
     group.kernels.extend([
-        Kernel("attention_128_f32", {"BAR.SYNC": 1, "LDGSTS": 16, "LDS": HEAD // 8 * 20 + 4 * HEAD, "MUFU.RCP": 0,
+        Kernel("attention_128_f32", {"BAR.SYNC": 2, "LDGSTS": 16, "LDS": HEAD // 8 * 20 + 4 * HEAD, "MUFU.RCP": 0,
                                      "LDG.E": 0, "STG": 0}, "16 queries x 32 keys", ALL_HEADS * tiles(64, 32) * 4,
                8 * TENSOR, 4.0 * HEAD * ALL_HEADS * CAUSAL, again=32 * 2 * 4 * HEAD / 4, like=r"attention_\d+_f32",
                shared_words=True),
