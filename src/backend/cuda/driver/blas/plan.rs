@@ -172,7 +172,7 @@ impl Plan {
         handle: sys::cublasLtHandle_t,
         algorithm: &sys::cublasLtMatmulAlgo_t,
     ) -> bool {
-        if !reduction_scheme(algorithm).is_some_and(|scheme| scheme & !IN_FLOAT32 == 0) {
+        if reduction_scheme(algorithm).is_none_or(|scheme| scheme & !IN_FLOAT32 != 0) {
             return false;
         }
         let mut found = MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit();
