@@ -146,14 +146,6 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
             budget: args.model.device.budget(),
         },
     )?;
-    if args.tune
-        && let Some((file, shapes)) = device.keep_tuned()?
-    {
-        progress.notice(&format!(
-            "the fastest algorithms for {shapes} shapes of products are in {}",
-            file.display()
-        ));
-    }
     let passes = args
         .parts
         .iter()
@@ -181,12 +173,23 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         write(folder, &document)?;
     }
     if args.json {
-        return super::print_json(&document);
+        super::print_json(&document)?;
+    } else {
+        if !found.measurements.is_empty() {
+            table(&found.measurements).print()?;
+        }
+        found.looking.as_ref().map_or(Ok(()), print_looking)?;
     }
-    if !found.measurements.is_empty() {
-        table(&found.measurements).print()?;
+    // Behind what was measured, which is told in any case.
+    if args.tune
+        && let Some((file, shapes)) = device.keep_tuned()?
+    {
+        progress.notice(&format!(
+            "the fastest algorithms for {shapes} shapes of products are in {}",
+            file.display()
+        ));
     }
-    found.looking.as_ref().map_or(Ok(()), print_looking)
+    Ok(())
 }
 
 fn write(folder: &Path, document: &Value) -> Result<()> {

@@ -300,9 +300,8 @@ impl Session {
                     self.keep_weights(&fit, count);
                 }
                 Err(error) if error.is_worth_repeating() => {
-                    self.progress
-                        .get()
-                        .notice(&format!("{error}: going on with more room"));
+                    let more = format!("{error}: once more, with room for all");
+                    self.progress.get().notice(&more);
                     fit = self.fit(count, wants)?;
                     self.keep_weights(&fit, count);
                 }

@@ -35,6 +35,7 @@ from job import Job  # noqa: E402
 from machine import about  # noqa: E402
 from pack import unpacked  # noqa: E402
 from plan import BUDGETS, FIRST_STAGE, Plan  # noqa: E402
+from records import FAILED  # noqa: E402
 from report import document, failures, markdown, write  # noqa: E402
 from shapes import TENSORS  # noqa: E402
 
@@ -113,8 +114,8 @@ def check(arguments: argparse.Namespace, work: Path) -> dict:
             for line in failures(one):
                 say(f"  {line}")
             found = told()
-            if one["ended"] == part.FROM_OUTSIDE or name == "devices" and failures(one):
-                # Without a card all others could do is fail.
+            if one["ended"] == part.FROM_OUTSIDE or name == "devices" and no_card(one):
+                # All others could do is fail. One that was only slow to answer may be quick now.
                 break
     except part.Stopped:
         # Between two parts.
@@ -122,6 +123,11 @@ def check(arguments: argparse.Namespace, work: Path) -> dict:
     finally:
         reading.kill()
     return found
+
+
+def no_card(devices: dict) -> bool:
+    """Whether massact has answered that there is none which it uses."""
+    return any(record.get("verdict") == FAILED for record in devices["records"])
 
 
 def settings(arguments: argparse.Namespace) -> dict:

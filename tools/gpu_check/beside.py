@@ -42,7 +42,8 @@ def measure(job: Job, records: Records, operations: list[Operation]) -> None:
 def imported(records: Records):
     try:
         import twins
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
+        # An old PyTorch lacks names.
         records.not_run("operations of PyTorch", str(error))
         return None
     return twins

@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from difflib import unified_diff
+from multiprocessing import get_context
 from pathlib import Path
 
 from chips import CHIPS, UNIT_OF, UNITS, Chip, amounts
@@ -168,7 +169,8 @@ def main() -> None:
     paths = [path for path in given.folder.glob("*.sass") if path.name.rsplit(".", 2)[1] in wanted]
     paths.sort(key=lambda path: -path.stat().st_size)
     names, ways, wrong = set(), {}, []
-    with ProcessPoolExecutor() as pool:
+    # Forked: a process that began anew would not find what this folder's files import.
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
         for found, more, faults in pool.map(ways_of, paths):
             names |= set(found)
             ways |= more
@@ -201,4 +203,5 @@ def main() -> None:
         print(f"{file}: tables are those of the machine code")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -57,6 +57,8 @@ struct List<D: Device> {
     /// `[room]` of [`MassiveEntry`]
     entries: RefCell<Buffer<D>>,
     room: usize,
+    /// Whether it has room for all values, so that it cannot be too short.
+    of_all: bool,
     /// A 32-bit number: entries that are there.
     taken: Buffer<D>,
     /// The most that may be there.
@@ -109,7 +111,7 @@ impl<D: Device> List<D> {
         let taken: Vec<u32> = cuda.fetch(&self.taken, 1)?;
         let taken = taken[0] as usize;
         if taken > self.room {
-            return Err(cuda.massive.full());
+            return Err(cuda.massive.full(self));
         }
         self.most.set(taken);
         Ok(taken)
@@ -160,20 +162,25 @@ impl<D: Device> List<D> {
 }
 
 impl<D: Device> Massive<D> {
-    /// More were found than there was room for: next time there is room for all.
-    fn full(&self) -> Error {
-        let error = |make: fn(&'static str, &'static str) -> Error| {
-            make(
-                "statistics",
-                "more values are above the thresholds than a few of each token",
-            )
-            .remedy("raise --abs-threshold or --rel-threshold, or use --device cpu")
-        };
-        if self.all.replace(true) {
-            error(Error::new)
-        } else {
-            error(Error::again)
+    /// More were found than the list had room for: the next ones have room for all.
+    fn full(&self, list: &List<D>) -> Error {
+        self.all.set(true);
+        let more = "more values are above the thresholds than a few of each token";
+        if list.of_all {
+            return Error::new("statistics", more)
+                .remedy("raise --abs-threshold or --rel-threshold, or use --device cpu");
         }
+        Error::again("statistics", more)
+    }
+
+    /// Gives back the list that is appended to, if nobody waits for what is in it. Whether there was one.
+    pub(super) fn give_up(&self) -> bool {
+        // Where the list itself is being made, there is none.
+        let Ok(mut current) = self.current.try_borrow_mut() else {
+            return false;
+        };
+        let unused = current.take_if(|list| Rc::strong_count(list) == 1);
+        unused.is_some()
     }
 
     /// How many of `rows` tokens' values there must be room for; none where no value can pass.
@@ -240,6 +247,7 @@ impl<D: Device> Cuda<D> {
             .remedy("use a shorter --context-length"));
         }
         let list = List {
+            of_all: self.massive.all.get(),
             entries: RefCell::new(self.buffer(room * size_of::<MassiveEntry>())?),
             room,
             taken: self.buffer(size_of::<u32>())?,

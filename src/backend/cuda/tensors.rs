@@ -144,11 +144,13 @@ impl<D: Device> Tensors for Cuda<D> {
 }
 
 impl<D: Device> Cuda<D> {
-    /// Reserves memory, with arbitrary contents. Weights that stayed make room for it.
+    /// Reserves memory, with arbitrary contents. Weights that stayed make room for it, and a list that nobody reads.
     pub(super) fn buffer(&self, bytes: usize) -> Result<Buffer<D>> {
         loop {
             match Buffer::new(&self.device, bytes) {
-                Err(error) if error.is_out_of_memory() && self.resident.evict(bytes) => {}
+                Err(error)
+                    if error.is_out_of_memory()
+                        && (self.massive.give_up() || self.resident.evict(bytes)) => {}
                 reserved => return reserved,
             }
         }

@@ -88,9 +88,10 @@ impl Tuned {
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
-        // The lock ends with this file's handle. The file of algorithms itself is replaced.
-        let lock = File::create(file.with_extension("lock")).map_err(failed)?;
-        lock.lock().map_err(failed)?;
+        // Until this file's handle goes; the file of algorithms itself is replaced. Where a file system has no locks,
+        // or the lock is another user's, the last one of two writers counts.
+        let lock = File::create(file.with_extension("lock"));
+        let _waited = lock.as_ref().map(File::lock);
         let known = read(file).filter(|known| known.machine == self.known.machine);
         let mut known = known.unwrap_or_else(|| self.known.clone());
         known.algorithms.extend(self.timed.clone());

@@ -166,13 +166,14 @@ impl Plan {
         Ok(usable)
     }
 
-    /// Whether this algorithm, which a file told, computes the product here, and adds up in float32.
+    /// Whether this algorithm, which a file told, computes the product here, and does not say that it adds up in
+    /// another type than float32.
     pub(super) fn takes(
         &self,
         handle: sys::cublasLtHandle_t,
         algorithm: &sys::cublasLtMatmulAlgo_t,
     ) -> bool {
-        if reduction_scheme(algorithm).is_none_or(|scheme| scheme & !IN_FLOAT32 != 0) {
+        if reduction_scheme(algorithm).is_some_and(|scheme| scheme & !IN_FLOAT32 != 0) {
             return false;
         }
         let mut found = MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit();
