@@ -3,16 +3,11 @@
 
 use std::hint::black_box;
 
-use super::{
-    Bench, Measurement, STATISTICS, Shape, Work,
-    clock::{Call, time},
-    noise,
-    operations::product,
-};
+use super::{Bench, Measurement, STATISTICS, Shape, noise, operations::product};
 use crate::{
     backend::{Backend, Rotation},
     error::Result,
-    model::{dtype::DType, rope::RopeTable, spec::Activation},
+    model::{rope::RopeTable, spec::Activation},
 };
 
 /// All of them, at the widths of the shape, with heads of `head_dim`.
@@ -33,27 +28,6 @@ pub(super) fn joined<B: Backend>(
     Ok(found)
 }
 
-impl<B: Backend> Bench<'_, B> {
-    /// Two ways to the same numbers.
-    fn both(
-        &self,
-        (columns, dtype): (usize, DType),
-        [one, other]: [(&'static str, usize); 2],
-        calls: [&mut Call<'_>; 2],
-    ) -> Result<[Measurement; 2]> {
-        let [apart, joined] = time(self.backend, self.effort, calls)?;
-        let measurement = |(name, bytes), times| {
-            let sizes = vec![
-                ("sequences", self.sequences),
-                ("tokens", self.tokens),
-                ("columns", columns),
-            ];
-            self.measurement(name, dtype, sizes, Work::Bytes(bytes), times)
-        };
-        Ok([measurement(one, apart), measurement(other, joined)])
-    }
-}
-
 /// A layer's output added to the stream, whose statistics are then read, and both in one.
 fn sums<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<[Measurement; 2]> {
     let backend = bench.backend;
@@ -66,7 +40,7 @@ fn sums<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<[Measurement; 
     let rows = bench.sequences();
     let dtype = backend.precision().residual();
     let bytes = bench.stream_bytes(width);
-    bench.both(
+    bench.rowwise_in_turns(
         (width, dtype),
         [
             ("add_then_statistics", 4 * bytes),
@@ -92,14 +66,11 @@ fn sums<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<[Measurement; 
 /// `silu(gate) * up` of two tensors, and of one that has both side by side.
 fn gates<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<[Measurement; 2]> {
     let backend = bench.backend;
-    let values = bench.rows() * width;
-    // Zeros, which stay what they are: other numbers would shrink, call by call, to subnormal ones.
-    let mut gate = bench.part(width, vec![0.0; values])?;
-    let up = bench.part(width, noise(values))?;
-    let halves = bench.part(2 * width, noise(2 * values))?;
+    let [mut gate, up] = bench.gate_and_up(width)?;
+    let halves = bench.part(2 * width, noise(2 * bench.rows() * width))?;
     let dtype = backend.precision().arithmetic();
     let bytes = 3 * bench.part_bytes(width);
-    bench.both(
+    bench.rowwise_in_turns(
         (width, dtype),
         [("gated_pair", bytes), ("gated_halves", bytes)],
         [
@@ -134,7 +105,7 @@ fn rotations<B: Backend>(
     let rotation = Rotation::new(head_dim, 0);
     let dtype = backend.precision().arithmetic();
     let bytes = bench.part_bytes(columns);
-    bench.both(
+    bench.rowwise_in_turns(
         (columns, dtype),
         [
             ("rotate_queries_and_keys", 4 * bytes),

@@ -102,13 +102,35 @@ impl<B: Backend> Bench<'_, B> {
         bytes: usize,
         call: &mut Call<'_>,
     ) -> Result<Measurement> {
-        let [times] = time(self.backend, self.effort, [call])?;
-        let sizes = vec![
-            ("sequences", self.sequences),
-            ("tokens", self.tokens),
-            ("columns", columns),
-        ];
-        Ok(self.measurement(name, dtype, sizes, Work::Bytes(bytes), times))
+        let [found] = self.rowwise_in_turns((columns, dtype), [(name, bytes)], [call])?;
+        Ok(found)
+    }
+
+    /// The same for several ways, each with its name and the bytes that it moves.
+    pub(super) fn rowwise_in_turns<const N: usize>(
+        &self,
+        (columns, dtype): (usize, DType),
+        ways: [(&'static str, usize); N],
+        calls: [&mut Call<'_>; N],
+    ) -> Result<[Measurement; N]> {
+        let times = time(self.backend, self.effort, calls)?;
+        Ok(std::array::from_fn(|way| {
+            let (name, bytes) = ways[way];
+            let sizes = vec![
+                ("sequences", self.sequences),
+                ("tokens", self.tokens),
+                ("columns", columns),
+            ];
+            self.measurement(name, dtype, sizes, Work::Bytes(bytes), times[way])
+        }))
+    }
+
+    /// What a gate is applied to, and what it multiplies.
+    pub(super) fn gate_and_up(&self, width: usize) -> Result<[B::Tensor; 2]> {
+        let values = self.rows() * width;
+        // Zeros, which stay what they are: other numbers would shrink, call by call, to subnormal ones.
+        let gate = self.part(width, vec![0.0; values])?;
+        Ok([gate, self.part(width, noise(values))?])
     }
 }
 
@@ -178,10 +200,7 @@ fn add_norm<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<Measuremen
 
 /// `silu(gate) * up`; two tensors read, one written.
 fn gated_activation<B: Backend>(bench: &Bench<'_, B>, width: usize) -> Result<Measurement> {
-    let values = bench.rows() * width;
-    // Zeros, which stay what they are: other numbers would shrink, call by call, to subnormal ones.
-    let mut gate = bench.part(width, vec![0.0; values])?;
-    let up = bench.part(width, noise(values))?;
+    let [mut gate, up] = bench.gate_and_up(width)?;
     let dtype = bench.backend.precision().arithmetic();
     let bytes = 3 * bench.part_bytes(width);
     bench.rowwise("gated_activation", dtype, width, bytes, &mut || {

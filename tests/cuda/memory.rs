@@ -250,14 +250,9 @@ fn a_session_goes_on_in_smaller_parts() {
     let found = |memory: usize| {
         let card = Emulator::new(Order::Forward).with_limits(|limits| limits.memory_bytes = memory);
         let cuda = Cuda::new(card, DType::Float32);
-        let place = Place {
-            device: "cuda:0".to_owned(),
-            card: Some("an emulated card".to_owned()),
-            tf32: false,
-        };
         // The budget says that all fits; the card knows better.
         let budget = Some(1 << 40);
-        let session = Session::on(open(), cuda, place, budget, None, Progress::silent());
+        let session = Session::on(open(), cuda, place(), budget, None, Progress::silent());
         session.run(&sequences, &plan(), &mut Discard)
     };
     let all = found(1 << 30).expect("runs");
@@ -275,18 +270,21 @@ fn a_session_goes_on_in_smaller_parts() {
     assert!(error.is_out_of_memory(), "{error}");
 }
 
-/// A session on an emulated card.
-fn session(device: &Rc<Watched>, precision: Precision) -> Session {
-    let cuda = Cuda::sharing(Rc::clone(device), precision);
-    let place = Place {
+fn place() -> Place {
+    Place {
         device: "cuda:0".to_owned(),
         card: Some("an emulated card".to_owned()),
         tf32: false,
-    };
+    }
+}
+
+/// A session on an emulated card.
+fn session(device: &Rc<Watched>, precision: Precision) -> Session {
+    let cuda = Cuda::sharing(Rc::clone(device), precision);
     Session::on(
         model(),
         cuda,
-        place,
+        place(),
         None,
         Some(1 << 30),
         Progress::silent(),
@@ -342,12 +340,14 @@ fn a_session_makes_room_for_what_it_finds() {
     assert!(all > 16 * 6 * 20 * 16, "{all} values");
     let device = Rc::new(Emulator::new(Order::Forward));
     let cuda = Cuda::sharing(device, DType::Float32);
-    let place = Place {
-        device: "cuda:0".to_owned(),
-        card: Some("an emulated card".to_owned()),
-        tf32: false,
-    };
-    let on_card = Session::on(open(), cuda, place, None, Some(1 << 30), Progress::silent());
+    let on_card = Session::on(
+        open(),
+        cuda,
+        place(),
+        None,
+        Some(1 << 30),
+        Progress::silent(),
+    );
     let (walks, counts) = found(on_card);
     assert_eq!((walks, counts.len()), (wanted.0, wanted.1.len()));
     for (count, wanted) in counts.iter().zip(&wanted.1) {

@@ -127,8 +127,8 @@ impl<D: Device> List<D> {
     }
 
     /// Gives back the room behind the entries that are there.
-    fn shrink(&self, cuda: &Cuda<D>) -> Result<()> {
-        let bytes = self.ask(cuda)? * size_of::<MassiveEntry>();
+    fn shrink(&self, cuda: &Cuda<D>, taken: usize) -> Result<()> {
+        let bytes = taken * size_of::<MassiveEntry>();
         let mut entries = self.entries.borrow_mut();
         let smaller = cuda.buffer(bytes)?;
         cuda.device
@@ -218,12 +218,13 @@ impl<D: Device> Cuda<D> {
             if Rc::strong_count(list) == 1 {
                 list.clear(self)?;
             }
-            // One that is half full would be asked again soon.
-            let goes_on = list.has_room(sequences, most)
-                || list.ask(self)? <= list.room / 2 && list.has_room(sequences, most);
-            if !goes_on {
-                list.shrink(self)?;
-                *current = None;
+            if !list.has_room(sequences, most) {
+                let taken = list.ask(self)?;
+                // One that is half full would be asked again soon.
+                if taken > list.room / 2 || !list.has_room(sequences, most) {
+                    list.shrink(self, taken)?;
+                    *current = None;
+                }
             }
         }
         let list = match &*current {
